@@ -1,0 +1,105 @@
+"""GGUF: one file, de-quantised tensor by tensor with the ``gguf`` package."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+import gguf
+import numpy as np
+import torch
+from torch import Tensor
+
+from .protocol import Checkpoint, CheckpointError, TensorHeader
+
+# Settings of the architecture: the name in the file, after "<architecture>.", and in a config.json.
+_CONFIG_NAMES = {
+    "block_count": "num_hidden_layers",
+    "embedding_length": "hidden_size",
+    "feed_forward_length": "intermediate_size",
+    "attention.head_count": "num_attention_heads",
+    "attention.head_count_kv": "num_key_value_heads",
+    "attention.key_length": "head_dim",
+}
+
+
+class _BoundedReader(gguf.GGUFReader):  # type: ignore[misc]
+    """A reader that stops at the end of the file.
+
+    The library's own slices past the end come back empty, so a hostile count would keep it looping.
+    """
+
+    def _get(self, offset: int, dtype: Any, count: int = 1, override_order: Any = None) -> Any:
+        stop = int(offset) + np.dtype(dtype).itemsize * int(count)
+        if stop > self.data.nbytes:
+            raise ValueError(f"a header that reaches byte {stop} of {self.data.nbytes}")
+        return super()._get(offset, dtype, count, override_order)
+
+
+def _can_dequantize(kind: gguf.GGMLQuantizationType) -> bool:
+    _, block_bytes = gguf.GGML_QUANT_SIZES[kind]
+    try:
+        gguf.dequantize(np.zeros((1, block_bytes), dtype=np.uint8), kind)
+    except NotImplementedError:
+        return False
+    return True
+
+
+class GGUFCheckpoint(Checkpoint):
+    """Tensors of one GGUF file, memory-mapped; the quantisation types stand in the metadata.
+
+    Parameters
+    ----------
+    location : Path
+        The file.
+
+    Raises
+    ------
+    CheckpointError
+        If the file is corrupt or cut short.
+
+    Notes
+    -----
+    De-quantised tensors are not the trained ones: 4 bits keep a relative error of a few percent.
+    """
+
+    naming: ClassVar[str] = "gguf"
+    readable_dtypes: ClassVar[frozenset[str]] = frozenset(
+        kind.name for kind in gguf.GGMLQuantizationType if _can_dequantize(kind)
+    )
+
+    def __init__(self, location: Path) -> None:
+        self.location = str(location)
+        try:
+            reader = _BoundedReader(location)
+            scalars = {
+                name: field.contents() for name, field in reader.fields.items() if not name.startswith("tokenizer.")
+            }
+        # The reader raises whatever its arithmetic meets first in a malformed file.
+        except (ValueError, KeyError, IndexError, TypeError, OverflowError, RecursionError, OSError) as error:
+            raise CheckpointError(f"{location}: expected a complete GGUF file, found: {error}") from error
+        self._tensors = {tensor.name: tensor for tensor in reader.tensors}
+        self.headers = {
+            tensor.name: TensorHeader(
+                tensor.name,
+                tuple(int(size) for size in reversed(tensor.shape)),  # GGUF counts axes from the fastest
+                tensor.tensor_type.name,
+                self.location,
+            )
+            for tensor in reader.tensors
+        }
+        architecture = str(scalars.get("general.architecture", ""))
+        self.config: Mapping[str, Any] = {"model_type": architecture} | {
+            ours: scalars[f"{architecture}.{theirs}"]
+            for theirs, ours in _CONFIG_NAMES.items()
+            if f"{architecture}.{theirs}" in scalars
+        }
+        quantisation = sorted({header.dtype for header in self.headers.values()})
+        self.metadata = {"format": "gguf", "tensor types": ", ".join(quantisation)}
+        if "general.name" in scalars:
+            self.metadata["name"] = str(scalars["general.name"])
+
+    def _read(self, name: str, rows: slice) -> Tensor:
+        stored = self._tensors[name]
+        numbers = gguf.dequantize(np.asarray(stored.data[rows]), stored.tensor_type)
+        shape = (-1, *self.headers[name].shape[1:])
+        return torch.from_numpy(np.array(numbers, copy=not numbers.flags.writeable)).reshape(shape)

@@ -1,0 +1,46 @@
+"""Tensors that are already in memory: a state dict, or any ``nn.Module``."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .protocol import Checkpoint, TensorHeader
+
+_SPELLING = {torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16"}
+
+
+class MemoryCheckpoint(Checkpoint):
+    """A mapping from names to tensors, read in place.
+
+    Parameters
+    ----------
+    location : str
+        What to call it in messages.
+    tensors : mapping of str to Tensor
+        A state dict. Of several names for one tensor (tied embeddings) the first is kept.
+    config : mapping
+        The architecture's settings.
+    """
+
+    def __init__(self, location: str, tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> None:
+        self.location = location
+        self.config = config
+        self.metadata = {"format": "in memory"}
+        self._tensors: dict[str, Tensor] = {}
+        seen = set()
+        for name, tensor in tensors.items():
+            identity = (tensor.data_ptr(), tuple(tensor.shape), tensor.stride())
+            if identity in seen and tensor.numel():
+                continue
+            seen.add(identity)
+            self._tensors[name] = tensor.detach()
+        self.headers = {
+            name: TensorHeader(name, tuple(tensor.shape), _SPELLING.get(tensor.dtype, str(tensor.dtype)), location)
+            for name, tensor in self._tensors.items()
+        }
+
+    def _read(self, name: str, rows: slice) -> Tensor:
+        tensor = self._tensors[name]
+        return tensor if rows == slice(None) else tensor[rows]

@@ -1,0 +1,97 @@
+"""From whatever a person has in hand to a `Checkpoint`."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from .protocol import Checkpoint, CheckpointError
+
+_FORMATS = "a .safetensors or .gguf file, a model.safetensors.index.json, or a folder that holds one of them"
+
+
+def open_checkpoint(
+    source: str | Path | Mapping[str, Tensor] | nn.Module, config: Mapping[str, Any] | None = None
+) -> Checkpoint:
+    """Open a checkpoint; only headers are read.
+
+    Parameters
+    ----------
+    source : str, Path, mapping of str to Tensor, or nn.Module
+        A safetensors or GGUF file, an index of shards, a Hugging Face folder, a state dict, or a
+        module (its ``config``, if it has one as transformers' modules do, is used).
+    config : mapping, optional
+        The architecture's settings under the names of a ``config.json``, where the source has none
+        or where they are wrong: ``{"num_attention_heads": 9, "num_key_value_heads": 3}``.
+
+    Returns
+    -------
+    checkpoint : Checkpoint
+
+    Raises
+    ------
+    CheckpointError
+        If nothing readable is there: the message names the path, what was expected and what was found.
+    """
+    if isinstance(source, nn.Module | Mapping):
+        from .in_memory import MemoryCheckpoint
+
+        if isinstance(source, nn.Module):
+            own = getattr(source, "config", None)
+            settings = own.to_dict() if hasattr(own, "to_dict") else {}
+            return MemoryCheckpoint(type(source).__name__, source.state_dict(), config or settings)
+        return MemoryCheckpoint("state dict", source, config or {})
+    checkpoint = _open_path(Path(source))
+    if config is not None:
+        checkpoint.config = config
+    return checkpoint
+
+
+def _open_path(path: Path) -> Checkpoint:
+    from .safetensors_files import INDEX_NAME, SafetensorsCheckpoint, shards_of
+
+    if not path.exists():
+        raise CheckpointError(f"{path}: expected {_FORMATS}, found nothing at this path")
+    if path.is_dir():
+        return _open_path(_weights_in(path, INDEX_NAME))
+    if path.suffix == ".safetensors":
+        return SafetensorsCheckpoint(path, [path], _config_beside(path))
+    if path.suffix == ".json":
+        return SafetensorsCheckpoint(path, shards_of(path), _config_beside(path))
+    if path.suffix == ".gguf":
+        from .gguf_file import GGUFCheckpoint
+
+        return GGUFCheckpoint(path)
+    hint = ": PyTorch pickles can run code, save it as safetensors" if path.suffix in {".bin", ".pt", ".pth"} else ""
+    raise CheckpointError(f"{path}: expected {_FORMATS}, found a {path.suffix or 'suffixless'} file{hint}")
+
+
+def _weights_in(folder: Path, index_name: str) -> Path:
+    if (folder / index_name).is_file():
+        return folder / index_name
+    found = sorted(file for file in folder.iterdir() if file.suffix in {".safetensors", ".gguf"})
+    preferred = [file for file in found if file.name == "model.safetensors"] or found
+    if len(preferred) == 1:
+        return preferred[0]
+    if preferred:
+        raise CheckpointError(
+            f"{folder}: expected one file of weights or a {index_name}, found {len(found)} files and no index: "
+            f"{', '.join(file.name for file in found[:4])}{' ...' if len(found) > 4 else ''}: name the one to read"
+        )
+    suffixes = sorted({file.suffix or file.name for file in folder.iterdir()})
+    raise CheckpointError(f"{folder}: expected weights ({_FORMATS}), found only {', '.join(suffixes) or 'nothing'}")
+
+
+def _config_beside(path: Path) -> dict[str, Any]:
+    file = path.parent / "config.json"
+    if not file.is_file():
+        return {}
+    try:
+        config = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{file}: expected the architecture's settings as JSON, found: {error}") from error
+    if not isinstance(config, dict):
+        raise CheckpointError(f"{file}: expected a JSON object, found a {type(config).__name__}")
+    return config

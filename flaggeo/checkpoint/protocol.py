@@ -1,0 +1,129 @@
+"""What every checkpoint can do, whatever its format."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+
+class CheckpointError(Exception):
+    """A checkpoint that cannot be read, or whose contents are not what they claim to be.
+
+    The message is one line that names the file, the tensor if there is one, what was expected and
+    what was found.
+    """
+
+
+@dataclass(frozen=True)
+class TensorHeader:
+    """What a checkpoint says of one tensor without reading it.
+
+    Attributes
+    ----------
+    name : str
+        As stored.
+    shape : tuple of int
+        In torch's order: rows first.
+    dtype : str
+        As stored, in the format's own spelling (``F32``, ``BF16``, ``Q4_1`` ...).
+    file : str
+        Where its numbers are, for messages.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    file: str
+
+
+class Checkpoint(ABC):
+    """Named tensors whose headers are known and whose numbers are read on demand.
+
+    Attributes
+    ----------
+    location : str
+        What was opened, for messages and provenance.
+    headers : mapping of str to TensorHeader
+        Every tensor, in the order of storage.
+    config : mapping
+        The architecture's settings under the names of a Hugging Face ``config.json``; empty where
+        there are none.
+    metadata : mapping of str to str
+        What the format says of itself: where the numbers come from and how they were stored.
+    """
+
+    #: How the names are spelt: ``"huggingface"`` or ``"gguf"``.
+    naming: ClassVar[str] = "huggingface"
+
+    #: The dtypes, in the format's spelling, whose numbers can be had.
+    readable_dtypes: ClassVar[frozenset[str]] = frozenset({"F64", "F32", "F16", "BF16"})
+
+    location: str
+    headers: Mapping[str, TensorHeader]
+    config: Mapping[str, Any]
+    metadata: Mapping[str, str]
+
+    def read(self, name: str, *, rows: slice = slice(None), device: torch.device | str = "cpu") -> Tensor:
+        """Numbers of one tensor, or of a block of its rows, in a floating dtype no narrower than stored.
+
+        Parameters
+        ----------
+        name : str
+            One of `headers`.
+        rows : slice, optional
+            A contiguous block of the first axis; all of it by default.
+        device : torch.device or str, optional
+            Where the result lies.
+
+        Returns
+        -------
+        tensor : Tensor, shape=[rows, ...]
+            float64, float32, float16 or bfloat16.
+
+        Raises
+        ------
+        CheckpointError
+            If the tensor is missing, quantised in a way that cannot be undone, cut short, or holds
+            NaN or infinity.
+        """
+        header = self.headers.get(name)
+        if header is None:
+            raise CheckpointError(
+                f"{self.location}: expected a tensor {name!r}, found {len(self.headers)} others and no such name"
+            )
+        self.require_readable(name)
+        try:
+            tensor = self._read(name, rows).to(device)
+        except CheckpointError:
+            raise
+        except Exception as error:  # whatever a format's library raises, it knows neither file nor tensor
+            raise CheckpointError(f"{header.file}: cannot read tensor {name!r}: {error}") from error
+        finite = torch.isfinite(tensor)
+        if not bool(finite.all()):
+            raise CheckpointError(
+                f"{header.file}: tensor {name!r} of shape {tuple(header.shape)}: expected finite numbers, "
+                f"found {int((~finite).sum())} NaN or infinite"
+            )
+        return tensor
+
+    def require_readable(self, name: str) -> None:
+        """Raise, from the header alone, if the numbers of a tensor cannot be had.
+
+        Raises
+        ------
+        CheckpointError
+            If the dtype is quantised or integer.
+        """
+        header = self.headers[name]
+        if header.dtype not in self.readable_dtypes:
+            raise CheckpointError(
+                f"{header.file}: tensor {name!r}: expected one of the dtypes "
+                f"{', '.join(sorted(self.readable_dtypes))}, found {header.dtype}: de-quantise the checkpoint first"
+            )
+
+    @abstractmethod
+    def _read(self, name: str, rows: slice) -> Tensor:
+        """Numbers as stored; any exception is given its context by `read`."""

@@ -1,0 +1,89 @@
+"""safetensors: one file, or shards with an index."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from .protocol import Checkpoint, CheckpointError, TensorHeader
+
+INDEX_NAME = "model.safetensors.index.json"
+
+
+class SafetensorsCheckpoint(Checkpoint):
+    """Tensors of one or more safetensors files, memory-mapped.
+
+    Parameters
+    ----------
+    location : Path
+        What the caller opened.
+    files : sequence of Path
+        The file, or all shards.
+    config : mapping
+        Contents of ``config.json``.
+
+    Raises
+    ------
+    CheckpointError
+        If a file is corrupt or cut short, or two shards hold a tensor of one name.
+    """
+
+    def __init__(self, location: Path, files: list[Path], config: Mapping[str, Any]) -> None:
+        self.location = str(location)
+        self.config = config
+        self._handles: dict[str, Any] = {}
+        self.headers: dict[str, TensorHeader] = {}
+        self.metadata = {"format": "safetensors"}
+        for file in files:
+            handle = self._open(file)
+            self.metadata |= {key: value for key, value in (handle.metadata() or {}).items() if key != "format"}
+            for name in handle.offset_keys():
+                view = handle.get_slice(name)
+                if name in self.headers:
+                    raise CheckpointError(
+                        f"{file}: tensor {name!r}: expected once, found also in {self.headers[name].file}"
+                    )
+                self.headers[name] = TensorHeader(name, tuple(view.get_shape()), view.get_dtype(), str(file))
+
+    def _open(self, file: Path) -> Any:
+        try:
+            handle = safe_open(file, framework="pt")
+        except (SafetensorError, OSError) as error:
+            raise CheckpointError(f"{file}: expected a complete safetensors file, found: {error}") from error
+        self._handles[str(file)] = handle
+        return handle
+
+    def _read(self, name: str, rows: slice) -> Tensor:
+        handle = self._handles[self.headers[name].file]
+        tensor: Tensor = handle.get_tensor(name) if rows == slice(None) else handle.get_slice(name)[rows]
+        return tensor
+
+
+def shards_of(index: Path) -> list[Path]:
+    """Files that an index names, all of them present.
+
+    Raises
+    ------
+    CheckpointError
+        If the index cannot be understood, points outside its folder, or names a missing shard.
+    """
+    try:
+        weight_map: dict[str, str] = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
+        names = sorted(set(weight_map.values()))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CheckpointError(
+            f"{index}: expected an index with a 'weight_map' from tensors to shards, found: {error!r}"
+        ) from error
+    for name in names:
+        if Path(name).name != name:
+            raise CheckpointError(f"{index}: expected shards beside the index, found the path {name!r}")
+        if not (index.parent / name).is_file():
+            lost = [tensor for tensor, shard in weight_map.items() if shard == name]
+            raise CheckpointError(
+                f"{index.parent / name}: expected a shard that {index.name} names, found no such file; "
+                f"{len(lost)} tensors are lost with it, {lost[0]!r} first"
+            )
+    return [index.parent / name for name in names]

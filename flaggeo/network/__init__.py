@@ -1,0 +1,11 @@
+"""What tensors mean: the quiver of spaces and weights behind a checkpoint's names."""
+
+from .quiver import ROLES as ROLES
+from .quiver import Network as Network
+from .quiver import Side as Side
+from .quiver import Skipped as Skipped
+from .quiver import Space as Space
+from .quiver import Symmetry as Symmetry
+from .quiver import Weight as Weight
+from .reading import UnknownArchitectureError as UnknownArchitectureError
+from .reading import read_network as read_network

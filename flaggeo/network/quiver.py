@@ -1,0 +1,154 @@
+"""A network as a quiver: vector spaces, and the weights that map one to another."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+
+from ..checkpoint import Checkpoint
+from .splits import Split
+
+#: Every role, in the order in which a signal meets them inside a layer.
+ROLES = ("embed", "q", "k", "v", "o", "gate", "up", "down", "unembed")
+
+# Weights of one step see the same activations; a later step sees what an earlier one wrote.
+_STEPS = {"embed": 0, "q": 0, "k": 0, "v": 0, "o": 1, "gate": 2, "up": 2, "down": 3, "unembed": 4}
+
+
+class Symmetry(Enum):
+    """The group of basis changes of a space that leave the network's function alone.
+
+    The value says it in words. `keeps_angles` tells whether the group lies in the orthogonal group, so
+    that principal angles measured in the space do not depend on the basis that training happened to choose.
+    """
+
+    GENERAL_LINEAR = "any invertible map"
+    ORTHOGONAL = "rotations, once the norm gains are folded into the reads"
+    ROTARY_BLOCK = "rotations and scalings of each rotary plane"
+    PERMUTATION = "permutations of the coordinates"
+    TRIVIAL = "none"
+
+    @property
+    def keeps_angles(self) -> bool:
+        """Whether principal angles survive every change of basis in the group."""
+        return self in {Symmetry.ORTHOGONAL, Symmetry.PERMUTATION, Symmetry.TRIVIAL}
+
+
+class Side(Enum):
+    """Where a weight touches a space: its row space reads there, its column space writes there."""
+
+    READ = "read"
+    WRITE = "write"
+
+
+@dataclass(frozen=True)
+class Space:
+    """A vector space that activations live in.
+
+    Attributes
+    ----------
+    name : str
+        Unique in the network: ``stream``, ``layers.3.hidden``, ``layers.3.heads.0.keys`` ...
+    dim : int
+    symmetry : Symmetry
+    depth : int or None
+        Layer; None for the residual stream and the vocabulary.
+    """
+
+    name: str
+    dim: int
+    symmetry: Symmetry
+    depth: int | None = None
+
+
+@dataclass(frozen=True)
+class Weight:
+    """A linear map from one space to another.
+
+    Attributes
+    ----------
+    name : str
+        Independent of the file's spelling: ``layers.3.q``, ``layers.3.q.heads.0``, ``embed``.
+    role : str
+        One of `ROLES`.
+    layer : int or None
+        None for the embedding and the unembedding.
+    head : int or None
+        None for a whole projection. Query heads and output heads are numbered 0 .. H-1, key and value
+        heads 0 .. Kv-1.
+    source, target : Space
+        The matrix has shape (target.dim, source.dim).
+    tensor : str
+        Name in the checkpoint.
+    split : Split
+        The cut from that tensor to the matrix.
+    """
+
+    name: str
+    role: str
+    layer: int | None
+    head: int | None
+    source: Space
+    target: Space
+    tensor: str
+    split: Split = field(default=Split(), repr=False)
+
+    def space(self, side: Side) -> Space:
+        """Space that this side of the weight lies in."""
+        return self.source if side is Side.READ else self.target
+
+    @property
+    def stage(self) -> tuple[float, int]:
+        """Position along the signal: a weight's writing can reach a reading of a later stage only."""
+        before_or_after = float("-inf") if self.role == "embed" else float("inf")
+        return (before_or_after if self.layer is None else self.layer), _STEPS[self.role]
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """A tensor that no weight uses, and why."""
+
+    tensor: str
+    shape: tuple[int, ...]
+    reason: str
+
+
+@dataclass(frozen=True)
+class Network:
+    """The quiver of a checkpoint.
+
+    Attributes
+    ----------
+    family : str
+        Row of the family table that the names matched.
+    checkpoint : Checkpoint
+        Where the numbers are.
+    weights : tuple of Weight
+        In order of depth; heads follow the projection that they are part of.
+    skipped : tuple of Skipped
+        Every tensor that is not used.
+    remarks : tuple of str
+        What was inferred and what could not be known.
+    """
+
+    family: str
+    checkpoint: Checkpoint
+    weights: tuple[Weight, ...]
+    skipped: tuple[Skipped, ...]
+    remarks: tuple[str, ...]
+
+    @property
+    def spaces(self) -> Mapping[str, Space]:
+        """Every space that a weight touches, by name, in order of first appearance."""
+        return {space.name: space for weight in self.weights for space in (weight.source, weight.target)}
+
+    @property
+    def layers(self) -> list[int]:
+        """Layer numbers, ascending."""
+        return sorted({weight.layer for weight in self.weights if weight.layer is not None})
+
+    def by_tensor(self) -> Iterator[tuple[str, list[Weight]]]:
+        """Weights grouped by the tensor that stores them, so that each tensor is read once."""
+        groups: dict[str, list[Weight]] = {}
+        for weight in self.weights:
+            groups.setdefault(weight.tensor, []).append(weight)
+        return iter(groups.items())

@@ -1,0 +1,247 @@
+"""From a checkpoint's headers to a `Network`, with every shape checked and no tensor read."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ..checkpoint import Checkpoint, CheckpointError
+from .families import FAMILIES, Family
+from .quiver import ROLES, Network, Skipped, Space, Symmetry, Weight
+from .splits import Split
+
+_BLOCK_ROLES = {"q", "k", "v", "o", "up", "down"}
+
+
+class UnknownArchitectureError(CheckpointError):
+    """The names of the tensors match no row of the family table."""
+
+
+def read_network(checkpoint: Checkpoint) -> Network:
+    """Recognise the family and build the quiver from names, shapes and settings.
+
+    Parameters
+    ----------
+    checkpoint : Checkpoint
+        Only its headers are used.
+
+    Returns
+    -------
+    network : Network
+        Weights in order of depth by layer number, whatever their order in the file.
+
+    Raises
+    ------
+    UnknownArchitectureError
+        If no family's names are found.
+    CheckpointError
+        If shapes disagree with each other or with the settings, a layer lacks a projection, or a
+        weight is stored in a quantised dtype that cannot be undone.
+    """
+    settings = _text_settings(checkpoint)
+    family, remarks = _recognise(checkpoint, settings)
+    found: dict[tuple[int | None, str], str] = {}
+    skipped = []
+    for name, header in checkpoint.headers.items():
+        place = family.role_of(checkpoint.naming, name)
+        if place is None:
+            skipped.append(Skipped(name, header.shape, family.reason_unused(name)))
+        elif place[0] == "unembed" and settings.get("tie_word_embeddings", family.tied):
+            skipped.append(Skipped(name, header.shape, "tied to the embedding, which is counted once"))
+        else:
+            role, layer = place
+            if (layer, role) in found:
+                raise _error(
+                    checkpoint, name, f"one tensor for the role {role!r} of layer {layer}", f"also {found[layer, role]}"
+                )
+            found[layer, role] = name
+    reader = _Reader(checkpoint, settings, family, found)
+    weights = reader.weights()
+    for weight in weights:
+        checkpoint.require_readable(weight.tensor)
+    return Network(family.name, checkpoint, tuple(weights), tuple(skipped), (*remarks, *reader.remarks))
+
+
+def _text_settings(checkpoint: Checkpoint) -> Mapping[str, Any]:
+    """Settings of the language model: a model of several towers keeps them one level down."""
+    inner = checkpoint.config.get("text_config")
+    return {**checkpoint.config, **inner} if isinstance(inner, Mapping) else checkpoint.config
+
+
+def _recognise(checkpoint: Checkpoint, settings: Mapping[str, Any]) -> tuple[Family, list[str]]:
+    model_type = settings.get("model_type")
+    matches = {
+        family.name: sum(family.role_of(checkpoint.naming, name) is not None for name in checkpoint.headers)
+        for family in FAMILIES
+    }
+    candidates = sorted((family for family in FAMILIES if matches[family.name]), key=lambda family: -matches[family.name])
+    for family in candidates:
+        if model_type in family.model_types:
+            return family, []
+    if not candidates:
+        names = list(checkpoint.headers)
+        raise UnknownArchitectureError(
+            f"{checkpoint.location}: expected tensor names of one of the families "
+            f"{', '.join(family.name for family in FAMILIES)}, found model type {model_type!r} and "
+            f"{len(names)} tensors, {names[0]!r} first"
+            if names
+            else f"{checkpoint.location}: expected tensors, found none"
+        )
+    family = candidates[0]
+    origin = f"model type {model_type!r} is not in the family table" if model_type else "no settings name the model type"
+    return family, [f"{origin}: read as {family.name} from the tensor names"]
+
+
+def _error(checkpoint: Checkpoint, tensor: str, expected: str, found: str) -> CheckpointError:
+    return CheckpointError(f"{checkpoint.headers[tensor].file}: tensor {tensor!r}: expected {expected}, found {found}")
+
+
+@dataclass(frozen=True)
+class _HeadCounts:
+    query: int
+    key_value: int
+    width: int
+
+
+class _Reader:
+    """Builds the weights of one checkpoint; holds what is the same for all layers."""
+
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        settings: Mapping[str, Any],
+        family: Family,
+        found: Mapping[tuple[int | None, str], str],
+    ) -> None:
+        self.checkpoint = checkpoint
+        self.settings = settings
+        self.family = family
+        self.found = found
+        self.remarks: list[str] = []
+        self.layers = sorted({layer for layer, _ in found if layer is not None})
+        first = next(name for (_, role), name in found.items() if role in ("embed", "q"))
+        self.stream = Space("stream", self._shape(first)[1], family.stream)
+        model_type = settings.get("model_type")
+        self.rotary_rows = checkpoint.naming == "gguf" and model_type in family.rotary_rows_in_gguf
+
+    def weights(self) -> list[Weight]:
+        """All weights, in order of depth."""
+        self._require_declared_depth()
+        weights = self._table("embed")
+        for layer in self.layers:
+            weights += self._layer(layer)
+        return weights + self._table("unembed")
+
+    def _require_declared_depth(self) -> None:
+        declared = self.settings.get("num_hidden_layers", len(self.layers))
+        if self.layers != list(range(declared)):
+            lacking = sorted(set(range(declared)) - set(self.layers))
+            raise CheckpointError(
+                f"{self.checkpoint.location}: expected layers 0 to {declared - 1}, found {len(self.layers)} layers"
+                + (f" without layer {lacking[0]}" if lacking else f" up to layer {self.layers[-1]}")
+            )
+
+    def _shape(self, tensor: str) -> tuple[int, int]:
+        shape = self.checkpoint.headers[tensor].shape
+        if len(shape) != 2 or 0 in shape:
+            raise _error(self.checkpoint, tensor, "a matrix", f"shape {shape}")
+        return shape[0], shape[1]
+
+    def _require(self, tensor: str, what: str, expected: int, found: int) -> None:
+        if expected != found:
+            raise _error(
+                self.checkpoint, tensor, f"{what} of {expected}", f"{found} in shape {self._shape(tensor)}"
+            )
+
+    def _table(self, role: str) -> list[Weight]:
+        tensor = self.found.get((None, role))
+        if tensor is None:
+            return []
+        size, width = self._shape(tensor)
+        self._require(tensor, "a stream width", self.stream.dim, width)
+        vocabulary = Space("vocabulary", size, Symmetry.TRIVIAL)
+        if role == "embed":
+            return [Weight(role, role, None, None, vocabulary, self.stream, tensor, Split(transposed=True))]
+        return [Weight(role, role, None, None, self.stream, vocabulary, tensor)]
+
+    def _layer(self, layer: int) -> list[Weight]:
+        tensors = {role: self.found[layer, role] for role in ROLES if (layer, role) in self.found}
+        lacking = sorted(_BLOCK_ROLES - tensors.keys())
+        if lacking:
+            raise CheckpointError(
+                f"{self.checkpoint.location}: expected the roles {', '.join(sorted(_BLOCK_ROLES))} in layer {layer}, "
+                f"found no tensor for {', '.join(lacking)}"
+            )
+        for role, tensor in tensors.items():
+            stream_axis = 0 if role in ("o", "down") else 1
+            self._require(tensor, "a stream width", self.stream.dim, self._shape(tensor)[stream_axis])
+        return self._attention(layer, tensors) + self._mlp(layer, tensors)
+
+    def _mlp(self, layer: int, tensors: Mapping[str, str]) -> list[Weight]:
+        hidden = Space(f"layers.{layer}.hidden", self._shape(tensors["up"])[0], Symmetry.PERMUTATION, layer)
+        weights = []
+        for role in ("gate", "up"):
+            if role in tensors:
+                self._require(tensors[role], "a hidden width", hidden.dim, self._shape(tensors[role])[0])
+                weights.append(Weight(f"layers.{layer}.{role}", role, layer, None, self.stream, hidden, tensors[role]))
+        self._require(tensors["down"], "a hidden width", hidden.dim, self._shape(tensors["down"])[1])
+        weights.append(Weight(f"layers.{layer}.down", "down", layer, None, hidden, self.stream, tensors["down"]))
+        return weights
+
+    def _attention(self, layer: int, tensors: Mapping[str, str]) -> list[Weight]:
+        heights = {role: self._shape(tensors[role])[0] for role in ("q", "k", "v")}
+        self._require(tensors["o"], "an input width", heights["q"], self._shape(tensors["o"])[1])
+        self._require(tensors["v"], "a height", heights["k"], heights["v"])
+        heads = self._head_counts(tensors, heights["q"], heights["k"])
+        weights: list[Weight] = []
+        for role in ("q", "k", "v", "o"):
+            count = 0 if heads is None else heads.query if role in ("q", "o") else heads.key_value
+            rotary = count if self.rotary_rows and role in ("q", "k") else 0
+            # Concatenated heads: angles between them would mix spaces that the network keeps apart.
+            whole = Space(
+                f"layers.{layer}.{ {'q': 'queries', 'k': 'keys', 'v': 'values', 'o': 'mixed values'}[role]}",
+                heights[role] if role != "o" else heights["q"],
+                self.family.keys if role in ("q", "k") else Symmetry.GENERAL_LINEAR,
+                layer,
+            )
+            name = f"layers.{layer}.{role}"
+            split = Split(rotary_heads=rotary)
+            ends = (whole, self.stream) if role == "o" else (self.stream, whole)
+            weights.append(Weight(name, role, layer, None, *ends, tensors[role], split))
+            for head in range(count):
+                assert heads is not None
+                span = (head * heads.width, (head + 1) * heads.width)
+                group = head if role in ("k", "v") else head // (heads.query // heads.key_value)
+                inner = Space(
+                    f"layers.{layer}.heads.{group}.{'keys' if role in ('q', 'k') else 'values'}",
+                    heads.width,
+                    whole.symmetry,
+                    layer,
+                )
+                ends = (inner, self.stream) if role == "o" else (self.stream, inner)
+                cut = Split(columns=span) if role == "o" else Split(rotary_heads=rotary, rows=span)
+                weights.append(Weight(f"{name}.heads.{head}", role, layer, head, *ends, tensors[role], cut))
+        return weights
+
+    def _head_counts(self, tensors: Mapping[str, str], q_height: int, k_height: int) -> _HeadCounts | None:
+        """Head counts by the shapes; the settings only say how many query heads there are."""
+        query = self.settings.get("num_attention_heads")
+        if not isinstance(query, int) or query < 1:
+            remark = "the number of heads is unknown (no num_attention_heads in the settings): heads are not split"
+            if remark not in self.remarks:
+                self.remarks.append(remark)
+            return None
+        width, rest = divmod(q_height, query)
+        if rest:
+            raise _error(self.checkpoint, tensors["q"], f"a height divisible by {query} heads", f"{q_height}")
+        key_value, rest = divmod(k_height, width)
+        if rest or not key_value or query % key_value:
+            raise _error(
+                self.checkpoint,
+                tensors["k"],
+                f"a height that is {width} (the head width) times a divisor of {query} heads",
+                f"{k_height}",
+            )
+        declared = self.settings.get("num_key_value_heads")
+        if self.family.grouped and isinstance(declared, int) and declared != key_value:
+            raise _error(self.checkpoint, tensors["k"], f"{declared} key-value heads of width {width}", f"{key_value}")
+        return _HeadCounts(query, key_value, width)
