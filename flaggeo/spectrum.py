@@ -10,6 +10,8 @@ import torch
 from threadpoolctl import ThreadpoolController
 from torch import Tensor
 
+from .network import Side
+
 #: Neighbouring singular values closer than this, relative to the larger one, leave their vectors free to
 #: rotate into each other under a perturbation of 1 %, which storage in few bits already is. The value is
 #: that of TransformerLens' degeneracy blocks (practice/checkpoints-and-engine, section 3.4).
@@ -53,10 +55,10 @@ class Spectrum:
     frobenius_norm: float
     residual: float
 
-    @property
-    def rank(self) -> int:
-        """Number of triplets kept."""
-        return self.values.shape[0]
+    def frame(self, side: Side) -> Tensor:
+        """Frame of what the weight reads or writes, shape=[n or m, r]: the directions of non-zero value."""
+        count = int((self.values > 0).sum())
+        return (self.right if side is Side.READ else self.left)[:, :count]
 
     @property
     def energy(self) -> float:

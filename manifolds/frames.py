@@ -37,7 +37,8 @@ def orthonormalize(matrix: Tensor) -> Tensor:
             f"orthonormalize needs at most as many columns as rows; got shape {tuple(matrix.shape)}: "
             f"{columns} vectors in dimension {rows}."
         )
-    return torch.linalg.qr(matrix).Q
+    frame: Tensor = torch.linalg.qr(matrix).Q
+    return frame
 
 
 def require_frame(frame: Tensor, name: str) -> None:

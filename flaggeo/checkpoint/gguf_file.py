@@ -22,7 +22,7 @@ _CONFIG_NAMES = {
 }
 
 
-class _BoundedReader(gguf.GGUFReader):  # type: ignore[misc]
+class _BoundedReader(gguf.GGUFReader):
     """A reader that stops at the end of the file.
 
     The library's own slices past the end come back empty, so a hostile count would keep it looping.

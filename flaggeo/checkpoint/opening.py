@@ -39,9 +39,8 @@ def open_checkpoint(
         from .in_memory import MemoryCheckpoint
 
         if isinstance(source, nn.Module):
-            own = getattr(source, "config", None)
-            settings = own.to_dict() if hasattr(own, "to_dict") else {}
-            return MemoryCheckpoint(type(source).__name__, source.state_dict(), config or settings)
+            to_dict = getattr(getattr(source, "config", None), "to_dict", dict)
+            return MemoryCheckpoint(type(source).__name__, source.state_dict(), config or to_dict())
         return MemoryCheckpoint("state dict", source, config or {})
     checkpoint = _open_path(Path(source))
     if config is not None:
@@ -77,11 +76,15 @@ def _weights_in(folder: Path, index_name: str) -> Path:
         return preferred[0]
     if preferred:
         raise CheckpointError(
-            f"{folder}: expected one file of weights or a {index_name}, found {len(found)} files and no index: "
-            f"{', '.join(file.name for file in found[:4])}{' ...' if len(found) > 4 else ''}: name the one to read"
+            f"{folder}: expected one file of weights or a {index_name}, found no index and "
+            f"{_shortened([file.name for file in found])}: name the one to read"
         )
-    suffixes = sorted({file.suffix or file.name for file in folder.iterdir()})
-    raise CheckpointError(f"{folder}: expected weights ({_FORMATS}), found only {', '.join(suffixes) or 'nothing'}")
+    others = _shortened(sorted(file.name for file in folder.iterdir())) or "nothing"
+    raise CheckpointError(f"{folder}: expected weights ({_FORMATS}), found only {others}")
+
+
+def _shortened(names: list[str]) -> str:
+    return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
 
 
 def _config_beside(path: Path) -> dict[str, Any]:

@@ -92,7 +92,19 @@ _BERT_BLOCK = _BERT_PREFIX + r"encoder\.layer\.{layer}\."
 LLAMA = Family(
     name="llama",
     model_types=frozenset(
-        {"llama", "mistral", "qwen2", "qwen3", "olmo2", "gemma", "gemma2", "gemma3", "gemma3_text", "smollm3", "granite"}
+        {
+            "llama",
+            "mistral",
+            "qwen2",
+            "qwen3",
+            "olmo2",
+            "gemma",
+            "gemma2",
+            "gemma3",
+            "gemma3_text",
+            "smollm3",
+            "granite",
+        }
     ),
     names={
         "huggingface": {

@@ -1,6 +1,6 @@
 """A network as a quiver: vector spaces, and the weights that map one to another."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -145,10 +145,3 @@ class Network:
     def layers(self) -> list[int]:
         """Layer numbers, ascending."""
         return sorted({weight.layer for weight in self.weights if weight.layer is not None})
-
-    def by_tensor(self) -> Iterator[tuple[str, list[Weight]]]:
-        """Weights grouped by the tensor that stores them, so that each tensor is read once."""
-        groups: dict[str, list[Weight]] = {}
-        for weight in self.weights:
-            groups.setdefault(weight.tensor, []).append(weight)
-        return iter(groups.items())

@@ -73,7 +73,9 @@ def _recognise(checkpoint: Checkpoint, settings: Mapping[str, Any]) -> tuple[Fam
         family.name: sum(family.role_of(checkpoint.naming, name) is not None for name in checkpoint.headers)
         for family in FAMILIES
     }
-    candidates = sorted((family for family in FAMILIES if matches[family.name]), key=lambda family: -matches[family.name])
+    candidates = sorted(
+        (family for family in FAMILIES if matches[family.name]), key=lambda family: -matches[family.name]
+    )
     for family in candidates:
         if model_type in family.model_types:
             return family, []
@@ -87,7 +89,9 @@ def _recognise(checkpoint: Checkpoint, settings: Mapping[str, Any]) -> tuple[Fam
             else f"{checkpoint.location}: expected tensors, found none"
         )
     family = candidates[0]
-    origin = f"model type {model_type!r} is not in the family table" if model_type else "no settings name the model type"
+    origin = (
+        f"model type {model_type!r} is not in the family table" if model_type else "no settings name the model type"
+    )
     return family, [f"{origin}: read as {family.name} from the tensor names"]
 
 
@@ -148,9 +152,7 @@ class _Reader:
 
     def _require(self, tensor: str, what: str, expected: int, found: int) -> None:
         if expected != found:
-            raise _error(
-                self.checkpoint, tensor, f"{what} of {expected}", f"{found} in shape {self._shape(tensor)}"
-            )
+            raise _error(self.checkpoint, tensor, f"{what} of {expected}", f"{found} in shape {self._shape(tensor)}")
 
     def _table(self, role: str) -> list[Weight]:
         tensor = self.found.get((None, role))
@@ -198,7 +200,7 @@ class _Reader:
             rotary = count if self.rotary_rows and role in ("q", "k") else 0
             # Concatenated heads: angles between them would mix spaces that the network keeps apart.
             whole = Space(
-                f"layers.{layer}.{ {'q': 'queries', 'k': 'keys', 'v': 'values', 'o': 'mixed values'}[role]}",
+                f"layers.{layer}.{ {'q': 'queries', 'k': 'keys', 'v': 'values', 'o': 'mixed values'}[role] }",
                 heights[role] if role != "o" else heights["q"],
                 self.family.keys if role in ("q", "k") else Symmetry.GENERAL_LINEAR,
                 layer,

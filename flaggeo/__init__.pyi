@@ -1,0 +1,15 @@
+from .analysis import Analysis as Analysis
+from .analysis import analyze as analyze
+from .analysis import load as load
+from .checkpoint import CheckpointError as CheckpointError
+from .checkpoint import open_checkpoint as open_checkpoint
+from .graph import alignment_graph as alignment_graph
+from .network import Network as Network
+from .network import Side as Side
+from .network import Space as Space
+from .network import Symmetry as Symmetry
+from .network import UnknownArchitectureError as UnknownArchitectureError
+from .network import Weight as Weight
+from .page import render_report as render_report
+from .spectrum import Spectrum as Spectrum
+from .spectrum import leading_spectrum as leading_spectrum

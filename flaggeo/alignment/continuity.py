@@ -1,0 +1,157 @@
+"""Singular-vector continuity: how far a weight's leading directions carry over to the next layer."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from itertools import pairwise
+from typing import Any
+
+import pandas as pd
+
+from manifolds import abs_cosine_moments, overlap_moments, projection_overlap
+
+from ..network import Side, Weight
+from ..spectrum import Spectrum
+
+CONTINUITY_COLUMNS = (
+    "role",
+    "side",
+    "layer",
+    "next_layer",
+    "abs_cos_1",
+    "abs_cos_2",
+    "sigma2_weighted",
+    "overlap",
+    "rank",
+    "energy",
+    "null_mean",
+    "null_sd",
+    "overlap_null_mean",
+    "overlap_null_sd",
+    "space",
+    "shared_space",
+    "undetermined",
+)
+
+
+@dataclass(frozen=True)
+class Continuity:
+    """Continuity of one side of a weight from one layer to the next.
+
+    All numbers are dimensionless, in [0, 1], and NaN where a direction does not exist (a zero weight,
+    a second direction of a weight of rank 1).
+
+    Attributes
+    ----------
+    abs_cos_1, abs_cos_2 : float
+        Absolute cosine of the two first and of the two second singular vectors.
+    sigma2_weighted : float
+        Sum over the kept directions of (s_i^2 / |W|_F^2) |cos_i| with the weights of the earlier layer: a
+        lower bound of the sum over all directions, which lies at most ``1 - energy`` above.
+    overlap : float
+        Projection overlap of the two leading subspaces.
+    """
+
+    abs_cos_1: float
+    abs_cos_2: float
+    sigma2_weighted: float
+    overlap: float
+
+
+def singular_vector_continuity(earlier: Spectrum, later: Spectrum, side: Side) -> Continuity:
+    r"""Compare the leading singular vectors of two weights of one shape, index by index.
+
+    .. math::
+        c_i = |\langle v_i, v'_i \rangle|, \qquad
+        \sum_{i \le k} \frac{\sigma_i^2}{\lVert W \rVert_F^2}\, c_i, \qquad
+        \frac{\lVert V_k^\top V'_k \rVert_F^2}{k}
+
+    Parameters
+    ----------
+    earlier, later : Spectrum
+        Of weights of equal shape.
+    side : Side
+        READ compares right singular vectors v, WRITE left ones u.
+
+    Returns
+    -------
+    continuity : Continuity
+
+    Notes
+    -----
+    Unchanged by one orthogonal map of the space on both weights and by the signs of the singular
+    vectors. The single cosines need a gap in the spectrum (`Spectrum.undetermined`); the overlap only
+    needs one after the last kept direction. For independent uniform directions see
+    `manifolds.abs_cosine_moments` and `manifolds.overlap_moments`.
+
+    References
+    ----------
+    arXiv:2605.04971, equations 1 and 2; theory/continuity, sections 1 and 7.
+    """
+    first, second = earlier.frame(side), later.frame(side)
+    count = min(first.shape[1], second.shape[1])
+    if count == 0:
+        return Continuity(*[float("nan")] * 4)
+    cosines = (first[:, :count] * second[:, :count]).sum(dim=0).abs().clamp(max=1)
+    shares = earlier.values[:count].square() / earlier.frobenius_norm**2
+    return Continuity(
+        abs_cos_1=float(cosines[0]),
+        abs_cos_2=float(cosines[1]) if count > 1 else float("nan"),
+        sigma2_weighted=float(shares @ cosines),
+        overlap=float(projection_overlap(first, second)),
+    )
+
+
+def continuity_table(weights: Iterable[Weight], spectra: Mapping[str, Spectrum]) -> pd.DataFrame:
+    """Continuity of every role on both sides, from each layer to the next that has the role.
+
+    Parameters
+    ----------
+    weights : iterable of Weight
+        Heads and tables without a layer are passed over.
+    spectra : mapping of str to Spectrum
+        By name of the weight.
+
+    Returns
+    -------
+    table : pandas.DataFrame
+        One row a role, side and pair of layers; the columns are `CONTINUITY_COLUMNS`. ``shared_space``
+        says whether the two layers' vectors lie in one space of the network; where they do not, the
+        comparison is by index of the coordinate, whose meaning each layer chose for itself.
+        ``undetermined`` says whether the first direction of either layer is, see `Spectrum`.
+    """
+    whole = [weight for weight in weights if weight.layer is not None and weight.head is None]
+    by_role: dict[str, list[Weight]] = {}
+    for weight in whole:
+        by_role.setdefault(weight.role, []).append(weight)
+    rows = [
+        _row(earlier, later, side, spectra)
+        for chain in by_role.values()
+        for side in Side
+        for earlier, later in pairwise(sorted(chain, key=lambda weight: weight.stage))
+        if earlier.space(side).dim == later.space(side).dim
+    ]
+    return pd.DataFrame(rows, columns=list(CONTINUITY_COLUMNS))
+
+
+def _row(earlier: Weight, later: Weight, side: Side, spectra: Mapping[str, Spectrum]) -> dict[str, Any]:
+    first, second = spectra[earlier.name], spectra[later.name]
+    space = earlier.space(side)
+    shared = space == later.space(side)
+    null_mean, null_sd = abs_cosine_moments(space.dim)
+    ranks = [first.frame(side).shape[1], second.frame(side).shape[1]]
+    overlap_null = overlap_moments(space.dim, *ranks) if min(ranks) else (float("nan"), float("nan"))
+    return asdict(singular_vector_continuity(first, second, side)) | {
+        "role": earlier.role,
+        "side": side.value,
+        "layer": earlier.layer,
+        "next_layer": later.layer,
+        "rank": min(ranks),
+        "energy": first.energy,
+        "null_mean": null_mean,
+        "null_sd": null_sd,
+        "overlap_null_mean": overlap_null[0],
+        "overlap_null_sd": overlap_null[1],
+        "space": space.name if shared else f"{space.name} and {later.space(side).name}",
+        "shared_space": shared,
+        "undetermined": bool(first.undetermined[0] or second.undetermined[0]),
+    }

@@ -1,0 +1,369 @@
+"""The commands. Everything heavy is imported inside them, so that ``flaggeo --help`` answers at once."""
+
+import json
+import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NoReturn
+
+import typer
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from rich.console import Console
+
+    from .analysis import Analysis
+    from .network import Network
+
+app = typer.Typer(
+    name="flaggeo",
+    help="Read a network's weights from disk and measure how their subspaces lie to each other.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+#: Exit codes beside 0: the run failed, the command line is wrong, the checkpoint is unreadable or unsupported.
+FAILED, USAGE, UNREADABLE = 1, 2, 3
+
+
+class OutputFormat(StrEnum):
+    """How results are printed on standard output."""
+
+    TABLE = "table"
+    JSON = "json"
+
+
+_Source = Annotated[
+    Path,
+    typer.Argument(
+        metavar="PATH", help="A .safetensors or .gguf file, a model.safetensors.index.json, or a Hugging Face folder."
+    ),
+]
+_Format = Annotated[OutputFormat, typer.Option("--format", help="What standard output gets.")]
+_Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Say more; show where an error came from.")]
+_Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")]
+
+
+@app.callback(invoke_without_command=True)
+def _version(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.", is_eager=True)] = False,
+) -> None:
+    if version:
+        from importlib.metadata import version as installed
+
+        typer.echo(installed("flaggeo"))
+        raise typer.Exit
+
+
+@app.command()
+def inspect(path: _Source, output_format: _Format = OutputFormat.TABLE, verbose: _Verbose = False) -> None:
+    """What each tensor of a checkpoint means, and which are not used and why. Reads headers only."""
+    with _errors_reported(verbose):
+        network = _load(path, quiet=False)
+        if output_format is OutputFormat.JSON:
+            typer.echo(json.dumps(_network_record(network), indent=2))
+        else:
+            _print_network(network, every_tensor=verbose)
+
+
+@app.command()
+def analyze(
+    path: _Source,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output", "-o", metavar="DIR", help="Folder for the page and the tables.  [default: NAME-alignment]"
+        ),
+    ] = None,
+    rank: Annotated[int, typer.Option("--rank", "-k", min=1, help="Singular directions kept of each weight.")] = 16,
+    roles: Annotated[str | None, typer.Option(help="Only these, as in q,k,gate.  [default: all]")] = None,
+    layers: Annotated[str | None, typer.Option(help="Only these, as in 0-5,8.  [default: all]")] = None,
+    heads: Annotated[bool, typer.Option("--heads", help="Also take every attention head as a weight.")] = False,
+    device: Annotated[str, typer.Option(help="Where the linear algebra runs: cpu, cuda, cuda:1 ...")] = "cpu",
+    output_format: _Format = OutputFormat.TABLE,
+    quiet: _Quiet = False,
+    verbose: _Verbose = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier result in DIR.")] = False,
+) -> None:
+    """Measure how a checkpoint's subspaces lie to each other; write a page and tables."""
+    folder = output or Path(f"{path.stem or path.resolve().name}-alignment")
+    with _errors_reported(verbose):
+        chosen_roles = None if roles is None else [role.strip() for role in roles.split(",")]
+        chosen_layers = None if layers is None else _parse_layers(layers)
+        with _usage_errors():
+            from .storage import require_replaceable
+
+            require_replaceable(folder, overwrite=overwrite)
+            _require_device(device)
+        network = _load(path, quiet)
+        with _usage_errors():
+            from .analysis import select_weights
+
+            select_weights(network, roles=chosen_roles, layers=chosen_layers, heads=heads)
+        analysis = _analyze(network, folder, rank, chosen_roles, chosen_layers, heads, device, overwrite, quiet)
+        if output_format is OutputFormat.JSON:
+            typer.echo(json.dumps(_analysis_record(analysis, folder), indent=2))
+        elif not quiet:
+            _print_analysis(analysis, folder, verbose)
+
+
+def _load(path: Path, quiet: bool) -> "Network":
+    from rich.console import Console
+
+    console = Console(stderr=True, quiet=quiet)
+    with console.status(f"reading the headers of {path.name}"):
+        from .analysis import load
+
+        network = load(path)
+    for remark in network.remarks:
+        console.print(f"note: {remark}", markup=False, highlight=False)
+    return network
+
+
+def _analyze(
+    network: "Network",
+    folder: Path,
+    rank: int,
+    roles: list[str] | None,
+    layers: list[int] | None,
+    heads: bool,
+    device: str,
+    overwrite: bool,
+    quiet: bool,
+) -> "Analysis":
+    """Run, save, and clean up; an interrupted run leaves what it has done for the next one."""
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from .analysis import analyze as run
+    from .checkpoint import CheckpointError
+    from .page import render_report
+
+    scratch = folder.with_name(f"{folder.name}.partial")
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True, disable=quiet or not console.is_terminal) as bar:
+        task = bar.add_task("weights", total=None)
+
+        def show(tensor: str, done: int, total: int) -> None:
+            bar.update(task, description=escape(tensor), completed=done, total=total)
+
+        try:
+            analysis = run(
+                network,
+                rank=rank,
+                roles=roles,
+                layers=layers,
+                heads=heads,
+                device=device,
+                progress=show,
+                scratch=scratch,
+            )
+        except CheckpointError:
+            _remove(scratch)  # the checkpoint itself is at fault: there is nothing to resume
+            raise
+        bar.update(task, description="writing the page and the tables")
+        analysis.save(folder, report=render_report(analysis), overwrite=overwrite)
+    _remove(scratch)
+    return analysis
+
+
+def _remove(folder: Path) -> None:
+    import shutil
+
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _errors_reported(verbose: bool) -> Iterator[None]:
+    """One line on standard error and the exit code that the kind of error has."""
+    from .checkpoint import CheckpointError
+
+    try:
+        yield
+    except (typer.Exit, typer.Abort):
+        raise
+    except CheckpointError as error:
+        _fail(error, UNREADABLE, verbose)
+    except KeyboardInterrupt:
+        typer.echo("interrupted: the same command continues where this one stopped", err=True)
+        raise typer.Exit(130) from None
+    except Exception as error:  # the last stop before the user
+        _fail(error, FAILED, verbose)
+
+
+@contextmanager
+def _usage_errors() -> Iterator[None]:
+    try:
+        yield
+    except (ValueError, FileExistsError) as error:
+        _fail(error, USAGE, verbose=False)
+
+
+def _fail(error: Exception, code: int, verbose: bool) -> NoReturn:
+    if verbose:
+        traceback.print_exception(error)
+    message = " ".join(str(error).split()) or type(error).__name__
+    typer.echo(f"flaggeo: {message}", err=True)
+    raise typer.Exit(code)
+
+
+def _parse_layers(text: str) -> list[int]:
+    layers: set[int] = set()
+    for part in text.split(","):
+        first, _, last = part.strip().partition("-")
+        if not first.isdecimal() or not (last or first).isdecimal() or int(last or first) < int(first):
+            _fail(ValueError(f"--layers: expected numbers and ranges as in 0-5,8; found {part!r}"), USAGE, False)
+        layers |= set(range(int(first), int(last or first) + 1))
+    return sorted(layers)
+
+
+def _require_device(name: str) -> None:
+    import torch
+
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"--device: expected a device that torch can use here; found {name!r}: {reason}") from None
+
+
+def _network_record(network: "Network") -> dict[str, object]:
+    headers = network.checkpoint.headers
+    return {
+        "checkpoint": network.checkpoint.location,
+        "family": network.family,
+        "remarks": list(network.remarks),
+        "weights": [
+            {"name": weight.name, "role": weight.role, "layer": weight.layer, "head": weight.head}
+            | {"source": weight.source.name, "target": weight.target.name}
+            | {"shape": [weight.target.dim, weight.source.dim]}
+            | {"tensor": weight.tensor, "dtype": headers[weight.tensor].dtype}
+            for weight in network.weights
+        ],
+        "spaces": [
+            {"name": space.name, "dim": space.dim, "depth": space.depth, "symmetry": space.symmetry.value}
+            for space in network.spaces.values()
+        ],
+        "skipped": [
+            {"tensor": item.tensor, "shape": list(item.shape), "reason": item.reason} for item in network.skipped
+        ],
+    }
+
+
+def _print_network(network: "Network", every_tensor: bool) -> None:
+    from rich.table import Table
+
+    from .network import ROLES
+
+    console = _console()
+    console.print(f"{network.checkpoint.location}: {len(network.layers)} layers of the {network.family} family\n")
+    table = Table("role", "tensors", "heads", "shape", "dtype", "reads", "writes", box=None, header_style="bold")
+    for role in ROLES:
+        whole = [weight for weight in network.weights if weight.role == role and weight.head is None]
+        if whole:
+            heads = sum(weight.role == role and weight.head is not None for weight in network.weights)
+            table.add_row(
+                role,
+                str(len(whole)),
+                str(heads // len(whole)) if heads else "–",
+                _distinct(f"{weight.target.dim}x{weight.source.dim}" for weight in whole),
+                _distinct(network.checkpoint.headers[weight.tensor].dtype for weight in whole),
+                _distinct(_any_layer(weight.source.name) for weight in whole),
+                _distinct(_any_layer(weight.target.name) for weight in whole),
+            )
+    console.print(table)
+    console.print("\nspaces")
+    spaces = Table("space", "dimension", "free changes of basis", box=None, header_style="bold")
+    seen = {(_any_layer(space.name), space.dim, space.symmetry.value) for space in network.spaces.values()}
+    for name, dim, symmetry in sorted(seen):
+        spaces.add_row(name, str(dim), symmetry)
+    console.print(spaces)
+    console.print("\nnot used")
+    unused = Table("tensor", "how many", "reason", box=None, header_style="bold")
+    counts: dict[tuple[str, str], int] = {}
+    for item in network.skipped:
+        key = (item.tensor if every_tensor else _any_layer(item.tensor), item.reason)
+        counts[key] = counts.get(key, 0) + 1
+    for (tensor, reason), count in counts.items():
+        unused.add_row(tensor, str(count), reason)
+    console.print(unused if counts else "nothing")
+
+
+def _distinct(values: Iterator[str]) -> str:
+    return ", ".join(dict.fromkeys(values))
+
+
+def _any_layer(name: str) -> str:
+    """The name with every number in it replaced by a star."""
+    return ".".join("*" if part.isdecimal() else part for part in name.split("."))
+
+
+def _analysis_record(analysis: "Analysis", folder: Path) -> dict[str, object]:
+    from .page import findings
+
+    return {
+        "output": str(folder),
+        "provenance": dict(analysis.provenance),
+        "summary": json.loads(analysis.summary.to_json(orient="records")),
+        "findings": findings(analysis),
+    }
+
+
+def _print_analysis(analysis: "Analysis", folder: Path, verbose: bool) -> None:
+    from .page import findings
+
+    console = _console()
+    if not analysis.summary.empty:
+        console.print(_summary_table(analysis.summary))
+        console.print("chance: exact mean for unrelated (Haar) directions; adjusted: (|cos| - chance) / (1 - chance);")
+        console.print(
+            "channels: on how many coordinates the first vector lives. Rotating a space changes the channels alone.\n"
+        )
+    for sentence in findings(analysis):
+        console.print(f"- {sentence}")
+    if verbose:
+        console.print(f"\nlargest residual of a singular triplet: {analysis.weights['residual'].max():.1e}")
+        for item in analysis.skipped.itertuples():
+            console.print(f"not used: {item.tensor}: {item.reason}")
+    console.print(f"\n{len(analysis.skipped)} tensors not used (flaggeo inspect says why)")
+    console.print(f"tables: {folder}\npage:   {folder / 'report.html'}", soft_wrap=True)
+
+
+def _summary_table(summary: "pd.DataFrame") -> object:
+    from rich.table import Table
+
+    columns = ("role", "side", "|cos| 1st", "chance", "adjusted", "|cos| 2nd", "overlap", "chance", "channels")
+    table = Table(
+        *columns, box=None, header_style="bold", title="from one layer to the next, mean", title_justify="left"
+    )
+    for column in table.columns[2:]:
+        column.justify = "right"
+    for row in summary.to_dict("records"):
+        numbers = ("abs_cos_1", "null_mean", "effect", "abs_cos_2", "overlap", "overlap_null_mean")
+        table.add_row(
+            str(row["role"]),
+            str(row["side"]),
+            *(f"{row[number]:.3f}" for number in numbers),
+            f"{row['channels']:.0f} of {row['dim']}",
+            style=None if row["shared_space"] else "dim",
+        )
+    return table
+
+
+def _console() -> "Console":
+    from rich.console import Console
+
+    # Names from a checkpoint are data, never markup; a pipe gets wide lines, so that no table is cut.
+    width = None if sys.stdout.isatty() else 160
+    return Console(markup=False, highlight=False, width=width)
+
+
+def main() -> None:
+    """Entry point of the ``flaggeo`` command."""
+    app()

@@ -1,0 +1,211 @@
+"""Puts an analysis, the two Vega specifications and Vega itself into one file."""
+
+import json
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import networkx as nx
+import pandas as pd
+import vl_convert
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from ..analysis import Analysis
+from ..graph import MINIMUM_Z, STRONGEST
+from ..network import ROLES, Side
+from .findings import findings
+
+# Edges visible when the page opens; the rest come with the slider.
+_FIRST_VIEW = 300
+_TABLE_EDGES = 30
+_LANE_HEIGHT = 44
+
+
+def _lane(role: str, side: str) -> str:
+    return f"{role} {side}s"
+
+
+_LANES = [_lane(role, side.value) for role in ROLES for side in Side]
+
+
+def render_report(analysis: Analysis) -> str:
+    """Page of an analysis: findings, continuity by role and depth, the alignment graph, how to read them.
+
+    Parameters
+    ----------
+    analysis : Analysis
+        Measured just now, or loaded from a folder.
+
+    Returns
+    -------
+    html : str
+        Self-contained: no request to a network, and no script of the checkpoint's can run in it (names
+        are escaped, and the page's policy forbids everything that is not inline).
+    """
+    environment = Environment(
+        loader=PackageLoader("flaggeo", "page"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+    )
+    environment.globals["table"] = _html_table
+    provenance = analysis.provenance
+    stored = provenance["metadata"].get("tensor types")
+    return environment.get_template("report.html.j2").render(
+        title=Path(provenance["checkpoint"]).name,
+        subtitle=f"{provenance['layers']} layers of the {provenance['family']} family, "
+        f"{len(analysis.weights)} weights at rank {provenance['rank']}"
+        + (f"; stored as {stored}, de-quantised" if stored else ""),
+        rank=provenance["rank"],
+        minimum_z=f"{MINIMUM_Z:g}",
+        strongest=STRONGEST,
+        findings=findings(analysis),
+        summary=_summary_table(analysis.summary),
+        edges=_edge_table(analysis.graph),
+        spaces=analysis.spaces,
+        skipped=analysis.skipped,
+        skipped_count=len(analysis.skipped),
+        provenance=pd.DataFrame(
+            [(key.replace("_", " "), _as_text(value)) for key, value in provenance.items()], columns=["what", "value"]
+        ),
+        vega_bundle=Markup(vl_convert.javascript_bundle(None)),  # type: ignore[arg-type]  # the default, absent in the stub
+        continuity_spec=_script(_continuity_spec(analysis)),
+        graph_spec=_script(_graph_spec(analysis.graph)),
+    )
+
+
+def _script(value: Any) -> Markup:
+    """JSON that can stand inside a script element: no text in it can close the element."""
+    return Markup(json.dumps(value, allow_nan=False).replace("<", "\\u003c"))
+
+
+def _as_text(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {item}" for key, item in value.items())
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _spec(name: str) -> dict[str, Any]:
+    spec: dict[str, Any] = json.loads(files("flaggeo.page").joinpath(name).read_text(encoding="utf-8"))
+    return spec
+
+
+def _continuity_spec(analysis: Analysis) -> dict[str, Any]:
+    whole = analysis.weights[analysis.weights["head"].isna()].set_index(["role", "layer"])
+    rank = analysis.provenance["rank"]
+    measures = (
+        ("first singular vectors: |cos|", "abs_cos_1", "null_mean", "null_sd"),
+        (f"leading {rank}-dimensional subspaces: overlap", "overlap", "overlap_null_mean", "overlap_null_sd"),
+    )
+    shared = analysis.continuity[analysis.continuity["shared_space"]]
+    rows = [
+        {
+            "panel": _lane(row["role"], row["side"]),
+            "layer": row["layer"],
+            "next_layer": row["next_layer"],
+            "measure": measure,
+            "value": row[value],
+            "chance": row[mean],
+            "chance_low": max(0.0, row[mean] - 2 * row[spread]),
+            "chance_high": min(1.0, row[mean] + 2 * row[spread]),
+            "undetermined": row["undetermined"] and value == "abs_cos_1",
+            "channels": round(whole.loc[(row["role"], row["layer"]), f"{row['side']}_channels"]),
+        }
+        for measure, value, mean, spread in measures
+        for row in shared[shared[value].notna()].to_dict("records")
+    ]
+    spec = _spec("continuity.vl.json")
+    spec["datasets"] = {"continuity": rows}
+    spec["facet"]["sort"] = [lane for lane in _LANES if any(row["panel"] == lane for row in rows)]
+    return spec
+
+
+def _graph_spec(graph: "nx.MultiDiGraph[str]") -> dict[str, Any]:
+    nodes = [
+        {"name": name, "lane": _lane(node["role"], node["side"]), "edges": graph.degree(name)}
+        | {key: node[key] for key in ("layer", "space", "rank", "dimension")}
+        for name, node in graph.nodes(data=True)
+        if graph.degree(name)
+    ]
+    place = {node["name"]: (node["layer"], node["lane"]) for node in nodes}
+    edges = [
+        {"source": source, "target": target, "kind": edge["kind"], "z": round(edge["z"], 1)}
+        | {"overlap": round(edge["overlap"], 4), "adjusted": round(edge["adjusted_overlap"], 4)}
+        | {"source_layer": place[source][0], "source_lane": place[source][1]}
+        | {"target_layer": place[target][0], "target_lane": place[target][1]}
+        for source, target, edge in graph.edges(data=True)
+    ]
+    edges.sort(key=lambda edge: edge["adjusted"])  # the strongest are drawn last, on top
+    used = {node["lane"] for node in nodes}
+    lanes = [{"lane": lane} for lane in _LANES if lane in used]
+    data = {"lanes": lanes, "nodes": nodes, "edges": edges}
+    spec = _spec("graph.vg.json")
+    spec["height"] = _LANE_HEIGHT * len(lanes)
+    for source in spec["data"]:
+        if source["name"] in data:
+            source["values"] = data[source["name"]]
+    threshold = spec["signals"][0]
+    if edges:
+        threshold["value"] = edges[-min(_FIRST_VIEW, len(edges))]["adjusted"]
+        threshold["bind"]["max"] = edges[-1]["adjusted"]
+    return spec
+
+
+def _summary_table(summary: pd.DataFrame) -> pd.DataFrame:
+    if summary.empty:
+        return pd.DataFrame()
+    return pd.DataFrame(
+        {
+            "role and side": [_lane(role, side) for role, side in zip(summary["role"], summary["side"], strict=True)],
+            "|cos| first": summary["abs_cos_1"],
+            "chance": summary["null_mean"],
+            "adjusted": summary["effect"],
+            "|cos| second": summary["abs_cos_2"],
+            "σ²-weighted": summary["sigma2_weighted"],
+            "overlap": summary["overlap"],
+            "chance of overlap": summary["overlap_null_mean"],
+            "channels": summary["channels"].round().astype("Int64"),
+            "of": summary["dim"],
+            "one space": summary["shared_space"].map({True: "yes", False: "no: by index"}),
+        }
+    )
+
+
+def _edge_table(graph: "nx.MultiDiGraph[str]") -> pd.DataFrame:
+    rows = sorted(graph.edges(data=True), key=lambda edge: -edge[2]["adjusted_overlap"])[:_TABLE_EDGES]
+    return pd.DataFrame(
+        [
+            (source, target, edge["kind"], edge["overlap"], edge["adjusted_overlap"], edge["z"])
+            for source, target, edge in rows
+        ],
+        columns=["from", "to", "kind", "overlap", "adjusted", "z"],
+    )
+
+
+def _html_table(table: pd.DataFrame) -> Markup:
+    """Accessible table; every cell is escaped."""
+    row = Markup("<tr>{}</tr>")
+    numeric = [pd.api.types.is_numeric_dtype(dtype) and not pd.api.types.is_bool_dtype(dtype) for dtype in table.dtypes]
+    classes = ["" if is_number else "text" for is_number in numeric]
+    head = row.format(
+        Markup("").join(
+            Markup('<th scope="col" class="{}">{}</th>').format(kind, str(column).replace("_", " "))
+            for kind, column in zip(classes, table.columns, strict=True)
+        )
+    )
+    body = Markup("").join(
+        row.format(
+            Markup("").join(
+                Markup('<td class="{}">{}</td>').format(kind, _cell(value))
+                for kind, value in zip(classes, record, strict=True)
+            )
+        )
+        for record in table.itertuples(index=False, name=None)
+    )
+    return Markup('<div class="scroll"><table><thead>{}</thead><tbody>{}</tbody></table></div>').format(head, body)
+
+
+def _cell(value: Any) -> str:
+    if value is pd.NA or value is None or value != value:
+        return "–"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:.3f}" if isinstance(value, float) else str(value)

@@ -1,0 +1,120 @@
+"""How results are kept on disk: all or nothing, and where an interrupted run left off."""
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from hashlib import sha256
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from .spectrum import Spectrum
+
+#: The file by which a folder is known to be a result of flaggeo, so that only such a folder is replaced.
+RESULT_FILE = "result.json"
+
+
+def require_replaceable(folder: Path, *, overwrite: bool) -> None:
+    """Raise unless a result may be written at `folder`.
+
+    Raises
+    ------
+    FileExistsError
+        If something is there and `overwrite` is False, or it is not a result of flaggeo.
+    """
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        return
+    if not overwrite:
+        raise FileExistsError(f"{folder}: expected a new folder, found an existing one: choose another or overwrite it")
+    if not (folder / RESULT_FILE).is_file():
+        raise FileExistsError(
+            f"{folder}: expected a result of flaggeo to overwrite, found no {RESULT_FILE} there: choose another folder"
+        )
+
+
+@contextmanager
+def replaced_at_once(folder: Path) -> Iterator[Path]:
+    """A temporary folder beside `folder` that takes its place when the block ends without an error."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    try:
+        yield temporary
+        temporary.chmod(0o777 & ~_umask())
+        if folder.exists():
+            previous = Path(tempfile.mkdtemp(prefix=f".{folder.name}.old.", dir=folder.parent))
+            folder.rename(previous / folder.name)
+            temporary.rename(folder)
+            shutil.rmtree(previous)
+        else:
+            temporary.rename(folder)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+
+
+def _umask() -> int:
+    current = os.umask(0)
+    os.umask(current)
+    return current
+
+
+class Scratch:
+    """Spectra of a run in progress, one file a tensor, so that an interrupted run resumes.
+
+    Parameters
+    ----------
+    folder : Path
+        Made when first written to.
+    run : str
+        Whatever determines the spectra: the checkpoint, the rank, the weights chosen. Another run's
+        files in the folder are discarded.
+    """
+
+    def __init__(self, folder: Path, run: str) -> None:
+        self._folder = folder
+        self._current = folder / sha256(run.encode()).hexdigest()[:16]
+        for other in folder.glob("*"):
+            if other != self._current:
+                shutil.rmtree(other)
+
+    def recall(self, tensor: str, names: list[str], device: torch.device) -> dict[str, Spectrum] | None:
+        """Spectra of a tensor's weights, if a run that was interrupted left them."""
+        file = self._file(tensor)
+        if not file.is_file():
+            return None
+        with suppress(SafetensorError, KeyError), safe_open(file, framework="pt") as stored:
+            return {name: _unpack(name, stored, device) for name in names}
+        return None  # cut short while it was written
+
+    def keep(self, tensor: str, spectra: dict[str, Spectrum]) -> None:
+        """Write the spectra of a tensor's weights."""
+        self._current.mkdir(parents=True, exist_ok=True)
+        arrays: dict[str, torch.Tensor] = {}
+        scalars = {}
+        for name, spectrum in spectra.items():
+            for part in ("values", "left", "right", "gaps", "undetermined"):
+                arrays[f"{name}/{part}"] = getattr(spectrum, part).cpu().contiguous()
+            scalars[name] = json.dumps([spectrum.frobenius_norm, spectrum.residual])
+        save_file(arrays, self._file(tensor), metadata=scalars)
+
+    def discard(self) -> None:
+        """Remove everything."""
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _file(self, tensor: str) -> Path:
+        # Hashed: the name comes from the checkpoint and may be no file name.
+        return self._current / f"{sha256(tensor.encode()).hexdigest()[:32]}.safetensors"
+
+
+def _unpack(name: str, stored: safe_open, device: torch.device) -> Spectrum:
+    parts = {
+        part: stored.get_tensor(f"{name}/{part}").to(device)
+        for part in ("values", "left", "right", "gaps", "undetermined")
+    }
+    frobenius_norm, residual = json.loads(stored.metadata()[name])
+    return Spectrum(**parts, frobenius_norm=frobenius_norm, residual=residual)
