@@ -72,7 +72,7 @@ def shards_of(index: Path) -> list[Path]:
     """
     try:
         weight_map: dict[str, str] = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
-        names = sorted(set(weight_map.values()))
+        names = sorted({Path(shard).as_posix() for shard in weight_map.values()})
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(
             f"{index}: expected an index with a 'weight_map' from tensors to shards, found: {error!r}"

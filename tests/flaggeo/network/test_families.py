@@ -1,0 +1,114 @@
+"""The family table against transformers' own modules: tiny random models, from disk and alive."""
+
+import pytest
+import torch
+
+from flaggeo import load
+from flaggeo.network.families import BERT, LLAMA
+
+transformers = pytest.importorskip("transformers")
+
+SMALL = {
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "intermediate_size": 48,
+    "vocab_size": 101,
+    "max_position_embeddings": 64,
+    "pad_token_id": 0,
+}
+DECODERS = {
+    "llama": {},
+    "mistral": {},
+    "qwen2": {},
+    "qwen3": {"head_dim": 16},
+    "olmo2": {},
+    "gemma": {"head_dim": 16},
+    "gemma2": {"head_dim": 16},
+    "gemma3_text": {"head_dim": 16},
+    "smollm3": {},
+    "granite": {},
+}
+ENCODERS = {"bert": {}, "roberta": {}, "xlm-roberta": {}, "camembert": {}, "electra": {"embedding_size": 32}}
+BLOCK_WEIGHTS = {"llama": 7, "bert": 6}
+
+
+def build(model_type, extra):
+    torch.manual_seed(0)  # transformers draws its weights from the global generator
+    config = transformers.AutoConfig.for_model(model_type, **SMALL | extra)
+    auto = transformers.AutoModelForCausalLM if model_type in DECODERS else transformers.AutoModel
+    return auto.from_config(config, attn_implementation="eager").eval()
+
+
+@pytest.mark.filterwarnings("ignore")  # transformers warns of its own deprecations
+@pytest.mark.parametrize(("model_type", "extra"), (DECODERS | ENCODERS).items())
+def test_disk_and_live_module_give_one_network_and_every_tensor_is_accounted_for(tmp_path, model_type, extra):
+    model = build(model_type, extra)
+    model.save_pretrained(tmp_path)
+    alive, saved = load(model), load(tmp_path)
+
+    assert [weight.name for weight in alive.weights] == [weight.name for weight in saved.weights]
+    family = alive.family
+    assert family == ("llama" if model_type in DECODERS else "bert")
+    assert not saved.remarks
+    whole = [weight for weight in saved.weights if weight.head is None and weight.layer is not None]
+    assert len(whole) == SMALL["num_hidden_layers"] * BLOCK_WEIGHTS[family]
+    for weight, other in zip(alive.weights, saved.weights, strict=True):
+        matrix = weight.split(alive.checkpoint.read(weight.tensor))
+        assert torch.equal(matrix, other.split(saved.checkpoint.read(other.tensor)))
+    for network in (alive, saved):
+        used = {weight.tensor for weight in network.weights}
+        skipped = {item.tensor for item in network.skipped}
+        assert used | skipped == set(network.checkpoint.headers)
+        assert not used & skipped
+        assert not any("not in the table" in item.reason for item in network.skipped), network.skipped
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("model_type", ["llama", "qwen3", "bert"])
+def test_heads_are_what_the_module_itself_cuts(model_type):
+    """Run the projection on basis vectors, cut its output as attention does, compare with the slices."""
+    model = build(model_type, (DECODERS | ENCODERS)[model_type])
+    network = load(model)
+    width = 16 if model_type == "qwen3" else 8
+    modules = dict(model.named_modules())
+    basis = torch.eye(SMALL["hidden_size"])
+    for weight in network.weights:
+        if weight.head is None or weight.role == "o":
+            continue
+        module = modules[weight.tensor.removesuffix(".weight")]
+        output = module(basis) - module(torch.zeros_like(basis))  # without the bias
+        cut = output.view(len(basis), -1, width)[:, weight.head]
+        torch.testing.assert_close(weight.split(network.checkpoint.read(weight.tensor)), cut.mT, atol=1e-6, rtol=0)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_an_output_head_maps_its_slice_of_the_concatenated_heads():
+    model = build("llama", {})
+    network = load(model)
+    module = dict(model.named_modules())["model.layers.1.self_attn.o_proj"]
+    for weight in network.weights:
+        if weight.role == "o" and weight.layer == 1 and weight.head is not None:
+            inputs = torch.zeros(8, 4, 8)
+            inputs[:, weight.head] = torch.eye(8)
+            expected = module(inputs.view(8, 32)).mT
+            torch.testing.assert_close(weight.split(network.checkpoint.read(weight.tensor)), expected)
+            assert weight.source.name == f"layers.1.heads.{weight.head // 2}.values"
+
+
+@pytest.mark.parametrize("family", [LLAMA, BERT], ids=lambda family: family.name)
+def test_gguf_names_agree_with_the_gguf_package(family):
+    gguf = pytest.importorskip("gguf")
+    architecture = {"llama": gguf.MODEL_ARCH.LLAMA, "bert": gguf.MODEL_ARCH.BERT}[family.name]
+    table = gguf.get_tensor_name_map(architecture, 3)
+    blocks = {"llama": "model.layers.2.", "bert": "encoder.layer.2."}[family.name]
+    theirs = {
+        "llama": {"q": "self_attn.q_proj", "k": "self_attn.k_proj", "v": "self_attn.v_proj", "o": "self_attn.o_proj"}
+        | {"gate": "mlp.gate_proj", "up": "mlp.up_proj", "down": "mlp.down_proj"},
+        "bert": {"q": "attention.self.query", "k": "attention.self.key", "v": "attention.self.value"}
+        | {"o": "attention.output.dense", "up": "intermediate.dense", "down": "output.dense"},
+    }[family.name]
+    for role, name in theirs.items():
+        assert family.role_of("huggingface", f"{blocks}{name}.weight") == (role, 2)
+        assert family.role_of("gguf", f"{table.get_name(blocks + name)}.weight") == (role, 2)

@@ -1,0 +1,39 @@
+import pytest
+
+from flaggeo import load
+from flaggeo.network import ROLES, Side, Symmetry
+from tests.builders import CONFIG, tiny_llama
+
+
+@pytest.fixture(scope="module")
+def network():
+    return load(tiny_llama(), config=CONFIG)
+
+
+def test_matrices_have_the_shape_of_their_spaces(network):
+    for weight in network.weights:
+        matrix = weight.split(network.checkpoint.read(weight.tensor))
+        assert matrix.shape == (weight.target.dim, weight.source.dim), weight.name
+
+
+def test_the_stream_is_read_and_written_by_the_sides_that_face_it(network):
+    for weight in network.weights:
+        facing = Side.WRITE if weight.role in ("embed", "o", "down") else Side.READ
+        assert weight.space(facing).name == "stream", weight.name
+
+
+def test_stages_follow_the_signal(network):
+    whole = {weight.name: weight.stage for weight in network.weights if weight.head is None}
+    order = ["embed", "layers.0.q", "layers.0.o", "layers.0.up", "layers.0.down", "layers.1.q", "unembed"]
+    assert [whole[name] for name in order] == sorted(whole[name] for name in order)
+    assert len({whole[name] for name in order}) == len(order)
+    assert whole["layers.0.gate"] == whole["layers.0.up"]
+
+
+def test_every_role_is_listed(network):
+    assert {weight.role for weight in network.weights} == set(ROLES)
+
+
+def test_angles_survive_exactly_the_subgroups_of_the_orthogonal_group():
+    survive = {symmetry for symmetry in Symmetry if symmetry.keeps_angles}
+    assert survive == {Symmetry.ORTHOGONAL, Symmetry.PERMUTATION, Symmetry.TRIVIAL}

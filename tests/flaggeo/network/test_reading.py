@@ -1,0 +1,149 @@
+import re
+
+import numpy as np
+import pytest
+import torch
+
+from flaggeo import CheckpointError, UnknownArchitectureError, load
+from tests.builders import CONFIG, HEAD_WIDTH, QUERY_HEADS, WIDTH, save_folder, tiny_llama
+from tests.flaggeo.checkpoint.test_gguf_file import QUANTISATION, write
+
+
+def test_layers_are_ordered_by_number_not_by_name():
+    tensors = tiny_llama(layers=12)
+    network = load(dict(sorted(tensors.items())), config=CONFIG | {"num_hidden_layers": 12})
+    order = [weight.layer for weight in network.weights if weight.role == "down"]
+    assert order == list(range(12))
+
+
+def test_grouped_queries_share_the_key_space_of_their_group():
+    network = load(tiny_llama(), config=CONFIG)
+    by_name = {weight.name: weight for weight in network.weights}
+    for head in range(QUERY_HEADS):
+        query, group = by_name[f"layers.1.q.heads.{head}"], head // 2
+        assert query.target == by_name[f"layers.1.k.heads.{group}"].target
+        assert by_name[f"layers.1.o.heads.{head}"].source == by_name[f"layers.1.v.heads.{group}"].target
+        assert query.target.dim == HEAD_WIDTH
+    assert "layers.1.k.heads.2" not in by_name
+
+
+def test_unknown_number_of_heads_is_said_and_heads_are_left_whole():
+    network = load(tiny_llama())
+    assert all(weight.head is None for weight in network.weights)
+    assert any("number of heads is unknown" in remark for remark in network.remarks)
+    assert any("from the tensor names" in remark for remark in network.remarks)
+
+
+def test_every_unused_tensor_has_a_reason():
+    tensors = tiny_llama() | {"model.layers.0.mystery.weight": torch.ones(2, 2), "x.bias": torch.ones(2)}
+    reasons = {item.tensor: item.reason for item in load(tensors, config=CONFIG).skipped}
+    assert reasons["model.layers.0.mystery.weight"] == "not in the table of the llama family"
+    assert "diagonal" in reasons["model.norm.weight"]
+    assert "translation" in reasons["x.bias"]
+
+
+def test_a_tied_unembedding_is_counted_once(tmp_path):
+    tensors = tiny_llama()
+    tensors["lm_head.weight"] = tensors["model.embed_tokens.weight"].clone()
+    folder = save_folder(tmp_path, tensors, config=CONFIG | {"tie_word_embeddings": True})
+    network = load(folder)
+    assert "unembed" not in {weight.role for weight in network.weights}
+    assert {item.tensor: item.reason for item in network.skipped}["lm_head.weight"].startswith("tied")
+
+
+def test_settings_of_a_text_tower_are_found_one_level_down():
+    network = load(tiny_llama(), config={"model_type": "gemma3", "text_config": CONFIG | {"model_type": "gemma3_text"}})
+    assert not network.remarks
+    assert "layers.0.q.heads.3" in {weight.name for weight in network.weights}
+
+
+def llama_with(change):
+    tensors = tiny_llama()
+    change(tensors)
+    return tensors
+
+
+BLOCK = "model.layers.1."
+
+
+@pytest.mark.parametrize(
+    ("tensors", "config", "message"),
+    [
+        (
+            llama_with(lambda t: t.update({BLOCK + "mlp.up_proj.weight": torch.ones(40, WIDTH + 1)})),
+            CONFIG,
+            r"tensor 'model\.layers\.1\.mlp\.up_proj\.weight': expected a stream width of 24, found 25 in shape \(40, 25\)",
+        ),
+        (
+            llama_with(lambda t: t.update({BLOCK + "mlp.down_proj.weight": torch.ones(WIDTH, 41)})),
+            CONFIG,
+            "expected a hidden width of 40, found 41",
+        ),
+        (
+            llama_with(lambda t: t.update({BLOCK + "self_attn.k_proj.weight": torch.ones(15, WIDTH)})),
+            CONFIG,
+            "expected a height of 15, found 20",
+        ),
+        (
+            llama_with(lambda t: t.update({BLOCK + "self_attn.q_proj.weight": torch.ones(10, 10, WIDTH)})),
+            CONFIG,
+            r"expected a matrix, found shape \(10, 10, 24\)",
+        ),
+        (llama_with(lambda t: t.pop(BLOCK + "mlp.up_proj.weight")), CONFIG, "in layer 1, found no tensor for up"),
+        (tiny_llama(), CONFIG | {"num_attention_heads": 7}, "expected a height divisible by 7 heads, found 40"),
+        (tiny_llama(), CONFIG | {"num_key_value_heads": 4}, "expected 4 key-value heads of width 10, found 2"),
+        (tiny_llama(), CONFIG | {"num_attention_heads": 1}, "divisor of 1 heads"),
+        (tiny_llama(), CONFIG | {"num_hidden_layers": 5}, "expected layers 0 to 4, found 3 layers without layer 3"),
+        (tiny_llama(), CONFIG | {"num_hidden_layers": 2}, "expected layers 0 to 1, found 3 layers up to layer 2"),
+        (
+            llama_with(lambda t: t.update({"layers.0.self_attn.q_proj.weight": torch.ones(40, WIDTH)})),
+            CONFIG,
+            "expected one tensor for the role 'q' of layer 0, found also",
+        ),
+        (
+            llama_with(lambda t: t.update({BLOCK + "mlp.up_proj.weight": torch.ones(40, WIDTH, dtype=torch.int8)})),
+            CONFIG,
+            "found torch.int8: de-quantise",
+        ),
+    ],
+)
+def test_contradictions_name_the_tensor_the_expected_and_the_found(tensors, config, message):
+    with pytest.raises(CheckpointError, match=message):
+        load(tensors, config=config)
+
+
+def test_unknown_architecture_names_the_families_and_what_was_found():
+    with pytest.raises(
+        UnknownArchitectureError, match=r"families llama, bert, found model type 'x' and 1 tensors, 'a'"
+    ):
+        load({"a": torch.ones(2, 2)}, config={"model_type": "x"})
+    with pytest.raises(UnknownArchitectureError, match="expected tensors, found none"):
+        load({})
+
+
+def test_gguf_and_hugging_face_give_the_same_matrices(tmp_path):
+    """The rows of q and k are interleaved in the file, as the converter of llama.cpp writes them."""
+    tensors = tiny_llama()
+    names = {"self_attn.q_proj": "attn_q", "self_attn.k_proj": "attn_k", "self_attn.v_proj": "attn_v"}
+    names |= {"self_attn.o_proj": "attn_output", "mlp.gate_proj": "ffn_gate", "mlp.up_proj": "ffn_up"}
+    names |= {"mlp.down_proj": "ffn_down", "input_layernorm": "attn_norm"}
+    outside = {"model.embed_tokens": "token_embd", "model.norm": "output_norm", "lm_head": "output"}
+    stored = {}
+    for name, tensor in tensors.items():
+        match = re.fullmatch(r"model\.layers\.(\d+)\.(.+)\.weight", name)
+        ours = f"blk.{match[1]}.{names[match[2]]}" if match else outside[name.removesuffix(".weight")]
+        array = tensor.numpy()
+        if ours.endswith(("attn_q", "attn_k")):
+            array = array.reshape(-1, 2, HEAD_WIDTH // 2, WIDTH).swapaxes(1, 2).reshape(array.shape)
+        stored[f"{ours}.weight"] = (np.ascontiguousarray(array), QUANTISATION.F32)
+    settings = {"block_count": 3, "attention.head_count": 4, "attention.head_count_kv": 2}
+    from_gguf = load(write(tmp_path / "tiny.gguf", stored, **settings))
+    from_dict = load(tensors, config=CONFIG)
+    assert [weight.name for weight in from_gguf.weights] == [weight.name for weight in from_dict.weights]
+    for ours, theirs in zip(from_gguf.weights, from_dict.weights, strict=True):
+        assert (ours.source, ours.target) == (theirs.source, theirs.target)
+        first, second = (
+            weight.split(network.checkpoint.read(weight.tensor))
+            for weight, network in ((ours, from_gguf), (theirs, from_dict))
+        )
+        assert torch.equal(first, second), ours.name

@@ -1,0 +1,71 @@
+import json
+
+import networkx as nx
+import pytest
+import torch
+
+from flaggeo import analyze, load
+from flaggeo.graph import alignment_graph
+from tests.builders import CONFIG, random_frame, tiny_llama
+
+
+@pytest.fixture(scope="module")
+def analysis():
+    """Random weights, with one planted path: layer 0's down writes what layer 2's gate reads."""
+    tensors = tiny_llama()
+    shared = random_frame(24, 4, seed=7).float()
+    generator = torch.Generator().manual_seed(8)
+    tensors["model.layers.0.mlp.down_proj.weight"] = shared @ torch.randn(4, 40, generator=generator)
+    tensors["model.layers.2.mlp.gate_proj.weight"] = torch.randn(40, 4, generator=generator) @ shared.mT
+    return analyze(load(tensors, config=CONFIG), rank=4)
+
+
+def test_the_planted_path_is_an_edge_and_unrelated_weights_hardly_any(analysis):
+    graph = analysis.graph
+    assert graph.has_edge("layers.0.down.write", "layers.2.gate.read", key="write-read")
+    edge = graph.edges["layers.0.down.write", "layers.2.gate.read", "write-read"]
+    assert edge["overlap"] == pytest.approx(1.0, abs=1e-6)
+    assert edge["lag"] == 2
+    assert graph.number_of_edges() < 0.02 * len(analysis.pairs)
+
+
+def test_edges_are_the_strongest_of_the_pairs_above_the_threshold(analysis):
+    graph = alignment_graph(analysis.weights, analysis.pairs, minimum_z=1.0, strongest=2)
+    eligible = analysis.pairs[analysis.pairs["z"] >= 1.0]
+    expected = set()
+    for row in eligible.itertuples():
+        for end in (row.source, row.target):
+            rivals = eligible[
+                ((eligible["source"] == end) | (eligible["target"] == end)) & (eligible["kind"] == row.kind)
+            ]
+            if (rivals["adjusted_overlap"] > row.adjusted_overlap).sum() < 2:
+                expected.add((row.source, row.target, row.kind))
+    assert set(graph.edges(keys=True)) == expected
+
+
+def test_nodes_carry_where_they_stand(analysis):
+    node = analysis.graph.nodes["layers.2.gate.read"]
+    assert node == {"weight": "layers.2.gate", "side": "read", "role": "gate", "layer": 2, "head": -1} | {
+        "space": "stream",
+        "dimension": 24,
+        "rank": 4,
+    }
+    assert analysis.graph.nodes["embed.write"]["layer"] == -1
+    assert analysis.graph.nodes["unembed.read"]["layer"] == 3
+
+
+@pytest.mark.parametrize("suffix", ["graphml", "gexf", "json"])
+def test_graph_survives_each_format(analysis, tmp_path, suffix):
+    graph, file = analysis.graph, tmp_path / f"graph.{suffix}"
+    if suffix == "json":
+        file.write_text(json.dumps(nx.node_link_data(graph, edges="edges"), allow_nan=False))
+        back = nx.node_link_graph(json.loads(file.read_text()), edges="edges")
+    elif suffix == "graphml":
+        nx.write_graphml(graph, file)
+        back = nx.read_graphml(file, force_multigraph=True)
+    else:
+        nx.write_gexf(graph, file)
+        back = nx.read_gexf(file)
+    assert set(back.nodes) == set(graph.nodes)
+    assert set(back.edges()) == set(graph.edges())
+    assert back.nodes["layers.2.gate.read"]["role"] == "gate"

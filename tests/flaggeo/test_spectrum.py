@@ -1,0 +1,122 @@
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from flaggeo.network import Side
+from flaggeo.spectrum import DEGENERATE_GAP, leading_spectrum
+from tests.builders import planted, random_frame
+
+
+def largest_sine(frame, reference):
+    """Sine of the largest principal angle between two subspaces of one dimension."""
+    return float(torch.linalg.matrix_norm(frame - reference @ (reference.mT @ frame), 2))
+
+
+@pytest.mark.parametrize("rows, columns", [(60, 60), (30, 90), (90, 30), (1, 7), (7, 1), (300, 20)])
+@pytest.mark.parametrize("rank", [1, 5, 40])
+def test_agrees_with_a_full_svd(rows, columns, rank):
+    matrix = torch.randn(rows, columns, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    spectrum = leading_spectrum(matrix, rank)
+    left, values, right = torch.linalg.svd(matrix, full_matrices=False)
+    kept = min(rank, rows, columns)
+    torch.testing.assert_close(spectrum.values, values[:kept], rtol=1e-10, atol=1e-10)
+    # Float64 Gram: the error of a vector is eps * s_1^2 over the gap of the squares.
+    gaps = (values[:-1] ** 2 - values[1:] ** 2).tolist()
+    tolerance = (
+        100 * torch.finfo(torch.float64).eps * float(values[0]) ** 2 / min([*gaps[:kept], float(values[0]) ** 2])
+    )
+    cosines_right = (spectrum.right * right[:kept].mT).sum(0).abs()
+    cosines_left = (spectrum.left * left[:, :kept]).sum(0).abs()
+    assert float((1 - cosines_right).max()) < max(tolerance, 1e-12)
+    assert float((1 - cosines_left).max()) < max(tolerance, 1e-12)
+    assert spectrum.frobenius_norm == pytest.approx(float(torch.linalg.norm(matrix)), rel=1e-12)
+    assert spectrum.residual < 1e-11
+
+
+@pytest.mark.parametrize("dtype, error", [(torch.float64, 1e-12), (torch.float32, 1e-5), (torch.bfloat16, 3e-2)])
+def test_recovers_planted_directions_to_the_precision_of_the_storage(dtype, error):
+    matrix, left, right = planted([5.0, 3.0, 1.0], 70, 40, seed=1)
+    spectrum = leading_spectrum(matrix.to(dtype), 2)
+    assert spectrum.values.tolist() == pytest.approx([5.0, 3.0], rel=error)
+    assert largest_sine(spectrum.right, right[:, :2]) < error
+    assert largest_sine(spectrum.left, left[:, :2]) < error
+
+
+def test_frames_are_orthonormal_and_signs_are_fixed():
+    matrix = torch.randn(50, 80, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    spectrum, negated = leading_spectrum(matrix, 10), leading_spectrum(-matrix, 10)
+    for frame in (spectrum.left, spectrum.right):
+        torch.testing.assert_close(frame.mT @ frame, torch.eye(10, dtype=torch.float64), atol=1e-12, rtol=0)
+    torch.testing.assert_close(spectrum.right, negated.right, atol=1e-10, rtol=0)
+    torch.testing.assert_close(spectrum.left, -negated.left, atol=1e-10, rtol=0)
+    largest = spectrum.right.gather(0, spectrum.right.abs().argmax(0, keepdim=True))
+    assert bool((largest > 0).all())
+
+
+def test_gaps_flag_what_they_leave_undetermined():
+    close = 1 - DEGENERATE_GAP / 2
+    matrix, _, _ = planted([4.0, 2.0, 2.0 * close, 1.0, 0.5], 30, 20, seed=3)
+    spectrum = leading_spectrum(matrix, 4)
+    assert spectrum.gaps.tolist() == pytest.approx([0.5, 1 - close, 1 - 0.5 / close, 0.5], abs=1e-9)
+    assert spectrum.undetermined.tolist() == [False, True, True, False]
+
+
+def test_a_repeated_value_is_found_with_its_whole_eigenspace():
+    """A Krylov method may miss copies; the span of the three is determined, no vector in it is."""
+    matrix, _, right = planted([3.0, 3.0, 3.0, 1.0], 50, 40, seed=4)
+    spectrum = leading_spectrum(matrix, 3)
+    assert spectrum.values.tolist() == pytest.approx([3.0] * 3, abs=1e-12)
+    assert largest_sine(spectrum.right, right[:, :3]) < 1e-12
+    assert bool(spectrum.undetermined.all())
+    assert spectrum.residual < 1e-12
+
+
+@pytest.mark.parametrize(
+    "matrix, rank",
+    [(torch.zeros(6, 4), 0), (torch.ones(5, 8), 1), (torch.ones(8, 5), 1), (torch.ones(1, 1), 1), (torch.eye(4), 4)],
+)
+def test_rank_deficient_matrices_keep_full_frames_and_say_their_rank(matrix, rank):
+    spectrum = leading_spectrum(matrix, 3)
+    assert int((spectrum.values > 0).sum()) == min(rank, 3)
+    assert spectrum.frame(Side.READ).shape == (matrix.shape[1], min(rank, 3))
+    assert spectrum.frame(Side.WRITE).shape == (matrix.shape[0], min(rank, 3))
+    for frame in (spectrum.left, spectrum.right):
+        torch.testing.assert_close(frame.mT @ frame, torch.eye(frame.shape[1], dtype=torch.float64), atol=1e-12, rtol=0)
+    assert bool(spectrum.undetermined[min(rank, 3) :].all())
+    assert math.isnan(spectrum.energy) if rank == 0 else 0 < spectrum.energy <= 1 + 1e-12
+
+
+def test_energy_is_the_share_of_the_squared_norm():
+    matrix, _, _ = planted([2.0, 1.0, 1.0], 9, 7, seed=5)
+    assert leading_spectrum(matrix, 1).energy == pytest.approx(4 / 6)
+
+
+def test_a_tall_matrix_is_taken_in_blocks_without_changing_the_result():
+    """More than one block of 2^22 entries; the oracle sees the matrix whole."""
+    matrix = torch.randn(2**17 + 5, 33, generator=torch.Generator().manual_seed(6), dtype=torch.float32)
+    spectrum = leading_spectrum(matrix, 4)
+    eigenvalues = torch.linalg.eigvalsh(matrix.double().mT @ matrix.double()).flip(0)[:4]
+    torch.testing.assert_close(spectrum.values.square(), eigenvalues, rtol=1e-11, atol=0)
+    assert spectrum.residual < 1e-11
+
+
+@settings(max_examples=20, deadline=None)
+@given(seed=st.integers(0, 2**16), rows=st.integers(2, 30), columns=st.integers(2, 30))
+def test_orthogonal_maps_move_the_frames_and_leave_the_values(seed, rows, columns):
+    matrix, _, _ = planted([5.0, 2.0], rows, columns, seed=seed)
+    turn_in, turn_out = random_frame(columns, columns, seed=seed + 1), random_frame(rows, rows, seed=seed + 2)
+    before, after = leading_spectrum(matrix, 2), leading_spectrum(turn_out @ matrix @ turn_in.mT, 2)
+    torch.testing.assert_close(before.values, after.values, rtol=1e-10, atol=1e-10)
+    assert largest_sine(after.right, turn_in @ before.right) < 1e-10
+    assert largest_sine(after.left, turn_out @ before.left) < 1e-10
+
+
+@pytest.mark.parametrize(
+    "matrix, rank, message", [(torch.ones(3), 1, "needs a matrix"), (torch.eye(3), 0, "at least 1")]
+)
+def test_refusals(matrix, rank, message):
+    with pytest.raises(ValueError, match=message):
+        leading_spectrum(matrix, rank)
