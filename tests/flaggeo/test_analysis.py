@@ -1,0 +1,206 @@
+import json
+
+import gguf
+import networkx as nx
+import pandas as pd
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from flaggeo import Analysis, CheckpointError, analyze, load
+from flaggeo.checkpoint import open_checkpoint
+from tests.builders import CONFIG, save_folder, tiny_llama
+
+#: Mean |cos| of neighbouring first singular vectors, theory/continuity sections 10.1 and 10.2.
+SMOLLM2 = {"q": 0.419, "k": 0.567, "gate": 0.670, "up": 0.392, "v": 0.078, "o": 0.393, "down": 0.764}
+MINILM = {"q": 0.294, "k": 0.247, "v": 0.208, "up": 0.724, "o": 0.381, "down": 0.574}
+NUMBERS = ["abs_cos_1", "abs_cos_2", "sigma2_weighted", "overlap", "energy"]
+
+
+@pytest.fixture(scope="module")
+def tiny():
+    return analyze(load(tiny_llama(), config=CONFIG), rank=4)
+
+
+@pytest.fixture(scope="module")
+def smollm2(smollm2_file):
+    return analyze(load(smollm2_file))
+
+
+def headline(analysis):
+    shared = analysis.summary[analysis.summary["shared_space"]]
+    return dict(zip(shared["role"], shared["abs_cos_1"], strict=True))
+
+
+def test_smollm2_has_the_published_continuity(smollm2):
+    assert headline(smollm2) == pytest.approx(SMOLLM2, abs=0.005)
+    assert smollm2.summary["null_mean"].iloc[0] == pytest.approx(0.0333, abs=5e-5)
+    assert smollm2.provenance["layers"] == 30
+    assert smollm2.weights["residual"].max() < 1e-12
+
+
+def test_minilm_has_the_published_continuity(minilm_folder):
+    assert headline(analyze(load(minilm_folder))) == pytest.approx(MINILM, abs=0.005)
+
+
+def test_smollm2_gives_the_same_numbers_in_every_format(smollm2, smollm2_file, tmp_path):
+    """GGUF against its de-quantised tensors in shards under Hugging Face names, and as a state dict.
+
+    The rows of q and k stay as GGUF interleaves them: one permutation within every head, the same in all
+    layers, is invisible to every number in the tables.
+    """
+    reader = gguf.GGUFReader(smollm2_file)
+    parts = {"attn_q": "self_attn.q_proj", "attn_k": "self_attn.k_proj", "attn_v": "self_attn.v_proj"}
+    parts |= {"attn_output": "self_attn.o_proj", "attn_norm": "input_layernorm", "ffn_norm": "post_attention_layernorm"}
+    parts |= {f"ffn_{role}": f"mlp.{role}_proj" for role in ("gate", "up", "down")}
+    tensors = {}
+    for tensor in reader.tensors:
+        numbers = torch.from_numpy(gguf.dequantize(tensor.data, tensor.tensor_type).copy())
+        pieces = tensor.name.split(".")
+        if pieces[0] == "blk":
+            tensors[f"model.layers.{pieces[1]}.{parts[pieces[2]]}.weight"] = numbers
+        else:
+            tensors[
+                {"token_embd.weight": "model.embed_tokens.weight", "output_norm.weight": "model.norm.weight"}[
+                    tensor.name
+                ]
+            ] = numbers
+    config = CONFIG | {"num_hidden_layers": 30, "num_attention_heads": 9, "num_key_value_heads": 3}
+    folder = save_folder(tmp_path, tensors, config=config, shards=4)
+    for other in (analyze(load(folder)), analyze(load(tensors, config=config))):
+        for table in ("continuity", "pairs"):
+            ours, theirs = getattr(smollm2, table), getattr(other, table)
+            pd.testing.assert_frame_equal(ours, theirs, atol=1e-5, rtol=0)
+        assert other.provenance["headers_sha256"] != smollm2.provenance["headers_sha256"]
+
+
+def test_each_tensor_is_read_once_heads_included(monkeypatch):
+    network = load(tiny_llama(), config=CONFIG)
+    read = []
+    original = network.checkpoint.read
+    monkeypatch.setattr(
+        network.checkpoint, "read", lambda name, **options: read.append(name) or original(name, **options)
+    )
+    analyze(network, rank=2, heads=True)
+    assert sorted(read) == sorted({weight.tensor for weight in network.weights})
+
+
+def test_tables_say_what_was_asked_for(tiny):
+    assert len(tiny.weights) == 3 * 7 + 2
+    assert tiny.weights["head"].isna().all()
+    assert set(tiny.spaces["name"]) >= {"stream", "vocabulary", "layers.2.hidden"}
+    assert tiny.spaces.set_index("name").loc["layers.0.values", "overlap_survives"] == False  # noqa: E712
+    assert set(tiny.skipped["tensor"]) == {
+        "model.norm.weight",
+        *(f"model.layers.{i}.input_layernorm.weight" for i in range(3)),
+    }
+    assert tiny.bases["layers.1.down.write"].shape == (24, 4)
+
+
+def test_heads_join_as_weights_of_their_own():
+    analysis = analyze(load(tiny_llama(), config=CONFIG), rank=3, heads=True)
+    heads = analysis.weights[analysis.weights["head"].notna()]
+    assert len(heads) == 3 * (4 + 2 + 2 + 4)
+    in_head = analysis.pairs[analysis.pairs["space"] == "layers.1.heads.0.values"]
+    flows = in_head[in_head["kind"] == "write-read"]
+    assert set(zip(flows["source"], flows["target"], strict=True)) == {
+        ("layers.1.v.heads.0.write", f"layers.1.o.heads.{head}.read") for head in (0, 1)
+    }
+    whole = analyze(load(tiny_llama(), config=CONFIG), rank=3)
+    pd.testing.assert_frame_equal(analysis.continuity, whole.continuity)
+
+
+def test_roles_and_layers_restrict_the_work():
+    network = load(tiny_llama(), config=CONFIG)
+    analysis = analyze(network, rank=2, roles=["q", "down"], layers=[1, 2])
+    assert set(analysis.weights["name"]) == {"layers.1.q", "layers.2.q", "layers.1.down", "layers.2.down"}
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"rank": 0}, "rank of at least 1; got 0"),
+        ({"roles": ["router"]}, "expected roles among embed, q, .* got router"),
+        ({"layers": [0, 9]}, "expected layers from 0 to 2; got 9"),
+        ({"roles": []}, "no weight has the roles and layers asked for; there are embed, q"),
+        ({"scratch": "somewhere"}, "only where the checkpoint is on disk"),
+    ],
+)
+def test_wrong_arguments(options, message):
+    with pytest.raises(ValueError, match=message):
+        analyze(load(tiny_llama(), config=CONFIG), **options)
+
+
+def test_a_single_layer_and_no_pairs_still_give_every_table(tmp_path):
+    network = load(tiny_llama(layers=1), config=CONFIG | {"num_hidden_layers": 1})
+    analysis = analyze(network, roles=["down"])
+    assert analysis.summary.empty
+    assert analysis.pairs.empty
+    analysis.save(tmp_path / "out")
+    assert Analysis.load(tmp_path / "out").pairs.columns.tolist() == analysis.pairs.columns.tolist()
+
+
+def test_save_and_load_keep_everything(tiny, tmp_path):
+    tiny.save(tmp_path / "out", report="<html></html>")
+    back = Analysis.load(tmp_path / "out")
+    for table in ("weights", "spaces", "continuity", "pairs", "skipped", "summary"):
+        pd.testing.assert_frame_equal(getattr(back, table), getattr(tiny, table))
+        if table != "summary":
+            assert len(pd.read_csv(tmp_path / "out" / f"{table}.csv")) == len(getattr(tiny, table))
+    assert back.provenance == json.loads(json.dumps(tiny.provenance))
+    assert set(back.bases) == set(tiny.bases) == set(load_file(tmp_path / "out" / "bases.safetensors"))
+    torch.testing.assert_close(back.bases["layers.0.q.read"], tiny.bases["layers.0.q.read"].float())
+    assert set(nx.read_graphml(tmp_path / "out" / "graph.graphml").nodes) == set(tiny.graph.nodes)
+    assert (tmp_path / "out" / "report.html").read_text() == "<html></html>"
+    result = json.loads((tmp_path / "out" / "result.json").read_text())
+    assert result["schema_version"] == 1
+    assert len(result["summary"]) == len(tiny.summary)
+
+
+def test_save_refuses_what_is_not_its_own_and_a_later_schema(tiny, tmp_path):
+    tiny.save(tmp_path / "out")
+    with pytest.raises(FileExistsError, match="overwrite"):
+        tiny.save(tmp_path / "out")
+    tiny.save(tmp_path / "out", overwrite=True)
+    file = tmp_path / "out" / "result.json"
+    file.write_text(file.read_text().replace('"schema_version": 1', '"schema_version": 9'))
+    with pytest.raises(ValueError, match="expected schema version 1, found 9"):
+        Analysis.load(tmp_path / "out")
+    with pytest.raises(FileNotFoundError, match=r"found no result\.json"):
+        Analysis.load(tmp_path / "nowhere")
+
+
+def test_an_interrupted_run_resumes_and_gives_the_same_result(tmp_path, monkeypatch):
+    folder = save_folder(tmp_path / "model", tiny_llama())
+    whole = analyze(load(folder), rank=3)
+
+    def interrupt(_, done, total):
+        if done == total // 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        analyze(load(folder), rank=3, progress=interrupt, scratch=tmp_path / "scratch")
+    network, read = load(folder), []
+    original = network.checkpoint.read
+    monkeypatch.setattr(
+        network.checkpoint, "read", lambda name, **options: read.append(name) or original(name, **options)
+    )
+    resumed = analyze(network, rank=3, scratch=tmp_path / "scratch")
+    pd.testing.assert_frame_equal(resumed.pairs, whole.pairs, check_exact=True)
+    assert 0 < len(read) < len(whole.weights)
+
+
+def test_a_tensor_that_is_not_finite_is_named(tmp_path):
+    tensors = tiny_llama()
+    tensors["model.layers.1.self_attn.o_proj.weight"][3, 4] = float("nan")
+    folder = save_folder(tmp_path, tensors)
+    with pytest.raises(
+        CheckpointError, match=r"model\.safetensors: tensor 'model\.layers\.1\.self_attn\.o_proj\.weight'"
+    ):
+        analyze(load(folder))
+
+
+def test_row_blocks_of_the_real_file_are_rows_of_the_whole(smollm2_file):
+    checkpoint = open_checkpoint(smollm2_file)
+    whole = checkpoint.read("blk.7.ffn_down.weight")
+    assert torch.equal(checkpoint.read("blk.7.ffn_down.weight", rows=slice(100, 130)), whole[100:130])

@@ -1,0 +1,68 @@
+import pytest
+import torch
+
+from flaggeo.spectrum import leading_spectrum
+from flaggeo.storage import Scratch, replaced_at_once, require_replaceable
+
+
+def contents(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_a_folder_appears_at_once_or_not_at_all(tmp_path):
+    with replaced_at_once(tmp_path / "out") as temporary:
+        (temporary / "a").write_text("1")
+        assert not (tmp_path / "out").exists()
+    assert contents(tmp_path) == ["out"]
+    assert contents(tmp_path / "out") == ["a"]
+
+    def fail_half_way():
+        with replaced_at_once(tmp_path / "out") as temporary:
+            (temporary / "b").write_text("2")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail_half_way()
+    assert contents(tmp_path) == ["out"]
+    assert contents(tmp_path / "out") == ["a"]
+
+    with replaced_at_once(tmp_path / "out") as temporary:
+        (temporary / "c").write_text("3")
+    assert contents(tmp_path) == ["out"]
+    assert contents(tmp_path / "out") == ["c"]
+
+
+def test_only_a_result_of_flaggeo_is_ever_replaced(tmp_path):
+    require_replaceable(tmp_path / "new", overwrite=False)
+    require_replaceable(tmp_path, overwrite=False)  # empty
+    (tmp_path / "thesis.tex").write_text("years of work")
+    with pytest.raises(FileExistsError, match="choose another or overwrite"):
+        require_replaceable(tmp_path, overwrite=False)
+    with pytest.raises(FileExistsError, match=r"expected a result of flaggeo to overwrite, found no result\.json"):
+        require_replaceable(tmp_path, overwrite=True)
+    (tmp_path / "result.json").write_text("{}")
+    require_replaceable(tmp_path, overwrite=True)
+
+
+def test_scratch_recalls_bit_for_bit_what_it_kept(tmp_path):
+    matrix = torch.randn(9, 7, generator=torch.Generator().manual_seed(0))
+    spectra = {"w": leading_spectrum(matrix, 3), "w.heads.0": leading_spectrum(matrix[:4], 3)}
+    Scratch(tmp_path, "run").keep("odd/../name", spectra)
+    found = Scratch(tmp_path, "run").recall("odd/../name", list(spectra), torch.device("cpu"))
+    assert found is not None
+    for name, spectrum in spectra.items():
+        for part in ("values", "left", "right", "gaps", "undetermined"):
+            assert torch.equal(getattr(found[name], part), getattr(spectrum, part))
+        assert (found[name].residual, found[name].frobenius_norm) == (spectrum.residual, spectrum.frobenius_norm)
+    assert Scratch(tmp_path, "run").recall("another", ["w"], torch.device("cpu")) is None
+
+
+def test_scratch_of_another_run_is_discarded_and_a_cut_file_is_not_believed(tmp_path):
+    spectra = {"w": leading_spectrum(torch.eye(3), 2)}
+    scratch = Scratch(tmp_path, "run")
+    scratch.keep("t", spectra)
+    file = next(tmp_path.rglob("*.safetensors"))
+    file.write_bytes(file.read_bytes()[:-5])
+    assert scratch.recall("t", ["w"], torch.device("cpu")) is None
+    Scratch(tmp_path, "other run")
+    assert not list(tmp_path.iterdir())
