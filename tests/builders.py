@@ -40,6 +40,17 @@ def tiny_llama(*, layers: int = LAYERS, seed: int = 0) -> dict[str, Tensor]:
     return tensors
 
 
+def related_llama(*, layers: int = LAYERS, seed: int = 0) -> dict[str, Tensor]:
+    """The same, with a plane of the stream that every weight of a layer faces most."""
+    tensors = tiny_llama(layers=layers, seed=seed)
+    plane = random_frame(WIDTH, 2, seed=seed).float()
+    for name, tensor in tensors.items():
+        if tensor.ndim == 2 and "layers" in name:
+            writes = name.endswith(("o_proj.weight", "down_proj.weight"))
+            tensors[name] = tensor + 4 * (plane @ plane.mT @ tensor if writes else tensor @ plane @ plane.mT)
+    return tensors
+
+
 def save_folder(folder: Path, tensors: dict[str, Tensor], *, config: dict | None = None, shards: int = 1) -> Path:
     """Write a Hugging Face folder; with several shards, an index too."""
     folder.mkdir(parents=True, exist_ok=True)

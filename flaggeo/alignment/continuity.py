@@ -130,7 +130,8 @@ def continuity_table(weights: Iterable[Weight], spectra: Mapping[str, Spectrum])
         for earlier, later in pairwise(sorted(chain, key=lambda weight: weight.stage))
         if earlier.space(side).dim == later.space(side).dim
     ]
-    return pd.DataFrame(rows, columns=list(CONTINUITY_COLUMNS))
+    table = pd.DataFrame(rows, columns=list(CONTINUITY_COLUMNS))
+    return table.astype({"shared_space": bool, "undetermined": bool})  # also where there are no rows
 
 
 def _row(earlier: Weight, later: Weight, side: Side, spectra: Mapping[str, Spectrum]) -> dict[str, Any]:

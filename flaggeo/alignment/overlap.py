@@ -91,7 +91,8 @@ def pair_table(weights: Iterable[Weight], spectra: Mapping[str, Spectrum]) -> pd
         members.setdefault(subspace.space.name, []).append(subspace)
     tables = [_pairs_in_one_space(group) for group in members.values() if len(group) > 1]
     if not tables:
-        return pd.DataFrame(columns=list(PAIR_COLUMNS))
+        numbers = dict.fromkeys(PAIR_COLUMNS[5:], "float64")
+        return pd.DataFrame(columns=list(PAIR_COLUMNS)).astype({"lag": "Int64"} | numbers)
     return pd.concat(tables, ignore_index=True)
 
 

@@ -43,6 +43,7 @@ def open_checkpoint(
             return MemoryCheckpoint(type(source).__name__, source.state_dict(), config or to_dict())
         return MemoryCheckpoint("state dict", source, config or {})
     checkpoint = _open_path(Path(source))
+    checkpoint.location = str(source)
     if config is not None:
         checkpoint.config = config
     return checkpoint

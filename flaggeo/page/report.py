@@ -1,6 +1,7 @@
 """Puts an analysis, the two Vega specifications and Vega itself into one file."""
 
 import json
+import math
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -144,8 +145,8 @@ def _graph_spec(graph: "nx.MultiDiGraph[str]") -> dict[str, Any]:
             source["values"] = data[source["name"]]
     threshold = spec["signals"][0]
     if edges:
-        threshold["value"] = edges[-min(_FIRST_VIEW, len(edges))]["adjusted"]
-        threshold["bind"]["max"] = edges[-1]["adjusted"]
+        threshold["value"] = math.floor(100 * edges[-min(_FIRST_VIEW, len(edges))]["adjusted"]) / 100
+        threshold["bind"]["max"] = math.ceil(100 * edges[-1]["adjusted"]) / 100
     return spec
 
 
@@ -173,7 +174,7 @@ def _edge_table(graph: "nx.MultiDiGraph[str]") -> pd.DataFrame:
     rows = sorted(graph.edges(data=True), key=lambda edge: -edge[2]["adjusted_overlap"])[:_TABLE_EDGES]
     return pd.DataFrame(
         [
-            (source, target, edge["kind"], edge["overlap"], edge["adjusted_overlap"], edge["z"])
+            (source, target, edge["kind"], edge["overlap"], edge["adjusted_overlap"], round(edge["z"]))
             for source, target, edge in rows
         ],
         columns=["from", "to", "kind", "overlap", "adjusted", "z"],

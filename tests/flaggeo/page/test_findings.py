@@ -1,0 +1,84 @@
+import numpy as np
+import torch
+
+from flaggeo import analyze, load
+from flaggeo.page import findings
+from tests.builders import CONFIG, random_frame, tiny_llama
+
+LAYERS = 6
+
+
+def told(tensors, rank=4):
+    return findings(analyze(load(tensors, config=CONFIG | {"num_hidden_layers": LAYERS}), rank=rank))
+
+
+def with_leading(tensors, role, read=None, write=None):
+    """Give every layer's weight one strong direction on the side asked for."""
+    for layer in range(LAYERS):
+        name = f"model.layers.{layer}.{role}.weight"
+        rows, columns = tensors[name].shape
+        left = random_frame(rows, 1, seed=layer).float() if write is None else write[:, None]
+        right = random_frame(columns, 1, seed=50 + layer).float() if read is None else read[:, None]
+        tensors[name] = 0.1 * tensors[name] + 50 * left @ right.mT
+    return tensors
+
+
+def test_unrelated_weights_are_called_close_to_chance():
+    sentences = told(tiny_llama(layers=LAYERS))
+    assert any(sentence.startswith("Close to chance") for sentence in sentences)
+    assert not any("outlier" in sentence for sentence in sentences)
+
+
+def test_a_shared_reading_direction_is_called_carried_over():
+    direction = random_frame(24, 1, seed=99)[:, 0].float()
+    sentences = told(with_leading(tiny_llama(layers=LAYERS), "mlp.up_proj", read=direction))
+    carried = next(sentence for sentence in sentences if "direction of reading carries over" in sentence)
+    assert "up 1.00" in carried
+    assert "unrelated weights give 0.16" in carried  # Gamma(12) / (sqrt(pi) Gamma(12.5)) = 0.164
+
+
+def test_one_loud_channel_is_not_taken_for_alignment():
+    channel = torch.zeros(24)
+    channel[5] = 1
+    sentences = told(with_leading(tiny_llama(layers=LAYERS), "mlp.down_proj", write=channel))
+    warned = next(sentence for sentence in sentences if sentence.startswith("down looks continuous in writing"))
+    assert "1 of 24 channels" in warned
+    assert not any("direction of writing carries over" in sentence and "down" in sentence for sentence in sentences)
+
+
+def test_a_global_direction_is_told_from_a_path_that_turns():
+    frame = random_frame(24, 4, seed=7).float()
+    fixed, turning = tiny_llama(layers=LAYERS), tiny_llama(layers=LAYERS)
+    axes = random_frame(24, 24, seed=8).float()
+    for layer in range(LAYERS):
+        for role in ("q", "k", "v"):
+            name = f"model.layers.{layer}.self_attn.{role}_proj.weight"
+            rows = fixed[name].shape[0]
+            scale = torch.tensor([9.0, 7.0, 5.0, 3.0])
+            fixed[name] = (random_frame(rows, 4, seed=layer).float() * scale) @ frame.mT
+            turning[name] = (random_frame(rows, 4, seed=layer).float() * scale) @ axes[:, 2 * layer : 2 * layer + 4].mT
+    roles = ["q", "k", "v"]
+
+    def distance(tensors):
+        network = load(tensors, config=CONFIG | {"num_hidden_layers": LAYERS})
+        return next(s for s in findings(analyze(network, rank=4, roles=roles)) if "or more apart" in s)
+
+    assert "shared by the whole network" in distance(fixed)
+    assert "turn gradually" in distance(turning)
+
+
+def test_too_little_to_compare_is_said():
+    network = load(tiny_llama(), config=CONFIG)
+    assert findings(analyze(network, roles=["down"], layers=[1])) == [
+        "Too few weights share a space here to compare anything."
+    ]
+
+
+def test_the_strongest_meeting_is_named():
+    tensors = tiny_llama(layers=LAYERS)
+    shared = random_frame(24, 4, seed=1).float()
+    tensors["model.layers.0.mlp.down_proj.weight"] = shared @ random_frame(40, 4, seed=2).float().mT
+    tensors["model.layers.4.mlp.gate_proj.weight"] = random_frame(40, 4, seed=3).float() @ shared.mT
+    sentences = told(tensors)
+    assert any("layers.0.down.write into layers.4.gate.read: overlap 1.00" in sentence for sentence in sentences)
+    assert np.all([sentence.endswith(".") for sentence in sentences])
