@@ -45,7 +45,7 @@ class Continuity:
     abs_cos_1, abs_cos_2 : float
         Absolute cosine of the two first and of the two second singular vectors.
     sigma2_weighted : float
-        Sum over the kept directions of (s_i^2 / |W|_F^2) |cos_i| with the weights of the earlier layer: a
+        Sum over the kept directions of ``s_i^2 / |W|_F^2 * |cos_i|`` with the weights of the earlier layer: a
         lower bound of the sum over all directions, which lies at most ``1 - energy`` above.
     overlap : float
         Projection overlap of the two leading subspaces.

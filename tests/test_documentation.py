@@ -1,0 +1,54 @@
+"""What the documents say is what the code does."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from flaggeo import analyze, load
+from tests.builders import CONFIG, tiny_llama
+
+ROOT = Path(__file__).parent.parent
+
+
+def test_the_python_of_the_readme_runs_as_pasted(smollm2_file, tmp_path, monkeypatch, capsys):
+    assert smollm2_file.is_file()
+    monkeypatch.chdir(tmp_path)
+    (block,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.DOTALL)
+    exec(compile(block, "README.md", "exec"), {})
+    printed = capsys.readouterr().out
+    assert re.search(r"layers\.17\.k\.read +layers\.18\.k\.read", printed)
+    assert (tmp_path / "smollm2" / "report.html").is_file()
+
+
+def test_the_figures_of_the_readme_are_measured(smollm2_file):
+    text = (ROOT / "README.md").read_text()
+    analysis = analyze(load(smollm2_file))
+    shared = analysis.summary[analysis.summary["shared_space"]].set_index("role")
+    stated = "{:.2f}, {:.2f}, {:.2f}, {:.2f}".format(*shared.loc[["q", "k", "gate", "up"], "abs_cos_1"])
+    assert stated in text
+    assert (
+        "{:.2f} and {:.2f}, but on about {:.0f} and {:.0f} of 576".format(
+            *shared.loc[["o", "down"], "abs_cos_1"], *shared.loc[["o", "down"], "channels"]
+        )
+        in text
+    )
+    best = analysis.pairs.loc[analysis.pairs["overlap"].idxmax()]
+    assert (best["source"], best["target"]) == ("layers.17.k.read", "layers.18.k.read")
+    assert f"overlap by {best['overlap']:.2f}; chance is {best['null_mean']:.3f}" in text
+
+
+@pytest.mark.parametrize(
+    "command", re.findall(r"^    make (\w+)", (ROOT / "README.md").read_text(), flags=re.MULTILINE)
+)
+def test_the_commands_of_the_readme_exist(command):
+    assert re.search(rf"^{command}:", (ROOT / "Makefile").read_text(), flags=re.MULTILINE)
+
+
+@pytest.mark.parametrize("name", ["weights", "spaces", "continuity", "pairs", "skipped"])
+def test_every_column_is_documented_and_no_other(name):
+    text = (ROOT / "docs" / "tables.md").read_text()
+    section = re.search(rf"^## {name}\n(.*?)(?=^## )", text, flags=re.DOTALL | re.MULTILINE)[1]
+    cells = re.findall(r"^\| (`.*?) \|", section, flags=re.MULTILINE)
+    documented = [column for cell in cells for column in re.findall(r"`(\w+)`", cell)]
+    assert documented == list(getattr(analyze(load(tiny_llama(), config=CONFIG), rank=2), name).columns)
