@@ -54,13 +54,15 @@ def _continuity(summary: pd.DataFrame) -> list[str]:
                 f"{which} singular vectors is {_with_values(rows)}, where unrelated weights give "
                 f"{rows['null_mean'].iloc[0]:.3f}."
             )
-    for row in shared[carried & concentrated].itertuples():
-        doing, which = _VERBS[str(row.side)]
-        sentences.append(
-            f"{row.role} looks continuous in {doing} ({row.abs_cos_1:.2f} against {row.null_mean:.3f}), but its first "
-            f"{which} singular vector lives on about {row.channels:.0f} of {row.dim} channels: a few outlier channels "
-            "can produce such a number by themselves, so do not take it for alignment of subspaces."
-        )
+        rows = shared[carried & concentrated & (shared["side"] == side)]
+        if len(rows):
+            look, live = ("look", "vectors live") if len(rows) > 1 else ("looks", "vector lives")
+            channels = _listed([f"{row.channels:.0f}" for row in rows.itertuples()])
+            sentences.append(
+                f"In {doing}, {_with_values(rows)} {look} continuous too, but the first {which} singular {live} on "
+                f"about {channels} of {rows['dim'].iloc[0]} channels: a few outlier channels can produce such numbers "
+                "by themselves, so do not take them for alignment."
+            )
     near = shared[shared["effect"] < CLOSE_TO_CHANCE]
     if len(near):
         sentences.append(f"Close to chance from layer to layer: {_with_values(near)}.")
@@ -70,14 +72,15 @@ def _continuity(summary: pd.DataFrame) -> list[str]:
 def _distance(analysis: Analysis) -> list[str]:
     """Compare neighbours with layers half the network apart: a smooth path, or one global direction."""
     whole = analysis.weights[analysis.weights["head"].isna() & analysis.weights["layer"].notna()]
-    roles = whole.set_index("name")["role"]
     half = max(2, whole["layer"].nunique() // 2)
-    pairs = analysis.pairs[(analysis.pairs["kind"] != "write-read") & analysis.pairs["lag"].notna()]
-    ends = [pairs[end].str.rsplit(".", n=1, expand=True) for end in ("source", "target")] if len(pairs) else []
-    if not ends:
-        return []
-    same = (ends[0][0].map(roles) == ends[1][0].map(roles)) & (ends[0][1] == ends[1][1])
-    near, far = pairs[same & (pairs["lag"] == 1)], pairs[same & (pairs["lag"] >= half)]
+    place = {
+        f"{name}.{side}": f"{role}.{side}"
+        for name, role in zip(whole["name"], whole["role"], strict=True)
+        for side in _VERBS
+    }
+    pairs = analysis.pairs
+    alike = pairs["source"].map(place) == pairs["target"].map(place)
+    near, far = pairs[alike & (pairs["lag"] == 1)], pairs[alike & (pairs["lag"] >= half)]
     if near.empty or far.empty:
         return []
     by_near, by_far = near["adjusted_overlap"].mean(), far["adjusted_overlap"].mean()
