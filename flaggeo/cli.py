@@ -145,8 +145,9 @@ def _analyze(
     from .analysis import analyze as run
     from .checkpoint import CheckpointError
     from .page import render_report
+    from .storage import discard_scratch
 
-    scratch = folder.with_name(f"{folder.name}.partial")
+    scratch = folder.resolve().with_name(f"{folder.resolve().name}.partial")
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True, disable=quiet or not console.is_terminal) as bar:
@@ -167,18 +168,12 @@ def _analyze(
                 scratch=scratch,
             )
         except CheckpointError:
-            _remove(scratch)  # the checkpoint itself is at fault: there is nothing to resume
+            discard_scratch(scratch)  # the checkpoint itself is at fault: there is nothing to resume
             raise
         bar.update(task, description="writing the page and the tables")
         analysis.save(folder, report=render_report(analysis), overwrite=overwrite)
-    _remove(scratch)
+    discard_scratch(scratch)
     return analysis
-
-
-def _remove(folder: Path) -> None:
-    import shutil
-
-    shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextmanager

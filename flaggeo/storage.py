@@ -17,6 +17,8 @@ from .spectrum import Spectrum
 
 #: The file by which a folder is known to be a result of flaggeo, so that only such a folder is replaced.
 RESULT_FILE = "result.json"
+# Marks a run's folder inside a scratch, so that nothing else is ever removed from there.
+_RUN_PREFIX = "flaggeo-run-"
 
 
 def require_replaceable(folder: Path, *, overwrite: bool) -> None:
@@ -40,6 +42,7 @@ def require_replaceable(folder: Path, *, overwrite: bool) -> None:
 @contextmanager
 def replaced_at_once(folder: Path) -> Iterator[Path]:
     """A temporary folder beside `folder` that takes its place when the block ends without an error."""
+    folder = folder.resolve()
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
@@ -71,16 +74,13 @@ class Scratch:
     folder : Path
         Made when first written to.
     run : str
-        Whatever determines the spectra: the checkpoint, the rank, the weights chosen. Another run's
-        files in the folder are discarded.
+        Whatever determines the spectra: the checkpoint, the rank, the weights chosen. What another run
+        left in the folder is removed.
     """
 
     def __init__(self, folder: Path, run: str) -> None:
-        self._folder = folder
-        self._current = folder / sha256(run.encode()).hexdigest()[:16]
-        for other in folder.glob("*"):
-            if other != self._current:
-                shutil.rmtree(other)
+        self._current = folder / f"{_RUN_PREFIX}{sha256(run.encode()).hexdigest()[:16]}"
+        discard_scratch(folder, except_for=self._current)
 
     def recall(self, tensor: str, names: list[str], device: torch.device) -> dict[str, Spectrum] | None:
         """Spectra of a tensor's weights, if a run that was interrupted left them."""
@@ -102,13 +102,18 @@ class Scratch:
             scalars[name] = json.dumps([spectrum.frobenius_norm, spectrum.residual])
         save_file(arrays, self._file(tensor), metadata=scalars)
 
-    def discard(self) -> None:
-        """Remove everything."""
-        shutil.rmtree(self._folder, ignore_errors=True)
-
     def _file(self, tensor: str) -> Path:
         # Hashed: the name comes from the checkpoint and may be no file name.
         return self._current / f"{sha256(tensor.encode()).hexdigest()[:32]}.safetensors"
+
+
+def discard_scratch(folder: Path, *, except_for: Path | None = None) -> None:
+    """Remove what runs left in a scratch folder, and the folder if nothing else is in it."""
+    for run in folder.glob(f"{_RUN_PREFIX}*"):
+        if run != except_for:
+            shutil.rmtree(run)
+    with suppress(OSError):  # missing, or not empty
+        folder.rmdir()
 
 
 def _unpack(name: str, stored: safe_open, device: torch.device) -> Spectrum:

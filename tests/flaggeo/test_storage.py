@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from flaggeo.spectrum import leading_spectrum
-from flaggeo.storage import Scratch, replaced_at_once, require_replaceable
+from flaggeo.storage import Scratch, discard_scratch, replaced_at_once, require_replaceable
 
 
 def contents(folder):
@@ -64,5 +64,18 @@ def test_scratch_of_another_run_is_discarded_and_a_cut_file_is_not_believed(tmp_
     file = next(tmp_path.rglob("*.safetensors"))
     file.write_bytes(file.read_bytes()[:-5])
     assert scratch.recall("t", ["w"], torch.device("cpu")) is None
+    (tmp_path / "thesis.tex").write_text("years of work")
     Scratch(tmp_path, "other run")
-    assert not list(tmp_path.iterdir())
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_discarding_leaves_what_is_not_its_own(tmp_path):
+    folder = tmp_path / "scratch"
+    Scratch(folder, "run").keep("t", {"w": leading_spectrum(torch.eye(3), 2)})
+    discard_scratch(folder)
+    assert not folder.exists()
+    discard_scratch(folder)
+    Scratch(folder, "run").keep("t", {"w": leading_spectrum(torch.eye(3), 2)})
+    (folder / "notes").mkdir()
+    discard_scratch(folder)
+    assert [path.name for path in folder.iterdir()] == ["notes"]
