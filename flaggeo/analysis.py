@@ -27,10 +27,18 @@ from .checkpoint import open_checkpoint
 from .graph import alignment_graph
 from .network import ROLES, Network, Side, Weight, read_network
 from .spectrum import Spectrum, leading_spectrum
-from .storage import RESULT_FILE, Scratch, replaced_at_once, require_replaceable
+from .storage import (
+    BASES_FILE,
+    GRAPH_FILE,
+    REPORT_FILE,
+    RESULT_FILE,
+    TABLES,
+    Scratch,
+    replaced_at_once,
+    require_replaceable,
+)
 
 SCHEMA_VERSION = 1
-_TABLES = ("weights", "spaces", "continuity", "pairs", "skipped")
 
 #: Called before each tensor with its name, how many are done and how many there are.
 Progress = Callable[[str, int, int], None]
@@ -159,7 +167,9 @@ class Analysis:
         Raises
         ------
         FileExistsError
-            If the folder is in use and `overwrite` is False, or it holds something else.
+            If the folder is in use and `overwrite` is False, or it holds anything but a result.
+        PermissionError
+            If nothing may be written there.
 
         Notes
         -----
@@ -169,13 +179,13 @@ class Analysis:
         folder = Path(folder)
         require_replaceable(folder, overwrite=overwrite)
         with replaced_at_once(folder) as temporary:
-            for name in _TABLES:
+            for name in TABLES:
                 table: pd.DataFrame = getattr(self, name)
                 table.to_csv(temporary / f"{name}.csv", index=False)
                 table.to_parquet(temporary / f"{name}.parquet", index=False)
             frames = {name: frame.float().cpu().contiguous() for name, frame in self.bases.items()}
-            (temporary / "bases.safetensors").write_bytes(serialize(frames))
-            nx.write_graphml(self.graph, temporary / "graph.graphml")
+            (temporary / BASES_FILE).write_bytes(serialize(frames))
+            nx.write_graphml(self.graph, temporary / GRAPH_FILE)
             result = {
                 "schema_version": SCHEMA_VERSION,
                 "provenance": dict(self.provenance),
@@ -184,7 +194,7 @@ class Analysis:
             text = json.dumps(result, indent=2, allow_nan=False)
             (temporary / RESULT_FILE).write_text(text + "\n", encoding="utf-8")
             if report is not None:
-                (temporary / "report.html").write_text(report, encoding="utf-8")
+                (temporary / REPORT_FILE).write_text(report, encoding="utf-8")
 
     @classmethod
     def load(cls, folder: str | Path) -> "Analysis":
@@ -216,8 +226,8 @@ class Analysis:
                 f"{file}: expected schema version {SCHEMA_VERSION}, found {result.get('schema_version')!r}: "
                 "analyze the checkpoint again"
             )
-        tables = {name: pd.read_parquet(folder / f"{name}.parquet") for name in _TABLES}
-        return cls(**tables, bases=load_file(folder / "bases.safetensors"), provenance=result["provenance"])
+        tables = {name: pd.read_parquet(folder / f"{name}.parquet") for name in TABLES}
+        return cls(**tables, bases=load_file(folder / BASES_FILE), provenance=result["provenance"])
 
 
 def analyze(
@@ -318,6 +328,7 @@ def select_weights(
     ValueError
         If a role or a layer does not exist, or no weight has both.
     """
+    roles = [roles] if isinstance(roles, str) else roles
     unknown = sorted(set(roles or ()) - set(ROLES))
     if unknown:
         raise ValueError(f"expected roles among {', '.join(ROLES)}; got {', '.join(unknown)}.")

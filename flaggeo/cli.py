@@ -45,7 +45,7 @@ _Source = Annotated[
 ]
 _Format = Annotated[OutputFormat, typer.Option("--format", help="What standard output gets.")]
 _Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Say more; show where an error came from.")]
-_Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")]
+_Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors, and JSON if asked for.")]
 
 
 @app.callback(invoke_without_command=True)
@@ -93,7 +93,7 @@ def analyze(
     folder = output or Path(f"{path.stem or path.resolve().name}-alignment")
     with _errors_reported(verbose):
         chosen_roles = None if roles is None else [role.strip() for role in roles.split(",")]
-        chosen_layers = None if layers is None else _parse_layers(layers)
+        layer_ranges = None if layers is None else _parse_layers(layers)
         with _usage_errors():
             from .storage import require_replaceable
 
@@ -105,6 +105,7 @@ def analyze(
         with _usage_errors():
             from .analysis import select_weights
 
+            chosen_layers = None if layer_ranges is None else _expanded(layer_ranges, network.layers[-1])
             select_weights(network, roles=chosen_roles, layers=chosen_layers, heads=heads)
         analysis = _analyze(network, folder, rank, chosen_roles, chosen_layers, heads, device, overwrite, quiet)
         if output_format is OutputFormat.JSON:
@@ -198,7 +199,7 @@ def _errors_reported(verbose: bool) -> Iterator[None]:
 def _usage_errors() -> Iterator[None]:
     try:
         yield
-    except (ValueError, FileExistsError) as error:
+    except (ValueError, FileExistsError, PermissionError) as error:
         _fail(error, USAGE, verbose=False)
 
 
@@ -210,21 +211,28 @@ def _fail(error: Exception, code: int, verbose: bool) -> NoReturn:
     raise typer.Exit(code)
 
 
-def _parse_layers(text: str) -> list[int]:
-    layers: set[int] = set()
+def _parse_layers(text: str) -> list[range]:
+    ranges = []
     for part in text.split(","):
         first, _, last = part.strip().partition("-")
         if not first.isdecimal() or not (last or first).isdecimal() or int(last or first) < int(first):
             _fail(ValueError(f"--layers: expected numbers and ranges as in 0-5,8; found {part!r}"), USAGE, False)
-        layers |= set(range(int(first), int(last or first) + 1))
-    return sorted(layers)
+        ranges.append(range(int(first), int(last or first) + 1))
+    return ranges
+
+
+def _expanded(ranges: list[range], last_layer: int) -> list[int]:
+    beyond = next((part for part in ranges if part[-1] > last_layer), None)
+    if beyond is not None:
+        raise ValueError(f"--layers: expected layers from 0 to {last_layer}; found {beyond[-1]}")
+    return sorted({layer for part in ranges for layer in part})
 
 
 def _require_device(name: str) -> None:
     import torch
 
     try:
-        torch.empty(0, device=name)
+        torch.ones(1, device=name).item()  # the meta device has no numbers
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
         raise ValueError(f"--device: expected a device that torch can use here; found {name!r}: {reason}") from None

@@ -13,8 +13,8 @@ from torch import Tensor
 from .network import Side
 
 #: Neighbouring singular values closer than this, relative to the larger one, leave their vectors free to
-#: rotate into each other under a perturbation of 1 %, which storage in few bits already is. The value is
-#: that of TransformerLens' degeneracy blocks (practice/checkpoints-and-engine, section 3.4).
+#: rotate into each other under a perturbation of that relative size in the spectral norm. The value is that
+#: of TransformerLens' degeneracy blocks (practice/checkpoints-and-engine, section 3.4).
 DEGENERATE_GAP = 1e-2
 
 # Entries of a tensor that are taken to float64 at a time: 32 MiB.
@@ -124,10 +124,10 @@ def leading_spectrum(matrix: Tensor, rank: int) -> Spectrum:
     all_values = torch.cat([squares.clamp(min=0).sqrt(), squares.new_zeros(1)])
     noise = all_values[0] * math.sqrt(smaller * torch.finfo(all_values.dtype).eps)
     all_values = torch.where(all_values > noise, all_values, 0.0)
-    values, inner = all_values[:kept], inner[:, :kept]
+    # LAPACK's partial solver leaves 1e-12 of non-orthogonality; a frame has to be one to working precision.
+    values, inner = all_values[:kept], _orthonormal(inner[:, :kept])
     # Its columns are orthogonal already; QR normalises them, and completes the frame where W maps to zero.
-    outer, triangle = torch.linalg.qr(torch.cat([block @ inner for block in _blocks(tall)]))
-    outer = outer * torch.where(triangle.diagonal() < 0, -1.0, 1.0)
+    outer = _orthonormal(torch.cat([block @ inner for block in _blocks(tall)]))
 
     right, left = (inner, outer) if tall is matrix else (outer, inner)
     signs = right.gather(0, right.abs().argmax(dim=0, keepdim=True)).sign()
@@ -142,6 +142,13 @@ def leading_spectrum(matrix: Tensor, rank: int) -> Spectrum:
         frobenius_norm=frobenius_norm,
         residual=_residual(tall, outer, values, inner),
     )
+
+
+def _orthonormal(vectors: Tensor) -> Tensor:
+    """Orthonormal frame of nearly orthogonal columns, each close to a positive multiple of its own."""
+    frame, triangle = torch.linalg.qr(vectors)
+    signed: Tensor = frame * torch.where(triangle.diagonal() < 0, -1.0, 1.0)
+    return signed
 
 
 def _blocks(tall: Tensor) -> Iterator[Tensor]:

@@ -15,8 +15,15 @@ from safetensors.torch import save_file
 
 from .spectrum import Spectrum
 
-#: The file by which a folder is known to be a result of flaggeo, so that only such a folder is replaced.
+TABLES = ("weights", "spaces", "continuity", "pairs", "skipped")
 RESULT_FILE = "result.json"
+BASES_FILE = "bases.safetensors"
+GRAPH_FILE = "graph.graphml"
+REPORT_FILE = "report.html"
+#: Everything that a result consists of. A folder that holds anything else is never replaced.
+RESULT_NAMES = frozenset({RESULT_FILE, BASES_FILE, GRAPH_FILE, REPORT_FILE}) | {
+    f"{table}.{suffix}" for table in TABLES for suffix in ("csv", "parquet")
+}
 # Marks a run's folder inside a scratch, so that nothing else is ever removed from there.
 _RUN_PREFIX = "flaggeo-run-"
 
@@ -27,15 +34,24 @@ def require_replaceable(folder: Path, *, overwrite: bool) -> None:
     Raises
     ------
     FileExistsError
-        If something is there and `overwrite` is False, or it is not a result of flaggeo.
+        If something is there and `overwrite` is False, or it is more than a result of flaggeo.
+    PermissionError
+        If nothing may be written there.
     """
-    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+    existing = next(path for path in (folder.resolve(), *folder.resolve().parents) if path.exists())
+    if not os.access(existing, os.W_OK):
+        raise PermissionError(f"{folder}: expected a place to write to, found {existing} without permission")
+    if not folder.exists():
         return
-    if not overwrite:
+    if not folder.is_dir():
+        raise FileExistsError(f"{folder}: expected a folder, found a file")
+    found = {path.name for path in folder.iterdir()}
+    if found and not overwrite:
         raise FileExistsError(f"{folder}: expected a new folder, found an existing one: choose another or overwrite it")
-    if not (folder / RESULT_FILE).is_file():
+    if found - RESULT_NAMES:
         raise FileExistsError(
-            f"{folder}: expected a result of flaggeo to overwrite, found no {RESULT_FILE} there: choose another folder"
+            f"{folder}: expected a result of flaggeo and nothing else to overwrite, found also "
+            f"{sorted(found - RESULT_NAMES)[0]!r}: choose another folder"
         )
 
 
@@ -51,8 +67,13 @@ def replaced_at_once(folder: Path) -> Iterator[Path]:
         if folder.exists():
             previous = Path(tempfile.mkdtemp(prefix=f".{folder.name}.old.", dir=folder.parent))
             folder.rename(previous / folder.name)
-            temporary.rename(folder)
-            shutil.rmtree(previous)
+            try:
+                temporary.rename(folder)
+            except BaseException:
+                (previous / folder.name).rename(folder)
+                raise
+            finally:
+                shutil.rmtree(previous)
         else:
             temporary.rename(folder)
     except BaseException:

@@ -59,7 +59,7 @@ class GGUFCheckpoint(Checkpoint):
 
     Notes
     -----
-    De-quantised tensors are not the trained ones: 4 bits keep a relative error of a few percent.
+    De-quantised tensors are not the trained ones; `metadata` says in what types they were stored.
     """
 
     naming: ClassVar[str] = "gguf"

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .protocol import Checkpoint, TensorHeader
+from .protocol import Checkpoint, CheckpointError, TensorHeader
 
 _SPELLING = {torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16"}
 
@@ -19,9 +19,15 @@ class MemoryCheckpoint(Checkpoint):
     location : str
         What to call it in messages.
     tensors : mapping of str to Tensor
-        A state dict. Of several names for one tensor (tied embeddings) the first is kept.
+        A state dict. Of several names for one tensor (tied embeddings) the first is kept, the others are
+        `aliases`.
     config : mapping
         The architecture's settings.
+
+    Raises
+    ------
+    CheckpointError
+        If a value is no tensor, or has no numbers because it is on the meta device.
     """
 
     def __init__(self, location: str, tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> None:
@@ -29,12 +35,17 @@ class MemoryCheckpoint(Checkpoint):
         self.config = config
         self.metadata = {"format": "in memory"}
         self._tensors: dict[str, Tensor] = {}
-        seen = set()
+        self.aliases = {}
+        first_names: dict[tuple[int, tuple[int, ...], tuple[int, ...]], str] = {}
         for name, tensor in tensors.items():
+            if not isinstance(tensor, Tensor) or tensor.is_meta:
+                found = "one on the meta device" if isinstance(tensor, Tensor) else f"a {type(tensor).__name__}"
+                raise CheckpointError(f"{location}: {name!r}: expected a tensor with numbers, found {found}")
             identity = (tensor.data_ptr(), tuple(tensor.shape), tensor.stride())
-            if identity in seen and tensor.numel():
+            if tensor.numel() and identity in first_names:
+                self.aliases[name] = first_names[identity]
                 continue
-            seen.add(identity)
+            first_names[identity] = name
             self._tensors[name] = tensor.detach()
         self.headers = {
             name: TensorHeader(name, tuple(tensor.shape), _SPELLING.get(tensor.dtype, str(tensor.dtype)), location)

@@ -23,8 +23,8 @@ def open_checkpoint(
         A safetensors or GGUF file, an index of shards, a Hugging Face folder, a state dict, or a
         module (its ``config``, if it has one as transformers' modules do, is used).
     config : mapping, optional
-        The architecture's settings under the names of a ``config.json``, where the source has none
-        or where they are wrong: ``{"num_attention_heads": 9, "num_key_value_heads": 3}``.
+        Settings under the names of a ``config.json`` that the source lacks or has wrong:
+        ``{"num_attention_heads": 9, "num_key_value_heads": 3}``. The others are kept.
 
     Returns
     -------
@@ -35,17 +35,21 @@ def open_checkpoint(
     CheckpointError
         If nothing readable is there: the message names the path, what was expected and what was found.
     """
+    checkpoint = _open(source)
+    checkpoint.config = {**checkpoint.config, **(config or {})}
+    return checkpoint
+
+
+def _open(source: str | Path | Mapping[str, Tensor] | nn.Module) -> Checkpoint:
     if isinstance(source, nn.Module | Mapping):
         from .in_memory import MemoryCheckpoint
 
         if isinstance(source, nn.Module):
             to_dict = getattr(getattr(source, "config", None), "to_dict", dict)
-            return MemoryCheckpoint(type(source).__name__, source.state_dict(), config or to_dict())
-        return MemoryCheckpoint("state dict", source, config or {})
+            return MemoryCheckpoint(type(source).__name__, source.state_dict(), to_dict())
+        return MemoryCheckpoint("state dict", source, {})
     checkpoint = _open_path(Path(source))
     checkpoint.location = str(source)
-    if config is not None:
-        checkpoint.config = config
     return checkpoint
 
 

@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 import torch
@@ -51,6 +52,8 @@ class Checkpoint(ABC):
     config : mapping
         The architecture's settings under the names of a Hugging Face ``config.json``; empty where
         there are none.
+    aliases : mapping of str to str
+        Further names of tensors that `headers` has already, such as a tied unembedding.
     metadata : mapping of str to str
         What the format says of itself: where the numbers come from and how they were stored.
     """
@@ -63,6 +66,7 @@ class Checkpoint(ABC):
 
     location: str
     headers: Mapping[str, TensorHeader]
+    aliases: Mapping[str, str] = MappingProxyType({})
     config: Mapping[str, Any]
     metadata: Mapping[str, str]
 

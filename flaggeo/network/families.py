@@ -85,8 +85,11 @@ _DIAGONAL = "normalisation gain: a diagonal map, not folded into the weights"
 _TRANSLATION = "bias: a translation, not a linear map"
 _NOT_LEARNED = "positions: computed, not a map of activations"
 
-_LLAMA_BLOCK = r"(?:model\.)?(?:language_model\.)?(?:model\.)?layers\.{layer}\."
-_BERT_PREFIX = r"(?:bert\.|roberta\.|electra\.|model\.)?"
+# Data-parallel and compiled modules put their own names in front.
+_WRAPPERS = r"(?:module\.|_orig_mod\.)*"
+_LLAMA_PREFIX = _WRAPPERS + r"(?:model\.)?(?:language_model\.)?(?:model\.)?"
+_LLAMA_BLOCK = _LLAMA_PREFIX + r"layers\.{layer}\."
+_BERT_PREFIX = _WRAPPERS + r"(?:bert\.|roberta\.|electra\.|model\.)?"
 _BERT_BLOCK = _BERT_PREFIX + r"encoder\.layer\.{layer}\."
 
 LLAMA = Family(
@@ -108,7 +111,7 @@ LLAMA = Family(
     ),
     names={
         "huggingface": {
-            "embed": r"(?:model\.)?(?:language_model\.)?(?:model\.)?embed_tokens\.weight",
+            "embed": _LLAMA_PREFIX + r"embed_tokens\.weight",
             "q": _LLAMA_BLOCK + r"self_attn\.q_proj\.weight",
             "k": _LLAMA_BLOCK + r"self_attn\.k_proj\.weight",
             "v": _LLAMA_BLOCK + r"self_attn\.v_proj\.weight",
@@ -116,7 +119,7 @@ LLAMA = Family(
             "gate": _LLAMA_BLOCK + r"mlp\.gate_proj\.weight",
             "up": _LLAMA_BLOCK + r"mlp\.up_proj\.weight",
             "down": _LLAMA_BLOCK + r"mlp\.down_proj\.weight",
-            "unembed": r"(?:language_model\.)?lm_head\.weight",
+            "unembed": _WRAPPERS + r"(?:language_model\.)?lm_head\.weight",
         },
         "gguf": _GGUF_ATTENTION | {"gate": _GGUF_BLOCK + r"ffn_gate\.weight", "unembed": r"output\.weight"},
     },
@@ -145,7 +148,7 @@ BERT = Family(
             "o": _BERT_BLOCK + r"attention\.output\.dense\.weight",
             "up": _BERT_BLOCK + r"intermediate\.dense\.weight",
             "down": _BERT_BLOCK + r"output\.dense\.weight",
-            "unembed": r"(?:cls\.predictions|lm_head)\.decoder\.weight",
+            "unembed": _WRAPPERS + r"(?:cls\.predictions|lm_head)\.decoder\.weight",
         },
         "gguf": _GGUF_ATTENTION,
     },

@@ -54,6 +54,10 @@ def read_network(checkpoint: Checkpoint) -> Network:
                     checkpoint, name, f"one tensor for the role {role!r} of layer {layer}", f"also {found[layer, role]}"
                 )
             found[layer, role] = name
+    skipped += [
+        Skipped(name, checkpoint.headers[first].shape, f"the same tensor as {first!r}, which is counted once")
+        for name, first in checkpoint.aliases.items()
+    ]
     reader = _Reader(checkpoint, settings, family, found)
     weights = reader.weights()
     for weight in weights:
@@ -68,7 +72,7 @@ def _text_settings(checkpoint: Checkpoint) -> Mapping[str, Any]:
 
 
 def _recognise(checkpoint: Checkpoint, settings: Mapping[str, Any]) -> tuple[Family, list[str]]:
-    model_type = settings.get("model_type")
+    model_type = str(settings.get("model_type", ""))
     matches = {
         family.name: sum(family.role_of(checkpoint.naming, name) is not None for name in checkpoint.headers)
         for family in FAMILIES
@@ -93,6 +97,11 @@ def _recognise(checkpoint: Checkpoint, settings: Mapping[str, Any]) -> tuple[Fam
         f"model type {model_type!r} is not in the family table" if model_type else "no settings name the model type"
     )
     return family, [f"{origin}: read as {family.name} from the tensor names"]
+
+
+def _stream_axis(role: str) -> int:
+    """Axis of the stored tensor that faces the residual stream."""
+    return 0 if role in ("o", "down") else 1
 
 
 def _error(checkpoint: Checkpoint, tensor: str, expected: str, found: str) -> CheckpointError:
@@ -122,8 +131,8 @@ class _Reader:
         self.found = found
         self.remarks: list[str] = []
         self.layers = sorted({layer for layer, _ in found if layer is not None})
-        first = next(name for (_, role), name in found.items() if role in ("embed", "q"))
-        self.stream = Space("stream", self._shape(first)[1], family.stream)
+        (_, role), first = next(iter(found.items()))
+        self.stream = Space("stream", self._shape(first)[_stream_axis(role)], family.stream)
         model_type = settings.get("model_type")
         self.rotary_rows = checkpoint.naming == "gguf" and model_type in family.rotary_rows_in_gguf
 
@@ -136,13 +145,25 @@ class _Reader:
         return weights + self._table("unembed")
 
     def _require_declared_depth(self) -> None:
-        declared = self.settings.get("num_hidden_layers", len(self.layers))
-        if self.layers != list(range(declared)):
-            lacking = sorted(set(range(declared)) - set(self.layers))
+        found = len(self.layers)
+        declared = self._count("num_hidden_layers") or max(found, 1)
+        lacking = next((number for number in range(found) if number not in self.layers), found)
+        if lacking < declared or found > declared:
+            where = f"without layer {lacking}" if lacking < declared else f"up to layer {self.layers[-1]}"
             raise CheckpointError(
-                f"{self.checkpoint.location}: expected layers 0 to {declared - 1}, found {len(self.layers)} layers"
-                + (f" without layer {lacking[0]}" if lacking else f" up to layer {self.layers[-1]}")
+                f"{self.checkpoint.location}: expected layers 0 to {declared - 1}, found {found} layers {where}"
             )
+
+    def _count(self, setting: str, layer: int = 0) -> int | None:
+        """A whole number from the settings, or the layer's own where they list one for each; None if absent."""
+        value = self.settings.get(setting)
+        if isinstance(value, list) and layer < len(value):
+            value = value[layer]
+        if value is None or (isinstance(value, int) and not isinstance(value, bool) and value > 0):
+            return value
+        raise CheckpointError(
+            f"{self.checkpoint.location}: setting {setting!r}: expected a positive whole number, found {value!r}"
+        )
 
     def _shape(self, tensor: str) -> tuple[int, int]:
         shape = self.checkpoint.headers[tensor].shape
@@ -174,8 +195,7 @@ class _Reader:
                 f"found no tensor for {', '.join(lacking)}"
             )
         for role, tensor in tensors.items():
-            stream_axis = 0 if role in ("o", "down") else 1
-            self._require(tensor, "a stream width", self.stream.dim, self._shape(tensor)[stream_axis])
+            self._require(tensor, "a stream width", self.stream.dim, self._shape(tensor)[_stream_axis(role)])
         return self._attention(layer, tensors) + self._mlp(layer, tensors)
 
     def _mlp(self, layer: int, tensors: Mapping[str, str]) -> list[Weight]:
@@ -193,7 +213,7 @@ class _Reader:
         heights = {role: self._shape(tensors[role])[0] for role in ("q", "k", "v")}
         self._require(tensors["o"], "an input width", heights["q"], self._shape(tensors["o"])[1])
         self._require(tensors["v"], "a height", heights["k"], heights["v"])
-        heads = self._head_counts(tensors, heights["q"], heights["k"])
+        heads = self._head_counts(layer, tensors, heights["q"], heights["k"])
         weights: list[Weight] = []
         for role in ("q", "k", "v", "o"):
             count = 0 if heads is None else heads.query if role in ("q", "o") else heads.key_value
@@ -224,10 +244,10 @@ class _Reader:
                 weights.append(Weight(f"{name}.heads.{head}", role, layer, head, *ends, tensors[role], cut))
         return weights
 
-    def _head_counts(self, tensors: Mapping[str, str], q_height: int, k_height: int) -> _HeadCounts | None:
+    def _head_counts(self, layer: int, tensors: Mapping[str, str], q_height: int, k_height: int) -> _HeadCounts | None:
         """Head counts by the shapes; the settings only say how many query heads there are."""
-        query = self.settings.get("num_attention_heads")
-        if not isinstance(query, int) or query < 1:
+        query = self._count("num_attention_heads", layer)
+        if query is None:
             remark = "the number of heads is unknown (no num_attention_heads in the settings): heads are not split"
             if remark not in self.remarks:
                 self.remarks.append(remark)
@@ -243,7 +263,7 @@ class _Reader:
                 f"a height that is {width} (the head width) times a divisor of {query} heads",
                 f"{k_height}",
             )
-        declared = self.settings.get("num_key_value_heads")
-        if self.family.grouped and isinstance(declared, int) and declared != key_value:
+        declared = self._count("num_key_value_heads", layer)
+        if self.family.grouped and declared not in (None, key_value):
             raise _error(self.checkpoint, tensors["k"], f"{declared} key-value heads of width {width}", f"{key_value}")
         return _HeadCounts(query, key_value, width)

@@ -122,6 +122,7 @@ def test_roles_and_layers_restrict_the_work():
         ({"rank": 0}, "rank of at least 1; got 0"),
         ({"roles": ["router"]}, "expected roles among embed, q, .* got router"),
         ({"layers": [0, 9]}, "expected layers from 0 to 2; got 9"),
+        ({"roles": "router"}, "got router"),
         ({"roles": []}, "no weight has the roles and layers asked for; there are embed, q"),
         ({"scratch": "somewhere"}, "only where the checkpoint is on disk"),
     ],

@@ -89,6 +89,17 @@ def test_rank_deficient_matrices_keep_full_frames_and_say_their_rank(matrix, ran
     assert math.isnan(spectrum.energy) if rank == 0 else 0 < spectrum.energy <= 1 + 1e-12
 
 
+@pytest.mark.parametrize("size", [64, 128, 256])
+def test_full_rank_frames_are_orthonormal_to_working_precision(size):
+    """The partial eigensolver alone misses `manifolds.require_frame` by a factor of two."""
+    from manifolds import require_frame
+
+    for seed in range(4):
+        spectrum = leading_spectrum(torch.randn(size, size, generator=torch.Generator().manual_seed(seed)), 10**6)
+        require_frame(spectrum.left, "left")
+        require_frame(spectrum.right, "right")
+
+
 def test_energy_is_the_share_of_the_squared_norm():
     matrix, _, _ = planted([2.0, 1.0, 1.0], 9, 7, seed=5)
     assert leading_spectrum(matrix, 1).energy == pytest.approx(4 / 6)

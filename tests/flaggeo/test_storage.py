@@ -38,10 +38,41 @@ def test_only_a_result_of_flaggeo_is_ever_replaced(tmp_path):
     (tmp_path / "thesis.tex").write_text("years of work")
     with pytest.raises(FileExistsError, match="choose another or overwrite"):
         require_replaceable(tmp_path, overwrite=False)
-    with pytest.raises(FileExistsError, match=r"expected a result of flaggeo to overwrite, found no result\.json"):
-        require_replaceable(tmp_path, overwrite=True)
     (tmp_path / "result.json").write_text("{}")
+    with pytest.raises(FileExistsError, match=r"nothing else to overwrite, found also 'thesis\.tex'"):
+        require_replaceable(tmp_path, overwrite=True)
+    with pytest.raises(FileExistsError, match="expected a folder, found a file"):
+        require_replaceable(tmp_path / "thesis.tex", overwrite=True)
+    (tmp_path / "thesis.tex").unlink()
     require_replaceable(tmp_path, overwrite=True)
+
+
+def test_a_place_without_permission_is_refused_before_the_work(tmp_path, monkeypatch):
+    monkeypatch.setattr("os.access", lambda path, _: path != tmp_path)  # root may write everywhere
+    with pytest.raises(PermissionError, match="expected a place to write to"):
+        require_replaceable(tmp_path / "a" / "b", overwrite=False)
+
+
+def test_the_earlier_result_comes_back_if_the_new_one_cannot_take_its_place(tmp_path, monkeypatch):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "a").write_text("1")
+    rename = type(tmp_path).rename
+
+    def fail_for_the_new(self, target):
+        if self.name.startswith(".out.") and target == tmp_path / "out":
+            raise OSError("disk")
+        return rename(self, target)
+
+    monkeypatch.setattr(type(tmp_path), "rename", fail_for_the_new)
+
+    def replace():
+        with replaced_at_once(tmp_path / "out"):
+            pass
+
+    with pytest.raises(OSError, match="disk"):
+        replace()
+    assert contents(tmp_path) == ["out"]
+    assert contents(tmp_path / "out") == ["a"]
 
 
 def test_scratch_recalls_bit_for_bit_what_it_kept(tmp_path):

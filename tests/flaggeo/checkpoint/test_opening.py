@@ -3,7 +3,7 @@ import torch
 from safetensors.torch import save_file
 
 from flaggeo.checkpoint import CheckpointError, open_checkpoint
-from tests.builders import save_folder, tiny_llama
+from tests.builders import CONFIG, save_folder, tiny_llama
 
 
 def test_missing_path(tmp_path):
@@ -54,6 +54,6 @@ def test_a_config_that_is_none_is_refused(tmp_path, text):
         open_checkpoint(folder)
 
 
-def test_given_settings_replace_those_on_disk(tmp_path):
+def test_given_settings_join_those_on_disk(tmp_path):
     folder = save_folder(tmp_path, tiny_llama())
-    assert open_checkpoint(folder, config={"num_attention_heads": 1}).config == {"num_attention_heads": 1}
+    assert open_checkpoint(folder, config={"num_attention_heads": 1}).config == CONFIG | {"num_attention_heads": 1}

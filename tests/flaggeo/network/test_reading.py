@@ -96,6 +96,28 @@ BLOCK = "model.layers.1."
         (tiny_llama(), CONFIG | {"num_hidden_layers": 5}, "expected layers 0 to 4, found 3 layers without layer 3"),
         (tiny_llama(), CONFIG | {"num_hidden_layers": 2}, "expected layers 0 to 1, found 3 layers up to layer 2"),
         (
+            tiny_llama(),
+            CONFIG | {"num_hidden_layers": 10**15},
+            "expected layers 0 to 9+, found 3 layers without layer 3",
+        ),
+        (
+            tiny_llama(),
+            CONFIG | {"num_hidden_layers": "3"},
+            "'num_hidden_layers': expected a positive whole .* found '3'",
+        ),
+        (tiny_llama(), CONFIG | {"num_attention_heads": -4}, "'num_attention_heads': expected a positive whole number"),
+        ({"lm_head.weight": torch.ones(5, 4)}, {}, "expected layers 0 to 0, found 0 layers without layer 0"),
+        (
+            {"layers.0.self_attn.k_proj.weight": torch.ones(5, 4)},
+            {},
+            "in layer 0, found no tensor for down, o, q, up, v",
+        ),
+        (
+            {name: tensor for name, tensor in tiny_llama().items() if ".0." not in name},
+            {},
+            "found 2 layers without layer 0",
+        ),
+        (
             llama_with(lambda t: t.update({"layers.0.self_attn.q_proj.weight": torch.ones(40, WIDTH)})),
             CONFIG,
             "expected one tensor for the role 'q' of layer 0, found also",
@@ -119,6 +141,26 @@ def test_unknown_architecture_names_the_families_and_what_was_found():
         load({"a": torch.ones(2, 2)}, config={"model_type": "x"})
     with pytest.raises(UnknownArchitectureError, match="expected tensors, found none"):
         load({})
+
+
+def test_a_tied_tensor_of_a_module_is_listed_as_such():
+    tensors = tiny_llama()
+    tensors["lm_head.weight"] = tensors["model.embed_tokens.weight"]
+    reasons = {item.tensor: item.reason for item in load(tensors, config=CONFIG).skipped}
+    assert reasons["lm_head.weight"] == "the same tensor as 'model.embed_tokens.weight', which is counted once"
+
+
+@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "module._orig_mod."])
+def test_names_that_training_wrappers_put_in_front_are_known(prefix):
+    wrapped = load({f"{prefix}{name}": tensor for name, tensor in tiny_llama().items()}, config=CONFIG)
+    assert [weight.name for weight in wrapped.weights] == [
+        weight.name for weight in load(tiny_llama(), config=CONFIG).weights
+    ]
+
+
+def test_a_head_count_for_each_layer_is_understood():
+    network = load(tiny_llama(), config=CONFIG | {"num_attention_heads": [4, 4, 4], "num_key_value_heads": [2, 2, 2]})
+    assert "layers.2.q.heads.3" in {weight.name for weight in network.weights}
 
 
 def test_gguf_and_hugging_face_give_the_same_matrices(tmp_path):
