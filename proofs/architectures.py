@@ -7,10 +7,10 @@ products R_i W_j, has the imbalance sum_j W_j W_j^T - sum_i R_i^T R_i. All laws 
 from collections.abc import Callable
 from typing import Any
 
-from sympy import Matrix, cos, pi, sin
+from sympy import pi, sin
 
 from .balance import EQUAL_RIDGE, PLAIN_GRADIENT
-from .given import DimensionFree, Generic, Given, bracket, inner, square_norm, tr
+from .given import DimensionFree, Generic, Given, bracket, inner, rotation, square_norm, tr
 from .goal import Goals, Outcome, differ, equal
 from .statement import Hypothesis, Wording, statement
 
@@ -117,11 +117,6 @@ def grouped_query_balance(
     if heads == 1:
         right += rate * given.positive("lambda") * queries[1] * queries[1].T
     yield equal("Δ' = -2 λ Δ", left, right)
-
-
-def rotation(angle: Any) -> Any:
-    """Rotation of the plane."""
-    return Matrix([[cos(angle), -sin(angle)], [sin(angle), cos(angle)]])
 
 
 def query_key_law(given: Given, between: Any, *, equal_ridge: bool = True) -> tuple[Any, Any]:

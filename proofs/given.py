@@ -166,24 +166,25 @@ class Exact(Given):
 
     kind = "exact rational instance"
 
-    def _integers(self, name: str, count: int) -> list[int]:
-        generator = random.Random(f"{name} {self.dimensions}")
-        return [generator.choice([-5, -4, -3, -2, -1, 1, 2, 3, 4, 5]) for _ in range(count)]
-
-    def real(self, names: str) -> Any:
-        """Non-zero rational numbers, one for each name."""
-        values = [Rational(*self._integers(name, 2)) for name in names.split()]
-        return values[0] if len(values) == 1 else tuple(values)
+    def _generator(self, name: str) -> random.Random:
+        return random.Random(f"{name} {self.dimensions}")
 
     def positive(self, names: str) -> Any:
         """Positive rational numbers, one for each name."""
-        values = [abs(Rational(*self._integers(name, 2))) for name in names.split()]
-        return values[0] if len(values) == 1 else tuple(values)
+        generators = [self._generator(name) for name in names.split()]
+        values = tuple(Rational(generator.randint(1, 97), generator.randint(1, 97)) for generator in generators)
+        return values[0] if len(values) == 1 else values
+
+    def real(self, names: str) -> Any:
+        """Non-zero rational numbers, one for each name, of alternating sign."""
+        values = self.positive(names)
+        return tuple(v * (-1) ** k for k, v in enumerate(values)) if isinstance(values, tuple) else -values
 
     def matrix(self, name: str, rows: Size, columns: Size) -> Any:
         """Integer matrix without zero entries."""
         rows, columns = self.size(rows), self.size(columns)
-        return Matrix(rows, columns, self._integers(name, rows * columns))
+        values = self._generator(name).choices([-5, -4, -3, -2, -1, 1, 2, 3, 4, 5], k=rows * columns)
+        return Matrix(rows, columns, values)
 
     def symmetric(self, name: str, size: Size) -> Any:
         """Symmetric integer matrix."""
@@ -192,13 +193,12 @@ class Exact(Given):
 
     def diagonal(self, name: str, size: Size) -> Any:
         """Diagonal integer matrix with distinct entries."""
-        generator = random.Random(f"{name} {self.dimensions}")
-        return sympy.diag(*generator.sample(range(-9, 10), self.size(size)))
+        return sympy.diag(*self._generator(name).sample(range(-9, 10), self.size(size)))
 
     def orthogonal(self, name: str, size: Size) -> Any:
         """Rational orthogonal matrix: the Cayley transform of a skew one."""
-        square = self.matrix(name, size, size)
-        skew, identity = square - square.T, self.identity(size)
+        lower = self.matrix(name, size, size).lower_triangular(-1)
+        skew, identity = lower - lower.T, self.identity(size)
         return (identity - skew) * (identity + skew).inv()
 
     def frame(self, name: str, rows: Size, columns: Size) -> Any:
@@ -240,3 +240,8 @@ def square_norm(matrix: Any) -> Any:
 def bracket(left: Any, right: Any) -> Any:
     """Commutator of two square matrices."""
     return left * right - right * left
+
+
+def rotation(angle: Any) -> Any:
+    """Rotation of the plane by an angle."""
+    return Matrix([[sympy.cos(angle), -sympy.sin(angle)], [sympy.sin(angle), sympy.cos(angle)]])

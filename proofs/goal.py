@@ -72,7 +72,7 @@ class Goal:
         else:
             reduced, equal = _compare_scalar(difference)
         if self.relation is Relation.AT_LEAST:
-            outcome = Outcome.PROVED if equal is Outcome.PROVED else _sign(reduced)
+            outcome = Outcome.PROVED if equal is Outcome.PROVED else _sign(difference, reduced)
         elif self.relation is Relation.DIFFERENT:
             outcome = {Outcome.PROVED: Outcome.REFUTED, Outcome.REFUTED: Outcome.PROVED}.get(equal, equal)
         else:
@@ -129,8 +129,9 @@ def _compare_scalar(difference: Any) -> tuple[Any, Outcome]:
     return simplified, Outcome.PROVED if simplified == 0 else Outcome.UNDECIDED
 
 
-def _sign(reduced: Any) -> Outcome:
-    if reduced.is_nonnegative or sympy.factor(reduced).is_nonnegative:
+def _sign(difference: Any, reduced: Any) -> Outcome:
+    """Whether the difference is never negative: visibly so in one of its forms, or negative at a witness."""
+    if any(form.is_nonnegative for form in (difference, reduced, sympy.factor(reduced))):
         return Outcome.PROVED
     if any(value.is_comparable and value < 0 and not _is_surely(value, 0) for value in _values(reduced)):
         return Outcome.REFUTED

@@ -170,6 +170,15 @@ def _trace_normal(word: Word, size: Any) -> Any:
     return Trace(MatMul(*(letter.expression for letter in least)))
 
 
+def _scalar_normal(expression: Any) -> Any:
+    """Expand a scalar after every trace in it has been brought to normal form."""
+    traces = {
+        trace: sum((c * _trace_normal(word, trace.arg.rows) for word, c in words(trace.arg).items()), sympy.S.Zero)
+        for trace in expression.atoms(Trace)
+    }
+    return sympy.expand(expression.xreplace(traces))
+
+
 def _rebuild(polynomial: Polynomial, shape: tuple[Any, Any]) -> Any:
     terms = [
         MatMul(coefficient, *(letter.expression for letter in word)) if word else coefficient * Identity(shape[0])
@@ -198,10 +207,6 @@ def normal_form(expression: Any) -> Any:
     2
     """
     if isinstance(expression, MatrixExpr):
-        shortened = _collect((_shorten(word), c) for word, c in words(expression).items())
+        shortened = _collect((_shorten(word), _scalar_normal(c)) for word, c in words(expression).items())
         return _rebuild(shortened, expression.shape)
-    traces = {
-        trace: sum((c * _trace_normal(word, trace.arg.rows) for word, c in words(trace.arg).items()), sympy.S.Zero)
-        for trace in expression.atoms(Trace)
-    }
-    return sympy.expand(expression.xreplace(traces))
+    return _scalar_normal(expression)
