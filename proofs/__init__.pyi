@@ -1,7 +1,7 @@
 from .catalogue import check as check
 from .catalogue import statements as statements
 from .goal import Outcome as Outcome
-from .statement import Finding as Finding
+from .proof import Finding as Finding
 from .statement import Hypothesis as Hypothesis
 from .statement import Statement as Statement
 from .statement import Verdict as Verdict

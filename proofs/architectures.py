@@ -68,15 +68,13 @@ def shared_law(
     mutants={"rate lambda": {"rate": 1}},
     wording=Wording(
         point="D12",
-        said="Nonlinear activations obstruct alignment, generically in nonlinear networks, attention included.",
+        said="The commutator obstruction is generically present in nonlinear networks and absent in linear ones.",
         holds="Inside a head nothing acts between query and key or value and output: the logits see W_Q^T W_K only, "
         "whatever softmax does with them, so the imbalance of a head decays as in a linear network.",
         counterexample="Rotary embedding is what breaks it (`rope_imbalance`), not softmax.",
     ),
 )
-def head_balance(
-    given: Given, *, rate: int = 2, linear_paths: bool = True, equal_ridge: bool = True
-) -> Goals:
+def head_balance(given: Given, *, rate: int = 2, linear_paths: bool = True, equal_ridge: bool = True) -> Goals:
     """Inside an attention head the query-key imbalance decays as in a linear network, softmax or not.
 
     The same law with W_V for W_K and W_O for W_Q^T is that of the value-output pair; a bias is one more column.

@@ -277,7 +277,7 @@ def exchanged_axes(given: Given, *, constant: Any = 2, spectral_gap: bool = True
     mutants={"imbalance decays relative to the Grams": {"power": 3}},
     wording=Wording(
         point="D5",
-        said="Ridge regularization drives subspace alignment.",
+        said="Ridge regularization drives subspace alignment at an exponential rate set by weight decay.",
         holds="Ridge drives balance. Alignment needs in addition a loss that keeps the signal alive.",
         counterexample="With zero gradient W_1 and W_2 shrink by one factor: relative imbalance and angles stand still.",
     ),
@@ -327,7 +327,7 @@ def stacked_recursion(
     recorded=Outcome.REFUTED,
     wording=Wording(
         point="D6",
-        said="The commutator obstruction is absent in linear networks.",
+        said="The commutator obstruction is generically present in nonlinear networks and absent in linear ones.",
         holds="It is absent under gradient flow and in the full-batch limit. Mini-batch noise feeds the imbalance "
         "by eta^2 (W_2^T G G^T W_2 - W_1 G^T G W_1^T) at every step.",
         counterexample="W_1 = W_2 = I with gradient noise +G or -G for G nilpotent: mean zero, and after either step "

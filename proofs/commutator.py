@@ -68,9 +68,7 @@ def gate_law(
     hypotheses=[EQUAL_RIDGE, PLAIN_GRADIENT],
     mutants={"commutator alone": {"extra": 0}, "extra term twice": {"extra": 2}},
 )
-def smooth_gate_law(
-    given: Given, *, extra: int = 1, equal_ridge: bool = True, plain_gradient: bool = True
-) -> Goals:
+def smooth_gate_law(given: Given, *, extra: int = 1, equal_ridge: bool = True, plain_gradient: bool = True) -> Goals:
     """Any other activation adds e b^T + b e^T to the commutator, a term that is no commutator."""
     s = gate_rates(given, homogeneous=False, equal_ridge=equal_ridge, plain_gradient=plain_gradient)
     obstruction = bracket(s["gate"], s["a"] * s["b"].T - s["b"] * s["a"].T)
@@ -264,7 +262,8 @@ def mask_codimension(given: Given, *, overlap: int = 1, separating: bool = True)
     mutants={"second moment for the variance": {"centred": 0}},
     wording=Wording(
         point="D10",
-        said="The commutator magnitude is a weight-space window into alignment that needs no forward pass.",
+        said="The commutator magnitude and head subspace overlap serve as weight-space windows into internal "
+        "alignment structure, requiring no forward passes.",
         holds="The gate commutator of the weights gives the expected size for independent gates. Input covariance, "
         "biases and correlated gates are not in the weights.",
         counterexample="Gates that all open together give zero for every Gram.",

@@ -183,7 +183,7 @@ class Exact(Given):
     def matrix(self, name: str, rows: Size, columns: Size) -> Any:
         """Integer matrix without zero entries."""
         rows, columns = self.size(rows), self.size(columns)
-        values = self._generator(name).choices([-5, -4, -3, -2, -1, 1, 2, 3, 4, 5], k=rows * columns)
+        values = self._generator(name).choices([*range(-9, 0), *range(1, 10)], k=rows * columns)
         return Matrix(rows, columns, values)
 
     def symmetric(self, name: str, size: Size) -> Any:

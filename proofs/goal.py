@@ -39,6 +39,16 @@ class Step:
     reduced: Any
     outcome: Outcome
 
+    def as_dict(self) -> dict[str, str]:
+        """The step as plain text, ready for JSON."""
+        return {
+            "claim": self.claim,
+            "relation": self.relation,
+            "difference": str(self.difference),
+            "reduced": str(self.reduced),
+            "outcome": self.outcome,
+        }
+
 
 @dataclass(frozen=True)
 class Goal:

@@ -138,7 +138,8 @@ def bound_on_instances(given: Given, *, constant: Any = Rational(1, 2), semidefi
     recorded=Outcome.REFUTED,
     wording=Wording(
         point="D8",
-        said="The commutator magnitude serves as a weight-space window into internal alignment.",
+        said="The commutator magnitude and head subspace overlap serve as weight-space windows into internal "
+        "alignment structure, requiring no forward passes.",
         holds="A zero commutator means a common eigenbasis, in any order. It has to be read with the overlap, and "
         "against a null of about 1/sqrt(2 d) for random layers.",
         counterexample="A = diag(2, 1) and B = diag(1, 2) commute, and their leading directions are orthogonal.",

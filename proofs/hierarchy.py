@@ -49,7 +49,7 @@ def spectral_pairs(d: int, *, simple: bool) -> list[tuple[Spectral, Spectral]]:
     mutants={"subspace implies basis": {"order": ("balance", "subspace", "basis", "dimension")}},
     wording=Wording(
         point="D11",
-        said="A geometric explanation of the Level-2/3 hierarchy in Neural Collapse.",
+        said="These give a geometric explanation of the Level-2/3 hierarchy in Neural Collapse from first principles.",
         holds="The levels are those of an interface: subspace, basis, balance. The metrics NC1 to NC4 are measured on "
         "features and class means; only NC3 of the last layer, with NC1, is a balance (`neural_collapse_link`).",
         counterexample="NC3 compares the classifier with class means, which are no weights of an adjacent layer.",
@@ -67,7 +67,9 @@ def levels_imply(
     for stronger, weaker in zip(order, order[1:], strict=False):
         implied = all(level[weaker] for level in reached if level[stronger])
         yield holds(f"{stronger} implies {weaker}", implied)
-        yield holds(f"{weaker} does not imply {stronger}", any(level[weaker] and not level[stronger] for level in reached))
+        yield holds(
+            f"{weaker} does not imply {stronger}", any(level[weaker] and not level[stronger] for level in reached)
+        )
 
 
 @statement(
@@ -118,7 +120,7 @@ def whole_space_is_vacuous(given: Given, *, factor: Any = 1, whole_space: bool =
     mutants={"without the class size": {"power": 0}, "ridges exchanged": {"exchanged": True}},
     wording=Wording(
         point="D11",
-        said="Alignment of adjacent weights explains Neural Collapse from first principles.",
+        said="These give a geometric explanation of the Level-2/3 hierarchy in Neural Collapse from first principles.",
         holds="In the unconstrained-features model the last interface is linear, so NC1 gives NC3 in Gram form without "
         "any obstruction. In a real network the features pass an activation and the gate law applies below.",
         counterexample="Without NC1 the features' Gram is not that of the class means.",

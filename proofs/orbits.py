@@ -80,7 +80,7 @@ def row_space_under_rotation(given: Given, *, opposite: bool = False, orthogonal
     recorded=Outcome.REFUTED,
     wording=Wording(
         point="D1",
-        said="The dimension of subspace intersection is reparameterization-invariant.",
+        said="Subspace intersection dimension is the unique reparameterization-invariant observable.",
         holds="For the image of W_1 with the kernel of W_2 it is, and equals rank W_1 - rank W_2 W_1. For the image "
         "with the row space, the pair that is called aligned, it is invariant under O(d) only.",
         counterexample="W_1 = e_1, W_2 = e_1^T and the shear g = [[1, 0], [1, 1]]: dimension 1 before, 0 after.",
@@ -254,9 +254,13 @@ def planted_chain(given: Given, *, corner: int = 1, left: int = 1) -> Goals:
     planted = {(s, t): 1 + (s + 2 * t) % 2 for s in vertices for t in vertices if s <= t}
     strands = [interval for interval, count in planted.items() for _ in range(count)]
     at = [[k for k, (s, t) in enumerate(strands) if s <= vertex <= t] for vertex in vertices]
-    bases = [Exact(d=len(found), vertex=vertex).invertible("g", "d") for vertex, found in zip(vertices, at, strict=True)]
+    bases = [
+        Exact(d=len(found), vertex=vertex).invertible("g", "d") for vertex, found in zip(vertices, at, strict=True)
+    ]
     maps = [
-        bases[v + 1] * Matrix(len(at[v + 1]), len(at[v]), lambda i, j, v=v: int(at[v + 1][i] == at[v][j])) * bases[v].inv()
+        bases[v + 1]
+        * Matrix(len(at[v + 1]), len(at[v]), lambda i, j, v=v: int(at[v + 1][i] == at[v][j]))
+        * bases[v].inv()
         for v in vertices[:-1]
     ]
     ranks = {}

@@ -142,7 +142,9 @@ def kempf_ness_minimum(given: Given, *, factor: int = 2, sign: int = -1, singula
     z = u * v.T
     excess = square_norm(w1) + square_norm(w2) - factor * tr(z.T * w2 * w1)
     outside = (given.identity("p") - u * u.T) * w2
-    yield equal("excess = |W₁ - W₂ᵀ Z|² + |(1 - U Uᵀ) W₂|²", excess, square_norm(w1 + sign * w2.T * z) + square_norm(outside))
+    yield equal(
+        "excess = |W₁ - W₂ᵀ Z|² + |(1 - U Uᵀ) W₂|²", excess, square_norm(w1 + sign * w2.T * z) + square_norm(outside)
+    )
     y = given.matrix("Y", "r", "d")
     yield equal("equality is balanced", imbalance((u * y).T * z, u * y), given.zeros("d", "d"))
 

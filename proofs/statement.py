@@ -1,16 +1,14 @@
 """A statement with its hypotheses, its proofs or counterexamples, and the one way to check them."""
 
 import inspect
-import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any
 
 from .given import Given
-from .goal import Goal, Outcome, Step
-
-Argument = Callable[..., Iterable[Goal]]
+from .goal import Outcome
+from .proof import Argument, Counterexample, Finding, Proof, parameters, together
 
 
 class Label(StrEnum):
@@ -63,55 +61,6 @@ class Wording:
 
 
 @dataclass(frozen=True)
-class Proof:
-    """An argument whose goals all hold exactly when the statement does.
-
-    Parameters
-    ----------
-    argument : callable
-        Takes a `Given` and keywords, and yields the goals.
-    given : Given
-        The matrices and numbers that the argument is about.
-    """
-
-    argument: Argument
-    given: Given
-
-    def verdict(self, goals: Outcome) -> Outcome:
-        """What the outcome of the goals says about the statement."""
-        return goals
-
-    def run(self, **changes: Any) -> "Finding":
-        """Decide the goals, with keywords of the argument changed where it has them."""
-        accepted = {name: value for name, value in changes.items() if name in parameters(self.argument)}
-        start = time.perf_counter()
-        steps = tuple(goal.decide() for goal in self.argument(self.given, **accepted))
-        return Finding(self, steps, time.perf_counter() - start)
-
-
-class Counterexample(Proof):
-    """An argument whose goals hold in a case where the statement fails."""
-
-    def verdict(self, goals: Outcome) -> Outcome:
-        """What the outcome of the goals says about the statement."""
-        return Outcome.REFUTED if goals is Outcome.PROVED else Outcome.UNDECIDED
-
-
-@dataclass(frozen=True)
-class Finding:
-    """What one proof or counterexample came to."""
-
-    proof: Proof
-    steps: tuple[Step, ...]
-    seconds: float
-
-    @property
-    def goals(self) -> Outcome:
-        """Outcome of all goals together."""
-        return _together(step.outcome for step in self.steps)
-
-
-@dataclass(frozen=True)
 class Verdict:
     """The result of checking a statement.
 
@@ -129,7 +78,7 @@ class Verdict:
     @property
     def outcome(self) -> Outcome:
         """Proved if every proof succeeds, refuted as soon as one fails or a counterexample stands."""
-        return _together(finding.proof.verdict(finding.goals) for finding in self.findings)
+        return together(finding.proof.verdict(finding.goals) for finding in self.findings)
 
     @property
     def as_recorded(self) -> bool:
@@ -150,6 +99,22 @@ class Verdict:
     def seconds(self) -> float:
         """Wall time of all proofs together."""
         return sum(finding.seconds for finding in self.findings)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The verdict as plain text and numbers, ready for JSON."""
+        return {
+            "name": self.statement.name,
+            "sentence": self.statement.sentence,
+            "latex": self.statement.latex,
+            "source": self.statement.source,
+            "label": self.statement.label,
+            "hypotheses": [asdict(hypothesis) for hypothesis in self.statement.hypotheses],
+            "wording": asdict(self.statement.wording) if self.statement.wording else None,
+            "verdict": self.outcome,
+            "recorded": self.statement.recorded,
+            "seconds": self.seconds,
+            "proofs": [finding.as_dict() for finding in self.findings],
+        }
 
 
 @dataclass(frozen=True)
@@ -278,16 +243,3 @@ def statement(
         return result
 
     return define
-
-
-def parameters(argument: Argument) -> tuple[str, ...]:
-    """Names of the keywords that an argument lets a mutant or a dropped hypothesis change."""
-    kinds = inspect.signature(argument).parameters.values()
-    return tuple(parameter.name for parameter in kinds if parameter.kind is parameter.KEYWORD_ONLY)
-
-
-def _together(outcomes: Iterable[Outcome]) -> Outcome:
-    found = set(outcomes)
-    if not found:
-        return Outcome.UNDECIDED
-    return next((o for o in (Outcome.REFUTED, Outcome.UNDECIDED) if o in found), Outcome.PROVED)

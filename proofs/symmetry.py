@@ -77,9 +77,7 @@ def commuting_group(activation: str, allowed: Callable[[Any], bool], entries: tu
     hypotheses=[ROTATION, Hypothesis("radial", "the factor depends on the length of $x$ alone")],
     mutants={"inverse rotation": {"inverse": True}},
 )
-def radial_activation(
-    given: Given, *, inverse: bool = False, orthogonal: bool = True, radial: bool = True
-) -> Goals:
+def radial_activation(given: Given, *, inverse: bool = False, orthogonal: bool = True, radial: bool = True) -> Goals:
     """A radial activation commutes with every rotation, however nonlinear it is; phi is any function."""
     x, phi = given.matrix("x", "d", 1), Function("phi")
     q = given.orthogonal("Q", "d") if orthogonal else given.invertible("g", "d")
@@ -98,8 +96,8 @@ def radial_activation(
     mutants={"bound e^(-2r)": {"constant": 1}},
     wording=Wording(
         point="C4",
-        said="A rotation-preserving activation that maintains nonlinearity fails to retain continuity, so symmetry "
-        "breaking and not nonlinearity drives the effect.",
+        said="A rotation-preserving activation that maintains nonlinearity fails to retain geometric continuity, "
+        "which establishes that symmetry breaking, not nonlinearity itself, drives the effect.",
         holds="The control x tanh |x| differs from the identity by at most 2 exp(-2 |x|) relative to x: for long x it "
         "is the linear network. A bounded radial activation is the fairer control.",
         counterexample="At |x| = 5 the control and the identity agree to 1 part in 10000.",
@@ -123,7 +121,8 @@ def radial_control_nearly_linear(given: Given, *, constant: int = 2) -> Goals:
     mutants={"permutations only": {"largest": 1}},
     wording=Wording(
         point="D4",
-        said="Geometric invariant theory of GL(d) gives the alignment geometry of deep networks.",
+        said="Geometric invariant theory gives the mathematical structure that layerwise alignment inherently demands, "
+        "across architectures.",
         holds="GL(d) is a symmetry of linear interfaces and of attention heads. A ReLU layer has permutations with "
         "positive scales, a tanh layer signed permutations, GELU and SiLU layers permutations.",
         counterexample="Among all invertible 2 x 2 matrices with small integer entries only the monomial ones commute.",
@@ -182,7 +181,7 @@ def smooth_gate_symmetry(given: Given, *, signs: tuple[int, ...] = (1,)) -> Goal
     mutants={"inverse rotation": {"inverse": True}},
     wording=Wording(
         point="C5",
-        said="Symmetry-breaking nonlinearities, activations and norms, anchor the weights to one coordinate frame.",
+        said="Symmetry-breaking nonlinearities anchor weights to a shared coordinate frame.",
         holds="RMSNorm with its gain folded into the next weights commutes with every rotation, LayerNorm with those "
         "that fix the constant vector: the norm itself anchors nothing. An unfolded gain does.",
         counterexample="The radial factor of RMSNorm depends on |x| alone, and |Q x| = |x|.",

@@ -172,10 +172,10 @@ def _trace_normal(word: Word, size: Any) -> Any:
 
 def _scalar_normal(expression: Any) -> Any:
     """Expand a scalar after every trace in it has been brought to normal form."""
-    traces = {
-        trace: sum((c * _trace_normal(word, trace.arg.rows) for word, c in words(trace.arg).items()), sympy.S.Zero)
-        for trace in expression.atoms(Trace)
-    }
+    traces = {}
+    for trace in expression.atoms(Trace):
+        terms = words(trace.arg).items()
+        traces[trace] = sum((_scalar_normal(c) * _trace_normal(w, trace.arg.rows) for w, c in terms), sympy.S.Zero)
     return sympy.expand(expression.xreplace(traces))
 
 
