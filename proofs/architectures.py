@@ -4,7 +4,6 @@ A hidden space that several maps write into (W_j) and several read from (R_i), s
 products R_i W_j, has the imbalance sum_j W_j W_j^T - sum_i R_i^T R_i. All laws here are of that form.
 """
 
-from collections.abc import Callable
 from typing import Any
 
 from sympy import pi, sin
@@ -32,7 +31,7 @@ def shared_law(
     given: Given,
     writers: list[Any],
     readers: list[Any],
-    gradient: Callable[[int, int], Any],
+    gradients: list[list[Any]],
     *,
     rate: int = 2,
     equal_ridge: bool = True,
@@ -40,18 +39,18 @@ def shared_law(
 ) -> tuple[Any, Any]:
     """Both sides of the law: time derivative of the imbalance, and -rate lambda times the imbalance.
 
-    `gradient(i, j)` is the derivative of the loss by the product of reader i and writer j; a gate between them
+    `gradients[i][j]` is the derivative of the loss by the product of reader i and writer j; a gate between them
     makes the product R_i gate W_j.
     """
     ridge = given.positive("lambda")
     other = ridge if equal_ridge else given.positive("mu")
     between = given.identity("d") if gate is None else gate
     writer_rates = [
-        -total(between.T * r.T * gradient(i, j) for i, r in enumerate(readers)) - ridge * w
+        -total(between.T * r.T * gradients[i][j] for i, r in enumerate(readers)) - ridge * w
         for j, w in enumerate(writers)
     ]
     reader_rates = [
-        -total(gradient(i, j) * w.T * between.T for j, w in enumerate(writers)) - other * r
+        -total(gradients[i][j] * w.T * between.T for j, w in enumerate(writers)) - other * r
         for i, r in enumerate(readers)
     ]
     written = total(dw * w.T + w * dw.T for w, dw in zip(writers, writer_rates, strict=True))
@@ -82,9 +81,7 @@ def head_balance(given: Given, *, rate: int = 2, linear_paths: bool = True, equa
     query, key = given.matrix("W_Q", "d", "n"), given.matrix("W_K", "d", "n")
     gradient = given.matrix("G", "n", "n")
     gate = None if linear_paths else given.diagonal("D", "d")
-    left, right = shared_law(
-        given, [key], [query.T], lambda i, j: gradient, rate=rate, equal_ridge=equal_ridge, gate=gate
-    )
+    left, right = shared_law(given, [key], [query.T], [[gradient]], rate=rate, equal_ridge=equal_ridge, gate=gate)
     yield equal("Δ_QK' = -2 λ Δ_QK", left, right)
 
 
@@ -107,7 +104,7 @@ def grouped_query_balance(
         given,
         [key],
         [query.T for query in queries],
-        lambda i, j: gradients[i],
+        [[g] for g in gradients],
         rate=rate,
         equal_ridge=equal_ridge,
         gate=gate,
@@ -121,7 +118,7 @@ def query_key_law(given: Given, between: Any, *, equal_ridge: bool = True) -> tu
     """Both sides of the query-key law for logits W_Q^T (between) W_K."""
     query, key = given.matrix("W_Q", "d", "n"), given.matrix("W_K", "d", "n")
     gradient = given.matrix("G", "n", "n")
-    return shared_law(given, [key], [query.T], lambda i, j: gradient, gate=between, equal_ridge=equal_ridge)
+    return shared_law(given, [key], [query.T], [[gradient]], gate=between, equal_ridge=equal_ridge)
 
 
 @statement(
@@ -183,9 +180,7 @@ def residual_stream_balance(
     readers = [given.matrix("R_1", "p", "d"), given.matrix("R_2", "p", "d")]
     gradients = [[given.matrix(f"G_{i}{j}", "p", "n") for j in (1, 2)] for i in (1, 2)]
     gate = None if linear_paths else given.diagonal("D", "d")
-    left, right = shared_law(
-        given, writers, readers, lambda i, j: gradients[i][j], rate=rate, equal_ridge=equal_ridge, gate=gate
-    )
+    left, right = shared_law(given, writers, readers, gradients, rate=rate, equal_ridge=equal_ridge, gate=gate)
     yield equal("Δ' = -2 λ Δ", left, right)
 
 
@@ -210,7 +205,7 @@ def convolution_balance(
     at_offset = [given.matrix(f"G_{offset}", "p", "n") for offset in range(3)]
     gate = None if linear_paths else given.diagonal("D", "d")
     left, right = shared_law(
-        given, first, second, lambda i, j: at_offset[i + j], rate=rate, equal_ridge=equal_ridge, gate=gate
+        given, first, second, [at_offset[:2], at_offset[1:]], rate=rate, equal_ridge=equal_ridge, gate=gate
     )
     if taps == 1:
         right = -rate * given.positive("lambda") * shared_imbalance(first[:1], second[:1])

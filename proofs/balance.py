@@ -247,7 +247,7 @@ def angle_bound(given: Given, *, factor: int = 2) -> Goals:
 
 
 @angle_bound.also(Generic(d=4, k=2))
-def maximum_principle(given: Given) -> Goals:
+def maximum_principle(_: Given) -> Goals:
     """Show gap s <= tr((P_U - P_V) A) in the eigenbasis of A, where q_i = |P_V e_i|^2 sums to k."""
     gap, upper, lower, fourth = symbols("gap g_12 g_34 lambda_4", nonnegative=True)
     p1, p2, q4 = symbols("p_1 p_2 q_4", nonnegative=True)
@@ -259,7 +259,7 @@ def maximum_principle(given: Given) -> Goals:
 
 
 @angle_bound.also(Exact(d=2, k=1))
-def exchanged_axes(given: Given, *, constant: Any = 2, spectral_gap: bool = True) -> Goals:
+def exchanged_axes(_: Given, *, constant: Any = 2, spectral_gap: bool = True) -> Goals:
     """Show it where both Grams are almost scalar and have exchanged axes: tiny imbalance, right angle."""
     gap = Rational(1, 10)
     squared_imbalance = square_norm(diag(1 + gap, 1) - diag(1, 1 + gap))
@@ -279,7 +279,7 @@ def exchanged_axes(given: Given, *, constant: Any = 2, spectral_gap: bool = True
         point="D5",
         said="Ridge regularization drives subspace alignment at an exponential rate set by weight decay.",
         holds="Ridge drives balance. Alignment needs in addition a loss that keeps the signal alive.",
-        counterexample="With zero gradient W_1 and W_2 shrink by one factor: relative imbalance and angles stand still.",
+        counterexample="With zero gradient both weights shrink by one factor, and no angle moves.",
     ),
 )
 def no_signal(given: Given, *, power: int = 2, equal_ridge: bool = True) -> Goals:

@@ -7,7 +7,7 @@ K = a b^T - b a^T. An activation is homogeneous if h = D a (ReLU, leaky ReLU, |.
 from itertools import combinations, product
 from typing import Any
 
-from sympy import Rational, diag, eye, symbols, zeros
+from sympy import Rational, diag, symbols, zeros
 
 from .balance import EQUAL_RIDGE, PLAIN_GRADIENT, imbalance, imbalance_rate
 from .given import DimensionFree, Exact, Exhaustive, Generic, Given, bracket, inner, square_norm, tr
@@ -278,10 +278,8 @@ def independent_gates(given: Given, *, centred: int = 1, independent: bool = Tru
     gram = Generic(d=d).symmetric("A", "d")
     mean = 0
     for gates in product((0, 1), repeat=d):
-        if independent:
-            weight = q ** sum(gates) * (1 - q) ** (d - sum(gates))
-        else:
-            weight = {d: q, 0: 1 - q}.get(sum(gates), 0)
+        opened = sum(gates)
+        weight = q**opened * (1 - q) ** (d - opened) if independent else {d: q, 0: 1 - q}.get(opened, 0)
         mean += weight * square_norm(bracket(diag(*gates), gram))
     off_diagonal = square_norm(gram) - sum(gram[i, i] ** 2 for i in range(d))
     yield equal("E |[D, A]|²", mean, 2 * (q - centred * q**2) * off_diagonal)

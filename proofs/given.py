@@ -4,7 +4,8 @@ A proof is written once, as a function of `given`; each class here makes one kin
 """
 
 import random
-from typing import Any, ClassVar, cast
+from math import prod
+from typing import Any, ClassVar
 
 import sympy
 from sympy import Matrix, MatrixSymbol, Rational, Symbol, Trace
@@ -15,7 +16,7 @@ Size = str | int
 
 
 class Given:
-    """The matrices and numbers of one kind of proof.
+    """The matrices and numbers of one kind of proof; a kind that has no matrices of some sort does not define them.
 
     Parameters
     ----------
@@ -40,36 +41,33 @@ class Given:
         """Value of a named dimension; an integer stands for itself."""
         return name if isinstance(name, int) else self.sizes[name]
 
-    def _unavailable(self, species: str) -> TypeError:
-        return TypeError(f"a proof by {self.kind} is given no {species}")
-
     def matrix(self, name: str, rows: Size, columns: Size) -> Any:
         """Arbitrary matrix."""
-        raise self._unavailable("matrix")
+        raise NotImplementedError
 
     def symmetric(self, name: str, size: Size) -> Any:
         """Symmetric matrix."""
-        raise self._unavailable("symmetric matrix")
+        raise NotImplementedError
 
     def diagonal(self, name: str, size: Size) -> Any:
         """Diagonal matrix."""
-        raise self._unavailable("diagonal matrix")
+        raise NotImplementedError
 
     def projector(self, name: str, size: Size) -> Any:
         """Orthogonal projector."""
-        raise self._unavailable("projector")
+        raise NotImplementedError
 
     def frame(self, name: str, rows: Size, columns: Size) -> Any:
         """Matrix with orthonormal columns."""
-        raise self._unavailable("frame")
+        raise NotImplementedError
 
     def orthogonal(self, name: str, size: Size) -> Any:
         """Orthogonal matrix."""
-        raise self._unavailable("orthogonal matrix")
+        raise NotImplementedError
 
     def invertible(self, name: str, size: Size) -> Any:
         """Invertible matrix."""
-        raise self._unavailable("invertible matrix")
+        raise NotImplementedError
 
     def identity(self, size: Size) -> Any:
         """Identity matrix."""
@@ -182,9 +180,8 @@ class Exact(Given):
 
     def matrix(self, name: str, rows: Size, columns: Size) -> Any:
         """Integer matrix without zero entries."""
-        rows, columns = self.size(rows), self.size(columns)
-        values = self._generator(name).choices([*range(-9, 0), *range(1, 10)], k=rows * columns)
-        return Matrix(rows, columns, values)
+        shape = self.size(rows), self.size(columns)
+        return Matrix(*shape, self._generator(name).choices([*range(-9, 0), *range(1, 10)], k=prod(shape)))
 
     def symmetric(self, name: str, size: Size) -> Any:
         """Symmetric integer matrix."""
@@ -207,7 +204,7 @@ class Exact(Given):
 
     def projector(self, name: str, size: Size) -> Any:
         """Projector onto half of the dimensions, rounded up."""
-        frame = self.frame(name, size, (cast(int, self.size(size)) + 1) // 2)
+        frame = self.frame(name, size, (self.size(size) + 1) // 2)
         return frame * frame.T
 
     def invertible(self, name: str, size: Size) -> Any:

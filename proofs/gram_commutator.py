@@ -48,11 +48,12 @@ def two_lines(given: Given, *, factor: int = 2, sign: int = -1) -> Goals:
     mutants={"right angles": {"cosine": S.Zero}, "a shared line": {"cosine": S.One}},
     recorded=Outcome.REFUTED,
 )
-def integer_overlap(given: Given, *, cosine: Any = sqrt(2) / 2) -> Goals:
+def integer_overlap(given: Given, *, cosine: Any = None) -> Goals:
     """An overlap that is an integer counts the dimensions that two subspaces share.
 
     Two planes at two angles of 45 degrees have overlap 1 and meet in 0; the commutator tells them apart.
     """
+    cosine = sqrt(2) / 2 if cosine is None else cosine
     sine = sqrt(1 - cosine**2)
     first = eye(given.size("d"))[:, :2]
     second = Matrix([[cosine, 0], [0, cosine], [sine, 0], [0, sine]])
@@ -86,7 +87,7 @@ def cheap_commutator(given: Given, *, second: int = 2) -> Goals:
     latex=r"\|[A,B]\| \le \tfrac{1}{\sqrt2}\,\|A\|\,\|B\| \text{ for } A, B \succeq 0, \text{ sharp}",
     source="alignment 6.2, S20, N3",
     hypotheses=[Hypothesis("semidefinite", "both matrices are positive semidefinite, as Grams are")],
-    mutants={"bound 1/2": {"constant": Rational(1, 4)}, "cross term once": {"cross": 1}},
+    mutants={"bound 1/2": {"share": Rational(1, 2)}, "cross term once": {"cross": 1}},
 )
 def commutator_bound(given: Given, *, cross: int = 2) -> Goals:
     """The commutator of two Grams is at most |A| |B| / sqrt(2), and two lines at 45 degrees attain it.
@@ -119,15 +120,19 @@ def row_lemma(given: Given) -> Goals:
 
 
 @commutator_bound.also(Exact(d=3))
-def bound_on_instances(given: Given, *, constant: Any = Rational(1, 2), semidefinite: bool = True) -> Goals:
+def bound_on_instances(given: Given, *, share: Any = 1, semidefinite: bool = True) -> Goals:
     """Show an exact instance, and the two lines at 45 degrees that attain the bound."""
+
+    def bound(a: Any, b: Any) -> Any:
+        return share * square_norm(a) * square_norm(b) / 2
+
     x, y = given.matrix("X", "d", "d"), given.matrix("Y", "d", "d")
     a, b = x * x.T, y * y.T
     if not semidefinite:
         a, b = diag(1, -1, 0), Matrix([[0, 1, 0], [1, 0, 0], [0, 0, 0]])
-    yield at_least("|[A, B]|² ≤ |A|² |B|² / 2", constant * square_norm(a) * square_norm(b), square_norm(bracket(a, b)))
+    yield at_least("|[A, B]|² ≤ |A|² |B|² / 2", bound(a, b), square_norm(bracket(a, b)))
     line, diagonal = diag(1, 0), Matrix([[1, 1], [1, 1]]) / 2
-    yield equal("attained", square_norm(bracket(line, diagonal)), constant * square_norm(line) * square_norm(diagonal))
+    yield equal("attained", square_norm(bracket(line, diagonal)), bound(line, diagonal))
 
 
 @statement(
@@ -160,7 +165,7 @@ def commuting_means_aligned(given: Given, *, exchanged: bool = True) -> Goals:
     source="alignment 6.2",
     mutants={"never above 1": {"value": S.One}},
 )
-def rho_of_two_lines(given: Given, *, value: Any = None) -> Goals:
+def rho_of_two_lines(_: Given, *, value: Any = None) -> Goals:
     """The normalised commutator of two rank-one Grams at 45 degrees grows like sqrt(d) / 2, so it may exceed 1.
 
     Of the d dimensions only the plane of the two lines matters: |[A,B]|^2 = 1/2 there, and |A_0|^2 = 1 - 1/d.

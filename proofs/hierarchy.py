@@ -4,7 +4,7 @@ The levels of an interface are read off the leading singular vectors u_i of W_1 
 is the eigenvectors of the hidden Grams A and B, on a window of k directions.
 """
 
-from itertools import permutations, product
+from itertools import pairwise, permutations, product
 from typing import Any
 
 from sympy import Matrix, Rational, cos, diag, eye, sin
@@ -64,7 +64,7 @@ def levels_imply(
     """Balance implies the basis level, which implies the subspace level, which implies equal dimensions, strictly."""
     d, k = given.size("d"), given.size("k")
     reached = [levels(first, second, k) for first, second in spectral_pairs(d, simple=simple)]
-    for stronger, weaker in zip(order, order[1:], strict=False):
+    for stronger, weaker in pairwise(order):
         implied = all(level[weaker] for level in reached if level[stronger])
         yield holds(f"{stronger} implies {weaker}", implied)
         yield holds(
@@ -78,7 +78,7 @@ def levels_imply(
     source="alignment 5, S5b",
     mutants={"single angle": {"multiple": 1}, "factor 1": {"factor": 1}},
 )
-def subspace_without_basis(given: Given, *, multiple: int = 2, factor: Any = Rational(1, 2)) -> Goals:
+def subspace_without_basis(given: Given, *, multiple: int = 2, factor: int = 2) -> Goals:
     """Rotating inside one common plane keeps the subspace level and destroys the basis level.
 
     The overlap of the planes stays 1, the mean squared cosine of matched vectors falls to cos^2(phi).
@@ -86,7 +86,7 @@ def subspace_without_basis(given: Given, *, multiple: int = 2, factor: Any = Rat
     a1, a2, b1, b2, angle = given.real("a_1 a_2 b_1 b_2 phi")
     turn = rotation(angle)
     a, b = diag(a1, a2), turn * diag(b1, b2) * turn.T
-    expected = factor * (a1 - a2) ** 2 * (b1 - b2) ** 2 * sin(multiple * angle) ** 2
+    expected = (a1 - a2) ** 2 * (b1 - b2) ** 2 * sin(multiple * angle) ** 2 / factor
     yield equal("|[A, B]|²", square_norm(bracket(a, b)), expected)
     yield equal("overlap of the planes", square_norm(eye(2).T * turn) / 2, 1)
     yield equal("basis score", (turn[0, 0] ** 2 + turn[1, 1] ** 2) / 2, cos(angle) ** 2)

@@ -131,7 +131,7 @@ def sigma2_weighted_invariance(given: Given, *, normalised: bool = True, orthogo
 
 
 @sigma2_weighted_invariance.also(Generic(K=3))
-def sigma2_weighted_range(given: Given) -> Goals:
+def sigma2_weighted_range(_: Given) -> Goals:
     """Show that it is at most 1, the value of equal directions."""
     values, sines = symbols("s_1:4", positive=True), symbols("t_1:4", nonnegative=True)
     weights = [s**2 for s in values]
@@ -334,8 +334,8 @@ def spectrum_invariance(given: Given, *, scale: int = 1, orthogonal: bool = True
         point="C9",
         said="Residual connections and symmetry-breaking activations jointly maintain geometric continuity through "
         "gradient alignment and coordinate frame anchoring.",
-        holds="The gap between the continuity of the gradient sum and of the weights, offered as evidence, is zero under "
-        "plain gradient descent from small initial weights, whether or not continuity collapses. It can inform only "
+        holds="The gap between the continuity of the gradient sum and that of the weights, offered as evidence, is zero "
+        "under plain gradient descent from small initial weights, whether or not continuity collapses. It can inform only "
         "with a preconditioner or with initial weights that still matter.",
         counterexample="Three steps of plain gradient descent: the two matrices differ by the factor -eta.",
     ),

@@ -86,7 +86,7 @@ def row_space_under_rotation(given: Given, *, opposite: bool = False, orthogonal
         counterexample="W_1 = e_1, W_2 = e_1^T and the shear g = [[1, 0], [1, 1]]: dimension 1 before, 0 after.",
     ),
 )
-def image_row_intersection(given: Given, *, g: Any = None) -> Goals:
+def image_row_intersection(_: Given, *, g: Any = None) -> Goals:
     """The dimension in which the image of W_1 meets the row space of W_2 is reparameterization-invariant."""
     shear = Matrix([[1, 0], [1, 1]]) if g is None else g
     w1, w2 = Matrix([1, 0]), Matrix([[1, 0]])
@@ -221,7 +221,7 @@ def closed_orbit_dimension(given: Given, *, excess: int = 1) -> Goals:
     label=Label.TEXTBOOK,
     mutants={"last term dropped": {"corner": 0}, "first difference only": {"left": 0}},
 )
-def chain_multiplicities(given: Given, *, corner: int = 1, left: int = 1) -> Goals:
+def chain_multiplicities(_: Given, *, corner: int = 1, left: int = 1) -> Goals:
     """The ranks of all composed maps of a chain determine it up to changes of basis, through interval multiplicities.
 
     For two maps with dimensions n, d, p the multiplicities add up to the dimension at each vertex.

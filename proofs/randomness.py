@@ -25,7 +25,7 @@ from sympy import (
 )
 
 from .given import DimensionFree, Exact, Exhaustive, Generic, Given, bracket, inner, rotation, square_norm, tr
-from .goal import Goals, at_least, equal, holds
+from .goal import Goals, equal
 from .statement import Hypothesis, Label, statement
 
 UNIFORM = Hypothesis("uniform", "the relative orientation is uniform (Haar)", essential=False)
@@ -308,7 +308,7 @@ def composition_score_of_flat_spectra(given: Given, *, both: bool = True, flat: 
 
 @statement(
     DimensionFree(),
-    latex=r"\frac{\mathbb{E}\sum_{i\ne j}A_{ij}^2}{\mathbb{E}\sum_{ij}A_{ij}^2} = \frac{d-1}{n+d+1}, \qquad A = WW^\top",
+    latex=r"\frac{\mathbb{E}\sum_{i\ne j}A_{ij}^2}{\mathbb{E}\,\|A\|^2} = \frac{d-1}{n+d+1}, \qquad A = WW^\top",
     source="alignment 4.3",
     hypotheses=[Hypothesis("gaussian", "the entries are independent standard Gaussians")],
     mutants={"without the fourth moment": {"fourth": 1}},
@@ -354,7 +354,7 @@ def explained_variance_null(given: Given, *, loss: int = 1, orthonormal: bool = 
     mutants={"counted once": {"factor": 1}},
 )
 def random_polystability_defect(given: Given, *, factor: int = 2, generic: bool = True) -> Goals:
-    """Random weights have product rank min(n, d, p), so their polystability defect is known; it is 0 for square ones."""
+    """Random weights have product rank min(n, d, p), so their polystability defect is known, and 0 if square."""
     sizes = range(1, given.size("largest") + 1)
     for n, d, p in product(sizes, repeat=3):
         exact = Exact(n=n, d=d, p=p)

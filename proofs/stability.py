@@ -178,7 +178,7 @@ def balanced_representative(given: Given, *, factor: int = 2) -> Goals:
     hypotheses=[Hypothesis("semidefinite", "$X$ and $Y$, the roots of the two Grams, are positive semidefinite")],
     mutants={"half the imbalance": {"share": Rational(1, 2)}},
 )
-def kempf_ness_gap(given: Given, *, share: Any = 1, semidefinite: bool = True) -> Goals:
+def kempf_ness_gap(given: Given, *, share: Any = 1) -> Goals:
     """The distance from the least square norm is bounded by the imbalance, so balance implies kappa = 1.
 
     With X = A^(1/2) and Y = B^(1/2): |M|_* >= tr X Y, so 2 |M|_* (kappa - 1) <= |X - Y|^2. With T = X - Y and

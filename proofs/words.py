@@ -15,7 +15,7 @@ from sympy import Identity, MatAdd, MatMul, MatPow, MatrixExpr, MatrixSymbol, Tr
 from sympy.matrices.expressions import Inverse
 
 
-class Symmetric(MatrixSymbol):
+class Symmetric(MatrixSymbol):  # type: ignore[misc]  # sympy carries no types
     """A symbol that equals its transpose."""
 
 
@@ -23,7 +23,7 @@ class Projector(Symmetric):
     """A symmetric symbol that equals its square."""
 
 
-class Frame(MatrixSymbol):
+class Frame(MatrixSymbol):  # type: ignore[misc]
     """A symbol with orthonormal columns: its transpose is a left inverse."""
 
 
