@@ -9,8 +9,9 @@ import typer
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from proofs import Verdict
     from rich.console import Console
+
+    from proofs import Verdict
 
 
 class Format(StrEnum):
@@ -31,8 +32,9 @@ def prove(
     output_format: Annotated[Format, typer.Option("--format", help="How to print the verdicts.")] = Format.TABLE,
 ) -> None:
     """Check the symbolic identities, each with its hypotheses; exit 1 if a verdict is not the recorded one."""
-    import proofs
     from rich.console import Console
+
+    import proofs
 
     try:
         verdicts = proofs.check() if name is None else (proofs.check(name),)
@@ -51,9 +53,11 @@ def prove(
 def print_table(verdicts: "Sequence[Verdict]", console: "Console", *, verbose: bool) -> None:
     """Print one row for each statement, and with `verbose` a paragraph for each below."""
     from rich.markup import escape
-    from rich.table import Table
+    from rich.table import Column, Table
 
-    table = Table("statement", "kind of proof", "dimensions", "verdict", "seconds")
+    names = [verdict.statement.name for verdict in verdicts]
+    first = Column("statement", no_wrap=True, min_width=max(map(len, names)))
+    table = Table(first, "kind of proof", "dimensions", "verdict", "seconds")
     for verdict in verdicts:
         shown = str(verdict.outcome) if verdict.as_recorded else f"{verdict.outcome}, not {verdict.statement.recorded}"
         style = "green" if verdict.as_recorded else "bold red"
@@ -91,14 +95,19 @@ def _shortened(text: str) -> str:
     return text if len(text) <= SHOWN_CHARACTERS else f"{text[:SHOWN_CHARACTERS]} ... ({len(text)} characters)"
 
 
+def escaped(plain: str) -> str:
+    """Plain text for LaTeX."""
+    return plain.replace("_", r"\_")
+
+
 def latex_lines(verdicts: "Sequence[Verdict]") -> "Iterator[str]":
     """One LaTeX paragraph for each verdict: name, formula, hypotheses, and how it was checked."""
     for verdict in verdicts:
         statement = verdict.statement
-        yield rf"\paragraph{{{statement.name.replace('_', r'\_')}}}"
+        yield f"\\paragraph{{{escaped(statement.name)}}}"
         yield f"\\[ {statement.latex} \\]"
         texts = [hypothesis.text for hypothesis in statement.hypotheses]
         if texts:
             yield f"Assumes: {'; '.join(texts)}."
         checked = "; ".join(f"{f.proof.given.kind} ({f.proof.given.dimensions})" for f in verdict.findings)
-        yield f"{verdict.outcome.capitalize()}: {checked.replace('_', r'\_')}.\n"
+        yield f"{verdict.outcome.capitalize()}: {escaped(checked)}.\n"

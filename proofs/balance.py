@@ -319,6 +319,21 @@ def stacked_recursion(
     yield equal("Δ = θ J θᵀ", stacked * diag(eye(n), signature * eye(p)) * stacked.T, imbalance(w1, w2))
 
 
+@stacked_recursion.also(DimensionFree(), Exact(n=3, p=2))
+def stacked_modes(given: Given, *, sign: int = -1) -> Goals:
+    """Show the modes of the recursion: a singular triple (s, x, y) of G grows or decays by 1 - eta (lambda -+ s).
+
+    A matrix with that triple is s x y^T + (I - x x^T) R (I - y y^T); the mode is (y, -x).
+    """
+    x, y, size = given.frame("x", "p", 1), given.frame("y", "n", 1), given.positive("s")
+    step, ridge = given.positive("eta lambda")
+    rest = (given.identity("p") - x * x.T) * given.matrix("R", "p", "n") * (given.identity("n") - y * y.T)
+    g = size * x * y.T + rest
+    factor = 1 - step * (ridge - size)
+    yield equal("upper half", (1 - step * ridge) * y + sign * step * g.T * (-x), factor * y)
+    yield equal("lower half", (1 - step * ridge) * (-x) + sign * step * g * y, -factor * x)
+
+
 @statement(
     Exact(n=2, d=2, p=2),
     latex=r"\mathbb{E}\,G = 0,\; \Delta = 0 \;\Rightarrow\; \Delta^+ = 0,\; [A^+, B^+] = 0",

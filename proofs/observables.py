@@ -38,6 +38,8 @@ def projection_overlap_invariance(
     overlap = square_norm((q * u * r).T * (other * v * s))
     yield equal("|(Q U R)ᵀ (Q V S)|² = |Uᵀ V|²", overlap, square_norm(u.T * v))
     yield equal("|Uᵀ V|² = tr P_A P_B", square_norm(u.T * v), tr(u * u.T * v * v.T))
+    both, moved = u * u.T * v * v.T, (q * u) * (q * u).T * (other * v) * (other * v).T
+    yield equal("tr (P_A P_B)², so every principal angle", tr(moved * moved), tr(both * both))
 
 
 @statement(
@@ -334,9 +336,9 @@ def spectrum_invariance(given: Given, *, scale: int = 1, orthogonal: bool = True
         point="C9",
         said="Residual connections and symmetry-breaking activations jointly maintain geometric continuity through "
         "gradient alignment and coordinate frame anchoring.",
-        holds="The gap between the continuity of the gradient sum and that of the weights, offered as evidence, is zero "
-        "under plain gradient descent from small initial weights, whether or not continuity collapses. It can inform only "
-        "with a preconditioner or with initial weights that still matter.",
+        holds="The gap between the continuity of the gradient sum and that of the weights, offered as evidence, is "
+        "zero under plain gradient descent from small initial weights, whether or not continuity collapses. It can "
+        "inform only with a preconditioner or with initial weights that still matter.",
         counterexample="Three steps of plain gradient descent: the two matrices differ by the factor -eta.",
     ),
 )

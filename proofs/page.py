@@ -42,7 +42,8 @@ CLAIMS_HEAD = """\
 # What the papers' abstracts say, and what holds
 
 Each entry gives the wording, the version that flaggeo implements, and the case that the wording overlooks. The linked
-statement is checked by `flaggeo prove`. The body of a paper may supply hypotheses that its abstract leaves out.
+statement is checked by `flaggeo prove`. The body of a paper may supply hypotheses that its abstract leaves
+out; of the second paper a published summary is quoted.
 
 This page is written by `python -m proofs.page docs`.
 """

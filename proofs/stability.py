@@ -126,7 +126,7 @@ def closed_orbit(given: Given, *, one_sided: bool = False, complementary: bool =
     DimensionFree(),
     Exact(n=3, d=3, p=3, r=2),
     latex=r"\inf_g\,\|gW_1\|^2 + \|W_2g^{-1}\|^2 = 2\,\|W_2W_1\|_*",
-    source="alignment 2.4, theorem 2(iii), X3; arXiv:2511.01137",
+    source="alignment 2.4, theorem 2(iii), S8, S8b, X3; arXiv:2511.01137",
     hypotheses=[Hypothesis("singular_frames", "$W_2 W_1 = U S V^T$ with orthonormal columns in $U$ and $V$")],
     mutants={"half the nuclear norm": {"factor": 1}, "sum of the weights": {"sign": 1}},
 )
