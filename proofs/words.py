@@ -7,11 +7,12 @@ taken up to rotation and transposition of the word, so equal traces get equal no
 
 from collections import defaultdict
 from collections.abc import Iterable
-from itertools import pairwise
+from itertools import pairwise, product
 from typing import Any, NamedTuple
 
 import sympy
 from sympy import Identity, MatAdd, MatMul, MatPow, MatrixExpr, MatrixSymbol, Trace, Transpose, ZeroMatrix
+from sympy.matrices.exceptions import ShapeError
 from sympy.matrices.expressions import Inverse
 
 
@@ -73,6 +74,10 @@ def _collect(terms: Iterable[tuple[Word, Any]]) -> Polynomial:
 
 
 def _product(left: Polynomial, right: Polynomial) -> Polynomial:
+    for a, b in product(left, right):
+        # sympy lets symbolic sizes pass that are not known to differ; here they have to be the same symbol.
+        if a and b and a[-1].transpose.rows != b[0].rows:
+            raise ShapeError(f"{a[-1].expression} and {b[0].expression} do not fit: the inner sizes differ")
     return _collect((a + b, p * q) for a, p in left.items() for b, q in right.items())
 
 
@@ -92,7 +97,9 @@ def words(expression: Any) -> Polynomial:
     Raises
     ------
     TypeError
-        If the expression has another form, such as the inverse of a product.
+        If the expression has another form, such as the inverse of a sum.
+    ShapeError
+        If the inner sizes of two factors are not the same.
     """
     match expression:
         case MatrixSymbol():
@@ -114,10 +121,10 @@ def words(expression: Any) -> Polynomial:
         case Inverse() if len(letters := words(expression.arg)) == 1:
             ((word, coefficient),) = letters.items()
             return {tuple(x.inverse for x in reversed(word)): 1 / coefficient}
-        case MatPow() if expression.exp.is_Integer and expression.exp > 0:
-            base = words(expression.base)
+        case MatPow() if expression.exp.is_Integer:
+            base = words(expression.base if expression.exp > 0 else expression.base.inv())
             power = base
-            for _ in range(int(expression.exp) - 1):
+            for _ in range(abs(int(expression.exp)) - 1):
                 power = _product(power, base)
             return power
     raise TypeError(f"the free algebra has sums, products, transposes and inverses of symbols; got {expression}")

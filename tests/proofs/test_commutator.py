@@ -77,7 +77,9 @@ def test_stationary_imbalance():
     """Train a small tanh network to stationarity; no symbol of the proof enters."""
     x, y, start = gaussian(3, 12, seed=16), gaussian(2, 12, seed=17), (gaussian(4, 3, seed=18), gaussian(2, 4, seed=19))
     w1, w2 = (w.requires_grad_() for w in start)
-    optimizer = torch.optim.LBFGS([w1, w2], max_iter=3000, line_search_fn="strong_wolfe", tolerance_grad=1e-10, tolerance_change=0.0)
+    optimizer = torch.optim.LBFGS(
+        [w1, w2], max_iter=3000, line_search_fn="strong_wolfe", tolerance_grad=1e-10, tolerance_change=0.0
+    )
 
     def closure():
         optimizer.zero_grad()

@@ -56,7 +56,5 @@ def test_image_and_kernel_flags():
         [meet(image, null_space(kernel)) if rank(kernel) < 6 else 0 for kernel in (w3, w4 @ w3)]
         for image in (w2 @ w1, w2)
     ]
-    ranks = [
-        [rank(image) - rank(kernel @ image) for kernel in (w3, w4 @ w3)] for image in (w2 @ w1, w2)
-    ]
+    ranks = [[rank(image) - rank(kernel @ image) for kernel in (w3, w4 @ w3)] for image in (w2 @ w1, w2)]
     assert found == ranks == [[0, 0], [0, 3]]

@@ -28,9 +28,7 @@ def test_levels_imply():
 
 def test_subspace_without_basis():
     angle = 0.4
-    turn = torch.tensor(
-        [[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]], dtype=torch.float64
-    )
+    turn = torch.tensor([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]], dtype=torch.float64)
     a = torch.diag(torch.tensor([3.0, 1.0], dtype=torch.float64))
     b = turn @ torch.diag(torch.tensor([5.0, 2.0], dtype=torch.float64)) @ turn.mT
     assert_close(bracket(a, b).square().sum(), 0.5 * 4 * 9 * math.sin(2 * angle) ** 2)

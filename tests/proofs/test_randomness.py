@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from tests.proofs.builders import assert_close, bracket, gaussian, haar_orthogonal
+from tests.proofs.builders import assert_close, bracket, gaussian, haar_orthogonal, identity
 
 DRAWS = 40_000
 
@@ -22,7 +22,7 @@ def rotations():
 def test_haar_second_moments(rotations):
     b = gaussian(4, 4, seed=1)
     b = b + b.mT
-    b = b - b.trace() / 4 * torch.eye(4)
+    b = b - b.trace() / 4 * identity(4)
     y = rotations @ b @ rotations.mT
     scale = b.square().sum() / (3 * 6)
     within_noise(y[:, 0, 1] ** 2, scale)
@@ -58,7 +58,7 @@ def test_flag_score_null(rotations):
 
 
 def centred(gram):
-    return gram - gram.trace() / gram.shape[0] * torch.eye(gram.shape[0])
+    return gram - gram.trace() / gram.shape[0] * identity(gram.shape[0])
 
 
 def gram(seed):
