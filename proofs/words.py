@@ -118,9 +118,10 @@ def words(expression: Any) -> Polynomial:
         case Transpose():
             parts = words(expression.arg).items()
             return _collect((tuple(x.transpose for x in reversed(word)), c) for word, c in parts)
-        case Inverse() if len(letters := words(expression.arg)) == 1:
-            ((word, coefficient),) = letters.items()
-            return {tuple(x.inverse for x in reversed(word)): 1 / coefficient}
+        case Inverse():
+            parts = words(expression.arg).items()
+            if len(parts) == 1:
+                return {tuple(x.inverse for x in reversed(word)): 1 / c for word, c in parts}
         case MatPow() if expression.exp.is_Integer:
             base = words(expression.base if expression.exp > 0 else expression.base.inv())
             power = base

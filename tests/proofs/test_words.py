@@ -20,9 +20,8 @@ LETTERS = {
 }
 
 letters = st.sampled_from(list(LETTERS))
-factors = st.one_of(
-    letters, letters.map(lambda x: x.T), st.sampled_from([s for s in LETTERS if s.name in "gQ"]).map(lambda x: x.inv())
-)
+inverses = st.sampled_from([letter.inv() for letter in LETTERS if letter.name in "gQ"])
+factors = st.one_of(letters, letters.map(lambda letter: letter.T), inverses)
 products = st.lists(factors, min_size=1, max_size=5).map(lambda parts: sympy.MatMul(*parts))
 sums = st.lists(st.tuples(st.integers(-3, 3).filter(bool), products), min_size=1, max_size=3)
 
