@@ -1,7 +1,7 @@
 """One relation between two expressions, and the way it is decided."""
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -19,6 +19,12 @@ class Outcome(StrEnum):
     PROVED = "proved"
     REFUTED = "refuted"
     UNDECIDED = "undecided"
+
+
+def together(outcomes: Iterable[Outcome]) -> Outcome:
+    """Outcome of several goals: refuted if one is, else undecided if one is or there is none, else proved."""
+    found = set(outcomes) or {Outcome.UNDECIDED}
+    return next((o for o in (Outcome.REFUTED, Outcome.UNDECIDED) if o in found), Outcome.PROVED)
 
 
 class Relation(StrEnum):
@@ -119,13 +125,9 @@ def _expression(side: Any) -> Any:
 
 def _compare_matrix(difference: Any) -> tuple[Any, Outcome]:
     """Reduce every entry; one witness against an entry is one against the matrix."""
-    entries, outcomes = [], set()
-    for entry in difference:
-        reduced, outcome = _compare_scalar(entry)
-        entries.append(reduced)
-        outcomes.add(outcome)
-    outcome = next((o for o in (Outcome.REFUTED, Outcome.UNDECIDED) if o in outcomes), Outcome.PROVED)
-    return sympy.ImmutableMatrix(*difference.shape, entries), outcome
+    compared = [_compare_scalar(entry) for entry in difference]
+    reduced = sympy.ImmutableMatrix(*difference.shape, [entry for entry, _ in compared])
+    return reduced, together(outcome for _, outcome in compared)
 
 
 def _compare_scalar(difference: Any) -> tuple[Any, Outcome]:
@@ -133,7 +135,7 @@ def _compare_scalar(difference: Any) -> tuple[Any, Outcome]:
     expanded = sympy.expand(difference)
     if expanded == 0:
         return sympy.S.Zero, Outcome.PROVED
-    if any(_is_surely(value, 0) is False for value in _values(expanded)):
+    if any(_is_nonzero(value) for value in _values(expanded)):
         return expanded, Outcome.REFUTED
     simplified = sympy.simplify(expanded)
     return simplified, Outcome.PROVED if simplified == 0 else Outcome.UNDECIDED
@@ -143,17 +145,17 @@ def _sign(difference: Any, reduced: Any) -> Outcome:
     """Whether the difference is never negative: visibly so in one of its forms, or negative at a witness."""
     if any(form.is_nonnegative for form in (difference, reduced, sympy.factor(reduced))):
         return Outcome.PROVED
-    if any(value.is_comparable and value < 0 and not _is_surely(value, 0) for value in _values(reduced)):
+    if any(value.is_comparable and value < 0 and _is_nonzero(value) for value in _values(reduced)):
         return Outcome.REFUTED
     return Outcome.UNDECIDED
 
 
-def _is_surely(value: Any, target: int) -> bool | None:
-    """Whether a number equals the target; None where 30 digits do not settle it."""
+def _is_nonzero(value: Any) -> bool:
+    """Whether a number is certainly not zero: exactly if rational, else by far more than its 30 digits' error."""
     if value.is_Rational:
-        return bool(value == target)
-    digits = sympy.N(value - target, 30)
-    return False if digits.is_comparable and abs(digits) > Rational(1, 10**15) else None
+        return bool(value != 0)
+    digits = sympy.N(value, 30)
+    return bool(digits.is_comparable and abs(digits) > Rational(1, 10**15))
 
 
 def _values(expression: Any) -> Iterator[Any]:

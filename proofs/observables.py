@@ -12,9 +12,9 @@ from .statement import Hypothesis, Label, Wording, statement
 ROTATION = Hypothesis("orthogonal", "one orthogonal map acts on the space that both subspaces lie in")
 
 
-def acting_map(given: Given, orthogonal: bool, size: str = "d") -> Any:
+def acting_map(given: Given, orthogonal: bool) -> Any:
     """The change of basis of the common space: orthogonal, or any invertible one."""
-    return given.orthogonal("Q", size) if orthogonal else given.invertible("g", size)
+    return given.orthogonal("Q", "d") if orthogonal else given.invertible("g", "d")
 
 
 @statement(
@@ -89,7 +89,7 @@ def sine_form(given: Given, *, sign: int = -1, frames: bool = True) -> Goals:
 
 @statement(
     DimensionFree(),
-    Exact(d=3, n=2, p=2),
+    Exact(d=3, n=2),
     latex=r"u \to \pm Qu,\; v \to \pm Qv:\quad |\langle u, v\rangle| \text{ is unchanged}",
     source="continuity 1, eq. 1 of arXiv:2605.04971",
     hypotheses=[ROTATION],
@@ -239,7 +239,7 @@ def head_subspaces(given: Given, *, transposed: bool = False) -> Goals:
 
 @statement(
     DimensionFree(),
-    Exact(d=3, n=2, r=2, p=2),
+    Exact(d=3, n=2, p=2),
     latex=r"\|W_{\mathrm{read}}W_{OV}\| \text{ is unchanged under } W_{OV}\to QW_{OV},\; "
     r"W_{\mathrm{read}}\to W_{\mathrm{read}}Q^\top",
     source="alignment 6.0 and 6.5",

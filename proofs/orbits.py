@@ -34,7 +34,7 @@ def extend(basis: Any, towards: Any) -> Any:
 
 @statement(
     DimensionFree(),
-    Exact(n=2, d=3, p=2, k=1, m=2),
+    Exact(n=2, d=3, p=2, k=1),
     latex=r"\mathrm{im}\,gW_1 = g\,\mathrm{im}\,W_1,\quad \ker W_2g^{-1} = g\ker W_2,\quad "
     r"\mathrm{row}\,W_2g^{-1} = g^{-\top}\mathrm{row}\,W_2",
     source="alignment 2.1, S4",
@@ -76,7 +76,7 @@ def row_space_under_rotation(given: Given, *, opposite: bool = False, orthogonal
     Exact(n=1, d=2, p=1),
     latex=r"\dim(\mathrm{im}\,W_1\cap\mathrm{row}\,W_2) \text{ is invariant under } GL(d)",
     source="alignment 2.1 and 7-D1, S4",
-    mutants={"a rotation": {"g": Matrix([[0, -1], [1, 0]])}},
+    mutants={"a rotation": {"rotated": True}},
     recorded=Outcome.REFUTED,
     wording=Wording(
         point="D1",
@@ -86,11 +86,11 @@ def row_space_under_rotation(given: Given, *, opposite: bool = False, orthogonal
         counterexample="W_1 = e_1, W_2 = e_1^T and the shear g = [[1, 0], [1, 1]]: dimension 1 before, 0 after.",
     ),
 )
-def image_row_intersection(_: Given, *, g: Any = None) -> Goals:
+def image_row_intersection(_: Given, *, rotated: bool = False) -> Goals:
     """The dimension in which the image of W_1 meets the row space of W_2 is reparameterization-invariant."""
-    shear = Matrix([[1, 0], [1, 1]]) if g is None else g
+    g = Matrix([[0, -1], [1, 0]]) if rotated else Matrix([[1, 0], [1, 1]])
     w1, w2 = Matrix([1, 0]), Matrix([[1, 0]])
-    yield differ("dim(im ∩ row) changes", meet(shear * w1, (w2 * shear.inv()).T), meet(w1, w2.T))
+    yield differ("dim(im ∩ row) changes", meet(g * w1, (w2 * g.inv()).T), meet(w1, w2.T))
 
 
 @statement(
@@ -164,7 +164,8 @@ def pair_types(d: int) -> Iterator[tuple[int, int, int]]:
 def pairs_of_subspaces(given: Given, *, extra: int = 1, equal_intersection: bool = True) -> Goals:
     """Two pairs of subspaces lie in one GL orbit exactly if their dimensions and intersection dimensions agree.
 
-    The witness maps one adapted basis to the other; conversely g keeps every dimension. For each (a, b, c).
+    The witness maps one adapted basis to the other; conversely g keeps every dimension. Shown for every
+    possible (a, b, c).
     """
     d = given.size("d")
     for a, b, c in pair_types(d):

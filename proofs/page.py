@@ -35,6 +35,9 @@ exhaustive over a finite set
 A statement recorded as **refuted** is a popular wording, kept with its counterexample. Without a hypothesis marked
 *essential* the statement fails, and so do the variants listed under *fails as*; the tests check both.
 
+Sources named *alignment* and *continuity* are sections of the notes that the project was derived from; S numbers are
+the identities there. Each statement is complete as it stands here.
+
 This page is written by `python -m proofs.page docs`.
 """
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .given import Given
-from .goal import Goal, Outcome, Step
+from .goal import Goal, Outcome, Step, together
 
 Argument = Callable[..., Iterable[Goal]]
 
@@ -16,12 +16,6 @@ def parameters(argument: Argument) -> tuple[str, ...]:
     """Names of the keywords that an argument lets a mutant or a dropped hypothesis change."""
     kinds = inspect.signature(argument).parameters.values()
     return tuple(parameter.name for parameter in kinds if parameter.kind is parameter.KEYWORD_ONLY)
-
-
-def together(outcomes: Iterable[Outcome]) -> Outcome:
-    """Outcome of several goals: refuted if one is, else undecided if one is or there is none, else proved."""
-    found = set(outcomes) or {Outcome.UNDECIDED}
-    return next((o for o in (Outcome.REFUTED, Outcome.UNDECIDED) if o in found), Outcome.PROVED)
 
 
 @dataclass(frozen=True)

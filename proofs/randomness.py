@@ -1,5 +1,6 @@
 """What unrelated weights give: exact moments of overlaps, cosines and commutators of uniform (Haar) subspaces."""
 
+from functools import cache
 from itertools import product
 from math import prod
 from typing import Any
@@ -31,6 +32,7 @@ from .statement import Hypothesis, Label, statement
 UNIFORM = Hypothesis("uniform", "the relative orientation is uniform (Haar)", essential=False)
 
 
+@cache
 def haar_coefficients(d: Any) -> tuple[Any, Any]:
     """Coefficients (alpha, beta) of the second moments of Y = Q B Q^T for traceless symmetric B with |B| = 1.
 
@@ -106,17 +108,17 @@ def average_over_lines(given: Given) -> Goals:
 def haar_overlap_moments(given: Given, *, factor: int = 2, power: int = 1) -> Goals:
     """The overlap of two unrelated subspaces has mean k m / n and an explicit variance.
 
-    The mean projector is (m / n) I. For traceless parts, Var = E<P_0, Y>^2 = 2 beta |P_0|^2, with
-    |P_0|^2 = k (n - k) / n for a projector of rank k.
+    By invariance the mean projector is a multiple c I, with c n = m from its trace. For traceless parts,
+    Var = E<P_0, Y>^2 = 2 beta |P_0|^2, with |P_0|^2 = k (n - k) / n for a projector of rank k.
     """
     n, k, m = (given.size(name) for name in "nkm")
+    (multiple,) = solve(Symbol("c") * n - m, Symbol("c"))
+    yield equal("mean", k * multiple, k * m / n**power)
     _, coefficient = haar_coefficients(n)
-    yield equal("mean", k * m / n, k * m / n**power)
     variance = 2 * coefficient * (k * (n - k) / n) * (m * (n - m) / n)
-    expected = factor * k * m * (n - k) * (n - m) / (n**2 * (n - 1) * (n + 2))
-    yield equal("variance", variance, expected)
-    equal_ranks = 2 * (n - k) ** 2 / (n**2 * (n - 1) * (n + 2))
-    yield equal("variance of O_k for k = m", (expected / k**2).subs(m, k), factor * equal_ranks / 2)
+    yield equal("variance", variance, factor * k * m * (n - k) * (n - m) / (n**2 * (n - 1) * (n + 2)))
+    of_mean_cosine = (variance / k**2).subs(m, k)
+    yield equal("variance of O_k for k = m", of_mean_cosine, factor * (n - k) ** 2 / (n**2 * (n - 1) * (n + 2)))
 
 
 @haar_overlap_moments.also(Exhaustive(n=3), Exhaustive(n=4))

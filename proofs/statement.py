@@ -7,8 +7,8 @@ from enum import StrEnum
 from typing import Any
 
 from .given import Given
-from .goal import Outcome
-from .proof import Argument, Counterexample, Finding, Proof, parameters, together
+from .goal import Outcome, together
+from .proof import Argument, Counterexample, Finding, Proof, parameters
 
 
 class Label(StrEnum):

@@ -23,7 +23,7 @@ from sympy import (
 
 from .given import DimensionFree, Exact, Exhaustive, Generic, Given, inner, square_norm
 from .goal import Goals, Outcome, at_least, differ, equal, holds
-from .statement import Hypothesis, Wording, statement
+from .statement import Hypothesis, Label, Wording, statement
 
 ROTATION = Hypothesis("orthogonal", "$Q$ is orthogonal")
 
@@ -38,7 +38,7 @@ ACTIVATIONS: dict[str, Callable[[Any], Any]] = {
 def commutes(activation: Callable[[Any], Any], matrix: Any, points: Iterable[Any]) -> bool:
     """Whether a matrix commutes with an entrywise activation at every point.
 
-    Equal entries are recognised structurally; any other difference is non-zero to 30 digits.
+    Entries count as equal if they are structurally, or to 20 of 30 computed digits.
     """
     for point in points:
         for entry in matrix * point.applyfunc(activation) - (matrix * point).applyfunc(activation):
@@ -234,6 +234,7 @@ def layernorm_symmetry(given: Given, *, transposed: bool = False, fixes_constant
     Exact(d=3),
     latex=r"(W_l Q^\top)(Q W_{l-1}) = W_l W_{l-1}",
     source="continuity 5",
+    label=Label.PAPER,
     hypotheses=[Hypothesis("plain_layers", "the layers are linear and have no residual connection")],
     mutants={"same rotation on both sides": {"inverse": False}},
 )
@@ -250,6 +251,7 @@ def plain_layers_rotate(given: Given, *, inverse: bool = True, plain_layers: boo
     Exact(d=2),
     latex=r"(I + W_l Q^\top)(I + Q W_{l-1}) = (I + W_l)(I + W_{l-1})",
     source="continuity 5",
+    label=Label.PAPER,
     mutants={"no rotation": {"turned": False}},
     recorded=Outcome.REFUTED,
 )
@@ -287,6 +289,7 @@ def stream_rotates_as_a_whole(given: Given, *, readers: bool = True, orthogonal:
     Generic(d=2),
     latex=r"\nabla_h L(h + f(h)) = (I + Df)^\top\,\nabla L",
     source="continuity 1, eq. 4 of arXiv:2605.04971",
+    label=Label.PAPER,
     hypotheses=[Hypothesis("residual", "the block adds to its input")],
     mutants={"without the identity": {"skip": 0}},
 )

@@ -2,7 +2,7 @@ import pytest
 import sympy
 from sympy import Matrix, Rational, cos, diag, sin, sqrt, symbols
 
-from proofs.goal import Outcome, at_least, differ, equal, holds
+from proofs.goal import Outcome, at_least, differ, equal, holds, together
 
 x, y = symbols("x y", real=True)
 p, q = symbols("p q", positive=True)
@@ -63,3 +63,16 @@ def test_matrix_is_refuted_by_one_entry():
 def test_holds():
     assert holds("", True).decide().outcome is Outcome.PROVED
     assert holds("", False).decide().outcome is Outcome.REFUTED
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "expected"),
+    [
+        ([], Outcome.UNDECIDED),
+        ([Outcome.PROVED, Outcome.PROVED], Outcome.PROVED),
+        ([Outcome.PROVED, Outcome.UNDECIDED], Outcome.UNDECIDED),
+        ([Outcome.UNDECIDED, Outcome.REFUTED], Outcome.REFUTED),
+    ],
+)
+def test_together(outcomes, expected):
+    assert together(outcomes) is expected

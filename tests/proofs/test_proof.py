@@ -2,25 +2,12 @@ import pytest
 
 from proofs.given import Exact
 from proofs.goal import Outcome, equal
-from proofs.proof import Counterexample, Proof, parameters, together
+from proofs.proof import Counterexample, Proof, parameters
 
 
 def argument(_, *, left=1):
     """Left is one."""
     yield equal("left = 1", left, 1)
-
-
-@pytest.mark.parametrize(
-    ("outcomes", "expected"),
-    [
-        ([], Outcome.UNDECIDED),
-        ([Outcome.PROVED, Outcome.PROVED], Outcome.PROVED),
-        ([Outcome.PROVED, Outcome.UNDECIDED], Outcome.UNDECIDED),
-        ([Outcome.UNDECIDED, Outcome.REFUTED], Outcome.REFUTED),
-    ],
-)
-def test_together(outcomes, expected):
-    assert together(outcomes) is expected
 
 
 def test_run_passes_on_only_the_keywords_that_an_argument_has():
