@@ -1,6 +1,7 @@
 """`flaggeo prove`: check the statements that the measurements rest on, and say what was found."""
 
 import json
+import sys
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
@@ -28,7 +29,9 @@ SHOWN_CHARACTERS = 400
 
 def prove(
     name: Annotated[str | None, typer.Argument(help="Name of one statement; all of them without it.")] = None,
-    verbose: Annotated[bool, typer.Option("--verbose", help="Show hypotheses and algebra below the table.")] = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Show hypotheses and algebra below the table.")
+    ] = False,
     output_format: Annotated[Format, typer.Option("--format", help="How to print the verdicts.")] = Format.TABLE,
 ) -> None:
     """Check the symbolic identities, each with its hypotheses; exit 1 if a verdict is not the recorded one."""
@@ -45,7 +48,9 @@ def prove(
     elif output_format is Format.LATEX:
         typer.echo("\n".join(latex_lines(verdicts)))
     else:
-        print_table(verdicts, Console(), verbose=verbose)
+        # A pipe gets wide lines, so that no table is cut.
+        console = Console(width=None if sys.stdout.isatty() else 160)
+        print_table(verdicts, console, verbose=verbose)
     if not all(verdict.as_recorded for verdict in verdicts):
         raise typer.Exit(code=1)
 

@@ -1,5 +1,6 @@
 import dataclasses
 import json
+import subprocess
 import sys
 
 import pytest
@@ -12,11 +13,10 @@ from proofs import Outcome
 
 app = typer.Typer()
 app.command()(prove)
-WIDE = {"COLUMNS": "240"}
 
 
 def run(*arguments):
-    return CliRunner().invoke(app, arguments, env=WIDE)
+    return CliRunner().invoke(app, arguments)
 
 
 def test_one_statement_as_a_table():
@@ -82,8 +82,6 @@ def test_all_statements():
 
 @pytest.mark.parametrize("module", ["proofs", "rich.table", "sympy"])
 def test_the_module_itself_loads_no_heavy_library(module):
-    import subprocess
-
     script = f"import sys, flaggeo.prove_command; print({module!r} in sys.modules)"
-    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    assert run.stdout.strip() == "False"
+    loaded = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert loaded.stdout.strip() == "False"
