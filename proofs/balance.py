@@ -1,0 +1,358 @@
+"""Ridge balances adjacent linear layers: the decay of the imbalance and what follows from it.
+
+Two adjacent weights W_1 (d x n) and W_2 (p x d), the gradient G = dL/d(W_2 W_1), the hidden Grams A = W_1 W_1^T
+and B = W_2^T W_2, and the imbalance Delta = A - B. The ridge is (lambda / 2) |W|^2.
+"""
+
+from typing import Any
+
+from sympy import Function, Matrix, Rational, diag, eye, symbols, zeros
+
+from .given import DimensionFree, Exact, Generic, Given, bracket, inner, square_norm, tr
+from .goal import Goals, Outcome, at_least, differ, equal
+from .statement import Hypothesis, Label, Wording, statement
+
+PLAIN_GRADIENT = Hypothesis("plain_gradient", "the gradient acts as it is: no preconditioner, as Adam has one")
+THROUGH_PRODUCT = Hypothesis("through_product", "the loss sees the two layers only through $W_2 W_1$")
+EQUAL_RIDGE = Hypothesis("equal_ridge", "both layers carry the same ridge")
+HALF_CONVENTION = Hypothesis("convention", r"the penalty is $\tfrac{\lambda}{2} |W|^2$", essential=False)
+
+SMALL = (Generic(n=2, d=2, p=2), Generic(n=3, d=2, p=1), Generic(n=2, d=3, p=2))
+
+
+def interface(given: Given) -> tuple[Any, Any, Any]:
+    """Two adjacent weights and the gradient of the loss with respect to their product."""
+    return given.matrix("W_1", "d", "n"), given.matrix("W_2", "p", "d"), given.matrix("G", "p", "n")
+
+
+def imbalance(w1: Any, w2: Any) -> Any:
+    """Difference of the two hidden Grams."""
+    return w1 * w1.T - w2.T * w2
+
+
+def imbalance_rate(w1: Any, w2: Any, w1_rate: Any, w2_rate: Any) -> Any:
+    """Time derivative of the imbalance, by the product rule."""
+    return w1_rate * w1.T + w1 * w1_rate.T - w2_rate.T * w2 - w2.T * w2_rate
+
+
+@statement(
+    DimensionFree(),
+    Generic(m=2),
+    latex=r"\dot\theta = -\nabla L - \lambda\theta \;\Rightarrow\; "
+    r"\frac{d}{dt}\langle\theta, S\theta\rangle = -2\lambda\langle\theta, S\theta\rangle",
+    source="alignment 3.0, theorem 3, S9; arXiv:2012.04728",
+    hypotheses=[
+        Hypothesis("symmetry", r"the loss is invariant under $e^{\epsilon S}$, so $\langle\nabla L, S\theta\rangle=0$"),
+        Hypothesis("symmetric_generator", "$S$ is symmetric"),
+        PLAIN_GRADIENT,
+        HALF_CONVENTION,
+    ],
+    mutants={"rate lambda": {"rate": 1}, "rate 4 lambda": {"rate": 4}},
+)
+def noether_ridge(
+    given: Given,
+    *,
+    rate: int = 2,
+    symmetry: bool = True,
+    symmetric_generator: bool = True,
+    plain_gradient: bool = True,
+) -> Goals:
+    """Ridge decays the quadratic charge of every symmetric generator of a symmetry of the loss.
+
+    A gradient that is orthogonal to S theta has the form K S theta with K skew, so no relation is assumed.
+    """
+    ridge, theta = given.positive("lambda"), given.matrix("theta", "m", 1)
+    generator = given.symmetric("S", "m") if symmetric_generator else given.matrix("S", "m", "m")
+    mixing = given.matrix("K", "m", "m")
+    gradient = (mixing - mixing.T if symmetry else mixing) * generator * theta
+    speed = -(gradient if plain_gradient else given.symmetric("P", "m") * gradient) - ridge * theta
+    charge_rate = inner(speed, generator * theta) + inner(theta, generator * speed)
+    yield equal("q' = -2 λ q", charge_rate, -rate * ridge * inner(theta, generator * theta))
+
+
+@noether_ridge.also(Generic(m=2))
+def noether_two_weights(given: Given, *, rate: int = 2) -> Goals:
+    """Show it for the loss f(t_1 t_2) of two scalar weights with an undefined function f."""
+    t1, t2 = given.real("t_1 t_2")
+    ridge, loss = given.positive("lambda"), Function("f")(t1 * t2)
+    charge_rate = 2 * t1 * (-loss.diff(t1) - ridge * t1) - 2 * t2 * (-loss.diff(t2) - ridge * t2)
+    yield equal("(t₁² - t₂²)' = -2 λ (t₁² - t₂²)", charge_rate.doit(), -rate * ridge * (t1**2 - t2**2))
+
+
+@statement(
+    DimensionFree(),
+    Generic(m=2),
+    latex=r"q^+ = (1-\eta\lambda)^2 q + \eta^2 \langle\nabla L, S\,\nabla L\rangle",
+    source="alignment 3.0",
+    hypotheses=[Hypothesis("symmetry", r"the loss, or each sample's loss, is invariant under $e^{\epsilon S}$")],
+    mutants={"no source": {"source_factor": 0}, "source of order eta": {"source_power": 1}},
+)
+def noether_step(given: Given, *, source_factor: int = 1, source_power: int = 2, symmetry: bool = True) -> Goals:
+    """One gradient step contracts the charge by (1 - eta lambda)^2 and adds a source of order eta^2."""
+    step, ridge = given.positive("eta lambda")
+    theta, generator, mixing = given.matrix("theta", "m", 1), given.symmetric("S", "m"), given.matrix("K", "m", "m")
+    gradient = (mixing - mixing.T if symmetry else mixing) * generator * theta
+    following = (1 - step * ridge) * theta - step * gradient
+    source = source_factor * step**source_power * inner(gradient, generator * gradient)
+    contracted = (1 - step * ridge) ** 2 * inner(theta, generator * theta)
+    yield equal("q⁺ = (1 - η λ)² q + η² <g, S g>", inner(following, generator * following), contracted + source)
+
+
+@statement(
+    DimensionFree(),
+    *SMALL,
+    latex=r"\dot\Delta = -2\lambda\Delta, \qquad \Delta = W_1 W_1^\top - W_2^\top W_2",
+    source="alignment 3.1, theorem 3a, S1; arXiv:2410.23819",
+    hypotheses=[THROUGH_PRODUCT, EQUAL_RIDGE, PLAIN_GRADIENT, HALF_CONVENTION],
+    mutants={"rate lambda": {"rate": 1}, "rate 4 lambda": {"rate": 4}, "growth": {"rate": -2}},
+    wording=Wording(
+        point="D5",
+        said="Ridge regularization drives subspace alignment at an exponential rate set by weight decay.",
+        holds="The imbalance decays as exp(-2 lambda t) under plain gradient flow with equal ridge. Residuals follow "
+        "at rate lambda (`containment`), angles at rate 2 lambda only while a spectral gap persists (`angle_bound`).",
+        counterexample="A preconditioner or unequal ridge breaks the law; without signal no angle moves (`no_signal`).",
+    ),
+)
+def balance_law(
+    given: Given,
+    *,
+    rate: int = 2,
+    through_product: bool = True,
+    equal_ridge: bool = True,
+    plain_gradient: bool = True,
+) -> Goals:
+    """Ridge makes the imbalance of two adjacent linear layers decay exponentially, whatever the loss."""
+    w1, w2, gradient = interface(given)
+    ridge = given.positive("lambda")
+    w1_gradient, w2_gradient = w2.T * gradient, gradient * w1.T
+    if not through_product:
+        w1_gradient += given.matrix("H", "d", "n")
+    if not plain_gradient:
+        w1_gradient = given.symmetric("P", "d") * w1_gradient
+    w1_rate = -w1_gradient - ridge * w1
+    w2_rate = -w2_gradient - (ridge if equal_ridge else given.positive("mu")) * w2
+    yield equal("Δ' = -2 λ Δ", imbalance_rate(w1, w2, w1_rate, w2_rate), -rate * ridge * imbalance(w1, w2))
+
+
+@statement(
+    DimensionFree(),
+    *SMALL,
+    latex=r"\Delta^+ = (1-\eta\lambda)^2\Delta + \eta^2\,(W_2^\top G G^\top W_2 - W_1 G^\top G W_1^\top)",
+    source="alignment 3.1, S1b",
+    hypotheses=[THROUGH_PRODUCT, EQUAL_RIDGE],
+    mutants={"sign of the source": {"sign": -1}, "contraction not squared": {"power": 1}},
+)
+def balance_step(
+    given: Given, *, sign: int = 1, power: int = 2, through_product: bool = True, equal_ridge: bool = True
+) -> Goals:
+    """One gradient step contracts the imbalance by (1 - eta lambda)^2 and adds a source of order eta^2."""
+    w1, w2, g = interface(given)
+    step, ridge = given.positive("eta lambda")
+    other = ridge if equal_ridge else given.positive("mu")
+    w1_gradient = w2.T * g if through_product else w2.T * g + given.matrix("H", "d", "n")
+    following = imbalance((1 - step * ridge) * w1 - step * w1_gradient, (1 - step * other) * w2 - step * g * w1.T)
+    source = w2.T * g * g.T * w2 - w1 * g.T * g * w1.T
+    contracted = (1 - step * ridge) ** power * imbalance(w1, w2)
+    yield equal("Δ⁺ = (1 - η λ)² Δ + η² (...)", following, contracted + sign * step**2 * source)
+
+
+@statement(
+    DimensionFree(),
+    Generic(n=2, d=2, p=2),
+    latex=r"\dot\Delta = -2\,(\lambda_1 A - \lambda_2 B)",
+    source="alignment 3.1, S1c",
+    hypotheses=[THROUGH_PRODUCT],
+    mutants={"ridges exchanged": {"exchanged": True}},
+)
+def unequal_ridge(given: Given, *, exchanged: bool = False, through_product: bool = True) -> Goals:
+    """Unequal ridges l_1 and l_2 drive the hidden Grams towards l_1 A = l_2 B."""
+    w1, w2, g = interface(given)
+    first, second = given.positive("lambda_1 lambda_2")
+    w1_gradient = w2.T * g if through_product else w2.T * g + given.matrix("H", "d", "n")
+    rate = imbalance_rate(w1, w2, -w1_gradient - first * w1, -g * w1.T - second * w2)
+    if exchanged:
+        first, second = second, first
+    yield equal("Δ' = -2 (λ₁ A - λ₂ B)", rate, -2 * (first * w1 * w1.T - second * w2.T * w2))
+
+
+@statement(
+    DimensionFree(),
+    Generic(n=2, d=2, p=2),
+    latex=r"\lambda W_1 = -W_2^\top G,\; \lambda W_2 = -G W_1^\top \;\Rightarrow\; A = B",
+    source="alignment 3.1",
+    hypotheses=[THROUGH_PRODUCT, EQUAL_RIDGE, Hypothesis("positive", r"$\lambda > 0$", essential=False)],
+    mutants={"sum instead of difference": {"sign": -1}},
+)
+def critical_points_balanced(
+    given: Given, *, sign: int = 1, through_product: bool = True, equal_ridge: bool = True
+) -> Goals:
+    """Every critical point of the ridged loss of a linear interface is exactly balanced.
+
+    Each Gram is written with the stationarity of its own layer: A = (W_1) W_1^T and B = W_2^T (W_2).
+    """
+    w1, w2, g = interface(given)
+    ridge = given.positive("lambda")
+    other = ridge if equal_ridge else given.positive("mu")
+    w1_gradient = w2.T * g if through_product else w2.T * g + given.matrix("H", "d", "n")
+    yield equal("A = B", -w1_gradient * w1.T / ridge, -sign * w2.T * (g * w1.T) / other)
+
+
+@statement(
+    DimensionFree(),
+    Exact(n=2, d=3, p=2, q=2, r=2),
+    latex=r"\|(I-P_{\mathrm{row}\,W_2})W_1\|^2 = \mathrm{tr}(P_\perp\Delta P_\perp) \le e^{-2\lambda t}\,"
+    r"\mathrm{tr}\,\Delta_0^+",
+    source="alignment 3.2, theorem 3b",
+    hypotheses=[Hypothesis("row_space", "$P$ projects onto the row space of $W_2$")],
+    mutants={"factor 2": {"factor": 2}},
+)
+def containment(given: Given, *, factor: int = 1, row_space: bool = True) -> Goals:
+    """The part of W_1 outside the row space of W_2 is bounded by the imbalance, so it decays at rate lambda.
+
+    A weight whose rows lie in the image of P is Y P for some Y; a symmetric matrix is X X^T - Z Z^T, where X X^T
+    and Z Z^T are its positive and negative parts.
+    """
+    w1, projector = given.matrix("W_1", "d", "n"), given.projector("P", "d")
+    free = given.matrix("Y", "p", "d")
+    w2 = free * projector if row_space else free
+    outside = given.identity("d") - projector
+    residual = square_norm(outside * w1)
+    yield equal("|P⊥ W₁|² = tr(P⊥ Δ P⊥)", factor * residual, tr(outside * imbalance(w1, w2) * outside))
+
+    positive, negative = given.matrix("X", "d", "q"), given.matrix("Z", "d", "r")
+    initial = positive * positive.T - negative * negative.T
+    slack = square_norm(projector * positive) + square_norm(outside * negative)
+    yield equal("tr Δ₀⁺ - tr(P⊥ Δ₀ P⊥) is a sum of squares", square_norm(positive) - tr(outside * initial), slack)
+
+
+@statement(
+    DimensionFree(),
+    Exact(d=4, k=2),
+    latex=r"\|\sin\Theta(U_k, V_k)\|_F \le \frac{2\,\|\Delta\|_F}{\lambda_k(A)-\lambda_{k+1}(A)}",
+    source="alignment 3.3, theorem 3c: Davis and Kahan in the form of Yu, Wang and Samworth",
+    hypotheses=[Hypothesis("spectral_gap", r"$\lambda_k(A) - \lambda_{k+1}(A) \ge \gamma > 0$ along the run")],
+    mutants={"constant 1/2": {"constant": Rational(1, 2)}, "sum of squares off": {"factor": 1}},
+    label=Label.TEXTBOOK,
+)
+def angle_bound(given: Given, *, factor: int = 2) -> Goals:
+    """The angles between the leading eigenspaces of the two Grams are bounded by the imbalance over the gap.
+
+    With s = |sin Theta|^2: gap s <= tr((P_U - P_V) A) <= tr((P_U - P_V) Delta) <= |P_U - P_V| |Delta|, where the
+    second step is the maximum principle for B and the last is Cauchy and Schwarz with |P_U - P_V|^2 = 2 s.
+    """
+    first, second = given.frame("U", "d", "k"), given.frame("V", "d", "k")
+    overlap = square_norm(first.T * second)
+    distance = square_norm(first * first.T - second * second.T)
+    yield equal("|P_U - P_V|² = 2 |sin Θ|²", distance, factor * (given.size("k") - overlap))
+
+
+@angle_bound.also(Generic(d=4, k=2))
+def maximum_principle(_: Given) -> Goals:
+    """Show gap s <= tr((P_U - P_V) A) in the eigenbasis of A, where q_i = |P_V e_i|^2 sums to k."""
+    gap, upper, lower, fourth = symbols("gap g_12 g_34 lambda_4", nonnegative=True)
+    p1, p2, q4 = symbols("p_1 p_2 q_4", nonnegative=True)
+    q3 = p1 + p2 - q4
+    eigenvalues = [fourth + lower + gap + upper, fourth + lower + gap, fourth + lower, fourth]
+    weights = [p1, p2, -q3, -q4]
+    trace = sum(value * weight for value, weight in zip(eigenvalues, weights, strict=True))
+    yield at_least("tr((P_U - P_V) A) ≥ gap s", trace, gap * (p1 + p2))
+
+
+@angle_bound.also(Exact(d=2, k=1))
+def exchanged_axes(_: Given, *, constant: Any = 2, spectral_gap: bool = True) -> Goals:
+    """Show it where both Grams are almost scalar and have exchanged axes: tiny imbalance, right angle."""
+    gap = Rational(1, 10)
+    squared_imbalance = square_norm(diag(1 + gap, 1) - diag(1, 1 + gap))
+    assumed = gap if spectral_gap else 1
+    yield at_least("4 |Δ|² ≥ γ² |sin Θ|²", constant**2 * squared_imbalance, assumed**2)
+
+
+@statement(
+    DimensionFree(),
+    Generic(n=2, d=2, p=1),
+    latex=r"G = 0 \;\Rightarrow\; \frac{\|\Delta_t\|}{\|A_t\|},\; \frac{\langle A_t, B_t\rangle}{\|A_t\|\,\|B_t\|}"
+    r"\text{ constant}",
+    source="alignment 3.3, E4",
+    hypotheses=[EQUAL_RIDGE],
+    mutants={"imbalance decays relative to the Grams": {"power": 3}},
+    wording=Wording(
+        point="D5",
+        said="Ridge regularization drives subspace alignment at an exponential rate set by weight decay.",
+        holds="Ridge drives balance. Alignment needs in addition a loss that keeps the signal alive.",
+        counterexample="With zero gradient both weights shrink by one factor, and no angle moves.",
+    ),
+)
+def no_signal(given: Given, *, power: int = 2, equal_ridge: bool = True) -> Goals:
+    """Without a gradient, ridge shrinks both layers by one factor: relative imbalance and angles stay as they are."""
+    w1, w2, _ = interface(given)
+    first = given.positive("c")
+    second = first if equal_ridge else given.positive("e")
+    a, b = w1 * w1.T, w2.T * w2
+    later_a, later_b = first**2 * a, second**2 * b
+    relative = square_norm(later_a - later_b) * square_norm(a)
+    yield equal("|Δ_t|² |A|² = |Δ|² |A_t|²", relative, square_norm(a - b) * first ** (2 * power) * square_norm(a))
+    cosine = inner(later_a, later_b) ** 2 * square_norm(a) * square_norm(b)
+    yield equal("Gram cosine", cosine, inner(a, b) ** 2 * square_norm(later_a) * square_norm(later_b))
+
+
+@statement(
+    Generic(n=2, d=3, p=2),
+    latex=r"\theta = [W_1,\, W_2^\top]:\quad \theta^+ = \theta\Bigl((1-\eta\lambda)I - \eta"
+    r"\begin{bmatrix}0&G^\top\\G&0\end{bmatrix}\Bigr), \qquad \Delta = \theta J\theta^\top",
+    source="alignment 3.4, theorem 3d, S15, S15b",
+    hypotheses=[THROUGH_PRODUCT, EQUAL_RIDGE],
+    mutants={"plus in the coupling": {"sign": 1}, "definite form": {"signature": 1}},
+)
+def stacked_recursion(
+    given: Given, *, sign: int = -1, signature: int = -1, through_product: bool = True, equal_ridge: bool = True
+) -> Goals:
+    """Training multiplies [W_1, W_2^T] from the right only, so im W_1 + row W_2 never leaves its first value."""
+    w1, w2, g = interface(given)
+    n, p = given.size("n"), given.size("p")
+    step, ridge = given.positive("eta lambda")
+    other = ridge if equal_ridge else given.positive("mu")
+    w1_gradient = w2.T * g if through_product else w2.T * g + given.matrix("H", "d", "n")
+    stacked = w1.row_join(w2.T)
+    following = ((1 - step * ridge) * w1 - step * w1_gradient).row_join(((1 - step * other) * w2 - step * g * w1.T).T)
+    coupling = zeros(n).row_join(g.T).col_join(g.row_join(zeros(p)))
+    yield equal("θ⁺ = θ M", following, stacked * ((1 - step * ridge) * eye(n + p) + sign * step * coupling))
+    yield equal("Δ = θ J θᵀ", stacked * diag(eye(n), signature * eye(p)) * stacked.T, imbalance(w1, w2))
+
+
+@stacked_recursion.also(DimensionFree(), Exact(n=3, p=2))
+def stacked_modes(given: Given, *, sign: int = -1) -> Goals:
+    """Show the modes of the recursion: a singular triple (s, x, y) of G grows or decays by 1 - eta (lambda -+ s).
+
+    A matrix with that triple is s x y^T + (I - x x^T) R (I - y y^T); the mode is (y, -x).
+    """
+    x, y, size = given.frame("x", "p", 1), given.frame("y", "n", 1), given.positive("s")
+    step, ridge = given.positive("eta lambda")
+    rest = (given.identity("p") - x * x.T) * given.matrix("R", "p", "n") * (given.identity("n") - y * y.T)
+    g = size * x * y.T + rest
+    factor = 1 - step * (ridge - size)
+    yield equal("upper half", (1 - step * ridge) * y + sign * step * g.T * (-x), factor * y)
+    yield equal("lower half", (1 - step * ridge) * (-x) + sign * step * g * y, -factor * x)
+
+
+@statement(
+    Exact(n=2, d=2, p=2),
+    latex=r"\mathbb{E}\,G = 0,\; \Delta = 0 \;\Rightarrow\; \Delta^+ = 0,\; [A^+, B^+] = 0",
+    source="alignment 3.4 and 7-D6",
+    mutants={"gradient noise that is symmetric": {"skewed": 0}},
+    recorded=Outcome.REFUTED,
+    wording=Wording(
+        point="D6",
+        said="The commutator obstruction is generically present in nonlinear networks and absent in linear ones.",
+        holds="It is absent under gradient flow and in the full-batch limit. Mini-batch noise feeds the imbalance "
+        "by eta^2 (W_2^T G G^T W_2 - W_1 G^T G W_1^T) at every step.",
+        counterexample="W_1 = W_2 = I with gradient noise +G or -G for G nilpotent: mean zero, and after either step "
+        "the Grams differ and do not commute.",
+    ),
+)
+def noise_keeps_balance(given: Given, *, skewed: int = 1) -> Goals:
+    """Gradient noise of mean zero leaves a balanced linear pair balanced and commuting."""
+    step, noise = Rational(1, 10), Matrix([[0, 1], [1 - skewed, 0]])
+    for sign in (1, -1):
+        weight = given.identity("d") - sign * step * noise
+        yield differ("Δ⁺ ≠ 0", imbalance(weight, weight), given.zeros("d", "d"))
+        yield differ("[A⁺, B⁺] ≠ 0", bracket(weight * weight.T, weight.T * weight), given.zeros("d", "d"))

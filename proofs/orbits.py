@@ -1,0 +1,275 @@
+"""Orbits of subspaces, pairs of subspaces, pairs of flags and chains of maps under changes of basis.
+
+A change of basis g of the hidden space sends (W_2, W_1) to (W_2 g^{-1}, g W_1). Everything that is to be called
+invariant under reparameterization has to survive it.
+"""
+
+from collections.abc import Iterator
+from itertools import product
+from typing import Any
+
+from sympy import Matrix, eye, symbols, zeros
+
+from .given import DimensionFree, Exact, Exhaustive, Given
+from .goal import Goals, Outcome, differ, equal, holds
+from .statement import Hypothesis, Label, Wording, statement
+
+INVERTIBLE = Hypothesis("invertible", "$g$ is invertible")
+
+
+def span(*blocks: Any) -> Any:
+    """Columns of all blocks side by side."""
+    return Matrix.hstack(*blocks)
+
+
+def meet(first: Any, second: Any) -> int:
+    """Dimension of the intersection of two column spaces."""
+    return int(first.rank() + second.rank() - span(first, second).rank())
+
+
+def extend(basis: Any, towards: Any) -> Any:
+    """Columns of `towards` that continue independent columns to a basis of the sum."""
+    return towards[:, [j - basis.cols for j in span(basis, towards).rref()[1] if j >= basis.cols]]
+
+
+@statement(
+    DimensionFree(),
+    Exact(n=2, d=3, p=2, k=1),
+    latex=r"\mathrm{im}\,gW_1 = g\,\mathrm{im}\,W_1,\quad \ker W_2g^{-1} = g\ker W_2,\quad "
+    r"\mathrm{row}\,W_2g^{-1} = g^{-\top}\mathrm{row}\,W_2",
+    source="alignment 2.1, S4",
+    mutants={"rows move like vectors": {"rows_covariant": False}, "g for the inverse": {"inverse": False}},
+)
+def orbit_transformation(given: Given, *, rows_covariant: bool = True, inverse: bool = True) -> Goals:
+    """Images and kernels move with g and row spaces with its inverse transpose, while the product stays as it is.
+
+    A map that kills the image of a frame N is Y (I - N N^T) for some Y.
+    """
+    w1, kernel, g = given.matrix("W_1", "d", "n"), given.frame("N", "d", "k"), given.invertible("g", "d")
+    w2 = given.matrix("Y", "p", "d") * (given.identity("d") - kernel * kernel.T)
+    back = g.inv() if inverse else g
+    vector, covector = given.matrix("x", "n", 1), given.matrix("y", "p", 1)
+    yield equal("W₂ N = 0", w2 * kernel, given.zeros("p", "k"))
+    yield equal("(g W₁) x = g (W₁ x)", (g * w1) * vector, g * (w1 * vector))
+    yield equal("(W₂ g⁻¹) (g N) = 0", (w2 * back) * (g * kernel), given.zeros("p", "k"))
+    moved = g.inv().T if rows_covariant else g
+    yield equal("(W₂ g⁻¹)ᵀ y = g⁻ᵀ (W₂ᵀ y)", (w2 * back).T * covector, moved * (w2.T * covector))
+    yield equal("(W₂ g⁻¹) (g W₁) = W₂ W₁", (w2 * back) * (g * w1), w2 * w1)
+
+
+@statement(
+    DimensionFree(),
+    Exact(p=2, d=3),
+    latex=r"g \in O(d) \;\Rightarrow\; \mathrm{row}\,W_2g^{-1} = g\,\mathrm{row}\,W_2",
+    source="alignment 2.1",
+    hypotheses=[Hypothesis("orthogonal", "$g$ is orthogonal (up to scale)")],
+    mutants={"opposite rotation": {"opposite": True}},
+)
+def row_space_under_rotation(given: Given, *, opposite: bool = False, orthogonal: bool = True) -> Goals:
+    """Under rotations alone, row spaces move as images do, so only then may the two be compared."""
+    w2 = given.matrix("W_2", "p", "d")
+    g = given.orthogonal("g", "d") if orthogonal else given.invertible("g", "d")
+    yield equal("(W₂ g⁻¹)ᵀ = g W₂ᵀ", (w2 * g.inv()).T, (g.T if opposite else g) * w2.T)
+
+
+@statement(
+    Exact(n=1, d=2, p=1),
+    latex=r"\dim(\mathrm{im}\,W_1\cap\mathrm{row}\,W_2) \text{ is invariant under } GL(d)",
+    source="alignment 2.1 and 7-D1, S4",
+    mutants={"a rotation": {"rotated": True}},
+    recorded=Outcome.REFUTED,
+    wording=Wording(
+        point="D1",
+        said="Subspace intersection dimension is the unique reparameterization-invariant observable.",
+        holds="For the image of W_1 with the kernel of W_2 it is, and equals rank W_1 - rank W_2 W_1. For the image "
+        "with the row space, the pair that is called aligned, it is invariant under O(d) only.",
+        counterexample="W_1 = e_1, W_2 = e_1^T and the shear g = [[1, 0], [1, 1]]: dimension 1 before, 0 after.",
+    ),
+)
+def image_row_intersection(_: Given, *, rotated: bool = False) -> Goals:
+    """The dimension in which the image of W_1 meets the row space of W_2 is reparameterization-invariant."""
+    g = Matrix([[0, -1], [1, 0]]) if rotated else Matrix([[1, 0], [1, 1]])
+    w1, w2 = Matrix([1, 0]), Matrix([[1, 0]])
+    yield differ("dim(im ∩ row) changes", meet(g * w1, (w2 * g.inv()).T), meet(w1, w2.T))
+
+
+@statement(
+    Exact(n=3, d=4, p=3, k=2),
+    Exact(n=2, d=3, p=2, k=1),
+    Exact(n=1, d=2, p=1, k=1),
+    latex=r"\dim(\mathrm{im}\,W_1\cap\ker W_2) = \mathrm{rank}\,W_1 - \mathrm{rank}\,W_2W_1 = "
+    r"\dim(g\,\mathrm{im}\,W_1\cap g\ker W_2)",
+    source="alignment 2.1, S4, N7",
+    hypotheses=[INVERTIBLE],
+    mutants={"row space for the kernel": {"row_space": True}, "rank of W_2 for W_1": {"wrong_rank": True}},
+)
+def intersection_dimension(
+    given: Given, *, row_space: bool = False, wrong_rank: bool = False, invertible: bool = True
+) -> Goals:
+    """The dimension in which the image of W_1 meets the kernel of W_2 is a difference of ranks, invariant under GL."""
+    shared = given.matrix("C", "d", "k")
+    w1 = given.matrix("W_1", "d", "n")
+    w1[:, : given.size("k")] = shared
+    w2 = given.matrix("Y", "p", "d") * (given.identity("d") - shared * (shared.T * shared).inv() * shared.T)
+    g = given.invertible("g", "d")
+    if not invertible:
+        g = g * (given.identity("d") - shared * (shared.T * shared).inv() * shared.T)
+    moved_kernel = g * span(*w2.nullspace())
+    other = span(*w2.T.columnspace()) if row_space else span(*w2.nullspace())
+    before = meet(w1, other)
+    yield equal("dim(im ∩ ker) = r₁ - r₁₂", before, (w2 if wrong_rank else w1).rank() - (w2 * w1).rank())
+    yield equal("the same after g", meet(g * w1, moved_kernel), before)
+
+
+def adapted_basis(first: Any, second: Any) -> Any:
+    """A basis of the space that starts with one of A ∩ B and continues through A, B and the rest, in this order."""
+    kernel = span(first, -second).nullspace()
+    common = span(first[:, :0], *(first * vector[: first.cols, :] for vector in kernel))
+    in_first = extend(common, first)
+    in_second = extend(span(common, in_first), second)
+    basis = span(common, in_first, in_second)
+    return span(basis, extend(basis, eye(first.rows)))
+
+
+def pair_with_intersection(d: int, a: int, b: int, c: int) -> tuple[Any, Any]:
+    """Two subspaces of dimensions a and b that share c dimensions, in general position otherwise."""
+    frame = Exact(d=d, a=a, b=b, c=c).invertible("pair", "d")
+    return frame[:, :a], frame[:, [*range(c), *range(a, a + b - c)]]
+
+
+def pair_types(d: int) -> Iterator[tuple[int, int, int]]:
+    """All (a, b, c) with two subspaces of dimensions a, b and intersection c in dimension d."""
+    for a, b in product(range(1, d), repeat=2):
+        for c in range(max(0, a + b - d), min(a, b) + 1):
+            yield a, b, c
+
+
+@statement(
+    Exhaustive(d=2),
+    Exhaustive(d=3),
+    Exhaustive(d=4),
+    latex=r"(A,B) \sim_{GL(d)} (A',B') \iff \dim A=\dim A',\ \dim B=\dim B',\ \dim A\cap B = \dim A'\cap B'",
+    source="alignment 2.2, theorem 1",
+    label=Label.TEXTBOOK,
+    hypotheses=[Hypothesis("equal_intersection", "the two intersections have the same dimension")],
+    mutants={"one orbit fewer": {"extra": 0}},
+    wording=Wording(
+        point="D3",
+        said="Subspace intersection dimension is the unique reparameterization-invariant observable.",
+        holds="It is the complete invariant of a pair of subspaces of given dimensions under GL(d).",
+        counterexample="For the matrices all of W_2 W_1 is invariant (`invariants_are_ranks`); under O(d) every "
+        "principal angle is.",
+    ),
+)
+def pairs_of_subspaces(given: Given, *, extra: int = 1, equal_intersection: bool = True) -> Goals:
+    """Two pairs of subspaces lie in one GL orbit exactly if their dimensions and intersection dimensions agree.
+
+    The witness maps one adapted basis to the other; conversely g keeps every dimension. Shown for every
+    possible (a, b, c).
+    """
+    d = given.size("d")
+    for a, b, c in pair_types(d):
+        first = pair_with_intersection(d, a, b, c)
+        shared = c if equal_intersection else max(0, a + b - d)
+        image = Exact(d=d, a=a, b=b, c=c).invertible("image", "d")
+        second = tuple(image * subspace for subspace in pair_with_intersection(d, a, b, shared))
+        witness = adapted_basis(*second) * adapted_basis(*first).inv()
+        reached = all(meet(witness * x, y) == y.cols for x, y in zip(first, second, strict=True))
+        yield holds(f"g (A, B) = (A', B') for a = {a}, b = {b}, c = {c}", reached and witness.det() != 0)
+    for a, b in product(range(1, d), repeat=2):
+        orbits = sum(1 for found in pair_types(d) if found[:2] == (a, b))
+        yield equal(f"orbits for a = {a}, b = {b}", orbits, min(a, b) - max(0, a + b - d) + extra)
+
+
+@statement(
+    Exhaustive(d=3),
+    Exhaustive(d=4),
+    latex=r"\mathrm{codim}\,O_c = c\,(d-a-b+c), \qquad \dim O_{\min} = b(d-b) + a(b-a)",
+    source="alignment 2.2, S19",
+    label=Label.TEXTBOOK,
+    mutants={"codimension c (d - a - b)": {"excess": 0}},
+)
+def orbit_codimension(given: Given, *, excess: int = 1) -> Goals:
+    """Sharing c dimensions costs c (d - a - b + c) conditions, and nested pairs form a two-step flag variety.
+
+    The tangent space of the orbit is the image of gl(d) in Hom(A, V/A) x Hom(B, V/B).
+    """
+    d = given.size("d")
+    for a, b, c in pair_types(d):
+        pair = pair_with_intersection(d, a, b, c)
+        quotients = [(x, span(*x.T.nullspace()).T) for x in pair]
+        tangents = []
+        for i, j in product(range(d), repeat=2):
+            unit = zeros(d)
+            unit[i, j] = 1
+            tangents.append(Matrix([entry for x, quotient in quotients for entry in quotient * unit * x]))
+        expected = a * (d - a) + b * (d - b) - c * (d - a - b + excess * c)
+        yield equal(f"dim O_c for a = {a}, b = {b}, c = {c}", span(*tangents).rank(), expected)
+
+
+@orbit_codimension.also(DimensionFree())
+def closed_orbit_dimension(given: Given, *, excess: int = 1) -> Goals:
+    """Show that the orbit of nested pairs has the dimension of the flag variety, for all a <= b <= d."""
+    a, b, d = given.positive("a b d")
+    nested = a * (d - a) + b * (d - b) - a * (d - a - b + excess * a)
+    yield equal("dim O_a = b (d - b) + a (b - a)", nested, b * (d - b) + a * (b - a))
+
+
+@statement(
+    DimensionFree(),
+    latex=r"m_{[s,t]} = r_{s,t} - r_{s-1,t} - r_{s,t+1} + r_{s-1,t+1}",
+    source="alignment 2.3, S13: Gabriel; Abeasis and Del Fra",
+    label=Label.TEXTBOOK,
+    mutants={"last term dropped": {"corner": 0}, "first difference only": {"left": 0}},
+)
+def chain_multiplicities(_: Given, *, corner: int = 1, left: int = 1) -> Goals:
+    """The ranks of all composed maps of a chain determine it up to changes of basis, through interval multiplicities.
+
+    For two maps with dimensions n, d, p the multiplicities add up to the dimension at each vertex.
+    """
+    n, d, p, r1, r2, r12 = symbols("n d p r_1 r_2 r_12", integer=True, positive=True)
+    ranks = {(1, 1): n, (2, 2): d, (3, 3): p, (1, 2): r1, (2, 3): r2, (1, 3): r12}
+    intervals = interval_multiplicities(ranks, corner=corner, left=left)
+    for vertex, dimension in ((1, n), (2, d), (3, p)):
+        through = sum(m for (s, t), m in intervals.items() if s <= vertex <= t)
+        yield equal(f"intervals through vertex {vertex}", through, dimension)
+    yield equal("m[2]", intervals[2, 2], d - r1 - r2 + r12)
+    yield equal("m[12]", intervals[1, 2], r1 - r12)
+
+
+def interval_multiplicities(ranks: dict[tuple[int, int], Any], *, corner: int = 1, left: int = 1) -> dict[Any, Any]:
+    """Multiplicity of each interval from the ranks of the composed maps; out of range the rank is 0."""
+    return {
+        (s, t): ranks[s, t]
+        - left * ranks.get((s - 1, t), 0)
+        - ranks.get((s, t + 1), 0)
+        + corner * ranks.get((s - 1, t + 1), 0)
+        for s, t in ranks
+    }
+
+
+@chain_multiplicities.also(Exact(vertices=4))
+def planted_chain(given: Given, *, corner: int = 1, left: int = 1) -> Goals:
+    """Show that the multiplicities planted in a chain of three maps are found again after any change of basis."""
+    vertices = range(given.size("vertices"))
+    planted = {(s, t): 1 + (s + 2 * t) % 2 for s in vertices for t in vertices if s <= t}
+    strands = [interval for interval, count in planted.items() for _ in range(count)]
+    at = [[k for k, (s, t) in enumerate(strands) if s <= vertex <= t] for vertex in vertices]
+    bases = [
+        Exact(d=len(found), vertex=vertex).invertible("g", "d") for vertex, found in zip(vertices, at, strict=True)
+    ]
+    maps = [
+        bases[v + 1]
+        * Matrix(len(at[v + 1]), len(at[v]), lambda i, j, v=v: int(at[v + 1][i] == at[v][j]))
+        * bases[v].inv()
+        for v in vertices[:-1]
+    ]
+    ranks = {}
+    for s in vertices:
+        composed = eye(len(at[s]))
+        for t in vertices[s:]:
+            composed = maps[t - 1] * composed if t > s else composed
+            ranks[s, t] = composed.rank()
+    found = interval_multiplicities(ranks, corner=corner, left=left)
+    for interval, count in planted.items():
+        yield equal(f"multiplicity of {interval}", found[interval], count)

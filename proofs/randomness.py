@@ -1,0 +1,367 @@
+"""What unrelated weights give: exact moments of overlaps, cosines and commutators of uniform (Haar) subspaces."""
+
+from functools import cache
+from itertools import product
+from math import prod
+from typing import Any
+
+from sympy import (
+    Integer,
+    Matrix,
+    Rational,
+    Symbol,
+    beta,
+    cos,
+    eye,
+    factorial2,
+    gamma,
+    integrate,
+    pi,
+    sin,
+    solve,
+    sqrt,
+    summation,
+    symbols,
+    zeros,
+)
+
+from .given import DimensionFree, Exact, Exhaustive, Generic, Given, bracket, inner, rotation, square_norm, tr
+from .goal import Goals, equal
+from .statement import Hypothesis, Label, statement
+
+UNIFORM = Hypothesis("uniform", "the relative orientation is uniform (Haar)", essential=False)
+
+
+@cache
+def haar_coefficients(d: Any) -> tuple[Any, Any]:
+    """Coefficients (alpha, beta) of the second moments of Y = Q B Q^T for traceless symmetric B with |B| = 1.
+
+    By invariance E[Y_ij Y_kl] = alpha d_ij d_kl + beta (d_ik d_jl + d_il d_jk); tr Y = 0 and |Y| = 1 fix both.
+    """
+    alpha, beta_ = symbols("alpha beta")
+    solution = solve([alpha * d + 2 * beta_, alpha * d + beta_ * (d**2 + d) - 1], [alpha, beta_], dict=True)
+    return solution[0][alpha], solution[0][beta_]
+
+
+def second_moment(d: int, i: int, j: int, k: int, m: int) -> Any:
+    """E[Y_ij Y_km] for traceless symmetric B with |B| = 1 in dimension d."""
+    alpha, beta_ = haar_coefficients(Integer(d))
+    crossed = int(i == k and j == m) + int(i == m and j == k)
+    return alpha * int(i == j and k == m) + beta_ * crossed
+
+
+def sphere_moment(exponents: tuple[int, ...]) -> Any:
+    """Mean of a monomial over the unit sphere of R^d, d the number of exponents (Folland's formula)."""
+    if any(exponent % 2 for exponent in exponents):
+        return Integer(0)
+    d, degree = len(exponents), sum(exponents)
+    return Rational(
+        prod(int(factorial2(exponent - 1)) for exponent in exponents),
+        prod(range(d, d + degree, 2)),
+    )
+
+
+@statement(
+    DimensionFree(),
+    latex=r"\mathbb{E}[Y_{ij}Y_{kl}] = c_H\bigl(\delta_{ik}\delta_{jl}+\delta_{il}\delta_{jk}-"
+    r"\tfrac2d\delta_{ij}\delta_{kl}\bigr), \qquad c_H = \frac{\|B_0\|^2}{(d-1)(d+2)}",
+    source="alignment 6.1, S22",
+    hypotheses=[UNIFORM],
+    mutants={"(d - 1) (d + 1)": {"shift": 1}},
+)
+def haar_second_moments(given: Given, *, shift: int = 2) -> Goals:
+    """The second moments of a symmetric matrix in uniform orientation are fixed by its traceless norm."""
+    d = given.size("d")
+    alpha, beta_ = haar_coefficients(d)
+    yield equal("c_H", beta_, 1 / ((d - 1) * (d + shift)))
+    yield equal("-2 c_H / d", alpha, -2 * beta_ / d)
+
+
+@haar_second_moments.also(Generic(d=2))
+def average_over_angles(given: Given) -> Goals:
+    """Show them in the plane as integrals over the angle, for a generic traceless matrix."""
+    angle, x, y = given.real("theta x y")
+    turned = rotation(angle) * Matrix([[x, y], [y, -x]]) * rotation(angle).T
+    for (i, j), (k, m) in product([(0, 0), (0, 1), (1, 1)], repeat=2):
+        mean = integrate((turned[i, j] * turned[k, m]).expand(), (angle, 0, 2 * pi)) / (2 * pi)
+        yield equal(f"E[Y_{i}{j} Y_{k}{m}]", mean, second_moment(2, i, j, k, m) * 2 * (x**2 + y**2))
+
+
+@haar_second_moments.also(Exhaustive(d=3), Exhaustive(d=4))
+def average_over_lines(given: Given) -> Goals:
+    """Show them for a line: the fourth moments of a uniform unit vector, entry by entry."""
+    d = given.size("d")
+    for i, j, k, m in product(range(d), repeat=4):
+        exponents = tuple([i, j, k, m].count(axis) for axis in range(d))
+        centred = sphere_moment(exponents) - Rational(int(i == j) * int(k == m), d**2)
+        yield equal(f"E[Y_{i}{j} Y_{k}{m}]", centred, second_moment(d, i, j, k, m) * (1 - Rational(1, d)))
+
+
+@statement(
+    DimensionFree(),
+    latex=r"\mathbb{E}\,\|U^\top V\|^2 = \frac{km}{n}, \qquad "
+    r"\mathrm{Var} = \frac{2km(n-k)(n-m)}{n^2(n-1)(n+2)}",
+    source="alignment 6.1, N1; continuity 2.2",
+    hypotheses=[UNIFORM],
+    mutants={"variance without the factor 2": {"factor": 1}, "mean k m / n^2": {"power": 2}},
+)
+def haar_overlap_moments(given: Given, *, factor: int = 2, power: int = 1) -> Goals:
+    """The overlap of two unrelated subspaces has mean k m / n and an explicit variance.
+
+    By invariance the mean projector is a multiple c I, with c n = m from its trace. For traceless parts,
+    Var = E<P_0, Y>^2 = 2 beta |P_0|^2, with |P_0|^2 = k (n - k) / n for a projector of rank k.
+    """
+    n, k, m = (given.size(name) for name in "nkm")
+    (multiple,) = solve(Symbol("c") * n - m, Symbol("c"))
+    yield equal("mean", k * multiple, k * m / n**power)
+    _, coefficient = haar_coefficients(n)
+    variance = 2 * coefficient * (k * (n - k) / n) * (m * (n - m) / n)
+    yield equal("variance", variance, factor * k * m * (n - k) * (n - m) / (n**2 * (n - 1) * (n + 2)))
+    of_mean_cosine = (variance / k**2).subs(m, k)
+    yield equal("variance of O_k for k = m", of_mean_cosine, factor * (n - k) ** 2 / (n**2 * (n - 1) * (n + 2)))
+
+
+@haar_overlap_moments.also(Exhaustive(n=3), Exhaustive(n=4))
+def overlap_of_a_line(given: Given, *, factor: int = 2, power: int = 1) -> Goals:
+    """Show them for a line and a coordinate subspace: cos^2 has the moments of Beta(m / 2, (n - m) / 2)."""
+    n = given.size("n")
+    for m in range(1, n):
+        square = sum(sphere_moment(tuple(2 * (axis == i) for axis in range(n))) for i in range(m))
+        fourth = sum(
+            sphere_moment(tuple(2 * (axis == i) + 2 * (axis == j) for axis in range(n)))
+            for i, j in product(range(m), repeat=2)
+        )
+        yield equal(f"mean for m = {m}", square, Rational(m, n**power))
+        variance = Rational(factor * m * (n - 1) * (n - m), n**2 * (n - 1) * (n + 2))
+        yield equal(f"variance for m = {m}", fourth - square**2, variance)
+
+
+@statement(
+    DimensionFree(),
+    latex=r"\mathbb{E}\,|\cos| = \frac{\Gamma(d/2)}{\sqrt\pi\,\Gamma((d+1)/2)}, \qquad \mathbb{E}\cos^2 = \frac1d",
+    source="continuity 2.2",
+    label=Label.TEXTBOOK,
+    hypotheses=[UNIFORM],
+    mutants={"second moment 2 / d": {"factor": 2}, "shifted gamma": {"shift": 1}},
+)
+def haar_abs_cosine_moments(given: Given, *, factor: int = 1, shift: int = 0) -> Goals:
+    """The absolute cosine of two unrelated directions has mean close to sqrt(2 / (pi d)) and mean square 1 / d.
+
+    cos^2 follows Beta(1/2, (d - 1)/2), so its moments are ratios of beta functions.
+    """
+    d = given.size("d")
+    half, rest = Rational(1, 2), (d - 1) / 2
+
+    def moment(power: Any) -> Any:
+        return (beta(half + power, rest) / beta(half, rest)).rewrite(gamma)
+
+    yield equal("E |cos|", moment(half), gamma((d + shift) / 2) / (sqrt(pi) * gamma((d + 1) / 2)))
+    yield equal("E cos²", moment(1), factor / d)
+
+
+@haar_abs_cosine_moments.also(Exhaustive(d=3), Exhaustive(d=4), Exhaustive(d=5))
+def cosine_density(given: Given, *, factor: int = 1, shift: int = 0) -> Goals:
+    """Show them as integrals over the latitude t, where cos = sin t has the density cos^(d - 2) t."""
+    d, t = Integer(given.size("d")), Symbol("t", real=True)
+    density = cos(t) ** (d - 2)
+    mass, first, second = (integrate(density * sin(t) ** power, (t, 0, pi / 2)) for power in range(3))
+    yield equal("E |cos|", first / mass, gamma((d + shift) / 2) / (sqrt(pi) * gamma((d + 1) / 2)))
+    yield equal("E cos²", second / mass, factor / d)
+
+
+@statement(
+    Exhaustive(d=2),
+    Exhaustive(d=3),
+    latex=r"\mathbb{E}\bigl[\langle v_1,v_2\rangle^{2a}\langle v_2,v_3\rangle^{2b}\bigr] = "
+    r"\mathbb{E}\langle v_1,v_2\rangle^{2a}\;\mathbb{E}\langle v_2,v_3\rangle^{2b}",
+    source="continuity 2.2",
+    hypotheses=[Hypothesis("unit_vectors", "the middle vector has length 1")],
+    mutants={"moment of one power higher": {"extra": 1}},
+)
+def chain_independence(given: Given, *, extra: int = 0, unit_vectors: bool = True) -> Goals:
+    """Cosines of adjacent pairs in a chain of independent uniform vectors are independent.
+
+    Averaged over v_1 alone, <v_1, v_2>^2a is a constant times |v_2|^2a, whatever v_2 is: so it tells nothing about
+    the next pair.
+    """
+    d = given.size("d")
+    middle = Generic(d=d).matrix("v", "d", 1)
+    length = sum(x**2 for x in middle) if unit_vectors else Integer(1)
+    for power in (1, 2):
+        mean = sum(
+            sphere_moment(tuple(indices.count(axis) for axis in range(d))) * prod(middle[i] for i in indices)
+            for indices in product(range(d), repeat=2 * power)
+        )
+        constant = sphere_moment((2 * (power + extra), *[0] * (d - 1)))
+        yield equal(f"E <v₁, v>^{2 * power}", mean, constant * length**power)
+
+
+@statement(
+    DimensionFree(),
+    latex=r"\mathbb{E}\,\Phi_K = \frac{2K+1}{3d}, \qquad \mathbb{E}\,O_{ij} = \frac1d, \quad "
+    r"\mathbb{E}\,R_{ij} = \frac{ij}{d}",
+    source="alignment 6.1, S18",
+    hypotheses=[UNIFORM],
+    mutants={"mean K / (2 d)": {"numerator": 0}},
+)
+def flag_score_null(given: Given, *, numerator: int = 1) -> Goals:
+    """The flag score of two unrelated flags has mean (2 K + 1) / (3 d), the sum of the overlaps k^2 / d."""
+    d, top = given.size("d"), given.size("K")
+    k = Symbol("k", integer=True, positive=True)
+    mean = summation(k**2 / d, (k, 1, top)) / summation(k, (k, 1, top))
+    yield equal("E Φ_K", mean, (2 * top + numerator) / (3 * d))
+    i, j = symbols("i j", integer=True, positive=True)
+    table = i * j / d
+    step = table - table.subs(i, i - 1) - table.subs(j, j - 1) + table.subs({i: i - 1, j: j - 1}, simultaneous=True)
+    yield equal("E O_ij, the second difference of i j / d", step, 1 / d)
+
+
+@statement(
+    DimensionFree(),
+    latex=r"\mathbb{E}\,\|[A,QBQ^\top]\|^2 = \frac{2d}{(d-1)(d+2)}\,\|A_0\|^2\|B_0\|^2",
+    source="alignment 6.2, S22, N2",
+    hypotheses=[UNIFORM],
+    mutants={"factor d": {"factor": 1}},
+)
+def gram_commutator_null(given: Given, *, factor: int = 2) -> Goals:
+    """The Gram commutator of unrelated layers has an explicit mean square, by which rho is normalised."""
+    d = given.size("d")
+    alpha, beta_ = haar_coefficients(d)
+    square, mixed = alpha + beta_ * (d + 1), alpha + beta_
+    yield equal("E tr(A₀² Y²) - E tr(A₀ Y A₀ Y)", 2 * (square - mixed), factor * d / ((d - 1) * (d + 2)))
+    yield equal("E tr(A₀² Y²) / c_H", square / beta_, d + 1 - 2 / d)
+    yield equal("E tr(A₀ Y A₀ Y) / c_H", mixed / beta_, 1 - 2 / d)
+
+
+@gram_commutator_null.also(Exhaustive(d=2), Exhaustive(d=3))
+def contractions(given: Given, *, factor: int = 2) -> Goals:
+    """Show the contraction entry by entry, for a generic traceless A."""
+    d = given.size("d")
+    gram = Generic(d=d).symmetric("A", "d")
+    gram = gram - gram.trace() / d * eye(d)
+    unit = Generic(d=d).symmetric("Y", "d")
+    squares = square_norm(bracket(gram, unit)).expand()
+    entries = sorted(unit.free_symbols, key=str)
+    place = {unit[i, j]: (i, j) for i in range(d) for j in range(i, d)}
+    mean = sum(
+        squares.coeff(y, 2) * second_moment(d, *place[y], *place[y])
+        if y == z
+        else squares.coeff(y, 1).coeff(z, 1) * second_moment(d, *place[y], *place[z]) / 2
+        for y, z in product(entries, repeat=2)
+    )
+    yield equal("E |[A, Y]|²", mean, Rational(factor * d, (d - 1) * (d + 2)) * square_norm(gram))
+
+
+@statement(
+    Exhaustive(d=2),
+    Exhaustive(d=3),
+    latex=r"\mathbb{E}\,\langle A, QBQ^\top\rangle = \frac{\mathrm{tr}A\;\mathrm{tr}B}{d}",
+    source="alignment 6.0",
+    hypotheses=[UNIFORM],
+    mutants={"without the dimension": {"power": 0}},
+)
+def gram_cosine_null(given: Given, *, power: int = 1) -> Goals:
+    """The Gram inner product of unrelated layers has mean tr A tr B / d.
+
+    In the eigenbasis of B, E q q^T = I / d for each column q of Q.
+    """
+    d = given.size("d")
+    gram, eigenvalues = Generic(d=d).symmetric("A", "d"), symbols(f"b_0:{d}", positive=True)
+    outer = Matrix(d, d, lambda i, j: sphere_moment(tuple((axis == i) + (axis == j) for axis in range(d))))
+    mean = sum(value * inner(gram, outer) for value in eigenvalues)
+    yield equal("E <A, Q B Qᵀ>", mean, gram.trace() * sum(eigenvalues) / Integer(d) ** power)
+
+
+@statement(
+    Exhaustive(d=2),
+    Exhaustive(d=3),
+    latex=r"\mathbb{E}\,\frac{\|RQM\|^2}{\|R\|^2\|M\|^2} = \frac1d",
+    source="alignment 6.5, X5",
+    hypotheses=[UNIFORM],
+    mutants={"mean 1 / d^2": {"power": 2}},
+)
+def composition_score_null(given: Given, *, power: int = 1) -> Goals:
+    """The squared composition score of two unrelated heads has mean 1 / d."""
+    d = given.size("d")
+    sizes = Generic(d=d, p=2)
+    read_gram = sizes.matrix("R", "p", "d").T * sizes.matrix("R", "p", "d")
+    energies = symbols(f"m_0:{d}", positive=True)
+    outer = Matrix(d, d, lambda i, j: sphere_moment(tuple((axis == i) + (axis == j) for axis in range(d))))
+    mean = sum(energy * inner(read_gram, outer) for energy in energies)
+    yield equal("E |R Q M|²", mean, read_gram.trace() * sum(energies) / Integer(d) ** power)
+
+
+@statement(
+    DimensionFree(),
+    Exact(d=4, k=2, m=3),
+    latex=r"R = V^\top,\; M = U:\quad \mathrm{CS}^2 = \frac{\|V^\top U\|^2}{km}",
+    source="alignment 6.5",
+    hypotheses=[Hypothesis("flat", "all singular values of the reader and of the writer are equal")],
+    mutants={"normalised by the smaller rank": {"both": False}},
+)
+def composition_score_of_flat_spectra(given: Given, *, both: bool = True, flat: bool = True) -> Goals:
+    """With flat spectra the squared composition score is the projection overlap over k m."""
+    u, v = given.frame("U", "d", "k"), given.frame("V", "d", "m")
+    k, m, scale = given.size("k"), given.size("m"), given.positive("s")
+    reader = scale * v.T if flat else scale * given.symmetric("S", "m") * v.T
+    score = square_norm(reader * u) * k * m
+    yield equal("CS² k m", score, square_norm(v.T * u) * square_norm(reader) * square_norm(u) / (1 if both else k))
+
+
+@statement(
+    DimensionFree(),
+    latex=r"\frac{\mathbb{E}\sum_{i\ne j}A_{ij}^2}{\mathbb{E}\,\|A\|^2} = \frac{d-1}{n+d+1}, \qquad A = WW^\top",
+    source="alignment 4.3",
+    hypotheses=[Hypothesis("gaussian", "the entries are independent standard Gaussians")],
+    mutants={"without the fourth moment": {"fourth": 1}},
+)
+def gate_commutator_null(given: Given, *, fourth: int = 3, gaussian: bool = True) -> Goals:
+    """The squared gate commutator of a Gaussian layer is (d - 1) / (n + d + 1), as a ratio of means.
+
+    An off-diagonal entry is a sum of n products with mean square n; a diagonal one has E(sum w^2)^2 =
+    E w^4 n + n (n - 1), with E w^4 = 3.
+    """
+    n, d = given.size("n"), given.size("d")
+    moment = fourth if gaussian else Rational(9, 5)
+    off_diagonal, diagonal = d * (d - 1) * n, d * (moment * n + n * (n - 1))
+    yield equal("ratio", off_diagonal / (off_diagonal + diagonal), (d - 1) / (n + d + 1))
+
+
+@statement(
+    DimensionFree(),
+    Exact(L=4, d=5),
+    latex=r"\text{orthonormal directions, centred: } \mathrm{EVR}_3 = \frac{3}{L-1}",
+    source="continuity 1 (null of the explained variance)",
+    hypotheses=[Hypothesis("orthonormal", "the directions are orthonormal, as unrelated ones are for d much above L")],
+    mutants={"total L": {"loss": 0}},
+)
+def explained_variance_null(given: Given, *, loss: int = 1, orthonormal: bool = True) -> Goals:
+    """Unrelated directions of L layers, centred, have L - 1 equal variances, so k components explain k / (L - 1).
+
+    With V the d x L frame of directions and e = (1, .., 1)/sqrt(L), the centred Gram is the projector I - e e^T.
+    """
+    frame = given.frame("V", "d", "L") if orthonormal else given.matrix("V", "d", "L")
+    unit = given.frame("e", "L", 1)
+    centred = frame * (given.identity("L") - unit * unit.T)
+    gram = centred.T * centred
+    yield equal("the Gram is a projector", gram * gram, gram)
+    yield equal("its trace is L - 1", tr(gram), given.size("L") - loss)
+
+
+@statement(
+    Exhaustive(largest=3),
+    latex=r"\pi = r_1 + r_2 - 2\,r_{12} = r_1 + r_2 - 2\min(n,d,p) \text{ for generic weights}",
+    source="alignment 2.7",
+    hypotheses=[Hypothesis("generic", "the weights are in general position, as random ones almost surely are")],
+    mutants={"counted once": {"factor": 1}},
+)
+def random_polystability_defect(given: Given, *, factor: int = 2, generic: bool = True) -> Goals:
+    """Random weights have product rank min(n, d, p), so their polystability defect is known, and 0 if square."""
+    sizes = range(1, given.size("largest") + 1)
+    for n, d, p in product(sizes, repeat=3):
+        exact = Exact(n=n, d=d, p=p)
+        w1 = exact.matrix("W_1", "d", "n") if generic else zeros(d, n)
+        w2 = exact.matrix("W_2", "p", "d")
+        r1, r2, r12 = w1.rank(), w2.rank(), (w2 * w1).rank()
+        expected = min(n, d) + min(d, p) - factor * min(n, d, p)
+        yield equal(f"defect for n = {n}, d = {d}, p = {p}", (r1 - r12) + (r2 - r12), expected)

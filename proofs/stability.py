@@ -1,0 +1,351 @@
+"""Geometric invariant theory of one interface: invariants, closed orbits, minimal vectors, and where flags sit."""
+
+from itertools import pairwise, product
+from typing import Any
+
+from sympy import Matrix, Rational, diag, eye, solve, sqrt, symbols, zeros
+
+from .balance import imbalance
+from .given import DimensionFree, Exact, Exhaustive, Generic, Given, rotation, square_norm, tr
+from .goal import Goals, Outcome, at_least, differ, equal
+from .statement import Hypothesis, Label, Wording, statement
+
+
+@statement(
+    Exact(n=3, d=2, p=3),
+    Exact(n=3, d=1, p=2),
+    Exact(n=4, d=2, p=3),
+    latex=r"X/\!/GL(d) = \{M : \mathrm{rank}\,M \le d\},\qquad d(n+p-d) + d^2 = \dim X",
+    source="alignment 2.4(i), S12: first fundamental theorem",
+    label=Label.TEXTBOOK,
+    hypotheses=[Hypothesis("narrow", r"$d \le n$ and $d \le p$", essential=False)],
+    mutants={"orbits of dimension d": {"orbit_power": 1}, "images d (n + p)": {"defect": 0}},
+)
+def quotient_dimension(given: Given, *, orbit_power: int = 2, defect: int = 1) -> Goals:
+    """The product W_2 W_1 separates the generic orbits: its Jacobian and the orbit directions fill the whole space."""
+    n, d, p = given.size("n"), given.size("d"), given.size("p")
+    generic = Generic(n=n, d=d, p=p)
+    w1, w2 = generic.matrix("W_1", "d", "n"), generic.matrix("W_2", "p", "d")
+    entries = [*w1, *w2]
+    point = dict(zip(entries, [*given.matrix("W_1", "d", "n"), *given.matrix("W_2", "p", "d")], strict=True))
+    jacobian = (w2 * w1).reshape(p * n, 1).jacobian(entries).subs(point)
+    directions = []
+    for i, j in product(range(d), repeat=2):
+        unit = zeros(d)
+        unit[i, j] = 1
+        directions.append(Matrix([*(unit * w1), *(-w2 * unit)]).subs(point))
+    orbit = Matrix.hstack(*directions)
+    yield equal("rank of the Jacobian", jacobian.rank(), d * (n + p - defect * d))
+    yield equal("dimension of the orbit", orbit.rank(), d**orbit_power)
+    yield equal("the Jacobian kills the orbit", jacobian * orbit, zeros(p * n, d * d))
+
+
+@statement(
+    Exact(n=2, d=2, p=2),
+    latex=r"f(gW_1, W_2g^{-1}) = f(W_1,W_2) \;\Rightarrow\; f \text{ is a function of } r_1, r_2, r_{12}",
+    source="alignment 2.4(i) and 7-D3",
+    mutants={"equal products": {"scale": 1}},
+    recorded=Outcome.REFUTED,
+    wording=Wording(
+        point="D3",
+        said="Subspace intersection dimension is the unique reparameterization-invariant observable.",
+        holds="It is the complete invariant of the pair of subspaces. The matrices have more: every entry of "
+        "W_2 W_1 is invariant, and these generate all invariant polynomials.",
+        counterexample="(W_1, W_2) and (2 W_1, W_2) have the same subspaces and different products.",
+    ),
+)
+def invariants_are_ranks(given: Given, *, scale: int = 2) -> Goals:
+    """Ranks and intersection dimensions are all that a change of basis leaves of two weights."""
+    w1, w2, g = given.matrix("W_1", "d", "n"), given.matrix("W_2", "p", "d"), given.invertible("g", "d")
+    yield equal("W₂ W₁ is invariant", (w2 * g.inv()) * (g * w1), w2 * w1)
+    for left, right in ((w1, scale * w1), (w2 * w1, w2 * (scale * w1))):
+        yield equal("equal ranks", left.rank(), right.rank())
+    yield differ("the invariant W₂ W₁ differs", w2 * w1, w2 * (scale * w1))
+
+
+@statement(
+    Generic(n=2, p=2),
+    latex=r"g(t) = \mathrm{diag}(t,1,1,t^{-1}):\quad g W_1 \to (0; X_2; 0; 0),\; W_2 g^{-1} \to (0, Y_2, 0, 0)",
+    source="alignment 2.4(ii), S3",
+    mutants={"opposite weight on the fourth block": {"last": 1}},
+)
+def one_parameter_degeneration(given: Given, *, last: int = -1) -> Goals:
+    """Where the image of W_1 meets the kernel of W_2, or both leave a direction out, scaling shrinks it away.
+
+    In blocks V_1 = im W_1 with ker W_2, V_2 the rest of im W_1, V_3 the rest of ker W_2, V_4 a complement.
+    """
+    t = symbols("t", positive=True)
+    x1, x2, y2, y4 = (given.matrix(name, 1, 2) for name in ("x_1", "x_2", "y_2", "y_4"))
+    nothing = zeros(1, 2)
+    w1 = Matrix.vstack(x1, x2, nothing, nothing)
+    w2 = Matrix.vstack(nothing, y2, nothing, y4).T
+    g = diag(t, 1, 1, t**last)
+    moved_w1, moved_w2 = g * w1, w2 * g.inv()
+    yield equal("the product stays", moved_w2 * moved_w1, w2 * w1)
+    limits = moved_w1.subs(t, 0), (w2 * diag(1 / t, 1, 1, t ** (-last))).applyfunc(lambda entry: entry.limit(t, 0, "+"))
+    yield equal("g W₁ → (0; x₂; 0; 0)", limits[0], Matrix.vstack(nothing, x2, nothing, nothing))
+    yield equal("W₂ g⁻¹ → (0, y₂, 0, 0)", limits[1], Matrix.vstack(nothing, y2, nothing, nothing).T)
+
+
+@statement(
+    Exhaustive(d=2),
+    Exhaustive(d=3),
+    latex=r"GL(d)\cdot(W_2,W_1) \text{ closed} \iff \mathrm{im}\,W_1\oplus\ker W_2 = \mathbb{R}^d \iff "
+    r"r_{12} = r_1 = r_2",
+    source="alignment 2.4, theorem 2(ii): Kempf and Ness",
+    hypotheses=[Hypothesis("complementary", "the image of $W_1$ and the kernel of $W_2$ are complementary")],
+    mutants={"rank condition on one side": {"one_sided": True}},
+)
+def closed_orbit(given: Given, *, one_sided: bool = False, complementary: bool = True) -> Goals:
+    """An orbit is closed exactly if the image of W_1 and the kernel of W_2 are complementary.
+
+    Pairs are sums of the four blocks V_1..V_4. V_1 or V_4 can be shrunk away (`one_parameter_degeneration`), so a
+    closed orbit has neither; without them g = [V_2 V_3]^{-1} makes the pair balanced up to a change inside V_2,
+    and balanced pairs are minimal vectors, whose orbits are closed. Checked for all block sizes.
+    """
+    d = given.size("d")
+    for v1, v2, v3, v4 in product(range(d + 1), repeat=4):
+        if v1 + v2 + v3 + v4 != d:
+            continue
+        blocks = (v1, v2, v3, v4)
+        g = Exact(**{f"v{k}": size for k, size in enumerate(blocks, 1)}).invertible("g", d)
+        w1 = g * diag(*[1] * (v1 + v2), *[0] * (v3 + v4))
+        w2 = diag(*[0] * v1, *[1] * v2, *[0] * v3, *[1] * v4) * g.inv()
+        r1, r2, r12 = w1.rank(), w2.rank(), (w2 * w1).rank()
+        kernel = w2.nullspace()
+        joined = Matrix.hstack(w1, *kernel).rank()
+        direct = joined == d and r1 + len(kernel) == d
+        ranks_agree = r12 == r1 if one_sided else r12 == r1 == r2
+        yield equal(f"blocks {blocks}: direct sum iff ranks agree", int(direct), int(ranks_agree))
+        yield equal(f"blocks {blocks}: nothing to shrink", int(direct), int(v1 == v4 == 0))
+        if direct or not complementary:
+            yield equal(f"blocks {blocks}: a balanced pair", imbalance(g.inv() * w1, w2 * g), zeros(d))
+
+
+@statement(
+    DimensionFree(),
+    Exact(n=3, d=3, p=3, r=2),
+    latex=r"\inf_g\,\|gW_1\|^2 + \|W_2g^{-1}\|^2 = 2\,\|W_2W_1\|_*",
+    source="alignment 2.4, theorem 2(iii), S8, S8b, X3; arXiv:2511.01137",
+    hypotheses=[Hypothesis("singular_frames", "$W_2 W_1 = U S V^T$ with orthonormal columns in $U$ and $V$")],
+    mutants={"half the nuclear norm": {"factor": 1}, "sum of the weights": {"sign": 1}},
+)
+def kempf_ness_minimum(given: Given, *, factor: int = 2, sign: int = -1, singular_frames: bool = True) -> Goals:
+    """The least square norm on an orbit is twice the nuclear norm of the product, attained at balanced pairs.
+
+    With Z = U V^T from the singular vectors of the product, |M|_* = tr(Z^T M), and the excess over 2 |M|_* is a
+    sum of two squares; both vanish exactly if W_1 = W_2^T Z and W_2 lives in im U, which makes the pair balanced.
+    """
+    w1, w2 = given.matrix("W_1", "d", "n"), given.matrix("W_2", "p", "d")
+    u = given.frame("U", "p", "r") if singular_frames else given.matrix("U", "p", "r")
+    v = given.frame("V", "n", "r")
+    z = u * v.T
+    values = given.symmetric("S", "r")
+    yield equal("tr(Zᵀ U S Vᵀ) = tr S", tr(z.T * u * values * v.T), tr(values))
+    excess = square_norm(w1) + square_norm(w2) - factor * tr(z.T * w2 * w1)
+    outside = (given.identity("p") - u * u.T) * w2
+    yield equal(
+        "excess = |W₁ - W₂ᵀ Z|² + |(1 - U Uᵀ) W₂|²", excess, square_norm(w1 + sign * w2.T * z) + square_norm(outside)
+    )
+    y = given.matrix("Y", "r", "d")
+    yield equal("equality is balanced", imbalance((u * y).T * z, u * y), given.zeros("d", "d"))
+
+
+@kempf_ness_minimum.also(Generic(n=1, d=1, p=1))
+def scalar_minimum(given: Given, *, factor: int = 2) -> Goals:
+    """Show the minimum of s w_1^2 + w_2^2 / s over s = g^2 for scalar weights."""
+    w1, w2, s = given.positive("w_1 w_2 s")
+    square = s * w1**2 + w2**2 / s
+    (best,) = solve(square.diff(s), s)
+    yield equal("min = 2 w₁ w₂", square.subs(s, best), factor * w1 * w2)
+
+
+@kempf_ness_minimum.also(Generic(n=2, d=2, p=2))
+def balanced_representative(given: Given, *, factor: int = 2) -> Goals:
+    """Show that the root representative of U diag(s) V^T is balanced and has square norm 2 (s_1 + s_2)."""
+    s1, s2 = given.positive("s_1 s_2")
+    first_angle, second_angle = given.real("p_1 p_2")
+    root = diag(sqrt(s1), sqrt(s2))
+    w1, w2 = root * rotation(second_angle).T, rotation(first_angle) * root
+    yield equal("balanced", imbalance(w1, w2), zeros(2))
+    yield equal("|W₁|² + |W₂|²", square_norm(w1) + square_norm(w2), factor * (s1 + s2))
+
+
+@statement(
+    DimensionFree(),
+    Exact(d=3),
+    latex=r"\kappa = \frac{\|W_1\|^2+\|W_2\|^2}{2\,\|W_2W_1\|_*},\qquad 0 \le \kappa - 1 \le "
+    r"\frac{\|\Delta\|_*}{2\,\|W_2W_1\|_*}",
+    source="alignment 2.7: Powers and Stormer",
+    hypotheses=[Hypothesis("semidefinite", "$X$ and $Y$, the roots of the two Grams, are positive semidefinite")],
+    mutants={"half the imbalance": {"share": Rational(1, 2)}},
+)
+def kempf_ness_gap(given: Given, *, share: Any = 1) -> Goals:
+    """The distance from the least square norm is bounded by the imbalance, so balance implies kappa = 1.
+
+    With X = A^(1/2) and Y = B^(1/2): |M|_* >= tr X Y, so 2 |M|_* (kappa - 1) <= |X - Y|^2. With T = X - Y and
+    Z = X + Y one has 2 (A - B) = T Z + Z T, and in the eigenbasis of T, |A - B|_* >= sum |t_i| z_ii >= sum t_i^2,
+    since z_ii >= |t_i| for semidefinite X and Y.
+    """
+    x, y = given.symmetric("X", "d"), given.symmetric("Y", "d")
+    t, z = x - y, x + y
+    yield equal("tr A + tr B - 2 tr X Y = |X - Y|²", square_norm(x) + square_norm(y) - 2 * tr(x * y), square_norm(t))
+    yield equal("2 (A - B) = T Z + Z T", 2 * share * (x * x - y * y), t * z + z * t)
+
+
+@kempf_ness_gap.also(Generic(d=2))
+def powers_stormer(given: Given, *, share: Any = 1, semidefinite: bool = True) -> Goals:
+    """Show tr(sign(T) (A - B)) >= |T|^2 in the eigenbasis of T, for every pattern of signs; |A - B|_* is no less.
+
+    The smaller of x_ii and y_ii is w_i >= 0, the other one w_i + |t_i|.
+    """
+    sizes = symbols("t_0 t_1", nonnegative=True)
+    smaller = symbols("w_0 w_1", nonnegative=True) if semidefinite else given.real("w_0 w_1")
+    coupling = given.real("y_01")
+    for signs in product((1, -1), repeat=2):
+        t = diag(*(sign * size for sign, size in zip(signs, sizes, strict=True)))
+        diagonal = [w + (size if sign < 0 else 0) for sign, size, w in zip(signs, sizes, smaller, strict=True)]
+        y = Matrix([[diagonal[0], coupling], [coupling, diagonal[1]]])
+        x = y + t
+        yield at_least(f"signs {signs}", share * tr(diag(*signs) * (x * x - y * y)), square_norm(t))
+
+
+@statement(
+    Generic(L=2, r=2),
+    Generic(L=3, r=2),
+    Generic(L=4, r=2),
+    latex=r"\min \sum_l \|W_l\|^2 = L\sum_i \sigma_i(M)^{2/L}, \qquad W_lW_l^\top = W_{l+1}^\top W_{l+1}",
+    source="alignment 2.4(v); arXiv:2511.01137",
+    label=Label.TEXTBOOK,
+    mutants={"nuclear norm at every depth": {"schatten": False}},
+)
+def deep_chain_minimum(given: Given, *, schatten: bool = True) -> Goals:
+    """A chain of L layers has as least square norm a Schatten quasi-norm of its product, at the balanced chain.
+
+    The balanced chain U_l S^(1/L) U_{l-1}^T attains it, shown with symbolic roots and exact rotations. The bound is
+    shown for three scalar layers; for matrices it is cited.
+    """
+    length, rank = given.size("L"), given.size("r")
+    roots = [given.positive(f"s_{i}") for i in range(rank)]
+    frames = [Exact(place=place).orthogonal("U", rank) for place in range(length + 1)]
+    chain = [frames[k + 1] * diag(*roots) * frames[k].T for k in range(length)]
+    composed = eye(rank)
+    for weight in chain:
+        composed = weight * composed
+    yield equal("product", composed, frames[-1] * diag(*(root**length for root in roots)) * frames[0].T)
+    for weight, following in pairwise(chain):
+        yield equal("balanced", weight * weight.T, following.T * following)
+    power = Rational(2, length) if schatten else 1
+    expected = length * sum((root**length) ** power for root in roots)
+    yield equal("square norm", sum(square_norm(weight) for weight in chain), expected)
+
+
+@deep_chain_minimum.also(Generic(L=3))
+def mean_inequality(given: Given) -> Goals:
+    """Show the bound for three scalar layers: the arithmetic mean of the squares is at least the geometric one."""
+    a, b, c = given.positive("a b c")
+    half = (a + b + c) * ((a - b) ** 2 + (b - c) ** 2 + (c - a) ** 2) / 2
+    yield equal("a³ + b³ + c³ - 3 a b c", a**3 + b**3 + c**3 - 3 * a * b * c, half)
+    yield at_least("the excess is non-negative", half, 0)
+
+
+@statement(
+    Exhaustive(d=2),
+    Exhaustive(d=3),
+    Exhaustive(d=4),
+    latex=r"\{A = B\} \cong O(d)/\bigl(O(m_1)\times\cdots\times O(m_s)\bigr), \qquad \dim = \sum_{i<j} m_i m_j",
+    source="alignment 2.4(iv); arXiv:2407.13482",
+    mutants={"squares counted too": {"diagonal": 1}},
+)
+def isospectral_flag(given: Given, *, diagonal: int = 0) -> Goals:
+    """The common Gram of the balanced pairs with one product runs over a real flag manifold.
+
+    The tangent space at diag(S) is the image of the skew matrices K under [K, S], for every tuple of multiplicities.
+    """
+    d = given.size("d")
+    for multiplicities in compositions(d):
+        eigenvalues = [k for k, size in enumerate(multiplicities) for _ in range(size)]
+        spectrum = diag(*eigenvalues)
+        tangents = []
+        for i, j in product(range(d), repeat=2):
+            skew = zeros(d)
+            skew[i, j] += 1
+            skew[j, i] -= 1
+            tangents.append((skew * spectrum - spectrum * skew).reshape(d * d, 1))
+        pairs = (d**2 - sum(m**2 for m in multiplicities)) // 2
+        expected = pairs + diagonal * len(multiplicities)
+        yield equal(f"dimension for {multiplicities}", Matrix.hstack(*tangents).rank(), expected)
+
+
+def compositions(total: int) -> list[tuple[int, ...]]:
+    """All ordered sums of positive integers with the given total."""
+    if total == 0:
+        return [()]
+    return [(first, *rest) for first in range(1, total + 1) for rest in compositions(total - first)]
+
+
+@statement(
+    DimensionFree(),
+    latex=r"A\subset B \text{ is polystable in } \mathrm{Gr}(a)\times\mathrm{Gr}(b) \text{ under } SL(d)",
+    source="alignment 2.4(iv) and 7-D2, S16",
+    label=Label.TEXTBOOK,
+    mutants={"the whole space": {"proper": 0}},
+    recorded=Outcome.REFUTED,
+    wording=Wording(
+        point="D2",
+        said="Alignment geometry has a canonical closed, polystable stratum given by a flag variety.",
+        holds="Three different things: nested pairs are the closed GL orbit and a flag variety, without stability; "
+        "the balanced Grams of one product form an isospectral flag manifold and are polystable; complementary "
+        "pairs are polystable and open.",
+        counterexample="For nested A in B the subspace F = A violates the semistability criterion for all weights.",
+    ),
+)
+def nested_pairs_polystable(given: Given, *, proper: int = 1) -> Goals:
+    """Nested pairs of subspaces, which form a flag variety, are polystable under SL(d).
+
+    Semistability asks s dim(A ∩ F) + t dim(B ∩ F) <= (dim F / d) (s a + t b) for every F; here F = A has excess.
+    """
+    s, t, a, extra, rest = given.positive("s t a b-a d-b")
+    b = a + proper * extra
+    d = b + proper * rest
+    excess = s + t - (s * a + t * b) / d
+    yield equal("excess per dimension", excess * d, s * (d - a) + t * (d - b))
+    yield at_least("the excess is positive", excess * d, s * proper * extra)
+    yield differ("the excess is not zero", excess, 0)
+
+
+@statement(
+    DimensionFree(),
+    latex=r"A\oplus B = \mathbb{R}^d,\; s = t \;\Rightarrow\; s\dim(A\cap F)+s\dim(B\cap F) \le s\dim F",
+    source="alignment 2.4(iv), S17",
+    label=Label.TEXTBOOK,
+    hypotheses=[
+        Hypothesis("complementary", "$A$ and $B$ are complementary"),
+        Hypothesis("equal_weights", "the linearisation has $s = t$"),
+    ],
+    mutants={"slope of the first factor alone": {"second": 0}},
+)
+def complementary_pairs_semistable(
+    given: Given, *, second: int = 1, complementary: bool = True, equal_weights: bool = True
+) -> Goals:
+    """Complementary pairs are semistable with equal weights, polystable since F = A and F = B give equality.
+
+    A ∩ F and B ∩ F are independent in F, so their dimensions add up to at most dim F, with F = A and F = B tight.
+    """
+    s, a, b = given.positive("s a b")
+    t = s if equal_weights else given.positive("t")
+    d = a + b if complementary else a + b + given.positive("c")
+    yield equal("(s a + t b) / d = s", (s * a + second * t * b) / d, s)
+
+
+@complementary_pairs_semistable.also(Exhaustive(d=3))
+def subspaces_of_complementary_pair(given: Given) -> Goals:
+    """Show the criterion for every F spanned by vectors with entries 0 and 1, for every pair of coordinate planes."""
+    d = given.size("d")
+    vectors = [Matrix(entries) for entries in product((0, 1), repeat=d) if any(entries)]
+    for a in range(1, d):
+        first, second = eye(d)[:, :a], eye(d)[:, a:]
+        for u, v in product(vectors, repeat=2):
+            f = Matrix.hstack(u, v)
+            inside = sum(x.rank() + f.rank() - Matrix.hstack(x, f).rank() for x in (first, second))
+            yield at_least("dim F ≥ dim(A ∩ F) + dim(B ∩ F)", f.rank(), inside)

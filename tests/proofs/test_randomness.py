@@ -1,0 +1,111 @@
+import math
+
+import pytest
+import torch
+
+from tests.proofs.builders import assert_close, bracket, gaussian, haar_orthogonal, identity
+
+DRAWS = 40_000
+
+
+def within_noise(samples, expected, deviations=5):
+    """The sample mean agrees with the expected one to a few of its own standard errors."""
+    error = samples.std() / math.sqrt(len(samples))
+    assert abs(samples.mean() - expected) <= deviations * error
+
+
+@pytest.fixture(scope="module")
+def rotations():
+    return haar_orthogonal(DRAWS, 4, seed=0)
+
+
+def test_haar_second_moments(rotations):
+    b = gaussian(4, 4, seed=1)
+    b = b + b.mT
+    b = b - b.trace() / 4 * identity(4)
+    y = rotations @ b @ rotations.mT
+    scale = b.square().sum() / (3 * 6)
+    within_noise(y[:, 0, 1] ** 2, scale)
+    within_noise(y[:, 0, 0] ** 2, scale * (2 - 2 / 4))
+    within_noise(y[:, 0, 0] * y[:, 1, 1], scale * (-2 / 4))
+    within_noise(y[:, 0, 1] * y[:, 2, 3], 0)
+
+
+def test_haar_overlap_moments(rotations):
+    n, k, m = 4, 1, 2
+    overlaps = rotations[:, :k, :m].square().sum(dim=(1, 2))
+    within_noise(overlaps, k * m / n)
+    variance = 2 * k * m * (n - k) * (n - m) / (n**2 * (n - 1) * (n + 2))
+    within_noise((overlaps - k * m / n) ** 2, variance)
+
+
+def test_haar_abs_cosine_moments(rotations):
+    cosines = rotations[:, 0, 0].abs()
+    within_noise(cosines, math.gamma(2) / (math.sqrt(math.pi) * math.gamma(2.5)))
+    within_noise(cosines**2, 1 / 4)
+
+
+def test_chain_independence():
+    vectors = torch.nn.functional.normalize(gaussian(DRAWS, 3, 5, seed=2), dim=-1)
+    first, second = ((vectors[:, k] * vectors[:, k + 1]).sum(dim=-1).square() for k in (0, 1))
+    within_noise((first - 0.2) * (second - 0.2), 0)
+
+
+def test_flag_score_null(rotations):
+    top = 3
+    scores = sum(rotations[:, :k, :k].square().sum(dim=(1, 2)) for k in range(1, top + 1)) / (top * (top + 1) / 2)
+    within_noise(scores, (2 * top + 1) / (3 * 4))
+
+
+def centred(gram):
+    return gram - gram.trace() / gram.shape[0] * identity(gram.shape[0])
+
+
+def gram(seed):
+    root = gaussian(4, 4, seed=seed)
+    return root @ root.mT
+
+
+def test_gram_commutator_null(rotations):
+    a, b = gram(3), gram(4)
+    squares = bracket(a, rotations @ b @ rotations.mT).square().sum(dim=(1, 2))
+    within_noise(squares, 2 * 4 / (3 * 6) * centred(a).square().sum() * centred(b).square().sum())
+
+
+def test_gram_cosine_null(rotations):
+    a, b = gram(5), gram(6)
+    within_noise((a * (rotations @ b @ rotations.mT)).sum(dim=(1, 2)), a.trace() * b.trace() / 4)
+
+
+def test_composition_score_null(rotations):
+    read, write = gaussian(2, 4, seed=7), gaussian(4, 3, seed=8)
+    squares = (read @ rotations @ write).square().sum(dim=(1, 2)) / (read.square().sum() * write.square().sum())
+    within_noise(squares, 1 / 4)
+
+
+def test_composition_score_of_flat_spectra(rotations):
+    u, v = rotations[0][:, :2], rotations[1][:, :3]
+    score = (v.mT @ u).norm() / (v.norm() * u.norm())
+    assert_close(score**2, (u.mT @ v).square().sum() / (2 * 3))
+
+
+def test_gate_commutator_null():
+    n, d = 6, 4
+    layers = gaussian(DRAWS, d, n, seed=9)
+    squares = (layers @ layers.mT).square()
+    diagonal = squares.diagonal(dim1=-2, dim2=-1).sum(dim=-1)
+    ratio = (d - 1) / (n + d + 1)
+    within_noise(squares.sum(dim=(1, 2)) - diagonal - ratio * squares.sum(dim=(1, 2)), 0)
+
+
+def test_explained_variance_null():
+    directions = torch.linalg.qr(gaussian(50, 8, seed=10)).Q
+    values = torch.linalg.svdvals(directions - directions.mean(dim=1, keepdim=True)) ** 2
+    assert_close(values[:3].sum() / values.sum(), 3 / 7)
+
+
+def test_random_polystability_defect():
+    for seed, (n, d, p) in enumerate([(16, 24, 4), (5, 5, 5), (3, 7, 6)]):
+        w1, w2 = gaussian(d, n, seed=11 + seed), gaussian(p, d, seed=20 + seed)
+        r1, r2, r12 = (int(torch.linalg.matrix_rank(w)) for w in (w1, w2, w2 @ w1))
+        assert (r1 - r12) + (r2 - r12) == min(n, d) + min(d, p) - 2 * min(n, d, p)
