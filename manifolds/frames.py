@@ -1,4 +1,7 @@
-"""Orthonormal frames ``[..., n, k]``: how to make one, and how to refuse what is not one."""
+"""Orthonormal frames ``[..., n, k]``: how to make one, what to do with it, and how to refuse what is not one."""
+
+import itertools
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor
@@ -12,7 +15,7 @@ def orthonormalize(matrix: Tensor) -> Tensor:
     Parameters
     ----------
     matrix : Tensor, shape=[..., n, k]
-        Linearly independent columns, k <= n.
+        Linearly independent columns, k <= n. float32 or float64.
 
     Returns
     -------
@@ -23,7 +26,12 @@ def orthonormalize(matrix: Tensor) -> Tensor:
     Raises
     ------
     ValueError
-        If there are more columns than rows.
+        If there are more columns than rows, if a column depends on the columns before it to working
+        precision, or if an entry is not finite.
+
+    See Also
+    --------
+    polar_factor : The nearest frame, which treats all columns alike.
 
     Examples
     --------
@@ -31,13 +39,201 @@ def orthonormalize(matrix: Tensor) -> Tensor:
     tensor([[0.6000],
             [0.8000]])
     """
-    rows, columns = matrix.shape[-2:]
-    if columns > rows:
+    _require_tall(matrix, "matrix")
+    frame, triangle = torch.linalg.qr(matrix)
+    pivots = triangle.diagonal(dim1=-2, dim2=-1).abs()
+    tolerance = matrix.shape[-2] * torch.finfo(matrix.dtype).eps
+    lengths = torch.linalg.vector_norm(matrix, dim=-2)
+    if not _holds(pivots > tolerance * lengths):  # false also for NaN and for a column of zeros
         raise ValueError(
-            f"orthonormalize needs at most as many columns as rows; got shape {tuple(matrix.shape)}: "
-            f"{columns} vectors in dimension {rows}."
+            "orthonormalize expected finite, linearly independent columns; found a column of shape "
+            f"{tuple(matrix.shape)} that is zero, not finite or within {tolerance:.1e} of the span of those before it."
         )
-    return torch.linalg.qr(matrix).Q
+    return frame
+
+
+def polar_factor(matrix: Tensor) -> Tensor:
+    r"""Nearest orthonormal frame to a matrix of full column rank.
+
+    Equal to `scipy.linalg.polar`'s first factor: ``U @ Vh`` of the thin singular value decomposition.
+
+    Parameters
+    ----------
+    matrix : Tensor, shape=[..., n, k]
+        Linearly independent columns, k <= n. float32 or float64.
+
+    Returns
+    -------
+    frame : Tensor, shape=[..., n, k]
+        The frame with the same span that minimises the Frobenius distance to `matrix`.
+
+    Raises
+    ------
+    ValueError
+        If there are more columns than rows, if the columns are dependent to working precision (the
+        nearest frame is then not unique), or if an entry is not finite.
+
+    Examples
+    --------
+    >>> polar_factor(torch.tensor([[2.0, 0.0], [0.0, -3.0], [0.0, 0.0]]))
+    tensor([[ 1.,  0.],
+            [ 0., -1.],
+            [ 0.,  0.]])
+    """
+    _require_tall(matrix, "matrix")
+    if not _holds(matrix.isfinite()):
+        raise ValueError(f"polar_factor expected finite entries; found NaN or infinity in shape {tuple(matrix.shape)}.")
+    left, stretch, right = torch.linalg.svd(matrix, full_matrices=False)
+    tolerance = matrix.shape[-2] * torch.finfo(matrix.dtype).eps
+    if not _holds(stretch[..., -1:] > tolerance * stretch[..., :1]):
+        raise ValueError(
+            f"polar_factor expected full column rank; found shape {tuple(matrix.shape)} with a smallest singular "
+            f"value within {tolerance:.1e} of zero, relative to the largest."
+        )
+    return left @ right
+
+
+def orthogonal_complement(frame: Tensor) -> Tensor:
+    """Orthonormal frame of the vectors orthogonal to a subspace.
+
+    Parameters
+    ----------
+    frame : Tensor, shape=[..., n, k]
+        Orthonormal frame. float32 or float64.
+
+    Returns
+    -------
+    complement : Tensor, shape=[..., n, n - k]
+        Together with `frame` an orthonormal basis of the whole space.
+
+    Raises
+    ------
+    ValueError
+        If `frame` is not orthonormal to working precision.
+
+    Notes
+    -----
+    Cost: ``2 n^2 k`` multiply-adds and n x n numbers; in a large space work with `reject` instead.
+
+    Examples
+    --------
+    >>> orthogonal_complement(torch.eye(3)[:, :2]).abs()
+    tensor([[0.],
+            [0.],
+            [1.]])
+    """
+    require_frame(frame, "frame")
+    return torch.linalg.qr(frame, mode="complete").Q[..., frame.shape[-1] :]
+
+
+def project(vectors: Tensor, frame: Tensor) -> Tensor:
+    """Orthogonal projection of columns onto a subspace.
+
+    Parameters
+    ----------
+    vectors : Tensor, shape=[..., n, m]
+        Columns to project.
+    frame : Tensor, shape=[..., n, k]
+        Orthonormal frame of the subspace, of the dtype and device of `vectors`.
+
+    Returns
+    -------
+    projected : Tensor, shape=[..., n, m]
+        The nearest vectors in the subspace.
+
+    Raises
+    ------
+    ValueError
+        If the two do not fit together or `frame` is not orthonormal.
+
+    See Also
+    --------
+    reject : What is left.
+
+    Examples
+    --------
+    >>> project(torch.tensor([[3.0], [4.0]]), torch.eye(2)[:, :1])
+    tensor([[3.],
+            [0.]])
+    """
+    require_fit(vectors, frame, "project", "vectors", "frame")
+    require_frame(frame, "frame")
+    return frame @ (frame.mT @ vectors)
+
+
+def reject(vectors: Tensor, frame: Tensor) -> Tensor:
+    """Part of columns orthogonal to a subspace: the vectors minus their projection.
+
+    The projection is subtracted twice, so that the result is orthogonal to the subspace to working
+    precision relative to itself, also where the vectors almost lie in the subspace.
+
+    Parameters
+    ----------
+    vectors : Tensor, shape=[..., n, m]
+        Columns.
+    frame : Tensor, shape=[..., n, k]
+        Orthonormal frame of the subspace, of the dtype and device of `vectors`.
+
+    Returns
+    -------
+    rejected : Tensor, shape=[..., n, m]
+        Vectors of the orthogonal complement.
+
+    Raises
+    ------
+    ValueError
+        If the two do not fit together or `frame` is not orthonormal.
+
+    Examples
+    --------
+    >>> reject(torch.tensor([[3.0], [4.0]]), torch.eye(2)[:, :1])
+    tensor([[0.],
+            [4.]])
+    """
+    require_fit(vectors, frame, "reject", "vectors", "frame")
+    require_frame(frame, "frame")
+    return residual(vectors, frame)
+
+
+def residual(vectors: Tensor, frame: Tensor) -> Tensor:
+    """`reject` for callers that have checked the frame."""
+    once = vectors - frame @ (frame.mT @ vectors)
+    return once - frame @ (frame.mT @ once)
+
+
+def same_span(first: Tensor, second: Tensor, tolerance: float | None = None) -> Tensor:
+    """Whether two frames span the same subspace.
+
+    Parameters
+    ----------
+    first, second : Tensor, shape=[..., n, k]
+        Orthonormal frames in one space.
+    tolerance : float, optional
+        Largest sine of a principal angle that counts as equal; ``20 * n * eps(dtype)`` by default.
+
+    Returns
+    -------
+    same : Tensor of bool, shape=[...]
+        False for subspaces of different dimension.
+
+    Raises
+    ------
+    ValueError
+        If the frames do not lie in one space or are not orthonormal.
+
+    Examples
+    --------
+    >>> axes = torch.eye(4)
+    >>> same_span(axes[:, [0, 1]], axes[:, [1, 0]]), same_span(axes[:, [0, 1]], axes[:, [1, 2]])
+    (tensor(True), tensor(False))
+    """
+    require_pair(first, second, "same_span")
+    if first.shape[-1] != second.shape[-1]:
+        return torch.zeros(common_batch(first, second), dtype=torch.bool, device=first.device)
+    if tolerance is None:
+        tolerance = 20 * first.shape[-2] * torch.finfo(first.dtype).eps
+    sines = torch.linalg.matrix_norm(residual(second, first), ord=2)
+    return sines <= tolerance
 
 
 def require_frame(frame: Tensor, name: str) -> None:
@@ -56,14 +252,115 @@ def require_frame(frame: Tensor, name: str) -> None:
     Raises
     ------
     ValueError
-        If ``frame.mT @ frame`` differs from the identity by more than ``10 * n * eps(dtype)``, or
-        holds NaN.
+        If it is not a float32 or float64 tensor with k <= n, or if ``frame.mT @ frame`` differs from the
+        identity by more than ``10 * n * eps(dtype)``, or holds NaN. On the meta device, where a
+        tensor has no values, only shape and dtype are checked.
     """
+    _require_tall(frame, name)
     n, rank = frame.shape[-2:]
     identity = torch.eye(rank, dtype=frame.dtype, device=frame.device)
-    defect = float((frame.mT @ frame - identity).abs().max()) if frame.numel() else 0.0
-    if not defect <= 10 * n * torch.finfo(frame.dtype).eps:  # `not <=` also rejects NaN
+    defect = (frame.mT @ frame - identity).abs()
+    if not _holds(defect <= 10 * n * torch.finfo(frame.dtype).eps):  # false also for NaN
         raise ValueError(
             f"{name} with shape {tuple(frame.shape)} is not an orthonormal frame: its Gram matrix misses the "
-            f"identity by {defect:.1e}. Orthonormalize it first."
+            f"identity by {float(defect.max()):.1e}, expected at most {10 * n * torch.finfo(frame.dtype).eps:.1e}. "
+            "Orthonormalize it first."
         )
+
+
+def require_fit(first: Tensor, second: Tensor, caller: str, first_name: str, second_name: str) -> None:
+    """Raise `ValueError` unless two tensors have one ambient dimension, dtype and device, and batch axes that fit."""
+    found = f"{first_name} of shape {tuple(first.shape)} and {second_name} of shape {tuple(second.shape)}"
+    if min(first.ndim, second.ndim) < 2:
+        raise ValueError(f"{caller} expected tensors of shape [..., n, k]; got {found}.")
+    if first.shape[-2] != second.shape[-2]:
+        raise ValueError(
+            f"{caller} compares subspaces of one space; got {found}: "
+            f"dimension {first.shape[-2]} and dimension {second.shape[-2]}."
+        )
+    if (first.dtype, first.device) != (second.dtype, second.device):
+        raise ValueError(
+            f"{caller} expected one dtype and device; got {first_name} {first.dtype} on {first.device} "
+            f"and {second_name} {second.dtype} on {second.device}."
+        )
+    try:
+        common_batch(first, second)
+    except RuntimeError:
+        raise ValueError(f"{caller} expected batch axes that broadcast; got {found}.") from None
+
+
+def require_pair(first: Tensor, second: Tensor, caller: str) -> None:
+    """Raise unless two tensors are orthonormal frames in one space that can be compared.
+
+    Parameters
+    ----------
+    first : Tensor, shape=[..., n, r]
+        A candidate.
+    second : Tensor, shape=[..., n, s]
+        The other.
+    caller : str
+        The function that the message speaks for.
+
+    Raises
+    ------
+    ValueError
+        If ambient dimension, dtype or device differ, if the batch axes do not broadcast, or if either
+        is not an orthonormal frame.
+    """
+    require_fit(first, second, caller, "first", "second")
+    require_frame(first, "first")
+    require_frame(second, "second")
+
+
+def require_dims(dims: Iterable[int], n: int) -> tuple[int, ...]:
+    """Dimensions of a flag as a tuple of ints.
+
+    Parameters
+    ----------
+    dims : iterable of int
+        Dimensions of the nested subspaces.
+    n : int
+        Dimension of the space.
+
+    Returns
+    -------
+    dims : tuple of int
+        The same.
+
+    Raises
+    ------
+    ValueError
+        Unless ``1 <= dims[0] < dims[1] < ... < n``.
+    """
+    checked = tuple(int(dim) for dim in dims)
+    bounds = (0, *checked, n)
+    if not checked or any(low >= high for low, high in itertools.pairwise(bounds)):
+        raise ValueError(
+            f"a flag needs dimensions that increase strictly between 1 and n - 1 = {n - 1}; got {checked} in n = {n}."
+        )
+    return checked
+
+
+def block_slices(dims: tuple[int, ...]) -> list[slice]:
+    """Columns of each block of a flag: block i holds the columns that dimension i adds."""
+    return [slice(start, stop) for start, stop in zip((0, *dims), dims, strict=False)]
+
+
+def common_batch(first: Tensor, second: Tensor) -> torch.Size:
+    """Batch axes of two tensors ``[..., n, k]`` after broadcasting."""
+    return torch.broadcast_shapes(first.shape[:-2], second.shape[:-2])  # type: ignore[no-untyped-call]
+
+
+def _require_tall(matrix: Tensor, name: str) -> None:
+    if matrix.ndim < 2 or matrix.shape[-1] > matrix.shape[-2]:
+        raise ValueError(
+            f"{name} needs shape [..., n, k] with k <= n, at most as many columns as rows; "
+            f"got shape {tuple(matrix.shape)}."
+        )
+    if matrix.dtype not in (torch.float32, torch.float64):
+        raise ValueError(f"{name} needs dtype float32 or float64; got {matrix.dtype}.")
+
+
+def _holds(condition: Tensor) -> bool:
+    """Whether a condition holds everywhere. On the meta device there are no values that could fail."""
+    return condition.is_meta or bool(condition.all())
