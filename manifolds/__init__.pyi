@@ -11,7 +11,7 @@ from .angles import projection_overlap as projection_overlap
 from .flag import Flag as Flag
 from .flag_logarithm import AlignmentError as AlignmentError
 from .flag_logarithm import FlagLogarithm as FlagLogarithm
-from .flag_logarithm import flag_logarithm as flag_logarithm
+from .flag_logarithm import solve_flag_logarithm as solve_flag_logarithm
 from .flag_metric import FlagMetric as FlagMetric
 from .frames import orthogonal_complement as orthogonal_complement
 from .frames import orthonormalize as orthonormalize

@@ -67,7 +67,7 @@ def _no_side_effects() -> Iterator[None]:
         np.trapz = np.trapezoid  # type: ignore[attr-defined]
     try:
         with warnings.catch_warnings():
-            # geomstats' backend importer has no exec_module, about which Python 3.12 and later warn.
+            # geomstats' importer of its backend has no exec_module, about which Python warns.
             warnings.simplefilter("ignore", ImportWarning)
             yield
     finally:

@@ -60,7 +60,7 @@ class AlignmentError(ArithmeticError):
 
 
 @torch.no_grad()
-def flag_logarithm(
+def solve_flag_logarithm(
     point: Tensor,
     base_point: Tensor,
     dims: Sequence[int],
@@ -126,17 +126,17 @@ def flag_logarithm(
     Two lines that trade places in their plane are a quarter turn apart:
 
     >>> axes = torch.eye(4, dtype=torch.float64)
-    >>> logarithm = flag_logarithm(axes[:, [1, 0]], axes[:, [0, 1]], dims=(1, 2))
+    >>> logarithm = solve_flag_logarithm(axes[:, [1, 0]], axes[:, [0, 1]], dims=(1, 2))
     >>> logarithm.length / torch.pi, logarithm.certified
     (tensor(0.5000, dtype=torch.float64), tensor(True))
     """
-    require_pair(point, base_point, "flag_logarithm")
+    require_pair(point, base_point, "solve_flag_logarithm")
     n, k = base_point.shape[-2:]
     dims = require_dims(dims, n)
     if not point.shape[-1] == k == dims[-1]:
         raise ValueError(
-            f"flag_logarithm expected frames with dims[-1] = {dims[-1]} columns; got shapes {tuple(point.shape)} and "
-            f"{tuple(base_point.shape)}."
+            f"solve_flag_logarithm expected frames with dims[-1] = {dims[-1]} columns; got shapes "
+            f"{tuple(point.shape)} and {tuple(base_point.shape)}."
         )
     batch = common_batch(point, base_point)
     # One refinement brings frames that are orthonormal in float32 to float64.

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from .angles import safe_sqrt
 from .backend import RiemannianMetric
-from .flag_logarithm import AlignmentError, FlagLogarithm, flag_logarithm
+from .flag_logarithm import AlignmentError, FlagLogarithm, solve_flag_logarithm
 from .geodesics import (
     change_representative,
     exponential,
@@ -38,7 +38,7 @@ class FlagMetric(RiemannianMetric):  # type: ignore[misc]  # geomstats is untype
     space : Flag
         The manifold.
     n_restarts : int
-        Further starts of the logarithm, see `flag_logarithm`. Distances beyond pi/2 are those of the shortest
+        Further starts of the logarithm, see `solve_flag_logarithm`. Distances beyond pi/2 are those of the shortest
         geodesic found.
 
     Notes
@@ -166,7 +166,7 @@ class FlagMetric(RiemannianMetric):  # type: ignore[misc]  # geomstats is untype
         Raises
         ------
         AlignmentError
-            If no geodesic was found for some pair; `flag_logarithm` reports on each.
+            If no geodesic was found for some pair; `solve_flag_logarithm` reports on each.
         """
         self._require_points(point, base_point, "point", "base_point")
         return self._logarithm(point, base_point)
@@ -327,18 +327,20 @@ class FlagMetric(RiemannianMetric):  # type: ignore[misc]  # geomstats is untype
         return change_representative(transported, self._exponential(direction, base_point), end_point, dims)
 
     def polar_retraction(self, tangent_vec: Tensor, base_point: Tensor) -> Tensor:
-        """Second-order approximation of `exp`: the polar factor of the sum, shape=[..., n, k].
+        """Approximate `exp` by the polar factor of the sum, shape=[..., n, k].
 
-        Cheaper than `exp`, and like it the same flag for every frame of the base point.
+        Of first order, of second for one block. When the frame of the base point is turned inside its blocks, that of
+        the result turns with it.
         """
         self._space.require_point(base_point, "base_point")
         self._space.require_tangent(tangent_vec, base_point, "tangent_vec")
         return polar_retraction(tangent_vec, base_point)
 
     def qr_retraction(self, tangent_vec: Tensor, base_point: Tensor) -> Tensor:
-        """First-order approximation of `exp`: the Q factor of the sum, shape=[..., n, k].
+        """Approximate `exp` by the Q factor of the sum, shape=[..., n, k].
 
-        The result depends on the frame of the base point; prefer `polar_retraction`.
+        Of the order of `polar_retraction`. The flag depends on that of the base point alone; its frame does not turn
+        with the base point's.
         """
         self._space.require_point(base_point, "base_point")
         self._space.require_tangent(tangent_vec, base_point, "tangent_vec")
@@ -400,13 +402,13 @@ class FlagMetric(RiemannianMetric):  # type: ignore[misc]  # geomstats is untype
         return lengths + lengths.mT
 
     def _solve(self, point: Tensor, base_point: Tensor) -> FlagLogarithm:
-        logarithm = flag_logarithm(point, base_point, self._space.dims, n_restarts=self.n_restarts)
+        logarithm = solve_flag_logarithm(point, base_point, self._space.dims, n_restarts=self.n_restarts)
         if not bool(logarithm.converged.all()):
             failed = ~logarithm.converged
             raise AlignmentError(
                 f"{self._space}: no geodesic found for {int(failed.sum())} of {failed.numel()} pairs; the largest "
                 f"residual is {float(logarithm.residual.max()):.1e}. Equip the space with more restarts, "
-                "equip_with_metric(FlagMetric, n_restarts=...), or look at flag_logarithm's report."
+                "equip_with_metric(FlagMetric, n_restarts=...), or look at solve_flag_logarithm's report."
             )
         return logarithm
 

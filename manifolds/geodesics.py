@@ -106,7 +106,7 @@ def _aligned_residual(point: Tensor, base_point: Tensor) -> tuple[Tensor, Tensor
 
 
 def polar_retraction(tangent_vec: Tensor, base_point: Tensor) -> Tensor:
-    """Polar factor of ``P + D``: of second order, the same flag for every representative of the base point."""
+    """Polar factor of ``P + D``; another representative of the base point gives the same one of the result."""
     # (P + D)'(P + D) = I + D'D for a horizontal D.
     identity = torch.eye(base_point.shape[-1], dtype=base_point.dtype, device=base_point.device)
     squares, vectors = torch.linalg.eigh(identity + tangent_vec.mT @ tangent_vec)
@@ -114,7 +114,7 @@ def polar_retraction(tangent_vec: Tensor, base_point: Tensor) -> Tensor:
 
 
 def qr_retraction(tangent_vec: Tensor, base_point: Tensor) -> Tensor:
-    """Q factor of ``P + D`` with a positive diagonal of R: of first order, depends on the representative."""
+    """Q factor of ``P + D`` with a positive diagonal of R."""
     factor, triangle = torch.linalg.qr(base_point + tangent_vec)
     return factor * triangle.diagonal(dim1=-2, dim2=-1).sign()[..., None, :]
 

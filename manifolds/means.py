@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from .angles import chordal_distance
-from .flag_logarithm import AlignmentError, flag_logarithm
+from .flag_logarithm import AlignmentError, solve_flag_logarithm
 from .frames import block_slices, polar_factor, require_dims, require_frame
 from .geodesics import exponential, grassmannian_logarithm
 
@@ -239,7 +239,7 @@ def frechet_mean(
         if len(dims) == 1:
             logarithms = grassmannian_logarithm(frames, point)
         else:
-            solved = flag_logarithm(frames, point, dims)
+            solved = solve_flag_logarithm(frames, point, dims)
             if not bool(solved.converged.all()):
                 raise AlignmentError(f"frechet_mean: no geodesic to {int((~solved.converged).sum())} samples found.")
             logarithms = solved.tangent_vec
