@@ -15,12 +15,15 @@ from types import ModuleType
 
 import numpy as np
 import torch
+from torch import Tensor
 
 BACKEND = "pytorch"
 
 
 def import_geomstats(name: str) -> ModuleType:
     """Import a geomstats module on the torch backend, leaving numpy and torch as they were.
+
+    Later imports of the same module by name get what this one loaded.
 
     Parameters
     ----------
@@ -56,7 +59,20 @@ def import_geomstats(name: str) -> ModuleType:
         )
     with _no_side_effects():
         importlib.import_module("geomstats.backend")
-        return importlib.import_module(name)
+        module = importlib.import_module(name)
+    if name == "geomstats.learning.pca":
+        module.svd_flip = _svd_flip  # type: ignore[attr-defined]
+    return module
+
+
+def _svd_flip(left: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
+    """Make the largest entry of each left singular vector positive.
+
+    geomstats 2.8.0 takes this from scikit-learn, which since 1.7 no longer accepts torch tensors there.
+    """
+    rows = left.abs().argmax(dim=0)
+    signs = left[rows, torch.arange(left.shape[1], device=left.device)].sign()
+    return left * signs, right * signs[:, None]
 
 
 @contextlib.contextmanager

@@ -197,7 +197,8 @@ def frechet_mean(
     weights : Tensor, shape=[n_samples], optional
         Non-negative weights; equal by default.
     tolerance : float, optional
-        Norm of the mean logarithm, in radians, at which the iteration stops; ``1e4 * eps`` by default.
+        Norm of the mean logarithm, in radians, at which the iteration stops; the larger of 1e-11 and
+        ``100 * eps`` by default.
     max_iterations : int
         Largest number of steps.
 
@@ -233,7 +234,7 @@ def frechet_mean(
     """
     dims, weights = _require_samples(frames, dims, weights, "frechet_mean")
     if tolerance is None:
-        tolerance = 1e4 * torch.finfo(frames.dtype).eps
+        tolerance = max(1e-11, 100 * torch.finfo(frames.dtype).eps)
 
     def evaluate(point: Tensor) -> tuple[Tensor, float]:
         if len(dims) == 1:

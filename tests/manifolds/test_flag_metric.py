@@ -1,10 +1,11 @@
 import math
+from functools import partial
 
 import pytest
 import torch
 
 from manifolds.flag import Flag
-from manifolds.flag_logarithm import AlignmentError
+from manifolds.flag_logarithm import AlignmentError, solve_flag_logarithm
 from manifolds.flag_metric import FlagMetric
 from manifolds.geodesics import exponential
 from manifolds.grassmannian import Grassmannian
