@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from .frames import block_slices, residual
+from .frames import block_slices
 
 # Beyond this length the Taylor series of the transport is summed in several steps.
 _TRANSPORT_STEP = math.pi
@@ -74,7 +74,7 @@ def grassmannian_exponential(tangent_vec: Tensor, base_point: Tensor) -> Tensor:
     angles = squares.clamp(min=0).sqrt()
     cosine = (vectors * torch.cos(angles)[..., None, :]) @ vectors.mT
     sinc = (vectors * torch.sinc(angles / torch.pi)[..., None, :]) @ vectors.mT
-    return refine(base_point @ cosine + tangent_vec @ sinc)
+    return base_point @ cosine + tangent_vec @ sinc
 
 
 def grassmannian_angles(point: Tensor, base_point: Tensor) -> Tensor:
@@ -100,7 +100,9 @@ def grassmannian_logarithm(point: Tensor, base_point: Tensor) -> Tensor:
 def _aligned_residual(point: Tensor, base_point: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Angles, their sines, the residual of the aligned end frame, and the basis it is aligned to."""
     left, cosines, right = torch.linalg.svd(base_point.mT @ point)
-    normal = residual(point @ right.mT, base_point)
+    # In aligned frames the first projection is known; the second one removes its rounding errors.
+    normal = point @ right.mT - base_point @ (left * cosines[..., None, :])
+    normal = normal - base_point @ (base_point.mT @ normal)
     sines = torch.linalg.vector_norm(normal, dim=-2)
     return torch.atan2(sines, cosines), sines, normal, left
 

@@ -6,6 +6,9 @@ or its result lie on the meta device. In the second test the arguments lie on th
 the CPU fails there.
 """
 
+from functools import partial
+from types import SimpleNamespace
+
 import pytest
 import torch
 
@@ -23,88 +26,91 @@ def arguments(dtype):
     base, end = random_frame(8, 3, seed=1), random_frame(8, 3, seed=2)
     tangent, direction = (random_tangent(base, (3,), seed=seed, length=0.5) for seed in (3, 5))
     basis, samples = random_frame(8, 8, seed=6), random_frame(8, 3, seed=7, batch=(4,))
-    return [tensor.to(dtype) for tensor in (base, end, tangent, direction, basis, samples)]
+    named = {"base": base, "end": end, "tangent": tangent, "direction": direction, "basis": basis, "samples": samples}
+    return SimpleNamespace(**{name: tensor.to(dtype) for name, tensor in named.items()})
+
+
+def moved(given, device):
+    return SimpleNamespace(**{name: tensor.to(device) for name, tensor in vars(given).items()})
 
 
 FUNCTIONS = {
-    "orthonormalize": lambda b, e, t, d, f, s: manifolds.orthonormalize(b),
-    "polar_factor": lambda b, e, t, d, f, s: manifolds.polar_factor(b),
-    "orthogonal_complement": lambda b, e, t, d, f, s: manifolds.orthogonal_complement(b),
-    "project": lambda b, e, t, d, f, s: manifolds.project(e, b),
-    "reject": lambda b, e, t, d, f, s: manifolds.reject(e, b),
-    "same_span": lambda b, e, t, d, f, s: manifolds.same_span(b, e),
-    "require_frame": lambda b, e, t, d, f, s: manifolds.require_frame(b, "frame") or b,
-    "principal_angles": lambda b, e, t, d, f, s: manifolds.principal_angles(b, e),
-    "projection_overlap": lambda b, e, t, d, f, s: manifolds.projection_overlap(b, e),
-    "chordal_distance": lambda b, e, t, d, f, s: manifolds.chordal_distance(b, e, DIMS),
-    "geodesic_distance": lambda b, e, t, d, f, s: manifolds.geodesic_distance(b, e),
-    "asimov_distance": lambda b, e, t, d, f, s: manifolds.asimov_distance(b, e),
-    "procrustes_distance": lambda b, e, t, d, f, s: manifolds.procrustes_distance(b, e),
-    "martin_distance": lambda b, e, t, d, f, s: manifolds.martin_distance(b, e),
-    "fubini_study_distance": lambda b, e, t, d, f, s: manifolds.fubini_study_distance(b, e),
-    "binet_cauchy_distance": lambda b, e, t, d, f, s: manifolds.binet_cauchy_distance(b, e),
-    "plucker_inner_product": lambda b, e, t, d, f, s: manifolds.plucker_inner_product(b, e),
-    "pairwise_overlap": lambda b, e, t, d, f, s: manifolds.pairwise_overlap([*s, b[:, :2]]),
-    "pairwise_overlap of wide frames": lambda b, e, t, d, f, s: manifolds.pairwise_overlap([f[:, :7], f[:, 1:]]),
-    "intersection_dimension": lambda b, e, t, d, f, s: manifolds.intersection_dimension(b, e).dimension,
-    "contains": lambda b, e, t, d, f, s: manifolds.contains(f, e),
-    "uniform_frame": lambda b, e, t, d, f, s: manifolds.uniform_frame(5, 2, dtype=b.dtype, device=b.device),
+    "orthonormalize": lambda x: manifolds.orthonormalize(x.base),
+    "polar_factor": lambda x: manifolds.polar_factor(x.base),
+    "orthogonal_complement": lambda x: manifolds.orthogonal_complement(x.base),
+    "project": lambda x: manifolds.project(x.end, x.base),
+    "reject": lambda x: manifolds.reject(x.end, x.base),
+    "same_span": lambda x: manifolds.same_span(x.base, x.end),
+    "require_frame": lambda x: manifolds.require_frame(x.base, "frame") or x.base,
+    "principal_angles": lambda x: manifolds.principal_angles(x.base, x.end),
+    "projection_overlap": lambda x: manifolds.projection_overlap(x.base, x.end),
+    "chordal_distance": lambda x: manifolds.chordal_distance(x.base, x.end, DIMS),
+    "geodesic_distance": lambda x: manifolds.geodesic_distance(x.base, x.end),
+    "asimov_distance": lambda x: manifolds.asimov_distance(x.base, x.end),
+    "procrustes_distance": lambda x: manifolds.procrustes_distance(x.base, x.end),
+    "martin_distance": lambda x: manifolds.martin_distance(x.base, x.end),
+    "fubini_study_distance": lambda x: manifolds.fubini_study_distance(x.base, x.end),
+    "binet_cauchy_distance": lambda x: manifolds.binet_cauchy_distance(x.base, x.end),
+    "plucker_inner_product": lambda x: manifolds.plucker_inner_product(x.base, x.end),
+    "pairwise_overlap": lambda x: manifolds.pairwise_overlap([*x.samples, x.base[:, :2]]),
+    "pairwise_overlap of wide frames": lambda x: manifolds.pairwise_overlap([x.basis[:, :7], x.basis[:, 1:]]),
+    "intersection_dimension": lambda x: manifolds.intersection_dimension(x.base, x.end).dimension,
+    "contains": lambda x: manifolds.contains(x.basis, x.end),
+    "uniform_frame": lambda x: manifolds.uniform_frame(5, 2, dtype=x.base.dtype, device=x.base.device),
 }
 SPACES = {"flag": Flag(8, DIMS), "grassmannian": Grassmannian(8, 3)}
 METHODS = {
-    "belongs": lambda m, b, e, t, d, f, s: m.belongs(b),
-    "is_tangent": lambda m, b, e, t, d, f, s: m.is_tangent(t, b),
-    "to_tangent": lambda m, b, e, t, d, f, s: m.to_tangent(e, b),
-    "projection": lambda m, b, e, t, d, f, s: m.projection(b + e),
-    "regularize": lambda m, b, e, t, d, f, s: m.regularize(b),
-    "submersion": lambda m, b, e, t, d, f, s: m.submersion(b),
-    "tangent_submersion": lambda m, b, e, t, d, f, s: m.tangent_submersion(t, b),
-    "random_point": lambda m, b, e, t, d, f, s: m.random_point(2, dtype=b.dtype, device=b.device),
-    "random_tangent_vec": lambda m, b, e, t, d, f, s: m.random_tangent_vec(b),
-    "inner_product": lambda m, b, e, t, d, f, s: m.metric.inner_product(t, d, b),
-    "norm": lambda m, b, e, t, d, f, s: m.metric.norm(t, b),
-    "normalize": lambda m, b, e, t, d, f, s: m.metric.normalize(t, b),
-    "random_unit_tangent_vec": lambda m, b, e, t, d, f, s: m.metric.random_unit_tangent_vec(b),
-    "riemannian_gradient": lambda m, b, e, t, d, f, s: m.metric.riemannian_gradient(e, b),
-    "exp": lambda m, b, e, t, d, f, s: m.metric.exp(t, b),
-    "geodesic": lambda m, b, e, t, d, f, s: m.metric.geodesic(b, initial_tangent_vec=t)(0.5),
-    "polar_retraction": lambda m, b, e, t, d, f, s: m.metric.polar_retraction(t, b),
-    "qr_retraction": lambda m, b, e, t, d, f, s: m.metric.qr_retraction(t, b),
-    "sectional_curvature": lambda m, b, e, t, d, f, s: m.metric.sectional_curvature(t, d, b),
-    "injectivity_radius": lambda m, b, e, t, d, f, s: m.metric.injectivity_radius(b),
+    "belongs": lambda m, x: m.belongs(x.base),
+    "is_tangent": lambda m, x: m.is_tangent(x.tangent, x.base),
+    "to_tangent": lambda m, x: m.to_tangent(x.end, x.base),
+    "projection": lambda m, x: m.projection(x.base + x.end),
+    "regularize": lambda m, x: m.regularize(x.base),
+    "submersion": lambda m, x: m.submersion(x.base),
+    "tangent_submersion": lambda m, x: m.tangent_submersion(x.tangent, x.base),
+    "random_point": lambda m, x: m.random_point(2, dtype=x.base.dtype, device=x.base.device),
+    "random_tangent_vec": lambda m, x: m.random_tangent_vec(x.base),
+    "inner_product": lambda m, x: m.metric.inner_product(x.tangent, x.direction, x.base),
+    "norm": lambda m, x: m.metric.norm(x.tangent, x.base),
+    "normalize": lambda m, x: m.metric.normalize(x.tangent, x.base),
+    "random_unit_tangent_vec": lambda m, x: m.metric.random_unit_tangent_vec(x.base),
+    "riemannian_gradient": lambda m, x: m.metric.riemannian_gradient(x.end, x.base),
+    "exp": lambda m, x: m.metric.exp(x.tangent, x.base),
+    "geodesic": lambda m, x: m.metric.geodesic(x.base, initial_tangent_vec=x.tangent)(0.5),
+    "polar_retraction": lambda m, x: m.metric.polar_retraction(x.tangent, x.base),
+    "qr_retraction": lambda m, x: m.metric.qr_retraction(x.tangent, x.base),
+    "sectional_curvature": lambda m, x: m.metric.sectional_curvature(x.tangent, x.direction, x.base),
+    "injectivity_radius": lambda m, x: m.metric.injectivity_radius(x.base),
 }
 # These look at values to decide when to stop, so that they run on tensors with values only.
 DECIDING_FUNCTIONS = {
-    "solve_flag_logarithm": lambda b, e, t, d, f, s: (
-        manifolds.solve_flag_logarithm(e, b, DIMS, n_restarts=2).tangent_vec
+    "solve_flag_logarithm": lambda x: manifolds.solve_flag_logarithm(x.end, x.base, DIMS, n_restarts=2).tangent_vec,
+    "pairwise_geodesic_distance": lambda x: manifolds.pairwise_geodesic_distance([x.base, x.end, x.base]),
+    "pairwise_chordal_distance": lambda x: manifolds.pairwise_chordal_distance([x.base, x.end, x.base]),
+    "relative_position": lambda x: manifolds.relative_position(x.base, x.end, DIMS, DIMS).double_coset,
+    "is_opposite": lambda x: manifolds.relative_position(x.base, x.end, DIMS, DIMS).is_opposite(),
+    "schubert_position": lambda x: manifolds.schubert_position(x.base, x.basis) and x.base,
+    "subspace_sum": lambda x: manifolds.subspace_sum(x.base, x.end),
+    "subspace_intersection": lambda x: manifolds.subspace_intersection(x.base, x.end),
+    "singular_subspace_error": lambda x: manifolds.singular_subspace_error(
+        torch.linalg.svdvals(x.base + x.end), 2, (8, 3)
     ),
-    "pairwise_geodesic_distance": lambda b, e, t, d, f, s: manifolds.pairwise_geodesic_distance([b, e, b]),
-    "pairwise_chordal_distance": lambda b, e, t, d, f, s: manifolds.pairwise_chordal_distance([b, e, b]),
-    "relative_position": lambda b, e, t, d, f, s: manifolds.relative_position(b, e, DIMS, DIMS).double_coset,
-    "is_opposite": lambda b, e, t, d, f, s: manifolds.relative_position(b, e, DIMS, DIMS).is_opposite(),
-    "schubert_position": lambda b, e, t, d, f, s: manifolds.schubert_position(b, f) and b,
-    "subspace_sum": lambda b, e, t, d, f, s: manifolds.subspace_sum(b, e),
-    "subspace_intersection": lambda b, e, t, d, f, s: manifolds.subspace_intersection(b, e),
-    "singular_subspace_error": lambda b, e, t, d, f, s: manifolds.singular_subspace_error(
-        torch.linalg.svdvals(b + e), 2, (8, 3)
-    ),
-    "chordal_mean": lambda b, e, t, d, f, s: manifolds.chordal_mean(s, DIMS).point,
-    "chordal_median": lambda b, e, t, d, f, s: manifolds.chordal_median(s, DIMS).point,
-    "frechet_mean": lambda b, e, t, d, f, s: manifolds.frechet_mean(s, DIMS).point,
+    "chordal_mean": lambda x: manifolds.chordal_mean(x.samples, DIMS).point,
+    "chordal_median": lambda x: manifolds.chordal_median(x.samples, DIMS).point,
+    "frechet_mean": lambda x: manifolds.frechet_mean(x.samples, DIMS).point,
 }
 DECIDING_METHODS = {
-    "log": lambda m, b, e, t, d, f, s: m.metric.log(e, b),
-    "dist": lambda m, b, e, t, d, f, s: m.metric.dist(e, b),
-    "squared_dist": lambda m, b, e, t, d, f, s: m.metric.squared_dist(e, b),
-    "dist_pairwise": lambda m, b, e, t, d, f, s: m.metric.dist_pairwise(s),
-    "parallel_transport": lambda m, b, e, t, d, f, s: m.metric.parallel_transport(t, b, direction=d),
-    "parallel_transport to a point": lambda m, b, e, t, d, f, s: m.metric.parallel_transport(t, b, end_point=e),
+    "log": lambda m, x: m.metric.log(x.end, x.base),
+    "dist": lambda m, x: m.metric.dist(x.end, x.base),
+    "squared_dist": lambda m, x: m.metric.squared_dist(x.end, x.base),
+    "dist_pairwise": lambda m, x: m.metric.dist_pairwise(x.samples),
+    "parallel_transport": lambda m, x: m.metric.parallel_transport(x.tangent, x.base, direction=x.direction),
+    "parallel_transport to a point": lambda m, x: m.metric.parallel_transport(x.tangent, x.base, end_point=x.end),
 }
 
 
 def on_both_spaces(methods):
     return {
-        f"{name} on a {kind}": lambda *a, method=method, space=space: method(space, *a)
+        f"{name} on a {kind}": partial(method, space)
         for name, method in methods.items()
         for kind, space in SPACES.items()
     }
@@ -122,7 +128,7 @@ def test_no_constant_on_the_default_device_or_in_the_default_dtype(name, dtype):
     torch.set_default_dtype(torch.float64 if dtype == torch.float32 else torch.float32)
     try:
         with torch.device("meta"):
-            result = CALLS[name](*given)
+            result = CALLS[name](given)
     finally:
         torch.set_default_dtype(before)
     assert result.device.type == "cpu"
@@ -132,8 +138,8 @@ def test_no_constant_on_the_default_device_or_in_the_default_dtype(name, dtype):
 @pytest.mark.parametrize("name", SHAPE_CALLS)
 def test_shapes_can_be_computed_on_the_meta_device(name):
     given = arguments(torch.float64)
-    expected = SHAPE_CALLS[name](*given)
-    result = SHAPE_CALLS[name](*[tensor.to("meta") for tensor in given])
+    expected = SHAPE_CALLS[name](given)
+    result = SHAPE_CALLS[name](moved(given, "meta"))
     assert result.device.type == "meta"
     assert (result.shape, result.dtype) == (expected.shape, expected.dtype)
 
@@ -152,10 +158,10 @@ def test_an_accelerator_gives_what_the_processor_gives(name):
     if "random" in name or "uniform" in name:
         pytest.skip("draws differ between devices")
     given = arguments(torch.float64)
-    result = CALLS[name](*[tensor.cuda() for tensor in given])
+    result = CALLS[name](moved(given, "cuda"))
     assert result.device.type == "cuda"
     # Frames and bases may differ in sign; what they span does not.
-    expected = CALLS[name](*given)
+    expected = CALLS[name](given)
     if result.is_floating_point() and result.ndim == 2 and name in ("subspace_sum", "orthogonal_complement"):
         result, expected = result @ result.mT, expected @ expected.mT
     torch.testing.assert_close(result.cpu(), expected, atol=1e-9, rtol=0)

@@ -10,7 +10,7 @@ from manifolds.geodesics import exponential
 from manifolds.grassmannian import Grassmannian
 from manifolds.means import chordal_mean, chordal_median, frechet_mean
 
-from .builders import generator, hide, projectors, random_frame, random_tangent
+from .builders import hide, projectors, random_frame, random_tangent
 
 CASES = [(8, (3,)), (8, (1, 3)), (7, (2, 4, 6)), (10, (1, 2, 5))]
 
@@ -138,7 +138,7 @@ def test_samples_and_weights_that_do_not_fit_are_refused(mean):
     for weights in ([1.0, -1.0], [0.0, 0.0], [1.0, math.nan]):
         with pytest.raises(ValueError, match="non-negative"):
             mean(samples, None, torch.tensor(weights, dtype=torch.float64))
-    with pytest.raises(ValueError, match="2 weights of torch.float64"):
+    with pytest.raises(ValueError, match=r"2 weights of torch\.float64"):
         mean(samples, None, torch.ones(3, dtype=torch.float64))
 
 
