@@ -2,12 +2,12 @@
 
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
-from scipy import interpolate, special
+from scipy import special
 from torch import Tensor
 
 
@@ -345,14 +345,16 @@ def _tracy_widom_tail(value: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 @functools.cache
-def _tracy_widom_spline() -> interpolate.CubicSpline:
+def _tracy_widom_spline() -> Callable[[NDArray[np.float64]], NDArray[np.float64]]:
     """Logarithm of ``1 - det(1 - K)``, where K has the kernel Ai(x + y + value) on the half line."""
+    from scipy.interpolate import CubicSpline  # half a second to import, and rarely needed
+
     nodes, weights = np.polynomial.legendre.leggauss(48)
     nodes, weights = 8 * (nodes + 1), 8 * weights  # beyond 16 the Airy function is below 1e-19
     values = np.linspace(-10, 20, 301)
     kernels = special.airy(nodes[:, None] + nodes + values[:, None, None])[0] * np.sqrt(np.outer(weights, weights))
     log_determinants = np.log1p(-np.linalg.eigvalsh(kernels)).sum(axis=-1)
-    return interpolate.CubicSpline(values, np.log(-np.expm1(log_determinants)))
+    return CubicSpline(values, np.log(-np.expm1(log_determinants)))
 
 
 def _require_dimensions(caller: str, n: int, *dimensions: int) -> None:

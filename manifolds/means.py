@@ -23,18 +23,19 @@ class Mean:
     objective : float
         The weighted mean that the point minimises: of squared chordal distances, of chordal distances for the median,
         of squared geodesic distances for the Fréchet mean.
-    gradient_norm : float
-        For the Fréchet mean the norm of the weighted mean of the logarithms, in radians; for the chordal mean
-        and median the chordal distance that the last step moved.
+    residual : float
+        What the stopping rule looks at: for the Fréchet mean the norm of the weighted mean of the logarithms, in
+        radians, half of the gradient of the objective; for the chordal mean and median the chordal distance that
+        the last step moved.
     iterations : int
         Steps taken.
     converged : bool
-        Whether `gradient_norm` fell to the tolerance.
+        Whether `residual` fell to the tolerance.
     """
 
     point: Tensor
     objective: float
-    gradient_norm: float
+    residual: float
     iterations: int
     converged: bool
 

