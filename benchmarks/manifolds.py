@@ -25,7 +25,7 @@ from manifolds import (
     uniform_frame,
 )
 from manifolds.backend import import_geomstats
-from manifolds.frames import block_slices
+from manifolds.checks import block_slices
 
 
 def main() -> None:

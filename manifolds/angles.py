@@ -5,7 +5,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from .frames import block_slices, require_dims, require_pair, residual
+from .checks import block_slices, require_dims, require_pair
+from .frames import residual
 
 
 def principal_angles(first: Tensor, second: Tensor) -> Tensor:

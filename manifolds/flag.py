@@ -1,13 +1,15 @@
 """Flag manifolds: nested families of subspaces of fixed dimensions."""
 
+import operator
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from .backend import LevelSet, Matrices
+from .checks import block_slices, require_dims, require_fit, require_frame
 from .flag_metric import FlagMetric
-from .frames import block_slices, polar_factor, require_dims, require_fit, require_frame
+from .frames import polar_factor
 from .geodesics import off_blocks, same_block, skew
 from .haar import uniform_frame
 
@@ -69,7 +71,7 @@ class Flag(LevelSet):  # type: ignore[misc]  # geomstats is untyped
     """
 
     def __init__(self, n: int, dims: Sequence[int], equip: bool = True) -> None:
-        self.n = int(n)
+        self.n = operator.index(n)
         self.dims = require_dims(dims, self.n)
         starts = (0, *self.dims)
         dimension = sum((stop - start) * (self.n - stop) for start, stop in zip(starts, self.dims, strict=False))

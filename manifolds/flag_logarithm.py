@@ -14,7 +14,8 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Tensor
 
-from .frames import block_slices, common_batch, require_dims, require_pair, residual
+from .checks import block_slices, common_batch, require_dims, require_pair
+from .frames import residual
 from .geodesics import refine, same_block, skew
 
 # Angles at which the Hermitian part of a rotated V is taken; a second and a third for eigenvalue collisions.

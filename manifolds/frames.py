@@ -1,10 +1,9 @@
-"""Orthonormal frames ``[..., n, k]``: how to make one, what to do with it, and how to refuse what is not one."""
-
-import itertools
-from collections.abc import Iterable
+"""Orthonormal frames ``[..., n, k]``: how to make one, and what to do with it."""
 
 import torch
 from torch import Tensor
+
+from .checks import common_batch, holds, require_fit, require_frame, require_pair, require_tall
 
 
 def orthonormalize(matrix: Tensor) -> Tensor:
@@ -39,12 +38,12 @@ def orthonormalize(matrix: Tensor) -> Tensor:
     tensor([[0.6000],
             [0.8000]])
     """
-    _require_tall(matrix, "matrix")
+    require_tall(matrix, "matrix")
     frame, triangle = torch.linalg.qr(matrix)
     pivots = triangle.diagonal(dim1=-2, dim2=-1).abs()
     tolerance = matrix.shape[-2] * torch.finfo(matrix.dtype).eps
     lengths = torch.linalg.vector_norm(matrix, dim=-2)
-    if not _holds(pivots > tolerance * lengths):  # false also for NaN and for a column of zeros
+    if not holds(pivots > tolerance * lengths):  # false also for NaN and for a column of zeros
         raise ValueError(
             "orthonormalize expected finite, linearly independent columns; found a column of shape "
             f"{tuple(matrix.shape)} that is zero, not finite or within {tolerance:.1e} of the span of those before it."
@@ -80,12 +79,12 @@ def polar_factor(matrix: Tensor) -> Tensor:
             [ 0., -1.],
             [ 0.,  0.]])
     """
-    _require_tall(matrix, "matrix")
-    if not _holds(matrix.isfinite()):
+    require_tall(matrix, "matrix")
+    if not holds(matrix.isfinite()):
         raise ValueError(f"polar_factor expected finite entries; found NaN or infinity in shape {tuple(matrix.shape)}.")
     left, stretch, right = torch.linalg.svd(matrix, full_matrices=False)
     tolerance = matrix.shape[-2] * torch.finfo(matrix.dtype).eps
-    if not _holds(stretch[..., -1:] > tolerance * stretch[..., :1]):
+    if not holds(stretch[..., -1:] > tolerance * stretch[..., :1]):
         raise ValueError(
             f"polar_factor expected full column rank; found shape {tuple(matrix.shape)} with a smallest singular "
             f"value within {tolerance:.1e} of zero, relative to the largest."
@@ -234,133 +233,3 @@ def same_span(first: Tensor, second: Tensor, tolerance: float | None = None) -> 
         tolerance = 20 * first.shape[-2] * torch.finfo(first.dtype).eps
     sines = torch.linalg.matrix_norm(residual(second, first), ord=2)
     return sines <= tolerance
-
-
-def require_frame(frame: Tensor, name: str) -> None:
-    """Raise unless the columns are orthonormal to working precision.
-
-    The bound ``10 * n * eps`` is what a QR factor of any size meets; ``n * eps`` is not (a 2-wide
-    float32 factor misses it by half).
-
-    Parameters
-    ----------
-    frame : Tensor, shape=[..., n, k]
-        The candidate.
-    name : str
-        What the message calls it.
-
-    Raises
-    ------
-    ValueError
-        If it is not a float32 or float64 tensor with k <= n, or if ``frame.mT @ frame`` differs from the
-        identity by more than ``10 * n * eps(dtype)``, or holds NaN. On the meta device, where a
-        tensor has no values, only shape and dtype are checked.
-    """
-    _require_tall(frame, name)
-    n, rank = frame.shape[-2:]
-    identity = torch.eye(rank, dtype=frame.dtype, device=frame.device)
-    defect = (frame.mT @ frame - identity).abs()
-    if not _holds(defect <= 10 * n * torch.finfo(frame.dtype).eps):  # false also for NaN
-        raise ValueError(
-            f"{name} with shape {tuple(frame.shape)} is not an orthonormal frame: its Gram matrix misses the "
-            f"identity by {float(defect.max()):.1e}, expected at most {10 * n * torch.finfo(frame.dtype).eps:.1e}. "
-            "Orthonormalize it first."
-        )
-
-
-def require_fit(first: Tensor, second: Tensor, caller: str, first_name: str, second_name: str) -> None:
-    """Raise `ValueError` unless two tensors have one ambient dimension, dtype and device, and batch axes that fit."""
-    found = f"{first_name} of shape {tuple(first.shape)} and {second_name} of shape {tuple(second.shape)}"
-    if min(first.ndim, second.ndim) < 2:
-        raise ValueError(f"{caller} expected tensors of shape [..., n, k]; got {found}.")
-    if first.shape[-2] != second.shape[-2]:
-        raise ValueError(
-            f"{caller} compares subspaces of one space; got {found}: "
-            f"dimension {first.shape[-2]} and dimension {second.shape[-2]}."
-        )
-    if (first.dtype, first.device) != (second.dtype, second.device):
-        raise ValueError(
-            f"{caller} expected one dtype and device; got {first_name} {first.dtype} on {first.device} "
-            f"and {second_name} {second.dtype} on {second.device}."
-        )
-    try:
-        common_batch(first, second)
-    except RuntimeError:
-        raise ValueError(f"{caller} expected batch axes that broadcast; got {found}.") from None
-
-
-def require_pair(first: Tensor, second: Tensor, caller: str) -> None:
-    """Raise unless two tensors are orthonormal frames in one space that can be compared.
-
-    Parameters
-    ----------
-    first : Tensor, shape=[..., n, r]
-        A candidate.
-    second : Tensor, shape=[..., n, s]
-        The other.
-    caller : str
-        The function that the message speaks for.
-
-    Raises
-    ------
-    ValueError
-        If ambient dimension, dtype or device differ, if the batch axes do not broadcast, or if either
-        is not an orthonormal frame.
-    """
-    require_fit(first, second, caller, "first", "second")
-    require_frame(first, "first")
-    require_frame(second, "second")
-
-
-def require_dims(dims: Iterable[int], n: int) -> tuple[int, ...]:
-    """Dimensions of a flag as a tuple of ints.
-
-    Parameters
-    ----------
-    dims : iterable of int
-        Dimensions of the nested subspaces.
-    n : int
-        Dimension of the space.
-
-    Returns
-    -------
-    dims : tuple of int
-        The same.
-
-    Raises
-    ------
-    ValueError
-        Unless ``1 <= dims[0] < dims[1] < ... < n``.
-    """
-    checked = tuple(int(dim) for dim in dims)
-    bounds = (0, *checked, n)
-    if not checked or any(low >= high for low, high in itertools.pairwise(bounds)):
-        raise ValueError(
-            f"a flag needs dimensions that increase strictly between 1 and n - 1 = {n - 1}; got {checked} in n = {n}."
-        )
-    return checked
-
-
-def block_slices(dims: tuple[int, ...]) -> list[slice]:
-    """Columns of each block of a flag: block i holds the columns that dimension i adds."""
-    return [slice(start, stop) for start, stop in zip((0, *dims), dims, strict=False)]
-
-
-def common_batch(first: Tensor, second: Tensor) -> torch.Size:
-    """Batch axes of two tensors ``[..., n, k]`` after broadcasting."""
-    return torch.broadcast_shapes(first.shape[:-2], second.shape[:-2])  # type: ignore[no-untyped-call]
-
-
-def _require_tall(matrix: Tensor, name: str) -> None:
-    if matrix.ndim < 2 or matrix.shape[-1] > matrix.shape[-2]:
-        raise ValueError(
-            f"{name} needs shape [..., n, k] with k <= n, at most as many columns as rows; "
-            f"got shape {tuple(matrix.shape)}."
-        )
-    if matrix.dtype not in (torch.float32, torch.float64):
-        raise ValueError(f"{name} needs dtype float32 or float64; got {matrix.dtype}.")
-
-
-def _holds(condition: Tensor) -> bool:
-    """Whether a condition holds everywhere. On the meta device there are no values that could fail."""
-    return condition.is_meta or bool(condition.all())

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from .frames import block_slices
+from .checks import block_slices
 
 # Beyond this length the Taylor series of the transport is summed in several steps.
 _TRANSPORT_STEP = math.pi

@@ -7,8 +7,9 @@ import torch
 from torch import Tensor
 
 from .angles import chordal_distance
+from .checks import block_slices, require_dims, require_frame
 from .flag_logarithm import AlignmentError, solve_flag_logarithm
-from .frames import block_slices, polar_factor, require_dims, require_frame
+from .frames import polar_factor
 from .geodesics import exponential, grassmannian_logarithm
 
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from .angles import chordal_distance, geodesic_distance
-from .frames import require_frame
+from .checks import require_frame
 
 # Numbers in one temporary: 2^23 float64 are 64 MiB.
 _TILE_ENTRIES = 2**23

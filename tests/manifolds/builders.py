@@ -6,7 +6,7 @@ import numpy as np
 import scipy.linalg
 import torch
 
-from manifolds.frames import block_slices
+from manifolds.checks import block_slices
 
 # Flags of every kind: one block, lines, unequal blocks, more than half of the space, all blocks lines.
 SIGNATURES = [(5, (2,)), (6, (1, 2, 3)), (7, (2, 4, 6)), (12, (1, 4)), (4, (1, 2, 3))]
@@ -81,3 +81,9 @@ def full_transport(tangent, frame, direction, dims):
     system = np.stack([(-0.5 * horizontal * (velocity @ unit - unit @ velocity)).ravel() for unit in units], axis=1)
     end = (scipy.linalg.expm(system) @ start.ravel()).reshape(n, n)
     return torch.from_numpy(basis @ scipy.linalg.expm(velocity) @ end[:, :k])
+
+
+def invertible(n, *, seed):
+    """A general linear map of condition number below 20."""
+    left, right = random_frame(n, n, seed=seed), random_frame(n, n, seed=seed + 1)
+    return left * torch.linspace(1, 10, n, dtype=torch.float64) @ right

@@ -69,6 +69,13 @@ def test_angles_are_accurate_at_both_ends(angles, seed):
     assert float(error.max()) <= 1e-15
 
 
+def test_small_angles_in_single_precision():
+    angles = [1e-6, 1e-4, 1.0, math.pi / 2]
+    first, second = (frame.float() for frame in planted_pair(200, angles, seed=1))
+    error = principal_angles(first, second).double() - torch.tensor(angles, dtype=torch.float64)
+    assert float(error.abs().max()) < 5e-7
+
+
 def test_angles_of_subspaces_of_different_dimension():
     angles = torch.tensor([1e-12, 1e-8, 0.3, math.pi / 2], dtype=torch.float64)
     axes = random_frame(40, 11, seed=0)

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from manifolds.backend import import_geomstats
+from manifolds.checks import block_slices
 from manifolds.flag import Flag
-from manifolds.frames import block_slices
 from manifolds.grassmannian import Grassmannian
 
 TestData = import_geomstats("geomstats.test.data").TestData

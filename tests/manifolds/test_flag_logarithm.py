@@ -6,8 +6,8 @@ import pytest
 import scipy.linalg
 import torch
 
-from manifolds.flag_logarithm import solve_flag_logarithm
-from manifolds.frames import block_slices
+from manifolds.checks import block_slices
+from manifolds.flag_logarithm import _Alignment, solve_flag_logarithm
 from manifolds.geodesics import exponential
 
 from .builders import full_exponential, generator, hide, lift, projectors, random_frame, random_tangent
@@ -110,6 +110,27 @@ def test_tangent_vector_is_horizontal_and_leads_to_the_end_by_the_full_exponenti
     assert float(lift(tangent, base).norm()) / math.sqrt(2) == pytest.approx(
         float(solve_flag_logarithm(end, base, dims).length), abs=1e-12
     )
+
+
+@pytest.mark.parametrize(
+    "angles",
+    [
+        # Symmetric about the phase 1.0123 of the Hermitian matrix, whose eigenvalues then collide.
+        [1.0123 + 0.3, 1.0123 - 0.3, 0.5],
+        [1.0123 + 0.3, 1.0123 - 0.3 + 1e-9, 0.5],
+        [0.7, 0.7, 0.7],
+        [1e-12, 1e-8, 1.0],
+        [math.pi - 1e-6, 1.0, 0.0],
+    ],
+)
+def test_orthogonal_logarithm(angles):
+    turns = [torch.tensor([[0.0, -angle], [angle, 0.0]], dtype=torch.float64) for angle in angles]
+    basis = random_frame(6, 6, seed=1)
+    generator_matrix = basis @ torch.block_diag(*turns) @ basis.mT
+    rotation = torch.from_numpy(scipy.linalg.expm(generator_matrix.numpy()))
+    log = _Alignment.of(rotation[None]).log[0]
+    # Near pi the logarithm is as ill conditioned as the distance to pi is small.
+    torch.testing.assert_close(log, generator_matrix, atol=1e-13 if max(angles) < 3 else 1e-8, rtol=0)
 
 
 def test_restarts_never_lengthen_and_repeat():

@@ -5,16 +5,8 @@ import pytest
 import scipy.stats
 import torch
 
-from manifolds.frames import require_frame
-from manifolds.haar import (
-    abs_cosine_moments,
-    largest_cosine_edge,
-    largest_cosine_p_value,
-    overlap_moments,
-    overlap_p_value,
-    overlap_z,
-    uniform_frame,
-)
+from manifolds.checks import require_frame
+from manifolds.haar import abs_cosine_moments, overlap_moments, overlap_p_value, overlap_z, uniform_frame
 
 from .builders import generator
 
@@ -73,33 +65,6 @@ def test_z_counts_standard_deviations():
         overlap_z(1.0, 5, 5, 2)
 
 
-@pytest.mark.parametrize(("n", "r", "s"), [(64, 8, 8), (100, 20, 40), (50, 1, 7), (20, 3, 4)])
-def test_law_of_the_largest_cosine(n, r, s):
-    frames = uniform_frame(n, r, (SAMPLES,), generator=generator(1), dtype=torch.float64)
-    cosines = torch.linalg.svdvals(frames[:, :s])[:, 0].numpy()
-    p_values = largest_cosine_p_value(cosines, n, r, s)
-    assert scipy.stats.kstest(p_values, "uniform").statistic < (0.014 if 1 in (r, s) else 0.04)
-    # On the safe side in the tail.
-    assert 0.035 < np.mean(p_values < 0.05) < 0.055
-    if 1 not in (r, s):
-        assert cosines.mean() < largest_cosine_edge(n, r, s) < cosines.max()
-    np.testing.assert_allclose(largest_cosine_p_value(cosines[:5], n, s, r), p_values[:5])
-
-
-def test_tracy_widom_quantiles():
-    """Johnstone's table of the orthogonal ensemble, through the law of the largest cosine."""
-    from manifolds.haar import _tracy_widom_tail
-
-    quantiles, tails = [-3.8954, -1.2686, 0.4501, 0.9793, 2.0234], [0.99, 0.50, 0.10, 0.05, 0.01]
-    np.testing.assert_allclose(_tracy_widom_tail(np.array(quantiles)), tails, atol=5e-5)
-
-
-def test_published_edges():
-    for dimensions, edge in {(768, 64, 64): 0.5528, (512, 64, 128): 0.774, (200, 20, 50): 0.748}.items():
-        assert largest_cosine_edge(*dimensions) == pytest.approx(edge, abs=5e-4)
-    assert largest_cosine_edge(10, 5, 5) == largest_cosine_edge(10, 8, 5) == 1
-
-
 def test_uniform_frames_are_uniform():
     frames = uniform_frame(4, 2, (SAMPLES,), generator=generator(2), dtype=torch.float64)
     require_frame(frames, "frames")
@@ -117,8 +82,6 @@ def test_uniform_frames_are_uniform():
         lambda: overlap_moments(4, 0, 1),
         lambda: overlap_moments(4, 1, 5),
         lambda: overlap_p_value(0.5, 4, 1, 5),
-        lambda: largest_cosine_edge(4, 0, 1),
-        lambda: largest_cosine_p_value(0.5, 4, 2, 2),
         lambda: uniform_frame(4, 5),
         lambda: abs_cosine_moments(0),
     ],
