@@ -1,6 +1,69 @@
-"""Exact laws of the overlap of unrelated subspaces: independent and uniform (Haar) in R^n."""
+"""Uniform (Haar) subspaces of R^n, and the law of the overlap of two of them."""
 
 import math
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from scipy import special
+from torch import Tensor
+
+from .checks import require_dimensions
+
+
+def uniform_frame(
+    n: int,
+    k: int,
+    batch: Sequence[int] = (),
+    *,
+    generator: torch.Generator | None = None,
+    dtype: torch.dtype | None = None,
+    device: torch.device | str | None = None,
+) -> Tensor:
+    """Independent orthonormal frames from the uniform (Haar) distribution.
+
+    The span of the columns is then a uniform subspace, and the spans of the leading columns a uniform flag.
+
+    Parameters
+    ----------
+    n : int
+        Dimension of the space.
+    k : int
+        Number of columns, 1 <= k <= n.
+    batch : sequence of int
+        Leading axes.
+    generator : torch.Generator, optional
+        Source of randomness, on `device`.
+    dtype : torch.dtype, optional
+        float32 or float64; torch's default when absent.
+    device : torch.device, optional
+        torch's default when absent.
+
+    Returns
+    -------
+    frame : Tensor, shape=[*batch, n, k]
+        Its distribution is the same after an orthogonal map on either side.
+
+    Raises
+    ------
+    ValueError
+        If k is not between 1 and n.
+
+    References
+    ----------
+    .. [1] F. Mezzadri, How to generate random matrices from the classical compact groups, Notices AMS 54
+       (2007), for the signs.
+
+    Examples
+    --------
+    >>> uniform_frame(5, 2, (3,), generator=torch.Generator().manual_seed(0)).shape
+    torch.Size([3, 5, 2])
+    """
+    require_dimensions("uniform_frame", n, k)
+    gaussian = torch.randn((*batch, n, k), generator=generator, dtype=dtype, device=device)
+    factor, triangle = torch.linalg.qr(gaussian)
+    return factor * triangle.diagonal(dim1=-2, dim2=-1).sign()[..., None, :]
 
 
 def overlap_moments(n: int, r: int, s: int) -> tuple[float, float]:
@@ -43,8 +106,7 @@ def overlap_moments(n: int, r: int, s: int) -> tuple[float, float]:
     >>> round(64 * mean, 3), round(64 * spread, 4)
     (5.333, 0.108)
     """
-    if not (1 <= r <= n and 1 <= s <= n):
-        raise ValueError(f"overlap_moments needs subspaces of dimension 1 to n = {n}; got r = {r} and s = {s}.")
+    require_dimensions("overlap_moments", n, r, s)
     smaller = min(r, s)
     if n == 1:
         return 1.0, 0.0
@@ -74,6 +136,10 @@ def abs_cosine_moments(n: int) -> tuple[float, float]:
     ValueError
         If `n` is below 1.
 
+    See Also
+    --------
+    overlap_p_value : With r = s = 1, how often the squared cosine is that large.
+
     References
     ----------
     theory/continuity, section 2.2: the squared cosine follows Beta(1/2, (n-1)/2).
@@ -87,3 +153,93 @@ def abs_cosine_moments(n: int) -> tuple[float, float]:
         raise ValueError(f"abs_cosine_moments needs a dimension of at least 1; got {n}.")
     mean = math.exp(math.lgamma(n / 2) - math.lgamma((n + 1) / 2)) / math.sqrt(math.pi)
     return mean, math.sqrt(max(1 / n - mean**2, 0.0))
+
+
+def overlap_z(overlap: ArrayLike, n: int, r: int, s: int) -> NDArray[np.float64]:
+    """Projection overlap in standard deviations above the mean of unrelated subspaces.
+
+    Parameters
+    ----------
+    overlap : array-like
+        `projection_overlap` of subspaces of dimensions r and s.
+    n : int
+        Dimension of the space.
+    r, s : int
+        Dimensions of the subspaces, 1 <= r, s < n.
+
+    Returns
+    -------
+    z : ndarray of float64, shape of `overlap`
+        Dimensionless. It grows with n for the same overlap: use it to ask whether, not how much.
+
+    Raises
+    ------
+    ValueError
+        If a dimension is below 1 or not below n: the overlap is then always 1 and has no spread.
+
+    Examples
+    --------
+    >>> round(float(overlap_z(0.1, 768, 64, 64)), 2)
+    9.88
+    """
+    mean, deviation = overlap_moments(n, r, s)
+    if deviation == 0:
+        raise ValueError(f"overlap_z needs r and s below n = {n}, where the overlap varies; got r = {r} and s = {s}.")
+    return (np.asarray(overlap, dtype=np.float64) - mean) / deviation
+
+
+def overlap_p_value(overlap: ArrayLike, n: int, r: int, s: int) -> NDArray[np.float64]:
+    r"""Probability that two independent uniform subspaces overlap at least as much.
+
+    Parameters
+    ----------
+    overlap : array-like
+        `projection_overlap` of subspaces of dimensions r and s; for two lines the squared cosine.
+    n : int
+        Dimension of the space.
+    r, s : int
+        Dimensions of the subspaces, 1 <= r, s <= n.
+
+    Returns
+    -------
+    p_value : ndarray of float64, shape of `overlap`
+        In [0, 1]. Exact when either subspace or its complement is a line; otherwise that of the Beta
+        distribution with the exact range, mean and variance.
+
+    Raises
+    ------
+    ValueError
+        If a dimension is below 1 or above n.
+
+    Notes
+    -----
+    A line and an s-dimensional subspace have a squared cosine of law :math:`B(s/2, (n-s)/2)`. With
+    subspaces wider than n/2 replaced by their complements the overlap ranges over the whole of [0, 1].
+    Of simulated pairs in 20 to 100 dimensions 4.7 to 5.2 % fell below a p-value of 5 %, and 0.06 to 0.13 %
+    below 0.1 %; in very small spaces the tail is less exact (n = 6, r = 2, s = 3: 0.3 % below 0.1 %).
+
+    References
+    ----------
+    theory/continuity, section 2.2, for the law of a line; theory/alignment, section 6.1, for the variance.
+
+    Examples
+    --------
+    How often two unrelated lines of a plane are closer than 60 degrees:
+
+    >>> float(overlap_p_value(0.25, 2, 1, 1).round(4))
+    0.6667
+    """
+    require_dimensions("overlap_p_value", n, r, s)
+    total = np.asarray(overlap, dtype=np.float64) * min(r, s)
+    if n in (r, s):
+        return np.ones_like(total)
+    upper_tail = True
+    # |A'B|^2 = s - |C'B|^2 for the complement C of A, and likewise for B.
+    if 2 * r > n:
+        r, total, upper_tail = n - r, s - total, not upper_tail
+    if 2 * s > n:
+        s, total, upper_tail = n - s, r - total, not upper_tail
+    mean, deviation = overlap_moments(n, r, s)
+    weight = mean * (1 - mean) / deviation**2 - 1
+    tail = special.betaincc if upper_tail else special.betainc
+    return np.asarray(tail(mean * weight, (1 - mean) * weight, np.clip(total / min(r, s), 0, 1)))

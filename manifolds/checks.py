@@ -1,0 +1,145 @@
+"""What the functions of this package ask of their arguments, and how they refuse the rest."""
+
+import itertools
+import operator
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+
+
+def require_frame(frame: Tensor, name: str) -> None:
+    """Raise unless the columns are orthonormal to working precision.
+
+    The bound ``10 * n * eps`` is what a QR factor of any size meets; ``n * eps`` is not (a 2-wide
+    float32 factor misses it by half).
+
+    Parameters
+    ----------
+    frame : Tensor, shape=[..., n, k]
+        The candidate.
+    name : str
+        What the message calls it.
+
+    Raises
+    ------
+    ValueError
+        If it is not a float32 or float64 tensor with k <= n, or if ``frame.mT @ frame`` differs from the
+        identity by more than ``10 * n * eps(dtype)``, or holds NaN. On the meta device, where a
+        tensor has no values, only shape and dtype are checked.
+    """
+    require_tall(frame, name)
+    n, rank = frame.shape[-2:]
+    identity = torch.eye(rank, dtype=frame.dtype, device=frame.device)
+    defect = (frame.mT @ frame - identity).abs()
+    if not holds(defect <= 10 * n * torch.finfo(frame.dtype).eps):  # false also for NaN
+        raise ValueError(
+            f"{name} with shape {tuple(frame.shape)} is not an orthonormal frame: its Gram matrix misses the "
+            f"identity by {float(defect.max()):.1e}, expected at most {10 * n * torch.finfo(frame.dtype).eps:.1e}. "
+            "Orthonormalize it first."
+        )
+
+
+def require_fit(first: Tensor, second: Tensor, caller: str, first_name: str, second_name: str) -> None:
+    """Raise `ValueError` unless two tensors have one ambient dimension, dtype and device, and batch axes that fit."""
+    found = f"{first_name} of shape {tuple(first.shape)} and {second_name} of shape {tuple(second.shape)}"
+    if min(first.ndim, second.ndim) < 2:
+        raise ValueError(f"{caller} expected tensors of shape [..., n, k]; got {found}.")
+    if first.shape[-2] != second.shape[-2]:
+        raise ValueError(
+            f"{caller} compares subspaces of one space; got {found}: "
+            f"dimension {first.shape[-2]} and dimension {second.shape[-2]}."
+        )
+    if (first.dtype, first.device) != (second.dtype, second.device):
+        raise ValueError(
+            f"{caller} expected one dtype and device; got {first_name} {first.dtype} on {first.device} "
+            f"and {second_name} {second.dtype} on {second.device}."
+        )
+    try:
+        common_batch(first, second)
+    except RuntimeError:
+        raise ValueError(f"{caller} expected batch axes that broadcast; got {found}.") from None
+
+
+def require_pair(first: Tensor, second: Tensor, caller: str) -> None:
+    """Raise unless two tensors are orthonormal frames in one space that can be compared.
+
+    Parameters
+    ----------
+    first : Tensor, shape=[..., n, r]
+        A candidate.
+    second : Tensor, shape=[..., n, s]
+        The other.
+    caller : str
+        The function that the message speaks for.
+
+    Raises
+    ------
+    ValueError
+        If ambient dimension, dtype or device differ, if the batch axes do not broadcast, or if either
+        is not an orthonormal frame.
+    """
+    require_fit(first, second, caller, "first", "second")
+    require_frame(first, "first")
+    require_frame(second, "second")
+
+
+def require_dims(dims: Iterable[int], n: int) -> tuple[int, ...]:
+    """Dimensions of a flag as a tuple of ints.
+
+    Parameters
+    ----------
+    dims : iterable of int
+        Dimensions of the nested subspaces.
+    n : int
+        Dimension of the space.
+
+    Returns
+    -------
+    dims : tuple of int
+        The same.
+
+    Raises
+    ------
+    ValueError
+        Unless ``1 <= dims[0] < dims[1] < ... < n``.
+    """
+    checked = tuple(operator.index(dim) for dim in dims)
+    bounds = (0, *checked, n)
+    if not checked or any(low >= high for low, high in itertools.pairwise(bounds)):
+        raise ValueError(
+            f"a flag needs dimensions that increase strictly between 1 and n - 1 = {n - 1}; got {checked} in n = {n}."
+        )
+    return checked
+
+
+def require_dimensions(caller: str, n: int, *dimensions: int) -> None:
+    """Raise `ValueError` unless all are dimensions of non-zero subspaces of n-space."""
+    if not all(1 <= dimension <= n for dimension in dimensions):
+        raise ValueError(f"{caller} needs subspaces of dimension 1 to n = {n}; got {', '.join(map(str, dimensions))}.")
+
+
+def block_slices(dims: tuple[int, ...]) -> list[slice]:
+    """Columns of each block of a flag: block i holds the columns that dimension i adds."""
+    return [slice(start, stop) for start, stop in zip((0, *dims), dims, strict=False)]
+
+
+def common_batch(first: Tensor, second: Tensor) -> torch.Size:
+    """Batch axes of two tensors ``[..., n, k]`` after broadcasting."""
+    return torch.broadcast_shapes(first.shape[:-2], second.shape[:-2])  # type: ignore[no-untyped-call]
+
+
+def require_tall(matrix: Tensor, name: str) -> None:
+    """Raise `ValueError` unless a tensor has shape ``[..., n, k]`` with k <= n, in float32 or float64."""
+    if matrix.ndim < 2 or matrix.shape[-1] > matrix.shape[-2]:
+        raise ValueError(
+            f"{name} needs shape [..., n, k] with k <= n, at most as many columns as rows; "
+            f"got shape {tuple(matrix.shape)}."
+        )
+    if matrix.dtype not in (torch.float32, torch.float64):
+        raise ValueError(f"{name} needs dtype float32 or float64; got {matrix.dtype}.")
+
+
+def holds(condition: Tensor) -> bool:
+    """Whether a condition holds everywhere. On the meta device there are no values that could fail."""
+    return condition.is_meta or bool(condition.all())

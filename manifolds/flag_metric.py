@@ -1,0 +1,448 @@
+"""The canonical metric of flag manifolds."""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .angles import safe_sqrt
+from .backend import RiemannianMetric
+from .flag_logarithm import AlignmentError, FlagLogarithm, solve_flag_logarithm
+from .geodesics import (
+    change_representative,
+    exponential,
+    off_blocks,
+    parallel_transport,
+    polar_retraction,
+    qr_retraction,
+    skew,
+    split,
+)
+
+# Numbers held at a time while the logarithms of many pairs are computed: 2^23 float64 are 64 MiB.
+_TILE_ENTRIES = 2**23
+
+
+class FlagMetric(RiemannianMetric):  # type: ignore[misc]  # geomstats is untyped
+    r"""Canonical metric of a flag manifold, from half the trace form on so(n).
+
+    .. math:: \langle D, E \rangle_P = \mathrm{tr}\, D^\top E - \tfrac12 \mathrm{tr}\, (P^\top D)^\top (P^\top E)
+
+    Lengths are in radians: a rotation by theta in one plane has length theta, whichever blocks it joins.
+    Sectional curvatures lie in [0, 2], the injectivity radius is pi/2 everywhere.
+
+    Parameters
+    ----------
+    space : Flag
+        The manifold.
+    n_restarts : int
+        Further starts of the logarithm, see `solve_flag_logarithm`. Distances beyond pi/2 are those of the shortest
+        geodesic found.
+
+    Notes
+    -----
+    Points are frames up to an orthogonal map of each block, and no method depends on the frame except
+    through the frame that its result is expressed in.
+    All methods raise `ValueError` for a wrong shape, a frame that is not orthonormal to working precision, a
+    vector that is not tangent, NaN, or arguments that differ in dtype or device.
+
+    References
+    ----------
+    .. [1] K. Ye, K. S.-W. Wong and L.-H. Lim, Optimization on flag manifolds, Math. Program. 194 (2022).
+    """
+
+    def __init__(self, space: Any, n_restarts: int = 0) -> None:
+        super().__init__(space)
+        self.n_restarts = n_restarts
+
+    def inner_product(self, tangent_vec_a: Tensor, tangent_vec_b: Tensor, base_point: Tensor) -> Tensor:
+        """Inner product of two tangent vectors.
+
+        Parameters
+        ----------
+        tangent_vec_a, tangent_vec_b : Tensor, shape=[..., n, k]
+            Tangent vectors at `base_point`.
+        base_point : Tensor, shape=[..., n, k]
+            Point.
+
+        Returns
+        -------
+        inner_product : Tensor, shape=[...]
+            Radians squared.
+        """
+        self._space.require_vector(tangent_vec_a, base_point, "tangent_vec_a")
+        self._space.require_vector(tangent_vec_b, base_point, "tangent_vec_b")
+        inside_a, inside_b = base_point.mT @ tangent_vec_a, base_point.mT @ tangent_vec_b
+        return (tangent_vec_a * tangent_vec_b).sum(dim=(-2, -1)) - (inside_a * inside_b).sum(dim=(-2, -1)) / 2
+
+    def norm(self, vector: Tensor, base_point: Tensor) -> Tensor:
+        """Length of a tangent vector in radians, shape=[...]; its gradient is 0 at the zero vector."""
+        return safe_sqrt(self.squared_norm(vector, base_point))
+
+    def normalize(self, vector: Tensor, base_point: Tensor) -> Tensor:
+        """Tangent vector divided by its length, shape=[..., n, k]; the zero vector is left as it is."""
+        norm = self.norm(vector, base_point)[..., None, None]
+        return vector / torch.where(norm == 0, 1, norm)
+
+    def random_unit_tangent_vec(
+        self, base_point: Tensor, n_vectors: int = 1, *, generator: torch.Generator | None = None
+    ) -> Tensor:
+        """Uniform unit tangent vectors.
+
+        Parameters
+        ----------
+        base_point : Tensor, shape=[..., n, k]
+            Point.
+        n_vectors : int
+            Number of vectors; more than 1 only at a single point.
+        generator : torch.Generator, optional
+            Source of randomness, on the device of `base_point`.
+
+        Returns
+        -------
+        tangent_vec : Tensor, shape=[..., n, k]
+            With a leading axis of length `n_vectors` if that is more than 1.
+        """
+        return self.normalize(self._space.random_tangent_vec(base_point, n_vectors, generator=generator), base_point)
+
+    def riemannian_gradient(self, euclidean_gradient: Tensor, base_point: Tensor) -> Tensor:
+        """Gradient of a function of flags from its derivative as a function of n x k matrices.
+
+        Parameters
+        ----------
+        euclidean_gradient : Tensor, shape=[..., n, k]
+            Derivative with respect to the entries of the frame, such as autograd's.
+        base_point : Tensor, shape=[..., n, k]
+            Point.
+
+        Returns
+        -------
+        tangent_vec : Tensor, shape=[..., n, k]
+            Direction of steepest ascent, with the in-plane part doubled against `to_tangent`.
+        """
+        self._space.require_point(base_point, "base_point")
+        self._space.require_vector(euclidean_gradient, base_point, "euclidean_gradient")
+        inside, normal = split(euclidean_gradient, base_point)
+        return normal + 2 * base_point @ off_blocks(skew(inside), self._space.dims)
+
+    def exp(self, tangent_vec: Tensor, base_point: Tensor) -> Tensor:
+        """Point reached after unit time on the geodesic with a given initial velocity.
+
+        Parameters
+        ----------
+        tangent_vec : Tensor, shape=[..., n, k]
+            Tangent vector at `base_point`, of any length.
+        base_point : Tensor, shape=[..., n, k]
+            Point.
+
+        Returns
+        -------
+        point : Tensor, shape=[..., n, k]
+            Differentiable in both arguments.
+        """
+        self._space.require_point(base_point, "base_point")
+        self._space.require_tangent(tangent_vec, base_point, "tangent_vec")
+        return self._exponential(tangent_vec, base_point)
+
+    @torch.no_grad()
+    def log(self, point: Tensor, base_point: Tensor) -> Tensor:
+        """Find the initial velocity of the shortest geodesic from one point to another.
+
+        Parameters
+        ----------
+        point : Tensor, shape=[..., n, k]
+            End point.
+        base_point : Tensor, shape=[..., n, k]
+            Point to start from.
+
+        Returns
+        -------
+        tangent_vec : Tensor, shape=[..., n, k]
+            Tangent vector at `base_point`; one of several where the shortest geodesic is not unique. It carries
+            no gradient; `squared_dist` and `dist` do.
+
+        Raises
+        ------
+        AlignmentError
+            If no geodesic was found for some pair; `solve_flag_logarithm` reports on each.
+        """
+        self._require_points(point, base_point, "point", "base_point")
+        return self._logarithm(point, base_point)
+
+    def geodesic(
+        self, initial_point: Tensor, end_point: Tensor | None = None, initial_tangent_vec: Tensor | None = None
+    ) -> Callable[[Any], Tensor]:
+        """Geodesic as a function of time, from two points or from a point and a velocity.
+
+        Parameters
+        ----------
+        initial_point : Tensor, shape=[..., n, k]
+            Point at time 0.
+        end_point : Tensor, shape=[..., n, k], optional
+            Point at time 1.
+        initial_tangent_vec : Tensor, shape=[..., n, k], optional
+            Velocity at time 0. Exactly one of the two is given.
+
+        Returns
+        -------
+        path : callable
+            Takes times of shape ``[n_times]`` (or one number) to points of shape ``[..., n_times, n, k]``.
+        """
+        if (end_point is None) == (initial_tangent_vec is None):
+            raise ValueError("geodesic expected either end_point or initial_tangent_vec; got both or neither.")
+        velocity = initial_tangent_vec if end_point is None else self.log(end_point, initial_point)
+        assert velocity is not None
+        self._space.require_point(initial_point, "initial_point")
+        self._space.require_tangent(velocity, initial_point, "initial_tangent_vec")
+
+        def path(t: Any) -> Tensor:
+            times = torch.as_tensor(t, dtype=velocity.dtype, device=velocity.device).reshape(-1, 1, 1)
+            return self._exponential(times * velocity[..., None, :, :], initial_point[..., None, :, :])
+
+        return path
+
+    def squared_dist(self, point_a: Tensor, point_b: Tensor) -> Tensor:
+        """Squared geodesic distance, whose gradient in either point is minus twice the logarithm.
+
+        Parameters
+        ----------
+        point_a, point_b : Tensor, shape=[..., n, k]
+            Points.
+
+        Returns
+        -------
+        squared_dist : Tensor, shape=[...]
+            Radians squared.
+
+        Raises
+        ------
+        AlignmentError
+            If no geodesic was found for some pair.
+        """
+        self._require_points(point_a, point_b, "point_a", "point_b")
+        squared: Tensor = _SquaredDistance.apply(point_a, point_b, self)  # type: ignore[no-untyped-call]
+        return squared
+
+    def dist(self, point_a: Tensor, point_b: Tensor) -> Tensor:
+        """Geodesic distance.
+
+        Parameters
+        ----------
+        point_a, point_b : Tensor, shape=[..., n, k]
+            Points.
+
+        Returns
+        -------
+        dist : Tensor, shape=[...]
+            Radians. Its gradient is 0 where the points coincide to working precision.
+
+        Raises
+        ------
+        AlignmentError
+            If no geodesic was found for some pair.
+        """
+        squared = self.squared_dist(point_a, point_b)
+        # Closer than rounding moves a frame, the direction from one to the other is noise.
+        coincident = squared <= (self._space.n * torch.finfo(squared.dtype).eps) ** 2
+        return safe_sqrt(torch.where(coincident, squared.detach(), squared))
+
+    def dist_pairwise(self, points: Tensor, n_jobs: int = 1, **joblib_kwargs: Any) -> Tensor:  # noqa: ARG002
+        """Distances of all pairs, in batches of bounded memory.
+
+        Parameters
+        ----------
+        points : Tensor, shape=[n_samples, n, k]
+            Points.
+        n_jobs, joblib_kwargs
+            geomstats' arguments, ignored: torch runs the batches in parallel.
+
+        Returns
+        -------
+        dist : Tensor, shape=[n_samples, n_samples]
+            Radians, symmetric with zeros on the diagonal. Carries no gradient.
+
+        Raises
+        ------
+        AlignmentError
+            If no geodesic was found for some pair.
+        """
+        self._space.require_point(points, "points")
+        if points.ndim != 3:
+            raise ValueError(f"dist_pairwise expected points of shape [n_samples, n, k]; got {tuple(points.shape)}.")
+        with torch.no_grad():
+            return self._all_lengths(points)
+
+    def injectivity_radius(self, base_point: Tensor | None = None) -> Tensor:
+        """Radius pi/2 within which geodesics are the only shortest ones.
+
+        Parameters
+        ----------
+        base_point : Tensor, shape=[..., n, k], optional
+            Point; the radius is the same everywhere.
+
+        Returns
+        -------
+        radius : Tensor, shape=[...]
+            Radians, with dtype and device of `base_point`.
+        """
+        if base_point is None:
+            return torch.tensor(math.pi / 2)
+        return base_point.new_full(base_point.shape[:-2], math.pi / 2)
+
+    def parallel_transport(
+        self, tangent_vec: Tensor, base_point: Tensor, direction: Tensor | None = None, end_point: Tensor | None = None
+    ) -> Tensor:
+        """Parallel transport along a geodesic, given by its initial velocity or by its end point.
+
+        Parameters
+        ----------
+        tangent_vec : Tensor, shape=[..., n, k]
+            Tangent vector at `base_point` to transport.
+        base_point : Tensor, shape=[..., n, k]
+            Point to start from.
+        direction : Tensor, shape=[..., n, k], optional
+            Initial velocity of the geodesic; the end is ``exp(direction, base_point)``.
+        end_point : Tensor, shape=[..., n, k], optional
+            End of the geodesic. Exactly one of the two is given.
+
+        Returns
+        -------
+        tangent_vec : Tensor, shape=[..., n, k]
+            Tangent vector at the end, of the same length, expressed in the frame ``exp(direction, base_point)``
+            or `end_point`.
+        """
+        if (end_point is None) == (direction is None):
+            raise ValueError("parallel_transport expected either direction or end_point; got both or neither.")
+        self._space.require_point(base_point, "base_point")
+        self._space.require_tangent(tangent_vec, base_point, "tangent_vec")
+        dims: Sequence[int] = self._space.dims
+        if end_point is None:
+            assert direction is not None
+            self._space.require_tangent(direction, base_point, "direction")
+            return parallel_transport(tangent_vec, base_point, direction, dims)
+        direction = self.log(end_point, base_point)
+        transported = parallel_transport(tangent_vec, base_point, direction, dims)
+        return change_representative(transported, self._exponential(direction, base_point), end_point, dims)
+
+    def polar_retraction(self, tangent_vec: Tensor, base_point: Tensor) -> Tensor:
+        """Approximate `exp` by the polar factor of the sum, shape=[..., n, k].
+
+        Of first order, of second for one block. When the frame of the base point is turned inside its blocks, that of
+        the result turns with it.
+        """
+        self._space.require_point(base_point, "base_point")
+        self._space.require_tangent(tangent_vec, base_point, "tangent_vec")
+        return polar_retraction(tangent_vec, base_point)
+
+    def qr_retraction(self, tangent_vec: Tensor, base_point: Tensor) -> Tensor:
+        """Approximate `exp` by the Q factor of the sum, shape=[..., n, k].
+
+        Of the order of `polar_retraction`. The flag depends on that of the base point alone; its frame does not turn
+        with the base point's.
+        """
+        self._space.require_point(base_point, "base_point")
+        self._space.require_tangent(tangent_vec, base_point, "tangent_vec")
+        return qr_retraction(tangent_vec, base_point)
+
+    def sectional_curvature(self, tangent_vec_a: Tensor, tangent_vec_b: Tensor, base_point: Tensor) -> Tensor:
+        """Sectional curvature of the plane of two tangent vectors.
+
+        Parameters
+        ----------
+        tangent_vec_a, tangent_vec_b : Tensor, shape=[..., n, k]
+            Linearly independent tangent vectors at `base_point`.
+        base_point : Tensor, shape=[..., n, k]
+            Point.
+
+        Returns
+        -------
+        curvature : Tensor, shape=[...]
+            In [0, 2]; NaN for dependent vectors.
+        """
+        self._space.require_point(base_point, "base_point")
+        self._space.require_tangent(tangent_vec_a, base_point, "tangent_vec_a")
+        self._space.require_tangent(tangent_vec_b, base_point, "tangent_vec_b")
+        inside_a, normal_a = split(tangent_vec_a, base_point)
+        inside_b, normal_b = split(tangent_vec_b, base_point)
+        cross = normal_a.mT @ normal_b
+        # The bracket of the lifts in so(n), by blocks: in the plane, across, and in the complement.
+        bracket = inside_a @ inside_b - inside_b @ inside_a - cross + cross.mT
+        between = off_blocks(bracket, self._space.dims)
+        across = normal_a @ inside_b - normal_b @ inside_a
+        complement = ((normal_a.mT @ normal_a) * (normal_b.mT @ normal_b)).sum(dim=(-2, -1)) - (cross * cross.mT).sum(
+            dim=(-2, -1)
+        )
+        horizontal = _square(between) / 2 + _square(across)
+        vertical = _square(bracket - between) / 2 + complement
+        area = (
+            self.squared_norm(tangent_vec_a, base_point) * self.squared_norm(tangent_vec_b, base_point)
+            - self.inner_product(tangent_vec_a, tangent_vec_b, base_point) ** 2
+        )
+        return (horizontal / 4 + vertical) / area
+
+    def _exponential(self, tangent_vec: Tensor, base_point: Tensor) -> Tensor:
+        return exponential(tangent_vec, base_point)
+
+    def _logarithm(self, point: Tensor, base_point: Tensor) -> Tensor:
+        return self._solve(point, base_point).tangent_vec
+
+    def _length(self, point_a: Tensor, point_b: Tensor) -> Tensor:
+        return self._solve(point_b, point_a).length
+
+    def _all_lengths(self, points: Tensor) -> Tensor:
+        count, n, k = points.shape
+        rows, columns = torch.triu_indices(count, count, offset=1, device=points.device)
+        # Per pair: two frames, the basis, and about a dozen 2k x 2k matrices, half of them complex.
+        step = max(1, _TILE_ENTRIES // (4 * n * k + 20 * (2 * k) ** 2))
+        lengths = points.new_zeros(count, count)
+        for first, second in zip(rows.split(step), columns.split(step), strict=True):
+            lengths[first, second] = self._length(points[first], points[second])
+        return lengths + lengths.mT
+
+    def _solve(self, point: Tensor, base_point: Tensor) -> FlagLogarithm:
+        logarithm = solve_flag_logarithm(point, base_point, self._space.dims, n_restarts=self.n_restarts)
+        if not bool(logarithm.converged.all()):
+            failed = ~logarithm.converged
+            raise AlignmentError(
+                f"{self._space}: no geodesic found for {int(failed.sum())} of {failed.numel()} pairs; the largest "
+                f"residual is {float(logarithm.residual.max()):.1e}. Equip the space with more restarts, "
+                "equip_with_metric(FlagMetric, n_restarts=...), or look at solve_flag_logarithm's report."
+            )
+        return logarithm
+
+    def _require_points(self, first: Tensor, second: Tensor, first_name: str, second_name: str) -> None:
+        self._space.require_point(first, first_name)
+        self._space.require_point(second, second_name)
+        self._space.require_vector(first, second, first_name)
+
+
+class _SquaredDistance(torch.autograd.Function):
+    """Squared distance with the gradient -2 log, given as the cotangent of an n x k matrix."""
+
+    @staticmethod
+    def forward(ctx: Any, point_a: Tensor, point_b: Tensor, metric: FlagMetric) -> Tensor:
+        ctx.metric = metric
+        ctx.save_for_backward(point_a, point_b)
+        return metric._length(point_a, point_b).square()
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+        point_a, point_b = ctx.saved_tensors
+
+        def pull_back(point: Tensor, base_point: Tensor) -> Tensor:
+            logarithm = ctx.metric._logarithm(point, base_point)
+            cotangent = logarithm - base_point @ (base_point.mT @ logarithm) / 2
+            return (-2 * gradient[..., None, None] * cotangent).sum_to_size(base_point.shape)
+
+        return (
+            pull_back(point_b, point_a) if ctx.needs_input_grad[0] else None,
+            pull_back(point_a, point_b) if ctx.needs_input_grad[1] else None,
+            None,
+        )
+
+
+def _square(matrix: Tensor) -> Tensor:
+    return matrix.square().sum(dim=(-2, -1))

@@ -1,0 +1,181 @@
+"""Geodesics of Grassmannians and flag manifolds on n x k frames: exponential, transport, retractions.
+
+A flag is an orthonormal frame P whose columns come in blocks; P and P diag(O_1, ..., O_r) with orthogonal O_i
+are the same flag. A tangent vector is horizontal, D = P A + K, with A skew and zero in the diagonal
+blocks and P' K = 0; the metric is <D, D> = tr A'A / 2 + tr K'K. Nothing here forms an n x n matrix.
+
+The functions trust their arguments; `Flag` and `Grassmannian` check them.
+"""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from .checks import block_slices
+
+# Beyond this length the Taylor series of the transport is summed in several steps.
+_TRANSPORT_STEP = math.pi
+_TRANSPORT_TERMS = 40
+
+
+def same_block(dims: Sequence[int], device: torch.device) -> Tensor:
+    """Mask of the diagonal blocks: bool, shape=[k, k]."""
+    blocks = block_slices(tuple(dims))
+    labels = torch.tensor([i for i, block in enumerate(blocks) for _ in range(block.start, block.stop)], device=device)
+    return labels[:, None] == labels
+
+
+def off_blocks(matrix: Tensor, dims: Sequence[int]) -> Tensor:
+    """Copy of a k x k matrix with zeros in the diagonal blocks."""
+    return matrix.masked_fill(same_block(dims, matrix.device), 0)
+
+
+def skew(matrix: Tensor) -> Tensor:
+    """Skew-symmetric part."""
+    return (matrix - matrix.mT) / 2
+
+
+def split(vector: Tensor, point: Tensor) -> tuple[Tensor, Tensor]:
+    """In-plane part ``P' V`` (k x k) and normal part ``V - P P' V`` (n x k) of an ambient vector."""
+    inside = point.mT @ vector
+    return inside, vector - point @ inside
+
+
+def refine(frame: Tensor) -> Tensor:
+    """One Newton-Schulz step towards the nearest frame: squares the distance from orthonormality."""
+    return 1.5 * frame - 0.5 * (frame @ (frame.mT @ frame))
+
+
+def exponential(tangent_vec: Tensor, base_point: Tensor) -> Tensor:
+    """Exponential map of a flag manifold, without a QR decomposition.
+
+    With Omega the lift of the tangent vector to so(n), span(P, K) is invariant under Omega, so that one
+    2k x 2k matrix exponential suffices. Differentiable everywhere, also at 0.
+    """
+    k = base_point.shape[-1]
+    inside, normal = split(tangent_vec, base_point)
+    # Balances the two off-diagonal blocks; the result does not depend on it, hence no gradient through it.
+    scale = (torch.linalg.matrix_norm(normal, keepdim=True) / math.sqrt(k)).clamp(min=1e-8).detach()
+    direction = normal / scale
+    gram = scale * (direction.mT @ direction)
+    identity = torch.eye(k, dtype=gram.dtype, device=gram.device)
+    top = torch.cat([skew(inside), -gram], dim=-1)
+    bottom = torch.cat([scale * identity, torch.zeros_like(gram)], dim=-1)
+    columns = torch.linalg.matrix_exp(torch.cat([top, bottom], dim=-2))[..., :k]
+    # The last step keeps long chains of exponentials orthonormal.
+    return refine(base_point @ columns[..., :k, :] + direction @ columns[..., k:, :])
+
+
+def grassmannian_exponential(tangent_vec: Tensor, base_point: Tensor) -> Tensor:
+    """`exponential` for one block, from one k x k symmetric eigenproblem. Has no gradient at repeated angles."""
+    squares, vectors = torch.linalg.eigh(tangent_vec.mT @ tangent_vec)
+    angles = squares.clamp(min=0).sqrt()
+    cosine = (vectors * torch.cos(angles)[..., None, :]) @ vectors.mT
+    sinc = (vectors * torch.sinc(angles / torch.pi)[..., None, :]) @ vectors.mT
+    return base_point @ cosine + tangent_vec @ sinc
+
+
+def grassmannian_angles(point: Tensor, base_point: Tensor) -> Tensor:
+    """Principal angles for a distance: one k x k singular value decomposition.
+
+    Angles below 1e-7 are mixed with each other, which conserves the sum of their squares; `principal_angles`
+    separates them at a higher price.
+    """
+    return _aligned_residual(point, base_point)[0]
+
+
+def grassmannian_logarithm(point: Tensor, base_point: Tensor) -> Tensor:
+    """Logarithm of the Grassmannian, also at the cut locus, where it is one of several.
+
+    Bendokat, Zimmermann and Absil's extended logarithm with the arcsine replaced by atan2.
+    """
+    angles, sines, normal, left = _aligned_residual(point, base_point)
+    vanishing = sines == 0
+    factors = torch.where(vanishing, 1, angles / torch.where(vanishing, 1, sines))
+    return (normal * factors[..., None, :]) @ left.mT
+
+
+def _aligned_residual(point: Tensor, base_point: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Angles, their sines, the residual of the aligned end frame, and the basis it is aligned to."""
+    left, cosines, right = torch.linalg.svd(base_point.mT @ point)
+    # In aligned frames the first projection is known; the second one removes its rounding errors.
+    normal = point @ right.mT - base_point @ (left * cosines[..., None, :])
+    normal = normal - base_point @ (base_point.mT @ normal)
+    sines = torch.linalg.vector_norm(normal, dim=-2)
+    return torch.atan2(sines, cosines), sines, normal, left
+
+
+def polar_retraction(tangent_vec: Tensor, base_point: Tensor) -> Tensor:
+    """Polar factor of ``P + D``; another representative of the base point gives the same one of the result."""
+    # (P + D)'(P + D) = I + D'D for a horizontal D.
+    identity = torch.eye(base_point.shape[-1], dtype=base_point.dtype, device=base_point.device)
+    squares, vectors = torch.linalg.eigh(identity + tangent_vec.mT @ tangent_vec)
+    return (base_point + tangent_vec) @ ((vectors * squares.rsqrt()[..., None, :]) @ vectors.mT)
+
+
+def qr_retraction(tangent_vec: Tensor, base_point: Tensor) -> Tensor:
+    """Q factor of ``P + D`` with a positive diagonal of R."""
+    factor, triangle = torch.linalg.qr(base_point + tangent_vec)
+    return factor * triangle.diagonal(dim1=-2, dim2=-1).sign()[..., None, :]
+
+
+def parallel_transport(tangent_vec: Tensor, base_point: Tensor, direction: Tensor, dims: Sequence[int]) -> Tensor:
+    """Parallel transport along ``t -> exponential(t * direction)``, t from 0 to 1.
+
+    In the frame that moves with the geodesic the transported vector (a, c) obeys the linear equation
+    a' = -Off([A, a] - K'c + c'K) / 2, c' = -(K a - c A) / 2. With c = c_0 X + K Y it becomes one for the
+    k x k matrices (a, X, Y), whose Taylor series is summed; the end is then pushed forward with Omega,
+    under which span(P, K, c) is invariant.
+    """
+    k = base_point.shape[-1]
+    rotation, normal = split(direction, base_point)
+    rotation = skew(rotation)
+    inside, initial = split(tangent_vec, base_point)
+    blocks = same_block(dims, base_point.device)
+    gram, cross = normal.mT @ normal, normal.mT @ initial
+
+    def derivative(inside: Tensor, along_initial: Tensor, along_normal: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        overlap = cross @ along_initial + gram @ along_normal
+        bracket = rotation @ inside - inside @ rotation - overlap + overlap.mT
+        return (
+            -0.5 * bracket.masked_fill(blocks, 0),
+            0.5 * (along_initial @ rotation),
+            0.5 * (along_normal @ rotation - inside),
+        )
+
+    inside = skew(inside).expand_as(cross)
+    along_initial = torch.eye(k, dtype=cross.dtype, device=cross.device).expand_as(cross)
+    state = (inside, along_initial, torch.zeros_like(cross))
+    steps = max(1, math.ceil(float(torch.linalg.matrix_norm(direction).max()) / _TRANSPORT_STEP))
+    for _ in range(steps):
+        term = state
+        for order in range(1, _TRANSPORT_TERMS + 1):
+            term = tuple(part / (steps * order) for part in derivative(*term))  # type: ignore[assignment]
+            state = tuple(whole + part for whole, part in zip(state, term, strict=True))  # type: ignore[assignment]
+    inside, along_initial, along_normal = state
+    moved = initial @ along_initial + normal @ along_normal
+
+    zeros = torch.zeros_like(cross)
+    identity = torch.eye(k, dtype=cross.dtype, device=cross.device).expand_as(cross)
+    generator = torch.cat(
+        [
+            torch.cat([rotation.expand_as(cross), -gram.expand_as(cross), -(normal.mT @ moved)], dim=-1),
+            torch.cat([identity, zeros, zeros], dim=-1),
+            torch.cat([zeros, zeros, zeros], dim=-1),
+        ],
+        dim=-2,
+    )
+    flow = torch.linalg.matrix_exp(generator)
+    weights = flow[..., :k] @ inside + flow[..., 2 * k :]
+    return base_point @ weights[..., :k, :] + normal @ weights[..., k : 2 * k, :] + moved @ weights[..., 2 * k :, :]
+
+
+def change_representative(tangent_vec: Tensor, source: Tensor, target: Tensor, dims: Sequence[int]) -> Tensor:
+    """Express a tangent vector at one frame of a flag at another frame of the same flag."""
+    moved = []
+    for block in block_slices(tuple(dims)):
+        left, _, right = torch.linalg.svd(source[..., block].mT @ target[..., block])
+        moved.append(tangent_vec[..., block] @ (left @ right))
+    return torch.cat(moved, dim=-1)

@@ -1,0 +1,118 @@
+"""Grassmannians: the manifolds of all subspaces of one dimension."""
+
+import torch
+from torch import Tensor
+
+from .flag import Flag
+from .flag_metric import FlagMetric
+from .geodesics import grassmannian_angles, grassmannian_exponential, grassmannian_logarithm
+from .pairwise import pairwise_geodesic_distance
+
+
+class GrassmannianMetric(FlagMetric):
+    """Canonical metric of a Grassmannian: `FlagMetric` with the closed forms that one block allows.
+
+    The distance is the Euclidean norm of the principal angles.
+
+    References
+    ----------
+    .. [1] T. Bendokat, R. Zimmermann and P.-A. Absil, A Grassmann manifold handbook: basic geometry and
+       computational aspects, Adv. Comput. Math. 50 (2024), Algorithm 5.3 for the logarithm.
+    """
+
+    def _exponential(self, tangent_vec: Tensor, base_point: Tensor) -> Tensor:
+        if torch.is_grad_enabled() and (tangent_vec.requires_grad or base_point.requires_grad):
+            # The symmetric eigenproblem has no derivative at repeated angles; the general form has.
+            return super()._exponential(tangent_vec, base_point)
+        return grassmannian_exponential(tangent_vec, base_point)
+
+    def _logarithm(self, point: Tensor, base_point: Tensor) -> Tensor:
+        return grassmannian_logarithm(point, base_point)
+
+    def _length(self, point_a: Tensor, point_b: Tensor) -> Tensor:
+        return torch.linalg.vector_norm(grassmannian_angles(point_b, point_a), dim=-1)
+
+    def _all_lengths(self, points: Tensor) -> Tensor:
+        return pairwise_geodesic_distance(list(points))
+
+    def inverse_polar_retraction(self, point: Tensor, base_point: Tensor) -> Tensor:
+        """Tangent vector that `polar_retraction` takes to a point: ``Q (P'Q)^-1 - P``.
+
+        Parameters
+        ----------
+        point : Tensor, shape=[..., n, k]
+            End point.
+        base_point : Tensor, shape=[..., n, k]
+            Point to start from.
+
+        Returns
+        -------
+        tangent_vec : Tensor, shape=[..., n, k]
+            Horizontal vector whose singular values are the tangents of the principal angles.
+
+        Raises
+        ------
+        ValueError
+            If the arguments are no points, or if a principal angle is pi/2 to working precision.
+        """
+        self._require_points(point, base_point, "point", "base_point")
+        overlap = base_point.mT @ point
+        smallest = torch.linalg.svdvals(overlap)[..., -1]
+        limit = self._space.n * torch.finfo(point.dtype).eps
+        if not (smallest.is_meta or bool((smallest > limit).all())):
+            raise ValueError(
+                f"inverse_polar_retraction expected principal angles below pi/2; found a cosine of "
+                f"{float(smallest.min()):.1e}."
+            )
+        return torch.linalg.solve(overlap.mT, point.mT).mT - base_point
+
+
+class Grassmannian(Flag):
+    r"""Manifold of the k-dimensional subspaces of n-space: flags of one block.
+
+    A point is an orthonormal frame ``[n, k]``; every frame of a subspace is the same point. A tangent vector
+    is an n x k matrix orthogonal to the subspace. No n x n projector is formed.
+
+    Parameters
+    ----------
+    n : int
+        Dimension of the space.
+    k : int
+        Dimension of the subspaces, 1 <= k < n.
+    equip : bool
+        Whether to equip the manifold with `GrassmannianMetric`.
+
+    Raises
+    ------
+    ValueError
+        If k is not between 1 and n - 1.
+
+    See Also
+    --------
+    Flag : Nested families of subspaces.
+    principal_angles : Subspaces of different dimension as well.
+
+    Notes
+    -----
+    geomstats' own Grassmannian takes the Frobenius norm on projectors: its distances are ``sqrt(2)`` times
+    these.
+
+    Examples
+    --------
+    >>> planes = Grassmannian(n=4, k=2)
+    >>> axes = torch.eye(4, dtype=torch.float64)
+    >>> planes.dim, planes.metric.dist(axes[:, [0, 1]], axes[:, [1, 2]])
+    (4, tensor(1.5708, dtype=torch.float64))
+    """
+
+    def __init__(self, n: int, k: int, equip: bool = True) -> None:
+        super().__init__(n, (k,), equip=equip)
+        self.k = k
+
+    def __repr__(self) -> str:
+        return f"Grassmannian(n={self.n}, k={self.dims[0]})"
+
+    @staticmethod
+    def default_metric() -> type[GrassmannianMetric]:
+        """Metric that the manifold is equipped with."""
+        return GrassmannianMetric

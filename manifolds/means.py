@@ -1,0 +1,315 @@
+"""Means and medians of subspaces and flags."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .angles import chordal_distance
+from .checks import block_slices, require_dims, require_frame
+from .flag_logarithm import AlignmentError, solve_flag_logarithm
+from .frames import polar_factor
+from .geodesics import exponential, grassmannian_logarithm
+
+
+@dataclass(frozen=True)
+class Mean:
+    """A mean and how it was reached.
+
+    Attributes
+    ----------
+    point : Tensor, shape=[n, k]
+        Orthonormal frame.
+    objective : float
+        The weighted mean that the point minimises: of squared chordal distances, of chordal distances for the median,
+        of squared geodesic distances for the Fréchet mean.
+    residual : float
+        What the stopping rule looks at: for the Fréchet mean the norm of the weighted mean of the logarithms, in
+        radians, half of the gradient of the objective; for the chordal mean and median the chordal distance that
+        the last step moved.
+    iterations : int
+        Steps taken.
+    converged : bool
+        Whether `residual` fell to the tolerance.
+    """
+
+    point: Tensor
+    objective: float
+    residual: float
+    iterations: int
+    converged: bool
+
+
+@torch.no_grad()
+def chordal_mean(
+    frames: Tensor,
+    dims: Sequence[int] | None = None,
+    weights: Tensor | None = None,
+    *,
+    tolerance: float | None = None,
+    max_iterations: int = 500,
+) -> Mean:
+    """Chordal (extrinsic) mean: the subspace or flag of least mean squared chordal distance.
+
+    Parameters
+    ----------
+    frames : Tensor, shape=[n_samples, n, k]
+        Orthonormal frames. float32 or float64.
+    dims : sequence of int, optional
+        Dimensions of the nested subspaces when the frames stand for flags, ``dims[-1] = k``.
+    weights : Tensor, shape=[n_samples], optional
+        Non-negative weights; equal by default.
+    tolerance : float, optional
+        Chordal distance of a step at which the iteration stops; ``100 * sqrt(k) * eps`` by default.
+    max_iterations : int
+        Largest number of steps.
+
+    Returns
+    -------
+    mean : Mean
+        For subspaces the global minimum, without iteration. For flags a stationary point from a start that
+        favours the smaller subspaces; each step lowers the objective.
+
+    Raises
+    ------
+    ValueError
+        If the frames are not orthonormal or do not fit `dims`, or if weights are negative, all zero or not finite.
+
+    See Also
+    --------
+    frechet_mean : The same for geodesic distances.
+    chordal_median : Less moved by outliers.
+
+    Notes
+    -----
+    For subspaces the mean is spanned by the leading left singular vectors of all frames side by side. For
+    flags the sum of the blocks' overlaps is convex in the frame, so that the polar factor of its
+    gradient cannot lower it.
+
+    References
+    ----------
+    .. [1] T. Marrinan, J. R. Beveridge, B. Draper, M. Kirby and C. Peterson, Finding the subspace mean or
+       median to fit your need, CVPR (2014).
+    .. [2] N. Mankovich and T. Birdal, Chordal averaging on flag manifolds and its applications, ICCV (2023).
+
+    Examples
+    --------
+    >>> lines = torch.tensor([[[1.0], [0.0]], [[0.6], [0.8]]])
+    >>> chordal_mean(lines).point.abs()
+    tensor([[0.8944],
+            [0.4472]])
+    """
+    dims, weights = _require_samples(frames, dims, weights, "chordal_mean")
+    point = _leading_frame(frames, dims, weights)
+    step, iterations = 0.0, 0
+    if tolerance is None:
+        tolerance = 100 * len(point[0]) ** 0.5 * torch.finfo(frames.dtype).eps
+    if len(dims) > 1:
+        step = float("inf")
+        while step > tolerance and iterations < max_iterations:
+            following = polar_factor(_weighted_projections(frames, dims, weights, point))
+            step = float(chordal_distance(point, following, dims))
+            point, iterations = following, iterations + 1
+    squares = chordal_distance(frames, point, dims).square()
+    return Mean(point, float(weights @ squares), step, iterations, step <= tolerance)
+
+
+@torch.no_grad()
+def chordal_median(
+    frames: Tensor,
+    dims: Sequence[int] | None = None,
+    weights: Tensor | None = None,
+    *,
+    tolerance: float | None = None,
+    max_iterations: int = 500,
+) -> Mean:
+    """Chordal median: the subspace or flag of least mean chordal distance, by reweighted means (Weiszfeld).
+
+    Parameters
+    ----------
+    frames : Tensor, shape=[n_samples, n, k]
+        Orthonormal frames. float32 or float64.
+    dims : sequence of int, optional
+        Dimensions of the nested subspaces when the frames stand for flags, ``dims[-1] = k``.
+    weights : Tensor, shape=[n_samples], optional
+        Non-negative weights; equal by default.
+    tolerance : float, optional
+        Chordal distance of a step at which the iteration stops; the square root of eps by default, since the
+        iteration converges linearly.
+    max_iterations : int
+        Largest number of steps.
+
+    Returns
+    -------
+    median : Mean
+        A stationary point. Half of the samples may lie anywhere without carrying it away.
+
+    Raises
+    ------
+    ValueError
+        If the frames are not orthonormal or do not fit `dims`, or if weights are negative, all zero or not finite.
+
+    References
+    ----------
+    .. [1] N. Mankovich, E. J. King, C. Peterson and M. Kirby, The flag median and FlagIRLS, CVPR (2022).
+
+    Examples
+    --------
+    Two equal lines outvote a third:
+
+    >>> lines = torch.tensor([[[1.0], [0.0]], [[1.0], [0.0]], [[0.6], [0.8]]])
+    >>> chordal_median(lines).point.abs().round(decimals=3)
+    tensor([[1.],
+            [0.]])
+    """
+    dims, weights = _require_samples(frames, dims, weights, "chordal_median")
+    eps = torch.finfo(frames.dtype).eps
+    if tolerance is None:
+        tolerance = eps**0.5
+    point = chordal_mean(frames, dims, weights).point
+    step, iterations = float("inf"), 0
+    while step > tolerance and iterations < max_iterations:
+        # A sample at the point itself would get an infinite weight.
+        distances = chordal_distance(frames, point, dims).clamp(min=eps**0.5)
+        following = chordal_mean(frames, dims, weights / distances).point
+        step = float(chordal_distance(point, following, dims))
+        point, iterations = following, iterations + 1
+    distances = chordal_distance(frames, point, dims)
+    return Mean(point, float(weights @ distances), step, iterations, step <= tolerance)
+
+
+@torch.no_grad()
+def frechet_mean(
+    frames: Tensor,
+    dims: Sequence[int] | None = None,
+    weights: Tensor | None = None,
+    *,
+    tolerance: float | None = None,
+    max_iterations: int = 200,
+) -> Mean:
+    """Fréchet (Karcher) mean: the subspace or flag of least mean squared geodesic distance.
+
+    Parameters
+    ----------
+    frames : Tensor, shape=[n_samples, n, k]
+        Orthonormal frames. float32 or float64.
+    dims : sequence of int, optional
+        Dimensions of the nested subspaces when the frames stand for flags, ``dims[-1] = k``.
+    weights : Tensor, shape=[n_samples], optional
+        Non-negative weights; equal by default.
+    tolerance : float, optional
+        Norm of the mean logarithm, in radians, at which the iteration stops; the larger of 1e-11 and
+        ``100 * eps`` by default.
+    max_iterations : int
+        Largest number of steps.
+
+    Returns
+    -------
+    mean : Mean
+        A stationary point, found from the chordal mean. Unique if all samples lie within pi/4 of some point.
+
+    Raises
+    ------
+    ValueError
+        If the frames are not orthonormal or do not fit `dims`, or if weights are negative, all zero or not finite.
+    AlignmentError
+        If no geodesic to some sample was found.
+
+    Notes
+    -----
+    Each step follows the mean logarithm; a step that would raise the objective is halved. geomstats'
+    `FrechetMean` runs on `Flag` too; its default stopping rule grows with the dimension of the manifold.
+
+    References
+    ----------
+    .. [1] H. Karcher, Riemannian center of mass and mollifier smoothing, Comm. Pure Appl. Math. 30 (1977).
+
+    Examples
+    --------
+    The mean of two lines is half way between them:
+
+    >>> lines = torch.tensor([[[1.0], [0.0]], [[0.0], [1.0]], [[0.6], [0.8]]], dtype=torch.float64)[[0, 2]]
+    >>> frechet_mean(lines).point.abs()
+    tensor([[0.8944],
+            [0.4472]], dtype=torch.float64)
+    """
+    dims, weights = _require_samples(frames, dims, weights, "frechet_mean")
+    if tolerance is None:
+        tolerance = max(1e-11, 100 * torch.finfo(frames.dtype).eps)
+
+    def evaluate(point: Tensor) -> tuple[Tensor, float]:
+        if len(dims) == 1:
+            logarithms = grassmannian_logarithm(frames, point)
+        else:
+            solved = solve_flag_logarithm(frames, point, dims)
+            if not bool(solved.converged.all()):
+                raise AlignmentError(f"frechet_mean: no geodesic to {int((~solved.converged).sum())} samples found.")
+            logarithms = solved.tangent_vec
+        squares = logarithms.square().sum(dim=(-2, -1)) - (point.mT @ logarithms).square().sum(dim=(-2, -1)) / 2
+        return torch.einsum("l,lij->ij", weights, logarithms), float(weights @ squares)
+
+    point = chordal_mean(frames, dims, weights).point
+    direction, objective = evaluate(point)
+    iterations = 0
+    while (norm := _norm(direction, point)) > tolerance and iterations < max_iterations:
+        step = 1.0
+        while True:
+            following = exponential(step * direction, point)
+            candidate, value = evaluate(following)
+            # Near the minimum the objective no longer resolves a step; the gradient still does.
+            if value <= objective or _norm(candidate, following) < norm or step < 1e-3:
+                break
+            step /= 2
+        point, direction, objective, iterations = following, candidate, value, iterations + 1
+    return Mean(point, objective, norm, iterations, norm <= tolerance)
+
+
+def _norm(tangent_vec: Tensor, point: Tensor) -> float:
+    inside = point.mT @ tangent_vec
+    return float((tangent_vec.square().sum() - inside.square().sum() / 2).clamp(min=0).sqrt())
+
+
+def _leading_frame(frames: Tensor, dims: tuple[int, ...], weights: Tensor) -> Tensor:
+    """Leading left singular vectors of all frames side by side, the first blocks weighing most."""
+    importance = torch.cat(
+        [
+            frames.new_full((block.stop - block.start,), (len(dims) - i) ** 0.5)
+            for i, block in enumerate(block_slices(dims))
+        ]
+    )
+    scaled = frames * weights.sqrt()[:, None, None] * importance
+    columns = scaled.permute(1, 0, 2).flatten(1)
+    return torch.linalg.svd(columns, full_matrices=False).U[:, : dims[-1]]
+
+
+def _weighted_projections(frames: Tensor, dims: tuple[int, ...], weights: Tensor, point: Tensor) -> Tensor:
+    """For each block of the point its weighted mean projection onto that block of the samples."""
+    blocks = [
+        torch.einsum("l,lij->ij", weights, frames[..., block] @ (frames[..., block].mT @ point[:, block]))
+        for block in block_slices(dims)
+    ]
+    return torch.cat(blocks, dim=-1)
+
+
+def _require_samples(
+    frames: Tensor, dims: Sequence[int] | None, weights: Tensor | None, caller: str
+) -> tuple[tuple[int, ...], Tensor]:
+    """Check samples and weights; return the dimensions of the flag and weights of sum 1."""
+    if frames.ndim != 3 or not len(frames):
+        raise ValueError(f"{caller} expected frames of shape [n_samples >= 1, n, k]; got {tuple(frames.shape)}.")
+    require_frame(frames, "frames")
+    n, k = frames.shape[-2:]
+    checked = require_dims((k,) if dims is None else dims, n)
+    if checked[-1] != k:
+        raise ValueError(f"{caller} expected frames with dims[-1] = {checked[-1]} columns; got {tuple(frames.shape)}.")
+    if weights is None:
+        return checked, frames.new_full((len(frames),), 1 / len(frames))
+    if weights.shape != (len(frames),) or (weights.dtype, weights.device) != (frames.dtype, frames.device):
+        raise ValueError(
+            f"{caller} expected {len(frames)} weights of {frames.dtype} on {frames.device}; got shape "
+            f"{tuple(weights.shape)} of {weights.dtype} on {weights.device}."
+        )
+    if not bool((weights >= 0).all() & weights.isfinite().all() & (weights > 0).any()):
+        raise ValueError(f"{caller} expected finite non-negative weights, not all zero; got {weights.tolist()}.")
+    return checked, weights / weights.sum()
