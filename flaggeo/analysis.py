@@ -123,25 +123,36 @@ class Analysis:
         -------
         table : pandas.DataFrame
             ``abs_cos_1``, ``abs_cos_2``, ``sigma2_weighted`` and ``overlap`` are means over ``layer_pairs``;
-            ``effect`` is (abs_cos_1 - E) / (1 - E) with the Haar mean E in ``null_mean``; ``z`` is
-            (abs_cos_1 - E) / (sd / sqrt(layer_pairs)). ``channels`` is the median participation ratio of the
-            first singular vector: on how many coordinates of ``dim`` it lives (dim / 3 for a random one).
-            ``undetermined`` is the share of layer pairs whose first direction is.
+            ``adjusted`` is (abs_cos_1 - E) / (1 - E) with the Haar mean E in ``null_mean``; ``z`` is
+            (abs_cos_1 - E) / (sd / sqrt(layer_pairs)). ``at_chance`` counts the layer pairs within three
+            standard deviations of E. ``overlap_far`` is the mean overlap of layers ``far_lag`` or more apart,
+            half of the network. ``channels`` is the median participation ratio of the first singular vector:
+            on how many coordinates of ``dim`` it lives (dim / 3 for a random one). ``undetermined`` is the
+            share of layer pairs whose first direction is. Rows with a shared space come first.
         """
-        columns = ["abs_cos_1", "abs_cos_2", "sigma2_weighted", "overlap", "null_mean", "overlap_null_mean", "energy"]
+        means = ["abs_cos_1", "abs_cos_2", "sigma2_weighted", "overlap", "null_mean", "overlap_null_mean", "energy"]
+        whole = self.weights[self.weights["head"].isna()]
+        far_lag = max(2, whole["layer"].nunique() // 2)
+        far = self.pairs[(self.pairs["lag"] >= far_lag).fillna(False)]
         rows = []
         for (role, side), group in self.continuity.groupby(["role", "side"], sort=False):
-            weights = self.weights[(self.weights["role"] == role) & self.weights["head"].isna()]
+            weights = whole[whole["role"] == role]
+            subspaces = set(weights["name"] + f".{side}")
             dim = int(weights["source_dim" if side == "read" else "target_dim"].iloc[0])
             mean, spread = abs_cosine_moments(dim)
             cosine = group["abs_cos_1"].mean()
             rows.append(
                 {"role": role, "side": side, "shared_space": bool(group["shared_space"].all())}
                 | {"layer_pairs": len(group), "dim": dim}
-                | {column: float(group[column].mean()) for column in columns}
+                | {column: float(group[column].mean()) for column in means}
                 | {
-                    "effect": (cosine - mean) / (1 - mean) if mean < 1 else np.nan,
+                    "adjusted": (cosine - mean) / (1 - mean) if mean < 1 else np.nan,
                     "z": (cosine - mean) / (spread / np.sqrt(len(group))) if spread > 0 else np.nan,
+                    "at_chance": int((group["abs_cos_1"] < mean + 3 * spread).sum()),
+                    "overlap_far": float(
+                        far.loc[far["source"].isin(subspaces) & far["target"].isin(subspaces), "overlap"].mean()
+                    ),
+                    "far_lag": far_lag,
                     "channels": float(weights[f"{side}_channels"].median()),
                     "undetermined": float(group["undetermined"].mean()),
                 }

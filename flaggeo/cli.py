@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
+from .prove_command import prove
+
 if TYPE_CHECKING:
     import pandas as pd
     from rich.console import Console
@@ -25,6 +27,8 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+app.command()(prove)
 
 #: Exit codes beside 0: the run failed, the command line is wrong, the checkpoint is unreadable or unsupported.
 FAILED, USAGE, UNREADABLE = 1, 2, 3
@@ -327,9 +331,8 @@ def _print_analysis(analysis: "Analysis", folder: Path, verbose: bool) -> None:
     if not analysis.summary.empty:
         console.print(_summary_table(analysis.summary))
         console.print("chance: exact mean for unrelated (Haar) directions; adjusted: (|cos| - chance) / (1 - chance);")
-        console.print(
-            "channels: on how many coordinates the first vector lives. Rotating a space changes the channels alone.\n"
-        )
+        console.print("channels: on how many coordinates the first vector lives. A rotation of the stream leaves")
+        console.print("cosines and overlaps as they are, not the channels.\n")
     for sentence in findings(analysis):
         console.print(f"- {sentence}")
     if verbose:
@@ -349,14 +352,13 @@ def _summary_table(summary: "pd.DataFrame") -> object:
     )
     for column in table.columns[2:]:
         column.justify = "right"
-    for row in summary.to_dict("records"):
-        numbers = ("abs_cos_1", "null_mean", "effect", "abs_cos_2", "overlap", "overlap_null_mean")
+    for row in summary[summary["shared_space"]].to_dict("records"):
+        numbers = ("abs_cos_1", "null_mean", "adjusted", "abs_cos_2", "overlap", "overlap_null_mean")
         table.add_row(
             str(row["role"]),
             str(row["side"]),
             *(f"{row[number]:.3f}" for number in numbers),
             f"{row['channels']:.0f} of {row['dim']}",
-            style=None if row["shared_space"] else "dim",
         )
     return table
 

@@ -3,15 +3,16 @@
 import networkx as nx
 import pandas as pd
 
-#: An edge stands this many standard deviations above the Haar mean. With 20 000 pairs the largest of as
-#: many unrelated ones is expected near 4.
-MINIMUM_Z = 5.0
+#: Probability that any edge at all would stand between unrelated (Haar) subspaces: the p-values are held
+#: against this over the number of pairs (Bonferroni). A bound on z would not do: at low rank the overlap
+#: has a heavy tail, and 5 standard deviations are common among ten thousand unrelated lines.
+ERROR_RATE = 0.01
 #: Edges that a node keeps of each kind: enough to see who its partners are, few enough to draw.
 STRONGEST = 6
 
 
 def alignment_graph(
-    weights: pd.DataFrame, pairs: pd.DataFrame, *, minimum_z: float = MINIMUM_Z, strongest: int = STRONGEST
+    weights: pd.DataFrame, pairs: pd.DataFrame, *, error_rate: float = ERROR_RATE, strongest: int = STRONGEST
 ) -> "nx.MultiDiGraph[str]":
     """Graph of the pairs that stand out, the strongest few of each kind at every node.
 
@@ -21,8 +22,8 @@ def alignment_graph(
         `Analysis.weights`.
     pairs : pandas.DataFrame
         `Analysis.pairs`.
-    minimum_z : float, optional
-        Least distance from the Haar mean, in standard deviations.
+    error_rate : float, optional
+        Probability that any edge would stand between unrelated subspaces.
     strongest : int, optional
         An edge is kept if it is among so many largest adjusted overlaps of its kind at either end.
 
@@ -57,7 +58,7 @@ def alignment_graph(
                 dimension=int(dimension),
                 rank=int(row["rank"]),
             )
-    for row in _outstanding(pairs, minimum_z, strongest).to_dict("records"):
+    for row in _outstanding(pairs, error_rate, strongest).to_dict("records"):
         attributes = {name: float(row[name]) for name in ("overlap", "adjusted_overlap", "z")}
         if not pd.isna(row["lag"]):
             attributes["lag"] = int(row["lag"])
@@ -65,8 +66,8 @@ def alignment_graph(
     return graph
 
 
-def _outstanding(pairs: pd.DataFrame, minimum_z: float, strongest: int) -> pd.DataFrame:
-    above = pairs[pairs["z"] >= minimum_z].reset_index(names="pair")
+def _outstanding(pairs: pd.DataFrame, error_rate: float, strongest: int) -> pd.DataFrame:
+    above = pairs[pairs["p_value"] <= error_rate / max(1, len(pairs))].reset_index(names="pair")
     ends = pd.concat([above.assign(end=above[side]) for side in ("source", "target")])
     ends = ends.sort_values(["adjusted_overlap", "pair"], ascending=[False, True])
     kept = ends.groupby(["end", "kind"], sort=False).head(strongest)["pair"]

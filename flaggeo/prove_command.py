@@ -36,11 +36,19 @@ def prove(
 ) -> None:
     """Check the symbolic identities, each with its hypotheses; exit 1 if a verdict is not the recorded one."""
     from rich.console import Console
+    from rich.progress import track
 
     import proofs
 
+    progress = Console(stderr=True)
     try:
-        verdicts = proofs.check() if name is None else (proofs.check(name),)
+        if name is None:
+            every = proofs.statements()
+            hidden = not progress.is_terminal
+            steps = track(every, "checking statements", console=progress, transient=True, disable=hidden)
+            verdicts = tuple(statement.check() for statement in steps)
+        else:
+            verdicts = (proofs.check(name),)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
     if output_format is Format.JSON:

@@ -126,7 +126,7 @@ def block_slices(dims: tuple[int, ...]) -> list[slice]:
 
 def common_batch(first: Tensor, second: Tensor) -> torch.Size:
     """Batch axes of two tensors ``[..., n, k]`` after broadcasting."""
-    return torch.broadcast_shapes(first.shape[:-2], second.shape[:-2])  # type: ignore[no-untyped-call]
+    return torch.broadcast_shapes(first.shape[:-2], second.shape[:-2])
 
 
 def require_tall(matrix: Tensor, name: str) -> None:

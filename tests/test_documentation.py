@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from flaggeo import analyze, load
+from flaggeo.page import findings
 from tests.builders import CONFIG, tiny_llama
 
 ROOT = Path(__file__).parent.parent
@@ -35,7 +36,12 @@ def test_the_figures_of_the_readme_are_measured(smollm2_file):
     )
     best = analysis.pairs.loc[analysis.pairs["overlap"].idxmax()]
     assert (best["source"], best["target"]) == ("layers.17.k.read", "layers.18.k.read")
-    assert f"overlap by {best['overlap']:.2f}; chance is {best['null_mean']:.3f}" in text
+    readings = (analysis.pairs["kind"] == "read-read").sum()
+    assert f"overlap {best['overlap']:.2f}, the largest of {readings} pairs of readings" in text
+    assert f"unrelated pair gives {best['null_mean']:.3f}" in text
+    assert f"({shared.loc['q', 'at_chance']} of {shared.loc['q', 'layer_pairs']} for q)" in text
+    near, far = re.search(r"overlap by (\d+%) beyond chance in neighbouring layers, by (\d+%)", text).groups()
+    assert any(near in sentence and far in sentence for sentence in findings(analysis))
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,12 @@
 """How subspaces of one space lie to each other: one kind of measurement a file, each with its null."""
 
+from .continuity import ABS_COSINE as ABS_COSINE
 from .continuity import CONTINUITY_COLUMNS as CONTINUITY_COLUMNS
+from .continuity import SIGMA2_WEIGHTED as SIGMA2_WEIGHTED
 from .continuity import continuity_table as continuity_table
+from .observable import Observable as Observable
 from .overlap import PAIR_COLUMNS as PAIR_COLUMNS
+from .overlap import PROJECTION_OVERLAP as PROJECTION_OVERLAP
 from .overlap import pair_table as pair_table
+
+OBSERVABLES = (ABS_COSINE, SIGMA2_WEIGHTED, PROJECTION_OVERLAP)

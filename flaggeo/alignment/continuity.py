@@ -11,6 +11,7 @@ from manifolds import abs_cosine_moments, overlap_moments, projection_overlap
 
 from ..network import Side, Weight
 from ..spectrum import Spectrum
+from .observable import Observable
 
 CONTINUITY_COLUMNS = (
     "role",
@@ -30,6 +31,32 @@ CONTINUITY_COLUMNS = (
     "space",
     "shared_space",
     "undetermined",
+)
+
+
+_ROTATIONS = "signs of the vectors, and one orthogonal map of the space on both weights; not a general linear map"
+
+ABS_COSINE = Observable(
+    name="|cos| of singular vectors",
+    columns=("abs_cos_1", "abs_cos_2"),
+    formula=r"|\langle v_i, v'_i \rangle|",
+    range=(0.0, 1.0),
+    aligned=1.0,
+    invariance=_ROTATIONS,
+    invariance_statement="singular_vector_cosine_invariance",
+    null="independent uniform directions, exact mean and spread",
+    null_statement="haar_abs_cosine_moments",
+)
+SIGMA2_WEIGHTED = Observable(
+    name="σ²-weighted |cos|",
+    columns=("sigma2_weighted",),
+    formula=r"\sum_{i \le k} \sigma_i^2 / \lVert W \rVert_F^2 \; |\langle v_i, v'_i \rangle|",
+    range=(0.0, 1.0),
+    aligned=1.0,
+    invariance=_ROTATIONS,
+    invariance_statement="sigma2_weighted_invariance",
+    null="the mean of |cos| times the share of the squared norm in the kept directions",
+    null_statement="haar_abs_cosine_moments",
 )
 
 

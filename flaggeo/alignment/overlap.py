@@ -7,10 +7,11 @@ import numpy as np
 import pandas as pd
 from torch import Tensor
 
-from manifolds import overlap_moments, pairwise_overlap
+from manifolds import overlap_moments, overlap_p_value, pairwise_overlap
 
 from ..network import Side, Space, Weight
 from ..spectrum import Spectrum
+from .observable import Observable
 
 PAIR_COLUMNS = (
     "source",
@@ -23,6 +24,20 @@ PAIR_COLUMNS = (
     "null_sd",
     "adjusted_overlap",
     "z",
+    "p_value",
+)
+
+
+PROJECTION_OVERLAP = Observable(
+    name="projection overlap",
+    columns=("overlap", "adjusted_overlap", "z", "p_value"),
+    formula=r"\lVert A^\top B \rVert_F^2 / \min(r, s)",
+    range=(0.0, 1.0),
+    aligned=1.0,
+    invariance="the choice of frames, and one orthogonal map of the space on both subspaces; not a general linear map",
+    invariance_statement="projection_overlap_invariance",
+    null="independent uniform subspaces, exact mean and spread",
+    null_statement="haar_overlap_moments",
 )
 
 
@@ -75,7 +90,9 @@ def pair_table(weights: Iterable[Weight], spectra: Mapping[str, Spectrum]) -> pd
         reaches the target's reading: only pairs in the direction of the signal), read-read or
         write-write. ``adjusted_overlap`` is the effect size :math:`(\omega - E) / (1 - E)`, ``z`` is
         :math:`(\omega - E) / \mathrm{sd}`, with the exact Haar mean E and spread sd; both are NaN where a
-        subspace is the whole space and the overlap says nothing. ``lag`` is the difference in layers.
+        subspace is the whole space and the overlap says nothing. ``p_value`` is the chance that unrelated
+        subspaces overlap at least as much. ``lag`` is the difference in layers. A projection and a head
+        of the same projection, which it contains, are no pair.
 
     Notes
     -----
@@ -107,14 +124,19 @@ def _pairs_in_one_space(group: list[Subspace]) -> pd.DataFrame:
     )
     # A later writing never reaches an earlier reading, nor one of the same stage.
     flows = (kinds != "write-read") | (writes[first] & (stages[first] < stages[second]))
-    first, second, kinds = first[flows], second[flows], kinds[flows]
+    tensors = np.array([subspace.weight.tensor for subspace in group])
+    is_head = np.array([subspace.weight.head is not None for subspace in group])
+    part_of = (tensors[first] == tensors[second]) & (is_head[first] != is_head[second])
+    kept = flows & ~part_of
+    first, second, kinds = first[kept], second[kept], kinds[kept]
 
-    ranks = np.array([subspace.frame.shape[1] for subspace in group])
-    dim = group[0].space.dim
-    moments = {(r, s): overlap_moments(dim, r, s) for r in set(ranks.tolist()) for s in set(ranks.tolist())}
-    null = np.array([moments[r, s] for r, s in zip(ranks[first].tolist(), ranks[second].tolist(), strict=True)])
-    mean, spread = null.reshape(-1, 2).T
     overlap = overlaps[first, second]
+    ranks = np.array([subspace.frame.shape[1] for subspace in group])
+    mean, spread, p_value = (np.empty_like(overlap) for _ in range(3))
+    for r, s in np.unique(np.column_stack([ranks[first], ranks[second]]), axis=0).tolist():
+        same = (ranks[first] == r) & (ranks[second] == s)
+        mean[same], spread[same] = overlap_moments(group[0].space.dim, r, s)
+        p_value[same] = overlap_p_value(overlap[same], group[0].space.dim, r, s)
     names = np.array([subspace.name for subspace in group])
     layers = np.array([np.nan if subspace.weight.layer is None else subspace.weight.layer for subspace in group])
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -133,5 +155,6 @@ def _pairs_in_one_space(group: list[Subspace]) -> pd.DataFrame:
             "null_sd": spread,
             "adjusted_overlap": adjusted,
             "z": z,
+            "p_value": p_value,
         }
     )

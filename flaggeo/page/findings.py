@@ -1,14 +1,13 @@
 """What an analysis found, in sentences with their numbers."""
 
-import numpy as np
 import pandas as pd
 
 from ..analysis import Analysis
 
-# Effect sizes (value - chance) / (1 - chance) from which a mean is called carried over, and below which it
-# is called close to chance: words for the reader, not tests.
+# Adjusted values (value - chance) / (1 - chance) from which a mean is said to carry over, and below which
+# it is said not to: words for the reader, not tests.
 CARRIED = 0.15
-CLOSE_TO_CHANCE = 0.08
+LITTLE = 0.08
 # A first vector on fewer than this share of its coordinates is said to live on a few channels.
 FEW_CHANNELS = 0.05
 
@@ -27,8 +26,9 @@ def findings(analysis: Analysis) -> list[str]:
     sentences : list of str
         Plain text: names from the checkpoint are not escaped.
     """
-    sentences = _continuity(analysis.summary) + _distance(analysis) + _strongest(analysis.pairs)
-    return sentences or ["Too few weights share a space here to compare anything."]
+    if analysis.pairs.empty and analysis.summary.empty:
+        return ["Too few weights share a space here to compare anything."]
+    return _continuity(analysis.summary) + _distance(analysis.summary) + _strongest(analysis)
 
 
 def _listed(words: list[str]) -> str:
@@ -39,12 +39,15 @@ def _with_values(rows: pd.DataFrame) -> str:
     return _listed([f"{row.role} {row.abs_cos_1:.2f}" for row in rows.itertuples()])
 
 
+def _concentrated(rows: pd.DataFrame) -> "pd.Series[bool]":
+    return rows["channels"] < FEW_CHANNELS * rows["dim"]
+
+
 def _continuity(summary: pd.DataFrame) -> list[str]:
     if summary.empty:
         return []
     shared = summary[summary["shared_space"]]
-    carried = shared["effect"] >= CARRIED
-    concentrated = shared["channels"] < FEW_CHANNELS * shared["dim"]
+    carried, concentrated = shared["adjusted"] >= CARRIED, _concentrated(shared)
     sentences = []
     for side, (doing, which) in _VERBS.items():
         rows = shared[carried & ~concentrated & (shared["side"] == side)]
@@ -54,6 +57,13 @@ def _continuity(summary: pd.DataFrame) -> list[str]:
                 f"{which} singular vectors is {_with_values(rows)}, where unrelated weights give "
                 f"{rows['null_mean'].iloc[0]:.3f}."
             )
+            breaks = rows[rows["at_chance"] > 0]
+            if len(breaks):
+                sentences.append(
+                    "It breaks at single steps, which are within 3 standard deviations of chance: "
+                    + _listed([f"{row.at_chance} of {row.layer_pairs} for {row.role}" for row in breaks.itertuples()])
+                    + "."
+                )
         rows = shared[carried & concentrated & (shared["side"] == side)]
         if len(rows):
             look, live = ("look", "vectors live") if len(rows) > 1 else ("looks", "vector lives")
@@ -63,49 +73,55 @@ def _continuity(summary: pd.DataFrame) -> list[str]:
                 f"about {channels} of {rows['dim'].iloc[0]} channels: a few outlier channels can produce such numbers "
                 "by themselves, so do not take them for alignment."
             )
-    near = shared[shared["effect"] < CLOSE_TO_CHANCE]
-    if len(near):
-        sentences.append(f"Close to chance from layer to layer: {_with_values(near)}.")
+    little = shared[shared["adjusted"] < LITTLE]
+    if len(little):
+        sentences.append(
+            f"Little carries over from layer to layer for {_with_values(little)} (unrelated weights: "
+            f"{little['null_mean'].iloc[0]:.3f})."
+        )
     return sentences
 
 
-def _distance(analysis: Analysis) -> list[str]:
-    """Compare neighbours with layers half the network apart: a smooth path, or one global direction."""
-    whole = analysis.weights[analysis.weights["head"].isna() & analysis.weights["layer"].notna()]
-    half = max(2, whole["layer"].nunique() // 2)
-    place = {
-        f"{name}.{side}": f"{role}.{side}"
-        for name, role in zip(whole["name"], whole["role"], strict=True)
-        for side in _VERBS
-    }
-    pairs = analysis.pairs
-    alike = pairs["source"].map(place) == pairs["target"].map(place)
-    near, far = pairs[alike & (pairs["lag"] == 1)], pairs[alike & (pairs["lag"] >= half)]
-    if near.empty or far.empty:
+def _distance(summary: pd.DataFrame) -> list[str]:
+    """Neighbours against layers half the network apart: a path that turns, or one global subspace."""
+    if summary.empty:
         return []
-    by_near, by_far = near["adjusted_overlap"].mean(), far["adjusted_overlap"].mean()
-    shape = (
-        "the subspaces turn gradually with depth rather than sharing one direction"
-        if by_far < by_near / 2
-        else "much of what neighbours share is shared by the whole network"
+    rows = summary[summary["shared_space"] & ~_concentrated(summary) & summary["overlap_far"].notna()]
+    beyond = (rows[["overlap", "overlap_far"]].sub(rows["overlap_null_mean"], axis=0)).div(
+        1 - rows["overlap_null_mean"], axis=0
     )
+    near, far = beyond["overlap"].mean(), beyond["overlap_far"].mean()
+    if not near >= LITTLE:  # also where there is nothing to average
+        return []
+    shape = "they turn with depth" if far < near / 2 else "much of what neighbours share, the whole network shares"
     return [
-        f"Of what a role reads or writes with its leading subspace, neighbouring layers share {by_near:.0%} beyond "
-        f"chance, layers {half} or more apart {by_far:.0%}: {shape}."
+        f"Leading subspaces of neighbouring layers overlap by {near:.0%} beyond chance (mean over "
+        f"{_listed(rows['role'].tolist())}), those of layers {rows['far_lag'].iloc[0]} or more apart by {far:.0%}: "
+        f"{shape}."
     ]
 
 
-def _strongest(pairs: pd.DataFrame) -> list[str]:
+def _strongest(analysis: Analysis) -> list[str]:
+    """Largest overlap of two kinds, where it stands out from chance and survives the symmetry of its space."""
+    surviving = analysis.spaces.loc[analysis.spaces["overlap_survives"], "name"]
+    edges = [
+        (source, target, edge)
+        for source, target, edge in analysis.graph.edges(data=True)
+        if analysis.graph.nodes[source]["space"] in set(surviving)
+    ]
     sentences = []
     for kind, what in (
-        ("write-read", "The writing that meets a later reading most closely is {source} into {target}"),
-        ("read-read", "The two readings closest to each other are {source} and {target}"),
+        ("write-read", "Of all writings that meet a later reading, {source} into {target} overlap most"),
+        ("read-read", "Of all pairs of readings, {source} and {target} overlap most"),
     ):
-        rows = pairs[(pairs["kind"] == kind) & np.isfinite(pairs["adjusted_overlap"])]
-        if len(rows):
-            best = rows.loc[rows["adjusted_overlap"].idxmax()]
+        of_kind = [edge for edge in edges if edge[2]["kind"] == kind]
+        if of_kind:
+            source, target, edge = max(of_kind, key=lambda item: item[2]["adjusted_overlap"])
+            pairs = analysis.pairs
+            null = pairs.loc[(pairs["source"] == source) & (pairs["target"] == target), "null_mean"].iloc[0]
+            count = int((pairs["kind"] == kind).sum())
             sentences.append(
-                f"{what.format(source=best['source'], target=best['target'])}: overlap {best['overlap']:.2f}, "
-                f"chance {best['null_mean']:.3f}."
+                f"{what.format(source=source, target=target)}: {edge['overlap']:.2f}, the largest of {count} pairs; "
+                f"one unrelated pair gives {null:.3f} on average."
             )
     return sentences

@@ -12,8 +12,9 @@ import vl_convert
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from ..alignment import OBSERVABLES
 from ..analysis import Analysis
-from ..graph import MINIMUM_Z, STRONGEST
+from ..graph import ERROR_RATE, STRONGEST
 from ..network import ROLES, Side
 from .findings import findings
 
@@ -56,10 +57,12 @@ def render_report(analysis: Analysis) -> str:
         f"{len(analysis.weights)} weights at rank {provenance['rank']}"
         + (f"; stored as {stored}, de-quantised" if stored else ""),
         rank=provenance["rank"],
-        minimum_z=f"{MINIMUM_Z:g}",
+        error_rate=f"{ERROR_RATE:.0%}",
         strongest=STRONGEST,
         findings=findings(analysis),
-        summary=_summary_table(analysis.summary),
+        summary=_summary_table(analysis.summary, shared_space=True),
+        by_index=_summary_table(analysis.summary, shared_space=False),
+        observables=OBSERVABLES,
         edges=_edge_table(analysis.graph),
         spaces=analysis.spaces,
         skipped=analysis.skipped,
@@ -150,24 +153,29 @@ def _graph_spec(graph: "nx.MultiDiGraph[str]") -> dict[str, Any]:
     return spec
 
 
-def _summary_table(summary: pd.DataFrame) -> pd.DataFrame:
+def _summary_table(summary: pd.DataFrame, *, shared_space: bool) -> pd.DataFrame:
     if summary.empty:
         return pd.DataFrame()
-    return pd.DataFrame(
+    rows = summary[summary["shared_space"] == shared_space]
+    table = pd.DataFrame(
         {
-            "role and side": [_lane(role, side) for role, side in zip(summary["role"], summary["side"], strict=True)],
-            "|cos| first": summary["abs_cos_1"],
-            "chance": summary["null_mean"],
-            "adjusted": summary["effect"],
-            "|cos| second": summary["abs_cos_2"],
-            "σ²-weighted": summary["sigma2_weighted"],
-            "overlap": summary["overlap"],
-            "chance of overlap": summary["overlap_null_mean"],
-            "channels": summary["channels"].round().astype("Int64"),
-            "of": summary["dim"],
-            "one space": summary["shared_space"].map({True: "yes", False: "no: by index"}),
+            "role and side": [_lane(role, side) for role, side in zip(rows["role"], rows["side"], strict=True)],
+            "|cos| first": rows["abs_cos_1"],
+            "chance": rows["null_mean"],
+            "adjusted": rows["adjusted"],
+            "at chance": rows["at_chance"],
+            "of steps": rows["layer_pairs"],
+            "|cos| second": rows["abs_cos_2"],
+            "σ²-weighted": rows["sigma2_weighted"],
+            "overlap": rows["overlap"],
+            f"{rows['far_lag'].max()}+ layers apart": rows["overlap_far"],
+            "chance of overlap": rows["overlap_null_mean"],
+            "channels": rows["channels"].round().astype("Int64"),
+            "of": rows["dim"],
         }
     )
+    # Sides without a common space have no overlap at a distance.
+    return table.dropna(axis="columns", how="all")
 
 
 def _edge_table(graph: "nx.MultiDiGraph[str]") -> pd.DataFrame:

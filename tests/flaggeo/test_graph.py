@@ -26,12 +26,22 @@ def test_the_planted_path_is_an_edge_and_unrelated_weights_hardly_any(analysis):
     edge = graph.edges["layers.0.down.write", "layers.2.gate.read", "write-read"]
     assert edge["overlap"] == pytest.approx(1.0, abs=1e-6)
     assert edge["lag"] == 2
-    assert graph.number_of_edges() < 0.02 * len(analysis.pairs)
+    unrelated = [pair for pair in graph.edges() if pair != ("layers.0.down.write", "layers.2.gate.read")]
+    assert unrelated == []
+
+
+@pytest.mark.parametrize("rank", [1, 2, 8])
+def test_random_networks_have_no_edges_at_any_rank(rank):
+    """100 pairs of lines in ten thousand would lie 5 standard deviations out; the exact tail knows that."""
+    network = load(tiny_llama(layers=24, seed=5), config=CONFIG | {"num_hidden_layers": 24})
+    analysis = analyze(network, rank=rank)
+    assert len(analysis.pairs) > 10_000
+    assert analysis.graph.number_of_edges() == 0
 
 
 def test_edges_are_the_strongest_of_the_pairs_above_the_threshold(analysis):
-    graph = alignment_graph(analysis.weights, analysis.pairs, minimum_z=1.0, strongest=2)
-    eligible = analysis.pairs[analysis.pairs["z"] >= 1.0]
+    graph = alignment_graph(analysis.weights, analysis.pairs, error_rate=0.2 * len(analysis.pairs), strongest=2)
+    eligible = analysis.pairs[analysis.pairs["p_value"] <= 0.2]
     expected = set()
     for row in eligible.itertuples():
         for end in (row.source, row.target):

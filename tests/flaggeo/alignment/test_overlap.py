@@ -8,7 +8,7 @@ import torch
 from flaggeo import load
 from flaggeo.alignment.overlap import PAIR_COLUMNS, pair_table, subspaces_of
 from flaggeo.spectrum import leading_spectrum
-from manifolds import overlap_moments
+from manifolds import overlap_moments, overlap_p_value
 from tests.builders import CONFIG, WIDTH, tiny_llama
 
 
@@ -41,6 +41,8 @@ def test_pairs_are_exactly_those_that_share_a_space_and_follow_the_signal(networ
     for first, second in combinations(subspaces_of(network.weights, spectra_of(network)), 2):
         if first.space != second.space:
             continue
+        if first.weight.tensor == second.weight.tensor and (first.weight.head is None) != (second.weight.head is None):
+            continue
         if first.weight.stage > second.weight.stage:
             first, second = second, first
         kinds = (first.side.value, second.side.value)
@@ -61,6 +63,7 @@ def test_null_and_effect_size_stand_beside_each_overlap(table):
     assert row["adjusted_overlap"] == pytest.approx((row["overlap"] - mean) / (1 - mean))
     assert row["z"] == pytest.approx((row["overlap"] - mean) / spread)
     assert row["lag"] == 1
+    assert row["p_value"] == float(overlap_p_value(row["overlap"], WIDTH, 4, 4))
 
 
 def test_a_planted_meeting_is_found():
@@ -82,6 +85,7 @@ def test_a_subspace_that_is_the_whole_space_says_nothing(network):
     assert len(full)
     assert full["overlap"].to_numpy() == pytest.approx(1.0)
     assert full[["adjusted_overlap", "z"]].isna().all(axis=None)
+    assert (full["p_value"] == 1).all()
 
 
 def test_a_zero_weight_has_no_subspace():

@@ -25,8 +25,8 @@ def with_leading(tensors, role, read=None, write=None):
 
 def test_unrelated_weights_are_called_close_to_chance():
     sentences = told(tiny_llama(layers=LAYERS))
-    assert any(sentence.startswith("Close to chance") for sentence in sentences)
-    assert not any("outlier" in sentence for sentence in sentences)
+    assert len(sentences) == 1
+    assert sentences[0].startswith("Little carries over from layer to layer for")
 
 
 def test_a_shared_reading_direction_is_called_carried_over():
@@ -34,7 +34,7 @@ def test_a_shared_reading_direction_is_called_carried_over():
     sentences = told(with_leading(tiny_llama(layers=LAYERS), "mlp.up_proj", read=direction))
     carried = next(sentence for sentence in sentences if "direction of reading carries over" in sentence)
     assert "up 1.00" in carried
-    assert "unrelated weights give 0.16" in carried  # Gamma(12) / (sqrt(pi) Gamma(12.5)) = 0.164
+    assert "unrelated weights give 0.165" in carried  # Gamma(12) / (sqrt(pi) Gamma(12.5)) = 0.1645
 
 
 def test_one_loud_channel_is_not_taken_for_alignment():
@@ -64,8 +64,8 @@ def test_a_global_direction_is_told_from_a_path_that_turns():
         network = load(tensors, config=CONFIG | {"num_hidden_layers": LAYERS})
         return next(s for s in findings(analyze(network, rank=4, roles=roles)) if "or more apart" in s)
 
-    assert "shared by the whole network" in distance(fixed)
-    assert "turn gradually" in distance(turning)
+    assert "the whole network shares" in distance(fixed)
+    assert "they turn with depth" in distance(turning)
 
 
 def test_too_little_to_compare_is_said():
@@ -81,5 +81,5 @@ def test_the_strongest_meeting_is_named():
     tensors["model.layers.0.mlp.down_proj.weight"] = shared @ random_frame(40, 4, seed=2).float().mT
     tensors["model.layers.4.mlp.gate_proj.weight"] = random_frame(40, 4, seed=3).float() @ shared.mT
     sentences = told(tensors)
-    assert any("layers.0.down.write into layers.4.gate.read: overlap 1.00" in sentence for sentence in sentences)
+    assert any("layers.0.down.write into layers.4.gate.read overlap most: 1.00" in sentence for sentence in sentences)
     assert np.all([sentence.endswith(".") for sentence in sentences])

@@ -1,0 +1,26 @@
+"""Every measured number links to the statements that back it, and the links lead somewhere."""
+
+import pytest
+
+import proofs
+from flaggeo.alignment import CONTINUITY_COLUMNS, OBSERVABLES, PAIR_COLUMNS
+
+STATEMENTS = {statement.name: statement for statement in proofs.statements()}
+
+
+@pytest.mark.parametrize("observable", OBSERVABLES, ids=lambda observable: observable.name)
+@pytest.mark.parametrize("link", ["invariance_statement", "null_statement"])
+def test_a_link_leads_to_a_statement_that_is_proved(observable, link):
+    statement = STATEMENTS[getattr(observable, link)]
+    assert proofs.check(statement.name).outcome == "proved"
+    assert statement.mutants
+
+
+@pytest.mark.parametrize("observable", OBSERVABLES, ids=lambda observable: observable.name)
+def test_its_columns_exist(observable):
+    assert set(observable.columns) <= {*CONTINUITY_COLUMNS, *PAIR_COLUMNS}
+
+
+def test_every_measured_column_has_an_observable():
+    measured = {"abs_cos_1", "abs_cos_2", "sigma2_weighted", "overlap", "adjusted_overlap", "z", "p_value"}
+    assert {column for observable in OBSERVABLES for column in observable.columns} == measured
