@@ -123,6 +123,10 @@ def intersection_dimension(first: Tensor, second: Tensor, tolerance: float | Non
     -----
     With the two dimensions it is the complete invariant of the pair under invertible linear maps.
 
+    References
+    ----------
+    .. [1] G. H. Golub and C. F. Van Loan, Matrix Computations, 4th edition (2013), section 6.4.
+
     Examples
     --------
     >>> axes = torch.eye(4)
@@ -162,6 +166,10 @@ def subspace_sum(first: Tensor, second: Tensor, tolerance: float | None = None) 
     ValueError
         If the frames do not lie in one space, are not orthonormal, or are batched: a batch has no one width.
 
+    References
+    ----------
+    .. [1] G. H. Golub and C. F. Van Loan, Matrix Computations, 4th edition (2013), section 6.4.
+
     Examples
     --------
     >>> axes = torch.eye(4)
@@ -193,6 +201,10 @@ def subspace_intersection(first: Tensor, second: Tensor, tolerance: float | None
     ------
     ValueError
         If the frames do not lie in one space, are not orthonormal, or are batched: a batch has no one width.
+
+    References
+    ----------
+    .. [1] G. H. Golub and C. F. Van Loan, Matrix Computations, 4th edition (2013), section 6.4.
 
     Examples
     --------
@@ -228,6 +240,10 @@ def contains(outer: Tensor, inner: Tensor, tolerance: float | None = None) -> Te
     ------
     ValueError
         If the frames do not lie in one space or are not orthonormal.
+
+    References
+    ----------
+    .. [1] G. H. Golub and C. F. Van Loan, Matrix Computations, 4th edition (2013), section 6.4.
 
     Examples
     --------

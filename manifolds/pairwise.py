@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 from torch import Tensor
 
-from .angles import chordal_distance, geodesic_distance
 from .checks import require_frame
+from .distances import chordal_distance, geodesic_distance
 
 # Numbers in one temporary: 2^23 float64 are 64 MiB.
 _TILE_ENTRIES = 2**23
