@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from .angles import principal_angles
-from .checks import require_pair
+from .checks import require_fit, require_frame, require_pair
 from .frames import residual
 
 # Rounding errors of a factorization, in units of n * eps, that a tolerance allows for.
@@ -251,7 +251,9 @@ def contains(outer: Tensor, inner: Tensor, tolerance: float | None = None) -> Te
     >>> contains(axes[:, :2], axes[:, :1]), contains(axes[:, :1], axes[:, :2])
     (tensor(True), tensor(False))
     """
-    require_pair(outer, inner, "contains")
+    require_fit(outer, inner, "contains", "outer", "inner")
+    require_frame(outer, "outer")
+    require_frame(inner, "inner")
     return torch.linalg.matrix_norm(residual(inner, outer), ord=2) <= sine_tolerance(tolerance, outer)
 
 

@@ -228,8 +228,10 @@ def _chunks(frames: Sequence[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
 
 def _require_common_space(frames: Sequence[Tensor], caller: str) -> None:
     """Raise `ValueError` unless all are single orthonormal frames in one space, of one dtype and device."""
-    if any(frame.ndim != 2 for frame in frames):
-        raise ValueError(f"{caller} expected frames of shape [n, k]; got {[tuple(frame.shape) for frame in frames]}.")
+    if any(frame.ndim != 2 or not frame.shape[1] for frame in frames):
+        raise ValueError(
+            f"{caller} expected frames of shape [n, k] with k >= 1; got {[tuple(frame.shape) for frame in frames]}."
+        )
     dimensions = sorted({frame.shape[0] for frame in frames})
     if len(dimensions) > 1:
         raise ValueError(f"{caller} compares subspaces of one space; got dimensions {dimensions}.")

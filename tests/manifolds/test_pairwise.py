@@ -84,6 +84,7 @@ FRAME = random_frame(6, 2, seed=1)
         (FRAME.float(), "one dtype and device"),
         (FRAME.to("meta"), "one dtype and device"),
         (FRAME[None], r"shape \[n, k\]"),
+        (FRAME[:, :0], "k >= 1"),
         (2 * FRAME, "orthonormal"),
         (FRAME * float("nan"), "orthonormal"),
     ],
