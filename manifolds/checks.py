@@ -77,9 +77,14 @@ def require_pair(first: Tensor, second: Tensor, caller: str) -> None:
     ------
     ValueError
         If ambient dimension, dtype or device differ, if the batch axes do not broadcast, or if either
-        is not an orthonormal frame.
+        is not an orthonormal frame or has no column.
     """
     require_fit(first, second, caller, "first", "second")
+    if 0 in (first.shape[-1], second.shape[-1]):
+        raise ValueError(
+            f"{caller} expected subspaces of dimension at least 1; got frames of shape {tuple(first.shape)} and "
+            f"{tuple(second.shape)}."
+        )
     require_frame(first, "first")
     require_frame(second, "second")
 

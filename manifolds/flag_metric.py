@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .angles import safe_sqrt
 from .backend import RiemannianMetric
+from .distances import safe_sqrt
 from .flag_logarithm import AlignmentError, FlagLogarithm, solve_flag_logarithm
 from .geodesics import (
     change_representative,

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from .angles import principal_angles
-from .checks import require_pair
+from .checks import require_fit, require_frame, require_pair
 from .frames import residual
 
 # Rounding errors of a factorization, in units of n * eps, that a tolerance allows for.
@@ -123,6 +123,10 @@ def intersection_dimension(first: Tensor, second: Tensor, tolerance: float | Non
     -----
     With the two dimensions it is the complete invariant of the pair under invertible linear maps.
 
+    References
+    ----------
+    .. [1] G. H. Golub and C. F. Van Loan, Matrix Computations, 4th edition (2013), section 6.4.
+
     Examples
     --------
     >>> axes = torch.eye(4)
@@ -162,6 +166,10 @@ def subspace_sum(first: Tensor, second: Tensor, tolerance: float | None = None) 
     ValueError
         If the frames do not lie in one space, are not orthonormal, or are batched: a batch has no one width.
 
+    References
+    ----------
+    .. [1] G. H. Golub and C. F. Van Loan, Matrix Computations, 4th edition (2013), section 6.4.
+
     Examples
     --------
     >>> axes = torch.eye(4)
@@ -193,6 +201,10 @@ def subspace_intersection(first: Tensor, second: Tensor, tolerance: float | None
     ------
     ValueError
         If the frames do not lie in one space, are not orthonormal, or are batched: a batch has no one width.
+
+    References
+    ----------
+    .. [1] G. H. Golub and C. F. Van Loan, Matrix Computations, 4th edition (2013), section 6.4.
 
     Examples
     --------
@@ -229,13 +241,19 @@ def contains(outer: Tensor, inner: Tensor, tolerance: float | None = None) -> Te
     ValueError
         If the frames do not lie in one space or are not orthonormal.
 
+    References
+    ----------
+    .. [1] G. H. Golub and C. F. Van Loan, Matrix Computations, 4th edition (2013), section 6.4.
+
     Examples
     --------
     >>> axes = torch.eye(4)
     >>> contains(axes[:, :2], axes[:, :1]), contains(axes[:, :1], axes[:, :2])
     (tensor(True), tensor(False))
     """
-    require_pair(outer, inner, "contains")
+    require_fit(outer, inner, "contains", "outer", "inner")
+    require_frame(outer, "outer")
+    require_frame(inner, "inner")
     return torch.linalg.matrix_norm(residual(inner, outer), ord=2) <= sine_tolerance(tolerance, outer)
 
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .angles import chordal_distance
 from .checks import block_slices, require_dims, require_frame
+from .distances import chordal_distance
 from .flag_logarithm import AlignmentError, solve_flag_logarithm
 from .frames import polar_factor
 from .geodesics import exponential, grassmannian_logarithm

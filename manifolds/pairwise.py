@@ -1,12 +1,13 @@
 """All pairs of many subspaces of one space at once, in bounded memory."""
 
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor
 
-from .angles import chordal_distance, geodesic_distance
 from .checks import require_frame
+from .distances import chordal_distance, geodesic_distance
 
 # Numbers in one temporary: 2^23 float64 are 64 MiB.
 _TILE_ENTRIES = 2**23
@@ -190,34 +191,47 @@ def _pairwise(
     distances = frames[0].new_zeros(len(frames), len(frames))
     # Where cosines still give an angle to about three quarters of the digits.
     limit = torch.finfo(distances.dtype).eps ** 0.4
-    for first, second, members in _tiles(frames):
-        fast, closeness = from_cosines(frames[first].mT @ second)
-        for chunk in (closeness < limit).nonzero()[:, 0].split(max(1, _TILE_ENTRIES // second[0].numel())):
-            fast[chunk] = from_sines(frames[first], second[chunk])
-        distances[first, members] = fast
-        distances[members, first] = fast
+    for (left, left_places), (right, right_places) in itertools.combinations_with_replacement(_chunks(frames), 2):
+        # One product for all pairs of two chunks; within a chunk each pair is kept once.
+        products = left.flatten(1).mT @ right.flatten(1)
+        cells = products.view(*left.shape[1:], *right.shape[1:]).transpose(1, 2)
+        kept = left_places[:, None] < right_places if left is right else left_places[:, None] != right_places
+        rows, columns = kept.nonzero(as_tuple=True)
+        fast, closeness = from_cosines(cells[rows, columns])
+        close_pairs = (closeness < limit).nonzero()[:, 0]
+        for close in close_pairs.tensor_split(1 + len(close_pairs) * left[:, 0].numel() // _TILE_ENTRIES):
+            first, second = left[:, rows[close]], right[:, columns[close]]
+            fast[close] = from_sines(first.transpose(0, 1), second.transpose(0, 1))
+        distances[left_places[rows], right_places[columns]] = fast
+        distances[right_places[columns], left_places[rows]] = fast
     return distances
 
 
-def _tiles(frames: Sequence[Tensor]) -> Iterator[tuple[int, Tensor, Tensor]]:
-    """Every pair once: a frame, a stack of later frames of one width, and their places in the list."""
+def _chunks(frames: Sequence[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
+    """Frames of one width side by side, shape=[n, count, width], and their places in the list.
+
+    So many that the products of two chunks fill an eighth of a tile: larger chunks would compute more products
+    of a chunk with itself in vain.
+    """
     by_width: dict[int, list[int]] = {}
     for place, frame in enumerate(frames):
         by_width.setdefault(frame.shape[-1], []).append(place)
-    for width, members in by_width.items():
-        stacked = torch.stack([frames[place] for place in members])
-        places = torch.tensor(members, device=stacked.device)
-        for first, frame in enumerate(frames):
-            later = sum(place <= first for place in members)
-            step = max(1, _TILE_ENTRIES // (width * frame.shape[-1]))
-            for start in range(later, len(members), step):
-                yield first, stacked[start : start + step], places[start : start + step]
+    for width, places in by_width.items():
+        size = max(1, int((_TILE_ENTRIES / 8) ** 0.5 / width))
+        for start in range(0, len(places), size):
+            chunk = places[start : start + size]
+            yield (
+                torch.stack([frames[place] for place in chunk], dim=1),
+                torch.tensor(chunk, device=frames[0].device),
+            )
 
 
 def _require_common_space(frames: Sequence[Tensor], caller: str) -> None:
     """Raise `ValueError` unless all are single orthonormal frames in one space, of one dtype and device."""
-    if any(frame.ndim != 2 for frame in frames):
-        raise ValueError(f"{caller} expected frames of shape [n, k]; got {[tuple(frame.shape) for frame in frames]}.")
+    if any(frame.ndim != 2 or not frame.shape[1] for frame in frames):
+        raise ValueError(
+            f"{caller} expected frames of shape [n, k] with k >= 1; got {[tuple(frame.shape) for frame in frames]}."
+        )
     dimensions = sorted({frame.shape[0] for frame in frames})
     if len(dimensions) > 1:
         raise ValueError(f"{caller} compares subspaces of one space; got dimensions {dimensions}.")

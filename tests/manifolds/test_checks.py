@@ -36,6 +36,7 @@ def test_require_frame_accepts_what_qr_returns():
         (random_frame(6, 2, seed=1, dtype=torch.float32), r"float64 on cpu and second torch.float32"),
         (torch.empty(6, 2, dtype=torch.float64, device="meta"), r"on cpu and second torch.float64 on meta"),
         (random_frame(6, 2, seed=1, batch=(3,)), r"batch axes"),
+        (random_frame(6, 2, seed=1)[:, :0], r"dimension at least 1"),
         (torch.ones(6, dtype=torch.float64), r"shape \(6,\)"),
     ],
 )

@@ -224,6 +224,7 @@ def test_all_distances_are_those_of_the_pairs(flags):
         for j in range(i):
             assert distances[i, j].item() == pytest.approx(flags.metric.dist(points[i], points[j]).item(), abs=1e-11)
     assert float(distances.diagonal().abs().max()) == 0
+    assert flags.metric.dist_pairwise(points[:1]).tolist() == [[0.0]]
     with pytest.raises(ValueError, match=r"\[n_samples, n, k\]"):
         flags.metric.dist_pairwise(points[0])
 

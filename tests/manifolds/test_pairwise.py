@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from manifolds import pairwise
-from manifolds.angles import chordal_distance, geodesic_distance, projection_overlap
+from manifolds.angles import projection_overlap
+from manifolds.distances import chordal_distance, geodesic_distance
 from manifolds.pairwise import pairwise_chordal_distance, pairwise_geodesic_distance, pairwise_overlap
 
 from .builders import planted_pair, random_frame
@@ -83,6 +84,7 @@ FRAME = random_frame(6, 2, seed=1)
         (FRAME.float(), "one dtype and device"),
         (FRAME.to("meta"), "one dtype and device"),
         (FRAME[None], r"shape \[n, k\]"),
+        (FRAME[:, :0], "k >= 1"),
         (2 * FRAME, "orthonormal"),
         (FRAME * float("nan"), "orthonormal"),
     ],

@@ -1,0 +1,303 @@
+"""Distances between subspaces, all of them functions of the principal angles."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from .angles import principal_angles
+from .checks import block_slices, require_dims, require_pair
+from .frames import residual
+
+
+def chordal_distance(first: Tensor, second: Tensor, dims: Sequence[int] | None = None) -> Tensor:
+    r"""Chordal (extrinsic) distance between subspaces or flags.
+
+    .. math:: d_c^2 = \sum_i \sin^2 \theta_i = \tfrac12 \lVert P_A - P_B \rVert_F^2
+
+    The second form is for equal dimensions. For flags the squares of the distances of the blocks are added.
+
+    Parameters
+    ----------
+    first : Tensor, shape=[..., n, r]
+        Orthonormal frame. float32 or float64.
+    second : Tensor, shape=[..., n, s]
+        Orthonormal frame in the same space, with the dtype and device of `first`.
+    dims : sequence of int, optional
+        Dimensions of the nested subspaces when the frames stand for flags; then ``r = s = dims[-1]``.
+
+    Returns
+    -------
+    distance : Tensor, shape=[...]
+        Dimensionless, in [0, sqrt(min(r, s))].
+
+    Raises
+    ------
+    ValueError
+        If the frames do not lie in one space, do not have the dimensions of the flag, or are not
+        orthonormal to working precision.
+
+    See Also
+    --------
+    geodesic_distance : The length of the shortest path between the subspaces.
+
+    Notes
+    -----
+    Computed from what lies outside the other subspace, so that small distances keep their digits.
+
+    References
+    ----------
+    .. [1] J. H. Conway, R. H. Hardin and N. J. A. Sloane, Packing lines, planes, etc.: packings in
+       Grassmannian spaces, Experiment. Math. 5 (1996).
+
+    Examples
+    --------
+    >>> axes = torch.eye(4)
+    >>> chordal_distance(axes[:, [0, 1]], axes[:, [1, 2]])
+    tensor(1.)
+    >>> chordal_distance(axes[:, [0, 1]], axes[:, [1, 0]], dims=(1, 2))
+    tensor(1.4142)
+    """
+    require_pair(first, second, "chordal_distance")
+    if dims is None:
+        wide, narrow = (first, second) if first.shape[-1] >= second.shape[-1] else (second, first)
+        return torch.linalg.matrix_norm(residual(narrow, wide))
+    dims = require_dims(dims, first.shape[-2])
+    if not first.shape[-1] == second.shape[-1] == dims[-1]:
+        raise ValueError(
+            f"chordal_distance expected frames with dims[-1] = {dims[-1]} columns; got shapes {tuple(first.shape)} "
+            f"and {tuple(second.shape)}."
+        )
+    blocks = [residual(second[..., block], first[..., block]) for block in block_slices(dims)]
+    return torch.linalg.matrix_norm(torch.cat(blocks, dim=-1))
+
+
+def geodesic_distance(first: Tensor, second: Tensor) -> Tensor:
+    r"""Length of the shortest path between two subspaces: the Euclidean norm of the principal angles.
+
+    Parameters
+    ----------
+    first : Tensor, shape=[..., n, r]
+        Orthonormal frame. float32 or float64.
+    second : Tensor, shape=[..., n, s]
+        Orthonormal frame in the same space, with the dtype and device of `first`.
+
+    Returns
+    -------
+    distance : Tensor, shape=[...]
+        Radians, in [0, sqrt(min(r, s)) pi/2]. For r = s the distance of `Grassmannian`; otherwise the
+        distance from the smaller subspace to the nearest one inside the larger, which is no metric:
+        it is 0 when one contains the other.
+
+    Raises
+    ------
+    ValueError
+        If the frames do not lie in one space, or if one is not orthonormal to working precision.
+
+    Notes
+    -----
+    geomstats' own Grassmannian measures projectors and is ``sqrt(2)`` times this.
+
+    References
+    ----------
+    .. [1] K. Ye and L.-H. Lim, Schubert varieties and distances between subspaces of different
+       dimensions, SIAM J. Matrix Anal. Appl. 37 (2016), for r != s and for the distances below.
+
+    Examples
+    --------
+    >>> axes = torch.eye(4, dtype=torch.float64)
+    >>> geodesic_distance(axes[:, [0, 1]], axes[:, [1, 2]]) / torch.pi
+    tensor(0.5000, dtype=torch.float64)
+    """
+    return torch.linalg.vector_norm(principal_angles(first, second), dim=-1)
+
+
+def asimov_distance(first: Tensor, second: Tensor) -> Tensor:
+    """Largest principal angle between two subspaces.
+
+    Parameters
+    ----------
+    first : Tensor, shape=[..., n, r]
+        Orthonormal frame. float32 or float64.
+    second : Tensor, shape=[..., n, s]
+        Orthonormal frame in the same space, with the dtype and device of `first`.
+
+    Returns
+    -------
+    distance : Tensor, shape=[...]
+        Radians, in [0, pi/2].
+
+    Raises
+    ------
+    ValueError
+        If the frames do not lie in one space, or if one is not orthonormal to working precision.
+
+    References
+    ----------
+    .. [1] K. Ye and L.-H. Lim, Schubert varieties and distances between subspaces of different
+       dimensions, SIAM J. Matrix Anal. Appl. 37 (2016), table 2.
+
+    Examples
+    --------
+    >>> axes = torch.eye(4, dtype=torch.float64)
+    >>> asimov_distance(axes[:, [0, 1]], axes[:, [1, 2]])
+    tensor(1.5708, dtype=torch.float64)
+    """
+    return principal_angles(first, second)[..., -1]
+
+
+def procrustes_distance(first: Tensor, second: Tensor) -> Tensor:
+    r"""Smallest Frobenius distance between frames of the two subspaces.
+
+    .. math:: 2 \lVert \sin(\theta / 2) \rVert_2 = \min_O \lVert A - B O \rVert_F
+
+    The second form is for equal dimensions.
+
+    Parameters
+    ----------
+    first : Tensor, shape=[..., n, r]
+        Orthonormal frame. float32 or float64.
+    second : Tensor, shape=[..., n, s]
+        Orthonormal frame in the same space, with the dtype and device of `first`.
+
+    Returns
+    -------
+    distance : Tensor, shape=[...]
+        Dimensionless, in [0, sqrt(2 min(r, s))].
+
+    Raises
+    ------
+    ValueError
+        If the frames do not lie in one space, or if one is not orthonormal to working precision.
+
+    References
+    ----------
+    .. [1] K. Ye and L.-H. Lim, Schubert varieties and distances between subspaces of different
+       dimensions, SIAM J. Matrix Anal. Appl. 37 (2016), table 2.
+
+    Examples
+    --------
+    >>> axes = torch.eye(4, dtype=torch.float64)
+    >>> procrustes_distance(axes[:, [0, 1]], axes[:, [1, 2]])
+    tensor(1.4142, dtype=torch.float64)
+    """
+    return 2 * torch.linalg.vector_norm(torch.sin(principal_angles(first, second) / 2), dim=-1)
+
+
+def martin_distance(first: Tensor, second: Tensor) -> Tensor:
+    r"""Minus the logarithm of the product of squared cosines, :math:`-\log \prod_i \cos^2 \theta_i`.
+
+    Parameters
+    ----------
+    first : Tensor, shape=[..., n, r]
+        Orthonormal frame. float32 or float64.
+    second : Tensor, shape=[..., n, s]
+        Orthonormal frame in the same space, with the dtype and device of `first`.
+
+    Returns
+    -------
+    distance : Tensor, shape=[...]
+        Dimensionless, in [0, inf]. A cosine below 4 units of rounding counts as zero and gives infinity: a pair with an
+        orthogonal direction has no finite Martin distance.
+
+    Raises
+    ------
+    ValueError
+        If the frames do not lie in one space, or if one is not orthonormal to working precision.
+
+    References
+    ----------
+    .. [1] R. J. Martin, A metric for ARMA processes, IEEE Trans. Signal Process. 48 (2000), whose distance is the
+       square root of this.
+
+    Examples
+    --------
+    >>> axes = torch.eye(4, dtype=torch.float64)
+    >>> martin_distance(axes[:, [0, 1]], axes[:, [1, 2]])
+    tensor(inf, dtype=torch.float64)
+    """
+    return -_log_squared_cosines(first, second)
+
+
+def fubini_study_distance(first: Tensor, second: Tensor) -> Tensor:
+    r"""Angle between the subspaces' Plücker vectors, :math:`\arccos \prod_i \cos \theta_i`.
+
+    Parameters
+    ----------
+    first : Tensor, shape=[..., n, r]
+        Orthonormal frame. float32 or float64.
+    second : Tensor, shape=[..., n, s]
+        Orthonormal frame in the same space, with the dtype and device of `first`.
+
+    Returns
+    -------
+    distance : Tensor, shape=[...]
+        Radians, in [0, pi/2].
+
+    Raises
+    ------
+    ValueError
+        If the frames do not lie in one space, or if one is not orthonormal to working precision.
+
+    References
+    ----------
+    .. [1] K. Ye and L.-H. Lim, Schubert varieties and distances between subspaces of different
+       dimensions, SIAM J. Matrix Anal. Appl. 37 (2016), table 2.
+
+    Examples
+    --------
+    >>> axes = torch.eye(4, dtype=torch.float64)
+    >>> fubini_study_distance(axes[:, [0, 1]], axes[:, [1, 2]])
+    tensor(1.5708, dtype=torch.float64)
+    """
+    logarithm = _log_squared_cosines(first, second)
+    return torch.atan2(safe_sqrt(-torch.expm1(logarithm)), torch.exp(logarithm / 2))
+
+
+def binet_cauchy_distance(first: Tensor, second: Tensor) -> Tensor:
+    r"""Sine of the Fubini-Study distance, :math:`\sqrt{1 - \prod_i \cos^2 \theta_i}`.
+
+    Parameters
+    ----------
+    first : Tensor, shape=[..., n, r]
+        Orthonormal frame. float32 or float64.
+    second : Tensor, shape=[..., n, s]
+        Orthonormal frame in the same space, with the dtype and device of `first`.
+
+    Returns
+    -------
+    distance : Tensor, shape=[...]
+        Dimensionless, in [0, 1].
+
+    Raises
+    ------
+    ValueError
+        If the frames do not lie in one space, or if one is not orthonormal to working precision.
+
+    References
+    ----------
+    .. [1] L. Wolf and A. Shashua, Learning over sets using kernel principal angles, J. Mach. Learn. Res. 4 (2003).
+
+    Examples
+    --------
+    >>> axes = torch.eye(4, dtype=torch.float64)
+    >>> binet_cauchy_distance(axes[:, [0, 1]], axes[:, [1, 2]])
+    tensor(1., dtype=torch.float64)
+    """
+    return safe_sqrt(-torch.expm1(_log_squared_cosines(first, second)))
+
+
+def _log_squared_cosines(first: Tensor, second: Tensor) -> Tensor:
+    """Sum of log cos^2 over the principal angles; from sines where they are small, to keep small distances."""
+    angles = principal_angles(first, second)
+    small = angles < torch.pi / 4
+    cosines = torch.cos(torch.where(small, 0, angles))
+    cosines = torch.where(cosines < 4 * torch.finfo(angles.dtype).eps, 0, cosines)
+    sines = torch.sin(torch.where(small, angles, 0))
+    return torch.where(small, torch.log1p(-sines.square()), 2 * torch.log(cosines)).sum(dim=-1)
+
+
+def safe_sqrt(square: Tensor) -> Tensor:
+    """Square root with derivative 0 at 0."""
+    positive = square > 0
+    return torch.where(positive, torch.sqrt(torch.where(positive, square, 1)), 0)
