@@ -34,7 +34,8 @@ slow: $(MODELS_STAMP)
 	$(PYTEST) -m slow
 
 benchmarks: $(MODELS_STAMP)
-	$(BIN)/python benchmarks/spectrum.py
+	$(BIN)/python -m benchmarks.spectrum
+	$(BIN)/python -m benchmarks.manifolds
 
 wheel: $(DEV_STAMP)
 	$(BIN)/python -m build

@@ -1,6 +1,6 @@
 """Leading spectra of SmolLM2 against a full float64 SVD of each matrix, in the same run.
 
-Run with ``python benchmarks/spectrum.py [FILE.gguf]`` on an otherwise idle machine. The rival,
+Run with ``python -m benchmarks.spectrum [FILE.gguf]`` on an otherwise idle machine. The rival,
 `torch.linalg.svd`, is also the accuracy to match: for each matrix the largest sine between the two
 leading subspaces is reported where the gap after the last kept value determines them.
 """

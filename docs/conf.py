@@ -6,15 +6,14 @@ project = "flaggeo"
 author = "the flaggeo developers"
 version = release = installed("flaggeo")
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.mathjax", "sphinx.ext.viewcode"]
+extensions = ["myst_parser", "sphinx.ext.autodoc", "numpydoc", "sphinx.ext.mathjax", "sphinx.ext.viewcode"]
 myst_enable_extensions = ["amsmath", "dollarmath", "deflist"]
 myst_heading_anchors = 3
 exclude_patterns = ["_build"]
 
 autodoc_typehints = "none"  # the docstrings give types with their shapes
 autodoc_member_order = "bysource"
-napoleon_google_docstring = False
-napoleon_use_rtype = False
+numpydoc_show_class_members = False
 
 html_theme = "furo"
 html_title = "flaggeo"

@@ -51,7 +51,7 @@ def import_geomstats(name: str) -> ModuleType:
     'FrechetMean'
     """
     loaded = sys.modules.get("geomstats.backend")
-    active = os.environ.setdefault("GEOMSTATS_BACKEND", BACKEND) if loaded is None else loaded.__name__.split(".")[-1]
+    active = os.environ.get("GEOMSTATS_BACKEND", BACKEND) if loaded is None else loaded.__name__.split(".")[-1]
     if active != BACKEND:
         raise RuntimeError(
             f"geomstats runs on its {active} backend in this process; manifolds expected {BACKEND}. Set "
@@ -78,6 +78,8 @@ def _svd_flip(left: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
 @contextlib.contextmanager
 def _no_side_effects() -> Iterator[None]:
     default_dtype = torch.get_default_dtype()
+    chosen = os.environ.get("GEOMSTATS_BACKEND")
+    os.environ["GEOMSTATS_BACKEND"] = BACKEND
     lend_trapz = not hasattr(np, "trapz")
     if lend_trapz:
         np.trapz = np.trapezoid  # type: ignore[attr-defined]
@@ -90,6 +92,8 @@ def _no_side_effects() -> Iterator[None]:
         if lend_trapz:
             del np.trapz  # type: ignore[attr-defined]
         torch.set_default_dtype(default_dtype)
+        if chosen is None:
+            del os.environ["GEOMSTATS_BACKEND"]
 
 
 LevelSet = import_geomstats("geomstats.geometry.base").LevelSet

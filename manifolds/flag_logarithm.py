@@ -2,7 +2,7 @@
 
 Every frame of the end flag is Q diag(O_1, ..., O_r). In the span of the two frames, of dimension m <= 2k, the
 relative rotation V is an m x m orthogonal matrix, and the logarithm asks for the block-diagonal orthogonal D
-that minimises f(D) = |log(V D)|^2 / 2. At a minimum the diagonal blocks of log(V D) vanish: the rest is the
+that minimises ``f(D) = |log(V D)|^2 / 2``. At a minimum the diagonal blocks of log(V D) vanish: the rest is the
 tangent vector. A truncated Newton method with backtracking finds it in a few steps; the fixed-point
 iterations of the literature converge linearly, and not at all for many far pairs.
 """

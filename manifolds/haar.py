@@ -42,7 +42,7 @@ def uniform_frame(
 
     Returns
     -------
-    frame : Tensor, shape=[*batch, n, k]
+    frame : Tensor, shape=[..., n, k]
         Its distribution is the same after an orthogonal map on either side.
 
     Raises
