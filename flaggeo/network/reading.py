@@ -62,6 +62,7 @@ def read_network(checkpoint: Checkpoint) -> Network:
     weights = reader.weights()
     for weight in weights:
         checkpoint.require_readable(weight.tensor)
+    skipped += reader.skipped
     return Network(family.name, checkpoint, tuple(weights), tuple(skipped), (*remarks, *reader.remarks))
 
 
@@ -130,8 +131,10 @@ class _Reader:
         self.family = family
         self.found = found
         self.remarks: list[str] = []
+        self.skipped: list[Skipped] = []
         self.layers = sorted({layer for layer, _ in found if layer is not None})
-        (_, role), first = next(iter(found.items()))
+        # A block faces the stream; a table may be narrower, with a projection between.
+        (_, role), first = min(found.items(), key=lambda item: item[0][0] is None)
         self.stream = Space("stream", self._shape(first)[_stream_axis(role)], family.stream)
         model_type = settings.get("model_type")
         self.rotary_rows = checkpoint.naming == "gguf" and model_type in family.rotary_rows_in_gguf
@@ -180,7 +183,10 @@ class _Reader:
         if tensor is None:
             return []
         size, width = self._shape(tensor)
-        self._require(tensor, "a stream width", self.stream.dim, width)
+        if width != self.stream.dim:
+            reason = f"its width {width} is not the stream's {self.stream.dim}: a projection lies between"
+            self.skipped.append(Skipped(tensor, (size, width), reason))
+            return []
         vocabulary = Space("vocabulary", size, Symmetry.TRIVIAL)
         if role == "embed":
             return [Weight(role, role, None, None, vocabulary, self.stream, tensor, Split(transposed=True))]

@@ -30,7 +30,7 @@ DECODERS = {
     "smollm3": {},
     "granite": {},
 }
-ENCODERS = {"bert": {}, "roberta": {}, "xlm-roberta": {}, "camembert": {}, "electra": {"embedding_size": 32}}
+ENCODERS = {"bert": {}, "roberta": {}, "xlm-roberta": {}, "camembert": {}, "electra": {"embedding_size": 20}}
 BLOCK_WEIGHTS = {"llama": 7, "bert": 6}
 
 

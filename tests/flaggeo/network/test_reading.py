@@ -143,6 +143,13 @@ def test_unknown_architecture_names_the_families_and_what_was_found():
         load({})
 
 
+def test_an_embedding_narrower_than_the_stream_is_left_out_with_the_reason():
+    network = load(tiny_llama() | {"model.embed_tokens.weight": torch.ones(50, 7)}, config=CONFIG)
+    reasons = {item.tensor: item.reason for item in network.skipped}
+    assert reasons["model.embed_tokens.weight"] == "its width 7 is not the stream's 24: a projection lies between"
+    assert network.spaces["stream"].dim == 24
+
+
 def test_a_tied_tensor_of_a_module_is_listed_as_such():
     tensors = tiny_llama()
     tensors["lm_head.weight"] = tensors["model.embed_tokens.weight"]
