@@ -136,6 +136,8 @@ def common_batch(first: Tensor, second: Tensor) -> torch.Size:
 
 def require_tall(matrix: Tensor, name: str) -> None:
     """Raise `ValueError` unless a tensor has shape ``[..., n, k]`` with k <= n, in float32 or float64."""
+    if not isinstance(matrix, Tensor):
+        raise ValueError(f"{name} needs a torch tensor; got a {type(matrix).__name__}.")
     if matrix.ndim < 2 or matrix.shape[-1] > matrix.shape[-2]:
         raise ValueError(
             f"{name} needs shape [..., n, k] with k <= n, at most as many columns as rows; "

@@ -105,7 +105,9 @@ class FlagMetric(RiemannianMetric):  # type: ignore[misc]  # geomstats is untype
         tangent_vec : Tensor, shape=[..., n, k]
             With a leading axis of length `n_vectors` if that is more than 1.
         """
-        return self.normalize(self._space.random_tangent_vec(base_point, n_vectors, generator=generator), base_point)
+        unit = self.normalize(self._space.random_tangent_vec(base_point, n_vectors, generator=generator), base_point)
+        # Lengthening a short vector lengthens its rounding errors, which need not be tangent.
+        return self._space.to_tangent(unit, base_point)
 
     def riemannian_gradient(self, euclidean_gradient: Tensor, base_point: Tensor) -> Tensor:
         """Gradient of a function of flags from its derivative as a function of n x k matrices.

@@ -42,7 +42,9 @@ def orthonormalize(matrix: Tensor) -> Tensor:
     frame, triangle = torch.linalg.qr(matrix)
     pivots = triangle.diagonal(dim1=-2, dim2=-1).abs()
     tolerance = matrix.shape[-2] * torch.finfo(matrix.dtype).eps
-    lengths = torch.linalg.vector_norm(matrix, dim=-2)
+    largest = matrix.abs().amax(dim=-2, keepdim=True)
+    # Relative to the largest entry, so that squares of huge columns do not overflow.
+    lengths = largest[..., 0, :] * torch.linalg.vector_norm(matrix / torch.where(largest > 0, largest, 1), dim=-2)
     if not holds(pivots > tolerance * lengths):  # false also for NaN and for a column of zeros
         raise ValueError(
             "orthonormalize expected finite, linearly independent columns; found a column of shape "

@@ -74,7 +74,7 @@ def grassmannian_exponential(tangent_vec: Tensor, base_point: Tensor) -> Tensor:
     angles = squares.clamp(min=0).sqrt()
     cosine = (vectors * torch.cos(angles)[..., None, :]) @ vectors.mT
     sinc = (vectors * torch.sinc(angles / torch.pi)[..., None, :]) @ vectors.mT
-    return base_point @ cosine + tangent_vec @ sinc
+    return refine(base_point @ cosine + tangent_vec @ sinc)
 
 
 def grassmannian_angles(point: Tensor, base_point: Tensor) -> Tensor:
@@ -148,7 +148,8 @@ def parallel_transport(tangent_vec: Tensor, base_point: Tensor, direction: Tenso
     inside = skew(inside).expand_as(cross)
     along_initial = torch.eye(k, dtype=cross.dtype, device=cross.device).expand_as(cross)
     state = (inside, along_initial, torch.zeros_like(cross))
-    steps = max(1, math.ceil(float(torch.linalg.matrix_norm(direction).max()) / _TRANSPORT_STEP))
+    longest = float(torch.linalg.matrix_norm(direction).max()) if direction.numel() else 0.0
+    steps = max(1, math.ceil(longest / _TRANSPORT_STEP))
     for _ in range(steps):
         term = state
         for order in range(1, _TRANSPORT_TERMS + 1):

@@ -177,7 +177,9 @@ def subspace_sum(first: Tensor, second: Tensor, tolerance: float | None = None) 
     torch.Size([4, 3])
     """
     wide, _, left, sines, _ = _outside(first, second, "subspace_sum")
-    return torch.cat([wide, left[:, sines > sine_tolerance(tolerance, first)]], dim=1)
+    # Left vectors of a tiny sine have lost their orthogonality to the wider subspace, so they are cut off again.
+    beyond = residual(left[:, sines > sine_tolerance(tolerance, first)], wide)
+    return torch.cat([wide, torch.linalg.qr(beyond).Q], dim=1)
 
 
 def subspace_intersection(first: Tensor, second: Tensor, tolerance: float | None = None) -> Tensor:

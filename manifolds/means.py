@@ -9,7 +9,6 @@ from torch import Tensor
 from .checks import block_slices, require_dims, require_frame
 from .distances import chordal_distance
 from .flag_logarithm import AlignmentError, solve_flag_logarithm
-from .frames import polar_factor
 from .geodesics import exponential, grassmannian_logarithm
 
 
@@ -85,7 +84,7 @@ def chordal_mean(
     -----
     For subspaces the mean is spanned by the leading left singular vectors of all frames side by side. For
     flags the sum of the blocks' overlaps is convex in the frame, so that the polar factor of its
-    gradient cannot lower it.
+    gradient cannot lower it; where the gradient has not full rank, any completion will do.
 
     References
     ----------
@@ -108,7 +107,8 @@ def chordal_mean(
     if len(dims) > 1:
         step = float("inf")
         while step > tolerance and iterations < max_iterations:
-            following = polar_factor(_weighted_projections(frames, dims, weights, point))
+            left, _, right = torch.linalg.svd(_weighted_projections(frames, dims, weights, point), full_matrices=False)
+            following = left @ right
             step = float(chordal_distance(point, following, dims))
             point, iterations = following, iterations + 1
     squares = chordal_distance(frames, point, dims).square()
@@ -169,9 +169,12 @@ def chordal_median(
         tolerance = eps**0.5
     point = chordal_mean(frames, dims, weights).point
     step, iterations = float("inf"), 0
-    while step > tolerance and iterations < max_iterations:
-        # A sample at the point itself would get an infinite weight.
-        distances = chordal_distance(frames, point, dims).clamp(min=eps**0.5)
+    # A sample at the point itself would get an infinite weight and hold it there, whether or not it is the
+    # median. So distances are bounded below, first by the largest of them, then by less and less.
+    least = float(chordal_distance(frames, point, dims).max())
+    while (step > tolerance or least > eps**0.5) and iterations < max_iterations:
+        least = max(least / 2, eps**0.5)
+        distances = chordal_distance(frames, point, dims).clamp(min=least)
         following = chordal_mean(frames, dims, weights / distances).point
         step = float(chordal_distance(point, following, dims))
         point, iterations = following, iterations + 1

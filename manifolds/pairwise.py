@@ -52,7 +52,7 @@ def pairwise_overlap(frames: Sequence[Tensor]) -> Tensor:
             [1.0000, 1.0000, 0.5000],
             [0.0000, 0.5000, 1.0000]])
     """
-    if not frames:
+    if len(frames) == 0:
         return torch.empty(0, 0)
     _require_common_space(frames, "pairwise_overlap")
     ranks = torch.tensor([frame.shape[-1] for frame in frames], device=frames[0].device)
@@ -96,6 +96,7 @@ def _projector_products(stacked: Tensor) -> Tensor:
     return overlaps
 
 
+@torch.no_grad()
 def pairwise_geodesic_distance(frames: Sequence[Tensor]) -> Tensor:
     """Geodesic distances of all pairs of subspaces of one space.
 
@@ -110,8 +111,8 @@ def pairwise_geodesic_distance(frames: Sequence[Tensor]) -> Tensor:
     Returns
     -------
     distances : Tensor, shape=[len(frames), len(frames)]
-        Symmetric, in radians, with zeros on the diagonal. The absolute error is below 1e-12 in float64 and
-        1e-5 in float32.
+        Symmetric, in radians, with zeros on the diagonal. The absolute error is of the order of
+        ``sqrt(k) * eps**0.8``: 2e-12 in float64 and 2e-5 in float32 at k = 64. It carries no gradient.
 
     Raises
     ------
@@ -138,6 +139,7 @@ def pairwise_geodesic_distance(frames: Sequence[Tensor]) -> Tensor:
     return _pairwise(frames, "pairwise_geodesic_distance", from_cosines, geodesic_distance)
 
 
+@torch.no_grad()
 def pairwise_chordal_distance(frames: Sequence[Tensor]) -> Tensor:
     """Chordal distances of all pairs of subspaces of one space.
 
@@ -152,7 +154,7 @@ def pairwise_chordal_distance(frames: Sequence[Tensor]) -> Tensor:
     -------
     distances : Tensor, shape=[len(frames), len(frames)]
         Symmetric, dimensionless, with zeros on the diagonal. The absolute error is below 1e-12 in float64 and
-        1e-5 in float32.
+        1e-5 in float32. It carries no gradient.
 
     Raises
     ------
@@ -172,8 +174,10 @@ def pairwise_chordal_distance(frames: Sequence[Tensor]) -> Tensor:
     """
 
     def from_cosines(products: Tensor) -> tuple[Tensor, Tensor]:
-        squared = (min(products.shape[-2:]) - products.square().sum(dim=(-2, -1))).clamp(min=0)
-        return squared.sqrt(), squared
+        rank = min(products.shape[-2:])
+        squared = (rank - products.square().sum(dim=(-2, -1))).clamp(min=0)
+        # The difference has an error of about rank * eps, and its root one of rank * eps / root.
+        return squared.sqrt(), squared / rank**2
 
     return _pairwise(frames, "pairwise_chordal_distance", from_cosines, chordal_distance)
 
@@ -185,7 +189,7 @@ def _pairwise(
     from_sines: Callable[[Tensor, Tensor], Tensor],
 ) -> Tensor:
     """Symmetric matrix of distances: a fast formula with its closeness, and an accurate one for close pairs."""
-    if not frames:
+    if len(frames) == 0:
         return torch.empty(0, 0)
     _require_common_space(frames, caller)
     distances = frames[0].new_zeros(len(frames), len(frames))

@@ -213,7 +213,8 @@ def schubert_position(subspace: Tensor, flag: Tensor, tolerance: float | None = 
         intersections.append(k - int(nonzero.sum()))
         smallest = float(torch.where(nonzero, sines, 1).amin()) if len(sines) else 1.0
         largest = float(torch.where(nonzero, 0, sines).amax()) if len(sines) else 0.0
-        gap = min(gap, smallest / max(tolerance, largest))
+        if max(tolerance, largest) > 0:
+            gap = min(gap, smallest / max(tolerance, largest))
     symbol = tuple(j + 1 for j in range(n) if intersections[j] > (intersections[j - 1] if j else 0))
     return SchubertPosition(
         symbol=symbol,

@@ -1,5 +1,6 @@
 import math
 
+import numpy as np
 import pytest
 import scipy.linalg
 import torch
@@ -88,3 +89,14 @@ def test_same_span_ignores_the_frame_and_sees_a_small_turn():
     assert not bool(same_span(frame, orthonormalize(turned)))
     assert bool(same_span(frame, orthonormalize(turned), tolerance=1e-8))
     assert not bool(same_span(frame, basis[:, :2]))
+
+
+@pytest.mark.parametrize(("dtype", "size"), [(torch.float64, 1e200), (torch.float64, 1e-200), (torch.float32, 1e20)])
+def test_orthonormalize_takes_columns_of_any_size(dtype, size):
+    frame = orthonormalize(size * torch.eye(3, 2, dtype=dtype))
+    torch.testing.assert_close(frame.abs(), torch.eye(3, 2, dtype=dtype))
+
+
+def test_an_array_that_is_no_tensor_is_named():
+    with pytest.raises(ValueError, match="needs a torch tensor; got a ndarray"):
+        orthonormalize(np.eye(3))

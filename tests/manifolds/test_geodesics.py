@@ -156,3 +156,8 @@ def test_change_of_representative_moves_the_vector_with_the_frame():
     turned = hide(frame, dims, seed=5)
     moved = change_representative(tangent, frame, turned, dims)
     torch.testing.assert_close(moved, hide(tangent, dims, seed=5), atol=1e-14, rtol=0)
+
+
+def test_transport_of_an_empty_batch_is_empty():
+    empty = torch.zeros(0, 5, 2, dtype=torch.float64)
+    assert parallel_transport(empty, empty, empty, (1, 2)).shape == (0, 5, 2)

@@ -114,3 +114,34 @@ def test_inverse_retraction():
 def test_dimensions_out_of_range_are_refused(k):
     with pytest.raises(ValueError, match=r"between 1 and n - 1 = 3"):
         Grassmannian(4, k)
+
+
+@pytest.mark.parametrize("length", [10.0, 30.0])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_exponential_of_a_long_vector_is_a_point(length, dtype):
+    space = Grassmannian(10, 3)
+    for seed in range(20):
+        axes = torch.linalg.qr(torch.randn(10, 10, generator=torch.Generator().manual_seed(seed), dtype=dtype)).Q
+        sizes = torch.tensor([length, length / 20, length / 20], dtype=dtype)
+        tangent_vec = axes[:, 3:6] * sizes
+        assert bool(space.belongs(space.metric.exp(space.to_tangent(tangent_vec, axes[:, :3]), axes[:, :3])))
+
+
+def test_a_long_chain_of_steps_stays_on_the_manifold():
+    space = Grassmannian(6, 2)
+    generator = torch.Generator().manual_seed(0)
+    point = space.random_point(generator=generator, dtype=torch.float32)
+    for _ in range(3000):
+        point = space.metric.exp(space.metric.random_unit_tangent_vec(point, generator=generator), point)
+    assert bool(space.belongs(point))
+
+
+@pytest.mark.parametrize("shape", [(2, 1), (3, 2)])
+def test_unit_tangent_vectors_are_tangent(shape):
+    space = Grassmannian(*shape)
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(300):
+        point = space.random_point(generator=generator, dtype=torch.float64)
+        vector = space.metric.random_unit_tangent_vec(point, generator=generator)
+        assert bool(space.is_tangent(vector, point))
+        assert float(space.metric.norm(vector, point)) == pytest.approx(1, abs=1e-12)

@@ -111,3 +111,16 @@ def test_batches_have_no_one_width():
         subspace_sum(batch, FRAME)
     with pytest.raises(ValueError, match="got shapes"):
         subspace_intersection(FRAME, batch)
+
+
+@pytest.mark.parametrize("tiny", [1e-12, 1e-8])
+def test_the_sum_is_a_frame_also_where_an_angle_is_tiny(tiny):
+    """The left vector of a tiny sine is orthogonal to the wider subspace only after it is cut off again."""
+    axes = torch.linalg.qr(torch.randn(8, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)).Q
+    first = axes[:, :2]
+    angles = torch.tensor([tiny, 1.0], dtype=torch.float64)
+    second = axes[:, :2] * angles.cos() + axes[:, 2:4] * angles.sin()
+    total = subspace_sum(first, second, tolerance=tiny / 10)
+    assert total.shape == (8, 4)
+    require_frame(total, "total")
+    assert bool(contains(total, second))

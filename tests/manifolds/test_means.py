@@ -4,6 +4,8 @@ import pytest
 import torch
 
 from manifolds.backend import import_geomstats
+from manifolds.checks import require_frame
+from manifolds.distances import chordal_distance
 from manifolds.flag import Flag
 from manifolds.frames import same_span
 from manifolds.geodesics import exponential
@@ -197,3 +199,26 @@ class TestGeomstatsLearning:
         labels = torch.as_tensor(clustering.fit(torch.cat([first, second])).labels_)
         assert len(set(labels[:5].tolist())) == len(set(labels[5:].tolist())) == 1
         assert labels[0] != labels[-1]
+
+
+@pytest.mark.parametrize("columns", [([0, 2], [1, 3]), ([0, 1], [2, 3]), ([0, 1], [2, 3], [4, 5])])
+def test_flags_without_a_common_direction_have_means_too(columns):
+    """A block of the start may be orthogonal to that block of every sample; any completion lowers the objective."""
+    axes = torch.eye(6, dtype=torch.float64)
+    frames = torch.stack([axes[:, chosen] for chosen in columns])
+    for mean in (chordal_mean, chordal_median, frechet_mean):
+        point = mean(frames, (1, 2)).point
+        require_frame(point, "point")
+
+
+def test_the_median_leaves_a_sample_that_is_not_the_median():
+    """Weiszfeld's iteration alone stops at the sample where it starts: the mean lies on it by construction."""
+    angles = torch.tensor([0.0, 0.1, -0.3], dtype=torch.float64)
+    frames = torch.stack([angles.cos(), angles.sin()], dim=-1)[..., None]
+    a, b = 1.0, math.sin(0.2) / math.sin(0.6)
+    weights = torch.tensor([(a * math.cos(0.1) - b * math.cos(0.3)) / 1.3, a, b], dtype=torch.float64)
+    median = chordal_median(frames, weights=weights)
+    candidates = [float(weights @ chordal_distance(frames, frame)) / float(weights.sum()) for frame in frames]
+    assert median.converged
+    assert median.objective == pytest.approx(min(candidates), abs=1e-7)
+    assert candidates[1] == min(candidates) < candidates[0] - 0.005

@@ -92,3 +92,27 @@ FRAME = random_frame(6, 2, seed=1)
 def test_frames_that_do_not_fit_are_refused(all_pairs, other, message):
     with pytest.raises(ValueError, match=message):
         all_pairs([FRAME, other])
+
+
+@pytest.mark.parametrize(("dtype", "bound"), [(torch.float64, 1e-12), (torch.float32, 1e-5)])
+@pytest.mark.parametrize("angle", [1e-3, 3e-3, 1e-2, 3e-2, 0.1])
+def test_chordal_distances_keep_their_accuracy_around_the_switch(dtype, bound, angle):
+    n, k = 160, 64
+    axes = torch.linalg.qr(torch.randn(n, n, generator=torch.Generator().manual_seed(1), dtype=torch.float64)).Q
+    first = axes[:, :k]
+    second = first * math.cos(angle) + axes[:, k : 2 * k] * math.sin(angle)
+    found = pairwise_chordal_distance([first.to(dtype), second.to(dtype)])[0, 1]
+    assert float(found) == pytest.approx(math.sqrt(k) * math.sin(angle), abs=bound)
+
+
+def test_a_batch_of_frames_is_taken_as_a_list():
+    frames = torch.linalg.qr(torch.randn(3, 6, 2, generator=torch.Generator().manual_seed(2))).Q
+    for function in (pairwise_overlap, pairwise_chordal_distance, pairwise_geodesic_distance):
+        torch.testing.assert_close(function(frames), function(list(frames)))
+
+
+def test_distances_carry_no_gradient_and_say_so():
+    frames = torch.linalg.qr(torch.randn(3, 6, 2, generator=torch.Generator().manual_seed(2))).Q.requires_grad_()
+    assert not pairwise_chordal_distance(frames).requires_grad
+    assert not pairwise_geodesic_distance(frames).requires_grad
+    assert pairwise_overlap(frames).requires_grad

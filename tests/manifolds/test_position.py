@@ -83,3 +83,10 @@ def test_shapes_that_do_not_fit_are_refused():
         schubert_position(FRAME, FRAME)
     with pytest.raises(ValueError, match=r"with 2 and 3 columns"):
         relative_position(FRAME, FRAME, (1, 2), (1, 3))
+
+
+def test_a_schubert_position_with_no_tolerance_at_all():
+    axes = torch.eye(4, dtype=torch.float64)
+    position = schubert_position(axes[:, [0, 2]], axes, tolerance=0.0)
+    assert position.symbol == (1, 3)
+    assert position.gap == float("inf")
