@@ -134,7 +134,7 @@ def sigma2_weighted_invariance(given: Given, *, normalised: bool = True, orthogo
 
 @sigma2_weighted_invariance.also(Generic(K=3))
 def sigma2_weighted_range(_: Given) -> Goals:
-    """Show that it is at most 1, the value of equal directions."""
+    """Show that it is at most 1, the value of equal directions: an absolute cosine of unit vectors is 1 - t, t >= 0."""
     values, sines = symbols("s_1:4", positive=True), symbols("t_1:4", nonnegative=True)
     weights = [s**2 for s in values]
     deficit = sum(w * t for w, t in zip(weights, sines, strict=True)) / sum(weights)
@@ -343,7 +343,10 @@ def spectrum_invariance(given: Given, *, scale: int = 1, orthogonal: bool = True
     ),
 )
 def gradient_sum_is_displacement(given: Given, *, factor: int = 1, plain_gradient: bool = True) -> Goals:
-    """Under plain gradient descent the sum of the gradients is the displacement of the weight, up to the step size."""
+    """Under plain gradient descent the sum of the gradients is the displacement of the weight, up to the step size.
+
+    Shown for three steps; each further one adds its gradient to both sides.
+    """
     start, step = given.matrix("W", "d", "n"), given.positive("eta")
     gradients = [given.matrix(f"G_{t}", "d", "n") for t in range(3)]
     weight = start
