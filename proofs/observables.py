@@ -134,11 +134,19 @@ def sigma2_weighted_invariance(given: Given, *, normalised: bool = True, orthogo
 
 @sigma2_weighted_invariance.also(Generic(K=3))
 def sigma2_weighted_range(_: Given) -> Goals:
-    """Show that it is at most 1, the value of equal directions: an absolute cosine of unit vectors is 1 - t, t >= 0."""
+    """Show that it is at most 1, the value of equal directions: absolute cosines are 1 - t_k with t_k >= 0."""
     values, sines = symbols("s_1:4", positive=True), symbols("t_1:4", nonnegative=True)
     weights = [s**2 for s in values]
     deficit = sum(w * t for w, t in zip(weights, sines, strict=True)) / sum(weights)
     yield at_least("1 - s2WA ≥ 0 for cosines 1 - t_k", deficit, 0)
+
+
+@sigma2_weighted_invariance.also(DimensionFree(), Exact(d=3))
+def cosine_at_most_one(given: Given) -> Goals:
+    """Show that neither sign of the cosine of two unit vectors exceeds 1, as its distance from 1 is half a square."""
+    u, v = given.frame("u", "d", 1), given.frame("v", "d", 1)
+    for sign in (1, -1):
+        yield equal(f"2 (1 - <u, v>) for sign {sign}", 2 * (1 - sign * inner(u, v)), square_norm(u - sign * v))
 
 
 @statement(

@@ -7,7 +7,7 @@ from sympy import Matrix, Rational, diag, eye, solve, sqrt, symbols, zeros
 
 from .balance import imbalance
 from .given import DimensionFree, Exact, Exhaustive, Generic, Given, rotation, square_norm, tr
-from .goal import Goals, Outcome, at_least, differ, equal
+from .goal import Goals, Outcome, at_least, differ, equal, holds
 from .statement import Hypothesis, Label, Wording, statement
 
 
@@ -101,9 +101,10 @@ def closed_orbit(given: Given, *, one_sided: bool = False, complementary: bool =
     """An orbit is closed exactly if the image of W_1 and the kernel of W_2 are complementary.
 
     Pairs are sums of the four blocks V_1..V_4. V_1 or V_4 can be shrunk away (`one_parameter_degeneration`), so a
-    closed orbit has neither; without them g = [V_2 V_3]^{-1} makes the pair balanced up to a change inside V_2,
-    and balanced pairs are minimal vectors (`kempf_ness_minimum`). That orbits of minimal vectors are closed is the
-    theorem of Kempf and Ness, cited; what is checked, for all block sizes, is that the three conditions agree.
+    closed orbit has neither. Without them some h brings the pair to the factors L, R of any full-rank factorization
+    of the product, so also to the balanced one, a minimal vector (`kempf_ness_minimum`). That orbits of minimal
+    vectors are closed is the theorem of Kempf and Ness, cited; checked are, for all block sizes, the agreement of the
+    three conditions and h for one factorization.
     """
     d = given.size("d")
     for v1, v2, v3, v4 in product(range(d + 1), repeat=4):
@@ -121,7 +122,15 @@ def closed_orbit(given: Given, *, one_sided: bool = False, complementary: bool =
         yield equal(f"blocks {blocks}: direct sum iff ranks agree", int(direct), int(ranks_agree))
         yield equal(f"blocks {blocks}: nothing to shrink", int(direct), int(v1 == v4 == 0))
         if direct or not complementary:
-            yield equal(f"blocks {blocks}: a balanced pair", imbalance(g.inv() * w1, w2 * g), zeros(d))
+            basis = Matrix.hstack(*w1.columnspace(), *kernel)
+            regular = basis.shape == (d, d) and basis.rank() == d
+            yield holds(f"blocks {blocks}: im W₁ and ker W₂ give a basis", regular)
+            if regular and r1 > 0:
+                left, right = (w2 * w1).rank_decomposition()
+                change = (left.T * left).inv() * left.T * w2 * basis[:, :r1]
+                h = diag(change, eye(d - r1)) * basis.inv()
+                yield equal(f"blocks {blocks}: h W₁ = (R; 0)", h * w1, Matrix.vstack(right, zeros(d - r1, d)))
+                yield equal(f"blocks {blocks}: W₂ h⁻¹ = (L, 0)", w2 * h.inv(), Matrix.hstack(left, zeros(d, d - r1)))
 
 
 @statement(
