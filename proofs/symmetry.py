@@ -150,7 +150,8 @@ def radial_control_nearly_linear(given: Given, *, constant: int = 2, least: int 
 def relu_symmetry(_: Given, *, largest: int = 2, positive: bool = True) -> Goals:
     """ReLU commutes exactly with permutations times positive scales.
 
-    On the axes ReLU(g_ij) = g_ij forces g >= 0; on e_j - e_k, ReLU(g_ij - g_ik) = g_ij forces one entry per row.
+    On the axes ReLU(g_ij) = g_ij forces g >= 0; on e_j - e_k, ReLU(g_ij - g_ik) = g_ij forces one entry per row. This
+    holds for every size; checked are the matrices of small integer entries.
     """
     yield from commuting_group("ReLU", lambda x: (x > 0 or not positive) and x <= largest, (-1, 0, 1, 2))
 
