@@ -8,7 +8,7 @@ from typing import Any
 
 from sympy import pi, sin
 
-from .balance import EQUAL_RIDGE, PLAIN_GRADIENT
+from .balance import EQUAL_RIDGE, HALF_CONVENTION, PLAIN_GRADIENT
 from .given import DimensionFree, Generic, Given, bracket, inner, rotation, square_norm, tr
 from .goal import Goals, Outcome, differ, equal
 from .statement import Hypothesis, Wording, statement
@@ -35,19 +35,20 @@ def shared_law(
     *,
     rate: int = 2,
     equal_ridge: bool = True,
+    plain_gradient: bool = True,
     gate: Any = None,
 ) -> tuple[Any, Any]:
     """Both sides of the law: time derivative of the imbalance, and -rate lambda times the imbalance.
 
     `gradients[i][j]` is the derivative of the loss by the product of reader i and writer j; a gate between them
-    makes the product R_i gate W_j.
+    makes the product R_i gate W_j, and a preconditioner P acts on what the writers descend along.
     """
     ridge = given.positive("lambda")
     other = ridge if equal_ridge else given.positive("mu")
     between = given.identity("d") if gate is None else gate
+    before = between.T if plain_gradient else given.symmetric("P", "d") * between.T
     writer_rates = [
-        -total(between.T * r.T * gradients[i][j] for i, r in enumerate(readers)) - ridge * w
-        for j, w in enumerate(writers)
+        -total(before * r.T * gradients[i][j] for i, r in enumerate(readers)) - ridge * w for j, w in enumerate(writers)
     ]
     reader_rates = [
         -total(gradients[i][j] * w.T * between.T for j, w in enumerate(writers)) - other * r
@@ -63,7 +64,7 @@ def shared_law(
     Generic(d=2, n=3),
     latex=r"\frac{d}{dt}\,(W_K W_K^\top - W_Q W_Q^\top) = -2\lambda\,(W_K W_K^\top - W_Q W_Q^\top)",
     source="alignment 3.5, S7; arXiv:2410.23819",
-    hypotheses=[LINEAR_PATHS, EQUAL_RIDGE],
+    hypotheses=[LINEAR_PATHS, EQUAL_RIDGE, PLAIN_GRADIENT, HALF_CONVENTION],
     mutants={"rate lambda": {"rate": 1}},
     wording=Wording(
         point="D12",
@@ -73,7 +74,9 @@ def shared_law(
         counterexample="Rotary embedding is what breaks it (`rope_imbalance`), not softmax.",
     ),
 )
-def head_balance(given: Given, *, rate: int = 2, linear_paths: bool = True, equal_ridge: bool = True) -> Goals:
+def head_balance(
+    given: Given, *, rate: int = 2, linear_paths: bool = True, equal_ridge: bool = True, plain_gradient: bool = True
+) -> Goals:
     """Inside an attention head the query-key imbalance decays as in a linear network, softmax or not.
 
     The same law with W_V for W_K and W_O for W_Q^T is that of the value-output pair; a bias is one more column.
@@ -81,7 +84,16 @@ def head_balance(given: Given, *, rate: int = 2, linear_paths: bool = True, equa
     query, key = given.matrix("W_Q", "d", "n"), given.matrix("W_K", "d", "n")
     gradient = given.matrix("G", "n", "n")
     gate = None if linear_paths else given.diagonal("D", "d")
-    left, right = shared_law(given, [key], [query.T], [[gradient]], rate=rate, equal_ridge=equal_ridge, gate=gate)
+    left, right = shared_law(
+        given,
+        [key],
+        [query.T],
+        [[gradient]],
+        rate=rate,
+        equal_ridge=equal_ridge,
+        plain_gradient=plain_gradient,
+        gate=gate,
+    )
     yield equal("Δ_QK' = -2 λ Δ_QK", left, right)
 
 
@@ -90,11 +102,17 @@ def head_balance(given: Given, *, rate: int = 2, linear_paths: bool = True, equa
     Generic(d=2, n=2),
     latex=r"\Delta = \sum_i W_{Q_i} W_{Q_i}^\top - W_K W_K^\top, \qquad \dot\Delta = -2\lambda\Delta",
     source="alignment 3.5, S7 (grouped queries)",
-    hypotheses=[LINEAR_PATHS, EQUAL_RIDGE],
+    hypotheses=[LINEAR_PATHS, EQUAL_RIDGE, PLAIN_GRADIENT, HALF_CONVENTION],
     mutants={"one query head alone": {"heads": 1}, "rate lambda": {"rate": 1}},
 )
 def grouped_query_balance(
-    given: Given, *, heads: int = 2, rate: int = 2, linear_paths: bool = True, equal_ridge: bool = True
+    given: Given,
+    *,
+    heads: int = 2,
+    rate: int = 2,
+    linear_paths: bool = True,
+    equal_ridge: bool = True,
+    plain_gradient: bool = True,
 ) -> Goals:
     """With grouped queries the law holds for the sum over the query heads that share a key."""
     queries = [given.matrix("W_Q1", "d", "n"), given.matrix("W_Q2", "d", "n")]
@@ -107,6 +125,7 @@ def grouped_query_balance(
         [[g] for g in gradients],
         rate=rate,
         equal_ridge=equal_ridge,
+        plain_gradient=plain_gradient,
         gate=gate,
     )
     if heads == 1:
@@ -114,11 +133,15 @@ def grouped_query_balance(
     yield equal("Δ' = -2 λ Δ", left, right)
 
 
-def query_key_law(given: Given, between: Any, *, equal_ridge: bool = True) -> tuple[Any, Any]:
+def query_key_law(
+    given: Given, between: Any, *, equal_ridge: bool = True, plain_gradient: bool = True
+) -> tuple[Any, Any]:
     """Both sides of the query-key law for logits W_Q^T (between) W_K."""
     query, key = given.matrix("W_Q", "d", "n"), given.matrix("W_K", "d", "n")
     gradient = given.matrix("G", "n", "n")
-    return shared_law(given, [key], [query.T], [[gradient]], gate=between, equal_ridge=equal_ridge)
+    return shared_law(
+        given, [key], [query.T], [[gradient]], gate=between, equal_ridge=equal_ridge, plain_gradient=plain_gradient
+    )
 
 
 @statement(
@@ -126,16 +149,20 @@ def query_key_law(given: Given, between: Any, *, equal_ridge: bool = True) -> tu
     Generic(d=2, n=2),
     latex=r"\mathrm{tr}\,\dot\Delta_{QK} = -2\lambda\,\mathrm{tr}\,\Delta_{QK} \text{ on each frequency block}",
     source="alignment 3.5, S7b",
-    hypotheses=[EQUAL_RIDGE],
+    hypotheses=[EQUAL_RIDGE, PLAIN_GRADIENT, HALF_CONVENTION],
     mutants={"rate 4 lambda": {"factor": 2}},
 )
-def rope_trace_balance(given: Given, *, factor: int = 1, equal_ridge: bool = True) -> Goals:
+def rope_trace_balance(
+    given: Given, *, factor: int = 1, equal_ridge: bool = True, plain_gradient: bool = True
+) -> Goals:
     """Rotary embedding keeps the law for the trace of the imbalance on each frequency block.
 
     The trace belongs to the scaling of keys against queries, so any fixed map R may stand between them. Nothing
     else survives a rotation: the symmetric generators that commute with it are the multiples of the identity.
     """
-    left, right = query_key_law(given, given.matrix("R", "d", "d"), equal_ridge=equal_ridge)
+    left, right = query_key_law(
+        given, given.matrix("R", "d", "d"), equal_ridge=equal_ridge, plain_gradient=plain_gradient
+    )
     yield equal("tr Δ' = -2 λ tr Δ", tr(left), factor * tr(right))
 
 
@@ -166,11 +193,16 @@ def rope_imbalance(given: Given, *, angle: Any = None) -> Goals:
     Generic(d=2, n=2, p=1),
     latex=r"\Delta = \sum_w W_w W_w^\top - \sum_r W_r^\top W_r, \qquad \dot\Delta = -2\lambda\Delta",
     source="alignment 3.5 (residual stream)",
-    hypotheses=[LINEAR_PATHS, EQUAL_RIDGE],
+    hypotheses=[LINEAR_PATHS, EQUAL_RIDGE, PLAIN_GRADIENT, HALF_CONVENTION],
     mutants={"rate lambda": {"rate": 1}},
 )
 def residual_stream_balance(
-    given: Given, *, rate: int = 2, linear_paths: bool = True, equal_ridge: bool = True
+    given: Given,
+    *,
+    rate: int = 2,
+    linear_paths: bool = True,
+    equal_ridge: bool = True,
+    plain_gradient: bool = True,
 ) -> Goals:
     """A residual stream without normalisation has one law for the sum over all that write it and all that read it.
 
@@ -180,7 +212,9 @@ def residual_stream_balance(
     readers = [given.matrix("R_1", "p", "d"), given.matrix("R_2", "p", "d")]
     gradients = [[given.matrix(f"G_{i}{j}", "p", "n") for j in (1, 2)] for i in (1, 2)]
     gate = None if linear_paths else given.diagonal("D", "d")
-    left, right = shared_law(given, writers, readers, gradients, rate=rate, equal_ridge=equal_ridge, gate=gate)
+    left, right = shared_law(
+        given, writers, readers, gradients, rate=rate, equal_ridge=equal_ridge, plain_gradient=plain_gradient, gate=gate
+    )
     yield equal("Δ' = -2 λ Δ", left, right)
 
 
@@ -190,11 +224,17 @@ def residual_stream_balance(
     latex=r"\Delta_{cc'} = \sum_{i,k} W_1[c,i,k] W_1[c',i,k] - \sum_{o,k} W_2[o,c,k] W_2[o,c',k], \qquad "
     r"\dot\Delta = -2\lambda\Delta",
     source="alignment 3.5 (convolution)",
-    hypotheses=[LINEAR_PATHS, EQUAL_RIDGE],
+    hypotheses=[LINEAR_PATHS, EQUAL_RIDGE, PLAIN_GRADIENT, HALF_CONVENTION],
     mutants={"rate lambda": {"rate": 1}, "one tap alone": {"taps": 1}},
 )
 def convolution_balance(
-    given: Given, *, rate: int = 2, taps: int = 2, linear_paths: bool = True, equal_ridge: bool = True
+    given: Given,
+    *,
+    rate: int = 2,
+    taps: int = 2,
+    linear_paths: bool = True,
+    equal_ridge: bool = True,
+    plain_gradient: bool = True,
 ) -> Goals:
     """Two linear convolutions obey the law with the Grams over channels, summed over the taps of the kernels.
 
@@ -205,7 +245,14 @@ def convolution_balance(
     at_offset = [given.matrix(f"G_{offset}", "p", "n") for offset in range(3)]
     gate = None if linear_paths else given.diagonal("D", "d")
     left, right = shared_law(
-        given, first, second, [at_offset[:2], at_offset[1:]], rate=rate, equal_ridge=equal_ridge, gate=gate
+        given,
+        first,
+        second,
+        [at_offset[:2], at_offset[1:]],
+        rate=rate,
+        equal_ridge=equal_ridge,
+        plain_gradient=plain_gradient,
+        gate=gate,
     )
     if taps == 1:
         right = -rate * given.positive("lambda") * shared_imbalance(first[:1], second[:1])
@@ -217,7 +264,11 @@ def convolution_balance(
     Generic(n=3),
     latex=r"\frac{d}{dt}\|w_c\|^2 = -2\lambda\,\|w_c\|^2",
     source="alignment 3.5 (BatchNorm, WeightNorm)",
-    hypotheses=[Hypothesis("scale_invariant", "the loss does not change when $w_c$ is scaled"), PLAIN_GRADIENT],
+    hypotheses=[
+        Hypothesis("scale_invariant", "the loss does not change when $w_c$ is scaled"),
+        PLAIN_GRADIENT,
+        HALF_CONVENTION,
+    ],
     mutants={"rate lambda": {"rate": 1}},
 )
 def normalised_weight_decay(

@@ -16,6 +16,7 @@ PLAIN_GRADIENT = Hypothesis("plain_gradient", "the gradient acts as it is: no pr
 THROUGH_PRODUCT = Hypothesis("through_product", "the loss sees the two layers only through $W_2 W_1$")
 EQUAL_RIDGE = Hypothesis("equal_ridge", "both layers carry the same ridge")
 HALF_CONVENTION = Hypothesis("convention", r"the penalty is $\tfrac{\lambda}{2} |W|^2$", essential=False)
+SYMMETRIC_GENERATOR = Hypothesis("symmetric_generator", "$S$ is symmetric")
 
 SMALL = (Generic(n=2, d=2, p=2), Generic(n=3, d=2, p=1), Generic(n=2, d=3, p=2))
 
@@ -23,6 +24,25 @@ SMALL = (Generic(n=2, d=2, p=2), Generic(n=3, d=2, p=1), Generic(n=2, d=3, p=2))
 def interface(given: Given) -> tuple[Any, Any, Any]:
     """Two adjacent weights and the gradient of the loss with respect to their product."""
     return given.matrix("W_1", "d", "n"), given.matrix("W_2", "p", "d"), given.matrix("G", "p", "n")
+
+
+def first_gradient(
+    given: Given, w2: Any, gradient: Any, *, through_product: bool = True, plain_gradient: bool = True
+) -> Any:
+    """What the first layer descends along: W_2^T G, unless the loss sees the layer otherwise or P comes before it."""
+    direct = w2.T * gradient if through_product else w2.T * gradient + given.matrix("H", "d", "n")
+    return direct if plain_gradient else given.symmetric("P", "d") * direct
+
+
+def flow_rates(
+    given: Given, *, through_product: bool = True, equal_ridge: bool = True, plain_gradient: bool = True
+) -> tuple[Any, Any]:
+    """Time derivative of the imbalance under gradient flow with ridge, and lambda times the imbalance."""
+    w1, w2, gradient = interface(given)
+    ridge = given.positive("lambda")
+    along = first_gradient(given, w2, gradient, through_product=through_product, plain_gradient=plain_gradient)
+    w2_rate = -gradient * w1.T - (ridge if equal_ridge else given.positive("mu")) * w2
+    return imbalance_rate(w1, w2, -along - ridge * w1, w2_rate), ridge * imbalance(w1, w2)
 
 
 def imbalance(w1: Any, w2: Any) -> Any:
@@ -43,7 +63,7 @@ def imbalance_rate(w1: Any, w2: Any, w1_rate: Any, w2_rate: Any) -> Any:
     source="alignment 3.0, theorem 3, S9; arXiv:2012.04728",
     hypotheses=[
         Hypothesis("symmetry", r"the loss is invariant under $e^{\epsilon S}$, so $\langle\nabla L, S\theta\rangle=0$"),
-        Hypothesis("symmetric_generator", "$S$ is symmetric"),
+        SYMMETRIC_GENERATOR,
         PLAIN_GRADIENT,
         HALF_CONVENTION,
     ],
@@ -84,15 +104,30 @@ def noether_two_weights(given: Given, *, rate: int = 2) -> Goals:
     Generic(m=2),
     latex=r"q^+ = (1-\eta\lambda)^2 q + \eta^2 \langle\nabla L, S\,\nabla L\rangle",
     source="alignment 3.0",
-    hypotheses=[Hypothesis("symmetry", r"the loss, or each sample's loss, is invariant under $e^{\epsilon S}$")],
+    hypotheses=[
+        Hypothesis("symmetry", r"the loss, or each sample's loss, is invariant under $e^{\epsilon S}$"),
+        SYMMETRIC_GENERATOR,
+        PLAIN_GRADIENT,
+        HALF_CONVENTION,
+    ],
     mutants={"no source": {"source_factor": 0}, "source of order eta": {"source_power": 1}},
 )
-def noether_step(given: Given, *, source_factor: int = 1, source_power: int = 2, symmetry: bool = True) -> Goals:
+def noether_step(
+    given: Given,
+    *,
+    source_factor: int = 1,
+    source_power: int = 2,
+    symmetry: bool = True,
+    symmetric_generator: bool = True,
+    plain_gradient: bool = True,
+) -> Goals:
     """One gradient step contracts the charge by (1 - eta lambda)^2 and adds a source of order eta^2."""
     step, ridge = given.positive("eta lambda")
-    theta, generator, mixing = given.matrix("theta", "m", 1), given.symmetric("S", "m"), given.matrix("K", "m", "m")
+    theta, mixing = given.matrix("theta", "m", 1), given.matrix("K", "m", "m")
+    generator = given.symmetric("S", "m") if symmetric_generator else given.matrix("S", "m", "m")
     gradient = (mixing - mixing.T if symmetry else mixing) * generator * theta
-    following = (1 - step * ridge) * theta - step * gradient
+    along = gradient if plain_gradient else given.symmetric("P", "m") * gradient
+    following = (1 - step * ridge) * theta - step * along
     source = source_factor * step**source_power * inner(gradient, generator * gradient)
     contracted = (1 - step * ridge) ** 2 * inner(theta, generator * theta)
     yield equal("q⁺ = (1 - η λ)² q + η² <g, S g>", inner(following, generator * following), contracted + source)
@@ -122,16 +157,10 @@ def balance_law(
     plain_gradient: bool = True,
 ) -> Goals:
     """Ridge makes the imbalance of two adjacent linear layers decay exponentially, whatever the loss."""
-    w1, w2, gradient = interface(given)
-    ridge = given.positive("lambda")
-    w1_gradient, w2_gradient = w2.T * gradient, gradient * w1.T
-    if not through_product:
-        w1_gradient += given.matrix("H", "d", "n")
-    if not plain_gradient:
-        w1_gradient = given.symmetric("P", "d") * w1_gradient
-    w1_rate = -w1_gradient - ridge * w1
-    w2_rate = -w2_gradient - (ridge if equal_ridge else given.positive("mu")) * w2
-    yield equal("Δ' = -2 λ Δ", imbalance_rate(w1, w2, w1_rate, w2_rate), -rate * ridge * imbalance(w1, w2))
+    speed, decayed = flow_rates(
+        given, through_product=through_product, equal_ridge=equal_ridge, plain_gradient=plain_gradient
+    )
+    yield equal("Δ' = -2 λ Δ", speed, -rate * decayed)
 
 
 @statement(
@@ -139,18 +168,24 @@ def balance_law(
     *SMALL,
     latex=r"\Delta^+ = (1-\eta\lambda)^2\Delta + \eta^2\,(W_2^\top G G^\top W_2 - W_1 G^\top G W_1^\top)",
     source="alignment 3.1, S1b",
-    hypotheses=[THROUGH_PRODUCT, EQUAL_RIDGE],
+    hypotheses=[THROUGH_PRODUCT, EQUAL_RIDGE, PLAIN_GRADIENT, HALF_CONVENTION],
     mutants={"sign of the source": {"sign": -1}, "contraction not squared": {"power": 1}},
 )
 def balance_step(
-    given: Given, *, sign: int = 1, power: int = 2, through_product: bool = True, equal_ridge: bool = True
+    given: Given,
+    *,
+    sign: int = 1,
+    power: int = 2,
+    through_product: bool = True,
+    equal_ridge: bool = True,
+    plain_gradient: bool = True,
 ) -> Goals:
     """One gradient step contracts the imbalance by (1 - eta lambda)^2 and adds a source of order eta^2."""
     w1, w2, g = interface(given)
     step, ridge = given.positive("eta lambda")
     other = ridge if equal_ridge else given.positive("mu")
-    w1_gradient = w2.T * g if through_product else w2.T * g + given.matrix("H", "d", "n")
-    following = imbalance((1 - step * ridge) * w1 - step * w1_gradient, (1 - step * other) * w2 - step * g * w1.T)
+    along = first_gradient(given, w2, g, through_product=through_product, plain_gradient=plain_gradient)
+    following = imbalance((1 - step * ridge) * w1 - step * along, (1 - step * other) * w2 - step * g * w1.T)
     source = w2.T * g * g.T * w2 - w1 * g.T * g * w1.T
     contracted = (1 - step * ridge) ** power * imbalance(w1, w2)
     yield equal("Δ⁺ = (1 - η λ)² Δ + η² (...)", following, contracted + sign * step**2 * source)
@@ -161,15 +196,17 @@ def balance_step(
     Generic(n=2, d=2, p=2),
     latex=r"\dot\Delta = -2\,(\lambda_1 A - \lambda_2 B)",
     source="alignment 3.1, S1c",
-    hypotheses=[THROUGH_PRODUCT],
+    hypotheses=[THROUGH_PRODUCT, PLAIN_GRADIENT, HALF_CONVENTION],
     mutants={"ridges exchanged": {"exchanged": True}},
 )
-def unequal_ridge(given: Given, *, exchanged: bool = False, through_product: bool = True) -> Goals:
+def unequal_ridge(
+    given: Given, *, exchanged: bool = False, through_product: bool = True, plain_gradient: bool = True
+) -> Goals:
     """Unequal ridges l_1 and l_2 drive the hidden Grams towards l_1 A = l_2 B."""
     w1, w2, g = interface(given)
     first, second = given.positive("lambda_1 lambda_2")
-    w1_gradient = w2.T * g if through_product else w2.T * g + given.matrix("H", "d", "n")
-    rate = imbalance_rate(w1, w2, -w1_gradient - first * w1, -g * w1.T - second * w2)
+    along = first_gradient(given, w2, g, through_product=through_product, plain_gradient=plain_gradient)
+    rate = imbalance_rate(w1, w2, -along - first * w1, -g * w1.T - second * w2)
     if exchanged:
         first, second = second, first
     yield equal("Δ' = -2 (λ₁ A - λ₂ B)", rate, -2 * (first * w1 * w1.T - second * w2.T * w2))
@@ -180,7 +217,7 @@ def unequal_ridge(given: Given, *, exchanged: bool = False, through_product: boo
     Generic(n=2, d=2, p=2),
     latex=r"\lambda W_1 = -W_2^\top G,\; \lambda W_2 = -G W_1^\top \;\Rightarrow\; A = B",
     source="alignment 3.1",
-    hypotheses=[THROUGH_PRODUCT, EQUAL_RIDGE, Hypothesis("positive", r"$\lambda > 0$", essential=False)],
+    hypotheses=[THROUGH_PRODUCT, EQUAL_RIDGE, Hypothesis("positive", r"$\lambda > 0$")],
     mutants={"sum instead of difference": {"sign": -1}},
 )
 def critical_points_balanced(
@@ -193,8 +230,21 @@ def critical_points_balanced(
     w1, w2, g = interface(given)
     ridge = given.positive("lambda")
     other = ridge if equal_ridge else given.positive("mu")
-    w1_gradient = w2.T * g if through_product else w2.T * g + given.matrix("H", "d", "n")
+    w1_gradient = first_gradient(given, w2, g, through_product=through_product)
     yield equal("A = B", -w1_gradient * w1.T / ridge, -sign * w2.T * (g * w1.T) / other)
+
+
+@critical_points_balanced.also(Exact(d=2))
+def critical_pair(given: Given, *, positive: bool = True) -> Goals:
+    """Show it at a critical pair of orthogonal weights; without ridge the second one may be zero instead."""
+    w1, w2 = given.orthogonal("Q", "d"), given.orthogonal("R", "d")
+    ridge = given.positive("lambda")
+    if not positive:
+        ridge, w2 = Rational(0), given.zeros("d", "d")
+    g = -ridge * w2 * w1
+    yield equal("λ W₁ = -W₂ᵀ G", ridge * w1, -w2.T * g)
+    yield equal("λ W₂ = -G W₁ᵀ", ridge * w2, -g * w1.T)
+    yield equal("A = B", w1 * w1.T, w2.T * w2)
 
 
 @statement(
@@ -203,12 +253,19 @@ def critical_points_balanced(
     latex=r"\|(I-P_{\mathrm{row}\,W_2})W_1\|^2 = \mathrm{tr}(P_\perp\Delta P_\perp) \le e^{-2\lambda t}\,"
     r"\mathrm{tr}\,\Delta_0^+",
     source="alignment 3.2, theorem 3b",
-    hypotheses=[Hypothesis("row_space", "$P$ projects onto the row space of $W_2$")],
+    hypotheses=[
+        Hypothesis("row_space", "$P$ projects onto the row space of $W_2$"),
+        THROUGH_PRODUCT,
+        EQUAL_RIDGE,
+        PLAIN_GRADIENT,
+        HALF_CONVENTION,
+    ],
     mutants={"factor 2": {"factor": 2}},
 )
 def containment(given: Given, *, factor: int = 1, row_space: bool = True) -> Goals:
     """The part of W_1 outside the row space of W_2 is bounded by the imbalance, so it decays at rate lambda.
 
+    The bound holds at every time for the projector of that time; Delta_t = e^(-2 lambda t) Delta_0 is the balance law.
     A weight whose rows lie in the image of P is Y P for some Y; a symmetric matrix is X X^T - Z Z^T, where X X^T
     and Z Z^T are its positive and negative parts.
     """
@@ -223,6 +280,17 @@ def containment(given: Given, *, factor: int = 1, row_space: bool = True) -> Goa
     initial = positive * positive.T - negative * negative.T
     slack = square_norm(projector * positive) + square_norm(outside * negative)
     yield equal("tr Δ₀⁺ - tr(P⊥ Δ₀ P⊥) is a sum of squares", square_norm(positive) - tr(outside * initial), slack)
+
+
+@containment.also(DimensionFree(), Generic(n=2, d=2, p=2))
+def imbalance_decays(
+    given: Given, *, through_product: bool = True, equal_ridge: bool = True, plain_gradient: bool = True
+) -> Goals:
+    """Show the differential equation that Delta_t = e^(-2 lambda t) Delta_0 solves."""
+    speed, decayed = flow_rates(
+        given, through_product=through_product, equal_ridge=equal_ridge, plain_gradient=plain_gradient
+    )
+    yield equal("Δ' = -2 λ Δ", speed, -2 * decayed)
 
 
 @statement(
@@ -300,20 +368,26 @@ def no_signal(given: Given, *, power: int = 2, equal_ridge: bool = True) -> Goal
     latex=r"\theta = [W_1,\, W_2^\top]:\quad \theta^+ = \theta\Bigl((1-\eta\lambda)I - \eta"
     r"\begin{bmatrix}0&G^\top\\G&0\end{bmatrix}\Bigr), \qquad \Delta = \theta J\theta^\top",
     source="alignment 3.4, theorem 3d, S15, S15b",
-    hypotheses=[THROUGH_PRODUCT, EQUAL_RIDGE],
+    hypotheses=[THROUGH_PRODUCT, EQUAL_RIDGE, PLAIN_GRADIENT, HALF_CONVENTION],
     mutants={"plus in the coupling": {"sign": 1}, "definite form": {"signature": 1}},
 )
 def stacked_recursion(
-    given: Given, *, sign: int = -1, signature: int = -1, through_product: bool = True, equal_ridge: bool = True
+    given: Given,
+    *,
+    sign: int = -1,
+    signature: int = -1,
+    through_product: bool = True,
+    equal_ridge: bool = True,
+    plain_gradient: bool = True,
 ) -> Goals:
     """Training multiplies [W_1, W_2^T] from the right only, so im W_1 + row W_2 never leaves its first value."""
     w1, w2, g = interface(given)
     n, p = given.size("n"), given.size("p")
     step, ridge = given.positive("eta lambda")
     other = ridge if equal_ridge else given.positive("mu")
-    w1_gradient = w2.T * g if through_product else w2.T * g + given.matrix("H", "d", "n")
+    along = first_gradient(given, w2, g, through_product=through_product, plain_gradient=plain_gradient)
     stacked = w1.row_join(w2.T)
-    following = ((1 - step * ridge) * w1 - step * w1_gradient).row_join(((1 - step * other) * w2 - step * g * w1.T).T)
+    following = ((1 - step * ridge) * w1 - step * along).row_join(((1 - step * other) * w2 - step * g * w1.T).T)
     coupling = zeros(n).row_join(g.T).col_join(g.row_join(zeros(p)))
     yield equal("θ⁺ = θ M", following, stacked * ((1 - step * ridge) * eye(n + p) + sign * step * coupling))
     yield equal("Δ = θ J θᵀ", stacked * diag(eye(n), signature * eye(p)) * stacked.T, imbalance(w1, w2))

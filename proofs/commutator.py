@@ -9,11 +9,12 @@ from typing import Any
 
 from sympy import Rational, diag, symbols, zeros
 
-from .balance import EQUAL_RIDGE, PLAIN_GRADIENT, imbalance, imbalance_rate
+from .balance import EQUAL_RIDGE, HALF_CONVENTION, PLAIN_GRADIENT, imbalance, imbalance_rate
 from .given import DimensionFree, Exact, Exhaustive, Generic, Given, bracket, inner, square_norm, tr
 from .goal import Goals, at_least, equal
 from .statement import Hypothesis, Wording, statement
 
+STATIONARY = Hypothesis("stationary", r"both weights are stationary and $\lambda > 0$")
 HOMOGENEOUS = Hypothesis("homogeneous", r"the activation is positively homogeneous: $\sigma(a) = \sigma'(a)\,a$")
 
 
@@ -30,12 +31,35 @@ def gate_rates(given: Given, *, homogeneous: bool, equal_ridge: bool, plain_grad
     return {"a": a, "b": b, "e": h - gate * a, "gate": gate, "rate": rate, "decay": -2 * ridge * imbalance(w1, w2)}
 
 
+def stationary_sides(
+    given: Given, *, stationary: bool, homogeneous: bool, equal_ridge: bool, plain_gradient: bool
+) -> dict[str, Any]:
+    """2 lambda Delta from the stationarity of both layers, mean over two samples, and the two parts of the obstruction.
+
+    lambda A = -E[D b a^T] and lambda B = -E[b h^T], each put in as the mean of itself and its transpose.
+    """
+    half, commutator, beyond = (given.zeros("d", "d") for _ in range(3))
+    ratio = 1 if equal_ridge else given.positive("mu")
+    for sample in (1, 2):
+        a, b = given.matrix(f"a_{sample}", "d", 1), given.matrix(f"b_{sample}", "d", 1)
+        gate = given.diagonal(f"D_{sample}", "d")
+        h = gate * a if homogeneous else given.matrix(f"h_{sample}", "d", 1)
+        back = gate * b if plain_gradient else given.symmetric("P", "d") * gate * b
+        e = h - gate * a
+        half += (-back * a.T + ratio * b * h.T) / 2
+        commutator += bracket(gate, a * b.T - b * a.T) / 2
+        beyond += (e * b.T + b * e.T) / 2
+    if not stationary:
+        half += given.matrix("R", "d", "d")
+    return {"doubled": half + half.T, "commutator": commutator, "beyond": beyond}
+
+
 @statement(
     DimensionFree(),
     Generic(n=2, d=3, p=2),
     latex=r"\dot\Delta = -2\lambda\Delta + \mathbb{E}_x[D_x, K_x], \qquad K_x = a_x b_x^\top - b_x a_x^\top",
     source="alignment 4.1, theorem 4a, S2",
-    hypotheses=[HOMOGENEOUS, EQUAL_RIDGE, PLAIN_GRADIENT],
+    hypotheses=[HOMOGENEOUS, EQUAL_RIDGE, PLAIN_GRADIENT, HALF_CONVENTION],
     mutants={"sign of the commutator": {"sign": -1}, "no commutator": {"sign": 0}},
     wording=Wording(
         point="D7",
@@ -65,7 +89,7 @@ def gate_law(
     latex=r"\dot\Delta = -2\lambda\Delta + \mathbb{E}\bigl[[D,K] + e b^\top + b e^\top\bigr], \qquad "
     r"e = \sigma(a) - \sigma'(a)\,a",
     source="alignment 4.2, theorem 4b, S2b",
-    hypotheses=[EQUAL_RIDGE, PLAIN_GRADIENT],
+    hypotheses=[EQUAL_RIDGE, PLAIN_GRADIENT, HALF_CONVENTION],
     mutants={"commutator alone": {"extra": 0}, "extra term twice": {"extra": 2}},
 )
 def smooth_gate_law(given: Given, *, extra: int = 1, equal_ridge: bool = True, plain_gradient: bool = True) -> Goals:
@@ -82,17 +106,34 @@ def smooth_gate_law(given: Given, *, extra: int = 1, equal_ridge: bool = True, p
     latex=r"\Delta_\beta = W_1 W_1^\top + \beta\beta^\top - W_2^\top W_2, \qquad "
     r"\dot\Delta_\beta = -2\lambda\Delta_\beta + \mathbb{E}[D,K]",
     source="alignment 4.1, S2c",
-    hypotheses=[Hypothesis("ridge_on_bias", "the bias carries the same ridge as the weights")],
+    hypotheses=[
+        Hypothesis("ridge_on_bias", "the bias carries the same ridge as the weights"),
+        HOMOGENEOUS,
+        EQUAL_RIDGE,
+        PLAIN_GRADIENT,
+        HALF_CONVENTION,
+    ],
     mutants={"bias left out of the imbalance": {"augmented": 0}},
 )
-def gate_law_with_bias(given: Given, *, augmented: int = 1, ridge_on_bias: bool = True) -> Goals:
+def gate_law_with_bias(
+    given: Given,
+    *,
+    augmented: int = 1,
+    ridge_on_bias: bool = True,
+    homogeneous: bool = True,
+    equal_ridge: bool = True,
+    plain_gradient: bool = True,
+) -> Goals:
     """With a bias the gate law holds for the weight augmented by the bias as one more column."""
     w1, w2, bias = given.matrix("W_1", "d", "n"), given.matrix("W_2", "p", "d"), given.matrix("beta", "d", 1)
     x, delta, gate = given.matrix("x", "n", 1), given.matrix("delta", "p", 1), given.diagonal("D", "d")
     ridge = given.positive("lambda")
     a, b = w1 * x + bias, w2.T * delta
-    w1_rate, w2_rate = -gate * b * x.T - ridge * w1, -delta * (gate * a).T - ridge * w2
-    bias_rate = -gate * b - ridge * bias if ridge_on_bias else -gate * b
+    h = gate * a if homogeneous else given.matrix("h", "d", 1)
+    back = gate * b if plain_gradient else given.symmetric("P", "d") * gate * b
+    w1_rate = -back * x.T - ridge * w1
+    w2_rate = -delta * h.T - (ridge if equal_ridge else given.positive("mu")) * w2
+    bias_rate = -back - ridge * bias if ridge_on_bias else -back
     rate = imbalance_rate(w1, w2, w1_rate, w2_rate) + augmented * (bias_rate * bias.T + bias * bias_rate.T)
     decay = -2 * ridge * (imbalance(w1, w2) + augmented * bias * bias.T)
     yield equal("Δ_β' = -2 λ Δ_β + [D, K]", rate, decay + bracket(gate, a * b.T - b * a.T))
@@ -142,13 +183,43 @@ def gate_commutator_entries(given: Given, *, sign: int = -1) -> Goals:
     latex=r"\|\Delta^*\| \le \frac{1}{2\lambda}\,\mathbb{E}\Bigl[(\max D - \min D)"
     r"\sqrt{2\,(\|a\|^2\|b\|^2 - \langle a,b\rangle^2)}\Bigr]",
     source="alignment 4.1",
-    mutants={"half the norm of K": {"factor": 1}, "half the spread": {"share": Rational(1, 2)}},
+    hypotheses=[STATIONARY, HOMOGENEOUS, EQUAL_RIDGE, PLAIN_GRADIENT, HALF_CONVENTION],
+    mutants={
+        "half the norm of K": {"factor": 1},
+        "half the spread": {"share": Rational(1, 2)},
+        "twice the imbalance": {"multiple": 4},
+    },
 )
 def obstruction_bound(given: Given, *, factor: int = 2) -> Goals:
-    """At stationarity the imbalance is bounded by the spread of the gates and the area spanned by a and b."""
+    """At stationarity the imbalance is bounded by the spread of the gates and the area spanned by a and b.
+
+    2 lambda Delta* is the mean of [D, K], whose norm is at most the mean norm, and entry by entry |[D, K]_ij| =
+    |D_i - D_j| |K_ij| for diagonal D. The sum over the entries is shown for three neurons.
+    """
     a, b = given.matrix("a", "d", 1), given.matrix("b", "d", 1)
     area = square_norm(a) * square_norm(b) - inner(a, b) ** 2
     yield equal("|K|² = 2 (|a|² |b|² - <a, b>²)", square_norm(a * b.T - b * a.T), factor * area)
+
+
+@obstruction_bound.also(DimensionFree(), Generic(d=3))
+def stationary_commutator(
+    given: Given,
+    *,
+    multiple: int = 2,
+    stationary: bool = True,
+    homogeneous: bool = True,
+    equal_ridge: bool = True,
+    plain_gradient: bool = True,
+) -> Goals:
+    """Show that at stationarity 2 lambda Delta is the mean of [D, K] alone."""
+    sides = stationary_sides(
+        given,
+        stationary=stationary,
+        homogeneous=homogeneous,
+        equal_ridge=equal_ridge,
+        plain_gradient=plain_gradient,
+    )
+    yield equal("2 λ Δ = E [D, K]", Rational(multiple, 2) * sides["doubled"], sides["commutator"])
 
 
 @obstruction_bound.also(Generic(d=3))
@@ -174,27 +245,27 @@ def spread_bound(given: Given, *, factor: int = 2, share: Any = 1) -> Goals:
     Generic(d=3),
     latex=r"2\lambda\Delta^* = \mathbb{E}\bigl[[D,K] + e b^\top + b e^\top\bigr]",
     source="alignment 4.1 and 4.2, S10",
-    hypotheses=[Hypothesis("stationary", r"both weights are stationary and $\lambda > 0$"), EQUAL_RIDGE],
+    hypotheses=[STATIONARY, EQUAL_RIDGE, PLAIN_GRADIENT, HALF_CONVENTION],
     mutants={"without the factor 2": {"factor": 1}, "sign of the commutator": {"sign": -1}},
 )
 def stationary_imbalance(
-    given: Given, *, factor: int = 2, sign: int = 1, stationary: bool = True, equal_ridge: bool = True
+    given: Given,
+    *,
+    factor: int = 2,
+    sign: int = 1,
+    stationary: bool = True,
+    equal_ridge: bool = True,
+    plain_gradient: bool = True,
 ) -> Goals:
     """At a stationary point the imbalance equals the mean obstruction over 2 lambda, without any fitted number.
 
     Stationarity gives lambda A = -E[D b a^T] and lambda B = -E[b h^T]; both are symmetric only as a consequence.
     """
-    left, right = given.zeros("d", "d"), given.zeros("d", "d")
-    ratio = 1 if equal_ridge else given.positive("mu")
-    for sample in (1, 2):
-        a, b, h = (given.matrix(f"{name}_{sample}", "d", 1) for name in "abh")
-        gate = given.diagonal(f"D_{sample}", "d")
-        e = h - gate * a
-        left += (-gate * b * a.T + ratio * b * h.T) / 2
-        right += (sign * bracket(gate, a * b.T - b * a.T) + e * b.T + b * e.T) / 2
-    if not stationary:
-        left += given.matrix("R", "d", "d")
-    yield equal("2 λ Δ = E[[D, K] + e bᵀ + b eᵀ]", Rational(factor, 2) * (left + left.T), right)
+    sides = stationary_sides(
+        given, stationary=stationary, homogeneous=False, equal_ridge=equal_ridge, plain_gradient=plain_gradient
+    )
+    obstruction = sign * sides["commutator"] + sides["beyond"]
+    yield equal("2 λ Δ = E[[D, K] + e bᵀ + b eᵀ]", Rational(factor, 2) * sides["doubled"], obstruction)
 
 
 @statement(

@@ -1,7 +1,8 @@
 """The levels of alignment: dimension, subspace, basis, balance; what implies what, and the link to Neural Collapse.
 
 The levels of an interface are read off the leading singular vectors u_i of W_1 (left) and v_i of W_2 (right), that
-is the eigenvectors of the hidden Grams A and B, on a window of k directions.
+is the eigenvectors of the hidden Grams A and B, on a window of k directions. A singular value of 0 has no vector, so
+a weight of rank below k spans fewer directions.
 """
 
 from itertools import pairwise, permutations, product
@@ -17,14 +18,27 @@ from .statement import Hypothesis, Wording, statement
 Spectral = tuple[Any, tuple[Any, ...]]
 
 
+def window(gram: Spectral, k: int) -> Any:
+    """The eigenvectors of the positive ones among the leading k eigenvalues."""
+    basis, eigenvalues = gram
+    return basis[:, : sum(value > 0 for value in eigenvalues[:k])]
+
+
+def same_span(first: Any, second: Any) -> bool:
+    """Whether independent columns span the same subspace."""
+    return bool(meet(first, second) == first.cols == second.cols)
+
+
 def levels(first: Spectral, second: Spectral, k: int) -> dict[str, bool]:
     """Which levels a pair of Grams reaches; each Gram is given by an eigenbasis and its decreasing eigenvalues."""
-    (u, a), (v, b) = first, second
+    windows = [(window(first, j), window(second, j)) for j in range(1, k + 1)]
+    u, v = windows[-1]
+    a, b = (basis * diag(*eigenvalues) * basis.T for basis, eigenvalues in (first, second))
     return {
-        "dimension": sum(value > 0 for value in a[:k]) == sum(value > 0 for value in b[:k]),
-        "subspace": meet(u[:, :k], v[:, :k]) == k,
-        "basis": all(meet(u[:, :j], v[:, :j]) == j for j in range(1, k + 1)),
-        "balance": u * diag(*a) * u.T == v * diag(*b) * v.T,
+        "dimension": u.cols == v.cols,
+        "subspace": same_span(u, v),
+        "basis": all(same_span(*pair) for pair in windows),
+        "balance": a == b,
     }
 
 
@@ -33,9 +47,9 @@ def spectral_pairs(d: int, *, simple: bool) -> list[tuple[Spectral, Spectral]]:
     turn = diag(Matrix([[3, -4], [4, 3]]) / 5, *[1] * (d - 2))
     bases = [eye(d).permute_cols(list(order)) for order in permutations(range(d))]
     bases += [basis * turn for basis in bases]
-    spectra = [tuple(range(d, 0, -1)), tuple(2 * value for value in range(d, 0, -1))]
+    spectra = [tuple(range(d, 0, -1)), tuple(2 * value for value in range(d, 0, -1)), (1,) + (0,) * (d - 1)]
     if not simple:
-        spectra.append((2,) * (d - 1) + (1,))
+        spectra += [(2,) * (d - 1) + (1,), (2,) + (1,) * (d - 1)]
     grams = list(product(bases, spectra))
     in_own_eigenbasis = grams[: len(spectra)]  # a common rotation brings the first Gram there
     return list(product(in_own_eigenbasis, grams))
@@ -46,8 +60,15 @@ def spectral_pairs(d: int, *, simple: bool) -> list[tuple[Spectral, Spectral]]:
     latex=r"A = B \;\Rightarrow\; \mathrm{span}\,U_j = \mathrm{span}\,V_j\ (j\le k) \;\Rightarrow\; "
     r"\mathrm{span}\,U_k=\mathrm{span}\,V_k \;\Rightarrow\; \dim U_k = \dim V_k",
     source="alignment 5",
-    hypotheses=[Hypothesis("simple", "the window cuts no degenerate eigenvalue")],
-    mutants={"subspace implies basis": {"order": ("balance", "subspace", "basis", "dimension")}},
+    hypotheses=[
+        Hypothesis(
+            "simple", "of the leading $k$ eigenvalues of each Gram the positive ones are distinct, and from the rest"
+        )
+    ],
+    mutants={
+        "subspace implies basis": {"order": ("balance", "subspace", "basis", "dimension")},
+        "dimension implies subspace": {"order": ("balance", "basis", "dimension", "subspace")},
+    },
     wording=Wording(
         point="D11",
         said="These give a geometric explanation of the Level-2/3 hierarchy in Neural Collapse from first principles.",
@@ -65,7 +86,7 @@ def levels_imply(
     """Balance implies the basis level, which implies the subspace level, which implies equal dimensions, strictly.
 
     Equal Grams have equal leading eigenspaces where these are determined, and the other levels are weaker by
-    definition. Checked, with a strict example each way, over Grams with permuted and turned axes.
+    definition. Checked, with a strict example each way, over Grams with permuted and turned axes, some of rank 1.
     """
     d, k = given.size("d"), given.size("k")
     reached = [levels(first, second, k) for first, second in spectral_pairs(d, simple=simple)]
@@ -75,6 +96,7 @@ def levels_imply(
         yield holds(
             f"{weaker} does not imply {stronger}", any(level[weaker] and not level[stronger] for level in reached)
         )
+    yield holds("some pairs differ even in dimension", not all(level["dimension"] for level in reached))
 
 
 @statement(

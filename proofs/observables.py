@@ -134,11 +134,19 @@ def sigma2_weighted_invariance(given: Given, *, normalised: bool = True, orthogo
 
 @sigma2_weighted_invariance.also(Generic(K=3))
 def sigma2_weighted_range(_: Given) -> Goals:
-    """Show that it is at most 1, the value of equal directions."""
+    """Show that it is at most 1, the value of equal directions: absolute cosines are 1 - t_k with t_k >= 0."""
     values, sines = symbols("s_1:4", positive=True), symbols("t_1:4", nonnegative=True)
     weights = [s**2 for s in values]
     deficit = sum(w * t for w, t in zip(weights, sines, strict=True)) / sum(weights)
     yield at_least("1 - s2WA ≥ 0 for cosines 1 - t_k", deficit, 0)
+
+
+@sigma2_weighted_invariance.also(DimensionFree(), Exact(d=3))
+def cosine_at_most_one(given: Given) -> Goals:
+    """Show that neither sign of the cosine of two unit vectors exceeds 1, as its distance from 1 is half a square."""
+    u, v = given.frame("u", "d", 1), given.frame("v", "d", 1)
+    for sign in (1, -1):
+        yield equal(f"2 (1 - <u, v>) for sign {sign}", 2 * (1 - sign * inner(u, v)), square_norm(u - sign * v))
 
 
 @statement(
@@ -343,7 +351,10 @@ def spectrum_invariance(given: Given, *, scale: int = 1, orthogonal: bool = True
     ),
 )
 def gradient_sum_is_displacement(given: Given, *, factor: int = 1, plain_gradient: bool = True) -> Goals:
-    """Under plain gradient descent the sum of the gradients is the displacement of the weight, up to the step size."""
+    """Under plain gradient descent the sum of the gradients is the displacement of the weight, up to the step size.
+
+    Shown for three steps; each further one adds its gradient to both sides.
+    """
     start, step = given.matrix("W", "d", "n"), given.positive("eta")
     gradients = [given.matrix(f"G_{t}", "d", "n") for t in range(3)]
     weight = start

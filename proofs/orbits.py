@@ -5,7 +5,7 @@ invariant under reparameterization has to survive it.
 """
 
 from collections.abc import Iterator
-from itertools import product
+from itertools import combinations, product
 from typing import Any
 
 from sympy import Matrix, eye, symbols, zeros
@@ -131,9 +131,9 @@ def adapted_basis(first: Any, second: Any) -> Any:
     return span(basis, extend(basis, eye(first.rows)))
 
 
-def pair_with_intersection(d: int, a: int, b: int, c: int) -> tuple[Any, Any]:
-    """Two subspaces of dimensions a and b that share c dimensions, in general position otherwise."""
-    frame = Exact(d=d, a=a, b=b, c=c).invertible("pair", "d")
+def pair_with_intersection(d: int, a: int, b: int, c: int, name: str = "pair") -> tuple[Any, Any]:
+    """Two subspaces of dimensions a and b that share c dimensions, in general position otherwise; the name seeds."""
+    frame = Exact(d=d, a=a, b=b, c=c).invertible(name, "d")
     return frame[:, :a], frame[:, [*range(c), *range(a, a + b - c)]]
 
 
@@ -152,7 +152,7 @@ def pair_types(d: int) -> Iterator[tuple[int, int, int]]:
     source="alignment 2.2, theorem 1",
     label=Label.TEXTBOOK,
     hypotheses=[Hypothesis("equal_intersection", "the two intersections have the same dimension")],
-    mutants={"one orbit fewer": {"extra": 0}},
+    mutants={"one orbit fewer": {"extra": 0}, "bases adapted to one subspace alone": {"adapted": False}},
     wording=Wording(
         point="D3",
         said="Subspace intersection dimension is the unique reparameterization-invariant observable.",
@@ -161,24 +161,27 @@ def pair_types(d: int) -> Iterator[tuple[int, int, int]]:
         "principal angle is.",
     ),
 )
-def pairs_of_subspaces(given: Given, *, extra: int = 1, equal_intersection: bool = True) -> Goals:
+def pairs_of_subspaces(given: Given, *, extra: int = 1, adapted: bool = True, equal_intersection: bool = True) -> Goals:
     """Two pairs of subspaces lie in one GL orbit exactly if their dimensions and intersection dimensions agree.
 
-    The witness maps one adapted basis to the other; conversely g keeps every dimension. Shown for every
-    possible (a, b, c).
+    The witness maps one adapted basis to the other; conversely g keeps every dimension. Shown for two unrelated pairs
+    of every possible (a, b, c). That these are all is found by counting: beside the first a axes, the spans of b of
+    the vectors e_i and e_i + e_(i+1) have as many intersection dimensions as there are orbits.
     """
     d = given.size("d")
     for a, b, c in pair_types(d):
         first = pair_with_intersection(d, a, b, c)
         shared = c if equal_intersection else max(0, a + b - d)
-        image = Exact(d=d, a=a, b=b, c=c).invertible("image", "d")
-        second = tuple(image * subspace for subspace in pair_with_intersection(d, a, b, shared))
-        witness = adapted_basis(*second) * adapted_basis(*first).inv()
+        second = pair_with_intersection(d, a, b, shared, name="other pair")
+        bases = [adapted_basis(x, y if adapted else x) for x, y in (first, second)]
+        witness = bases[1] * bases[0].inv()
         reached = all(meet(witness * x, y) == y.cols for x, y in zip(first, second, strict=True))
         yield holds(f"g (A, B) = (A', B') for a = {a}, b = {b}, c = {c}", reached and witness.det() != 0)
+    axes = eye(d)
+    vectors = [*(axes[:, i] for i in range(d)), *(axes[:, i] + axes[:, i + 1] for i in range(d - 1))]
     for a, b in product(range(1, d), repeat=2):
-        orbits = sum(1 for found in pair_types(d) if found[:2] == (a, b))
-        yield equal(f"orbits for a = {a}, b = {b}", orbits, min(a, b) - max(0, a + b - d) + extra)
+        found = {meet(axes[:, :a], span(*chosen)) for chosen in combinations(vectors, b) if span(*chosen).rank() == b}
+        yield equal(f"orbits for a = {a}, b = {b}", len(found), min(a, b) - max(0, a + b - d) + extra)
 
 
 @statement(

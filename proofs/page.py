@@ -33,7 +33,8 @@ exhaustive over a finite set
 : every member of the set named by its bounds.
 
 A statement recorded as **refuted** is a popular wording, kept with its counterexample. Without a hypothesis marked
-*essential* the statement fails, and so do the variants listed under *fails as*; the tests check both.
+*essential* the statement fails, and so do the variants listed under *fails as*; the tests check both. The other
+assumptions fix conventions.
 
 Sources named *alignment* and *continuity* are sections of the notes that the project was derived from; S numbers are
 the identities there. Each statement is complete as it stands here.

@@ -29,7 +29,7 @@ from .given import DimensionFree, Exact, Exhaustive, Generic, Given, bracket, in
 from .goal import Goals, equal
 from .statement import Hypothesis, Label, statement
 
-UNIFORM = Hypothesis("uniform", "the relative orientation is uniform (Haar)", essential=False)
+UNIFORM = Hypothesis("uniform", "the relative orientation is uniform (Haar)")
 
 
 @cache
@@ -43,15 +43,25 @@ def haar_coefficients(d: Any) -> tuple[Any, Any]:
     return solution[0][alpha], solution[0][beta_]
 
 
-def second_moment(d: int, i: int, j: int, k: int, m: int) -> Any:
-    """E[Y_ij Y_km] for traceless symmetric B with |B| = 1 in dimension d."""
+def second_moment(d: int, i: int, j: int, k: int, m: int, *, uniform: bool = True) -> Any:
+    """E[Y_ij Y_km] for traceless symmetric B with |B| = 1 in dimension d.
+
+    Where the orientation is not uniform, the value at Y = diag(1, -1, 0, ..)/sqrt(2) instead.
+    """
+    if not uniform:
+        return Rational((-1) ** (i + k), 2) * int(i == j and k == m and max(i, k) < 2)
     alpha, beta_ = haar_coefficients(Integer(d))
     crossed = int(i == k and j == m) + int(i == m and j == k)
     return alpha * int(i == j and k == m) + beta_ * crossed
 
 
-def sphere_moment(exponents: tuple[int, ...]) -> Any:
-    """Mean of a monomial over the unit sphere of R^d, d the number of exponents (Folland's formula)."""
+def sphere_moment(exponents: tuple[int, ...], *, uniform: bool = True) -> Any:
+    """Mean of a monomial over the unit sphere of R^d, d the number of exponents (Folland's formula).
+
+    Where the orientation is not uniform, the value at the first axis instead.
+    """
+    if not uniform:
+        return Integer(not any(exponents[1:]))
     if any(exponent % 2 for exponent in exponents):
         return Integer(0)
     d, degree = len(exponents), sum(exponents)
@@ -59,6 +69,15 @@ def sphere_moment(exponents: tuple[int, ...]) -> Any:
         prod(int(factorial2(exponent - 1)) for exponent in exponents),
         prod(range(d, d + degree, 2)),
     )
+
+
+def mean_outer_product(d: int, *, uniform: bool) -> Any:
+    """E q q^T for a unit vector q."""
+    moments = {
+        (i, j): sphere_moment(tuple((axis == i) + (axis == j) for axis in range(d)), uniform=uniform)
+        for i, j in product(range(d), repeat=2)
+    }
+    return Matrix(d, d, lambda i, j: moments[i, j])
 
 
 @statement(
@@ -88,12 +107,12 @@ def average_over_angles(given: Given) -> Goals:
 
 
 @haar_second_moments.also(Exhaustive(d=3), Exhaustive(d=4))
-def average_over_lines(given: Given) -> Goals:
+def average_over_lines(given: Given, *, uniform: bool = True) -> Goals:
     """Show them for a line: the fourth moments of a uniform unit vector, entry by entry."""
     d = given.size("d")
     for i, j, k, m in product(range(d), repeat=4):
         exponents = tuple([i, j, k, m].count(axis) for axis in range(d))
-        centred = sphere_moment(exponents) - Rational(int(i == j) * int(k == m), d**2)
+        centred = sphere_moment(exponents, uniform=uniform) - Rational(int(i == j) * int(k == m), d**2)
         yield equal(f"E[Y_{i}{j} Y_{k}{m}]", centred, second_moment(d, i, j, k, m) * (1 - Rational(1, d)))
 
 
@@ -122,13 +141,13 @@ def haar_overlap_moments(given: Given, *, factor: int = 2, power: int = 1) -> Go
 
 
 @haar_overlap_moments.also(Exhaustive(n=3), Exhaustive(n=4))
-def overlap_of_a_line(given: Given, *, factor: int = 2, power: int = 1) -> Goals:
+def overlap_of_a_line(given: Given, *, factor: int = 2, power: int = 1, uniform: bool = True) -> Goals:
     """Show them for a line and a coordinate subspace: cos^2 has the moments of Beta(m / 2, (n - m) / 2)."""
     n = given.size("n")
     for m in range(1, n):
-        square = sum(sphere_moment(tuple(2 * (axis == i) for axis in range(n))) for i in range(m))
+        square = sum(sphere_moment(tuple(2 * (axis == i) for axis in range(n)), uniform=uniform) for i in range(m))
         fourth = sum(
-            sphere_moment(tuple(2 * (axis == i) + 2 * (axis == j) for axis in range(n)))
+            sphere_moment(tuple(2 * (axis == i) + 2 * (axis == j) for axis in range(n)), uniform=uniform)
             for i, j in product(range(m), repeat=2)
         )
         yield equal(f"mean for m = {m}", square, Rational(m, n**power))
@@ -160,10 +179,10 @@ def haar_abs_cosine_moments(given: Given, *, factor: int = 1, shift: int = 0) ->
 
 
 @haar_abs_cosine_moments.also(Exhaustive(d=3), Exhaustive(d=4), Exhaustive(d=5))
-def cosine_density(given: Given, *, factor: int = 1, shift: int = 0) -> Goals:
+def cosine_density(given: Given, *, factor: int = 1, shift: int = 0, uniform: bool = True) -> Goals:
     """Show them as integrals over the latitude t, where cos = sin t has the density cos^(d - 2) t."""
     d, t = Integer(given.size("d")), Symbol("t", real=True)
-    density = cos(t) ** (d - 2)
+    density = cos(t) ** (d - 2) if uniform else cos(t) ** d
     mass, first, second = (integrate(density * sin(t) ** power, (t, 0, pi / 2)) for power in range(3))
     yield equal("E |cos|", first / mass, gamma((d + shift) / 2) / (sqrt(pi) * gamma((d + 1) / 2)))
     yield equal("E cos²", second / mass, factor / d)
@@ -216,6 +235,17 @@ def flag_score_null(given: Given, *, numerator: int = 1) -> Goals:
     yield equal("E O_ij, the second difference of i j / d", step, 1 / d)
 
 
+@flag_score_null.also(Exhaustive(d=3))
+def overlap_table(given: Given, *, uniform: bool = True) -> Goals:
+    """Show the mean overlap k^2 / d of the leading k columns of I and Q, whose columns are uniform unit vectors."""
+    d = given.size("d")
+    squares = zeros(d)
+    for i, j in product(range(d), repeat=2):
+        squares[i, j] = sphere_moment(tuple(2 * (axis == i) for axis in range(d))) if uniform else int(i == j)
+    for k in range(1, d + 1):
+        yield equal(f"overlap for k = {k}", sum(squares[:k, :k]), Rational(k**2, d))
+
+
 @statement(
     DimensionFree(),
     latex=r"\mathbb{E}\,\|[A,QBQ^\top]\|^2 = \frac{2d}{(d-1)(d+2)}\,\|A_0\|^2\|B_0\|^2",
@@ -234,7 +264,7 @@ def gram_commutator_null(given: Given, *, factor: int = 2) -> Goals:
 
 
 @gram_commutator_null.also(Exhaustive(d=2), Exhaustive(d=3))
-def contractions(given: Given, *, factor: int = 2) -> Goals:
+def contractions(given: Given, *, factor: int = 2, uniform: bool = True) -> Goals:
     """Show the contraction entry by entry, for a generic traceless A."""
     d = given.size("d")
     gram = Generic(d=d).symmetric("A", "d")
@@ -244,9 +274,9 @@ def contractions(given: Given, *, factor: int = 2) -> Goals:
     entries = sorted(unit.free_symbols, key=str)
     place = {unit[i, j]: (i, j) for i in range(d) for j in range(i, d)}
     mean = sum(
-        squares.coeff(y, 2) * second_moment(d, *place[y], *place[y])
+        squares.coeff(y, 2) * second_moment(d, *place[y], *place[y], uniform=uniform)
         if y == z
-        else squares.coeff(y, 1).coeff(z, 1) * second_moment(d, *place[y], *place[z]) / 2
+        else squares.coeff(y, 1).coeff(z, 1) * second_moment(d, *place[y], *place[z], uniform=uniform) / 2
         for y, z in product(entries, repeat=2)
     )
     yield equal("E |[A, Y]|²", mean, Rational(factor * d, (d - 1) * (d + 2)) * square_norm(gram))
@@ -260,14 +290,14 @@ def contractions(given: Given, *, factor: int = 2) -> Goals:
     hypotheses=[UNIFORM],
     mutants={"without the dimension": {"power": 0}},
 )
-def gram_cosine_null(given: Given, *, power: int = 1) -> Goals:
+def gram_cosine_null(given: Given, *, power: int = 1, uniform: bool = True) -> Goals:
     """The Gram inner product of unrelated layers has mean tr A tr B / d.
 
     In the eigenbasis of B, E q q^T = I / d for each column q of Q.
     """
     d = given.size("d")
     gram, eigenvalues = Generic(d=d).symmetric("A", "d"), symbols(f"b_0:{d}", positive=True)
-    outer = Matrix(d, d, lambda i, j: sphere_moment(tuple((axis == i) + (axis == j) for axis in range(d))))
+    outer = mean_outer_product(d, uniform=uniform)
     mean = sum(value * inner(gram, outer) for value in eigenvalues)
     yield equal("E <A, Q B Qᵀ>", mean, gram.trace() * sum(eigenvalues) / Integer(d) ** power)
 
@@ -280,13 +310,13 @@ def gram_cosine_null(given: Given, *, power: int = 1) -> Goals:
     hypotheses=[UNIFORM],
     mutants={"mean 1 / d^2": {"power": 2}},
 )
-def composition_score_null(given: Given, *, power: int = 1) -> Goals:
+def composition_score_null(given: Given, *, power: int = 1, uniform: bool = True) -> Goals:
     """The squared composition score of two unrelated heads has mean 1 / d."""
     d = given.size("d")
     sizes = Generic(d=d, p=2)
     read_gram = sizes.matrix("R", "p", "d").T * sizes.matrix("R", "p", "d")
     energies = symbols(f"m_0:{d}", positive=True)
-    outer = Matrix(d, d, lambda i, j: sphere_moment(tuple((axis == i) + (axis == j) for axis in range(d))))
+    outer = mean_outer_product(d, uniform=uniform)
     mean = sum(energy * inner(read_gram, outer) for energy in energies)
     yield equal("E |R Q M|²", mean, read_gram.trace() * sum(energies) / Integer(d) ** power)
 

@@ -7,7 +7,7 @@ from sympy import Matrix, Rational, diag, eye, solve, sqrt, symbols, zeros
 
 from .balance import imbalance
 from .given import DimensionFree, Exact, Exhaustive, Generic, Given, rotation, square_norm, tr
-from .goal import Goals, Outcome, at_least, differ, equal
+from .goal import Goals, Outcome, at_least, differ, equal, holds
 from .statement import Hypothesis, Label, Wording, statement
 
 
@@ -18,16 +18,17 @@ from .statement import Hypothesis, Label, Wording, statement
     latex=r"X/\!/GL(d) = \{M : \mathrm{rank}\,M \le d\},\qquad d(n+p-d) + d^2 = \dim X",
     source="alignment 2.4(i), S12: first fundamental theorem",
     label=Label.TEXTBOOK,
-    hypotheses=[Hypothesis("narrow", r"$d \le n$ and $d \le p$", essential=False)],
+    hypotheses=[Hypothesis("narrow", r"$d \le n$ and $d \le p$")],
     mutants={"orbits of dimension d": {"orbit_power": 1}, "images d (n + p)": {"defect": 0}},
 )
-def quotient_dimension(given: Given, *, orbit_power: int = 2, defect: int = 1) -> Goals:
+def quotient_dimension(given: Given, *, orbit_power: int = 2, defect: int = 1, narrow: bool = True) -> Goals:
     """The product W_2 W_1 separates the generic orbits: its Jacobian and the orbit directions fill the whole space."""
-    n, d, p = given.size("n"), given.size("d"), given.size("p")
+    d = given.size("d")
+    n, p = (given.size("n"), given.size("p")) if narrow else (1, 1)
     generic = Generic(n=n, d=d, p=p)
     w1, w2 = generic.matrix("W_1", "d", "n"), generic.matrix("W_2", "p", "d")
     entries = [*w1, *w2]
-    point = dict(zip(entries, [*given.matrix("W_1", "d", "n"), *given.matrix("W_2", "p", "d")], strict=True))
+    point = dict(zip(entries, [*given.matrix("W_1", d, n), *given.matrix("W_2", p, d)], strict=True))
     jacobian = (w2 * w1).reshape(p * n, 1).jacobian(entries).subs(point)
     directions = []
     for i, j in product(range(d), repeat=2):
@@ -100,8 +101,10 @@ def closed_orbit(given: Given, *, one_sided: bool = False, complementary: bool =
     """An orbit is closed exactly if the image of W_1 and the kernel of W_2 are complementary.
 
     Pairs are sums of the four blocks V_1..V_4. V_1 or V_4 can be shrunk away (`one_parameter_degeneration`), so a
-    closed orbit has neither; without them g = [V_2 V_3]^{-1} makes the pair balanced up to a change inside V_2,
-    and balanced pairs are minimal vectors, whose orbits are closed. Checked for all block sizes.
+    closed orbit has neither. Without them some h brings the pair to the factors L, R of any full-rank factorization
+    of the product, so also to the balanced one, a minimal vector (`kempf_ness_minimum`). That orbits of minimal
+    vectors are closed is the theorem of Kempf and Ness, cited; checked are, for all block sizes, the agreement of the
+    three conditions and h for one factorization.
     """
     d = given.size("d")
     for v1, v2, v3, v4 in product(range(d + 1), repeat=4):
@@ -119,7 +122,15 @@ def closed_orbit(given: Given, *, one_sided: bool = False, complementary: bool =
         yield equal(f"blocks {blocks}: direct sum iff ranks agree", int(direct), int(ranks_agree))
         yield equal(f"blocks {blocks}: nothing to shrink", int(direct), int(v1 == v4 == 0))
         if direct or not complementary:
-            yield equal(f"blocks {blocks}: a balanced pair", imbalance(g.inv() * w1, w2 * g), zeros(d))
+            basis = Matrix.hstack(*w1.columnspace(), *kernel)
+            regular = basis.shape == (d, d) and basis.rank() == d
+            yield holds(f"blocks {blocks}: im W₁ and ker W₂ give a basis", regular)
+            if regular and r1 > 0:
+                left, right = (w2 * w1).rank_decomposition()
+                change = (left.T * left).inv() * left.T * w2 * basis[:, :r1]
+                h = diag(change, eye(d - r1)) * basis.inv()
+                yield equal(f"blocks {blocks}: h W₁ = (R; 0)", h * w1, Matrix.vstack(right, zeros(d - r1, d)))
+                yield equal(f"blocks {blocks}: W₂ h⁻¹ = (L, 0)", w2 * h.inv(), Matrix.hstack(left, zeros(d, d - r1)))
 
 
 @statement(
@@ -185,7 +196,8 @@ def kempf_ness_gap(given: Given, *, share: Any = 1) -> Goals:
 
     With X = A^(1/2) and Y = B^(1/2): |M|_* >= tr X Y, so 2 |M|_* (kappa - 1) <= |X - Y|^2. With T = X - Y and
     Z = X + Y one has 2 (A - B) = T Z + Z T, and in the eigenbasis of T, |A - B|_* >= sum |t_i| z_ii >= sum t_i^2,
-    since z_ii >= |t_i| for semidefinite X and Y.
+    since z_ii >= |t_i| for semidefinite X and Y. The last two bounds are shown for 2 x 2 Grams; |M|_* >= tr X Y is the
+    textbook's.
     """
     x, y = given.symmetric("X", "d"), given.symmetric("Y", "d")
     t, z = x - y, x + y
@@ -260,7 +272,9 @@ def mean_inequality(given: Given) -> Goals:
 def isospectral_flag(given: Given, *, diagonal: int = 0) -> Goals:
     """The common Gram of the balanced pairs with one product runs over a real flag manifold.
 
-    The tangent space at diag(S) is the image of the skew matrices K under [K, S], for every tuple of multiplicities.
+    Rotations Q keep product and balance and turn the Gram S^2 into Q S^2 Q^T; that they reach all such pairs is the
+    theorem of Kempf and Ness, cited. The tangent space of this orbit at diag(S) is the image of the skew matrices K
+    under [K, S], for every tuple of multiplicities.
     """
     d = given.size("d")
     for multiplicities in compositions(d):
@@ -275,6 +289,17 @@ def isospectral_flag(given: Given, *, diagonal: int = 0) -> Goals:
         pairs = (d**2 - sum(m**2 for m in multiplicities)) // 2
         expected = pairs + diagonal * len(multiplicities)
         yield equal(f"dimension for {multiplicities}", Matrix.hstack(*tangents).rank(), expected)
+
+
+@isospectral_flag.also(DimensionFree(), Exact(n=3, d=2, p=3))
+def rotated_balanced_pair(given: Given) -> Goals:
+    """Show that rotations keep the product U S^2 V^T and the balance of its root pair, and turn its Gram."""
+    u, v = given.frame("U", "p", "d"), given.frame("V", "n", "d")
+    root, q = given.symmetric("S", "d"), given.orthogonal("Q", "d")
+    w1, w2 = q * root * v.T, u * root * q.T
+    yield equal("the product stays", w2 * w1, u * root * root * v.T)
+    yield equal("balanced", imbalance(w1, w2), given.zeros("d", "d"))
+    yield equal("the Gram turns", w1 * w1.T, q * root * root * q.T)
 
 
 def compositions(total: int) -> list[tuple[int, ...]]:

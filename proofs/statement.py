@@ -30,7 +30,7 @@ class Hypothesis:
     text : str
         The assumption in words.
     essential : bool
-        Whether the statement fails without it.
+        Whether the statement fails without it; otherwise it fixes a convention, such as a factor in a definition.
     """
 
     name: str

@@ -14,6 +14,8 @@ from sympy import (
     erf,
     exp,
     eye,
+    factor,
+    real_roots,
     sign,
     sqrt,
     symbols,
@@ -68,6 +70,22 @@ def commuting_group(activation: str, allowed: Callable[[Any], bool], entries: tu
         yield holds(f"{activation} and {matrix.tolist()}", found == monomial(matrix, allowed))
 
 
+def rows_by_taylor(given: Given, activation: str, order: int, scales: tuple[int, ...]) -> Goals:
+    """Two entries c and e of one row of a commuting matrix, from σ(c x + e y) = c σ(x) + e σ(y) at one order.
+
+    With σ^(m)(0) not zero, c^m = c leaves the scales and 0, and c^(m-1) e = 0 leaves one entry besides zeros.
+    """
+    c, e, x, y = given.real("c e x y")
+    function, origin = ACTIVATIONS[activation], {x: 0, y: 0}
+    defect = function(c * x + e * y) - c * function(x) - e * function(y)
+    leading = function(x).diff(x, order).subs(origin)
+    yield differ(f"{activation}: σ^({order})(0) ≠ 0", leading, 0)
+    yield equal(f"{activation}: c^{order} = c", defect.diff(x, order).subs(origin), leading * (c**order - c))
+    mixed = defect.diff(x, order - 1).diff(y).subs(origin)
+    yield equal(f"{activation}: c^{order - 1} e = 0", mixed, leading * c ** (order - 1) * e)
+    yield holds(f"c^{order} = c for c = 0 and the scales alone", set(real_roots(c**order - c)) == {0, *scales})
+
+
 @statement(
     DimensionFree(),
     Exact(d=3),
@@ -92,7 +110,7 @@ def radial_activation(given: Given, *, inverse: bool = False, orthogonal: bool =
     Generic(d=1),
     latex=r"0 \le 1 - \tanh r \le 2 e^{-2r}",
     source="continuity 6.4",
-    mutants={"bound e^(-2r)": {"constant": 1}},
+    mutants={"bound e^(-2r)": {"constant": 1}, "at least 2 e^(-2r)": {"least": 2}},
     wording=Wording(
         point="C4",
         said="A rotation-preserving activation that maintains nonlinearity fails to retain geometric continuity, "
@@ -102,13 +120,15 @@ def radial_activation(given: Given, *, inverse: bool = False, orthogonal: bool =
         counterexample="At |x| = 5 the control and the identity agree to 1 part in 10000.",
     ),
 )
-def radial_control_nearly_linear(given: Given, *, constant: int = 2) -> Goals:
+def radial_control_nearly_linear(given: Given, *, constant: int = 2, least: int = 0) -> Goals:
     """The radial control activation x tanh |x| is the identity up to a relative error of 2 exp(-2 |x|)."""
     r = given.positive("r")
     decay = exp(-2 * r)
     yield equal("tanh r = (1 - e^(-2r)) / (1 + e^(-2r))", tanh(r).rewrite(exp), (1 - decay) / (1 + decay))
+    error = 1 - (1 - decay) / (1 + decay)
+    yield at_least("1 - tanh r ≥ 0", factor(error - least * decay), 0)
     excess = constant * decay * (1 + decay) - 2 * decay
-    yield equal("excess", (constant * decay - (1 - (1 - decay) / (1 + decay))) * (1 + decay), excess)
+    yield equal("excess", (constant * decay - error) * (1 + decay), excess)
     yield at_least("1 - tanh r ≤ 2 e^(-2r)", excess, 0)
 
 
@@ -130,7 +150,8 @@ def radial_control_nearly_linear(given: Given, *, constant: int = 2) -> Goals:
 def relu_symmetry(_: Given, *, largest: int = 2, positive: bool = True) -> Goals:
     """ReLU commutes exactly with permutations times positive scales.
 
-    On the axes ReLU(g_ij) = g_ij forces g >= 0; on e_j - e_k, ReLU(g_ij - g_ik) = g_ij forces one entry per row.
+    On the axes ReLU(g_ij) = g_ij forces g >= 0; on e_j - e_k, ReLU(g_ij - g_ik) = g_ij forces one entry per row. This
+    holds for every size; checked are the matrices of small integer entries.
     """
     yield from commuting_group("ReLU", lambda x: (x > 0 or not positive) and x <= largest, (-1, 0, 1, 2))
 
@@ -151,11 +172,21 @@ def relu_keeps_scaled_permutations(given: Given) -> Goals:
     Exhaustive(d=2),
     latex=r"\tanh(gx) = g\tanh(x)\ \forall x \iff g \text{ is a signed permutation}",
     source="alignment 7-D4",
-    mutants={"permutations only": {"signs": (1,)}},
+    mutants={"permutations only": {"scales": (1,)}, "larger scales": {"scales": (1, -1, 2)}},
 )
-def tanh_symmetry(_: Given, *, signs: tuple[int, ...] = (1, -1)) -> Goals:
-    """An odd saturating activation such as tanh commutes exactly with signed permutations."""
-    yield from commuting_group("tanh", lambda x: x in signs, (-1, 0, 1, 2))
+def tanh_symmetry(_: Given, *, scales: tuple[int, ...] = (1, -1)) -> Goals:
+    """The activation tanh commutes exactly with signed permutations.
+
+    The terms of third order at 0 leave no other matrix, whatever its size and entries; the matrices of small integer
+    entries are tried besides. An odd entrywise function commutes with signs and with permutations.
+    """
+    yield from commuting_group("tanh", lambda x: x in scales, (-1, 0, 1, 2))
+
+
+@tanh_symmetry.also(DimensionFree())
+def third_order(given: Given, *, scales: tuple[int, ...] = (1, -1)) -> Goals:
+    """Show that a row of a matrix that commutes with tanh has one entry besides zeros, and that it is 1 or -1."""
+    yield from rows_by_taylor(given, "tanh", 3, scales)
 
 
 @statement(
@@ -163,12 +194,23 @@ def tanh_symmetry(_: Given, *, signs: tuple[int, ...] = (1, -1)) -> Goals:
     latex=r"\sigma(gx) = g\,\sigma(x)\ \forall x \iff g \text{ is a permutation}, \qquad "
     r"\sigma \in \{\mathrm{GELU}, \mathrm{SiLU}\}",
     source="alignment 7-D4",
-    mutants={"signed permutations": {"signs": (1, -1)}},
+    mutants={"signed permutations": {"scales": (1, -1)}, "positive scales": {"scales": (1, 2)}},
 )
-def smooth_gate_symmetry(_: Given, *, signs: tuple[int, ...] = (1,)) -> Goals:
-    """GELU and SiLU commute with permutations only."""
+def smooth_gate_symmetry(_: Given, *, scales: tuple[int, ...] = (1,)) -> Goals:
+    """GELU and SiLU commute with permutations only.
+
+    The terms of second order at 0 leave no other matrix, whatever its size and entries; the matrices of small integer
+    entries are tried besides.
+    """
     for activation in ("GELU", "SiLU"):
-        yield from commuting_group(activation, lambda x: x in signs, (-1, 0, 1))
+        yield from commuting_group(activation, lambda x: x in scales, (-1, 0, 1, 2))
+
+
+@smooth_gate_symmetry.also(DimensionFree())
+def second_order(given: Given, *, scales: tuple[int, ...] = (1,)) -> Goals:
+    """Show that a row of a matrix that commutes with GELU or SiLU has one entry besides zeros, and that it is 1."""
+    for activation in ("GELU", "SiLU"):
+        yield from rows_by_taylor(given, activation, 2, scales)
 
 
 @statement(

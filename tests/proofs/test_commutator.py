@@ -73,6 +73,28 @@ def test_obstruction_bound():
         assert commutator(torch.diag(gate), a, b).norm() <= (gate.max() - gate.min()) * (2 * area).sqrt() + 1e-12
 
 
+def single_neuron_imbalance(activation):
+    """w_1^2 - w_2^2 where one neuron, one sample and ridge 0.1 have come to rest; the bound is 0 for one gate."""
+    w1, w2 = (torch.tensor(start, dtype=torch.float64, requires_grad=True) for start in (1.5, 0.5))
+    optimizer = torch.optim.LBFGS([w1, w2], max_iter=500, tolerance_grad=1e-12, tolerance_change=0.0)
+
+    def closure():
+        optimizer.zero_grad()
+        value = (w2 * activation(w1) - 0.9) ** 2 / 2 + 0.05 * (w1**2 + w2**2)
+        value.backward()
+        return value
+
+    optimizer.step(closure)
+    assert max(w1.grad.abs(), w2.grad.abs()) < 1e-8
+    assert w1.abs() > 0.1
+    return (w1**2 - w2**2).detach()
+
+
+def test_obstruction_bound_is_for_homogeneous_activations():
+    assert_close(single_neuron_imbalance(torch.relu), 0, 1e-6)
+    assert single_neuron_imbalance(torch.tanh).abs() > 0.1
+
+
 def test_stationary_imbalance():
     """Train a small tanh network to stationarity; no symbol of the proof enters."""
     x, y, start = gaussian(3, 12, seed=16), gaussian(2, 12, seed=17), (gaussian(4, 3, seed=18), gaussian(2, 4, seed=19))
