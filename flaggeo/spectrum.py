@@ -144,6 +144,38 @@ def leading_spectrum(matrix: Tensor, rank: int) -> Spectrum:
     )
 
 
+def leading_frames(matrix: Tensor, rank: int) -> tuple[Tensor, Tensor]:
+    """Leading right and left singular vectors in single precision, without a certificate.
+
+    For random matrices, of which many are needed and none is looked at alone; for a weight use
+    `leading_spectrum`.
+
+    Parameters
+    ----------
+    matrix : Tensor, shape=[m, n]
+        On any device.
+    rank : int
+        From 1 to min(m, n).
+
+    Returns
+    -------
+    right : Tensor, shape=[n, rank]
+    left : Tensor, shape=[m, rank]
+        Orthonormal, float32. Signs are arbitrary.
+
+    Notes
+    -----
+    The Gram matrix of the smaller side is formed in float32: on surrogates of SmolLM2's weights that moves
+    |cos| and overlap by at most 6e-4 against float64, where the spread over draws is 50 times as large,
+    in 0.4 of the time.
+    """
+    tall = matrix if matrix.shape[0] >= matrix.shape[1] else matrix.mT
+    _, inner = _leading_eigenpairs(_lower_gram(tall, torch.float32), rank)
+    inner = _orthonormal(inner)
+    outer = _orthonormal(tall.float() @ inner)
+    return (inner, outer) if tall is matrix else (outer, inner)
+
+
 def _orthonormal(vectors: Tensor) -> Tensor:
     """Orthonormal frame of nearly orthogonal columns, each close to a positive multiple of its own."""
     frame, triangle = torch.linalg.qr(vectors)
@@ -151,18 +183,19 @@ def _orthonormal(vectors: Tensor) -> Tensor:
     return signed
 
 
-def _blocks(tall: Tensor) -> Iterator[Tensor]:
+def _blocks(tall: Tensor, dtype: torch.dtype = torch.float64) -> Iterator[Tensor]:
     """Row blocks in the working precision, so that a large tensor never exists in float64 as a whole."""
-    dtype = torch.float32 if tall.device.type == "mps" else torch.float64  # Metal has no float64
+    if tall.device.type == "mps":
+        dtype = torch.float32  # Metal has no float64
     for block in tall.split(max(1, _BLOCK_ENTRIES // tall.shape[1])):
         yield block.to(dtype)
 
 
-def _lower_gram(tall: Tensor) -> Tensor:
+def _lower_gram(tall: Tensor, dtype: torch.dtype = torch.float64) -> Tensor:
     """Lower triangle of ``tall.mT @ tall``; the upper one is not to be read."""
     size = tall.shape[1]
     gram: Tensor | None = None
-    for block in _blocks(tall):
+    for block in _blocks(tall, dtype):
         if gram is None:
             gram = block.new_zeros(size, size)
         for start in range(0, size, _STRIPE):
