@@ -23,7 +23,6 @@ from torch import Tensor, nn
 from manifolds import abs_cosine_moments
 
 from .alignment import (
-    NULL_COLUMNS,
     SEEDED_NULLS,
     Profile,
     continuity_table,
@@ -319,7 +318,13 @@ def analyze(
     device = torch.device(device)
     started = datetime.now(UTC)
     chosen = select_weights(network, roles=roles, layers=layers, heads=heads)
-    settings = {"rank": rank, "heads": heads, "draws": draws, "seed": seed, "weights": [weight.name for weight in chosen]}
+    settings = {
+        "rank": rank,
+        "heads": heads,
+        "draws": draws,
+        "seed": seed,
+        "weights": [weight.name for weight in chosen],
+    }
     fingerprint = _fingerprint(network)
     memory = None if scratch is None else Scratch(Path(scratch), json.dumps([fingerprint, settings, _stamps(network)]))
     # A chain of one layer has no neighbours and needs no null.
@@ -429,10 +434,13 @@ def _decompose(
         if found is None:
             stored = network.checkpoint.read(tensor, device=device)
             matrices = {weight.name: weight.split(stored) for weight in weights}
-            found = (
-                {name: leading_spectrum(matrix, rank) for name, matrix in matrices.items()},
-                {name: norm_profile(matrix, rank) for name, matrix in matrices.items() if name in profiled},
-            )
+            decomposed = {name: leading_spectrum(matrix, rank) for name, matrix in matrices.items()}
+            norms = {
+                name: norm_profile(matrix, decomposed[name].frame(Side.READ).shape[1])
+                for name, matrix in matrices.items()
+                if name in profiled
+            }
+            found = decomposed, norms
             if scratch:
                 scratch.keep(tensor, *found)
         spectra |= found[0]

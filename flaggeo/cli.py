@@ -157,7 +157,7 @@ def _analyze(
     overwrite: bool,
     quiet: bool,
 ) -> "Analysis":
-    """Run with the options of `flaggeo.analyze`, save, and clean up; an interrupted run leaves what it has done for the next one."""
+    """Run with these options, save, and clean up; an interrupted run leaves what it has done for the next one."""
     from rich.console import Console
     from rich.markup import escape
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -338,7 +338,13 @@ def _print_analysis(analysis: "Analysis", folder: Path, verbose: bool) -> None:
         console.print(_summary_table(analysis.summary))
         console.print("chance: exact mean for unrelated (Haar) directions; adjusted: (|cos| - chance) / (1 - chance);")
         console.print("channels: on how many coordinates the first vector lives. A rotation of the stream leaves")
-        console.print("cosines and overlaps as they are, not the channels.\n")
+        console.print("cosines and overlaps as they are, not the channels.")
+        if not analysis.nulls.empty:
+            console.print("norms alone: random matrices with the same row and column norms; flips: random signs of the")
+            console.print(
+                "coordinates; excess: beyond the largest null; equalised: |cos| with all channels of one norm."
+            )
+        console.print()
     for sentence in findings(analysis):
         console.print(f"- {sentence}")
     if verbose:
@@ -352,18 +358,27 @@ def _print_analysis(analysis: "Analysis", folder: Path, verbose: bool) -> None:
 def _summary_table(summary: "pd.DataFrame") -> object:
     from rich.table import Table
 
-    columns = ("role", "side", "|cos| 1st", "chance", "adjusted", "|cos| 2nd", "overlap", "chance", "channels")
+    numbers = {"|cos| 1st": "abs_cos_1", "chance": "null_mean", "adjusted": "adjusted"}
+    if summary["excess"].notna().any():
+        numbers |= {"norms alone": "margin_matched", "flips": "sign_flip", "excess": "excess", "equalised": "equalised"}
+    numbers |= {"|cos| 2nd": "abs_cos_2", "overlap": "overlap", "its chance": "overlap_null_mean"}
     table = Table(
-        *columns, box=None, header_style="bold", title="from one layer to the next, mean", title_justify="left"
+        "role",
+        "side",
+        *numbers,
+        "channels",
+        box=None,
+        header_style="bold",
+        title="from one layer to the next, mean",
+        title_justify="left",
     )
     for column in table.columns[2:]:
         column.justify = "right"
     for row in summary[summary["shared_space"]].to_dict("records"):
-        numbers = ("abs_cos_1", "null_mean", "adjusted", "abs_cos_2", "overlap", "overlap_null_mean")
         table.add_row(
             str(row["role"]),
             str(row["side"]),
-            *(f"{row[number]:.3f}" for number in numbers),
+            *(f"{row[column]:.3f}" for column in numbers.values()),
             f"{row['channels']:.0f} of {row['dim']}",
         )
     return table

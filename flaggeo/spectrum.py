@@ -147,8 +147,7 @@ def leading_spectrum(matrix: Tensor, rank: int) -> Spectrum:
 def leading_frames(matrix: Tensor, rank: int) -> tuple[Tensor, Tensor]:
     """Leading right and left singular vectors in single precision, without a certificate.
 
-    For random matrices, of which many are needed and none is looked at alone; for a weight use
-    `leading_spectrum`.
+    For nulls, of which many are needed and none is looked at alone; for a weight use `leading_spectrum`.
 
     Parameters
     ----------
@@ -165,9 +164,11 @@ def leading_frames(matrix: Tensor, rank: int) -> tuple[Tensor, Tensor]:
 
     Notes
     -----
-    The Gram matrix of the smaller side is formed in float32: on surrogates of SmolLM2's weights that moves
-    |cos| and overlap by at most 6e-4 against float64, where the spread over draws is 50 times as large,
-    in 0.4 of the time.
+    The Gram matrix of the smaller side is formed in float32. For random matrices with the row and column
+    norms of SmolLM2's weights, and for those weights with equalised norms, that moves |cos| and overlap by
+    less than 1e-6, in less than half of the time. LAPACK's partial eigensolver is faster here than Lanczos,
+    since random spectra have no gaps (10 against 15 ms at 576). Directions whose singular value is below
+    ``sqrt(eps * min(m, n)) s_1`` (0.8 % of s_1 at 576) are not resolved.
     """
     tall = matrix if matrix.shape[0] >= matrix.shape[1] else matrix.mT
     _, inner = _leading_eigenpairs(_lower_gram(tall, torch.float32), rank)

@@ -1,4 +1,4 @@
-"""What continuity would be with the scale of the channels alone: seeded nulls that keep it, and a variant without it."""
+"""What the loudness of single channels does to continuity: seeded nulls that keep it alone, a variant without it."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from torch import Tensor
 from manifolds import projection_overlap
 
 from ..network import Side, Weight
-from ..spectrum import Spectrum, leading_frames, leading_spectrum
+from ..spectrum import Spectrum, leading_frames
 
 NULL_COLUMNS = ("role", "side", "null", "measure", "mean", "sd", "draws")
 #: The two seeded nulls. The third kind of row, ``equalised``, is no null but a measurement.
@@ -56,7 +56,7 @@ def norm_profile(matrix: Tensor, rank: int) -> Profile:
     matrix : Tensor, shape=[m, n]
         Any floating dtype, on any device. A zero row or column stays zero.
     rank : int
-        Singular directions kept, at least 1; directions of a zero singular value are left out.
+        Singular directions kept: at most the rank of the matrix, which equalising leaves alone; maybe 0.
 
     Returns
     -------
@@ -67,14 +67,14 @@ def norm_profile(matrix: Tensor, rank: int) -> Profile:
     theory/continuity, section 2.4.
     """
     row_norms, column_norms = (torch.linalg.vector_norm(matrix, dim=dim, dtype=torch.float32) for dim in (1, 0))
+    if rank == 0:
+        left, right = (norms.new_zeros(len(norms), 0) for norms in (row_norms, column_norms))
+        return Profile(row_norms, column_norms, equalised_left=left, equalised_right=right)
     equal_rows = matrix / torch.where(row_norms > 0, row_norms, 1.0)[:, None]
     equal_columns = matrix / torch.where(column_norms > 0, column_norms, 1.0)
-    return Profile(
-        row_norms=row_norms,
-        column_norms=column_norms,
-        equalised_left=leading_spectrum(equal_rows, rank).frame(Side.WRITE),
-        equalised_right=leading_spectrum(equal_columns, rank).frame(Side.READ),
-    )
+    right_of_columns, _ = leading_frames(equal_columns, rank)
+    _, left_of_rows = leading_frames(equal_rows, rank)
+    return Profile(row_norms, column_norms, equalised_left=left_of_rows, equalised_right=right_of_columns)
 
 
 def margin_matched(row_norms: Tensor, column_norms: Tensor, generator: torch.Generator) -> Tensor:
@@ -122,7 +122,8 @@ def margin_matched(row_norms: Tensor, column_norms: Tensor, generator: torch.Gen
     for _ in range(_ROUNDS):
         column_scales = _ratio(columns, squares.mT @ row_scales)
         row_scales = _ratio(rows, squares @ column_scales)
-    return total * row_scales.sqrt()[:, None] * gaussian * column_scales.sqrt()
+    surrogate: Tensor = total * row_scales.sqrt()[:, None] * gaussian * column_scales.sqrt()
+    return surrogate
 
 
 def _ratio(norms: Tensor, sums: Tensor) -> Tensor:
