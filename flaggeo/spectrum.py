@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 
@@ -214,11 +215,22 @@ def _leading_eigenpairs(gram: Tensor, count: int) -> tuple[Tensor, Tensor]:
         return eigenvalues[-count:].flip(0), vectors[:, -count:].flip(1)
     # One thread: the reduction to tridiagonal form is bound by memory, and a second pool of threads
     # beside torch's made it 1.5 times slower. It also makes the result independent of the machine's cores.
-    with _thread_pools().limit(limits=1, user_api="blas"):
+    with single_threaded_lapack():
         eigenvalues, vectors = scipy.linalg.eigh(
             gram.numpy(), lower=True, subset_by_index=(size - count, size - 1), check_finite=False
         )
     return torch.from_numpy(eigenvalues).flip(0), torch.from_numpy(vectors).flip(1)
+
+
+@contextmanager
+def single_threaded_lapack() -> Iterator[None]:
+    """Hold SciPy's pool of threads to one; torch's own is left alone.
+
+    Whoever decomposes in several threads of Python enters it around them all: the limit belongs to the
+    process, and threads that set and restore it by turns would leave it wrong.
+    """
+    with _thread_pools().limit(limits=1, user_api="blas"):
+        yield
 
 
 @cache

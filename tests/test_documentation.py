@@ -51,7 +51,7 @@ def test_the_commands_of_the_readme_exist(command):
     assert re.search(rf"^{command}:", (ROOT / "Makefile").read_text(), flags=re.MULTILINE)
 
 
-@pytest.mark.parametrize("name", ["weights", "spaces", "continuity", "pairs", "skipped"])
+@pytest.mark.parametrize("name", ["weights", "spaces", "continuity", "nulls", "pairs", "skipped"])
 def test_every_column_is_documented_and_no_other(name):
     text = (ROOT / "docs" / "tables.md").read_text()
     section = re.search(rf"^## {name}\n(.*?)(?=^## )", text, flags=re.DOTALL | re.MULTILINE)[1]
