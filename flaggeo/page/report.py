@@ -126,6 +126,8 @@ def _continuity_spec(analysis: Analysis) -> dict[str, Any]:
     ]
     spec = _spec("continuity.vl.json")
     spec["datasets"] = {"continuity": rows}
+    if margins.empty:
+        spec["spec"]["layer"] = [layer for layer in spec["spec"]["layer"] if layer.get("name") != "margin_matched"]
     spec["facet"]["sort"] = [lane for lane in _LANES if any(row["panel"] == lane for row in rows)]
     return spec
 

@@ -53,10 +53,9 @@ def reached_norms(rows, columns):
 
 @pytest.mark.parametrize("scale", [1.0, 1e-18, 1e15])
 def test_four_rounds_reach_norms_like_those_of_trained_weights(scale):
-    """Norms spread over a factor of three, and a few channels five times louder."""
-    rows, columns = (torch.exp(0.3 * torch.randn(size, generator=seeded(size))) for size in (300, 200))
-    rows[[3, 70]] *= 5
-    columns[11] *= 5
+    """Norms spread over a factor of three, and one channel five times louder."""
+    rows, columns = (torch.exp(0.2 * torch.randn(size, generator=seeded(size))) for size in (576, 1536))
+    rows[3] *= 5
     columns *= torch.linalg.norm(rows) / torch.linalg.norm(columns)
     assert max(reached_norms(scale * rows, scale * columns)) < 1e-4
 
