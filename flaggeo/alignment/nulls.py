@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from hashlib import sha256
+from itertools import repeat
 
 import pandas as pd
 import torch
@@ -197,9 +198,10 @@ def null_table(
                     continue
                 first, second = (spectra[one.name].frame(side) for one in (earlier, weight))
                 flips = _generator(seed, f"sign flip {earlier.name} {weight.name} {side.value}", first.device)
+                flipped = [sign_flipped(first, flips) for _ in range(draws)]
                 compared = {
-                    "margin_matched": list(map(_compare, earlier_surrogates[side], surrogates[side])),
-                    "sign_flip": [_compare(sign_flipped(first, flips), second) for _ in range(draws)],
+                    "margin_matched": list(pool.map(_compare, earlier_surrogates[side], surrogates[side])),
+                    "sign_flip": list(pool.map(_compare, flipped, repeat(second))),
                     "equalised": [_compare(*(profiles[one.name].equalised(side) for one in (earlier, weight)))],
                 }
                 for kind, values in compared.items():
