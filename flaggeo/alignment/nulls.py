@@ -252,6 +252,8 @@ def _compare(first: Tensor, second: Tensor) -> tuple[float, float]:
     """The two measures of a pair of frames; NaN where one has no direction."""
     if 0 in (first.shape[1], second.shape[1]):
         return float("nan"), float("nan")
+    # One layout, so that frames recalled from a scratch give the same bits as those just computed.
+    first, second = first.contiguous(), second.contiguous()
     return float((first[:, 0] @ second[:, 0]).abs().clamp(max=1)), float(projection_overlap(first, second))
 
 
