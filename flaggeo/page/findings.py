@@ -48,7 +48,7 @@ def _doubtful(rows: pd.DataFrame) -> "pd.Series[bool]":
     if not _has_nulls(rows):
         return rows["channels"] < FEW_CHANNELS * rows["dim"]
     largest = rows["abs_cos_1"] - rows["excess"]
-    return ~(rows["excess"] / (1 - largest) >= CARRIED)  # also a null that is undefined
+    return (rows["adjusted"] >= CARRIED) & ~(rows["excess"] / (1 - largest) >= CARRIED)
 
 
 def _continuity(summary: pd.DataFrame) -> list[str]:
