@@ -22,7 +22,15 @@ from torch import Tensor, nn
 
 from manifolds import abs_cosine_moments
 
-from .alignment import continuity_table, pair_table
+from .alignment import (
+    SEEDED_NULLS,
+    Profile,
+    continuity_table,
+    layer_chains,
+    norm_profile,
+    null_table,
+    pair_table,
+)
 from .checkpoint import open_checkpoint
 from .graph import alignment_graph
 from .network import ROLES, Network, Side, Weight, read_network
@@ -38,9 +46,10 @@ from .storage import (
     require_replaceable,
 )
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
-#: Called before each tensor with its name, how many are done and how many there are.
+#: Called before each tensor, and before the draws of each weight, with its name, how many are done and how
+#: many there are.
 Progress = Callable[[str, int, int], None]
 
 
@@ -92,6 +101,8 @@ class Analysis:
         One row a space: dimension, symmetry, and whether angles measured there survive it.
     continuity : pandas.DataFrame
         One row a role, side and pair of neighbouring layers.
+    nulls : pandas.DataFrame
+        One row a role, side, null and measure: continuity under seeded nulls. Empty without draws.
     pairs : pandas.DataFrame
         One row a pair of subspaces of one space.
     skipped : pandas.DataFrame
@@ -105,6 +116,7 @@ class Analysis:
     weights: pd.DataFrame
     spaces: pd.DataFrame
     continuity: pd.DataFrame
+    nulls: pd.DataFrame
     pairs: pd.DataFrame
     skipped: pd.DataFrame
     bases: Mapping[str, Tensor]
@@ -128,12 +140,16 @@ class Analysis:
             standard deviations of E. ``overlap_far`` is the mean overlap of layers ``far_lag`` or more apart,
             half of the network. ``channels`` is the median participation ratio of the first singular vector:
             on how many coordinates of ``dim`` it lives (dim / 3 for a random one). ``undetermined`` is the
-            share of layer pairs whose first direction is. Rows with a shared space come first.
+            share of layer pairs whose first direction is. ``margin_matched`` and ``sign_flip`` are what those
+            nulls give for ``abs_cos_1``, ``equalised`` is its value with all norms of the side's coordinates
+            made equal, and ``excess`` is ``abs_cos_1`` minus the largest of the three nulls (with
+            ``null_mean``); all four are NaN without draws. Rows with a shared space come first.
         """
         means = ["abs_cos_1", "abs_cos_2", "sigma2_weighted", "overlap", "null_mean", "overlap_null_mean", "energy"]
         whole = self.weights[self.weights["head"].isna()]
         far_lag = max(2, whole["layer"].nunique() // 2)
         far = self.pairs[(self.pairs["lag"] >= far_lag).fillna(False)]
+        cosines = self.nulls[self.nulls["measure"] == "abs_cos_1"].set_index(["role", "side", "null"])["mean"]
         rows = []
         for (role, side), group in self.continuity.groupby(["role", "side"], sort=False):
             weights = whole[whole["role"] == role]
@@ -141,6 +157,7 @@ class Analysis:
             dim = int(weights["source_dim" if side == "read" else "target_dim"].iloc[0])
             mean, spread = abs_cosine_moments(dim)
             cosine = group["abs_cos_1"].mean()
+            nulls = {null: cosines.get((role, side, null), np.nan) for null in (*SEEDED_NULLS, "equalised")}
             rows.append(
                 {"role": role, "side": side, "shared_space": bool(group["shared_space"].all())}
                 | {"layer_pairs": len(group), "dim": dim}
@@ -156,6 +173,8 @@ class Analysis:
                     "channels": float(weights[f"{side}_channels"].median()),
                     "undetermined": float(group["undetermined"].mean()),
                 }
+                | nulls
+                | {"excess": cosine - max(mean, *(nulls[null] for null in SEEDED_NULLS)) if len(cosines) else np.nan}
             )
         table = pd.DataFrame(rows)
         if table.empty:
@@ -248,6 +267,8 @@ def analyze(
     roles: Collection[str] | None = None,
     layers: Collection[int] | None = None,
     heads: bool = False,
+    draws: int = 0,
+    seed: int = 0,
     device: str | torch.device = "cpu",
     progress: Progress | None = None,
     scratch: str | Path | None = None,
@@ -265,10 +286,16 @@ def analyze(
     heads : bool, optional
         Also take every attention head as a weight of its own. The number of pairs grows with the square
         of the number of subspaces: 22 thousand for a 30-layer model without heads, 430 thousand with 9 each.
+    draws : int, optional
+        Random draws of each seeded null of continuity, see `null_table`; none by default, which leaves the
+        exact Haar null alone. 20 draws take a few times as long as the rest.
+    seed : int, optional
+        Of the draws.
     device : str or torch.device, optional
-        Where the linear algebra runs.
+        Where the linear algebra runs. The draws of one seed differ between kinds of device.
     progress : callable, optional
-        Called before each tensor with its name, how many are done and how many there are.
+        Called before each tensor, and before the draws of each weight, with its name, how many are done and
+        how many there are.
     scratch : str or Path, optional
         Folder for what is done so far; a later call with the same network and settings continues from
         there. The caller removes it.
@@ -280,23 +307,36 @@ def analyze(
     Raises
     ------
     ValueError
-        If the rank is below 1, or no weight has the roles and layers asked for.
+        If the rank is below 1, the number of draws below 0, or no weight has the roles and layers asked for.
     CheckpointError
         If a tensor turns out to be unreadable or not finite.
     """
     if rank < 1:
         raise ValueError(f"analyze needs a rank of at least 1; got {rank}.")
+    if draws < 0:
+        raise ValueError(f"analyze needs a number of draws of at least 0; got {draws}.")
     device = torch.device(device)
     started = datetime.now(UTC)
     chosen = select_weights(network, roles=roles, layers=layers, heads=heads)
-    settings = {"rank": rank, "heads": heads, "weights": [weight.name for weight in chosen]}
+    settings = {
+        "rank": rank,
+        "heads": heads,
+        "draws": draws,
+        "seed": seed,
+        "weights": [weight.name for weight in chosen],
+    }
     fingerprint = _fingerprint(network)
     memory = None if scratch is None else Scratch(Path(scratch), json.dumps([fingerprint, settings, _stamps(network)]))
-    spectra = _decompose(network, chosen, rank, device, progress, memory)
+    # A chain of one layer has no neighbours and needs no null.
+    chains = [chain for chain in layer_chains(chosen).values() if len(chain) > 1] if draws else []
+    steps = _Steps(progress, len({weight.tensor for weight in chosen}) + sum(map(len, chains)))
+    profiled = {weight.name for chain in chains for weight in chain}
+    spectra, profiles = _decompose(network, chosen, profiled, rank, device, steps, memory)
     return Analysis(
         weights=_weight_table(chosen, spectra),
         spaces=_space_table(chosen),
         continuity=continuity_table(chosen, spectra),
+        nulls=_draw_nulls(chains, spectra, profiles, draws, seed, steps, memory),
         pairs=pair_table(chosen, spectra),
         skipped=pd.DataFrame(
             [(item.tensor, "x".join(map(str, item.shape)), item.reason) for item in network.skipped],
@@ -313,7 +353,9 @@ def analyze(
             "rank": rank,
             "heads": heads,
             "norm_gains": "not folded",
-            "nulls": ["Haar, closed form"],
+            "nulls": ["Haar, closed form"] + ["margin-matched", "sign flip"] * bool(draws),
+            "draws": draws,
+            "seed": seed,
             "device": str(device),
             "threads": torch.get_num_threads(),
             "started": started.isoformat(timespec="seconds"),
@@ -359,30 +401,78 @@ def select_weights(
     return chosen
 
 
+class _Steps:
+    """Counts what is done of all that is to be done, and tells the caller."""
+
+    def __init__(self, progress: Progress | None, total: int) -> None:
+        self._progress, self._total, self._done = progress, total, 0
+
+    def __call__(self, name: str) -> None:
+        if self._progress is not None:
+            self._progress(name, self._done, self._total)
+        self._done += 1
+
+
 def _decompose(
     network: Network,
     chosen: list[Weight],
+    profiled: set[str],
     rank: int,
     device: torch.device,
-    progress: Progress | None,
+    step: Callable[[str], None],
     scratch: Scratch | None,
-) -> dict[str, Spectrum]:
-    """Spectra of the chosen weights; each tensor is read once."""
+) -> tuple[dict[str, Spectrum], dict[str, Profile]]:
+    """Spectra of the chosen weights and profiles of some; each tensor is read once and let go."""
     groups: dict[str, list[Weight]] = {}
     for weight in chosen:
         groups.setdefault(weight.tensor, []).append(weight)
     spectra: dict[str, Spectrum] = {}
-    for done, (tensor, weights) in enumerate(groups.items()):
-        if progress is not None:
-            progress(tensor, done, len(groups))
+    profiles: dict[str, Profile] = {}
+    for tensor, weights in groups.items():
+        step(tensor)
         found = scratch.recall(tensor, [weight.name for weight in weights], device) if scratch else None
         if found is None:
             stored = network.checkpoint.read(tensor, device=device)
-            found = {weight.name: leading_spectrum(weight.split(stored), rank) for weight in weights}
+            matrices = {weight.name: weight.split(stored) for weight in weights}
+            decomposed = {name: leading_spectrum(matrix, rank) for name, matrix in matrices.items()}
+            norms = {
+                name: norm_profile(matrix, decomposed[name].frame(Side.READ).shape[1])
+                for name, matrix in matrices.items()
+                if name in profiled
+            }
+            found = decomposed, norms
             if scratch:
-                scratch.keep(tensor, found)
-        spectra |= found
-    return spectra
+                scratch.keep(tensor, *found)
+        spectra |= found[0]
+        profiles |= found[1]
+    return spectra, profiles
+
+
+def _draw_nulls(
+    chains: list[list[Weight]],
+    spectra: Mapping[str, Spectrum],
+    profiles: Mapping[str, Profile],
+    draws: int,
+    seed: int,
+    step: Callable[[str], None],
+    scratch: Scratch | None,
+) -> pd.DataFrame:
+    """Table of the nulls of every role; no matrix of the network is needed any more."""
+    tables = []
+    for chain in chains:
+        role = chain[0].role
+        table = scratch.recall_nulls(role) if scratch else None
+        if table is None:
+            table = null_table(chain, spectra, profiles, draws=draws, seed=seed, progress=step)
+            if scratch:
+                scratch.keep_nulls(role, table)
+        else:
+            for weight in chain:
+                step(weight.name)
+        tables.append(table)
+    if not tables:
+        return null_table([], {}, {}, draws=draws)
+    return pd.concat(tables, ignore_index=True)
 
 
 def _fingerprint(network: Network) -> str:

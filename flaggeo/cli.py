@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
@@ -87,6 +87,14 @@ def analyze(
     roles: Annotated[str | None, typer.Option(help="Only these, as in q,k,gate.  [default: all]")] = None,
     layers: Annotated[str | None, typer.Option(help="Only these, as in 0-5,8.  [default: all]")] = None,
     heads: Annotated[bool, typer.Option("--heads", help="Also take every attention head as a weight.")] = False,
+    draws: Annotated[
+        int,
+        typer.Option(
+            help="Also compare continuity with random matrices of the same row and column norms, this many times "
+            "each weight; 20 take a few times as long as the rest."
+        ),
+    ] = 0,
+    seed: Annotated[int, typer.Option(help="Of the draws.")] = 0,
     device: Annotated[str, typer.Option(help="Where the linear algebra runs: cpu, cuda, cuda:1 ...")] = "cpu",
     output_format: _Format = OutputFormat.TABLE,
     quiet: _Quiet = False,
@@ -104,6 +112,8 @@ def analyze(
             require_replaceable(folder, overwrite=overwrite)
             if rank < 1:
                 raise ValueError(f"--rank: expected at least 1; found {rank}")
+            if draws < 0:
+                raise ValueError(f"--draws: expected at least 0; found {draws}")
             _require_device(device)
         network = _load(path, quiet)
         with _usage_errors():
@@ -111,7 +121,16 @@ def analyze(
 
             chosen_layers = None if layer_ranges is None else _expanded(layer_ranges, network.layers[-1])
             select_weights(network, roles=chosen_roles, layers=chosen_layers, heads=heads)
-        analysis = _analyze(network, folder, rank, chosen_roles, chosen_layers, heads, device, overwrite, quiet)
+        options = {
+            "rank": rank,
+            "roles": chosen_roles,
+            "layers": chosen_layers,
+            "heads": heads,
+            "draws": draws,
+            "seed": seed,
+            "device": device,
+        }
+        analysis = _analyze(network, folder, options, overwrite, quiet)
         if output_format is OutputFormat.JSON:
             typer.echo(json.dumps(_analysis_record(analysis, folder), indent=2))
         elif not quiet:
@@ -134,15 +153,11 @@ def _load(path: Path, quiet: bool) -> "Network":
 def _analyze(
     network: "Network",
     folder: Path,
-    rank: int,
-    roles: list[str] | None,
-    layers: list[int] | None,
-    heads: bool,
-    device: str,
+    options: dict[str, Any],
     overwrite: bool,
     quiet: bool,
 ) -> "Analysis":
-    """Run, save, and clean up; an interrupted run leaves what it has done for the next one."""
+    """Run with these options, save, and clean up; an interrupted run leaves what it has done for the next one."""
     from rich.console import Console
     from rich.markup import escape
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -158,20 +173,11 @@ def _analyze(
     with Progress(*columns, console=console, transient=True, disable=quiet or not console.is_terminal) as bar:
         task = bar.add_task("weights", total=None)
 
-        def show(tensor: str, done: int, total: int) -> None:
-            bar.update(task, description=escape(tensor), completed=done, total=total)
+        def show(name: str, done: int, total: int) -> None:
+            bar.update(task, description=escape(name), completed=done, total=total)
 
         try:
-            analysis = run(
-                network,
-                rank=rank,
-                roles=roles,
-                layers=layers,
-                heads=heads,
-                device=device,
-                progress=show,
-                scratch=scratch,
-            )
+            analysis = run(network, **options, progress=show, scratch=scratch)
         except CheckpointError:
             discard_scratch(scratch)  # the checkpoint itself is at fault: there is nothing to resume
             raise
@@ -332,7 +338,13 @@ def _print_analysis(analysis: "Analysis", folder: Path, verbose: bool) -> None:
         console.print(_summary_table(analysis.summary))
         console.print("chance: exact mean for unrelated (Haar) directions; adjusted: (|cos| - chance) / (1 - chance);")
         console.print("channels: on how many coordinates the first vector lives. A rotation of the stream leaves")
-        console.print("cosines and overlaps as they are, not the channels.\n")
+        console.print("cosines and overlaps as they are, not the channels.")
+        if not analysis.nulls.empty:
+            console.print("norms alone: random matrices with the same row and column norms; flips: random signs of the")
+            console.print(
+                "coordinates; excess: beyond the largest null; equalised: |cos| with all channels of one norm."
+            )
+        console.print()
     for sentence in findings(analysis):
         console.print(f"- {sentence}")
     if verbose:
@@ -346,18 +358,27 @@ def _print_analysis(analysis: "Analysis", folder: Path, verbose: bool) -> None:
 def _summary_table(summary: "pd.DataFrame") -> object:
     from rich.table import Table
 
-    columns = ("role", "side", "|cos| 1st", "chance", "adjusted", "|cos| 2nd", "overlap", "chance", "channels")
+    numbers = {"|cos| 1st": "abs_cos_1", "chance": "null_mean", "adjusted": "adjusted"}
+    if summary["excess"].notna().any():
+        numbers |= {"norms alone": "margin_matched", "flips": "sign_flip", "excess": "excess", "equalised": "equalised"}
+    numbers |= {"|cos| 2nd": "abs_cos_2", "overlap": "overlap", "its chance": "overlap_null_mean"}
     table = Table(
-        *columns, box=None, header_style="bold", title="from one layer to the next, mean", title_justify="left"
+        "role",
+        "side",
+        *numbers,
+        "channels",
+        box=None,
+        header_style="bold",
+        title="from one layer to the next, mean",
+        title_justify="left",
     )
     for column in table.columns[2:]:
         column.justify = "right"
     for row in summary[summary["shared_space"]].to_dict("records"):
-        numbers = ("abs_cos_1", "null_mean", "adjusted", "abs_cos_2", "overlap", "overlap_null_mean")
         table.add_row(
             str(row["role"]),
             str(row["side"]),
-            *(f"{row[number]:.3f}" for number in numbers),
+            *(f"{row[column]:.3f}" for column in numbers.values()),
             f"{row['channels']:.0f} of {row['dim']}",
         )
     return table

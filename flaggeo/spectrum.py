@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 
@@ -144,6 +145,39 @@ def leading_spectrum(matrix: Tensor, rank: int) -> Spectrum:
     )
 
 
+def leading_frames(matrix: Tensor, rank: int) -> tuple[Tensor, Tensor]:
+    """Leading right and left singular vectors in single precision, without a certificate.
+
+    For nulls, of which many are needed and none is looked at alone; for a weight use `leading_spectrum`.
+
+    Parameters
+    ----------
+    matrix : Tensor, shape=[m, n]
+        On any device.
+    rank : int
+        From 1 to min(m, n).
+
+    Returns
+    -------
+    right : Tensor, shape=[n, rank]
+    left : Tensor, shape=[m, rank]
+        Orthonormal, float32. Signs are arbitrary.
+
+    Notes
+    -----
+    The Gram matrix of the smaller side is formed in float32. For random matrices with the row and column
+    norms of SmolLM2's weights, and for those weights with equalised norms, that moves |cos| and overlap by
+    less than 1e-6, in less than half of the time. LAPACK's partial eigensolver is faster here than Lanczos,
+    since random spectra have no gaps (10 against 15 ms at 576). Directions whose singular value is below
+    ``sqrt(eps * min(m, n)) s_1`` (0.8 % of s_1 at 576) are not resolved.
+    """
+    tall = matrix if matrix.shape[0] >= matrix.shape[1] else matrix.mT
+    _, inner = _leading_eigenpairs(_lower_gram(tall, torch.float32), rank)
+    inner = _orthonormal(inner)
+    outer = _orthonormal(tall.float() @ inner)
+    return (inner, outer) if tall is matrix else (outer, inner)
+
+
 def _orthonormal(vectors: Tensor) -> Tensor:
     """Orthonormal frame of nearly orthogonal columns, each close to a positive multiple of its own."""
     frame, triangle = torch.linalg.qr(vectors)
@@ -151,18 +185,19 @@ def _orthonormal(vectors: Tensor) -> Tensor:
     return signed
 
 
-def _blocks(tall: Tensor) -> Iterator[Tensor]:
+def _blocks(tall: Tensor, dtype: torch.dtype = torch.float64) -> Iterator[Tensor]:
     """Row blocks in the working precision, so that a large tensor never exists in float64 as a whole."""
-    dtype = torch.float32 if tall.device.type == "mps" else torch.float64  # Metal has no float64
+    if tall.device.type == "mps":
+        dtype = torch.float32  # Metal has no float64
     for block in tall.split(max(1, _BLOCK_ENTRIES // tall.shape[1])):
         yield block.to(dtype)
 
 
-def _lower_gram(tall: Tensor) -> Tensor:
+def _lower_gram(tall: Tensor, dtype: torch.dtype = torch.float64) -> Tensor:
     """Lower triangle of ``tall.mT @ tall``; the upper one is not to be read."""
     size = tall.shape[1]
     gram: Tensor | None = None
-    for block in _blocks(tall):
+    for block in _blocks(tall, dtype):
         if gram is None:
             gram = block.new_zeros(size, size)
         for start in range(0, size, _STRIPE):
@@ -180,11 +215,22 @@ def _leading_eigenpairs(gram: Tensor, count: int) -> tuple[Tensor, Tensor]:
         return eigenvalues[-count:].flip(0), vectors[:, -count:].flip(1)
     # One thread: the reduction to tridiagonal form is bound by memory, and a second pool of threads
     # beside torch's made it 1.5 times slower. It also makes the result independent of the machine's cores.
-    with _thread_pools().limit(limits=1, user_api="blas"):
+    with single_threaded_lapack():
         eigenvalues, vectors = scipy.linalg.eigh(
             gram.numpy(), lower=True, subset_by_index=(size - count, size - 1), check_finite=False
         )
     return torch.from_numpy(eigenvalues).flip(0), torch.from_numpy(vectors).flip(1)
+
+
+@contextmanager
+def single_threaded_lapack() -> Iterator[None]:
+    """Hold SciPy's pool of threads to one; torch's own is left alone.
+
+    Whoever decomposes in several threads of Python enters it around them all: the limit belongs to the
+    process, and threads that set and restore it by turns would leave it wrong.
+    """
+    with _thread_pools().limit(limits=1, user_api="blas"):
+        yield
 
 
 @cache

@@ -4,18 +4,20 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from hashlib import sha256
 from pathlib import Path
 
+import pandas as pd
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
+from .alignment import Profile
 from .spectrum import Spectrum
 
-TABLES = ("weights", "spaces", "continuity", "pairs", "skipped")
+TABLES = ("weights", "spaces", "continuity", "nulls", "pairs", "skipped")
 RESULT_FILE = "result.json"
 BASES_FILE = "bases.safetensors"
 GRAPH_FILE = "graph.graphml"
@@ -26,6 +28,8 @@ RESULT_NAMES = frozenset({RESULT_FILE, BASES_FILE, GRAPH_FILE, REPORT_FILE}) | {
 }
 # Marks a run's folder inside a scratch, so that nothing else is ever removed from there.
 _RUN_PREFIX = "flaggeo-run-"
+_SPECTRUM_PARTS = ("values", "left", "right", "gaps", "undetermined")
+_PROFILE_PARTS = ("row_norms", "column_norms", "equalised_left", "equalised_right")
 
 
 def require_replaceable(folder: Path, *, overwrite: bool) -> None:
@@ -88,40 +92,63 @@ def _umask() -> int:
 
 
 class Scratch:
-    """Spectra of a run in progress, one file a tensor, so that an interrupted run resumes.
+    """Spectra and nulls of a run in progress, one file a tensor or role, so that an interrupted run resumes.
 
     Parameters
     ----------
     folder : Path
         Made when first written to.
     run : str
-        Whatever determines the spectra: the checkpoint, the rank, the weights chosen. What another run
-        left in the folder is removed.
+        Whatever determines the numbers: the checkpoint, the rank, the weights chosen, draws and seed. What
+        another run left in the folder is removed.
     """
 
     def __init__(self, folder: Path, run: str) -> None:
         self._current = folder / f"{_RUN_PREFIX}{sha256(run.encode()).hexdigest()[:16]}"
         discard_scratch(folder, except_for=self._current)
 
-    def recall(self, tensor: str, names: list[str], device: torch.device) -> dict[str, Spectrum] | None:
-        """Spectra of a tensor's weights, if a run that was interrupted left them."""
+    def recall(
+        self, tensor: str, names: list[str], device: torch.device
+    ) -> tuple[dict[str, Spectrum], dict[str, Profile]] | None:
+        """Spectra and norm profiles of a tensor's weights, if a run that was interrupted left them."""
         file = self._file(tensor)
         if not file.is_file():
             return None
         with suppress(SafetensorError, KeyError), safe_open(file, framework="pt") as stored:
-            return {name: _unpack(name, stored, device) for name in names}
+            kept = set(stored.keys())
+            spectra = {name: _unpack_spectrum(name, stored, device) for name in names}
+            profiles = {
+                name: Profile(**_parts(name, _PROFILE_PARTS, stored, device))
+                for name in names
+                if f"{name}/{_PROFILE_PARTS[0]}" in kept
+            }
+            return spectra, profiles
         return None  # cut short while it was written
 
-    def keep(self, tensor: str, spectra: dict[str, Spectrum]) -> None:
-        """Write the spectra of a tensor's weights."""
+    def keep(self, tensor: str, spectra: Mapping[str, Spectrum], profiles: Mapping[str, Profile]) -> None:
+        """Write the spectra of a tensor's weights, and the profiles of those that have one."""
         self._current.mkdir(parents=True, exist_ok=True)
         arrays: dict[str, torch.Tensor] = {}
         scalars = {}
         for name, spectrum in spectra.items():
-            for part in ("values", "left", "right", "gaps", "undetermined"):
-                arrays[f"{name}/{part}"] = getattr(spectrum, part).cpu().contiguous()
+            arrays |= {f"{name}/{part}": getattr(spectrum, part) for part in _SPECTRUM_PARTS}
             scalars[name] = json.dumps([spectrum.frobenius_norm, spectrum.residual])
-        save_file(arrays, self._file(tensor), metadata=scalars)
+        for name, profile in profiles.items():
+            arrays |= {f"{name}/{part}": getattr(profile, part) for part in _PROFILE_PARTS}
+        contiguous = {name: array.cpu().contiguous() for name, array in arrays.items()}
+        save_file(contiguous, self._file(tensor), metadata=scalars)
+
+    def recall_nulls(self, role: str) -> pd.DataFrame | None:
+        """Nulls of a role, if a run that was interrupted left them."""
+        file = self._current / f"nulls-{role}.parquet"
+        return pd.read_parquet(file) if file.is_file() else None
+
+    def keep_nulls(self, role: str, table: pd.DataFrame) -> None:
+        """Write the nulls of a role."""
+        self._current.mkdir(parents=True, exist_ok=True)
+        unfinished = self._current / "unfinished"
+        table.to_parquet(unfinished, index=False)
+        unfinished.replace(self._current / f"nulls-{role}.parquet")
 
     def _file(self, tensor: str) -> Path:
         # Hashed: the name comes from the checkpoint and may be no file name.
@@ -137,10 +164,11 @@ def discard_scratch(folder: Path, *, except_for: Path | None = None) -> None:
         folder.rmdir()
 
 
-def _unpack(name: str, stored: safe_open, device: torch.device) -> Spectrum:
-    parts = {
-        part: stored.get_tensor(f"{name}/{part}").to(device)
-        for part in ("values", "left", "right", "gaps", "undetermined")
-    }
+def _unpack_spectrum(name: str, stored: safe_open, device: torch.device) -> Spectrum:
     frobenius_norm, residual = json.loads(stored.metadata()[name])
+    parts = _parts(name, _SPECTRUM_PARTS, stored, device)
     return Spectrum(**parts, frobenius_norm=frobenius_norm, residual=residual)
+
+
+def _parts(name: str, parts: tuple[str, ...], stored: safe_open, device: torch.device) -> dict[str, torch.Tensor]:
+    return {part: stored.get_tensor(f"{name}/{part}").to(device) for part in parts}

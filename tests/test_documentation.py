@@ -44,6 +44,16 @@ def test_the_figures_of_the_readme_are_measured(smollm2_file):
     assert any(near in sentence and far in sentence for sentence in findings(analysis))
 
 
+def test_the_nulls_of_the_readme_are_those_of_the_demo(smollm2_file):
+    draws = int(re.search(r"--draws (\d+)", (ROOT / "Makefile").read_text())[1])
+    text = (ROOT / "README.md").read_text()
+    summary = analyze(load(smollm2_file), roles=["o", "down"], draws=draws).summary.set_index(["role", "side"])
+    writing = summary.loc[[("o", "write"), ("down", "write")]]
+    assert "same row and column norms score {:.2f} and {:.2f}".format(*writing["margin_matched"]) in text
+    assert "brought to one norm {:.2f} and {:.2f} remain".format(*writing["equalised"]) in text
+    assert f"{draws} draws of each null" in text
+
+
 @pytest.mark.parametrize(
     "command", re.findall(r"^    make (\w+)", (ROOT / "README.md").read_text(), flags=re.MULTILINE)
 )
@@ -51,7 +61,7 @@ def test_the_commands_of_the_readme_exist(command):
     assert re.search(rf"^{command}:", (ROOT / "Makefile").read_text(), flags=re.MULTILINE)
 
 
-@pytest.mark.parametrize("name", ["weights", "spaces", "continuity", "pairs", "skipped"])
+@pytest.mark.parametrize("name", ["weights", "spaces", "continuity", "nulls", "pairs", "skipped"])
 def test_every_column_is_documented_and_no_other(name):
     text = (ROOT / "docs" / "tables.md").read_text()
     section = re.search(rf"^## {name}\n(.*?)(?=^## )", text, flags=re.DOTALL | re.MULTILINE)[1]

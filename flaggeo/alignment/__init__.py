@@ -4,6 +4,12 @@ from .continuity import ABS_COSINE as ABS_COSINE
 from .continuity import CONTINUITY_COLUMNS as CONTINUITY_COLUMNS
 from .continuity import SIGMA2_WEIGHTED as SIGMA2_WEIGHTED
 from .continuity import continuity_table as continuity_table
+from .continuity import layer_chains as layer_chains
+from .nulls import NULL_COLUMNS as NULL_COLUMNS
+from .nulls import SEEDED_NULLS as SEEDED_NULLS
+from .nulls import Profile as Profile
+from .nulls import norm_profile as norm_profile
+from .nulls import null_table as null_table
 from .observable import Observable as Observable
 from .overlap import PAIR_COLUMNS as PAIR_COLUMNS
 from .overlap import PROJECTION_OVERLAP as PROJECTION_OVERLAP

@@ -146,19 +146,24 @@ def continuity_table(weights: Iterable[Weight], spectra: Mapping[str, Spectrum])
         comparison is by index of the coordinate, whose meaning each layer chose for itself.
         ``undetermined`` says whether the first direction of either layer is, see `Spectrum`.
     """
-    whole = [weight for weight in weights if weight.layer is not None and weight.head is None]
-    by_role: dict[str, list[Weight]] = {}
-    for weight in whole:
-        by_role.setdefault(weight.role, []).append(weight)
     rows = [
         _row(earlier, later, side, spectra)
-        for chain in by_role.values()
+        for chain in layer_chains(weights).values()
         for side in Side
-        for earlier, later in pairwise(sorted(chain, key=lambda weight: weight.stage))
+        for earlier, later in pairwise(chain)
         if earlier.space(side).dim == later.space(side).dim
     ]
     table = pd.DataFrame(rows, columns=list(CONTINUITY_COLUMNS))
     return table.astype({"shared_space": bool, "undetermined": bool})  # also where there are no rows
+
+
+def layer_chains(weights: Iterable[Weight]) -> dict[str, list[Weight]]:
+    """Weights of each role in order of depth, without heads and without tables that have no layer."""
+    chains: dict[str, list[Weight]] = {}
+    for weight in sorted(weights, key=lambda weight: weight.stage):
+        if weight.layer is not None and weight.head is None:
+            chains.setdefault(weight.role, []).append(weight)
+    return chains
 
 
 def _row(earlier: Weight, later: Weight, side: Side, spectra: Mapping[str, Spectrum]) -> dict[str, Any]:

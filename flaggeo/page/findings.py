@@ -8,7 +8,7 @@ from ..analysis import Analysis
 # it is said not to: words for the reader, not tests.
 CARRIED = 0.15
 LITTLE = 0.08
-# A first vector on fewer than this share of its coordinates is said to live on a few channels.
+# Without draws, a first vector on fewer than this share of its coordinates is said to live on a few channels.
 FEW_CHANNELS = 0.05
 
 _VERBS = {"read": ("reading", "right"), "write": ("writing", "left")}
@@ -39,40 +39,31 @@ def _with_values(rows: pd.DataFrame) -> str:
     return _listed([f"{row.role} {row.abs_cos_1:.2f}" for row in rows.itertuples()])
 
 
-def _concentrated(rows: pd.DataFrame) -> "pd.Series[bool]":
-    return rows["channels"] < FEW_CHANNELS * rows["dim"]
+def _has_nulls(summary: pd.DataFrame) -> bool:
+    return bool(summary["excess"].notna().any())
+
+
+def _doubtful(rows: pd.DataFrame) -> "pd.Series[bool]":
+    """Rows whose continuity the loudness of single channels can produce: by the nulls, or by a guess without them."""
+    if not _has_nulls(rows):
+        return rows["channels"] < FEW_CHANNELS * rows["dim"]
+    largest = rows["abs_cos_1"] - rows["excess"]
+    return (rows["adjusted"] >= CARRIED) & ~(rows["excess"] / (1 - largest) >= CARRIED)
 
 
 def _continuity(summary: pd.DataFrame) -> list[str]:
     if summary.empty:
         return []
     shared = summary[summary["shared_space"]]
-    carried, concentrated = shared["adjusted"] >= CARRIED, _concentrated(shared)
+    carried, doubtful = shared["adjusted"] >= CARRIED, _doubtful(shared)
     sentences = []
-    for side, (doing, which) in _VERBS.items():
-        rows = shared[carried & ~concentrated & (shared["side"] == side)]
+    for side in _VERBS:
+        rows = shared[carried & ~doubtful & (shared["side"] == side)]
         if len(rows):
-            sentences.append(
-                f"The main direction of {doing} carries over from layer to layer: mean |cos| of neighbouring first "
-                f"{which} singular vectors is {_with_values(rows)}, where unrelated weights give "
-                f"{rows['null_mean'].iloc[0]:.3f}."
-            )
-            breaks = rows[rows["at_chance"] > 0]
-            if len(breaks):
-                sentences.append(
-                    "It breaks at single steps, which are within 3 standard deviations of chance: "
-                    + _listed([f"{row.at_chance} of {row.layer_pairs} for {row.role}" for row in breaks.itertuples()])
-                    + "."
-                )
-        rows = shared[carried & concentrated & (shared["side"] == side)]
+            sentences += _real(rows, side)
+        rows = shared[carried & doubtful & (shared["side"] == side)]
         if len(rows):
-            look, live = ("look", "vectors live") if len(rows) > 1 else ("looks", "vector lives")
-            channels = _listed([f"{row.channels:.0f}" for row in rows.itertuples()])
-            sentences.append(
-                f"In {doing}, {_with_values(rows)} {look} continuous too, but the first {which} singular {live} on "
-                f"about {channels} of {rows['dim'].iloc[0]} channels: a few outlier channels can produce such numbers "
-                "by themselves, so do not take them for alignment."
-            )
+            sentences.append(_explained(rows, side) if _has_nulls(shared) else _suspected(rows, side))
     little = shared[shared["adjusted"] < LITTLE]
     if len(little):
         sentences.append(
@@ -82,11 +73,57 @@ def _continuity(summary: pd.DataFrame) -> list[str]:
     return sentences
 
 
+def _real(rows: pd.DataFrame, side: str) -> list[str]:
+    doing, which = _VERBS[side]
+    sentence = (
+        f"The main direction of {doing} carries over from layer to layer: mean |cos| of neighbouring first "
+        f"{which} singular vectors is {_with_values(rows)}, where unrelated weights give "
+        f"{rows['null_mean'].iloc[0]:.3f}"
+    )
+    if _has_nulls(rows):
+        largest = (rows["abs_cos_1"] - rows["excess"]).max()
+        sentence += f" and nulls that keep how loud each channel is {largest:.2f} at most"
+    sentences = [sentence + "."]
+    breaks = rows[rows["at_chance"] > 0]
+    if len(breaks):
+        sentences.append(
+            "It breaks at single steps, which are within 3 standard deviations of chance: "
+            + _listed([f"{row.at_chance} of {row.layer_pairs} for {row.role}" for row in breaks.itertuples()])
+            + "."
+        )
+    return sentences
+
+
+def _explained(rows: pd.DataFrame, side: str) -> str:
+    """What the largest of the nulls gives as well, up to an effect size of `CARRIED`."""
+    doing, _ = _VERBS[side]
+    look = "look" if len(rows) > 1 else "looks"
+    lines = "rows" if side == "write" else "columns"
+    nulls = rows.assign(abs_cos_1=rows["abs_cos_1"] - rows["excess"])
+    return (
+        f"In {doing}, {_with_values(rows)} {look} continuous too, but a null that keeps only how loud each channel is "
+        f"gives {_with_values(nulls)}: outlier channels account for it, so do not take it for alignment. With all "
+        f"{lines} brought to one norm, what is measured is {_with_values(rows.assign(abs_cos_1=rows['equalised']))}."
+    )
+
+
+def _suspected(rows: pd.DataFrame, side: str) -> str:
+    """Without draws only the participation ratio warns."""
+    doing, which = _VERBS[side]
+    look, live = ("look", "vectors live") if len(rows) > 1 else ("looks", "vector lives")
+    channels = _listed([f"{row.channels:.0f}" for row in rows.itertuples()])
+    return (
+        f"In {doing}, {_with_values(rows)} {look} continuous too, but the first {which} singular {live} on "
+        f"about {channels} of {rows['dim'].iloc[0]} channels: a few outlier channels can produce such numbers "
+        "by themselves, so do not take them for alignment."
+    )
+
+
 def _distance(summary: pd.DataFrame) -> list[str]:
     """Neighbours against layers half the network apart: a path that turns, or one global subspace."""
     if summary.empty:
         return []
-    rows = summary[summary["shared_space"] & ~_concentrated(summary) & summary["overlap_far"].notna()]
+    rows = summary[summary["shared_space"] & ~_doubtful(summary) & summary["overlap_far"].notna()]
     beyond = (rows[["overlap", "overlap_far"]].sub(rows["overlap_null_mean"], axis=0)).div(
         1 - rows["overlap_null_mean"], axis=0
     )

@@ -59,6 +59,7 @@ def render_report(analysis: Analysis) -> str:
         rank=provenance["rank"],
         error_rate=f"{ERROR_RATE:.0%}",
         strongest=STRONGEST,
+        draws=provenance["draws"],
         findings=findings(analysis),
         summary=_summary_table(analysis.summary, shared_space=True),
         by_index=_summary_table(analysis.summary, shared_space=False),
@@ -81,6 +82,11 @@ def _script(value: Any) -> Markup:
     return Markup(json.dumps(value, allow_nan=False).replace("<", "\\u003c"))
 
 
+def _number(value: float | None) -> float | None:
+    """The value, or null where it is missing or undefined."""
+    return None if value is None or math.isnan(value) else value
+
+
 def _as_text(value: Any) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{key} {item}" for key, item in value.items())
@@ -100,6 +106,7 @@ def _continuity_spec(analysis: Analysis) -> dict[str, Any]:
         (f"leading {rank}-dimensional subspaces: overlap", "overlap", "overlap_null_mean", "overlap_null_sd"),
     )
     shared = analysis.continuity[analysis.continuity["shared_space"]]
+    margins = analysis.nulls[analysis.nulls["null"] == "margin_matched"].set_index(["role", "side", "measure"])["mean"]
     rows = [
         {
             "panel": _lane(row["role"], row["side"]),
@@ -110,6 +117,7 @@ def _continuity_spec(analysis: Analysis) -> dict[str, Any]:
             "chance": row[mean],
             "chance_low": max(0.0, row[mean] - 2 * row[spread]),
             "chance_high": min(1.0, row[mean] + 2 * row[spread]),
+            "margin_matched": _number(margins.get((row["role"], row["side"], value))),
             "undetermined": row["undetermined"] and value == "abs_cos_1",
             "channels": round(whole.loc[(row["role"], row["layer"]), f"{row['side']}_channels"]),
         }
@@ -118,6 +126,8 @@ def _continuity_spec(analysis: Analysis) -> dict[str, Any]:
     ]
     spec = _spec("continuity.vl.json")
     spec["datasets"] = {"continuity": rows}
+    if margins.empty:
+        spec["spec"]["layer"] = [layer for layer in spec["spec"]["layer"] if layer.get("name") != "margin_matched"]
     spec["facet"]["sort"] = [lane for lane in _LANES if any(row["panel"] == lane for row in rows)]
     return spec
 
@@ -163,6 +173,10 @@ def _summary_table(summary: pd.DataFrame, *, shared_space: bool) -> pd.DataFrame
             "|cos| first": rows["abs_cos_1"],
             "chance": rows["null_mean"],
             "adjusted": rows["adjusted"],
+            "margin-matched": rows["margin_matched"],
+            "sign flip": rows["sign_flip"],
+            "excess": rows["excess"],
+            "equalised": rows["equalised"],
             "at chance": rows["at_chance"],
             "of steps": rows["layer_pairs"],
             "|cos| second": rows["abs_cos_2"],
@@ -174,7 +188,7 @@ def _summary_table(summary: pd.DataFrame, *, shared_space: bool) -> pd.DataFrame
             "of": rows["dim"],
         }
     )
-    # Sides without a common space have no overlap at a distance.
+    # Sides without a common space have no overlap at a distance, and without draws there are no seeded nulls.
     return table.dropna(axis="columns", how="all")
 
 

@@ -14,12 +14,48 @@ from tests.builders import CONFIG, save_folder, tiny_llama
 #: Mean |cos| of neighbouring first singular vectors, theory/continuity sections 10.1 and 10.2.
 SMOLLM2 = {"q": 0.419, "k": 0.567, "gate": 0.670, "up": 0.392, "v": 0.078, "o": 0.393, "down": 0.764}
 MINILM = {"q": 0.294, "k": 0.247, "v": 0.208, "up": 0.724, "o": 0.381, "down": 0.574}
+#: Margin-matched |cos| (2 draws there, hence 0.03) and equalised |cos| (0.01), on both sides, from the same tables.
+SMOLLM2_NULLS = {
+    ("q", "read"): (0.075, 0.395),
+    ("q", "write"): (0.030, 0.047),
+    ("k", "read"): (0.033, 0.578),
+    ("k", "write"): (0.102, 0.080),
+    ("gate", "read"): (0.035, 0.651),
+    ("gate", "write"): (0.018, 0.362),
+    ("up", "read"): (0.032, 0.445),
+    ("up", "write"): (0.017, 0.026),
+    ("o", "read"): (0.035, 0.031),
+    ("o", "write"): (0.467, 0.128),
+    ("down", "read"): (0.018, 0.015),
+    ("down", "write"): (0.755, 0.460),
+    ("v", "read"): (0.034, 0.081),
+    ("v", "write"): (0.059, 0.073),
+}
+MINILM_NULLS = {
+    ("q", "read"): (0.052, 0.244),
+    ("q", "write"): (0.056, 0.038),
+    ("k", "read"): (0.188, 0.434),
+    ("k", "write"): (0.044, 0.044),
+    ("v", "read"): (0.055, 0.358),
+    ("v", "write"): (0.037, 0.039),
+    ("up", "read"): (0.067, 0.757),
+    ("up", "write"): (0.017, 0.674),
+    ("o", "read"): (0.042, 0.027),
+    ("o", "write"): (0.080, 0.350),
+    ("down", "read"): (0.021, 0.018),
+    ("down", "write"): (0.559, 0.490),
+}
 NUMBERS = ["abs_cos_1", "abs_cos_2", "sigma2_weighted", "overlap", "energy"]
 
 
 @pytest.fixture(scope="module")
 def tiny():
     return analyze(load(tiny_llama(), config=CONFIG), rank=4)
+
+
+@pytest.fixture(scope="module")
+def tiny_with_nulls():
+    return analyze(load(tiny_llama(), config=CONFIG), rank=4, draws=3)
 
 
 @pytest.fixture(scope="module")
@@ -41,6 +77,62 @@ def test_smollm2_has_the_published_continuity(smollm2):
 
 def test_minilm_has_the_published_continuity(minilm_folder):
     assert headline(analyze(load(minilm_folder))) == pytest.approx(MINILM, abs=0.005)
+
+
+def published_nulls_hold(analysis, published):
+    rows = analysis.summary.set_index(["role", "side"])
+    assert set(rows.index) == set(published)
+    columns = {column: rows[column].to_dict() for column in ("margin_matched", "equalised")}
+    assert columns["margin_matched"] == pytest.approx({key: pair[0] for key, pair in published.items()}, abs=0.03)
+    assert columns["equalised"] == pytest.approx({key: pair[1] for key, pair in published.items()}, abs=0.01)
+
+
+def test_minilm_has_the_published_nulls(minilm_folder):
+    analysis = analyze(load(minilm_folder), draws=20)
+    published_nulls_hold(analysis, MINILM_NULLS)
+    overlaps = analysis.nulls[analysis.nulls["measure"] == "overlap"].set_index(["role", "side", "null"])["mean"]
+    # practice/checkpoints-and-engine, section 4: the 16-dimensional subspaces, 20 draws.
+    signs = {"q": 0.057, "k": 0.070, "v": 0.054, "o": 0.068, "up": 0.046, "down": 0.139}
+    margins = {"q": 0.048, "k": 0.088, "v": 0.063, "o": 0.089, "up": 0.059, "down": 0.187}
+    for null, published in (("sign_flip", signs), ("margin_matched", margins)):
+        for role, value in published.items():
+            side = "write" if role in ("o", "down") else "read"
+            assert overlaps[role, side, null] == pytest.approx(value, abs=0.005)
+
+
+def test_smollm2_has_the_published_nulls(smollm2_file):
+    analysis = analyze(load(smollm2_file), draws=4)
+    published_nulls_hold(analysis, SMOLLM2_NULLS)
+    excess = analysis.summary.set_index(["role", "side"])["excess"]
+    assert excess[[("o", "write"), ("down", "write")]].max() < 0.05  # outlier channels
+    assert excess[[(role, "read") for role in ("q", "k", "gate", "up")]].min() > 0.3
+
+
+def test_without_draws_the_table_of_nulls_is_empty_and_its_columns_of_the_summary_undefined(tiny, tiny_with_nulls):
+    assert tiny.nulls.empty
+    assert tiny.nulls.dtypes["mean"] == tiny_with_nulls.nulls.dtypes["mean"]
+    columns = ["margin_matched", "sign_flip", "equalised", "excess"]
+    assert tiny.summary[columns].isna().all(axis=None)
+    assert tiny_with_nulls.summary[columns].notna().all(axis=None)
+    assert tiny_with_nulls.provenance["draws"] == 3
+    pd.testing.assert_frame_equal(tiny_with_nulls.summary.drop(columns=columns), tiny.summary.drop(columns=columns))
+
+
+def test_the_summary_holds_the_nulls_and_the_excess_over_the_largest(tiny_with_nulls):
+    nulls = tiny_with_nulls.nulls.set_index(["role", "side", "null", "measure"])["mean"]
+    assert len(tiny_with_nulls.nulls) == 7 * 2 * 3 * 2
+    for row in tiny_with_nulls.summary.itertuples():
+        for null in ("margin_matched", "sign_flip", "equalised"):
+            assert getattr(row, null) == nulls[row.role, row.side, null, "abs_cos_1"]
+        assert row.excess == pytest.approx(row.abs_cos_1 - max(row.null_mean, row.margin_matched, row.sign_flip))
+
+
+def test_the_nulls_of_a_role_do_not_depend_on_what_else_is_measured(tiny_with_nulls):
+    alone = analyze(load(tiny_llama(), config=CONFIG), rank=4, draws=3, roles=["down"], heads=True)
+    together = tiny_with_nulls.nulls
+    pd.testing.assert_frame_equal(
+        alone.nulls, together[together["role"] == "down"].reset_index(drop=True), check_exact=True
+    )
 
 
 def test_smollm2_gives_the_same_numbers_in_every_format(smollm2, smollm2_file, tmp_path):
@@ -81,7 +173,7 @@ def test_each_tensor_is_read_once_heads_included(monkeypatch):
     monkeypatch.setattr(
         network.checkpoint, "read", lambda name, **options: read.append(name) or original(name, **options)
     )
-    analyze(network, rank=2, heads=True)
+    analyze(network, rank=2, heads=True, draws=2)
     assert sorted(read) == sorted({weight.tensor for weight in network.weights})
 
 
@@ -120,6 +212,7 @@ def test_roles_and_layers_restrict_the_work():
     ("options", "message"),
     [
         ({"rank": 0}, "rank of at least 1; got 0"),
+        ({"draws": -1}, "draws of at least 0; got -1"),
         ({"roles": ["router"]}, "expected roles among embed, q, .* got router"),
         ({"layers": [0, 9]}, "expected layers from 0 to 2; got 9"),
         ({"roles": "router"}, "got router"),
@@ -134,17 +227,20 @@ def test_wrong_arguments(options, message):
 
 def test_a_single_layer_and_no_pairs_still_give_every_table(tmp_path):
     network = load(tiny_llama(layers=1), config=CONFIG | {"num_hidden_layers": 1})
-    analysis = analyze(network, roles=["down"])
+    analysis = analyze(network, roles=["down"], draws=2)
     assert analysis.summary.empty
+    assert analysis.nulls.empty
     assert analysis.pairs.empty
     analysis.save(tmp_path / "out")
     assert Analysis.load(tmp_path / "out").pairs.columns.tolist() == analysis.pairs.columns.tolist()
 
 
-def test_save_and_load_keep_everything(tiny, tmp_path):
+@pytest.mark.parametrize("draws", [0, 3])
+def test_save_and_load_keep_everything(tiny, tiny_with_nulls, draws, tmp_path):
+    tiny = tiny_with_nulls if draws else tiny
     tiny.save(tmp_path / "out", report="<html></html>")
     back = Analysis.load(tmp_path / "out")
-    for table in ("weights", "spaces", "continuity", "pairs", "skipped", "summary"):
+    for table in ("weights", "spaces", "continuity", "nulls", "pairs", "skipped", "summary"):
         pd.testing.assert_frame_equal(getattr(back, table), getattr(tiny, table))
         if table != "summary":
             assert len(pd.read_csv(tmp_path / "out" / f"{table}.csv")) == len(getattr(tiny, table))
@@ -154,7 +250,7 @@ def test_save_and_load_keep_everything(tiny, tmp_path):
     assert set(nx.read_graphml(tmp_path / "out" / "graph.graphml").nodes) == set(tiny.graph.nodes)
     assert (tmp_path / "out" / "report.html").read_text() == "<html></html>"
     result = json.loads((tmp_path / "out" / "result.json").read_text())
-    assert result["schema_version"] == 1
+    assert result["schema_version"] == 2
     assert len(result["summary"]) == len(tiny.summary)
 
 
@@ -164,8 +260,8 @@ def test_save_refuses_what_is_not_its_own_and_a_later_schema(tiny, tmp_path):
         tiny.save(tmp_path / "out")
     tiny.save(tmp_path / "out", overwrite=True)
     file = tmp_path / "out" / "result.json"
-    file.write_text(file.read_text().replace('"schema_version": 1', '"schema_version": 9'))
-    with pytest.raises(ValueError, match="expected schema version 1, found 9"):
+    file.write_text(file.read_text().replace('"schema_version": 2', '"schema_version": 9'))
+    with pytest.raises(ValueError, match="expected schema version 2, found 9"):
         Analysis.load(tmp_path / "out")
     with pytest.raises(FileNotFoundError, match=r"found no result\.json"):
         Analysis.load(tmp_path / "nowhere")
@@ -189,6 +285,30 @@ def test_an_interrupted_run_resumes_and_gives_the_same_result(tmp_path, monkeypa
     resumed = analyze(network, rank=3, scratch=tmp_path / "scratch")
     pd.testing.assert_frame_equal(resumed.pairs, whole.pairs, check_exact=True)
     assert 0 < len(read) < len(whole.weights)
+
+
+def test_a_run_interrupted_in_its_draws_resumes_with_the_same_numbers(tmp_path):
+    folder = save_folder(tmp_path / "model", tiny_llama())
+    whole, seen = analyze(load(folder), rank=3, draws=2), []
+
+    def interrupt(name, done, total):
+        seen.append((name, done, total))
+        if name == "layers.1.o":  # after the tensors, and after the draws of q, k and v
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        analyze(load(folder), rank=3, draws=2, progress=interrupt, scratch=tmp_path / "scratch")
+    assert [done for _, done, _ in seen] == list(range(len(seen)))
+    assert {total for *_, total in seen} == {23 + 7 * 3}
+    assert sorted(file.name for file in (tmp_path / "scratch").rglob("nulls-*")) == [
+        f"nulls-{role}.parquet" for role in ("k", "q", "v")
+    ]
+    seen.clear()
+    resumed = analyze(
+        load(folder), rank=3, draws=2, progress=lambda *step: seen.append(step), scratch=tmp_path / "scratch"
+    )
+    assert len(seen) == 23 + 7 * 3
+    pd.testing.assert_frame_equal(resumed.nulls, whole.nulls, check_exact=True)
 
 
 def test_a_tensor_that_is_not_finite_is_named(tmp_path):

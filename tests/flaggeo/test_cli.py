@@ -25,7 +25,7 @@ def test_analyze_writes_the_page_and_the_tables_and_says_where(model, tmp_path):
     names = {file.name for file in (tmp_path / "out").iterdir()}
     tables = {
         f"{name}.{kind}"
-        for name in ("weights", "spaces", "continuity", "pairs", "skipped")
+        for name in ("weights", "spaces", "continuity", "nulls", "pairs", "skipped")
         for kind in ("csv", "parquet")
     }
     assert names == tables | {"result.json", "bases.safetensors", "graph.graphml", "report.html"}
@@ -38,6 +38,16 @@ def test_json_goes_to_standard_output_alone(model, tmp_path):
     assert record["output"] == str(tmp_path / "out")
     assert {row["role"] for row in record["summary"]} == {"q", "k", "v", "o", "gate", "up", "down"}
     assert record["findings"]
+
+
+def test_draws_put_the_nulls_into_every_output(model, tmp_path):
+    command = ["analyze", str(model), "-o", str(tmp_path / "out"), "-k", "4", "--draws", "2", "--seed", "5"]
+    assert "norms alone" in run(app, command).stdout
+    record = json.loads(run(app, [*command, "--overwrite", "--format", "json"]).stdout)
+    assert (record["provenance"]["draws"], record["provenance"]["seed"]) == (2, 5)
+    assert all(isinstance(row["excess"], float) for row in record["summary"])
+    plain = run(app, ["analyze", str(model), "-o", str(tmp_path / "plain"), "-k", "4"])
+    assert "norms alone" not in plain.stdout
 
 
 def test_quiet_prints_nothing(model, tmp_path):
@@ -137,6 +147,7 @@ def test_bad_checkpoints_give_one_line_and_leave_nothing_behind(model, tmp_path,
     [
         (["--rank", "0"], "--rank: expected at least 1; found 0"),
         (["--rank", "many"], "--rank"),
+        (["--draws", "-1"], "--draws: expected at least 0; found -1"),
         (["--roles", "router"], "expected roles among"),
         (["--layers", "3-1"], "--layers: expected numbers and ranges"),
         (["--layers", "first"], "'first'"),

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flaggeo.network import Side
-from flaggeo.spectrum import DEGENERATE_GAP, leading_spectrum
+from flaggeo.spectrum import DEGENERATE_GAP, leading_frames, leading_spectrum
 from tests.builders import planted, random_frame
 
 
@@ -131,3 +131,11 @@ def test_orthogonal_maps_move_the_frames_and_leave_the_values(seed, rows, column
 def test_refusals(matrix, rank, message):
     with pytest.raises(ValueError, match=message):
         leading_spectrum(matrix, rank)
+
+
+@pytest.mark.parametrize("shape", [(30, 20), (20, 30), (25, 25)])
+def test_single_precision_frames_span_the_same_leading_directions(shape):
+    matrix, left, right = planted([9.0, 5.0, 3.0, 1.0], *shape, seed=11)
+    for found, expected in zip(leading_frames(matrix, 3), (right[:, :3], left[:, :3]), strict=True):
+        assert found.dtype == torch.float32
+        torch.testing.assert_close((found.double().mT @ expected).abs(), torch.eye(3).double(), atol=1e-5, rtol=0)

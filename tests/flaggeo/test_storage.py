@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from flaggeo.alignment import norm_profile
 from flaggeo.spectrum import leading_spectrum
 from flaggeo.storage import Scratch, discard_scratch, replaced_at_once, require_replaceable
 
@@ -78,9 +79,14 @@ def test_the_earlier_result_comes_back_if_the_new_one_cannot_take_its_place(tmp_
 def test_scratch_recalls_bit_for_bit_what_it_kept(tmp_path):
     matrix = torch.randn(9, 7, generator=torch.Generator().manual_seed(0))
     spectra = {"w": leading_spectrum(matrix, 3), "w.heads.0": leading_spectrum(matrix[:4], 3)}
-    Scratch(tmp_path, "run").keep("odd/../name", spectra)
-    found = Scratch(tmp_path, "run").recall("odd/../name", list(spectra), torch.device("cpu"))
-    assert found is not None
+    profiles = {"w": norm_profile(matrix, 3)}
+    Scratch(tmp_path, "run").keep("odd/../name", spectra, profiles)
+    recalled = Scratch(tmp_path, "run").recall("odd/../name", list(spectra), torch.device("cpu"))
+    assert recalled is not None
+    found, found_profiles = recalled
+    assert set(found_profiles) == {"w"}
+    for part in ("row_norms", "column_norms", "equalised_left", "equalised_right"):
+        assert torch.equal(getattr(found_profiles["w"], part), getattr(profiles["w"], part))
     for name, spectrum in spectra.items():
         for part in ("values", "left", "right", "gaps", "undetermined"):
             assert torch.equal(getattr(found[name], part), getattr(spectrum, part))
@@ -91,7 +97,7 @@ def test_scratch_recalls_bit_for_bit_what_it_kept(tmp_path):
 def test_scratch_of_another_run_is_discarded_and_a_cut_file_is_not_believed(tmp_path):
     spectra = {"w": leading_spectrum(torch.eye(3), 2)}
     scratch = Scratch(tmp_path, "run")
-    scratch.keep("t", spectra)
+    scratch.keep("t", spectra, {})
     file = next(tmp_path.rglob("*.safetensors"))
     file.write_bytes(file.read_bytes()[:-5])
     assert scratch.recall("t", ["w"], torch.device("cpu")) is None
@@ -102,11 +108,11 @@ def test_scratch_of_another_run_is_discarded_and_a_cut_file_is_not_believed(tmp_
 
 def test_discarding_leaves_what_is_not_its_own(tmp_path):
     folder = tmp_path / "scratch"
-    Scratch(folder, "run").keep("t", {"w": leading_spectrum(torch.eye(3), 2)})
+    Scratch(folder, "run").keep("t", {"w": leading_spectrum(torch.eye(3), 2)}, {})
     discard_scratch(folder)
     assert not folder.exists()
     discard_scratch(folder)
-    Scratch(folder, "run").keep("t", {"w": leading_spectrum(torch.eye(3), 2)})
+    Scratch(folder, "run").keep("t", {"w": leading_spectrum(torch.eye(3), 2)}, {})
     (folder / "notes").mkdir()
     discard_scratch(folder)
     assert [path.name for path in folder.iterdir()] == ["notes"]

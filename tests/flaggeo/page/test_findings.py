@@ -8,8 +8,8 @@ from tests.builders import CONFIG, random_frame, tiny_llama
 LAYERS = 6
 
 
-def told(tensors, rank=4):
-    return findings(analyze(load(tensors, config=CONFIG | {"num_hidden_layers": LAYERS}), rank=rank))
+def told(tensors, rank=4, draws=0):
+    return findings(analyze(load(tensors, config=CONFIG | {"num_hidden_layers": LAYERS}), rank=rank, draws=draws))
 
 
 def with_leading(tensors, role, read=None, write=None):
@@ -45,6 +45,21 @@ def test_one_loud_channel_is_not_taken_for_alignment():
     assert "In writing, down 1.00 looks continuous too" in warned
     assert "1 of 24 channels" in warned
     assert not any("direction of writing carries over" in sentence and "down" in sentence for sentence in sentences)
+
+
+def test_draws_tell_a_loud_channel_from_a_shared_direction():
+    channel, direction = torch.zeros(24), random_frame(24, 1, seed=99)[:, 0].float()
+    channel[5] = 1
+    tensors = with_leading(tiny_llama(layers=LAYERS), "mlp.down_proj", write=channel)
+    sentences = told(with_leading(tensors, "mlp.up_proj", read=direction), draws=5)
+    real = next(sentence for sentence in sentences if "direction of reading carries over" in sentence)
+    assert "up 1.00" in real
+    assert "nulls that keep how loud each channel is 0." in real
+    explained = next(sentence for sentence in sentences if "outlier channels account for it" in sentence)
+    assert "In writing, down 1.00 looks continuous too" in explained
+    assert "gives down 1.00" in explained
+    assert "rows brought to one norm" in explained
+    assert not any("of 24 channels" in sentence for sentence in sentences)  # measured: no guess is needed
 
 
 def test_a_global_direction_is_told_from_a_path_that_turns():

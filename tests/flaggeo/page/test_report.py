@@ -162,6 +162,24 @@ def test_every_number_of_the_tables_is_on_the_page(html, analysis):
     assert sorted(point["value"] for point in points) == sorted([*shared["abs_cos_1"], *shared["overlap"]])
 
 
+@pytest.mark.parametrize("draws", [0, 2])
+def test_the_margin_matched_null_is_drawn_where_it_was_measured(draws, open_page, tmp_path):
+    measured = analyze(load(related_llama(), config=CONFIG), rank=2, draws=draws)
+    html = render_report(measured)
+    points = json.loads(re.search(r'vegaEmbed\("#continuity-chart", (\{.*\}), options\)', html)[1])
+    values = {point["margin_matched"] for point in points["datasets"]["continuity"]}
+    means = measured.nulls.query("null == 'margin_matched'")["mean"]
+    assert values <= set(means) if draws else values == {None}
+    assert ("margin-matched</th>" in html) == bool(draws)
+    assert ("--draws 20" in html) == (not draws)
+    (tmp_path / "report.html").write_text(html)
+    page = open_page(tmp_path / "report.html")
+    assert page.complaints == []
+    lines = page.locator("#continuity-chart path[stroke-dasharray='1,3']").count()
+    assert lines == (2 * 7 if draws else 0)
+    page.close()
+
+
 def test_the_page_can_be_made_from_a_saved_result(analysis, html, tmp_path):
     analysis.save(tmp_path / "out")
     assert render_report(Analysis.load(tmp_path / "out")) == html

@@ -1,0 +1,263 @@
+"""What the loudness of single channels does to continuity: seeded nulls that keep it alone, a variant without it."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from hashlib import sha256
+from itertools import repeat
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+from manifolds import projection_overlap
+
+from ..network import Side, Weight
+from ..spectrum import Spectrum, leading_frames, single_threaded_lapack
+
+NULL_COLUMNS = ("role", "side", "null", "measure", "mean", "sd", "draws")
+#: The two seeded nulls. The third kind of row, ``equalised``, is no null but a measurement.
+SEEDED_NULLS = ("margin_matched", "sign_flip")
+
+_MEASURES = ("abs_cos_1", "overlap")
+# Rounds of rescaling, after which the column norms of trained weights are met to 1e-4.
+_ROUNDS = 4
+
+
+@dataclass(frozen=True)
+class Profile:
+    """What the nulls need of a matrix W of shape [m, n] once the matrix itself is gone.
+
+    Attributes
+    ----------
+    row_norms : Tensor, shape=[m]
+    column_norms : Tensor, shape=[n]
+        Euclidean norms, in at least float32.
+    equalised_left : Tensor, shape=[m, r]
+        Leading left singular vectors of W with every row rescaled to unit norm: what W writes when no
+        channel is louder than another.
+    equalised_right : Tensor, shape=[n, r]
+        Leading right singular vectors of W with every column rescaled to unit norm.
+    """
+
+    row_norms: Tensor
+    column_norms: Tensor
+    equalised_left: Tensor
+    equalised_right: Tensor
+
+    def equalised(self, side: Side) -> Tensor:
+        """Equalised frame of what the weight reads or writes."""
+        return self.equalised_right if side is Side.READ else self.equalised_left
+
+
+def norm_profile(matrix: Tensor, rank: int) -> Profile:
+    """Row and column norms of a matrix, and its leading frames when they are equalised.
+
+    Parameters
+    ----------
+    matrix : Tensor, shape=[m, n]
+        Any floating dtype, on any device. A zero row or column stays zero.
+    rank : int
+        Singular directions kept: at most the rank of the matrix, which equalising leaves alone; maybe 0.
+
+    Returns
+    -------
+    profile : Profile
+
+    References
+    ----------
+    theory/continuity, section 2.4.
+    """
+    dtype = torch.promote_types(matrix.dtype, torch.float32)
+    row_norms, column_norms = (torch.linalg.vector_norm(matrix, dim=dim, dtype=dtype) for dim in (1, 0))
+    if rank == 0:
+        left, right = (norms.new_zeros(len(norms), 0) for norms in (row_norms, column_norms))
+        return Profile(row_norms, column_norms, equalised_left=left, equalised_right=right)
+    equal_rows = matrix / torch.where(row_norms > 0, row_norms, 1.0)[:, None]
+    equal_columns = matrix / torch.where(column_norms > 0, column_norms, 1.0)
+    right_of_columns, _ = leading_frames(equal_columns, rank)
+    _, left_of_rows = leading_frames(equal_rows, rank)
+    return Profile(row_norms, column_norms, equalised_left=left_of_rows, equalised_right=right_of_columns)
+
+
+def margin_matched(row_norms: Tensor, column_norms: Tensor, generator: torch.Generator) -> Tensor:
+    r"""Random matrix with these row and column norms and nothing else of the original.
+
+    Parameters
+    ----------
+    row_norms : Tensor, shape=[m]
+    column_norms : Tensor, shape=[n]
+        Euclidean norms of the rows and columns of one matrix, so that their squares have equal sums.
+    generator : torch.Generator
+        On the device of the norms.
+
+    Returns
+    -------
+    surrogate : Tensor, shape=[m, n]
+        float32. The rows have their norms to rounding, the columns to 1e-4 for the weights of SmolLM2 and
+        MiniLM; where a few rows are 30 times louder than the rest, to 1e-2.
+
+    Notes
+    -----
+    A standard normal matrix Z whose columns, then rows, are rescaled to their norms, four times (Sinkhorn).
+    The result is :math:`\mathrm{diag}(\sqrt{a})\, Z\, \mathrm{diag}(\sqrt{b})`, and the rounds act on the
+    squared scales alone: :math:`b = c^2 / (Z^{\circ 2})^\top a`, :math:`a = r^2 / Z^{\circ 2} b`.
+
+    References
+    ----------
+    theory/continuity, section 2.3.
+
+    Examples
+    --------
+    >>> surrogate = margin_matched(torch.tensor([3.0, 4.0]), torch.tensor([5.0, 0.0]), torch.Generator())
+    >>> surrogate.norm(dim=0), surrogate.norm(dim=1)
+    (tensor([5.0000, 0.0000]), tensor([3.0000, 4.0000]))
+    """
+    gaussian = torch.randn(
+        len(row_norms), len(column_norms), generator=generator, device=row_norms.device, dtype=torch.float32
+    )
+    total = torch.linalg.vector_norm(row_norms)
+    if total == 0:
+        return torch.zeros_like(gaussian)
+    # Relative to the whole, so that squares of small weights do not vanish in float32.
+    rows, columns = ((norms / total).square().float() for norms in (row_norms, column_norms))
+    squares = gaussian.square()
+    row_scales = torch.ones_like(rows)
+    for _ in range(_ROUNDS):
+        column_scales = _ratio(columns, squares.mT @ row_scales)
+        row_scales = _ratio(rows, squares @ column_scales)
+    surrogate: Tensor = total.float() * row_scales.sqrt()[:, None] * gaussian * column_scales.sqrt()
+    return surrogate
+
+
+def _ratio(norms: Tensor, sums: Tensor) -> Tensor:
+    """Quotient that is zero where a row or column is."""
+    return torch.where(norms > 0, norms / sums, 0.0)
+
+
+def null_table(
+    chain: Sequence[Weight],
+    spectra: Mapping[str, Spectrum],
+    profiles: Mapping[str, Profile],
+    *,
+    draws: int,
+    seed: int = 0,
+    progress: Callable[[str], None] | None = None,
+) -> pd.DataFrame:
+    r"""Continuity of one role under the two seeded nulls, and with equalised norms.
+
+    Parameters
+    ----------
+    chain : sequence of Weight
+        One role in order of depth, see `layer_chains`.
+    spectra : mapping of str to Spectrum
+        By name of the weight.
+    profiles : mapping of str to Profile
+        By name of the weight.
+    draws : int
+        Random draws of either null, at least 1; theory/continuity asks for 20 in a release.
+    seed : int, optional
+        Equal seeds give equal numbers, in whatever order roles are worked through; each weight and each
+        pair has a stream of its own, so that more draws begin with the same ones.
+    progress : callable, optional
+        Called before each weight with its name.
+
+    Returns
+    -------
+    table : pandas.DataFrame
+        One row a side, null and measure; the columns are `NULL_COLUMNS`. ``mean`` and ``sd`` are over draws
+        of the mean over pairs of neighbouring layers, leaving out pairs without a direction; ``sd`` is NaN
+        where there is one draw.
+
+    Notes
+    -----
+    **margin_matched** replaces every weight of the chain by `margin_matched` surrogates. It keeps the norms
+    of rows and columns and destroys the rest. **sign_flip** multiplies one of the two real frames by a
+    random sign per coordinate. It keeps how much of a frame lives on each coordinate and destroys how the
+    coordinates are combined. Neither is always the larger. **equalised** has no draws: it is the measurement
+    itself with the norms of the side's coordinates removed.
+
+    References
+    ----------
+    theory/continuity, sections 2.3 and 2.4; practice/checkpoints-and-engine, section 4.
+    """
+    found: dict[tuple[str, str], list[list[tuple[float, float]]]] = {}
+    earlier: Weight | None = None
+    earlier_surrogates: dict[Side, list[Tensor]] = {}
+    with _workers() as pool:
+        for weight in chain:
+            if progress is not None:
+                progress(weight.name)
+            draw = partial(_surrogate_frames, weight.name, spectra[weight.name], profiles[weight.name], seed)
+            drawn = list(pool.map(draw, range(draws)))
+            surrogates = {side: [frames[side] for frames in drawn] for side in Side}
+            for side in Side:
+                if earlier is None or earlier.space(side).dim != weight.space(side).dim:
+                    continue
+                first, second = (spectra[one.name].frame(side) for one in (earlier, weight))
+                flips = _generator(seed, f"sign flip {earlier.name} {weight.name} {side.value}", first.device)
+                flipped = [sign_flipped(first, flips) for _ in range(draws)]
+                compared = {
+                    "margin_matched": list(pool.map(_compare, earlier_surrogates[side], surrogates[side])),
+                    "sign_flip": list(pool.map(_compare, flipped, repeat(second))),
+                    "equalised": [_compare(*(profiles[one.name].equalised(side) for one in (earlier, weight)))],
+                }
+                for kind, values in compared.items():
+                    found.setdefault((side.value, kind), []).append(values)
+            earlier, earlier_surrogates = weight, surrogates
+    rows = []
+    for (side_name, kind), of_pairs in found.items():
+        means = torch.tensor(of_pairs, dtype=torch.float64).nanmean(dim=0)  # [pairs, draws, measures] over pairs
+        for measure, of_draws in zip(_MEASURES, means.unbind(dim=1), strict=True):
+            sd = float(of_draws.std()) if len(of_draws) > 1 else float("nan")
+            rows.append((chain[0].role, side_name, kind, measure, float(of_draws.mean()), sd, len(of_draws)))
+    return pd.DataFrame(rows, columns=list(NULL_COLUMNS)).astype(
+        {"mean": "float64", "sd": "float64", "draws": "int64"}  # also where there are no rows
+    )
+
+
+@contextmanager
+def _workers() -> Iterator[ThreadPoolExecutor]:
+    """As many threads as torch would use, each working alone.
+
+    Draws are independent and small: side by side they keep all cores busy, and one draw on one thread gives
+    the same bits whatever the number of cores.
+    """
+    with (
+        single_threaded_lapack(),
+        ThreadPoolExecutor(torch.get_num_threads(), initializer=torch.set_num_threads, initargs=(1,)) as pool,
+    ):
+        yield pool
+
+
+def sign_flipped(frame: Tensor, generator: torch.Generator) -> Tensor:
+    """The frame with a random sign on each coordinate, shape=[n, r]: still orthonormal."""
+    coins = torch.randint(0, 2, (frame.shape[0], 1), generator=generator, device=frame.device)
+    return frame * (2 * coins - 1)
+
+
+def _surrogate_frames(name: str, spectrum: Spectrum, profile: Profile, seed: int, draw: int) -> dict[Side, Tensor]:
+    """Leading frames of one surrogate of a weight, of as many directions as the weight itself has."""
+    rank = spectrum.frame(Side.READ).shape[1]
+    if rank == 0:
+        return {side: spectrum.frame(side) for side in Side}
+    generator = _generator(seed, f"margin matched {name} {draw}", profile.row_norms.device)
+    right, left = leading_frames(margin_matched(profile.row_norms, profile.column_norms, generator), rank)
+    return {Side.READ: right, Side.WRITE: left}
+
+
+def _compare(first: Tensor, second: Tensor) -> tuple[float, float]:
+    """The two measures of a pair of frames; NaN where one has no direction."""
+    if 0 in (first.shape[1], second.shape[1]):
+        return float("nan"), float("nan")
+    # One layout, so that frames recalled from a scratch give the same bits as those just computed.
+    first, second = first.contiguous(), second.contiguous()
+    return float((first[:, 0] @ second[:, 0]).abs().clamp(max=1)), float(projection_overlap(first, second))
+
+
+def _generator(seed: int, stream: str, device: torch.device) -> torch.Generator:
+    """A stream of its own for every purpose, whatever was drawn before."""
+    digest = sha256(f"{seed} {stream}".encode()).digest()
+    return torch.Generator(device).manual_seed(int.from_bytes(digest[:8]) >> 1)
