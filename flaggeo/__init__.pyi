@@ -1,4 +1,3 @@
-from .analysis import Analysis as Analysis
 from .analysis import analyze as analyze
 from .analysis import load as load
 from .checkpoint import CheckpointError as CheckpointError
@@ -11,5 +10,6 @@ from .network import Symmetry as Symmetry
 from .network import UnknownArchitectureError as UnknownArchitectureError
 from .network import Weight as Weight
 from .page import render_report as render_report
+from .result import Analysis as Analysis
 from .spectrum import Spectrum as Spectrum
 from .spectrum import leading_spectrum as leading_spectrum

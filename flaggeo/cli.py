@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     import pandas as pd
     from rich.console import Console
 
-    from .analysis import Analysis
     from .network import Network
+    from .result import Analysis
 
 app = typer.Typer(
     name="flaggeo",

@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from ..analysis import Analysis
+from ..result import Analysis
 
 # Adjusted values (value - chance) / (1 - chance) from which a mean is said to carry over, and below which
 # it is said not to: words for the reader, not tests.

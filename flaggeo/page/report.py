@@ -13,9 +13,9 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from ..alignment import OBSERVABLES
-from ..analysis import Analysis
 from ..graph import ERROR_RATE, STRONGEST
 from ..network import ROLES, Side
+from ..result import Analysis
 from .findings import findings
 
 # Edges visible when the page opens; the rest come with the slider.

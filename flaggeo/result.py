@@ -1,0 +1,208 @@
+"""What an analysis found: its tables, its graph and its summary, saved and loaded."""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import networkx as nx
+import numpy as np
+import pandas as pd
+from safetensors.torch import load_file
+from safetensors.torch import save as serialize
+from torch import Tensor
+
+from manifolds import abs_cosine_moments
+
+from .alignment import SEEDED_NULLS
+from .graph import alignment_graph
+from .network import ROLES
+from .storage import (
+    BASES_FILE,
+    GRAPH_FILE,
+    REPORT_FILE,
+    RESULT_FILE,
+    TABLES,
+    replaced_at_once,
+    require_replaceable,
+)
+
+SCHEMA_VERSION = 2
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """The measurements of one network. The columns of all tables are documented in ``docs/tables.md``.
+
+    Attributes
+    ----------
+    weights : pandas.DataFrame
+        One row a weight: where it stands, its leading spectrum and the certificate of it.
+    spaces : pandas.DataFrame
+        One row a space: dimension, symmetry, and whether angles measured there survive it.
+    continuity : pandas.DataFrame
+        One row a role, side and pair of neighbouring layers.
+    nulls : pandas.DataFrame
+        One row a role, side, null and measure: continuity under seeded nulls. Empty without draws.
+    pairs : pandas.DataFrame
+        One row a pair of subspaces of one space.
+    skipped : pandas.DataFrame
+        One row a tensor that was not used, with the reason.
+    bases : mapping of str to Tensor
+        Frames ``layers.3.q.read``, shape=[dim, rank], and ``layers.3.q.singular_values``, shape=[rank].
+    provenance : mapping
+        What was read, with what settings and versions, and when.
+    """
+
+    weights: pd.DataFrame
+    spaces: pd.DataFrame
+    continuity: pd.DataFrame
+    nulls: pd.DataFrame
+    pairs: pd.DataFrame
+    skipped: pd.DataFrame
+    bases: Mapping[str, Tensor]
+    provenance: Mapping[str, Any]
+
+    @cached_property
+    def graph(self) -> "nx.MultiDiGraph[str]":
+        """Alignment graph of the pairs that stand out, see `alignment_graph`."""
+        return alignment_graph(self.weights, self.pairs)
+
+    @cached_property
+    def summary(self) -> pd.DataFrame:
+        """Continuity averaged over neighbouring layers: one row a role and side.
+
+        Returns
+        -------
+        table : pandas.DataFrame
+            ``abs_cos_1``, ``abs_cos_2``, ``sigma2_weighted`` and ``overlap`` are means over ``layer_pairs``;
+            ``adjusted`` is (abs_cos_1 - E) / (1 - E) with the Haar mean E in ``null_mean``; ``z`` is
+            (abs_cos_1 - E) / (sd / sqrt(layer_pairs)). ``at_chance`` counts the layer pairs within three
+            standard deviations of E. ``overlap_far`` is the mean overlap of layers ``far_lag`` or more apart,
+            half of the network. ``channels`` is the median participation ratio of the first singular vector:
+            on how many coordinates of ``dim`` it lives (dim / 3 for a random one). ``undetermined`` is the
+            share of layer pairs whose first direction is. ``margin_matched`` and ``sign_flip`` are what those
+            nulls give for ``abs_cos_1``, ``equalised`` is its value with all norms of the side's coordinates
+            made equal, and ``excess`` is ``abs_cos_1`` minus the largest of the three nulls (with
+            ``null_mean``); all four are NaN without draws. Rows with a shared space come first.
+        """
+        means = ["abs_cos_1", "abs_cos_2", "sigma2_weighted", "overlap", "null_mean", "overlap_null_mean", "energy"]
+        whole = self.weights[self.weights["head"].isna()]
+        far_lag = max(2, whole["layer"].nunique() // 2)
+        far = self.pairs[(self.pairs["lag"] >= far_lag).fillna(False)]
+        cosines = self.nulls[self.nulls["measure"] == "abs_cos_1"].set_index(["role", "side", "null"])["mean"]
+        rows = []
+        for (role, side), group in self.continuity.groupby(["role", "side"], sort=False):
+            weights = whole[whole["role"] == role]
+            subspaces = set(weights["name"] + f".{side}")
+            dim = int(weights["source_dim" if side == "read" else "target_dim"].iloc[0])
+            mean, spread = abs_cosine_moments(dim)
+            cosine = group["abs_cos_1"].mean()
+            nulls = {null: cosines.get((role, side, null), np.nan) for null in (*SEEDED_NULLS, "equalised")}
+            rows.append(
+                {"role": role, "side": side, "shared_space": bool(group["shared_space"].all())}
+                | {"layer_pairs": len(group), "dim": dim}
+                | {column: float(group[column].mean()) for column in means}
+                | {
+                    "adjusted": (cosine - mean) / (1 - mean) if mean < 1 else np.nan,
+                    "z": (cosine - mean) / (spread / np.sqrt(len(group))) if spread > 0 else np.nan,
+                    "at_chance": int((group["abs_cos_1"] < mean + 3 * spread).sum()),
+                    "overlap_far": float(
+                        far.loc[far["source"].isin(subspaces) & far["target"].isin(subspaces), "overlap"].mean()
+                    ),
+                    "far_lag": far_lag,
+                    "channels": float(weights[f"{side}_channels"].median()),
+                    "undetermined": float(group["undetermined"].mean()),
+                }
+                | nulls
+                | {"excess": cosine - max(mean, *(nulls[null] for null in SEEDED_NULLS)) if len(cosines) else np.nan}
+            )
+        table = pd.DataFrame(rows)
+        if table.empty:
+            return table
+        order = {role: position for position, role in enumerate(ROLES)}
+        return table.sort_values(["shared_space", "role"], key=_by(order), ascending=[False, True], ignore_index=True)
+
+    def save(self, folder: str | Path, *, report: str | None = None, overwrite: bool = False) -> None:
+        """Write everything to a folder, at once or not at all.
+
+        Parameters
+        ----------
+        folder : str or Path
+            Made if missing.
+        report : str, optional
+            The page, from `flaggeo.render_report`, stored beside the tables as ``report.html``.
+        overwrite : bool, optional
+            Replace an earlier result in this folder.
+
+        Raises
+        ------
+        FileExistsError
+            If the folder is in use and `overwrite` is False, or it holds anything but a result.
+        PermissionError
+            If nothing may be written there.
+
+        Notes
+        -----
+        The folder holds ``result.json`` (schema version, provenance, summary), each table as CSV and
+        Parquet, ``bases.safetensors`` (float32), ``graph.graphml``.
+        """
+        folder = Path(folder)
+        require_replaceable(folder, overwrite=overwrite)
+        with replaced_at_once(folder) as temporary:
+            for name in TABLES:
+                table: pd.DataFrame = getattr(self, name)
+                table.to_csv(temporary / f"{name}.csv", index=False)
+                table.to_parquet(temporary / f"{name}.parquet", index=False)
+            frames = {name: frame.float().cpu().contiguous() for name, frame in self.bases.items()}
+            (temporary / BASES_FILE).write_bytes(serialize(frames))
+            nx.write_graphml(self.graph, temporary / GRAPH_FILE)
+            result = {
+                "schema_version": SCHEMA_VERSION,
+                "provenance": dict(self.provenance),
+                "summary": json.loads(self.summary.to_json(orient="records")),
+            }
+            text = json.dumps(result, indent=2, allow_nan=False)
+            (temporary / RESULT_FILE).write_text(text + "\n", encoding="utf-8")
+            if report is not None:
+                (temporary / REPORT_FILE).write_text(report, encoding="utf-8")
+
+    @classmethod
+    def load(cls, folder: str | Path) -> "Analysis":
+        """Read back what `save` wrote; the checkpoint is not needed.
+
+        Parameters
+        ----------
+        folder : str or Path
+
+        Returns
+        -------
+        analysis : Analysis
+            With frames in float32.
+
+        Raises
+        ------
+        FileNotFoundError
+            If the folder holds no result.
+        ValueError
+            If another version of flaggeo wrote it in a form that this one does not know.
+        """
+        folder = Path(folder)
+        file = folder / RESULT_FILE
+        if not file.is_file():
+            raise FileNotFoundError(f"{folder}: expected a result of flaggeo, found no {RESULT_FILE}")
+        result = json.loads(file.read_text(encoding="utf-8"))
+        if result.get("schema_version") != SCHEMA_VERSION:
+            raise ValueError(
+                f"{file}: expected schema version {SCHEMA_VERSION}, found {result.get('schema_version')!r}: "
+                "analyze the checkpoint again"
+            )
+        tables = {name: pd.read_parquet(folder / f"{name}.parquet") for name in TABLES}
+        return cls(**tables, bases=load_file(folder / BASES_FILE), provenance=result["provenance"])
+
+
+def _by(order: Mapping[str, int]) -> Callable[[Any], Any]:
+    """Sort key: a column of roles by `order`, any other as it is."""
+    return lambda column: column.map(order) if column.name == "role" else column

@@ -1,0 +1,57 @@
+import json
+
+import networkx as nx
+import pandas as pd
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from flaggeo import Analysis, analyze, load
+from tests.builders import CONFIG, tiny_llama
+
+
+@pytest.fixture(scope="module")
+def tiny():
+    return analyze(load(tiny_llama(), config=CONFIG), rank=4)
+
+
+def test_a_single_layer_and_no_pairs_still_give_every_table(tmp_path):
+    network = load(tiny_llama(layers=1), config=CONFIG | {"num_hidden_layers": 1})
+    analysis = analyze(network, roles=["down"], draws=2)
+    assert analysis.summary.empty
+    assert analysis.nulls.empty
+    assert analysis.pairs.empty
+    analysis.save(tmp_path / "out")
+    assert Analysis.load(tmp_path / "out").pairs.columns.tolist() == analysis.pairs.columns.tolist()
+
+
+@pytest.mark.parametrize("draws", [0, 3])
+def test_save_and_load_keep_everything(draws, tmp_path):
+    tiny = analyze(load(tiny_llama(), config=CONFIG), rank=4, draws=draws)
+    tiny.save(tmp_path / "out", report="<html></html>")
+    back = Analysis.load(tmp_path / "out")
+    for table in ("weights", "spaces", "continuity", "nulls", "pairs", "skipped", "summary"):
+        pd.testing.assert_frame_equal(getattr(back, table), getattr(tiny, table))
+        if table != "summary":
+            assert len(pd.read_csv(tmp_path / "out" / f"{table}.csv")) == len(getattr(tiny, table))
+    assert back.provenance == json.loads(json.dumps(tiny.provenance))
+    assert set(back.bases) == set(tiny.bases) == set(load_file(tmp_path / "out" / "bases.safetensors"))
+    torch.testing.assert_close(back.bases["layers.0.q.read"], tiny.bases["layers.0.q.read"].float())
+    assert set(nx.read_graphml(tmp_path / "out" / "graph.graphml").nodes) == set(tiny.graph.nodes)
+    assert (tmp_path / "out" / "report.html").read_text() == "<html></html>"
+    result = json.loads((tmp_path / "out" / "result.json").read_text())
+    assert result["schema_version"] == 2
+    assert len(result["summary"]) == len(tiny.summary)
+
+
+def test_save_refuses_what_is_not_its_own_and_a_later_schema(tiny, tmp_path):
+    tiny.save(tmp_path / "out")
+    with pytest.raises(FileExistsError, match="overwrite"):
+        tiny.save(tmp_path / "out")
+    tiny.save(tmp_path / "out", overwrite=True)
+    file = tmp_path / "out" / "result.json"
+    file.write_text(file.read_text().replace('"schema_version": 2', '"schema_version": 9'))
+    with pytest.raises(ValueError, match="expected schema version 2, found 9"):
+        Analysis.load(tmp_path / "out")
+    with pytest.raises(FileNotFoundError, match=r"found no result\.json"):
+        Analysis.load(tmp_path / "nowhere")
