@@ -3,7 +3,7 @@
 import networkx as nx
 import pandas as pd
 
-#: Probability that any edge at all would stand between unrelated (Haar) subspaces: the p-values are held
+#: About the probability that any edge would stand between unrelated (Haar) subspaces: the p-values are held
 #: against this over the number of pairs (Bonferroni). A bound on z would not do: at low rank the overlap
 #: has a heavy tail, and 5 standard deviations are common among ten thousand unrelated lines.
 ERROR_RATE = 0.01
