@@ -15,7 +15,15 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from .alignment import Profile, continuity_table, layer_chains, norm_profile, null_table, pair_table
+from .alignment import (
+    PROJECTION_OVERLAP,
+    Profile,
+    continuity_table,
+    layer_chains,
+    norm_profile,
+    null_table,
+    pair_table,
+)
 from .checkpoint import open_checkpoint
 from .network import ROLES, Network, Side, Weight, read_network
 from .result import Analysis
@@ -330,7 +338,7 @@ def _participation_ratio(frame: Tensor) -> float:
 def _space_table(weights: list[Weight]) -> pd.DataFrame:
     spaces = {space.name: space for weight in weights for space in (weight.source, weight.target)}
     rows = [
-        (space.name, space.dim, space.depth, space.symmetry.value, space.symmetry.keeps_angles)
+        (space.name, space.dim, space.depth, space.symmetry.value, PROJECTION_OVERLAP.survives(space.symmetry))
         for space in spaces.values()
     ]
     table = pd.DataFrame(rows, columns=["name", "dim", "depth", "symmetry", "overlap_survives"])

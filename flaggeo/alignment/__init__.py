@@ -1,6 +1,7 @@
 """How subspaces of one space lie to each other: one kind of measurement a file, each with its null."""
 
 from .continuity import ABS_COSINE as ABS_COSINE
+from .continuity import ABS_COSINE_2 as ABS_COSINE_2
 from .continuity import CONTINUITY_COLUMNS as CONTINUITY_COLUMNS
 from .continuity import SIGMA2_WEIGHTED as SIGMA2_WEIGHTED
 from .continuity import continuity_table as continuity_table
@@ -15,4 +16,4 @@ from .overlap import PAIR_COLUMNS as PAIR_COLUMNS
 from .overlap import PROJECTION_OVERLAP as PROJECTION_OVERLAP
 from .overlap import pair_table as pair_table
 
-OBSERVABLES = (ABS_COSINE, SIGMA2_WEIGHTED, PROJECTION_OVERLAP)
+OBSERVABLES = (ABS_COSINE, ABS_COSINE_2, SIGMA2_WEIGHTED, PROJECTION_OVERLAP)

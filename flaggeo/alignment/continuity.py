@@ -1,15 +1,19 @@
 """Singular-vector continuity: how far a weight's leading directions carry over to the next layer."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property, partial
 from itertools import pairwise
+from math import nan
 from typing import Any
 
 import pandas as pd
+import torch
+from torch import Tensor
 
 from manifolds import abs_cosine_moments, overlap_moments, projection_overlap
 
-from ..network import Side, Weight
+from ..network import Side, Symmetry, Weight
 from ..spectrum import Spectrum
 from .observable import Observable
 
@@ -34,30 +38,33 @@ CONTINUITY_COLUMNS = (
 )
 
 
-_ROTATIONS = "signs of the vectors, and one orthogonal map of the space on both weights; not a general linear map"
+@dataclass(frozen=True)
+class LayerPair:
+    """One side of a weight in two layers, and what is kept of the two matrices.
 
-ABS_COSINE = Observable(
-    name="|cos| of singular vectors",
-    columns=("abs_cos_1", "abs_cos_2"),
-    formula=r"|\langle v_i, v'_i \rangle|",
-    range=(0.0, 1.0),
-    aligned=1.0,
-    invariance=_ROTATIONS,
-    invariance_statement="singular_vector_cosine_invariance",
-    null="independent uniform directions, exact mean and spread",
-    null_statement="haar_abs_cosine_moments",
-)
-SIGMA2_WEIGHTED = Observable(
-    name="σ²-weighted |cos|",
-    columns=("sigma2_weighted",),
-    formula=r"\sum_{i \le k} \sigma_i^2 / \lVert W \rVert_F^2 \; |\langle v_i, v'_i \rangle|",
-    range=(0.0, 1.0),
-    aligned=1.0,
-    invariance=_ROTATIONS,
-    invariance_statement="sigma2_weighted_invariance",
-    null="the mean of |cos| times the share of the squared norm in the kept directions",
-    null_statement="haar_abs_cosine_moments",
-)
+    Attributes
+    ----------
+    earlier, later : Spectrum
+        Of weights of equal shape.
+    side : Side
+        READ compares right singular vectors v, WRITE left ones u.
+    """
+
+    earlier: Spectrum
+    later: Spectrum
+    side: Side
+
+    @cached_property
+    def cosines(self) -> Tensor:
+        """Absolute cosines of the singular vectors, index by index, shape=[k]."""
+        first, second = self.earlier.frame(self.side), self.later.frame(self.side)
+        count = min(first.shape[1], second.shape[1])
+        return (first[:, :count] * second[:, :count]).sum(dim=0).abs().clamp(max=1)
+
+    @property
+    def dim(self) -> int:
+        """Dimension of the common space."""
+        return self.earlier.frame(self.side).shape[0]
 
 
 @dataclass(frozen=True)
@@ -114,18 +121,88 @@ def singular_vector_continuity(earlier: Spectrum, later: Spectrum, side: Side) -
     ----------
     arXiv:2605.04971, equations 1 and 2; theory/continuity, sections 1 and 7.
     """
-    first, second = earlier.frame(side), later.frame(side)
-    count = min(first.shape[1], second.shape[1])
-    if count == 0:
-        return Continuity(*[float("nan")] * 4)
-    cosines = (first[:, :count] * second[:, :count]).sum(dim=0).abs().clamp(max=1)
-    shares = earlier.values[:count].square() / earlier.frobenius_norm**2
+    pair = LayerPair(earlier, later, side)
     return Continuity(
-        abs_cos_1=float(cosines[0]),
-        abs_cos_2=float(cosines[1]) if count > 1 else float("nan"),
-        sigma2_weighted=float(shares @ cosines),
-        overlap=float(projection_overlap(first, second)),
+        abs_cos_1=float(_abs_cosine(pair, 0)),
+        abs_cos_2=float(_abs_cosine(pair, 1)),
+        sigma2_weighted=float(_sigma2_weighted(pair)),
+        overlap=float(projection_overlap(earlier.frame(side), later.frame(side))) if len(pair.cosines) else nan,
     )
+
+
+def _abs_cosine(pair: LayerPair, index: int) -> Tensor:
+    return pair.cosines[index] if index < len(pair.cosines) else pair.cosines.new_tensor(nan)
+
+
+def _sigma2_weighted(pair: LayerPair) -> Tensor:
+    if len(pair.cosines) == 0:
+        return pair.cosines.new_tensor(nan)
+    return _shares(pair) @ pair.cosines
+
+
+def _shares(pair: LayerPair) -> Tensor:
+    """Shares of the earlier weight's squared norm, of the directions that both have."""
+    return pair.earlier.values[: len(pair.cosines)].square() / pair.earlier.frobenius_norm**2
+
+
+def _haar_cosine(pair: LayerPair) -> tuple[Tensor, Tensor]:
+    mean, spread = abs_cosine_moments(pair.dim)
+    return pair.cosines.new_tensor(mean), pair.cosines.new_tensor(spread)
+
+
+def _haar_weighted_cosine(pair: LayerPair) -> tuple[Tensor, Tensor]:
+    """The cosines of unrelated frames are nearly independent; their covariance, of order 1/n², is left out."""
+    mean, spread = _haar_cosine(pair)
+    return _shares(pair).sum() * mean, torch.linalg.vector_norm(_shares(pair)) * spread
+
+
+_ROTATIONS = "signs of the vectors, and one orthogonal map of the space on both weights; not a general linear map"
+
+ABS_COSINE = Observable(
+    name="|cos| of first singular vectors",
+    table="continuity",
+    column="abs_cos_1",
+    measure=partial(_abs_cosine, index=0),
+    formula=r"|\langle v_1, v'_1 \rangle|",
+    range=(0.0, 1.0),
+    aligned=1.0,
+    invariant_under=Symmetry.ORTHOGONAL,
+    invariance=_ROTATIONS,
+    invariance_statement="singular_vector_cosine_invariance",
+    null="independent uniform directions, exact mean and spread",
+    null_moments=_haar_cosine,
+    null_statement="haar_abs_cosine_moments",
+    reading="How far the main direction of one layer is that of the next: 1 is the same direction up to sign.",
+    misuse="Not for a first direction that the spectrum leaves undetermined, and not without the margin-matched null: "
+    "a few loud channels align two unrelated weights.",
+)
+ABS_COSINE_2 = replace(
+    ABS_COSINE,
+    name="|cos| of second singular vectors",
+    column="abs_cos_2",
+    measure=partial(_abs_cosine, index=1),
+    formula=r"|\langle v_2, v'_2 \rangle|",
+    reading="The same for the second direction: high beside a low first one, the two may have changed places.",
+)
+SIGMA2_WEIGHTED = Observable(
+    name="σ²-weighted |cos|",
+    table="continuity",
+    column="sigma2_weighted",
+    measure=_sigma2_weighted,
+    formula=r"\sum_{i \le k} \sigma_i^2 / \lVert W \rVert_F^2 \; |\langle v_i, v'_i \rangle|",
+    range=(0.0, 1.0),
+    aligned=1.0,
+    invariant_under=Symmetry.ORTHOGONAL,
+    invariance=_ROTATIONS,
+    invariance_statement="sigma2_weighted_invariance",
+    null="the mean of |cos| times the share of the squared norm in the kept directions",
+    null_moments=_haar_weighted_cosine,
+    null_statement="haar_abs_cosine_moments",
+    reading="Continuity of all kept directions, each counted by its share of the earlier weight: a lower bound of the "
+    "sum over all directions, which lies at most 1 - energy above.",
+    misuse="Not where singular values are close: it compares index by index, and a swap of two directions lowers it "
+    "without any change of subspace.",
+)
 
 
 def continuity_table(weights: Iterable[Weight], spectra: Mapping[str, Spectrum]) -> pd.DataFrame:

@@ -2,14 +2,15 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import pandas as pd
 from torch import Tensor
 
-from manifolds import overlap_moments, overlap_p_value, pairwise_overlap
+from manifolds import overlap_moments, overlap_p_value, pairwise_overlap, projection_overlap
 
-from ..network import Side, Space, Weight
+from ..network import Side, Space, Symmetry, Weight
 from ..spectrum import Spectrum
 from .observable import Observable
 
@@ -28,16 +29,49 @@ PAIR_COLUMNS = (
 )
 
 
+@dataclass(frozen=True)
+class SubspacePair:
+    """Two subspaces of one space, or two flags: a batch of pairs of orthonormal frames.
+
+    Attributes
+    ----------
+    first : Tensor, shape=[..., n, r]
+    second : Tensor, shape=[..., n, s]
+        In order of singular values where the flag matters.
+    """
+
+    first: Tensor
+    second: Tensor
+
+    @cached_property
+    def products(self) -> Tensor:
+        """Inner products of all columns, shape=[..., r, s]: all that a rotation of the space leaves alone."""
+        return self.first.mT @ self.second
+
+
+def _haar_overlap(pair: SubspacePair) -> tuple[Tensor, Tensor]:
+    mean, spread = overlap_moments(pair.first.shape[-2], pair.first.shape[-1], pair.second.shape[-1])
+    return pair.first.new_tensor(mean), pair.first.new_tensor(spread)
+
+
 PROJECTION_OVERLAP = Observable(
     name="projection overlap",
-    columns=("overlap", "adjusted_overlap", "z", "p_value"),
+    table="pairs",
+    column="overlap",
+    measure=lambda pair: projection_overlap(pair.first, pair.second),
     formula=r"\lVert A^\top B \rVert_F^2 / \min(r, s)",
     range=(0.0, 1.0),
     aligned=1.0,
+    invariant_under=Symmetry.ORTHOGONAL,
     invariance="the choice of frames, and one orthogonal map of the space on both subspaces; not a general linear map",
     invariance_statement="projection_overlap_invariance",
     null="independent uniform subspaces, exact mean and spread",
+    null_moments=_haar_overlap,
     null_statement="haar_overlap_moments",
+    reading="Mean squared cosine of the principal angles: 1 when one subspace contains the other.",
+    misuse="Not across ranks or dimensions without its null, which is max(r, s) / n; not as a reparameterisation "
+    "invariant, which it is only where the space may be rotated at most.",
+    derived=("adjusted_overlap", "z", "p_value"),
 )
 
 
@@ -97,7 +131,7 @@ def pair_table(weights: Iterable[Weight], spectra: Mapping[str, Spectrum]) -> pd
     Notes
     -----
     The overlap is unchanged by orthogonal maps of the space, not by general linear ones: see
-    `Symmetry.keeps_angles` of the space. z grows with dimension and rank; compare effect sizes.
+    `Observable.survives`. z grows with dimension and rank; compare effect sizes.
 
     References
     ----------

@@ -17,20 +17,29 @@ _STEPS = {"embed": 0, "q": 0, "k": 0, "v": 0, "o": 1, "gate": 2, "up": 2, "down"
 class Symmetry(Enum):
     """The group of basis changes of a space that leave the network's function alone.
 
-    The value says it in words. `keeps_angles` tells whether the group lies in the orthogonal group, so
-    that principal angles measured in the space do not depend on the basis that training happened to choose.
+    The value says it in words. A number measured in the space survives if it is invariant under a group
+    that `contains` this one; otherwise it depends on the basis that training happened to choose.
     """
 
     GENERAL_LINEAR = "any invertible map"
     ORTHOGONAL = "rotations, once the norm gains are folded into the reads"
+    SCALED_PERMUTATION = "permutations and scalings of the coordinates"
     ROTARY_BLOCK = "rotations and scalings of each rotary plane"
     PERMUTATION = "permutations of the coordinates"
     TRIVIAL = "none"
 
-    @property
-    def keeps_angles(self) -> bool:
-        """Whether principal angles survive every change of basis in the group."""
-        return self in {Symmetry.ORTHOGONAL, Symmetry.PERMUTATION, Symmetry.TRIVIAL}
+    def contains(self, other: "Symmetry") -> bool:
+        """Whether every change of basis in `other` is one in this group."""
+        return self is other or other in _SUBGROUPS.get(self, frozenset())
+
+
+_SUBGROUPS = {
+    Symmetry.GENERAL_LINEAR: frozenset(Symmetry),
+    Symmetry.ORTHOGONAL: frozenset({Symmetry.PERMUTATION, Symmetry.TRIVIAL}),
+    Symmetry.SCALED_PERMUTATION: frozenset({Symmetry.PERMUTATION, Symmetry.TRIVIAL}),
+    Symmetry.ROTARY_BLOCK: frozenset({Symmetry.TRIVIAL}),
+    Symmetry.PERMUTATION: frozenset({Symmetry.TRIVIAL}),
+}
 
 
 class Side(Enum):

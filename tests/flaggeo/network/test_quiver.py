@@ -1,3 +1,5 @@
+import itertools
+
 import pytest
 
 from flaggeo import load
@@ -35,5 +37,12 @@ def test_every_role_is_listed(network):
 
 
 def test_angles_survive_exactly_the_subgroups_of_the_orthogonal_group():
-    survive = {symmetry for symmetry in Symmetry if symmetry.keeps_angles}
+    survive = {symmetry for symmetry in Symmetry if Symmetry.ORTHOGONAL.contains(symmetry)}
     assert survive == {Symmetry.ORTHOGONAL, Symmetry.PERMUTATION, Symmetry.TRIVIAL}
+
+
+def test_containment_is_a_partial_order():
+    for a, b, c in itertools.product(Symmetry, repeat=3):
+        assert a.contains(a)
+        assert a is b or not (a.contains(b) and b.contains(a))
+        assert a.contains(c) or not (a.contains(b) and b.contains(c))
