@@ -58,7 +58,7 @@ def best_match_moments(n: int, k: int) -> tuple[float, float]:
     Examples
     --------
     >>> tuple(round(value, 4) for value in best_match_moments(576, 8))
-    (0.0765, 0.0226)
+    (0.0743, 0.0218)
     """
     if not 1 <= k <= n:
         raise ValueError(f"best_match_moments needs 1 <= k <= n; got k = {k} in dimension n = {n}.")
@@ -78,8 +78,9 @@ def _largest_normal(k: int) -> tuple[float, float]:
 
 
 def _best_match_null(pair: LayerPair) -> tuple[Tensor, Tensor]:
-    competitors = min(MATCHES, pair.products.shape[1])
-    mean, spread = best_match_moments(pair.dim, competitors) if competitors else (math.nan, math.nan)
+    mean, spread = math.nan, math.nan
+    if pair.products.numel():
+        mean, spread = best_match_moments(pair.dim, len(matched_cosines(pair)))
     return pair.products.new_tensor(mean), pair.products.new_tensor(spread)
 
 

@@ -65,7 +65,7 @@ def constant_component(frame: Tensor) -> float:
     Examples
     --------
     >>> import torch
-    >>> constant_component(torch.tensor([[0.6], [0.8], [0.0], [0.0]]))
-    0.7
+    >>> constant_component(torch.tensor([[0.5], [0.5], [0.5], [-0.5]]))
+    0.5
     """
     return min(abs(float(frame[:, 0].sum())) / len(frame) ** 0.5, 1.0) if frame.shape[1] else nan

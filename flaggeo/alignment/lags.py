@@ -95,7 +95,7 @@ def _profile(chain: list[Weight], side: Side, spectra: Mapping[str, Spectrum]) -
     means["pairs"] = count
     means["distant"] = means["lag"] >= max(2, len(chain) // 2)
     means["null_mean"], means["null_sd"] = mean, spread / np.sqrt(count)
-    means["overlap_null_sd"] = np.sqrt(means["variance"] / groups["variance"].count())
+    means["overlap_null_sd"] = np.sqrt(means["variance"] / groups["variance"].count().to_numpy())
     means["role"], means["side"] = chain[0].role, side.value
     means["space"], means["shared_space"] = space_name(chain, side), is_shared(chain, side)
     return means[list(LAG_COLUMNS)]
