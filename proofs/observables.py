@@ -1,6 +1,6 @@
 """What each observable of two weights is invariant under, and the larger group under which it is not."""
 
-from itertools import permutations
+from itertools import permutations, product
 from typing import Any
 
 from sympy import Abs, Matrix, diag, eye, symbols, zeros
@@ -280,6 +280,52 @@ def signed_rank_one_overlap(given: Given, *, whole: bool = True, paired_signs: b
     flipped = inner(-u, u_next) * (inner(-v if paired_signs else v, v_next) if whole else 1)
     yield equal("after (u, v) → (-u, -v)", flipped, value)
     yield equal("= <u vᵀ, u' v'ᵀ>", inner(u * v.T, u_next * v_next.T), inner(u, u_next) * inner(v, v_next))
+
+
+@signed_rank_one_overlap.also(DimensionFree(), Exact(m=3, n=3))
+def rank_one_overlap_under_rotations(given: Given) -> Goals:
+    """Show that one rotation of each space, acting on both weights, leaves it alone."""
+    u, u_next = given.matrix("u", "m", 1), given.matrix("u'", "m", 1)
+    v, v_next = given.matrix("v", "n", 1), given.matrix("v'", "n", 1)
+    p, q = given.orthogonal("P", "m"), given.orthogonal("Q", "n")
+    moved = inner(p * u, p * u_next) * inner(q * v, q * v_next)
+    yield equal("after (u, v) → (P u, Q v)", moved, inner(u, u_next) * inner(v, v_next))
+
+
+@statement(
+    DimensionFree(),
+    Exact(d=3, L=4),
+    latex=r"v_l \to \pm Qv_l \;\Rightarrow\; \text{the sign-aligned, centred Gram of the path is unchanged}",
+    source="continuity 1, eq. 6 of arXiv:2605.04971",
+    hypotheses=[ROTATION],
+    mutants={"a rotation of its own for the mean": {"common": False}},
+)
+def path_invariance(given: Given, *, common: bool = True, orthogonal: bool = True) -> Goals:
+    """The principal components of the path of a direction through depth are invariant under a common rotation.
+
+    Explained variances are eigenvalues of the centred Gram V^T V, for V with the directions as columns.
+    """
+    path, average = given.matrix("V", "d", "L"), given.symmetric("J", "L")
+    q = acting_map(given, orthogonal)
+    other = q if common else given.orthogonal("Z", "d")
+    centred, moved = path - path * average, q * path - other * path * average
+    yield equal("centred Gram", moved.T * moved, centred.T * centred)
+
+
+@path_invariance.also(Exhaustive(L=3))
+def aligned_path(given: Given) -> Goals:
+    """Show that signs e_l of the directions do not matter: the alignment undoes them, up to that of the first.
+
+    Direction l gets the sign s_l = s_(l-1) sign <v_l, v_(l-1)>.
+    """
+    layers = given.size("L")
+    for cosines, flips in product(product((1, -1), repeat=layers - 1), product((1, -1), repeat=layers)):
+        signs, moved = [1], [1]
+        for cosine, before, after in zip(cosines, flips, flips[1:], strict=False):
+            signs.append(signs[-1] * cosine)
+            moved.append(moved[-1] * before * cosine * after)
+        aligned = Matrix([sign * flip for sign, flip in zip(moved, flips, strict=True)])
+        yield equal(f"cosines {cosines}, signs {flips}", aligned, flips[0] * Matrix(signs))
 
 
 @statement(

@@ -216,6 +216,76 @@ def chain_independence(given: Given, *, extra: int = 0, unit_vectors: bool = Tru
 
 
 @statement(
+    Exhaustive(d=2),
+    Exhaustive(d=3),
+    latex=r"\mathbb{E}\max_{j\le k}|v_j| = \frac{\mathbb{E}\max_{j\le k}|g_j|}{\mathbb{E}\|g\|}, \qquad "
+    r"\mathbb{E}\max_{j\le k}v_j^2 = \frac{\mathbb{E}\max_{j\le k}g_j^2}{d}, \qquad g \sim N(0, I_d)",
+    source="continuity 7.2",
+    hypotheses=[UNIFORM],
+    mutants={"length of one dimension more": {"extra": 1}},
+)
+def best_match_null(given: Given, *, extra: int = 0, uniform: bool = True) -> Goals:
+    """The largest of k coordinates of an unrelated direction has the moments of the largest of k normals, rescaled.
+
+    A normal vector is its length times an independent uniform direction, so a homogeneous function of degree p has
+    the mean E|g|^p times its mean over directions. For k = 2 both sides are integrals over the angle in the plane.
+    """
+    d, angle = given.size("d"), Symbol("t", real=True)
+
+    def length(dimension: int, power: int) -> Any:
+        return 2 ** Rational(power, 2) * gamma(Rational(dimension + power, 2)) / gamma(Rational(dimension, 2))
+
+    for power in (1, 2):
+        # An eighth of the circle, on which the first coordinate is the largest.
+        in_plane = integrate(cos(angle) ** power, (angle, 0, pi / 4)) / (pi / 4)
+        # A direction in space has a part in the plane, the sine of its latitude, which has the density sine / 2.
+        part = integrate(sin(angle) ** (1 + power), (angle, 0, pi)) / 2 if d == 3 else 1
+        of_direction = in_plane * part if uniform else Integer(1)
+        yield equal(f"E max^{power}", of_direction * length(d + extra, power), in_plane * length(2, power))
+
+
+@best_match_null.also(Exhaustive(d=2), Exhaustive(d=3))
+def length_and_direction(given: Given, *, extra: int = 0, uniform: bool = True) -> Goals:
+    """Show that means factor into length and direction, for every even monomial of degree 2, 4 and 6."""
+    d = given.size("d")
+    for degree in (2, 4, 6):
+        length = prod(d + extra + i for i in range(0, degree, 2))
+        for exponents in product(range(0, degree + 1, 2), repeat=d):
+            if sum(exponents) == degree:
+                of_normals = prod(int(factorial2(exponent - 1)) for exponent in exponents)
+                of_direction = sphere_moment(exponents, uniform=uniform)
+                yield equal(f"E g^{exponents}", length * of_direction, Integer(of_normals))
+
+
+@statement(
+    Exhaustive(m=2, n=2),
+    Exhaustive(m=2, n=3),
+    latex=r"\mathbb{E}\,\langle u,u'\rangle\langle v,v'\rangle = 0, \qquad "
+    r"\mathbb{E}\,\langle u,u'\rangle^2\langle v,v'\rangle^2 = \frac1{mn}",
+    source="continuity 7.5",
+    hypotheses=[UNIFORM],
+    mutants={"mean square 1 / (m + n)": {"multiplied": False}},
+)
+def signed_rank_one_null(given: Given, *, multiplied: bool = True, uniform: bool = True) -> Goals:
+    """The signed overlap of unrelated rank-one parts has mean 0 and mean square 1 / (m n).
+
+    For any fixed u and v: the means over u' and over v' are independent, and E u' u'^T = I / m.
+    """
+    m, n = given.size("m"), given.size("n")
+    squares, means = [], []
+    for name, size in (("u", m), ("v", n)):
+        fixed = Generic(d=size).matrix(name, "d", 1)
+        mean = sum(
+            fixed[i] * sphere_moment(tuple(int(axis == i) for axis in range(size)), uniform=uniform)
+            for i in range(size)
+        )
+        means.append(mean)
+        squares.append(inner(fixed * fixed.T, mean_outer_product(size, uniform=uniform)) / square_norm(fixed))
+    yield equal("mean", means[0] * means[1], 0)
+    yield equal("mean square", squares[0] * squares[1], Rational(1, m * n if multiplied else m + n))
+
+
+@statement(
     DimensionFree(),
     latex=r"\mathbb{E}\,\Phi_K = \frac{2K+1}{3d}, \qquad \mathbb{E}\,O_{ij} = \frac1d, \quad "
     r"\mathbb{E}\,R_{ij} = \frac{ij}{d}",
@@ -300,6 +370,42 @@ def gram_cosine_null(given: Given, *, power: int = 1, uniform: bool = True) -> G
     outer = mean_outer_product(d, uniform=uniform)
     mean = sum(value * inner(gram, outer) for value in eigenvalues)
     yield equal("E <A, Q B Qᵀ>", mean, gram.trace() * sum(eigenvalues) / Integer(d) ** power)
+
+
+@statement(
+    DimensionFree(),
+    latex=r"\mathbb{E}\,\frac{\langle A_0, QB_0Q^\top\rangle}{\|A_0\|\|B_0\|} = 0, \qquad "
+    r"\mathrm{Var} = \frac{2}{(d-1)(d+2)}",
+    source="continuity 7.4; alignment 6.0 and S22",
+    hypotheses=[UNIFORM],
+    mutants={"without the factor 2": {"factor": 1}},
+)
+def centred_gram_cosine_null(given: Given, *, factor: int = 2) -> Goals:
+    """The centred Gram cosine of unrelated layers has mean 0 and a variance that only the dimension decides.
+
+    <A, Q B Q^T> differs from it by the constant tr A tr B / d, so the spread of the raw Gram cosine is the same
+    times |A_0| |B_0| / (|A| |B|).
+    """
+    d, trace, norm = given.size("d"), Integer(0), given.positive("a")
+    alpha, beta_ = haar_coefficients(d)
+    # Contract alpha d_ij d_kl + beta (d_ik d_jl + d_il d_jk) with A_ij A_kl.
+    variance = alpha * trace**2 + 2 * beta_ * norm**2
+    yield equal("E <A₀, Y>² / |A₀|²", variance / norm**2, factor / ((d - 1) * (d + 2)))
+
+
+@centred_gram_cosine_null.also(Exhaustive(d=2), Exhaustive(d=3))
+def centred_contraction(given: Given, *, factor: int = 2, uniform: bool = True) -> Goals:
+    """Show both moments entry by entry, for a generic traceless A."""
+    d = given.size("d")
+    gram = Generic(d=d).symmetric("A", "d")
+    gram = gram - gram.trace() / d * eye(d)
+    mean = inner(gram, mean_outer_product(d, uniform=uniform) - eye(d) / d)
+    yield equal("E <A₀, q qᵀ> over a column q of Q", mean, 0)
+    variance = sum(
+        gram[i, j] * gram[k, m] * second_moment(d, i, j, k, m, uniform=uniform)
+        for i, j, k, m in product(range(d), repeat=4)
+    )
+    yield equal("E <A₀, Y>²", variance, Rational(factor, (d - 1) * (d + 2)) * square_norm(gram))
 
 
 @statement(

@@ -7,6 +7,9 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from flaggeo.network import Space, Symmetry, Weight
+from flaggeo.spectrum import Spectrum, leading_spectrum
+
 LAYERS, WIDTH, HIDDEN, VOCABULARY = 3, 24, 40, 50
 QUERY_HEADS, KEY_VALUE_HEADS, HEAD_WIDTH = 4, 2, 10
 CONFIG = {
@@ -79,3 +82,20 @@ def planted(values: list[float], rows: int, columns: int, *, seed: int) -> tuple
     """Matrix with these singular values, and its singular vectors: (matrix, left, right)."""
     left, right = random_frame(rows, len(values), seed=seed), random_frame(columns, len(values), seed=seed + 1000)
     return (left * torch.tensor(values, dtype=torch.float64)) @ right.mT, left, right
+
+
+def chain_of(matrices: list[Tensor], *, rank: int = 4) -> tuple[list[Weight], dict[str, Spectrum]]:
+    """One role, ``up``, with these matrices in its layers: it reads the stream and writes hidden spaces."""
+    weights = [
+        Weight(
+            name=f"layers.{layer}.up",
+            role="up",
+            layer=layer,
+            head=None,
+            source=Space("stream", matrix.shape[1], Symmetry.ORTHOGONAL),
+            target=Space(f"layers.{layer}.hidden", matrix.shape[0], Symmetry.PERMUTATION, layer),
+            tensor=f"up.{layer}",
+        )
+        for layer, matrix in enumerate(matrices)
+    ]
+    return weights, {w.name: leading_spectrum(m, rank) for w, m in zip(weights, matrices, strict=True)}

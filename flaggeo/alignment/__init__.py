@@ -1,11 +1,26 @@
 """How subspaces of one space lie to each other: one kind of measurement a file, each with its null."""
 
+from .best_match import BEST_MATCH as BEST_MATCH
+from .best_match import PROJECTION as PROJECTION
 from .continuity import ABS_COSINE as ABS_COSINE
 from .continuity import ABS_COSINE_2 as ABS_COSINE_2
 from .continuity import CONTINUITY_COLUMNS as CONTINUITY_COLUMNS
+from .continuity import LEADING_OVERLAP as LEADING_OVERLAP
 from .continuity import SIGMA2_WEIGHTED as SIGMA2_WEIGHTED
 from .continuity import continuity_table as continuity_table
-from .continuity import layer_chains as layer_chains
+from .coordinates import constant_component as constant_component
+from .coordinates import participation_ratio as participation_ratio
+from .gram import CENTRED_GRAM_COSINE as CENTRED_GRAM_COSINE
+from .gram import GRAM_COSINE as GRAM_COSINE
+from .gram import GramCosines as GramCosines
+from .gram import effective_rank as effective_rank
+from .gram import gram_cosines as gram_cosines
+from .gram import gram_matrix as gram_matrix
+from .lags import LAG_COLUMNS as LAG_COLUMNS
+from .lags import lag_table as lag_table
+from .layer_pair import LayerPair as LayerPair
+from .layer_pair import layer_chains as layer_chains
+from .leading_block import BLOCK_OVERLAP as BLOCK_OVERLAP
 from .nulls import NULL_COLUMNS as NULL_COLUMNS
 from .nulls import SEEDED_NULLS as SEEDED_NULLS
 from .nulls import Profile as Profile
@@ -15,5 +30,24 @@ from .observable import Observable as Observable
 from .overlap import PAIR_COLUMNS as PAIR_COLUMNS
 from .overlap import PROJECTION_OVERLAP as PROJECTION_OVERLAP
 from .overlap import pair_table as pair_table
+from .path import EXPLAINED_VARIANCE as EXPLAINED_VARIANCE
+from .path import PATH_COLUMNS as PATH_COLUMNS
+from .path import PATH_VARIANCE_COLUMNS as PATH_VARIANCE_COLUMNS
+from .path import path_table as path_table
+from .path import path_variance_table as path_variance_table
+from .rank_one import SIGNED_RANK_ONE as SIGNED_RANK_ONE
 
-OBSERVABLES = (ABS_COSINE, ABS_COSINE_2, SIGMA2_WEIGHTED, PROJECTION_OVERLAP)
+OBSERVABLES = (
+    ABS_COSINE,
+    ABS_COSINE_2,
+    SIGMA2_WEIGHTED,
+    LEADING_OVERLAP,
+    BEST_MATCH,
+    PROJECTION,
+    BLOCK_OVERLAP,
+    SIGNED_RANK_ONE,
+    GRAM_COSINE,
+    CENTRED_GRAM_COSINE,
+    EXPLAINED_VARIANCE,
+    PROJECTION_OVERLAP,
+)

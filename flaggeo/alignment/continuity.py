@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
-from functools import cached_property, partial
+from functools import partial
 from itertools import pairwise
 from math import nan
 from typing import Any
@@ -11,12 +11,18 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from manifolds import abs_cosine_moments, overlap_moments, projection_overlap
+from manifolds import abs_cosine_moments
 
 from ..network import Side, Symmetry, Weight
 from ..spectrum import Spectrum
+from .best_match import BEST_MATCH, PROJECTION, matched_cosines
+from .gram import GramCosines
+from .layer_pair import LayerPair, is_shared, layer_chains, of_directions, space_name, subspace_null
+from .leading_block import BLOCK_OVERLAP, leading_block
 from .observable import Observable
+from .rank_one import SIGNED_RANK_ONE
 
+#: The nulls of the two single cosines are the same and share their columns.
 CONTINUITY_COLUMNS = (
     "role",
     "side",
@@ -35,36 +41,30 @@ CONTINUITY_COLUMNS = (
     "space",
     "shared_space",
     "undetermined",
+    "sigma2_weighted_null_mean",
+    "sigma2_weighted_null_sd",
+    "best_match",
+    "best_match_index",
+    "best_match_null_mean",
+    "best_match_null_sd",
+    "projection",
+    "projection_null_mean",
+    "projection_null_sd",
+    "block_overlap",
+    "block_dim",
+    "next_block_dim",
+    "block_overlap_null_mean",
+    "block_overlap_null_sd",
+    "signed_rank_one",
+    "signed_rank_one_null_mean",
+    "signed_rank_one_null_sd",
+    "gram_cosine",
+    "gram_cosine_null_mean",
+    "gram_cosine_null_sd",
+    "centred_gram_cosine",
+    "centred_gram_cosine_null_mean",
+    "centred_gram_cosine_null_sd",
 )
-
-
-@dataclass(frozen=True)
-class LayerPair:
-    """One side of a weight in two layers, and what is kept of the two matrices.
-
-    Attributes
-    ----------
-    earlier, later : Spectrum
-        Of weights of equal shape.
-    side : Side
-        READ compares right singular vectors v, WRITE left ones u.
-    """
-
-    earlier: Spectrum
-    later: Spectrum
-    side: Side
-
-    @cached_property
-    def cosines(self) -> Tensor:
-        """Absolute cosines of the singular vectors, index by index, shape=[k]."""
-        first, second = self.earlier.frame(self.side), self.later.frame(self.side)
-        count = min(first.shape[1], second.shape[1])
-        return (first[:, :count] * second[:, :count]).sum(dim=0).abs().clamp(max=1)
-
-    @property
-    def dim(self) -> int:
-        """Dimension of the common space."""
-        return self.earlier.frame(self.side).shape[0]
 
 
 @dataclass(frozen=True)
@@ -123,20 +123,18 @@ def singular_vector_continuity(earlier: Spectrum, later: Spectrum, side: Side) -
     """
     pair = LayerPair(earlier, later, side)
     return Continuity(
-        abs_cos_1=float(_abs_cosine(pair, 0)),
-        abs_cos_2=float(_abs_cosine(pair, 1)),
-        sigma2_weighted=float(_sigma2_weighted(pair)),
-        overlap=float(projection_overlap(earlier.frame(side), later.frame(side))) if len(pair.cosines) else nan,
+        abs_cos_1=float(ABS_COSINE.measure(pair)),
+        abs_cos_2=float(ABS_COSINE_2.measure(pair)),
+        sigma2_weighted=float(SIGMA2_WEIGHTED.measure(pair)),
+        overlap=float(LEADING_OVERLAP.measure(pair)),
     )
 
 
 def _abs_cosine(pair: LayerPair, index: int) -> Tensor:
-    return pair.cosines[index] if index < len(pair.cosines) else pair.cosines.new_tensor(nan)
+    return pair.cosines[index] if index < len(pair.cosines) else pair.products.new_tensor(nan)
 
 
 def _sigma2_weighted(pair: LayerPair) -> Tensor:
-    if len(pair.cosines) == 0:
-        return pair.cosines.new_tensor(nan)
     return _shares(pair) @ pair.cosines
 
 
@@ -147,12 +145,14 @@ def _shares(pair: LayerPair) -> Tensor:
 
 def _haar_cosine(pair: LayerPair) -> tuple[Tensor, Tensor]:
     mean, spread = abs_cosine_moments(pair.dim)
-    return pair.cosines.new_tensor(mean), pair.cosines.new_tensor(spread)
+    return pair.products.new_tensor(mean), pair.products.new_tensor(spread)
 
 
 def _haar_weighted_cosine(pair: LayerPair) -> tuple[Tensor, Tensor]:
     """The cosines of unrelated frames are nearly independent; their covariance, of order 1/n², is left out."""
     mean, spread = _haar_cosine(pair)
+    if not pair.products.numel():
+        return mean * nan, spread * nan
     return _shares(pair).sum() * mean, torch.linalg.vector_norm(_shares(pair)) * spread
 
 
@@ -188,7 +188,7 @@ SIGMA2_WEIGHTED = Observable(
     name="σ²-weighted |cos|",
     table="continuity",
     column="sigma2_weighted",
-    measure=_sigma2_weighted,
+    measure=of_directions(_sigma2_weighted),
     formula=r"\sum_{i \le k} \sigma_i^2 / \lVert W \rVert_F^2 \; |\langle v_i, v'_i \rangle|",
     range=(0.0, 1.0),
     aligned=1.0,
@@ -205,7 +205,42 @@ SIGMA2_WEIGHTED = Observable(
 )
 
 
-def continuity_table(weights: Iterable[Weight], spectra: Mapping[str, Spectrum]) -> pd.DataFrame:
+LEADING_OVERLAP = Observable(
+    name="overlap of leading subspaces",
+    table="continuity",
+    column="overlap",
+    measure=of_directions(lambda pair: (pair.products.square().sum() / min(pair.products.shape)).clamp(max=1)),
+    formula=r"\lVert V_k^\top V'_k \rVert_F^2 / k",
+    range=(0.0, 1.0),
+    aligned=1.0,
+    invariant_under=Symmetry.ORTHOGONAL,
+    invariance="the choice of frames, and one orthogonal map of the space on both weights; not a general linear map",
+    invariance_statement="projection_overlap_invariance",
+    null="independent uniform subspaces, exact mean k / n and spread",
+    null_moments=lambda pair: subspace_null(pair, *pair.products.shape),
+    null_statement="haar_overlap_moments",
+    reading="How far the leading directions carry over as a whole, whatever their order: to be read instead of the "
+    "single cosines where gaps are small.",
+    misuse="Not across ranks without its null, and not where the gap after the last kept direction is small.",
+)
+
+_MEASURES = (
+    ABS_COSINE,
+    ABS_COSINE_2,
+    SIGMA2_WEIGHTED,
+    LEADING_OVERLAP,
+    BEST_MATCH,
+    PROJECTION,
+    BLOCK_OVERLAP,
+    SIGNED_RANK_ONE,
+)
+
+
+def continuity_table(
+    weights: Iterable[Weight],
+    spectra: Mapping[str, Spectrum],
+    gram_cosines: Mapping[tuple[str, Side], GramCosines] | None = None,
+) -> pd.DataFrame:
     """Continuity of every role on both sides, from each layer to the next that has the role.
 
     Parameters
@@ -214,54 +249,63 @@ def continuity_table(weights: Iterable[Weight], spectra: Mapping[str, Spectrum])
         Heads and tables without a layer are passed over.
     spectra : mapping of str to Spectrum
         By name of the weight.
+    gram_cosines : mapping, optional
+        From the name of the earlier weight and the side to what `gram_cosines` found for it and the next
+        weight of its chain, see `layer_chains`. Where it has none the columns are NaN.
 
     Returns
     -------
     table : pandas.DataFrame
-        One row a role, side and pair of layers; the columns are `CONTINUITY_COLUMNS`. ``shared_space``
-        says whether the two layers' vectors lie in one space of the network; where they do not, the
-        comparison is by index of the coordinate, whose meaning each layer chose for itself.
-        ``undetermined`` says whether the first direction of either layer is, see `Spectrum`.
+        One row a role, side and pair of layers of equal width above 1; the columns are `CONTINUITY_COLUMNS`.
+        A number is NaN where a direction does not exist, and where the two subspaces or spectra are such that
+        it can have one value only. ``shared_space`` says whether the two layers' vectors lie in one space of
+        the network; where they do not, the comparison is by index of the coordinate, whose meaning each layer
+        chose for itself. ``undetermined`` says whether the first direction of either layer is, see `Spectrum`;
+        ``block_overlap`` is then to be read instead of ``abs_cos_1``. ``best_match_index`` counts from 1.
+
+    References
+    ----------
+    theory/continuity, section 7.
     """
     rows = [
-        _row(earlier, later, side, spectra)
+        _row(earlier, later, side, spectra) | asdict((gram_cosines or {}).get((earlier.name, side), GramCosines()))
         for chain in layer_chains(weights).values()
         for side in Side
         for earlier, later in pairwise(chain)
-        if earlier.space(side).dim == later.space(side).dim
+        if earlier.space(side).dim == later.space(side).dim > 1
     ]
     table = pd.DataFrame(rows, columns=list(CONTINUITY_COLUMNS))
-    return table.astype({"shared_space": bool, "undetermined": bool})  # also where there are no rows
-
-
-def layer_chains(weights: Iterable[Weight]) -> dict[str, list[Weight]]:
-    """Weights of each role in order of depth, without heads and without tables that have no layer."""
-    chains: dict[str, list[Weight]] = {}
-    for weight in sorted(weights, key=lambda weight: weight.stage):
-        if weight.layer is not None and weight.head is None:
-            chains.setdefault(weight.role, []).append(weight)
-    return chains
+    # Also where there are no rows.
+    whole = dict.fromkeys(("best_match_index", "block_dim", "next_block_dim"), "Int64")
+    return table.astype({"shared_space": "bool", "undetermined": "bool"} | whole)
 
 
 def _row(earlier: Weight, later: Weight, side: Side, spectra: Mapping[str, Spectrum]) -> dict[str, Any]:
     first, second = spectra[earlier.name], spectra[later.name]
-    space = earlier.space(side)
-    shared = space == later.space(side)
-    null_mean, null_sd = abs_cosine_moments(space.dim)
-    ranks = [first.frame(side).shape[1], second.frame(side).shape[1]]
-    overlap_null = overlap_moments(space.dim, *ranks) if min(ranks) else (float("nan"), float("nan"))
-    return asdict(singular_vector_continuity(first, second, side)) | {
+    pair = LayerPair(first, second, side)
+    blocks = leading_block(first), leading_block(second)
+    row = {
         "role": earlier.role,
         "side": side.value,
         "layer": earlier.layer,
         "next_layer": later.layer,
-        "rank": min(ranks),
+        "rank": min(pair.products.shape),
         "energy": first.energy,
-        "null_mean": null_mean,
-        "null_sd": null_sd,
-        "overlap_null_mean": overlap_null[0],
-        "overlap_null_sd": overlap_null[1],
-        "space": space.name if shared else f"{space.name} and {later.space(side).name}",
-        "shared_space": shared,
+        "best_match_index": int(matched_cosines(pair).argmax()) + 1 if pair.products.numel() else pd.NA,
+        "block_dim": blocks[0] or pd.NA,
+        "next_block_dim": blocks[1] or pd.NA,
+        "space": space_name((earlier, later), side),
+        "shared_space": is_shared((earlier, later), side),
         "undetermined": bool(first.undetermined[0] or second.undetermined[0]),
     }
+    for observable in _MEASURES:
+        assert observable.null_moments is not None
+        mean, spread = map(float, observable.null_moments(pair))
+        prefix = "" if observable in (ABS_COSINE, ABS_COSINE_2) else f"{observable.column}_"
+        row |= {
+            # A subspace that is the whole space contains every other: 1, and nothing measured.
+            observable.column: nan if spread == 0 else float(observable.measure(pair)),
+            f"{prefix}null_mean": mean,
+            f"{prefix}null_sd": spread,
+        }
+    return row

@@ -122,6 +122,21 @@ def test_signed_rank_one_overlap():
     assert_close((-first.U[:, 0]).dot(second.U[:, 0]) * (-first.Vh[0]).dot(second.Vh[0]), value)
 
 
+def test_path_invariance():
+    path, q = gaussian(6, 4, seed=44), orthogonal(6, seed=45)
+
+    def variances(path):
+        aligned = [path[:, 0]]
+        for direction in path.mT[1:]:
+            aligned.append(direction * direction.dot(aligned[-1]).sign())
+        aligned = torch.stack(aligned)
+        return torch.linalg.svdvals(aligned - aligned.mean(dim=0))
+
+    signs = torch.tensor([-1, 1, -1, -1])
+    assert_close(variances(q @ path * signs), variances(path))
+    assert (variances(gaussian(6, 6, seed=46) @ path) - variances(path)).abs().max() > 1e-3
+
+
 def test_row_order_keeps_read_side():
     first, second = gaussian(6, 4, seed=37), gaussian(6, 4, seed=38)
     order = torch.randperm(6, generator=torch.Generator().manual_seed(39))

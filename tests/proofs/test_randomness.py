@@ -51,6 +51,20 @@ def test_chain_independence():
     within_noise((first - 0.2) * (second - 0.2), 0)
 
 
+def test_best_match_null(rotations):
+    normals = gaussian(DRAWS, 4, seed=40)
+    largest, length = normals[:, :3].abs().amax(dim=1), normals.norm(dim=1)
+    found = rotations[:, 0, :3].abs().amax(dim=1)
+    within_noise(found, largest.mean() / length.mean())
+    within_noise(found**2, (largest**2).mean() / 4)
+
+
+def test_signed_rank_one_null(rotations):
+    product = rotations[: DRAWS // 2, 0, 1] * rotations[DRAWS // 2 :, 2, 3]
+    within_noise(product, 0)
+    within_noise(product**2, 1 / 16)
+
+
 def test_flag_score_null(rotations):
     top = 3
     scores = sum(rotations[:, :k, :k].square().sum(dim=(1, 2)) for k in range(1, top + 1)) / (top * (top + 1) / 2)
@@ -75,6 +89,13 @@ def test_gram_commutator_null(rotations):
 def test_gram_cosine_null(rotations):
     a, b = gram(5), gram(6)
     within_noise((a * (rotations @ b @ rotations.mT)).sum(dim=(1, 2)), a.trace() * b.trace() / 4)
+
+
+def test_centred_gram_cosine_null(rotations):
+    a, b = centred(gram(41)), centred(gram(42))
+    cosines = (a * (rotations @ b @ rotations.mT)).sum(dim=(1, 2)) / (a.norm() * b.norm())
+    within_noise(cosines, 0)
+    within_noise(cosines**2, 2 / (3 * 6))
 
 
 def test_composition_score_null(rotations):

@@ -1,14 +1,31 @@
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
 from flaggeo import load
-from flaggeo.alignment.continuity import CONTINUITY_COLUMNS, continuity_table, singular_vector_continuity
+from flaggeo.alignment import (
+    constant_component,
+    gram_cosines,
+    gram_matrix,
+    lag_table,
+    participation_ratio,
+    path_variance_table,
+)
+from flaggeo.alignment.continuity import (
+    ABS_COSINE,
+    CONTINUITY_COLUMNS,
+    LEADING_OVERLAP,
+    SIGMA2_WEIGHTED,
+    continuity_table,
+    singular_vector_continuity,
+)
+from flaggeo.alignment.layer_pair import LayerPair
 from flaggeo.network import Side
 from flaggeo.spectrum import leading_spectrum
-from tests.builders import CONFIG, planted, random_frame, tiny_llama
+from tests.builders import CONFIG, chain_of, planted, random_frame, tiny_llama
 
 VALUES = [5.0, 3.0, 2.0, 1.0]
 
@@ -108,3 +125,114 @@ def test_random_weights_stand_at_their_null():
         cosines = [singular_vector_continuity(a, b, side).abs_cos_1 for a, b in itertools.pairwise(spectra)]
         mean, spread = abs_cosine_moments(dim)
         assert abs(np.mean(cosines) - mean) < 4 * spread / np.sqrt(len(cosines))
+
+
+NUMBERS = ["abs_cos_1", "sigma2_weighted", "overlap", "best_match", "projection", "block_overlap", "signed_rank_one"]
+
+
+def test_every_number_stands_beside_its_null():
+    generator = torch.Generator().manual_seed(5)
+    table = continuity_table(*chain_of([torch.randn(20, 30, generator=generator) for _ in range(60)]))
+    for number in NUMBERS:
+        prefix = "" if number == "abs_cos_1" else f"{number}_"
+        for _, rows in table.groupby("side"):
+            # Blocks differ in size from pair to pair, and with them the null.
+            z = (rows[number] - rows[f"{prefix}null_mean"]) / rows[f"{prefix}null_sd"]
+            assert abs(z.mean()) < 4 / len(rows) ** 0.5, number
+
+
+def test_the_table_finds_a_planted_swap():
+    matrix, left, right = planted(VALUES, 20, 30, seed=0)
+    swapped = (left * torch.tensor(VALUES)) @ right[:, [1, 0, 2, 3]].mT
+    read = continuity_table(*chain_of([matrix, swapped])).set_index("side").loc["read"]
+    assert read["abs_cos_1"] == pytest.approx(0, abs=1e-9)
+    assert (read["best_match"], read["best_match_index"]) == (pytest.approx(1), 2)
+    assert (read["projection"], read["overlap"]) == (pytest.approx(1), pytest.approx(1))
+    assert read["signed_rank_one"] == pytest.approx(0, abs=1e-9)
+
+
+def test_gram_cosines_stand_where_they_were_given():
+    generator = torch.Generator().manual_seed(6)
+    matrices = [torch.randn(20, 30, generator=generator) for _ in range(3)]
+    weights, spectra = chain_of(matrices)
+    grams = [gram_matrix(matrix, Side.READ) for matrix in matrices]
+    found = gram_cosines(grams[1], grams[2])
+    table = continuity_table(weights, spectra, {("layers.1.up", Side.READ): found}).set_index(["side", "layer"])
+    row = table.loc[("read", 1)]
+    assert (row["gram_cosine"], row["gram_cosine_null_mean"]) == (found.gram_cosine, found.gram_cosine_null_mean)
+    assert row["centred_gram_cosine_null_sd"] == found.centred_gram_cosine_null_sd
+    others = table.drop(("read", 1))
+    assert others[[column for column in CONTINUITY_COLUMNS if "gram" in column]].isna().all(axis=None)
+
+
+def test_a_chain_with_a_zero_weight_has_no_numbers_there():
+    table = continuity_table(*chain_of([torch.zeros(4, 6), torch.ones(4, 6)]))
+    assert table[[*NUMBERS, "abs_cos_2", "best_match_index"]].isna().all(axis=None)
+    assert list(table["rank"]) == [0, 0]
+
+
+def test_weights_of_rank_one_have_no_second_direction():
+    table = continuity_table(*chain_of([torch.ones(4, 6), torch.ones(4, 6)]))
+    assert table["abs_cos_2"].isna().all()
+    assert table[NUMBERS].notna().all(axis=None)
+
+
+def test_a_subspace_that_fills_the_space_says_nothing():
+    table = continuity_table(*chain_of([random_frame(6, 4, seed=seed) for seed in (1, 2)])).set_index("side")
+    assert table.loc["read", ["overlap", "projection"]].isna().all()
+    assert table.loc["write", ["overlap", "projection"]].notna().all()
+
+
+@pytest.mark.parametrize("matrices", [[torch.ones(4, 6)], [torch.ones(1, 1)] * 3, []], ids=["one layer", "1x1", "none"])
+def test_no_rows_where_there_is_nothing_to_compare(matrices):
+    table = continuity_table(*chain_of(matrices))
+    assert (len(table), tuple(table.columns)) == (0, CONTINUITY_COLUMNS)
+
+
+@pytest.mark.parametrize("observable", [ABS_COSINE, SIGMA2_WEIGHTED, LEADING_OVERLAP], ids=lambda o: o.column)
+def test_single_precision(observable):
+    first, second = (leading_spectrum(matrix, 4) for matrix in rotated_in_first_plane(0.4))
+    single = [replace(s, values=s.values.float(), left=s.left.float(), right=s.right.float()) for s in (first, second)]
+    expected = float(observable.measure(LayerPair(first, second, Side.READ)))
+    assert float(observable.measure(LayerPair(*single, Side.READ))) == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.fixture(scope="module")
+def minilm(minilm_folder):
+    """Means of MiniLM at rank 8 by role and side, under the names of the published table."""
+    network = load(minilm_folder)
+    weights = [weight for weight in network.weights if weight.layer is not None and weight.head is None]
+    spectra = {w.name: leading_spectrum(w.split(network.checkpoint.read(w.tensor)), 8) for w in weights}
+    table = continuity_table(weights, spectra).groupby(["role", "side"])
+    measured = table[["abs_cos_1", "best_match", "overlap", "signed_rank_one"]].mean()
+    measured["evr"] = path_variance_table(weights, spectra).set_index(["role", "side"])["evr"]
+    lags = lag_table(weights, spectra).query("distant")
+    summed = (lags["abs_cos_1"] * lags["pairs"]).groupby([lags["role"], lags["side"]]).sum()
+    measured["distant"] = summed / lags.groupby(["role", "side"])["pairs"].sum()
+    for role, side in measured.index:
+        frames = [spectra[w.name].frame(Side(side)) for w in weights if w.role == role]
+        measured.loc[(role, side), "pr"] = np.mean([participation_ratio(frame) / len(frame) for frame in frames])
+        measured.loc[(role, side), "const"] = np.mean([constant_component(frame) for frame in frames])
+    return measured
+
+
+@pytest.mark.parametrize(
+    ("role", "side", "c", "distant", "best", "overlap", "evr", "pr", "const", "signed"),
+    [
+        ("q", "read", 0.294, 0.18, 0.58, 0.383, 0.90, 0.184, 0.24, -0.023),
+        ("k", "read", 0.247, 0.21, 0.58, 0.604, 0.84, 0.122, 0.09, 0.009),
+        ("v", "read", 0.208, 0.06, 0.31, 0.154, 0.76, 0.246, 0.03, 0.000),
+        ("up", "read", 0.724, 0.40, 0.72, 0.300, 0.89, 0.232, 0.06, 0.458),
+        ("up", "write", 0.611, 0.56, 0.61, 0.063, 0.70, 0.339, 0.77, 0.458),
+        ("o", "write", 0.381, 0.12, 0.41, 0.189, 0.81, 0.186, 0.01, -0.003),
+        ("down", "read", 0.021, 0.01, 0.04, 0.005, 0.62, 0.051, 0.09, -0.005),
+        ("down", "write", 0.574, 0.20, 0.75, 0.355, 0.96, 0.006, 0.03, -0.005),
+    ],
+)
+def test_minilm_measures_what_the_theory_page_does(
+    minilm, role, side, c, distant, best, overlap, evr, pr, const, signed
+):
+    """theory/continuity, section 10.2, to the two or three digits printed there."""
+    row = minilm.loc[(role, side)]
+    found = row[["abs_cos_1", "distant", "best_match", "overlap", "evr", "pr", "const", "signed_rank_one"]]
+    np.testing.assert_allclose(found.to_numpy(), [c, distant, best, overlap, evr, pr, const, signed], atol=0.01)
