@@ -116,7 +116,11 @@ def pairwise_gram_inner_product(first: Sequence[Tensor], second: Sequence[Tensor
 def _stacked(factors: Sequence[Tensor]) -> Tensor:
     """One tensor of equally wide factors: columns of zeros leave a Gram matrix alone."""
     width = max(factor.shape[-1] for factor in factors)
-    return torch.stack([torch.nn.functional.pad(factor, (0, width - factor.shape[-1])) for factor in factors])
+    missing = [width - factor.shape[-1] for factor in factors]
+    pad = torch.nn.functional.pad
+    return torch.stack(
+        [pad(factor, (0, lacks)) if lacks else factor for factor, lacks in zip(factors, missing, strict=True)]
+    )
 
 
 def _gram_inner_products(left: Tensor, right: Tensor) -> Tensor:
