@@ -41,6 +41,7 @@ from .means import chordal_median as chordal_median
 from .means import frechet_mean as frechet_mean
 from .pairwise import pairwise_chordal_distance as pairwise_chordal_distance
 from .pairwise import pairwise_geodesic_distance as pairwise_geodesic_distance
+from .pairwise import pairwise_gram_inner_product as pairwise_gram_inner_product
 from .pairwise import pairwise_overlap as pairwise_overlap
 from .position import RelativePosition as RelativePosition
 from .position import SchubertPosition as SchubertPosition

@@ -56,44 +56,113 @@ def pairwise_overlap(frames: Sequence[Tensor]) -> Tensor:
         return torch.empty(0, 0)
     _require_common_space(frames, "pairwise_overlap")
     ranks = torch.tensor([frame.shape[-1] for frame in frames], device=frames[0].device)
-    count, n, width = len(frames), frames[0].shape[0], max(frame.shape[-1] for frame in frames)
-    # Columns of zeros leave the Frobenius norms alone and make all frames equal in shape.
-    stacked = torch.stack([torch.nn.functional.pad(frame, (0, width - frame.shape[-1])) for frame in frames])
-    squared_norms = _projector_products if count * width**2 > n * (count + width) else _frame_products
-    return squared_norms(stacked) / torch.minimum(ranks[:, None], ranks[None, :])
+    stacked = _stacked(frames)
+    return _gram_inner_products(stacked, stacked) / torch.minimum(ranks[:, None], ranks[None, :])
 
 
-def _frame_products(stacked: Tensor) -> Tensor:
-    """Squared Frobenius norms of A'B for all pairs, from tiles of the Gram matrix of all columns."""
-    count, n, width = stacked.shape
-    columns = stacked.permute(1, 0, 2).reshape(n, count * width)
-    overlaps = stacked.new_empty(count, count)
-    step = max(1, int((_TILE_ENTRIES // width**2) ** 0.5))
-    for top in range(0, count, step):
-        rows = columns[:, top * width : (top + step) * width].mT
-        # Only the tiles on and right of the diagonal; the rest is the mirror image.
-        for left in range(top, count, step):
-            tile = rows @ columns[:, left * width : (left + step) * width]
-            cells = tile.square_().view(len(rows) // width, width, -1, width).sum(dim=(1, 3))
-            overlaps[top : top + step, left : left + step] = cells
-            overlaps[left : left + step, top : top + step] = cells.mT
-    return overlaps
+def pairwise_gram_inner_product(first: Sequence[Tensor], second: Sequence[Tensor] | None = None) -> Tensor:
+    r"""Inner products of the Gram matrices of many factors, without a Gram matrix of all.
+
+    .. math:: \langle X_i X_i^\top, Y_j Y_j^\top \rangle = \lVert X_i^\top Y_j \rVert_F^2
+
+    Use it for all pairs of maps that write into and read from one space: how much of what one writes passes the
+    other. For orthonormal frames it is the number of shared dimensions, the sum of squared cosines.
+
+    Parameters
+    ----------
+    first : sequence of Tensor, shape=[n, a_i]
+        Factors X of positive semi-definite matrices, of one dtype and device; a_i >= 1.
+    second : sequence of Tensor, shape=[n, b_j], optional
+        Factors Y of the same space; `first` again by default, at half of the cost.
+
+    Returns
+    -------
+    products : Tensor, shape=[len(first), len(second)]
+        Not negative up to rounding, in the units of both factors squared. NaN in the rows or columns of factors
+        that hold NaN, and nowhere else.
+
+    Raises
+    ------
+    ValueError
+        If the factors do not lie in one space, or differ in dtype or device.
+
+    See Also
+    --------
+    pairwise_overlap : The same for orthonormal frames, divided by the smaller dimension.
+
+    Notes
+    -----
+    Cost as that of `pairwise_overlap`. Unchanged by an orthogonal map of the space on all factors, and by one on
+    the columns of each. The rounding error is that of one sum over all n^2 entries: an inner product far below
+    the product of the two Gram norms loses digits.
+
+    Examples
+    --------
+    >>> axes = torch.eye(3)
+    >>> pairwise_gram_inner_product([axes[:, :1], axes[:, :2]], [2 * axes[:, 1:]])
+    tensor([[0.],
+            [4.]])
+    """
+    factors = [*first, *(first if second is None else second)]
+    if len(factors) == 0:
+        return torch.empty(0, 0)
+    _require_one_space(factors, "pairwise_gram_inner_product")
+    if len(first) == 0 or (second is not None and len(second) == 0):
+        return factors[0].new_empty(len(first), 0 if second is None else len(second))
+    left = _stacked(first)
+    return _gram_inner_products(left, left if second is None else _stacked(second))
 
 
-def _projector_products(stacked: Tensor) -> Tensor:
-    """`_frame_products` as inner products of projectors, of which a block of rows exists at a time."""
-    count, n, _ = stacked.shape
-    overlaps = stacked.new_zeros(count, count)
-    step = min(64, max(1, _TILE_ENTRIES // (count * n)))
+def _stacked(factors: Sequence[Tensor]) -> Tensor:
+    """One tensor of equally wide factors: columns of zeros leave a Gram matrix alone."""
+    width = max(factor.shape[-1] for factor in factors)
+    missing = [width - factor.shape[-1] for factor in factors]
+    pad = torch.nn.functional.pad
+    return torch.stack(
+        [pad(factor, (0, lacks)) if lacks else factor for factor, lacks in zip(factors, missing, strict=True)]
+    )
+
+
+def _gram_inner_products(left: Tensor, right: Tensor) -> Tensor:
+    """The cheaper of the two ways, by the numbers of multiply-adds."""
+    (rows, n, height), (columns, _, width) = left.shape, right.shape
+    factor_by_factor = n * rows * columns * height * width
+    forming, comparing = n**2 * (rows * height + columns * width) // 2, n**2 * rows * columns // 2
+    if left is right:
+        factor_by_factor, forming = factor_by_factor // 2, forming // 2
+    return (_projector_products if factor_by_factor > forming + comparing else _frame_products)(left, right)
+
+
+def _frame_products(left: Tensor, right: Tensor) -> Tensor:
+    """Squared Frobenius norms of X'Y for all pairs, from tiles of the products of all columns."""
+    height, width = left.shape[-1], right.shape[-1]
+    first, second = (stacked.permute(1, 0, 2).flatten(1) for stacked in (left, right))
+    products = left.new_empty(len(left), len(right))
+    step = max(1, int((_TILE_ENTRIES // (height * width)) ** 0.5))
+    for top in range(0, len(left), step):
+        rows = first[:, top * height : (top + step) * height].mT
+        # Of a list with itself only the tiles on and right of the diagonal; the rest is the mirror image.
+        for start in range(top if left is right else 0, len(right), step):
+            tile = rows @ second[:, start * width : (start + step) * width]
+            cells = tile.square_().view(len(rows) // height, height, -1, width).sum(dim=(1, 3))
+            products[top : top + step, start : start + step] = cells
+            if left is right:
+                products[start : start + step, top : top + step] = cells.mT
+    return products
+
+
+def _projector_products(left: Tensor, right: Tensor) -> Tensor:
+    """`_frame_products` as inner products of projectors (or Grams), of which a block of rows exists at a time."""
+    n = left.shape[1]
+    products = left.new_zeros(len(left), len(right))
+    step = min(64, max(1, _TILE_ENTRIES // (max(len(left), len(right)) * n)))
     for top in range(0, n, step):
-        rows = stacked[:, top : top + step]
-        diagonal = (rows @ rows.mT).flatten(1)
-        overlaps.addmm_(diagonal, diagonal.mT)
-        if top + step < n:
-            # Entries right of the diagonal stand for their mirror images too.
-            right = (rows @ stacked[:, top + step :].mT).flatten(1)
-            overlaps.addmm_(right, right.mT, alpha=2)
-    return overlaps
+        # Entries right of the diagonal block stand for their mirror images too.
+        for columns, times in ((slice(top, top + step), 1), (slice(top + step, n), 2)):
+            first = (left[:, top : top + step] @ left[:, columns].mT).flatten(1)
+            second = first if left is right else (right[:, top : top + step] @ right[:, columns].mT).flatten(1)
+            products.addmm_(first, second.mT, alpha=times)
+    return products
 
 
 @torch.no_grad()
@@ -232,15 +301,20 @@ def _chunks(frames: Sequence[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
 
 def _require_common_space(frames: Sequence[Tensor], caller: str) -> None:
     """Raise `ValueError` unless all are single orthonormal frames in one space, of one dtype and device."""
-    if any(frame.ndim != 2 or not frame.shape[1] for frame in frames):
-        raise ValueError(
-            f"{caller} expected frames of shape [n, k] with k >= 1; got {[tuple(frame.shape) for frame in frames]}."
-        )
-    dimensions = sorted({frame.shape[0] for frame in frames})
-    if len(dimensions) > 1:
-        raise ValueError(f"{caller} compares subspaces of one space; got dimensions {dimensions}.")
-    kinds = {(frame.dtype, frame.device) for frame in frames}
-    if len(kinds) > 1:
-        raise ValueError(f"{caller} expected one dtype and device; got {sorted(map(str, kinds))}.")
+    _require_one_space(frames, caller)
     for frame in frames:
         require_frame(frame, "a frame")
+
+
+def _require_one_space(factors: Sequence[Tensor], caller: str) -> None:
+    """Raise `ValueError` unless all are single matrices with columns in one space, of one dtype and device."""
+    if any(factor.ndim != 2 or not factor.shape[1] for factor in factors):
+        raise ValueError(
+            f"{caller} expected tensors of shape [n, k] with k >= 1; got {[tuple(factor.shape) for factor in factors]}."
+        )
+    dimensions = sorted({factor.shape[0] for factor in factors})
+    if len(dimensions) > 1:
+        raise ValueError(f"{caller} compares subspaces of one space; got dimensions {dimensions}.")
+    kinds = {(factor.dtype, factor.device) for factor in factors}
+    if len(kinds) > 1:
+        raise ValueError(f"{caller} expected one dtype and device; got {sorted(map(str, kinds))}.")

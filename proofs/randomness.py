@@ -12,6 +12,7 @@ from sympy import (
     Symbol,
     beta,
     cos,
+    diag,
     eye,
     factorial2,
     gamma,
@@ -425,6 +426,60 @@ def composition_score_null(given: Given, *, power: int = 1, uniform: bool = True
     outer = mean_outer_product(d, uniform=uniform)
     mean = sum(energy * inner(read_gram, outer) for energy in energies)
     yield equal("E |R Q M|²", mean, read_gram.trace() * sum(energies) / Integer(d) ** power)
+
+
+@statement(
+    DimensionFree(),
+    latex=r"\mathrm{Var}\,\langle A, QBQ^\top\rangle = \frac{2\,\|A_0\|^2\|B_0\|^2}{(d-1)(d+2)}",
+    source="alignment 6.1 and 6.5",
+    hypotheses=[UNIFORM],
+    mutants={"variance without the factor 2": {"factor": 1}},
+)
+def gram_inner_product_spread(given: Given, *, factor: int = 2) -> Goals:
+    """The Gram inner product of unrelated layers, hence the squared composition score of heads, has exact variance.
+
+    The variance is E<A_0, Y>^2 = alpha (tr A_0)^2 + 2 beta |A_0|^2 with tr A_0 = 0, for |B_0| = 1.
+    """
+    d = given.size("d")
+    alpha, beta_ = haar_coefficients(d)
+    trace, square = Integer(0), Symbol("a", positive=True)
+    yield equal("E<A₀, Y>²", alpha * trace**2 + 2 * beta_ * square, factor * square / ((d - 1) * (d + 2)))
+
+
+@gram_inner_product_spread.also(Exhaustive(d=2), Exhaustive(d=3))
+def gram_inner_product_entries(given: Given, *, factor: int = 2, uniform: bool = True) -> Goals:
+    """Show it entry by entry, for a generic traceless A."""
+    d = given.size("d")
+    gram = Generic(d=d).symmetric("A", "d")
+    gram = gram - gram.trace() / d * eye(d)
+    mean = sum(
+        gram[i, j] * gram[k, m] * second_moment(d, i, j, k, m, uniform=uniform)
+        for i, j, k, m in product(range(d), repeat=4)
+    )
+    yield equal("E<A₀, Y>²", mean, Rational(factor, (d - 1) * (d + 2)) * square_norm(gram))
+
+
+@statement(
+    Exhaustive(n=2),
+    Exhaustive(n=3),
+    latex=r"\mathbb{E}_{\varepsilon}\,\|A^\top\mathrm{diag}(\varepsilon)B\|^2 = \sum_i\|a_i\|^2\|b_i\|^2",
+    source="alignment 6.1, with random signs in place of a rotation",
+    hypotheses=[Hypothesis("independent", "the signs of the coordinates are fair and independent")],
+    mutants={"norms not squared": {"power": 1}},
+)
+def sign_flip_overlap_mean(given: Given, *, power: int = 2, independent: bool = True) -> Goals:
+    """The mean overlap under random signs of the coordinates is the inner product of the leverages.
+
+    The leverage of a coordinate is the squared norm of its row in the frame. Signs that are not independent, all
+    equal, leave the overlap itself.
+    """
+    n = given.size("n")
+    sizes = Generic(n=n, k=2)
+    a, b = sizes.matrix("a", "n", "k"), sizes.matrix("b", "n", "k")
+    signs = list(product((1, -1), repeat=n)) if independent else [(sign,) * n for sign in (1, -1)]
+    mean = sum(square_norm(a.T * diag(*flips) * b) for flips in signs) / Integer(len(signs))
+    leverages = [(square_norm(a[i, :]), square_norm(b[i, :])) for i in range(n)]
+    yield equal("E|Aᵀ D B|²", mean, sum((x * y) ** Rational(power, 2) for x, y in leverages))
 
 
 @statement(

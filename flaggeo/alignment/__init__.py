@@ -2,6 +2,7 @@
 
 from .best_match import BEST_MATCH as BEST_MATCH
 from .best_match import PROJECTION as PROJECTION
+from .composition import COMPOSITION_SCORE as COMPOSITION_SCORE
 from .continuity import ABS_COSINE as ABS_COSINE
 from .continuity import ABS_COSINE_2 as ABS_COSINE_2
 from .continuity import CONTINUITY_COLUMNS as CONTINUITY_COLUMNS
@@ -16,6 +17,13 @@ from .gram import GramCosines as GramCosines
 from .gram import effective_rank as effective_rank
 from .gram import gram_cosines as gram_cosines
 from .gram import gram_matrix as gram_matrix
+from .head_divergence import DIVERGENCE_COLUMNS as DIVERGENCE_COLUMNS
+from .head_divergence import head_divergences as head_divergences
+from .head_factors import ProjectionHeads as ProjectionHeads
+from .head_factors import projection_heads as projection_heads
+from .heads import HEAD_COLUMNS as HEAD_COLUMNS
+from .heads import PROJECTION_KERNEL as PROJECTION_KERNEL
+from .heads import head_table as head_table
 from .lags import LAG_COLUMNS as LAG_COLUMNS
 from .lags import lag_table as lag_table
 from .layer_pair import LayerPair as LayerPair
@@ -36,6 +44,8 @@ from .path import PATH_VARIANCE_COLUMNS as PATH_VARIANCE_COLUMNS
 from .path import path_table as path_table
 from .path import path_variance_table as path_variance_table
 from .rank_one import SIGNED_RANK_ONE as SIGNED_RANK_ONE
+from .redundancy import CLUSTER_COLUMNS as CLUSTER_COLUMNS
+from .redundancy import head_clusters as head_clusters
 
 OBSERVABLES = (
     ABS_COSINE,
@@ -50,4 +60,6 @@ OBSERVABLES = (
     CENTRED_GRAM_COSINE,
     EXPLAINED_VARIANCE,
     PROJECTION_OVERLAP,
+    PROJECTION_KERNEL,
+    COMPOSITION_SCORE,
 )

@@ -8,10 +8,11 @@ import numpy as np
 import pandas as pd
 from torch import Tensor
 
-from manifolds import overlap_moments, overlap_p_value, pairwise_overlap, projection_overlap
+from manifolds import overlap_moments, pairwise_overlap, projection_overlap
 
 from ..network import Side, Space, Symmetry, Weight
 from ..spectrum import Spectrum
+from .chance import against_chance
 from .observable import Observable
 
 PAIR_COLUMNS = (
@@ -166,17 +167,8 @@ def _pairs_in_one_space(group: list[Subspace]) -> pd.DataFrame:
 
     overlap = overlaps[first, second]
     ranks = np.array([subspace.frame.shape[1] for subspace in group])
-    mean, spread, p_value = (np.empty_like(overlap) for _ in range(3))
-    for r, s in np.unique(np.column_stack([ranks[first], ranks[second]]), axis=0).tolist():
-        same = (ranks[first] == r) & (ranks[second] == s)
-        mean[same], spread[same] = overlap_moments(group[0].space.dim, r, s)
-        p_value[same] = overlap_p_value(overlap[same], group[0].space.dim, r, s)
     names = np.array([subspace.name for subspace in group])
     layers = np.array([np.nan if subspace.weight.layer is None else subspace.weight.layer for subspace in group])
-    with np.errstate(divide="ignore", invalid="ignore"):
-        informative = spread > 0
-        adjusted = np.where(informative, (overlap - mean) / (1 - mean), np.nan)
-        z = np.where(informative, (overlap - mean) / spread, np.nan)
     return pd.DataFrame(
         {
             "source": names[first],
@@ -185,10 +177,6 @@ def _pairs_in_one_space(group: list[Subspace]) -> pd.DataFrame:
             "kind": kinds,
             "lag": pd.array(layers[second] - layers[first], dtype="Int64"),
             "overlap": overlap,
-            "null_mean": mean,
-            "null_sd": spread,
-            "adjusted_overlap": adjusted,
-            "z": z,
-            "p_value": p_value,
         }
+        | against_chance(overlap, group[0].space.dim, ranks[first], ranks[second])
     )

@@ -53,6 +53,7 @@ FUNCTIONS = {
     "binet_cauchy_distance": lambda x: manifolds.binet_cauchy_distance(x.base, x.end),
     "plucker_inner_product": lambda x: manifolds.plucker_inner_product(x.base, x.end),
     "pairwise_overlap": lambda x: manifolds.pairwise_overlap([*x.samples, x.base[:, :2]]),
+    "pairwise_gram_inner_product": lambda x: manifolds.pairwise_gram_inner_product([x.base], [2 * x.end, x.basis]),
     "pairwise_overlap of wide frames": lambda x: manifolds.pairwise_overlap([x.basis[:, :7], x.basis[:, 1:]]),
     "intersection_dimension": lambda x: manifolds.intersection_dimension(x.base, x.end).dimension,
     "contains": lambda x: manifolds.contains(x.basis, x.end),

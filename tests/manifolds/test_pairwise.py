@@ -7,7 +7,12 @@ import torch
 from manifolds import pairwise
 from manifolds.angles import projection_overlap
 from manifolds.distances import chordal_distance, geodesic_distance
-from manifolds.pairwise import pairwise_chordal_distance, pairwise_geodesic_distance, pairwise_overlap
+from manifolds.pairwise import (
+    pairwise_chordal_distance,
+    pairwise_geodesic_distance,
+    pairwise_gram_inner_product,
+    pairwise_overlap,
+)
 
 from .builders import planted_pair, random_frame
 
@@ -47,11 +52,51 @@ def test_small_tiles_change_nothing(all_pairs, widths, entries, monkeypatch):
     torch.testing.assert_close(all_pairs(frames), whole, atol=1e-13, rtol=0)
 
 
-def test_both_ways_to_the_overlaps_agree():
-    stacked = torch.stack(frames_of([5] * 7))
+@pytest.mark.parametrize("other", [None, [3, 1, 3]], ids=["itself", "another list"])
+def test_both_ways_to_the_products_agree(other):
+    left = torch.stack(frames_of([5] * 7))
+    right = left if other is None else pairwise._stacked(frames_of(other))
     torch.testing.assert_close(
-        pairwise._frame_products(stacked), pairwise._projector_products(stacked), atol=1e-13, rtol=0
+        pairwise._frame_products(left, right), pairwise._projector_products(left, right), atol=1e-13, rtol=0
     )
+
+
+def factors_of(widths, *, seed, dtype=torch.float64):
+    generator = torch.Generator().manual_seed(seed)
+    return [torch.randn(12, width, generator=generator, dtype=torch.float64).to(dtype) for width in widths]
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE)
+@pytest.mark.parametrize("entries", [1, 1000, 2**23])
+@pytest.mark.parametrize(("first", "second"), [([2, 3], [1, 2, 2]), ([9, 14, 9], [9, 11]), ([9, 1, 9], None)])
+def test_gram_inner_products_are_those_of_the_grams(first, second, entries, dtype, monkeypatch):
+    monkeypatch.setattr(pairwise, "_TILE_ENTRIES", entries)
+    left = factors_of(first, seed=1, dtype=dtype)
+    right = left if second is None else factors_of(second, seed=2, dtype=dtype)
+    found = pairwise_gram_inner_product(left, None if second is None else right)
+    grams = [[factor @ factor.mT for factor in factors] for factors in (left, right)]
+    expected = torch.stack([torch.stack([(x * y).sum() for y in grams[1]]) for x in grams[0]])
+    torch.testing.assert_close(found, expected, rtol=TOLERANCE[dtype], atol=0)
+
+
+def test_a_factor_without_values_spoils_its_own_products_alone():
+    left, right = factors_of([9] * 3, seed=1), factors_of([9] * 2, seed=2)
+    whole = pairwise_gram_inner_product(left, right)
+    left[1] = left[1] * float("nan")
+    found = pairwise_gram_inner_product(left, right)
+    assert found[1].isnan().all()
+    assert torch.equal(found[::2], whole[::2])
+
+
+@pytest.mark.parametrize(("first", "second", "shape"), [([], None, (0, 0)), ([2], [], (1, 0)), ([], [2, 3], (0, 2))])
+def test_no_factors_have_no_products(first, second, shape):
+    right = None if second is None else factors_of(second, seed=2)
+    assert pairwise_gram_inner_product(factors_of(first, seed=1), right).shape == shape
+
+
+def test_factors_of_two_spaces_are_refused():
+    with pytest.raises(ValueError, match=r"dimensions \[11, 12\]"):
+        pairwise_gram_inner_product(factors_of([2], seed=1), [torch.ones(11, 2, dtype=torch.float64)])
 
 
 @pytest.mark.parametrize(("angle", "tolerance"), [(1e-12, 1e-15), (1e-9, 1e-15), (1e-6, 1e-15), (1e-3, 1e-12)])

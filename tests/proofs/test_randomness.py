@@ -104,6 +104,20 @@ def test_composition_score_null(rotations):
     within_noise(squares, 1 / 4)
 
 
+def test_gram_inner_product_spread(rotations):
+    a, b = gram(5), gram(6)
+    products = (a * (rotations @ b @ rotations.mT)).sum(dim=(1, 2))
+    variance = 2 * centred(a).square().sum() * centred(b).square().sum() / (3 * 6)
+    within_noise((products - a.trace() * b.trace() / 4) ** 2, variance)
+
+
+def test_sign_flip_overlap_mean():
+    a, b = gaussian(6, 2, seed=12), gaussian(6, 3, seed=13)
+    signs = gaussian(DRAWS, 6, 1, seed=14).sign()
+    squares = (a.mT @ (signs * b)).square().sum(dim=(1, 2))
+    within_noise(squares, (a.square().sum(dim=1) * b.square().sum(dim=1)).sum())
+
+
 def test_composition_score_of_flat_spectra(rotations):
     u, v = rotations[0][:, :2], rotations[1][:, :3]
     score = (v.mT @ u).norm() / (v.norm() * u.norm())

@@ -3,7 +3,7 @@
 import pytest
 
 import proofs
-from flaggeo.alignment import CONTINUITY_COLUMNS, OBSERVABLES, PAIR_COLUMNS, PATH_VARIANCE_COLUMNS
+from flaggeo.alignment import CONTINUITY_COLUMNS, HEAD_COLUMNS, OBSERVABLES, PAIR_COLUMNS, PATH_VARIANCE_COLUMNS
 
 STATEMENTS = {statement.name: statement for statement in proofs.statements()}
 
@@ -16,7 +16,12 @@ def test_a_link_leads_to_a_statement_that_is_proved(observable, link):
     assert statement.mutants
 
 
-COLUMNS = {"continuity": CONTINUITY_COLUMNS, "pairs": PAIR_COLUMNS, "path_variance": PATH_VARIANCE_COLUMNS}
+COLUMNS = {
+    "continuity": CONTINUITY_COLUMNS,
+    "pairs": PAIR_COLUMNS,
+    "path_variance": PATH_VARIANCE_COLUMNS,
+    "heads": HEAD_COLUMNS,
+}
 
 
 @pytest.mark.parametrize("observable", OBSERVABLES, ids=lambda observable: observable.name)

@@ -1,0 +1,85 @@
+"""Groups of attention heads of one role that read or write nearly the same subspace."""
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy.cluster.hierarchy import fcluster, linkage
+from scipy.spatial.distance import squareform
+
+CLUSTER_COLUMNS = ("role", "cluster", "size", "adjusted_overlap", "heads")
+
+
+def head_clusters(table: pd.DataFrame, *, least: float = 0.5) -> pd.DataFrame:
+    """Groups of heads of one role whose subspaces nearly coincide, over all layers.
+
+    Average linkage on one minus the adjusted overlap: two groups are joined while the mean over all pairs
+    between them is at least `least`.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        From `head_table`, with every pair of each role that it holds.
+    least : float, optional
+        The cut, as adjusted overlap: 0 is what unrelated heads give and 1 one subspace. The default asks for
+        half of what two heads could share beyond chance; a tenth lies 50 standard deviations above chance
+        for heads of GPT-2 small, and is still far from the same subspace.
+
+    Returns
+    -------
+    clusters : pandas.DataFrame
+        One row a group of at least two heads; the columns are `CLUSTER_COLUMNS`. Within each ``role`` they are
+        numbered from 0, the largest first, and among equals the tightest; ``adjusted_overlap`` is the mean over
+        the pairs inside; ``heads`` are the names of the subspaces, separated by ", ".
+
+    Raises
+    ------
+    ValueError
+        If `least` is not between 0 and 1, or pairs of heads are missing.
+
+    Notes
+    -----
+    Heads without an adjusted overlap (zero heads, and those that read the whole stream) join no group.
+
+    References
+    ----------
+    theory/alignment, section 6.5 (redundancy).
+    """
+    if not 0 < least <= 1:
+        raise ValueError(f"head_clusters needs a cut above 0 and at most 1; got {least}.")
+    rows = []
+    for role in "qkvo":
+        names, overlaps = _square(table[(table["kind"] == 2 * role.upper()) & table["adjusted_overlap"].notna()])
+        if len(names) == 0:
+            continue
+        # Rounding may leave a pair of equal heads a hair above 1.
+        distances = squareform(1 - overlaps.clip(max=1), checks=False)
+        labels = fcluster(linkage(distances, method="average"), t=1 - least, criterion="distance")
+        groups = [np.flatnonzero(labels == label) for label in np.unique(labels)]
+        found = [
+            (len(group), _mean_inside(overlaps, group), ", ".join(names[group])) for group in groups if len(group) > 1
+        ]
+        found.sort(key=lambda cluster: (-cluster[0], -cluster[1]))
+        rows += [(role, number, *cluster) for number, cluster in enumerate(found)]
+    return pd.DataFrame(rows, columns=list(CLUSTER_COLUMNS)).astype(
+        {"cluster": "int64", "size": "int64", "adjusted_overlap": "float64"}  # also where there are no rows
+    )
+
+
+def _square(pairs: pd.DataFrame) -> tuple[NDArray[np.object_], NDArray[np.float64]]:
+    """Names of the heads in order of depth, and the symmetric matrix of their adjusted overlaps."""
+    names = pd.Index(pd.unique(pd.concat([pairs["source"], pairs["target"]])))
+    overlaps = np.full((len(names), len(names)), np.nan)
+    np.fill_diagonal(overlaps, 1)
+    first, second = names.get_indexer(pairs["source"]), names.get_indexer(pairs["target"])
+    overlaps[first, second] = overlaps[second, first] = pairs["adjusted_overlap"]
+    if np.isnan(overlaps).any():
+        lacking = np.argwhere(np.isnan(overlaps))[0]
+        raise ValueError(
+            f"head_clusters expected all pairs of {len(names)} heads; found none of {' and '.join(names[lacking])}."
+        )
+    return names.to_numpy(dtype=object), overlaps
+
+
+def _mean_inside(overlaps: NDArray[np.float64], group: NDArray[np.intp]) -> float:
+    inside = overlaps[np.ix_(group, group)]
+    return float(inside[np.triu_indices(len(group), k=1)].mean())
