@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Mapping
 from datetime import UTC, datetime
 from hashlib import sha256
 from importlib.metadata import version
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -17,17 +18,18 @@ from torch import Tensor, nn
 
 from .alignment import (
     PROJECTION_OVERLAP,
-    Profile,
+    Nulls,
+    continuity_nulls,
     continuity_table,
     layer_chains,
-    norm_profile,
     null_table,
     pair_table,
 )
 from .checkpoint import open_checkpoint
+from .layers import LayerResult, layers_of, measure_layer
 from .network import ROLES, Network, Side, Weight, read_network
 from .result import Analysis
-from .spectrum import Spectrum, leading_spectrum
+from .spectrum import Spectrum
 from .storage import Scratch
 
 #: Called before each tensor, and before the draws of each weight, with its name, how many are done and how
@@ -98,7 +100,7 @@ def analyze(
         Also take every attention head as a weight of its own. The number of pairs grows with the square
         of the number of subspaces: 22 thousand for a 30-layer model without heads, 430 thousand with 9 each.
     draws : int, optional
-        Random draws of each seeded null of continuity, see `null_table`; none by default, which leaves the
+        Random draws of each seeded null of continuity, see `continuity_nulls`; none by default, which leaves the
         exact Haar null alone. 20 draws take a few times as long as the rest.
     seed : int, optional
         Of the draws.
@@ -138,16 +140,16 @@ def analyze(
     }
     fingerprint = _fingerprint(network)
     memory = None if scratch is None else Scratch(Path(scratch), json.dumps([fingerprint, settings, _stamps(network)]))
-    # A chain of one layer has no neighbours and needs no null.
-    chains = [chain for chain in layer_chains(chosen).values() if len(chain) > 1] if draws else []
+    chains = list(layer_chains(chosen).values()) if draws else []
     steps = _Steps(progress, len({weight.tensor for weight in chosen}) + sum(map(len, chains)))
-    profiled = {weight.name for chain in chains for weight in chain}
-    spectra, profiles = _decompose(network, chosen, profiled, rank, device, steps, memory)
+    found = _measure(network, chosen, chains, rank, device, steps, memory)
+    spectra = found.spectra
+    nulls = _draw_nulls(chains, found, draws, seed, device, steps, memory)
     return Analysis(
         weights=_weight_table(chosen, spectra),
         spaces=_space_table(chosen),
         continuity=continuity_table(chosen, spectra),
-        nulls=_draw_nulls(chains, spectra, profiles, draws, seed, steps, memory),
+        nulls=nulls.table,
         pairs=pair_table(chosen, spectra),
         skipped=pd.DataFrame(
             [(item.tensor, "x".join(map(str, item.shape)), item.reason) for item in network.skipped],
@@ -224,66 +226,59 @@ class _Steps:
         self._done += 1
 
 
-def _decompose(
+def _measure(
     network: Network,
     chosen: list[Weight],
-    profiled: set[str],
+    chains: list[list[Weight]],
     rank: int,
     device: torch.device,
     step: Callable[[str], None],
     scratch: Scratch | None,
-) -> tuple[dict[str, Spectrum], dict[str, Profile]]:
-    """Spectra of the chosen weights and profiles of some; each tensor is read once and let go."""
-    groups: dict[str, list[Weight]] = {}
-    for weight in chosen:
-        groups.setdefault(weight.tensor, []).append(weight)
-    spectra: dict[str, Spectrum] = {}
-    profiles: dict[str, Profile] = {}
-    for tensor, weights in groups.items():
-        step(tensor)
-        found = scratch.recall(tensor, [weight.name for weight in weights], device) if scratch else None
-        if found is None:
-            stored = network.checkpoint.read(tensor, device=device)
-            matrices = {weight.name: weight.split(stored) for weight in weights}
-            decomposed = {name: leading_spectrum(matrix, rank) for name, matrix in matrices.items()}
-            norms = {
-                name: norm_profile(matrix, decomposed[name].frame(Side.READ).shape[1])
-                for name, matrix in matrices.items()
-                if name in profiled
-            }
-            found = decomposed, norms
+) -> LayerResult:
+    """Whatever needs the matrices, of which two layers are in memory at most."""
+    profiled = {weight.name for chain in chains for weight in chain}
+    results = []
+    layers = layers_of(chosen, network.checkpoint, device)
+    for layer, later in zip_longest(layers, layers[1:]):
+        result = scratch.recall_layer(layer.name, device) if scratch else None
+        if result is None:
+            result = measure_layer(layer, rank=rank, profiled=profiled, progress=step)
             if scratch:
-                scratch.keep(tensor, *found)
-        spectra |= found[0]
-        profiles |= found[1]
-    return spectra, profiles
+                scratch.keep_layer(layer.name, result)
+        else:
+            for tensor in layer.tensors:
+                step(tensor)
+        results.append(result)
+        for done in (layer.earlier, layer):
+            if done is not None and (later is None or later.earlier is not done):
+                done.let_go()
+    return LayerResult.joined(results)
 
 
 def _draw_nulls(
     chains: list[list[Weight]],
-    spectra: Mapping[str, Spectrum],
-    profiles: Mapping[str, Profile],
+    found: LayerResult,
     draws: int,
     seed: int,
+    device: torch.device,
     step: Callable[[str], None],
     scratch: Scratch | None,
-) -> pd.DataFrame:
-    """Table of the nulls of every role; no matrix of the network is needed any more."""
-    tables = []
+) -> Nulls:
+    """The nulls of every role; no matrix of the network is needed any more."""
+    tables, leverages = list[pd.DataFrame](), dict[str, Tensor]()
     for chain in chains:
         role = chain[0].role
-        table = scratch.recall_nulls(role) if scratch else None
-        if table is None:
-            table = null_table(chain, spectra, profiles, draws=draws, seed=seed, progress=step)
+        nulls = scratch.recall_nulls(role, device) if scratch else None
+        if nulls is None:
+            nulls = continuity_nulls(chain, found.spectra, found.profiles, draws=draws, seed=seed, progress=step)
             if scratch:
-                scratch.keep_nulls(role, table)
+                scratch.keep_nulls(role, nulls)
         else:
             for weight in chain:
                 step(weight.name)
-        tables.append(table)
-    if not tables:
-        return null_table([], {}, {}, draws=draws)
-    return pd.concat(tables, ignore_index=True)
+        tables.append(nulls.table)
+        leverages |= nulls.leverages
+    return Nulls(pd.concat(tables, ignore_index=True) if tables else null_table(), leverages)
 
 
 def _fingerprint(network: Network) -> str:
@@ -321,6 +316,8 @@ def _weight_row(weight: Weight, spectrum: Spectrum) -> dict[str, Any]:
         "sigma_max": sigma_max,
         "frobenius_norm": spectrum.frobenius_norm,
         "stable_rank": (spectrum.frobenius_norm / sigma_max) ** 2 if sigma_max else np.nan,
+        "effective_rank": spectrum.effective_rank,
+        "above_random_edge": spectrum.above_random_edge,
         "energy": spectrum.energy,
         "gap_1": float(spectrum.gaps[0]),
         "undetermined": int(spectrum.undetermined.sum()),
@@ -350,5 +347,5 @@ def _bases(spectra: Mapping[str, Spectrum]) -> dict[str, Tensor]:
     for name, spectrum in spectra.items():
         for side in Side:
             bases[f"{name}.{side.value}"] = spectrum.frame(side)
-        bases[f"{name}.singular_values"] = spectrum.values
+        bases[f"{name}.singular_values"] = spectrum.all_values
     return bases

@@ -51,7 +51,8 @@ class Analysis:
     skipped : pandas.DataFrame
         One row a tensor that was not used, with the reason.
     bases : mapping of str to Tensor
-        Frames ``layers.3.q.read``, shape=[dim, rank], and ``layers.3.q.singular_values``, shape=[rank].
+        Frames ``layers.3.q.read``, shape=[dim, rank], and ``layers.3.q.singular_values``,
+        all of them, shape=[min(m, n)].
     provenance : mapping
         What was read, with what settings and versions, and when.
     """

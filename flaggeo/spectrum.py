@@ -2,16 +2,14 @@
 
 import math
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
 
-import scipy.linalg
 import torch
-from threadpoolctl import ThreadpoolController
 from torch import Tensor
 
+from .eigensolver import leading_eigenpairs
 from .network import Side
+from .threads import single_threaded_blas
 
 #: Neighbouring singular values closer than this, relative to the larger one, leave their vectors free to
 #: rotate into each other under a perturbation of that relative size in the spectral norm. The value is that
@@ -20,18 +18,16 @@ DEGENERATE_GAP = 1e-2
 
 # Entries of a tensor that are taken to float64 at a time: 32 MiB.
 _BLOCK_ENTRIES = 2**22
-# Width of the column stripes of a Gram matrix, of which only the lower triangle is formed.
-_STRIPE = 128
 
 
 @dataclass(frozen=True)
 class Spectrum:
-    """Leading singular triplets of a matrix W of shape [m, n].
+    """All singular values of a matrix W of shape [m, n], and the vectors of the leading ones.
 
     Attributes
     ----------
-    values : Tensor, shape=[k]
-        Leading singular values, descending.
+    all_values : Tensor, shape=[min(m, n)]
+        Singular values, descending.
     left : Tensor, shape=[m, k]
         Left singular vectors: an orthonormal frame of what W writes.
     right : Tensor, shape=[n, k]
@@ -43,18 +39,23 @@ class Spectrum:
         Directions that a gap below `DEGENERATE_GAP` on either side leaves free to rotate into their
         neighbour, and those of a zero singular value. Their span may be meaningful, they are not.
     frobenius_norm : float
-        Of W, over all singular values.
+        Of W, the root of the sum of all squared entries.
     residual : float
         Largest of ``|W v - s u|`` and ``|W^T u - s v|`` over the triplets, divided by s_1; 0 for W = 0.
     """
 
-    values: Tensor
+    all_values: Tensor
     left: Tensor
     right: Tensor
     gaps: Tensor
     undetermined: Tensor
     frobenius_norm: float
     residual: float
+
+    @property
+    def values(self) -> Tensor:
+        """Singular values of the kept triplets, descending, shape=[k]."""
+        return self.all_values[: self.left.shape[1]]
 
     def frame(self, side: Side) -> Tensor:
         """Frame of what the weight reads or writes, shape=[n or m, r]: the directions of non-zero value."""
@@ -67,6 +68,34 @@ class Spectrum:
         if self.frobenius_norm == 0:
             return float("nan")
         return float(self.values.square().sum()) / self.frobenius_norm**2
+
+    @property
+    def effective_rank(self) -> float:
+        r"""Number of directions that the energy is spread over, in [1, min(m, n)]; NaN for W = 0.
+
+        :math:`\exp(-\sum_i p_i \log p_i)` with :math:`p_i = \sigma_i^2 / \sum_j \sigma_j^2`. Unchanged by
+        orthogonal maps and by scaling; at least the stable rank. theory/continuity, section 1 (equation 3 of
+        arXiv:2605.04971).
+        """
+        shares = self.all_values.square() / self.all_values.square().sum()
+        return float(torch.special.entr(shares).sum().exp())
+
+    @property
+    def random_edge(self) -> float:
+        r"""Where the singular values of a random matrix of this shape and Frobenius norm end.
+
+        :math:`\lVert W \rVert_F (1 / \sqrt m + 1 / \sqrt n)`, the Marchenko-Pastur edge: for independent entries
+        of mean zero and equal variance the largest singular value converges to it (Bai and Yin) as m and n grow in
+        proportion, from below on average; at 576 it stays within 1 %. Leading values of W itself raise its norm and
+        with it the edge, so `above_random_edge` errs towards too few. theory/alignment, section 2.6.
+        """
+        rows, columns = self.left.shape[0], self.right.shape[0]
+        return self.frobenius_norm * (1 / math.sqrt(rows) + 1 / math.sqrt(columns))
+
+    @property
+    def above_random_edge(self) -> int:
+        """Number of singular values above `random_edge`: a choice of rank that no threshold enters."""
+        return int((self.all_values > self.random_edge).sum())
 
 
 def leading_spectrum(matrix: Tensor, rank: int) -> Spectrum:
@@ -98,7 +127,7 @@ def leading_spectrum(matrix: Tensor, rank: int) -> Spectrum:
     1e-14 over the relative gap; float32 would lose half of the digits, and randomised methods lose up
     to a fifth of the overlap on trained spectra, whose relative gaps are near 1 %
     (practice/checkpoints-and-engine, sections 0 and 3). On a CPU LAPACK's partial eigensolver finds the
-    kept vectors alone; elsewhere the full one is used. Singular values below
+    kept vectors alone, on one thread; elsewhere the full one is used. Singular values below
     ``sqrt(eps * min(m, n)) s_1`` (4e-7 at 576) cannot be told from zero this way and are returned as zero.
 
     Examples
@@ -118,30 +147,32 @@ def leading_spectrum(matrix: Tensor, rank: int) -> Spectrum:
     tall = matrix if matrix.shape[0] >= matrix.shape[1] else matrix.mT
     smaller = tall.shape[1]
     kept = min(rank, smaller)
-    gram = _lower_gram(tall)
-    frobenius_norm = math.sqrt(float(gram.diagonal().sum()))
-
-    squares, inner = _leading_eigenpairs(gram, min(kept + 1, smaller))
-    all_values = torch.cat([squares.clamp(min=0).sqrt(), squares.new_zeros(1)])
-    noise = all_values[0] * math.sqrt(smaller * torch.finfo(all_values.dtype).eps)
-    all_values = torch.where(all_values > noise, all_values, 0.0)
-    # LAPACK's partial solver leaves 1e-12 of non-orthogonality; a frame has to be one to working precision.
-    values, inner = all_values[:kept], _orthonormal(inner[:, :kept])
-    # Its columns are orthogonal already; QR normalises them, and completes the frame where W maps to zero.
-    outer = _orthonormal(torch.cat([block @ inner for block in _blocks(tall)]))
+    with single_threaded_blas():
+        gram = _gram(tall)
+        frobenius_norm = math.sqrt(float(gram.diagonal().sum()))
+        squares, inner = leading_eigenpairs(gram, kept, all_values=True)
+        all_values = squares.clamp(min=0).sqrt()
+        noise = all_values[0] * math.sqrt(smaller * torch.finfo(all_values.dtype).eps)
+        all_values = torch.where(all_values > noise, all_values, 0.0)
+        # LAPACK's partial solver leaves 1e-12 of non-orthogonality; a frame has to be one to working precision.
+        values, inner = all_values[:kept], _orthonormal(inner)
+        # Its columns are orthogonal already; QR normalises them, and completes the frame where W maps to zero.
+        outer = _orthonormal(torch.cat([_product(block, inner) for block in _blocks(tall)]))
+        residual = _residual(tall, outer, values, inner)
 
     right, left = (inner, outer) if tall is matrix else (outer, inner)
     signs = right.gather(0, right.abs().argmax(dim=0, keepdim=True)).sign()
-    gaps = torch.where(values > 0, (values - all_values[1 : kept + 1]) / values, 0.0)
+    following = torch.cat([all_values, all_values.new_zeros(1)])[1 : kept + 1]
+    gaps = torch.where(values > 0, (values - following) / values, 0.0)
     close = gaps < DEGENERATE_GAP
     return Spectrum(
-        values=values,
+        all_values=all_values,
         left=left * signs,
         right=right * signs,
         gaps=gaps,
         undetermined=close | torch.cat([close.new_zeros(1), close[:-1]]),
         frobenius_norm=frobenius_norm,
-        residual=_residual(tall, outer, values, inner),
+        residual=residual,
     )
 
 
@@ -172,9 +203,10 @@ def leading_frames(matrix: Tensor, rank: int) -> tuple[Tensor, Tensor]:
     ``sqrt(eps * min(m, n)) s_1`` (0.8 % of s_1 at 576) are not resolved.
     """
     tall = matrix if matrix.shape[0] >= matrix.shape[1] else matrix.mT
-    _, inner = _leading_eigenpairs(_lower_gram(tall, torch.float32), rank)
-    inner = _orthonormal(inner)
-    outer = _orthonormal(tall.float() @ inner)
+    with single_threaded_blas():
+        _, inner = leading_eigenpairs(_gram(tall, torch.float32), rank)
+        inner = _orthonormal(inner)
+        outer = _orthonormal(_product(tall.float(), inner))
     return (inner, outer) if tall is matrix else (outer, inner)
 
 
@@ -193,49 +225,24 @@ def _blocks(tall: Tensor, dtype: torch.dtype = torch.float64) -> Iterator[Tensor
         yield block.to(dtype)
 
 
-def _lower_gram(tall: Tensor, dtype: torch.dtype = torch.float64) -> Tensor:
-    """Lower triangle of ``tall.mT @ tall``; the upper one is not to be read."""
-    size = tall.shape[1]
-    gram: Tensor | None = None
-    for block in _blocks(tall, dtype):
-        if gram is None:
-            gram = block.new_zeros(size, size)
-        for start in range(0, size, _STRIPE):
-            stop = min(start + _STRIPE, size)
-            gram[start:stop, :stop] += block[:, start:stop].mT @ block[:, :stop]
-    assert gram is not None  # a matrix has at least one row
+def _gram(tall: Tensor, dtype: torch.dtype = torch.float64) -> Tensor:
+    """``tall.mT @ tall``, shape=[n, n]."""
+    products = (_product(block.mT, block) for block in _blocks(tall, dtype))
+    gram = next(products)  # a matrix has at least one row
+    for product in products:
+        gram += product
     return gram
 
 
-def _leading_eigenpairs(gram: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """Largest eigenvalues, descending, and their vectors; only the lower triangle of `gram` is read."""
-    size = gram.shape[0]
-    if gram.device.type != "cpu":
-        eigenvalues, vectors = torch.linalg.eigh(gram, UPLO="L")
-        return eigenvalues[-count:].flip(0), vectors[:, -count:].flip(1)
-    # One thread: the reduction to tridiagonal form is bound by memory, and a second pool of threads
-    # beside torch's made it 1.5 times slower. It also makes the result independent of the machine's cores.
-    with single_threaded_lapack():
-        eigenvalues, vectors = scipy.linalg.eigh(
-            gram.numpy(), lower=True, subset_by_index=(size - count, size - 1), check_finite=False
-        )
-    return torch.from_numpy(eigenvalues).flip(0), torch.from_numpy(vectors).flip(1)
+def _product(first: Tensor, second: Tensor) -> Tensor:
+    """Matrix product, on a CPU by NumPy.
 
-
-@contextmanager
-def single_threaded_lapack() -> Iterator[None]:
-    """Hold SciPy's pool of threads to one; torch's own is left alone.
-
-    Whoever decomposes in several threads of Python enters it around them all: the limit belongs to the
-    process, and threads that set and restore it by turns would leave it wrong.
+    NumPy sees that a Gram matrix is one and forms half of it; torch took 1.4 times as long, and 2.5 times in
+    float64 where `second` has 16 columns.
     """
-    with _thread_pools().limit(limits=1, user_api="blas"):
-        yield
-
-
-@cache
-def _thread_pools() -> ThreadpoolController:
-    return ThreadpoolController()
+    if first.device.type != "cpu":
+        return first @ second
+    return torch.from_numpy(first.numpy() @ second.numpy())
 
 
 def _residual(tall: Tensor, outer: Tensor, values: Tensor, inner: Tensor) -> float:
@@ -247,9 +254,9 @@ def _residual(tall: Tensor, outer: Tensor, values: Tensor, inner: Tensor) -> flo
     start = 0
     for block in _blocks(tall):
         stop = start + block.shape[0]
-        misfit = block @ inner - outer[start:stop] * values
+        misfit = _product(block, inner) - outer[start:stop] * values
         forward += misfit.square().sum(dim=0)
-        image += block.mT @ outer[start:stop]
+        image += _product(block.mT, outer[start:stop])
         start = stop
     backward = (image - inner * values).square().sum(dim=0)
     return float(torch.maximum(forward, backward).max().sqrt() / values[0])

@@ -8,13 +8,15 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
-import pandas as pd
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
+from torch import Tensor
 
-from .alignment import Profile
+from .alignment import Nulls, Profile, null_table
+from .layers import LayerResult
 from .spectrum import Spectrum
 
 TABLES = ("weights", "spaces", "continuity", "nulls", "pairs", "skipped")
@@ -28,7 +30,8 @@ RESULT_NAMES = frozenset({RESULT_FILE, BASES_FILE, GRAPH_FILE, REPORT_FILE}) | {
 }
 # Marks a run's folder inside a scratch, so that nothing else is ever removed from there.
 _RUN_PREFIX = "flaggeo-run-"
-_SPECTRUM_PARTS = ("values", "left", "right", "gaps", "undetermined")
+_SPECTRUM_PARTS = ("all_values", "left", "right", "gaps", "undetermined")
+_SPECTRUM_SCALARS = ("frobenius_norm", "residual")
 _PROFILE_PARTS = ("row_norms", "column_norms", "equalised_left", "equalised_right")
 
 
@@ -92,7 +95,7 @@ def _umask() -> int:
 
 
 class Scratch:
-    """Spectra and nulls of a run in progress, one file a tensor or role, so that an interrupted run resumes.
+    """What a run in progress has so far, one file a layer or role, so that an interrupted run resumes.
 
     Parameters
     ----------
@@ -107,52 +110,68 @@ class Scratch:
         self._current = folder / f"{_RUN_PREFIX}{sha256(run.encode()).hexdigest()[:16]}"
         discard_scratch(folder, except_for=self._current)
 
-    def recall(
-        self, tensor: str, names: list[str], device: torch.device
-    ) -> tuple[dict[str, Spectrum], dict[str, Profile]] | None:
-        """Spectra and norm profiles of a tensor's weights, if a run that was interrupted left them."""
-        file = self._file(tensor)
-        if not file.is_file():
+    def recall_layer(self, layer: str, device: torch.device) -> LayerResult | None:
+        """What was kept of a layer, if a run that was interrupted left it."""
+        stored = self._load(f"layer {layer}", device)
+        if stored is None:
             return None
-        with suppress(SafetensorError, KeyError), safe_open(file, framework="pt") as stored:
-            kept = set(stored.keys())
-            spectra = {name: _unpack_spectrum(name, stored, device) for name in names}
-            profiles = {
-                name: Profile(**_parts(name, _PROFILE_PARTS, stored, device))
-                for name in names
-                if f"{name}/{_PROFILE_PARTS[0]}" in kept
-            }
-            return spectra, profiles
-        return None  # cut short while it was written
+        tensors, plain = stored
+        spectra = {
+            name: Spectrum(**_parts(tensors, f"spectra/{name}", _SPECTRUM_PARTS), **scalars)
+            for name, scalars in plain["spectra"].items()
+        }
+        profiles = {name: Profile(**_parts(tensors, f"profiles/{name}", _PROFILE_PARTS)) for name in plain["profiles"]}
+        others = {name: tensors[f"tensors/{name}"] for name in plain["tensors"]}
+        return LayerResult(spectra, profiles, plain["tables"], others)
 
-    def keep(self, tensor: str, spectra: Mapping[str, Spectrum], profiles: Mapping[str, Profile]) -> None:
-        """Write the spectra of a tensor's weights, and the profiles of those that have one."""
-        self._current.mkdir(parents=True, exist_ok=True)
-        arrays: dict[str, torch.Tensor] = {}
-        scalars = {}
-        for name, spectrum in spectra.items():
-            arrays |= {f"{name}/{part}": getattr(spectrum, part) for part in _SPECTRUM_PARTS}
-            scalars[name] = json.dumps([spectrum.frobenius_norm, spectrum.residual])
-        for name, profile in profiles.items():
-            arrays |= {f"{name}/{part}": getattr(profile, part) for part in _PROFILE_PARTS}
-        contiguous = {name: array.cpu().contiguous() for name, array in arrays.items()}
-        save_file(contiguous, self._file(tensor), metadata=scalars)
+    def keep_layer(self, layer: str, result: LayerResult) -> None:
+        """Write what is kept of a layer."""
+        tensors = {f"tensors/{name}": tensor for name, tensor in result.tensors.items()}
+        for kind, measured, parts in (
+            ("spectra", result.spectra, _SPECTRUM_PARTS),
+            ("profiles", result.profiles, _PROFILE_PARTS),
+        ):
+            for name, one in measured.items():
+                tensors |= {f"{kind}/{name}/{part}": getattr(one, part) for part in parts}
+        plain = {
+            "spectra": {
+                name: {scalar: getattr(spectrum, scalar) for scalar in _SPECTRUM_SCALARS}
+                for name, spectrum in result.spectra.items()
+            },
+            "profiles": list(result.profiles),
+            "tensors": list(result.tensors),
+            "tables": result.tables,
+        }
+        self._save(f"layer {layer}", tensors, plain)
 
-    def recall_nulls(self, role: str) -> pd.DataFrame | None:
+    def recall_nulls(self, role: str, device: torch.device) -> Nulls | None:
         """Nulls of a role, if a run that was interrupted left them."""
-        file = self._current / f"nulls-{role}.parquet"
-        return pd.read_parquet(file) if file.is_file() else None
+        stored = self._load(f"nulls {role}", device)
+        return None if stored is None else Nulls(null_table(stored[1]), stored[0])
 
-    def keep_nulls(self, role: str, table: pd.DataFrame) -> None:
+    def keep_nulls(self, role: str, nulls: Nulls) -> None:
         """Write the nulls of a role."""
-        self._current.mkdir(parents=True, exist_ok=True)
-        unfinished = self._current / "unfinished"
-        table.to_parquet(unfinished, index=False)
-        unfinished.replace(self._current / f"nulls-{role}.parquet")
+        self._save(f"nulls {role}", nulls.leverages, nulls.table.to_numpy().tolist())
 
-    def _file(self, tensor: str) -> Path:
+    def _save(self, name: str, tensors: Mapping[str, Tensor], plain: Any) -> None:
+        """Write tensors, and whatever JSON can hold, at once."""
+        self._current.mkdir(parents=True, exist_ok=True)
+        contiguous = {key: tensor.cpu().contiguous() for key, tensor in tensors.items()}
+        unfinished = self._current / "unfinished"
+        save_file(contiguous, unfinished, metadata={"plain": json.dumps(plain)})
+        unfinished.replace(self._file(name))
+
+    def _load(self, name: str, device: torch.device) -> tuple[dict[str, Tensor], Any] | None:
+        if not self._file(name).is_file():
+            return None
+        with suppress(SafetensorError), safe_open(self._file(name), framework="pt") as stored:
+            tensors = {key: stored.get_tensor(key).to(device) for key in stored.keys()}  # noqa: SIM118
+            return tensors, json.loads(stored.metadata()["plain"])
+        return None  # damaged
+
+    def _file(self, name: str) -> Path:
         # Hashed: the name comes from the checkpoint and may be no file name.
-        return self._current / f"{sha256(tensor.encode()).hexdigest()[:32]}.safetensors"
+        return self._current / f"{sha256(name.encode()).hexdigest()[:32]}.safetensors"
 
 
 def discard_scratch(folder: Path, *, except_for: Path | None = None) -> None:
@@ -164,11 +183,5 @@ def discard_scratch(folder: Path, *, except_for: Path | None = None) -> None:
         folder.rmdir()
 
 
-def _unpack_spectrum(name: str, stored: safe_open, device: torch.device) -> Spectrum:
-    frobenius_norm, residual = json.loads(stored.metadata()[name])
-    parts = _parts(name, _SPECTRUM_PARTS, stored, device)
-    return Spectrum(**parts, frobenius_norm=frobenius_norm, residual=residual)
-
-
-def _parts(name: str, parts: tuple[str, ...], stored: safe_open, device: torch.device) -> dict[str, torch.Tensor]:
-    return {part: stored.get_tensor(f"{name}/{part}").to(device) for part in parts}
+def _parts(tensors: Mapping[str, Tensor], name: str, parts: tuple[str, ...]) -> dict[str, Any]:
+    return {part: tensors[f"{name}/{part}"] for part in parts}

@@ -4,6 +4,7 @@ import itertools
 import operator
 from collections.abc import Iterable
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -57,7 +58,7 @@ def require_fit(first: Tensor, second: Tensor, caller: str, first_name: str, sec
         )
     try:
         common_batch(first, second)
-    except RuntimeError:
+    except ValueError:
         raise ValueError(f"{caller} expected batch axes that broadcast; got {found}.") from None
 
 
@@ -131,7 +132,8 @@ def block_slices(dims: tuple[int, ...]) -> list[slice]:
 
 def common_batch(first: Tensor, second: Tensor) -> torch.Size:
     """Batch axes of two tensors ``[..., n, k]`` after broadcasting."""
-    return torch.broadcast_shapes(first.shape[:-2], second.shape[:-2])
+    # By NumPy: torch's own function imports sympy, a second at the first call.
+    return torch.Size(np.broadcast_shapes(first.shape[:-2], second.shape[:-2]))
 
 
 def require_tall(matrix: Tensor, name: str) -> None:

@@ -31,7 +31,9 @@ from .layer_pair import layer_chains as layer_chains
 from .leading_block import BLOCK_OVERLAP as BLOCK_OVERLAP
 from .nulls import NULL_COLUMNS as NULL_COLUMNS
 from .nulls import SEEDED_NULLS as SEEDED_NULLS
+from .nulls import Nulls as Nulls
 from .nulls import Profile as Profile
+from .nulls import continuity_nulls as continuity_nulls
 from .nulls import norm_profile as norm_profile
 from .nulls import null_table as null_table
 from .observable import Observable as Observable

@@ -1,12 +1,10 @@
 """What the loudness of single channels does to continuity: seeded nulls that keep it alone, a variant without it."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
 from hashlib import sha256
-from itertools import repeat
 
 import pandas as pd
 import torch
@@ -15,7 +13,8 @@ from torch import Tensor
 from manifolds import projection_overlap
 
 from ..network import Side, Weight
-from ..spectrum import Spectrum, leading_frames, single_threaded_lapack
+from ..spectrum import Spectrum, leading_frames
+from ..threads import workers
 
 NULL_COLUMNS = ("role", "side", "null", "measure", "mean", "sd", "draws")
 #: The two seeded nulls. The third kind of row, ``equalised``, is no null but a measurement.
@@ -50,6 +49,25 @@ class Profile:
     def equalised(self, side: Side) -> Tensor:
         """Equalised frame of what the weight reads or writes."""
         return self.equalised_right if side is Side.READ else self.equalised_left
+
+
+@dataclass(frozen=True)
+class Nulls:
+    """Continuity of one role under its nulls, and where its surrogates lie.
+
+    Attributes
+    ----------
+    table : pandas.DataFrame
+        One row a side, null and measure; the columns are `NULL_COLUMNS`.
+    leverages : mapping of str to Tensor
+        By subspace (``layers.3.q.read``), shape=[n]: the squared norms of the rows of the leading frame of a
+        `margin_matched` surrogate, averaged over draws. They are in [0, 1] and sum to the rank. The signs of the
+        coordinates of a surrogate are free, so the mean projector of its frame is the diagonal matrix of the
+        expected leverages, and the mean overlap of two independent surrogates needs no more than these.
+    """
+
+    table: pd.DataFrame
+    leverages: Mapping[str, Tensor]
 
 
 def norm_profile(matrix: Tensor, rank: int) -> Profile:
@@ -115,21 +133,20 @@ def margin_matched(row_norms: Tensor, column_norms: Tensor, generator: torch.Gen
     >>> surrogate.norm(dim=0), surrogate.norm(dim=1)
     (tensor([5.0000, 0.0000]), tensor([3.0000, 4.0000]))
     """
-    gaussian = torch.randn(
+    surrogate = torch.randn(
         len(row_norms), len(column_norms), generator=generator, device=row_norms.device, dtype=torch.float32
     )
     total = torch.linalg.vector_norm(row_norms)
     if total == 0:
-        return torch.zeros_like(gaussian)
+        return surrogate.zero_()
     # Relative to the whole, so that squares of small weights do not vanish in float32.
     rows, columns = ((norms / total).square().float() for norms in (row_norms, column_norms))
-    squares = gaussian.square()
+    squares = surrogate.square()
     row_scales = torch.ones_like(rows)
     for _ in range(_ROUNDS):
         column_scales = _ratio(columns, squares.mT @ row_scales)
         row_scales = _ratio(rows, squares @ column_scales)
-    surrogate: Tensor = total.float() * row_scales.sqrt()[:, None] * gaussian * column_scales.sqrt()
-    return surrogate
+    return surrogate.mul_(column_scales.sqrt()).mul_((total.float() * row_scales.sqrt())[:, None])
 
 
 def _ratio(norms: Tensor, sums: Tensor) -> Tensor:
@@ -137,7 +154,7 @@ def _ratio(norms: Tensor, sums: Tensor) -> Tensor:
     return torch.where(norms > 0, norms / sums, 0.0)
 
 
-def null_table(
+def continuity_nulls(
     chain: Sequence[Weight],
     spectra: Mapping[str, Spectrum],
     profiles: Mapping[str, Profile],
@@ -145,7 +162,7 @@ def null_table(
     draws: int,
     seed: int = 0,
     progress: Callable[[str], None] | None = None,
-) -> pd.DataFrame:
+) -> Nulls:
     r"""Continuity of one role under the two seeded nulls, and with equalised norms.
 
     Parameters
@@ -166,10 +183,9 @@ def null_table(
 
     Returns
     -------
-    table : pandas.DataFrame
-        One row a side, null and measure; the columns are `NULL_COLUMNS`. ``mean`` and ``sd`` are over draws
-        of the mean over pairs of neighbouring layers, leaving out pairs without a direction; ``sd`` is NaN
-        where there is one draw.
+    nulls : Nulls
+        In its table ``mean`` and ``sd`` are over draws of the mean over pairs of neighbouring layers, leaving
+        out pairs without a direction; ``sd`` is NaN where there is one draw.
 
     Notes
     -----
@@ -183,53 +199,45 @@ def null_table(
     ----------
     theory/continuity, sections 2.3 and 2.4; practice/checkpoints-and-engine, section 4.
     """
-    found: dict[tuple[str, str], list[list[tuple[float, float]]]] = {}
+    comparisons: dict[tuple[str, str], list[Future[Tensor]]] = {}
+    leverages: dict[str, Tensor] = {}
     earlier: Weight | None = None
-    earlier_surrogates: dict[Side, list[Tensor]] = {}
-    with _workers() as pool:
+    earlier_surrogates: dict[Side, Tensor] = {}
+    with workers() as pool:
         for weight in chain:
             if progress is not None:
                 progress(weight.name)
             draw = partial(_surrogate_frames, weight.name, spectra[weight.name], profiles[weight.name], seed)
             drawn = list(pool.map(draw, range(draws)))
-            surrogates = {side: [frames[side] for frames in drawn] for side in Side}
+            surrogates = {side: torch.stack([frames[side] for frames in drawn]) for side in Side}
             for side in Side:
+                leverages[f"{weight.name}.{side.value}"] = surrogates[side].square().sum(dim=-1).mean(dim=0)
                 if earlier is None or earlier.space(side).dim != weight.space(side).dim:
                     continue
                 first, second = (spectra[one.name].frame(side) for one in (earlier, weight))
                 flips = _generator(seed, f"sign flip {earlier.name} {weight.name} {side.value}", first.device)
-                flipped = [sign_flipped(first, flips) for _ in range(draws)]
-                compared = {
-                    "margin_matched": list(pool.map(_compare, earlier_surrogates[side], surrogates[side])),
-                    "sign_flip": list(pool.map(_compare, flipped, repeat(second))),
-                    "equalised": [_compare(*(profiles[one.name].equalised(side) for one in (earlier, weight)))],
-                }
-                for kind, values in compared.items():
-                    found.setdefault((side.value, kind), []).append(values)
+                flipped = torch.stack([sign_flipped(first, flips) for _ in range(draws)])
+                for null, pair in {
+                    "margin_matched": (earlier_surrogates[side], surrogates[side]),
+                    "sign_flip": (flipped, second.expand(draws, -1, -1)),
+                    "equalised": tuple(profiles[one.name].equalised(side)[None] for one in (earlier, weight)),
+                }.items():
+                    comparisons.setdefault((side.value, null), []).append(pool.submit(_compare, *pair))
             earlier, earlier_surrogates = weight, surrogates
     rows = []
-    for (side_name, kind), of_pairs in found.items():
-        means = torch.tensor(of_pairs, dtype=torch.float64).nanmean(dim=0)  # [pairs, draws, measures] over pairs
+    for (side_name, null), of_pairs in comparisons.items():
+        means = torch.stack([pair.result() for pair in of_pairs]).nanmean(dim=0)  # [draws, measures], over pairs
         for measure, of_draws in zip(_MEASURES, means.unbind(dim=1), strict=True):
             sd = float(of_draws.std()) if len(of_draws) > 1 else float("nan")
-            rows.append((chain[0].role, side_name, kind, measure, float(of_draws.mean()), sd, len(of_draws)))
-    return pd.DataFrame(rows, columns=list(NULL_COLUMNS)).astype(
-        {"mean": "float64", "sd": "float64", "draws": "int64"}  # also where there are no rows
+            rows.append((chain[0].role, side_name, null, measure, float(of_draws.mean()), sd, len(of_draws)))
+    return Nulls(null_table(rows), leverages)
+
+
+def null_table(rows: Iterable[Sequence[str | float]] = ()) -> pd.DataFrame:
+    """Table of rows under `NULL_COLUMNS`, of the same types also where there are none."""
+    return pd.DataFrame(list(rows), columns=list(NULL_COLUMNS)).astype(
+        {"mean": "float64", "sd": "float64", "draws": "int64"}
     )
-
-
-@contextmanager
-def _workers() -> Iterator[ThreadPoolExecutor]:
-    """As many threads as torch would use, each working alone.
-
-    Draws are independent and small: side by side they keep all cores busy, and one draw on one thread gives
-    the same bits whatever the number of cores.
-    """
-    with (
-        single_threaded_lapack(),
-        ThreadPoolExecutor(torch.get_num_threads(), initializer=torch.set_num_threads, initargs=(1,)) as pool,
-    ):
-        yield pool
 
 
 def sign_flipped(frame: Tensor, generator: torch.Generator) -> Tensor:
@@ -248,13 +256,14 @@ def _surrogate_frames(name: str, spectrum: Spectrum, profile: Profile, seed: int
     return {Side.READ: right, Side.WRITE: left}
 
 
-def _compare(first: Tensor, second: Tensor) -> tuple[float, float]:
-    """The two measures of a pair of frames; NaN where one has no direction."""
-    if 0 in (first.shape[1], second.shape[1]):
-        return float("nan"), float("nan")
+def _compare(first: Tensor, second: Tensor) -> Tensor:
+    """The two measures of each pair of frames ``[draws, n, r]``, shape=[draws, 2]; NaN without a direction."""
+    if 0 in (first.shape[-1], second.shape[-1]):
+        return torch.full((len(first), 2), float("nan"), dtype=torch.float64)
     # One layout, so that frames recalled from a scratch give the same bits as those just computed.
     first, second = first.contiguous(), second.contiguous()
-    return float((first[:, 0] @ second[:, 0]).abs().clamp(max=1)), float(projection_overlap(first, second))
+    cosines = (first[..., 0] * second[..., 0]).sum(dim=-1).abs().clamp(max=1)
+    return torch.stack([cosines, projection_overlap(first, second)], dim=1).double().cpu()
 
 
 def _generator(seed: int, stream: str, device: torch.device) -> torch.Generator:

@@ -23,16 +23,38 @@ _CONFIG_NAMES = {
 
 
 class _BoundedReader(gguf.GGUFReader):
-    """A reader that stops at the end of the file.
+    """A reader that stops at the end of the file, and passes over lists of strings.
 
-    The library's own slices past the end come back empty, so a hostile count would keep it looping.
+    The library's own slices past the end come back empty, so a hostile count would keep it looping. Its own way
+    through the words of a tokenizer, which nothing here needs, takes seconds.
     """
 
     def _get(self, offset: int, dtype: Any, count: int = 1, override_order: Any = None) -> Any:
-        stop = int(offset) + np.dtype(dtype).itemsize * int(count)
+        self._require(int(offset) + np.dtype(dtype).itemsize * int(count))
+        return super()._get(offset, dtype, count, override_order)
+
+    def _get_field_parts(self, orig_offs: int, raw_type: int) -> tuple[int, list[Any], list[int], list[Any]]:
+        header = 12  # type and number of the items
+        if raw_type != gguf.GGUFValueType.ARRAY:
+            return super()._get_field_parts(orig_offs, raw_type)
+        kind = gguf.GGUFValueType(self._get(orig_offs, np.uint32)[0])
+        count = self._get(orig_offs + 4, np.uint64)
+        types = [gguf.GGUFValueType.ARRAY, kind]
+        if kind in self.gguf_scalar_to_np:
+            items = self._get(orig_offs + header, self.gguf_scalar_to_np[kind], int(count[0]))
+            return header + items.nbytes, [count, items], [1], types
+        if kind != gguf.GGUFValueType.STRING:
+            return super()._get_field_parts(orig_offs, raw_type)
+        stop = orig_offs + header
+        length = np.dtype(np.uint64).newbyteorder(self.byte_order)
+        for _ in range(int(count[0])):
+            self._require(stop + 8)
+            stop += 8 + int(np.frombuffer(self.data, length, 1, stop)[0])
+        return stop - orig_offs, [count], [], types
+
+    def _require(self, stop: int) -> None:
         if stop > self.data.nbytes:
             raise ValueError(f"a header that reaches byte {stop} of {self.data.nbytes}")
-        return super()._get(offset, dtype, count, override_order)
 
 
 def _can_dequantize(kind: gguf.GGMLQuantizationType) -> bool:

@@ -105,6 +105,51 @@ def test_energy_is_the_share_of_the_squared_norm():
     assert leading_spectrum(matrix, 1).energy == pytest.approx(4 / 6)
 
 
+@pytest.mark.parametrize("shape", [(12, 12), (9, 30), (30, 9), (1, 5)])
+def test_all_singular_values_are_kept_whatever_the_rank(shape):
+    matrix = torch.randn(*shape, generator=torch.Generator().manual_seed(8), dtype=torch.float64)
+    spectrum = leading_spectrum(matrix, 2)
+    torch.testing.assert_close(spectrum.all_values, torch.linalg.svdvals(matrix), rtol=1e-10, atol=1e-10)
+    assert torch.equal(spectrum.values, spectrum.all_values[:2])
+    assert float(spectrum.all_values.square().sum()) == pytest.approx(spectrum.frobenius_norm**2)
+
+
+def test_effective_rank_of_planted_spectra():
+    """Eight equal values count as eight; 2, 1, 1 has shares 2/3, 1/6, 1/6 and exp(entropy) 1.5^(2/3) 6^(1/3)."""
+    assert leading_spectrum(torch.eye(8), 1).effective_rank == pytest.approx(8)
+    assert leading_spectrum(torch.ones(8, 5), 1).effective_rank == pytest.approx(1)
+    assert leading_spectrum(torch.diag(torch.tensor([2.0, 1, 1])), 1).effective_rank == pytest.approx(
+        1.5 ** (2 / 3) * 6 ** (1 / 3)
+    )
+    assert math.isnan(leading_spectrum(torch.zeros(4, 3), 1).effective_rank)
+
+
+@settings(max_examples=20, deadline=None)
+@given(seed=st.integers(0, 2**16), rows=st.integers(1, 12), columns=st.integers(1, 12))
+def test_effective_rank_lies_between_the_stable_rank_and_the_dimension_and_has_no_scale(seed, rows, columns):
+    matrix = torch.randn(rows, columns, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    spectrum = leading_spectrum(matrix, 1)
+    stable_rank = (spectrum.frobenius_norm / float(spectrum.values[0])) ** 2
+    assert stable_rank * (1 - 1e-9) <= spectrum.effective_rank <= min(rows, columns) * (1 + 1e-9)
+    assert leading_spectrum(1e3 * matrix, 1).effective_rank == pytest.approx(spectrum.effective_rank)
+    stretched = matrix * torch.linspace(1, 3, columns, dtype=torch.float64)
+    if min(rows, columns) > 1:
+        assert leading_spectrum(stretched, 1).effective_rank != pytest.approx(spectrum.effective_rank, rel=1e-6)
+
+
+@pytest.mark.parametrize("shape", [(300, 300), (100, 400), (400, 100)])
+@pytest.mark.parametrize("planted_values", [[], [3.0], [3.0, 2.0, 2.0]])
+def test_values_above_the_random_edge_are_those_planted_in_noise(shape, planted_values):
+    noise = torch.randn(*shape, generator=torch.Generator().manual_seed(9), dtype=torch.float64)
+    noise /= math.sqrt(shape[0]) + math.sqrt(shape[1])  # its edge is at 1
+    signal = planted(planted_values, *shape, seed=10)[0] if planted_values else 0.0
+    spectrum = leading_spectrum(noise + signal, 1)
+    assert spectrum.above_random_edge == len(planted_values)
+    alone = leading_spectrum(noise, 1)
+    assert alone.random_edge == pytest.approx(1, rel=0.01)
+    assert float(alone.values[0]) == pytest.approx(1, abs=0.03)
+
+
 def test_a_tall_matrix_is_taken_in_blocks_without_changing_the_result():
     """More than one block of 2^22 entries; the oracle sees the matrix whole."""
     matrix = torch.randn(2**17 + 5, 33, generator=torch.Generator().manual_seed(6), dtype=torch.float32)

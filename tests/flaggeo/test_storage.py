@@ -1,7 +1,12 @@
+from dataclasses import fields
+from math import nan
+
+import pandas as pd
 import pytest
 import torch
 
-from flaggeo.alignment import norm_profile
+from flaggeo.alignment import Nulls, norm_profile, null_table
+from flaggeo.layers import LayerResult
 from flaggeo.spectrum import leading_spectrum
 from flaggeo.storage import Scratch, discard_scratch, replaced_at_once, require_replaceable
 
@@ -76,31 +81,54 @@ def test_the_earlier_result_comes_back_if_the_new_one_cannot_take_its_place(tmp_
     assert contents(tmp_path / "out") == ["a"]
 
 
-def test_scratch_recalls_bit_for_bit_what_it_kept(tmp_path):
+CPU = torch.device("cpu")
+
+
+def a_result():
     matrix = torch.randn(9, 7, generator=torch.Generator().manual_seed(0))
-    spectra = {"w": leading_spectrum(matrix, 3), "w.heads.0": leading_spectrum(matrix[:4], 3)}
-    profiles = {"w": norm_profile(matrix, 3)}
-    Scratch(tmp_path, "run").keep("odd/../name", spectra, profiles)
-    recalled = Scratch(tmp_path, "run").recall("odd/../name", list(spectra), torch.device("cpu"))
-    assert recalled is not None
-    found, found_profiles = recalled
-    assert set(found_profiles) == {"w"}
-    for part in ("row_norms", "column_norms", "equalised_left", "equalised_right"):
-        assert torch.equal(getattr(found_profiles["w"], part), getattr(profiles["w"], part))
-    for name, spectrum in spectra.items():
-        for part in ("values", "left", "right", "gaps", "undetermined"):
-            assert torch.equal(getattr(found[name], part), getattr(spectrum, part))
-        assert (found[name].residual, found[name].frobenius_norm) == (spectrum.residual, spectrum.frobenius_norm)
-    assert Scratch(tmp_path, "run").recall("another", ["w"], torch.device("cpu")) is None
+    return LayerResult(
+        spectra={"w": leading_spectrum(matrix, 3), "w.heads.0": leading_spectrum(matrix[:4], 3)},
+        profiles={"w": norm_profile(matrix, 3)},
+        tables={"interfaces": [{"name": "w", "layer": 3, "defect": 1 / 3, "gap": float("inf"), "space": None}]},
+        tensors={"w/products": matrix[:2].double()},
+    )
+
+
+def test_scratch_recalls_bit_for_bit_what_it_kept_of_a_layer(tmp_path):
+    kept = a_result()
+    Scratch(tmp_path, "run").keep_layer("odd/../name", kept)
+    found = Scratch(tmp_path, "run").recall_layer("odd/../name", CPU)
+    assert found is not None
+    for of_weights in ("spectra", "profiles"):
+        measured, expected = getattr(found, of_weights), getattr(kept, of_weights)
+        assert list(measured) == list(expected)
+        for name, one in expected.items():
+            for part in fields(one):
+                value, recalled = getattr(one, part.name), getattr(measured[name], part.name)
+                assert torch.equal(value, recalled) if isinstance(value, torch.Tensor) else value == recalled
+    assert found.tables == kept.tables
+    assert found.tensors.keys() == kept.tensors.keys()
+    assert torch.equal(found.tensors["w/products"], kept.tensors["w/products"])
+    assert Scratch(tmp_path, "run").recall_layer("another", CPU) is None
+
+
+def test_scratch_recalls_nulls_bit_for_bit(tmp_path):
+    rows = [("q", "read", "sign_flip", "overlap", 1 / 3, 2**0.5, 4), ("q", "read", "equalised", "overlap", 0.1, nan, 1)]
+    kept = Nulls(null_table(rows), {"layers.0.q.read": torch.rand(5)})
+    Scratch(tmp_path, "run").keep_nulls("q", kept)
+    found = Scratch(tmp_path, "run").recall_nulls("q", CPU)
+    assert found is not None
+    pd.testing.assert_frame_equal(found.table, kept.table, check_exact=True)
+    assert torch.equal(found.leverages["layers.0.q.read"], kept.leverages["layers.0.q.read"])
+    assert Scratch(tmp_path, "run").recall_nulls("k", CPU) is None
 
 
 def test_scratch_of_another_run_is_discarded_and_a_cut_file_is_not_believed(tmp_path):
-    spectra = {"w": leading_spectrum(torch.eye(3), 2)}
     scratch = Scratch(tmp_path, "run")
-    scratch.keep("t", spectra, {})
+    scratch.keep_layer("t", a_result())
     file = next(tmp_path.rglob("*.safetensors"))
     file.write_bytes(file.read_bytes()[:-5])
-    assert scratch.recall("t", ["w"], torch.device("cpu")) is None
+    assert scratch.recall_layer("t", CPU) is None
     (tmp_path / "thesis.tex").write_text("years of work")
     Scratch(tmp_path, "other run")
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
@@ -108,11 +136,11 @@ def test_scratch_of_another_run_is_discarded_and_a_cut_file_is_not_believed(tmp_
 
 def test_discarding_leaves_what_is_not_its_own(tmp_path):
     folder = tmp_path / "scratch"
-    Scratch(folder, "run").keep("t", {"w": leading_spectrum(torch.eye(3), 2)}, {})
+    Scratch(folder, "run").keep_layer("t", a_result())
     discard_scratch(folder)
     assert not folder.exists()
     discard_scratch(folder)
-    Scratch(folder, "run").keep("t", {"w": leading_spectrum(torch.eye(3), 2)}, {})
+    Scratch(folder, "run").keep_layer("t", a_result())
     (folder / "notes").mkdir()
     discard_scratch(folder)
     assert [path.name for path in folder.iterdir()] == ["notes"]

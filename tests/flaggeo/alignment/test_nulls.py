@@ -8,7 +8,14 @@ import torch
 
 from flaggeo import load
 from flaggeo.alignment import layer_chains
-from flaggeo.alignment.nulls import NULL_COLUMNS, margin_matched, norm_profile, null_table, sign_flipped
+from flaggeo.alignment.nulls import (
+    NULL_COLUMNS,
+    continuity_nulls,
+    margin_matched,
+    norm_profile,
+    null_table,
+    sign_flipped,
+)
 from flaggeo.network import Side
 from flaggeo.spectrum import leading_spectrum
 from manifolds import abs_cosine_moments, overlap_moments
@@ -23,7 +30,12 @@ def seeded(seed):
 
 
 def nulls_of(matrices, *, draws=6, seed=0):
-    """Table of the nulls of a chain of matrices, indexed by side, null and measure."""
+    """Table of the nulls of a chain of matrices."""
+    return all_nulls_of(matrices, draws=draws, seed=seed).table
+
+
+def all_nulls_of(matrices, *, draws, seed=0):
+    """Nulls of a chain of matrices, which stand for its writings into the MLP."""
     network = load(tiny_llama(layers=len(matrices)), config=CONFIG | {"num_hidden_layers": len(matrices)})
     chain = layer_chains(network.weights)["up"]
     spectra = {weight.name: leading_spectrum(matrix, RANK) for weight, matrix in zip(chain, matrices, strict=True)}
@@ -31,7 +43,7 @@ def nulls_of(matrices, *, draws=6, seed=0):
         name: norm_profile(matrix, spectra[name].frame(Side.READ).shape[1])
         for name, matrix in zip(spectra, matrices, strict=True)
     }
-    return null_table(chain, spectra, profiles, draws=draws, seed=seed)
+    return continuity_nulls(chain, spectra, profiles, draws=draws, seed=seed)
 
 
 def mean_of(table, side, null, measure="abs_cos_1"):
@@ -184,6 +196,43 @@ def test_the_table_has_every_side_null_and_measure_once():
     assert len(table) == len(table[["side", "null", "measure"]].drop_duplicates()) == 2 * 3 * 2
     assert (table["sd"].isna() == (table["null"] == "equalised")).all()
     assert set(table.loc[table["null"] == "equalised", "draws"]) == {1}
-    empty = null_table([], {}, {}, draws=3)
+    empty = null_table()
     assert empty.empty
     assert empty.dtypes["mean"] == table.dtypes["mean"]
+
+
+def test_leverages_sum_to_the_rank_and_are_flat_without_loud_channels():
+    leverages = all_nulls_of([matrix.sign() for matrix in gaussians(2)], draws=200).leverages
+    assert set(leverages) == {f"layers.{layer}.up.{side}" for layer in (0, 1) for side in ("read", "write")}
+    for name, dim in (("layers.0.up.read", COLUMNS), ("layers.1.up.write", ROWS)):
+        assert leverages[name].shape == (dim,)
+        assert float(leverages[name].sum()) == pytest.approx(RANK, rel=1e-5)
+        # A coordinate of a unit vector has a squared mean of 1 / dim and a spread of at most sqrt(2) / dim.
+        error = math.sqrt(2 * RANK / 200) / dim
+        assert float((leverages[name] - RANK / dim).abs().max()) < 4 * error
+
+
+def test_leverages_give_the_mean_overlap_of_independent_surrogates():
+    """Signs are free, so the mean projector is diagonal and E overlap = sum_i l_i l'_i / r."""
+    first, second = gaussians(2)
+    for matrix, row in ((first, 5), (second, 5)):
+        matrix[row] *= 4
+        matrix[:, 3] *= 3
+    draws = 400
+    nulls = all_nulls_of([first, second], draws=draws)
+    for side in ("read", "write"):
+        closed = float(nulls.leverages[f"layers.0.up.{side}"] @ nulls.leverages[f"layers.1.up.{side}"]) / RANK
+        row = nulls.table.set_index(["side", "null", "measure"]).loc[(side, "margin_matched", "overlap")]
+        assert closed == pytest.approx(row["mean"], abs=4 * row["sd"] / math.sqrt(draws))
+        assert abs(closed - RANK / (COLUMNS if side == "read" else ROWS)) > 0.05  # and Haar's is another
+
+
+def test_leverages_of_a_zero_weight_are_zero():
+    leverages = all_nulls_of([torch.zeros(ROWS, COLUMNS)] * 2, draws=2).leverages
+    assert torch.equal(leverages["layers.0.up.read"], torch.zeros(COLUMNS).to(leverages["layers.0.up.read"]))
+
+
+def test_a_chain_of_one_layer_has_leverages_and_no_row():
+    nulls = all_nulls_of(gaussians(1), draws=2)
+    assert nulls.table.empty
+    assert len(nulls.leverages) == 2

@@ -60,6 +60,28 @@ def test_settings_get_the_names_of_a_config(tmp_path):
     assert (config["num_hidden_layers"], config["num_attention_heads"], config["num_key_value_heads"]) == (3, 9, 3)
 
 
+@pytest.mark.parametrize("big_endian", [False, True])
+def test_lists_of_the_tokenizer_and_of_settings_are_passed_over(tmp_path, big_endian):
+    array = gaussian(4, 32)
+    order = gguf.GGUFEndian.BIG if big_endian else gguf.GGUFEndian.LITTLE
+    writer = gguf.GGUFWriter(tmp_path / "x.gguf", "llama", endianess=order)
+    writer.add_array("tokenizer.ggml.tokens", ["a", "", "naïve", "日本"])
+    writer.add_array("tokenizer.ggml.scores", [0.5, -1.0])
+    writer.add_array("llama.attention.head_count", [4, 4, 2])
+    writer.add_array("general.nested", [[1, 2], [3, 4]])
+    writer.add_uint32("llama.block_count", 3)
+    writer.add_tensor("a", array)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    checkpoint = open_checkpoint(tmp_path / "x.gguf")
+    assert checkpoint.config["num_hidden_layers"] == 3
+    assert checkpoint.config["num_attention_heads"] == [4, 4, 2]
+    if not big_endian:
+        np.testing.assert_array_equal(checkpoint.read("a").numpy(), array)
+
+
 @pytest.mark.parametrize("part", [0.0, 0.1, 0.5, 0.99])
 def test_truncated_file_is_refused(tmp_path, part):
     file = write(tmp_path / "x.gguf", {"a": (gaussian(64, 64), QUANTISATION.F32)}, block_count=3)
@@ -70,10 +92,11 @@ def test_truncated_file_is_refused(tmp_path, part):
 
 
 @pytest.mark.parametrize("count", [2**20, 2**40, 2**63])
-def test_a_count_beyond_the_file_ends_at_the_end_of_the_file(tmp_path, count):
+@pytest.mark.parametrize("kind", [gguf.GGUFValueType.UINT8, gguf.GGUFValueType.STRING, gguf.GGUFValueType.ARRAY])
+def test_a_count_beyond_the_file_ends_at_the_end_of_the_file(tmp_path, count, kind):
     """An array that claims more elements than there are bytes must not keep the reader looping."""
     header = b"GGUF" + struct.pack("<IQQ", 3, 0, 1)
-    key = struct.pack("<Q", 1) + b"k" + struct.pack("<I", 9) + struct.pack("<IQ", 0, count)
+    key = struct.pack("<Q", 1) + b"k" + struct.pack("<I", 9) + struct.pack("<IQ", kind, count)
     (tmp_path / "x.gguf").write_bytes(header + key + bytes(64))
     with pytest.raises(CheckpointError, match=r"a header that reaches byte \d+ of \d+"):
         open_checkpoint(tmp_path / "x.gguf")

@@ -1,0 +1,44 @@
+"""Independent pieces of work side by side, each on one thread."""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import cache
+
+import torch
+from threadpoolctl import ThreadpoolController
+
+
+@contextmanager
+def workers() -> Iterator[ThreadPoolExecutor]:
+    """As many threads as torch would use, each working alone.
+
+    The matrices of a network are many and small: side by side they keep all cores busy, and one matrix on one
+    thread gives the same bits whatever the number of cores. The block ends when all is done, or at an error or
+    interruption when what had begun is.
+    """
+    with (
+        single_threaded_blas(),
+        ThreadPoolExecutor(torch.get_num_threads(), initializer=torch.set_num_threads, initargs=(1,)) as pool,
+    ):
+        try:
+            yield pool
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+@contextmanager
+def single_threaded_blas() -> Iterator[None]:
+    """Hold the pools of threads of NumPy and SciPy to one; torch's own is left alone.
+
+    Whoever decomposes in several threads of Python enters it around them all: the limit belongs to the
+    process, and threads that set and restore it by turns would leave it wrong.
+    """
+    with _thread_pools().limit(limits=1, user_api="blas"):
+        yield
+
+
+@cache
+def _thread_pools() -> ThreadpoolController:
+    return ThreadpoolController()

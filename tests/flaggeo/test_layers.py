@@ -1,0 +1,110 @@
+from collections import Counter
+
+import pandas as pd
+import pytest
+import torch
+
+from flaggeo import analyze, load
+from flaggeo.layers import LayerResult, layers_of, measure_layer
+from flaggeo.spectrum import leading_spectrum
+from tests.builders import CONFIG, tiny_llama
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def network():
+    return load(tiny_llama(), config=CONFIG)
+
+
+@pytest.fixture
+def reads(network, monkeypatch):
+    """How often each tensor was read."""
+    counts, original = Counter(), network.checkpoint.read
+    monkeypatch.setattr(
+        network.checkpoint, "read", lambda name, **options: (counts.update([name]), original(name, **options))[1]
+    )
+    return counts
+
+
+def test_layers_stand_in_order_and_tensors_outside_them_alone(network):
+    layers = layers_of(network.weights, network.checkpoint, CPU)
+    assert [layer.name for layer in layers] == ["embed", "layers.0.q", "layers.1.q", "layers.2.q", "unembed"]
+    assert [layer.earlier for layer in layers] == [None, None, layers[1], layers[2], None]
+    assert [len(layer.tensors) for layer in layers] == [1, 7, 7, 7, 1]
+
+
+def test_matrices_are_read_once_until_they_are_let_go(network, reads):
+    layer = layers_of(network.weights, network.checkpoint, CPU)[2]
+    for _ in range(2):
+        assert set(layer.matrices) == {weight.name for weight in layer.weights}
+    assert reads == dict.fromkeys(layer.tensors, 1)
+    layer.let_go()
+    assert layer.matrices["layers.1.q.heads.0"].shape == (10, 24)
+    assert reads == dict.fromkeys(layer.tensors, 2)
+
+
+def test_the_layer_before_is_at_hand_and_read_again_only_by_who_asks(network, reads):
+    """Of a run that resumes at the third layer: the second is read once more, the first not at all."""
+    _, first, second, third, _ = layers_of(network.weights, network.checkpoint, CPU)
+    measure_layer(third, rank=2)
+    assert set(reads) == set(third.tensors)
+    gram = third.earlier.matrices["layers.1.up"].mT @ third.matrices["layers.2.up"]
+    assert gram.shape == (24, 24)
+    assert reads == dict.fromkeys([*second.tensors, *third.tensors], 1)
+    assert not set(first.tensors) & set(reads)
+
+
+def test_at_most_two_layers_are_in_memory(network, monkeypatch):
+    import flaggeo.analysis
+
+    layers, held = layers_of(network.weights, network.checkpoint, CPU), []
+    monkeypatch.setattr(flaggeo.analysis, "layers_of", lambda *_: layers)
+
+    def measure(layer, **options):
+        result = measure_layer(layer, **options)
+        held.append([other.name for other in layers if other._read])
+        return result
+
+    monkeypatch.setattr(flaggeo.analysis, "measure_layer", measure)
+    analyze(network, rank=2)
+    assert held == [
+        ["embed"],
+        ["layers.0.q"],
+        ["layers.0.q", "layers.1.q"],
+        ["layers.1.q", "layers.2.q"],
+        ["unembed"],
+    ]
+    assert not any(layer._read for layer in layers)
+
+
+def test_a_layer_is_measured_as_its_matrices_are_one_by_one(network):
+    layer, seen = layers_of(network.weights, network.checkpoint, CPU)[1], []
+    result = measure_layer(layer, rank=3, profiled={"layers.0.o"}, progress=seen.append)
+    assert seen == layer.tensors
+    assert list(result.profiles) == ["layers.0.o"]
+    for name, matrix in layer.matrices.items():
+        expected = leading_spectrum(matrix, 3)
+        assert torch.equal(result.spectra[name].left, expected.left)
+        assert torch.equal(result.spectra[name].all_values, expected.all_values)
+
+
+def test_results_do_not_depend_on_the_number_of_threads(network):
+    threads, tables = torch.get_num_threads(), []
+    try:
+        for count in (1, 3):
+            torch.set_num_threads(count)
+            tables.append(analyze(network, rank=4).pairs)
+    finally:
+        torch.set_num_threads(threads)
+    pd.testing.assert_frame_equal(*tables, check_exact=True)
+
+
+def test_joined_results_keep_the_order_of_rows():
+    first, second = (
+        LayerResult({}, {}, {"interfaces": [{"layer": index}]}, {f"w{index}": torch.ones(1)}) for index in (0, 1)
+    )
+    joined = LayerResult.joined([first, second])
+    assert joined.tables == {"interfaces": [{"layer": 0}, {"layer": 1}]}
+    assert list(joined.tensors) == ["w0", "w1"]
+    assert first.tables == {"interfaces": [{"layer": 0}]}
