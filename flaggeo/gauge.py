@@ -180,6 +180,7 @@ def _change_hidden(network: Network, tensors: dict[str, Tensor], generator: torc
         if ungated == weights:
             _apply(_random_map(space, generator), space, weights, tensors)
         else:
+            # Up and down may be scaled, with signs too: what acts on their product with the gate is linear.
             order, still = torch.randperm(space.dim, generator=generator), torch.arange(space.dim)
             scales = _signs(space.dim, generator) * _scales(space.dim, generator)
             _apply(_monomial(order, torch.ones(space.dim)), space, weights, tensors)

@@ -26,7 +26,12 @@ class Symmetry(Enum):
 
     A group acts on all weights of a space together, with two reservations. Under ReLU the scalings are positive.
     In a gated MLP, whose hidden layer is ``activation(gate) * up``, they act on up and down; the gate may be
-    permuted with them but not scaled.
+    permuted with them but not scaled (`Weight.symmetry`).
+
+    What survives where norms are, in the stream or on queries and keys, does so in matrices with the norms folded in
+    (`Network.matrix`): otherwise a gain can be traded for the columns of the weights that read through it. And
+    leading singular subspaces in one space are cut off by the lengths in the other space of their weight: they
+    survive only if that other space allows rotations at most.
     """
 
     GENERAL_LINEAR = "any invertible map"
@@ -120,6 +125,12 @@ class Weight:
     def space(self, side: Side) -> Space:
         """Space that this side of the weight lies in."""
         return self.source if side is Side.READ else self.target
+
+    def symmetry(self, side: Side) -> Symmetry:
+        """Group that acts on this side of the weight: that of the space, but permutations alone on a gate."""
+        if self.role == "gate" and side is Side.WRITE:
+            return Symmetry.PERMUTATION
+        return self.space(side).symmetry
 
     @property
     def stage(self) -> tuple[float, int]:
