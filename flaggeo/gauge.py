@@ -5,7 +5,7 @@ A number that changes under this depends on the basis that training happened to 
 
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
-from math import pi
+from math import log, pi
 
 import torch
 from torch import Tensor
@@ -59,8 +59,9 @@ def change_basis(
     Notes
     -----
     Exact up to rounding: computed in float64 and stored as before, so that outputs agree to about 1e-5 in
-    float32 and only to a percent in bfloat16. Condition numbers are at most 4. A network without an unembedding
-    shows the stream itself, which comes out in the new basis. See theory/alignment, sections 2.1 and 7-D4.
+    float32, and in half precision no better than its digits. Condition numbers are at most 4. A network without
+    an unembedding shows the stream itself, which comes out in the new basis. See theory/alignment, sections 2.1
+    and 7-D4.
 
     Examples
     --------
@@ -124,7 +125,7 @@ def _other_tensors(network: Network) -> dict[str, tuple[int, ...] | None]:
             # A table that is no weight is a second copy of a tied unembedding, or narrower than the stream.
             axes = (1,) if family.role_of(naming, name) else family.axes_along_stream(name)
             width = network.spaces["stream"].dim
-            others[name] = axes and tuple(axis for axis in axes if header.shape[axis] == width)
+            others[name] = axes and tuple(axis for axis in axes if header.shape[axis : axis + 1] == (width,))
     return others
 
 
@@ -270,11 +271,11 @@ def _rotation(dim: int, generator: torch.Generator) -> Tensor:
 
 def _scales(dim: int, generator: torch.Generator) -> Tensor:
     exponents = 2 * torch.rand(dim, generator=generator, dtype=torch.float64) - 1
-    return torch.tensor(_LARGEST_SCALE, dtype=torch.float64).pow(exponents)
+    return torch.exp(log(_LARGEST_SCALE) * exponents)
 
 
 def _signs(dim: int, generator: torch.Generator) -> Tensor:
-    return 2.0 * torch.randint(2, (dim,), generator=generator) - 1
+    return torch.randint(2, (dim,), generator=generator).double().mul(2).sub(1)
 
 
 def _turned_planes(angles: Tensor, scales: Tensor) -> Tensor:

@@ -24,7 +24,7 @@ class Gain:
 
     def diagonal(self, stored: Tensor, start: int, stop: int) -> Tensor:
         """Gains of the coordinates from start to stop, in float32 or wider; those of one head serve every head."""
-        gain = self.offset + stored.to(torch.promote_types(stored.dtype, torch.float32))
+        gain = self.offset + _at_least_single(stored)
         return gain[torch.arange(start, stop, device=gain.device) % len(gain)]
 
 
@@ -63,6 +63,7 @@ class Folding:
         Returns
         -------
         folded : Tensor, shape=[target.dim, source.dim]
+            In float32 at least, if there is anything to fold.
         """
         rows, columns = matrix.shape
         if self.read is not None:
@@ -71,5 +72,10 @@ class Folding:
             gains = self.written.diagonal(read(self.written.tensor), first_row, first_row + rows)
             matrix = gains[:, None] * matrix
         if self.centred:
+            matrix = _at_least_single(matrix)
             matrix = matrix - matrix.mean(dim=0)
         return matrix
+
+
+def _at_least_single(tensor: Tensor) -> Tensor:
+    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))

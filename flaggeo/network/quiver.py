@@ -209,7 +209,7 @@ class Network:
         Returns
         -------
         matrix : Tensor, shape=[target.dim, source.dim]
-            In the dtype read; with a gain folded in, in float32 at least.
+            In the dtype read; with norms folded in, in float32 at least.
 
         Raises
         ------

@@ -197,7 +197,8 @@ def test_leading_subspaces_survive_where_the_other_end_allows_rotations_at_most(
     }
     assert {by_name[name].role for name in kept} == ({"gate", "unembed"} if model_type == "llama" else {"up", "down"})
     assert max(moved[name] for name in kept) < 1e-4
-    assert sorted(moved[name] for name in moved.keys() - kept)[2] > 1e-4
+    others = [moved[name] for name in moved.keys() - kept]
+    assert sum(others) / len(others) > 0.005
 
 
 def test_whole_head_subspaces_survive_every_change_of_basis():
