@@ -266,7 +266,8 @@ def _random_map(space: Space, generator: torch.Generator) -> _Map:
 
 
 def _rotation(dim: int, generator: torch.Generator) -> Tensor:
-    return torch.linalg.qr(torch.randn(dim, dim, generator=generator, dtype=torch.float64)).Q
+    rotation: Tensor = torch.linalg.qr(torch.randn(dim, dim, generator=generator, dtype=torch.float64)).Q
+    return rotation
 
 
 def _scales(dim: int, generator: torch.Generator) -> Tensor:

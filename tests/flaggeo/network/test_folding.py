@@ -212,3 +212,16 @@ def test_a_gain_that_is_not_finite_is_refused_when_it_is_folded():
     network.matrix(by_name(network)["unembed"])
     with pytest.raises(CheckpointError, match=r"model\.norm\.weight.*expected finite numbers"):
         folded(network, "unembed")
+
+
+def test_continuity_of_a_real_model_moves_as_the_measurements_say(smollm2_file):
+    """Cosines of neighbouring leading read vectors of SmolLM2, raw and folded (theory/continuity, section 10.3)."""
+    network = load(smollm2_file)
+    weights = by_name(network)
+    for fold, expected in ((False, 0.078), (True, 0.138)):
+        leading = []
+        for layer in range(30):
+            matrix = network.matrix(weights[f"layers.{layer}.v"], folded=fold).double()
+            leading.append(torch.linalg.eigh(matrix @ matrix.mT).eigenvectors[:, -1] @ matrix)
+        unit = nn.functional.normalize(torch.stack(leading), dim=1)
+        assert float((unit[1:] * unit[:-1]).sum(dim=1).abs().mean()) == pytest.approx(expected, abs=5e-4)
