@@ -1,3 +1,4 @@
+from . import gauge as gauge
 from .analysis import analyze as analyze
 from .analysis import load as load
 from .checkpoint import CheckpointError as CheckpointError

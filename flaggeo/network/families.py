@@ -24,16 +24,31 @@ class Family:
     names : mapping of str to mapping of str to str
         For each naming (``huggingface``, ``gguf``): role to regular expression. ``{layer}`` stands for
         the layer number.
+    norms : mapping of str to mapping of str to str
+        The same for the gains of the norms: ``attention`` and ``mlp`` before the reads of a block,
+        ``attention output`` and ``mlp output`` after its writes, ``after attention`` for a name that means
+        the former of these where a block has an ``mlp output`` norm and ``mlp`` otherwise, ``q`` and ``k``
+        on queries and keys, ``final``. Empty where the stream lies behind its norms.
+    gains_above_one : frozenset of str
+        Model types whose norms add 1 to the gains that a Hugging Face file stores.
     tied : bool
         Whether the unembedding is the embedding where the settings do not say.
     grouped : bool
         Whether ``num_key_value_heads`` means anything (BERT stores it and ignores it).
     stream : Symmetry
-        Of the residual stream.
-    keys : Symmetry
-        Of a head's key space.
+        Of the residual stream where no norm follows a block's writes.
+    layer_norm : bool
+        Whether the norms of the stream subtract the mean.
+    rotary : bool
+        Whether positions turn queries and keys.
+    unturned : mapping of str to int
+        Model type to n where every n-th layer has no rotary positions, unless ``no_rope_layers`` says which.
+    activation : str
+        Of the MLP where the settings of a known model type do not say.
     rotary_rows_in_gguf : frozenset of str
         GGUF architectures whose query and key rows are interleaved for the rotary kernels.
+    along_stream : mapping of str to tuple of int
+        Regular expression of every other tensor whose part is known, to the axes that lie along the stream.
     unused : mapping of str to str
         Regular expression to the reason why such a tensor is no weight; the first match counts.
     """
@@ -41,20 +56,32 @@ class Family:
     name: str
     model_types: frozenset[str]
     names: Mapping[str, Mapping[str, str]]
+    norms: Mapping[str, Mapping[str, str]]
+    gains_above_one: frozenset[str]
     tied: bool
     grouped: bool
     stream: Symmetry
-    keys: Symmetry
+    layer_norm: bool
+    rotary: bool
+    unturned: Mapping[str, int]
+    activation: str
+    along_stream: Mapping[str, tuple[int, ...]]
     rotary_rows_in_gguf: frozenset[str]
     unused: Mapping[str, str]
 
     def role_of(self, naming: str, tensor: str) -> tuple[str, int | None] | None:
         """Role and layer of a tensor, or None."""
-        for role, pattern in self.names.get(naming, {}).items():
-            match = _compiled(pattern).fullmatch(tensor)
-            if match:
-                layer = match.groupdict().get("layer")
-                return role, None if layer is None else int(layer)
+        return _place(self.names.get(naming, {}), tensor)
+
+    def norm_of(self, naming: str, tensor: str) -> tuple[str, int | None] | None:
+        """Which norm of which layer a tensor is the gain of, or None."""
+        return _place(self.norms.get(naming, {}), tensor)
+
+    def axes_along_stream(self, tensor: str) -> tuple[int, ...] | None:
+        """Axes that face the stream of a tensor that is neither a weight nor a gain, or None if not known."""
+        for pattern, axes in self.along_stream.items():
+            if _compiled(pattern).fullmatch(tensor):
+                return axes
         return None
 
     def reason_unused(self, tensor: str) -> str:
@@ -63,6 +90,15 @@ class Family:
             if re.search(pattern, tensor):
                 return reason
         return f"not in the table of the {self.name} family"
+
+
+def _place(table: Mapping[str, str], tensor: str) -> tuple[str, int | None] | None:
+    for place, pattern in table.items():
+        match = _compiled(pattern).fullmatch(tensor)
+        if match:
+            layer = match.groupdict().get("layer")
+            return place, None if layer is None else int(layer)
+    return None
 
 
 @cache
@@ -81,7 +117,8 @@ _GGUF_ATTENTION = {
     "down": _GGUF_BLOCK + r"ffn_down\.weight",
 }
 
-_DIAGONAL = "normalisation gain: a diagonal map, not folded into the weights"
+_DIAGONAL = "normalisation gain: a diagonal map, folded into the weights beside it on request"
+_BEHIND = "normalisation gain: a diagonal map; the stream lies behind it, so that no weight can take it over"
 _TRANSLATION = "bias: a translation, not a linear map"
 _NOT_LEARNED = "positions: computed, not a map of activations"
 
@@ -123,10 +160,35 @@ LLAMA = Family(
         },
         "gguf": _GGUF_ATTENTION | {"gate": _GGUF_BLOCK + r"ffn_gate\.weight", "unembed": r"output\.weight"},
     },
+    norms={
+        "huggingface": {
+            "attention": _LLAMA_BLOCK + r"input_layernorm\.weight",
+            "after attention": _LLAMA_BLOCK + r"post_attention_layernorm\.weight",
+            "mlp": _LLAMA_BLOCK + r"pre_feedforward_layernorm\.weight",
+            "mlp output": _LLAMA_BLOCK + r"post_feedforward_layernorm\.weight",
+            "q": _LLAMA_BLOCK + r"self_attn\.q_norm\.weight",
+            "k": _LLAMA_BLOCK + r"self_attn\.k_norm\.weight",
+            "final": _LLAMA_PREFIX + r"norm\.weight",
+        },
+        "gguf": {
+            "attention": _GGUF_BLOCK + r"attn_norm\.weight",
+            "attention output": _GGUF_BLOCK + r"post_attention_norm\.weight",
+            "mlp": _GGUF_BLOCK + r"ffn_norm\.weight",
+            "mlp output": _GGUF_BLOCK + r"post_ffw_norm\.weight",
+            "q": _GGUF_BLOCK + r"attn_q_norm\.weight",
+            "k": _GGUF_BLOCK + r"attn_k_norm\.weight",
+            "final": r"output_norm\.weight",
+        },
+    },
+    gains_above_one=frozenset({"gemma", "gemma2", "gemma3", "gemma3_text"}),
     tied=False,
     grouped=True,
     stream=Symmetry.ORTHOGONAL,
-    keys=Symmetry.ROTARY_BLOCK,
+    layer_norm=False,
+    rotary=True,
+    unturned={"smollm3": 4},
+    activation="silu",
+    along_stream={r".*rotary_emb\.inv_freq": ()},
     rotary_rows_in_gguf=frozenset({"llama"}),
     unused={
         r"\.bias$": _TRANSLATION,
@@ -152,15 +214,30 @@ BERT = Family(
         },
         "gguf": _GGUF_ATTENTION,
     },
+    norms={},
+    gains_above_one=frozenset(),
     tied=True,
     grouped=False,
     stream=Symmetry.PERMUTATION,
-    keys=Symmetry.GENERAL_LINEAR,
+    layer_norm=True,
+    rotary=False,
+    unturned={},
+    activation="gelu",
+    along_stream={
+        _BERT_PREFIX + r"embeddings\.(?:position|token_type)_embeddings\.weight": (1,),
+        _BERT_PREFIX + r"(?:embeddings|encoder\.layer\.\d+\.(?:attention\.)?output)\.LayerNorm\.\w+": (0,),
+        _BERT_PREFIX + r"embeddings_project\.(?:weight|bias)": (0,),
+        _BERT_PREFIX + r"pooler\.dense\.weight": (1,),
+        # The head before a tied unembedding has the stream's coordinates on both sides.
+        _WRAPPERS + r"(?:cls\.predictions\.transform|lm_head)\.dense\.weight": (0, 1),
+        _WRAPPERS + r"(?:cls\.predictions\.transform|lm_head)\.dense\.bias": (0,),
+        _WRAPPERS + r"(?:cls\.predictions\.transform\.LayerNorm|lm_head\.layer_norm)\.\w+": (0,),
+        r".*(?:pooler\.dense\.bias|seq_relationship\.\w+|predictions\.bias|lm_head\.bias|decoder\.bias)": (),
+    },
     rotary_rows_in_gguf=frozenset(),
     unused={
         r"bias$": _TRANSLATION,
-        r"norm": _DIAGONAL,
-        r"(?i)LayerNorm\.(weight|gamma)": _DIAGONAL,
+        r"(?i)norm": _BEHIND,
         r"position_ids": _NOT_LEARNED,
         r"position_embd|position_embeddings": "position table: its rows are added to the stream, not mapped",
         r"token_types|token_type_embeddings": "segment table: its rows are added to the stream, not mapped",

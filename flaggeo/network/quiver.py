@@ -4,7 +4,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 
+import torch
+from torch import Tensor
+
 from ..checkpoint import Checkpoint
+from .folding import Folding
 from .splits import Split
 
 #: Every role, in the order in which a signal meets them inside a layer.
@@ -19,11 +23,21 @@ class Symmetry(Enum):
 
     The value says it in words. A number measured in the space survives if it is invariant under a group
     that `contains` this one; otherwise it depends on the basis that training happened to choose.
+
+    A group acts on all weights of a space together, with two reservations. Under ReLU the scalings are positive.
+    In a gated MLP, whose hidden layer is ``activation(gate) * up``, they act on up and down; the gate may be
+    permuted with them but not scaled (`Weight.symmetry`).
+
+    What survives where norms are, in the stream or on queries and keys, does so in matrices with the norms folded in
+    (`Network.matrix`): otherwise a gain can be traded for the columns of the weights that read through it. And
+    leading singular subspaces in one space are cut off by the lengths in the other space of their weight: they
+    survive only if that other space allows rotations at most.
     """
 
     GENERAL_LINEAR = "any invertible map"
     ORTHOGONAL = "rotations, once the norm gains are folded into the reads"
     SCALED_PERMUTATION = "permutations and scalings of the coordinates"
+    SIGNED_PERMUTATION = "permutations and sign changes of the coordinates"
     ROTARY_BLOCK = "rotations and scalings of each rotary plane"
     PERMUTATION = "permutations of the coordinates"
     TRIVIAL = "none"
@@ -35,8 +49,9 @@ class Symmetry(Enum):
 
 _SUBGROUPS = {
     Symmetry.GENERAL_LINEAR: frozenset(Symmetry),
-    Symmetry.ORTHOGONAL: frozenset({Symmetry.PERMUTATION, Symmetry.TRIVIAL}),
-    Symmetry.SCALED_PERMUTATION: frozenset({Symmetry.PERMUTATION, Symmetry.TRIVIAL}),
+    Symmetry.ORTHOGONAL: frozenset({Symmetry.SIGNED_PERMUTATION, Symmetry.PERMUTATION, Symmetry.TRIVIAL}),
+    Symmetry.SCALED_PERMUTATION: frozenset({Symmetry.SIGNED_PERMUTATION, Symmetry.PERMUTATION, Symmetry.TRIVIAL}),
+    Symmetry.SIGNED_PERMUTATION: frozenset({Symmetry.PERMUTATION, Symmetry.TRIVIAL}),
     Symmetry.ROTARY_BLOCK: frozenset({Symmetry.TRIVIAL}),
     Symmetry.PERMUTATION: frozenset({Symmetry.TRIVIAL}),
 }
@@ -61,12 +76,15 @@ class Space:
     symmetry : Symmetry
     depth : int or None
         Layer; None for the residual stream and the vocabulary.
+    assumed : bool
+        The settings do not tell the symmetry: it is the largest group that may apply.
     """
 
     name: str
     dim: int
     symmetry: Symmetry
     depth: int | None = None
+    assumed: bool = False
 
 
 @dataclass(frozen=True)
@@ -90,6 +108,8 @@ class Weight:
         Name in the checkpoint.
     split : Split
         The cut from that tensor to the matrix.
+    folding : Folding
+        The parts of the neighbouring norms that belong to the weight, for `Network.matrix`.
     """
 
     name: str
@@ -100,10 +120,17 @@ class Weight:
     target: Space
     tensor: str
     split: Split = field(default=Split(), repr=False)
+    folding: Folding = field(default=Folding(), repr=False)
 
     def space(self, side: Side) -> Space:
         """Space that this side of the weight lies in."""
         return self.source if side is Side.READ else self.target
+
+    def symmetry(self, side: Side) -> Symmetry:
+        """Group that acts on this side of the weight: that of the space, but permutations alone on a gate."""
+        if self.role == "gate" and side is Side.WRITE:
+            return Symmetry.PERMUTATION
+        return self.space(side).symmetry
 
     @property
     def stage(self) -> tuple[float, int]:
@@ -154,3 +181,45 @@ class Network:
     def layers(self) -> list[int]:
         """Layer numbers, ascending."""
         return sorted({weight.layer for weight in self.weights if weight.layer is not None})
+
+    def matrix(
+        self,
+        weight: Weight,
+        stored: Tensor | None = None,
+        *,
+        folded: bool = False,
+        device: str | torch.device = "cpu",
+    ) -> Tensor:
+        """Matrix of one weight.
+
+        Parameters
+        ----------
+        weight : Weight
+            One of `weights`.
+        stored : Tensor, optional
+            What ``checkpoint.read(weight.tensor)`` gave, where several weights are cut from it; read by default.
+        folded : bool, optional
+            Take over the parts of the neighbouring norms: the gain that a weight reads through, the gain that
+            its output passes, and the mean that a LayerNorm removes from what it writes. The norms keep their
+            gains by default. BERT's reads have nothing to fold: its stream lies behind the norm, and the
+            residual branch carries the gain too.
+        device : str or torch.device, optional
+            Where to read to; that of `stored` where it is given.
+
+        Returns
+        -------
+        matrix : Tensor, shape=[target.dim, source.dim]
+            In the dtype read; with norms folded in, in float32 at least.
+
+        Raises
+        ------
+        CheckpointError
+            If a tensor turns out to be unreadable or not finite.
+        """
+        if stored is None:
+            stored = self.checkpoint.read(weight.tensor, device=device)
+        matrix = weight.split(stored)
+        if not folded:
+            return matrix
+        first_row = weight.split.rows[0] if weight.split.rows else 0
+        return weight.folding(matrix, lambda name: self.checkpoint.read(name, device=matrix.device), first_row)

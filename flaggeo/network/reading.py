@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..checkpoint import Checkpoint, CheckpointError
+from .architecture import Architecture
 from .families import FAMILIES, Family
 from .quiver import ROLES, Network, Skipped, Space, Symmetry, Weight
 from .splits import Split
@@ -34,8 +35,8 @@ def read_network(checkpoint: Checkpoint) -> Network:
     UnknownArchitectureError
         If no family's names are found.
     CheckpointError
-        If shapes disagree with each other or with the settings, a layer lacks a projection, or a
-        weight is stored in a quantised dtype that cannot be undone.
+        If shapes disagree with each other or with the settings, a layer lacks a projection, a norm has not
+        as many gains as there are coordinates, or a weight is stored in a quantised dtype that cannot be undone.
     """
     settings = _text_settings(checkpoint)
     family, remarks = _recognise(checkpoint, settings)
@@ -130,12 +131,15 @@ class _Reader:
         self.settings = settings
         self.family = family
         self.found = found
+        self.architecture = Architecture(checkpoint, settings, family)
         self.remarks: list[str] = []
         self.skipped: list[Skipped] = []
         self.layers = sorted({layer for layer, _ in found if layer is not None})
         # A block faces the stream; a table may be narrower, with a projection between.
         (_, role), first = min(found.items(), key=lambda item: item[0][0] is None)
-        self.stream = Space("stream", self._shape(first)[_stream_axis(role)], family.stream)
+        width = self._shape(first)[_stream_axis(role)]
+        symmetry, assumed = self.architecture.stream
+        self.stream = Space("stream", width, symmetry, assumed=assumed)
         model_type = settings.get("model_type")
         self.rotary_rows = checkpoint.naming == "gguf" and model_type in family.rotary_rows_in_gguf
 
@@ -189,8 +193,11 @@ class _Reader:
             return []
         vocabulary = Space("vocabulary", size, Symmetry.TRIVIAL)
         if role == "embed":
-            return [Weight(role, role, None, None, vocabulary, self.stream, tensor, Split(transposed=True))]
-        return [Weight(role, role, None, None, self.stream, vocabulary, tensor)]
+            source, target, split = vocabulary, self.stream, Split(transposed=True)
+        else:
+            source, target, split = self.stream, vocabulary, Split()
+        folding = self.architecture.folding(role, None, source.dim, target.dim, None)
+        return [Weight(role, role, None, None, source, target, tensor, split, folding)]
 
     def _layer(self, layer: int) -> list[Weight]:
         tensors = {role: self.found[layer, role] for role in ROLES if (layer, role) in self.found}
@@ -205,14 +212,17 @@ class _Reader:
         return self._attention(layer, tensors) + self._mlp(layer, tensors)
 
     def _mlp(self, layer: int, tensors: Mapping[str, str]) -> list[Weight]:
-        hidden = Space(f"layers.{layer}.hidden", self._shape(tensors["up"])[0], Symmetry.PERMUTATION, layer)
+        symmetry, assumed = self.architecture.hidden(gated="gate" in tensors)
+        hidden = Space(f"layers.{layer}.hidden", self._shape(tensors["up"])[0], symmetry, layer, assumed)
         weights = []
-        for role in ("gate", "up"):
-            if role in tensors:
-                self._require(tensors[role], "a hidden width", hidden.dim, self._shape(tensors[role])[0])
-                weights.append(Weight(f"layers.{layer}.{role}", role, layer, None, self.stream, hidden, tensors[role]))
-        self._require(tensors["down"], "a hidden width", hidden.dim, self._shape(tensors["down"])[1])
-        weights.append(Weight(f"layers.{layer}.down", "down", layer, None, hidden, self.stream, tensors["down"]))
+        for role in ("gate", "up", "down"):
+            if role not in tensors:
+                continue
+            axis = 1 if role == "down" else 0
+            self._require(tensors[role], "a hidden width", hidden.dim, self._shape(tensors[role])[axis])
+            ends = (hidden, self.stream) if role == "down" else (self.stream, hidden)
+            folding = self.architecture.folding(role, layer, ends[0].dim, ends[1].dim, None)
+            weights.append(Weight(f"layers.{layer}.{role}", role, layer, None, *ends, tensors[role], folding=folding))
         return weights
 
     def _attention(self, layer: int, tensors: Mapping[str, str]) -> list[Weight]:
@@ -220,21 +230,26 @@ class _Reader:
         self._require(tensors["o"], "an input width", heights["q"], self._shape(tensors["o"])[1])
         self._require(tensors["v"], "a height", heights["k"], heights["v"])
         heads = self._head_counts(layer, tensors, heights["q"], heights["k"])
+        keys = self.architecture.keys(layer)
         weights: list[Weight] = []
         for role in ("q", "k", "v", "o"):
+            symmetry, assumed = keys if role in ("q", "k") else (Symmetry.GENERAL_LINEAR, False)
             count = 0 if heads is None else heads.query if role in ("q", "o") else heads.key_value
             rotary = count if self.rotary_rows and role in ("q", "k") else 0
             # Concatenated heads: angles between them would mix spaces that the network keeps apart.
             whole = Space(
                 f"layers.{layer}.{ {'q': 'queries', 'k': 'keys', 'v': 'values', 'o': 'mixed values'}[role] }",
                 heights[role] if role != "o" else heights["q"],
-                self.family.keys if role in ("q", "k") else Symmetry.GENERAL_LINEAR,
+                symmetry,
                 layer,
+                assumed,
             )
             name = f"layers.{layer}.{role}"
             split = Split(rotary_heads=rotary)
             ends = (whole, self.stream) if role == "o" else (self.stream, whole)
-            weights.append(Weight(name, role, layer, None, *ends, tensors[role], split))
+            width = None if heads is None else heads.width
+            folding = self.architecture.folding(role, layer, ends[0].dim, ends[1].dim, width)
+            weights.append(Weight(name, role, layer, None, *ends, tensors[role], split, folding))
             for head in range(count):
                 assert heads is not None
                 span = (head * heads.width, (head + 1) * heads.width)
@@ -242,12 +257,13 @@ class _Reader:
                 inner = Space(
                     f"layers.{layer}.heads.{group}.{'keys' if role in ('q', 'k') else 'values'}",
                     heads.width,
-                    whole.symmetry,
+                    symmetry,
                     layer,
+                    assumed,
                 )
                 ends = (inner, self.stream) if role == "o" else (self.stream, inner)
                 cut = Split(columns=span) if role == "o" else Split(rotary_heads=rotary, rows=span)
-                weights.append(Weight(f"{name}.heads.{head}", role, layer, head, *ends, tensors[role], cut))
+                weights.append(Weight(f"{name}.heads.{head}", role, layer, head, *ends, tensors[role], cut, folding))
         return weights
 
     def _head_counts(self, layer: int, tensors: Mapping[str, str], q_height: int, k_height: int) -> _HeadCounts | None:

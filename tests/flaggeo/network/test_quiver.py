@@ -38,7 +38,12 @@ def test_every_role_is_listed(network):
 
 def test_angles_survive_exactly_the_subgroups_of_the_orthogonal_group():
     survive = {symmetry for symmetry in Symmetry if Symmetry.ORTHOGONAL.contains(symmetry)}
-    assert survive == {Symmetry.ORTHOGONAL, Symmetry.PERMUTATION, Symmetry.TRIVIAL}
+    assert survive == {
+        Symmetry.ORTHOGONAL,
+        Symmetry.SIGNED_PERMUTATION,
+        Symmetry.PERMUTATION,
+        Symmetry.TRIVIAL,
+    }
 
 
 def test_containment_is_a_partial_order():

@@ -1,0 +1,81 @@
+"""What the norms beside a weight do to its matrix."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Gain:
+    """The diagonal map of a norm, from the tensor that stores it.
+
+    Attributes
+    ----------
+    tensor : str
+        Name in the checkpoint.
+    offset : float
+        What the architecture adds to the stored numbers: 1 for Gemma.
+    """
+
+    tensor: str
+    offset: float = 0.0
+
+    def diagonal(self, stored: Tensor, start: int, stop: int) -> Tensor:
+        """Gains of the coordinates from start to stop, in float32 or wider; those of one head serve every head."""
+        gain = self.offset + _at_least_single(stored)
+        return gain[torch.arange(start, stop, device=gain.device) % len(gain)]
+
+
+@dataclass(frozen=True)
+class Folding:
+    """The parts of the neighbouring norms that belong to one weight.
+
+    Attributes
+    ----------
+    read : Gain or None
+        Of the norm that the weight reads through: W diag(gain) reads the normalised stream. The network with
+        it is the same network, its gain being one then.
+    written : Gain or None
+        Of the norm that the output passes, after a block (Gemma 2 and 3, OLMo 2) or on queries and keys:
+        diag(gain) W writes where the output comes to lie, up to the length that the norm fixes for each token.
+    centred : bool
+        The target is normalised by a LayerNorm, which does not see the mean of what is written.
+    """
+
+    read: Gain | None = None
+    written: Gain | None = None
+    centred: bool = False
+
+    def __call__(self, matrix: Tensor, read: Callable[[str], Tensor], first_row: int = 0) -> Tensor:
+        """Matrix with the norms folded in.
+
+        Parameters
+        ----------
+        matrix : Tensor, shape=[target.dim, source.dim]
+            As the network has it.
+        read : callable
+            From the name of a tensor to its numbers.
+        first_row : int, optional
+            Of the matrix in the whole projection, where it is one head.
+
+        Returns
+        -------
+        folded : Tensor, shape=[target.dim, source.dim]
+            In float32 at least, if there is anything to fold.
+        """
+        rows, columns = matrix.shape
+        if self.read is not None:
+            matrix = matrix * self.read.diagonal(read(self.read.tensor), 0, columns)
+        if self.written is not None:
+            gains = self.written.diagonal(read(self.written.tensor), first_row, first_row + rows)
+            matrix = gains[:, None] * matrix
+        if self.centred:
+            matrix = _at_least_single(matrix)
+            matrix = matrix - matrix.mean(dim=0)
+        return matrix
+
+
+def _at_least_single(tensor: Tensor) -> Tensor:
+    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
