@@ -261,6 +261,17 @@ def test_loud_channels_shared_by_two_heads_are_no_excess():
     assert abs(row["excess"]) < 0.3 < row["adjusted_overlap"]
 
 
+def test_heads_on_the_same_coordinates_have_no_excess_to_size():
+    """Any signs of the coordinates leave both where they are."""
+    frames = torch.zeros(2, 20, 3)
+    for head in range(2):
+        frames[head, :3] = random_frame(3, 3, seed=head).float()
+    row = head_table([ProjectionHeads(0, "q", frames, torch.eye(3).expand(2, 3, 3))]).iloc[0]
+    assert row["kernel"] == pytest.approx(3)
+    assert row["sign_flip_mean"] == pytest.approx(3)
+    assert np.isnan(row["excess"])
+
+
 def test_lower_rank_and_zero_heads():
     tensors = double_llama()
     queries = tensors[name_of(1, "q")].view(QUERY_HEADS, HEAD_WIDTH, WIDTH)
