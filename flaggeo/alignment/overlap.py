@@ -1,18 +1,26 @@
-"""Projection overlap of all pairs of subspaces that lie in one space."""
+"""Overlap of all pairs of subspaces that lie in one space, beside every null and the other measures of a pair."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from itertools import combinations_with_replacement
+from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
+from numpy.typing import NDArray
+from scipy.stats import false_discovery_control
 from torch import Tensor
 
-from manifolds import overlap_moments, overlap_p_value, pairwise_overlap, projection_overlap
+from manifolds import overlap_moments, overlap_p_value
 
 from ..network import Side, Space, Symmetry, Weight
 from ..spectrum import Spectrum
+from .distances import GEODESIC_DISTANCE, SMALLEST_ANGLE
+from .flags import BASIS_SCORE, FLAG_DISTANCE, FLAG_SCORE
+from .intersection import ABOVE_EDGE, INTERSECTION_DIMENSION
 from .observable import Observable
+from .subspace_pair import SubspacePair, leverages
 
 PAIR_COLUMNS = (
     "source",
@@ -26,31 +34,28 @@ PAIR_COLUMNS = (
     "adjusted_overlap",
     "z",
     "p_value",
+    "q_value",
+    "sign_flip_mean",
+    "margin_matched_mean",
+    "excess",
+    "intersection_dimension",
+    "above_edge",
+    "smallest_angle",
+    "geodesic_distance",
+    "flag_score",
+    "basis_score",
+    "flag_distance",
+    "survives",
 )
 
-
-@dataclass(frozen=True)
-class SubspacePair:
-    """Two subspaces of one space, or two flags: a batch of pairs of orthonormal frames.
-
-    Attributes
-    ----------
-    first : Tensor, shape=[..., n, r]
-    second : Tensor, shape=[..., n, s]
-        In order of singular values where the flag matters.
-    """
-
-    first: Tensor
-    second: Tensor
-
-    @cached_property
-    def products(self) -> Tensor:
-        """Inner products of all columns, shape=[..., r, s]: all that a rotation of the space leaves alone."""
-        return self.first.mT @ self.second
+# Entries of the products of one tile of pairs: 2 MiB in float64, which a cache holds.
+_TILE_ENTRIES = 2**18
+# Largest null mean that leaves an overlap room to say anything.
+_SATURATED = 1 - 1e-6
 
 
 def _haar_overlap(pair: SubspacePair) -> tuple[Tensor, Tensor]:
-    mean, spread = overlap_moments(pair.first.shape[-2], pair.first.shape[-1], pair.second.shape[-1])
+    mean, spread = overlap_moments(pair.dim, *pair.ranks)
     return pair.first.new_tensor(mean), pair.first.new_tensor(spread)
 
 
@@ -58,21 +63,44 @@ PROJECTION_OVERLAP = Observable(
     name="projection overlap",
     table="pairs",
     column="overlap",
-    measure=lambda pair: projection_overlap(pair.first, pair.second),
+    measure=lambda pair: (pair.squared_cosines.sum(dim=(-2, -1)) / min(pair.ranks)).clamp(max=1),
     formula=r"\lVert A^\top B \rVert_F^2 / \min(r, s)",
     range=(0.0, 1.0),
     aligned=1.0,
     invariant_under=Symmetry.ORTHOGONAL,
     invariance="the choice of frames, and one orthogonal map of the space on both subspaces; not a general linear map",
     invariance_statement="projection_overlap_invariance",
-    null="independent uniform subspaces, exact mean and spread",
+    null="independent uniform subspaces, exact mean and spread; beside it the exact mean under random signs of the "
+    "coordinates, and with draws that of random weights with the same row and column norms",
     null_moments=_haar_overlap,
     null_statement="haar_overlap_moments",
-    reading="Mean squared cosine of the principal angles: 1 when one subspace contains the other.",
+    reading="Mean squared cosine of the principal angles: 1 when one subspace contains the other. The excess is what "
+    "is left of it beyond the largest null.",
     misuse="Not across ranks or dimensions without its null, which is max(r, s) / n; not as a reparameterisation "
     "invariant, which it is only where the space may be rotated at most.",
-    derived=("adjusted_overlap", "z", "p_value"),
+    derived=(
+        "adjusted_overlap",
+        "z",
+        "p_value",
+        "q_value",
+        "sign_flip_mean",
+        "margin_matched_mean",
+        "excess",
+    ),
 )
+
+#: What is measured of every pair, each in the column of its own.
+PAIR_OBSERVABLES: tuple[Observable[SubspacePair], ...] = (
+    PROJECTION_OVERLAP,
+    INTERSECTION_DIMENSION,
+    ABOVE_EDGE,
+    SMALLEST_ANGLE,
+    GEODESIC_DISTANCE,
+    FLAG_SCORE,
+    BASIS_SCORE,
+    FLAG_DISTANCE,
+)
+_COUNTS = (INTERSECTION_DIMENSION.column, ABOVE_EDGE.column)
 
 
 @dataclass(frozen=True)
@@ -108,48 +136,127 @@ def subspaces_of(weights: Iterable[Weight], spectra: Mapping[str, Spectrum]) -> 
     return [subspace for subspace in sides if subspace.frame.shape[1]]
 
 
-def pair_table(weights: Iterable[Weight], spectra: Mapping[str, Spectrum]) -> pd.DataFrame:
-    r"""Overlap of every pair of subspaces of one space, beside what chance would give.
+def pair_table(
+    weights: Iterable[Weight],
+    spectra: Mapping[str, Spectrum],
+    surrogate_leverages: Mapping[str, Tensor] | None = None,
+) -> pd.DataFrame:
+    r"""Measure every pair of subspaces of one space, beside what chance would give.
 
     Parameters
     ----------
     weights : iterable of Weight
     spectra : mapping of str to Spectrum
         By name of the weight.
+    surrogate_leverages : mapping of str to Tensor, optional
+        By name of the subspace (``layers.3.q.read``): mean of `leverages` over margin-matched surrogates of the
+        weight, shape=[n]. Where a subspace has none, ``margin_matched_mean`` is NaN.
 
     Returns
     -------
     table : pandas.DataFrame
         One row a pair; the columns are `PAIR_COLUMNS`. ``kind`` is write-read (what the source writes
         reaches the target's reading: only pairs in the direction of the signal), read-read or
-        write-write. ``adjusted_overlap`` is the effect size :math:`(\omega - E) / (1 - E)`, ``z`` is
-        :math:`(\omega - E) / \mathrm{sd}`, with the exact Haar mean E and spread sd; both are NaN where a
-        subspace is the whole space and the overlap says nothing. ``p_value`` is the chance that unrelated
-        subspaces overlap at least as much. ``lag`` is the difference in layers. A projection and a head
-        of the same projection, which it contains, are no pair.
+        write-write. ``lag`` is the difference in layers. A projection and a head of the same projection,
+        which it contains, are no pair.
+
+        ``adjusted_overlap`` is the effect size :math:`(\omega - E) / (1 - E)`, ``z`` is
+        :math:`(\omega - E) / \mathrm{sd}`, with the exact Haar mean E and spread sd. ``p_value`` is the chance that
+        uniform subspaces overlap at least as much, ``q_value`` the rate of false discoveries among the pairs
+        of its kind with a p-value as small (Benjamini-Hochberg). ``sign_flip_mean`` and ``margin_matched_mean`` are
+        the means of the overlap with random signs on the coordinates and of random weights with the row and
+        column norms; ``excess`` is the effect size over the largest null mean. Effect sizes and z are NaN
+        where a null leaves the overlap no room. The others are the `PAIR_OBSERVABLES`. ``survives`` says
+        whether an overlap in this space survives every change of basis that leaves the network alone.
+
+    Raises
+    ------
+    ValueError
+        If a mean leverage does not have the dimension of its space.
 
     Notes
     -----
-    The overlap is unchanged by orthogonal maps of the space, not by general linear ones: see
-    `Observable.survives`. z grows with dimension and rank; compare effect sizes.
+    Neither of the two nulls that keep how loud coordinates are needs a draw for each pair. Under independent
+    random signs D, E of the coordinates
+
+    .. math:: \mathrm{E}\, \lVert A^\top D E B \rVert_F^2 = \sum_i \lVert a_i \rVert^2 \lVert b_i \rVert^2
+
+    with the rows a_i, b_i of the frames. The law of margin-matched surrogates is unchanged by such signs, so that
+    the mean overlap of two independent ones is the same product of their mean leverages.
+
+    z grows with dimension and rank; compare effect sizes. Pairs share subspaces, so that their p-values depend on
+    each other, positively on the whole; Benjamini-Hochberg assumes that.
 
     References
     ----------
-    theory/continuity, section 2.2; theory/alignment, section 2.5.
+    theory/continuity, sections 2.2 and 2.3; theory/alignment, sections 2.5, 2.6 and 6.1; `proofs`:
+    sign_flip_overlap_mean.
     """
     members: dict[str, list[Subspace]] = {}
     for subspace in subspaces_of(weights, spectra):
         members.setdefault(subspace.space.name, []).append(subspace)
-    tables = [_pairs_in_one_space(group) for group in members.values() if len(group) > 1]
+    surrogates = surrogate_leverages or {}
+    tables = [_pairs_in_one_space(group, surrogates) for group in members.values() if len(group) > 1]
+    tables = [table for table in tables if len(table)]
     if not tables:
-        numbers = dict.fromkeys(PAIR_COLUMNS[5:], "float64")
-        return pd.DataFrame(columns=list(PAIR_COLUMNS)).astype({"lag": "Int64"} | numbers)
-    return pd.concat(tables, ignore_index=True)
+        return _empty_table()
+    table = pd.concat(tables, ignore_index=True)
+    table["q_value"] = table.groupby("kind")["p_value"].transform(false_discovery_control)
+    return table[list(PAIR_COLUMNS)]
 
 
-def _pairs_in_one_space(group: list[Subspace]) -> pd.DataFrame:
+def _empty_table() -> pd.DataFrame:
+    numbers = dict.fromkeys(PAIR_COLUMNS[5:], "float64")
+    types = numbers | {"lag": "Int64", "survives": "bool"} | dict.fromkeys(_COUNTS, "int64")
+    return pd.DataFrame(columns=list(PAIR_COLUMNS)).astype(types)
+
+
+def _pairs_in_one_space(group: list[Subspace], surrogates: Mapping[str, Tensor]) -> pd.DataFrame:
     group = sorted(group, key=lambda subspace: subspace.weight.stage)
-    overlaps = pairwise_overlap([subspace.frame for subspace in group]).cpu().numpy().clip(0, 1)
+    space = group[0].space
+    first, second, kinds = _meetings(group)
+    if not len(first):
+        return _empty_table()
+    measured = _measure_all([subspace.frame for subspace in group], first, second)
+    overlap = measured[PROJECTION_OVERLAP.column]
+    ranks = np.array([subspace.frame.shape[1] for subspace in group])
+    mean, spread, p_value = (np.empty_like(overlap) for _ in range(3))
+    for r, s in np.unique(np.column_stack([ranks[first], ranks[second]]), axis=0).tolist():
+        same = (ranks[first] == r) & (ranks[second] == s)
+        mean[same], spread[same] = overlap_moments(space.dim, r, s)
+        p_value[same] = overlap_p_value(overlap[same], space.dim, r, s)
+    smaller = np.minimum(ranks[first], ranks[second])
+    sign_flip, margin_matched = (
+        (rows @ rows.mT).cpu().numpy()[first, second] / smaller
+        for rows in (_leverages(group), _surrogate_leverages(group, surrogates))
+    )
+    names = np.array([subspace.name for subspace in group])
+    layers = np.array([np.nan if subspace.weight.layer is None else subspace.weight.layer for subspace in group])
+    largest_null = np.fmax(np.fmax(mean, sign_flip), margin_matched)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return pd.DataFrame(
+            {
+                "source": names[first],
+                "target": names[second],
+                "space": space.name,
+                "kind": kinds,
+                "lag": pd.array(layers[second] - layers[first], dtype="Int64"),
+                "null_mean": mean,
+                "null_sd": spread,
+                "adjusted_overlap": np.where(spread > 0, (overlap - mean) / (1 - mean), np.nan),
+                "z": np.where(spread > 0, (overlap - mean) / spread, np.nan),
+                "p_value": p_value,
+                "sign_flip_mean": sign_flip,
+                "margin_matched_mean": margin_matched,
+                "excess": np.where(largest_null < _SATURATED, (overlap - largest_null) / (1 - largest_null), np.nan),
+                "survives": PROJECTION_OVERLAP.survives(space.symmetry),
+            }
+            | measured
+        )
+
+
+def _meetings(group: list[Subspace]) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.str_]]:
+    """Places of both subspaces of every pair that has a meaning, the earlier first, and its kind."""
     first, second = np.triu_indices(len(group), k=1)
     writes = np.array([subspace.side is Side.WRITE for subspace in group])
     stages = np.unique([subspace.weight.stage for subspace in group], axis=0, return_inverse=True)[1].ravel()
@@ -162,33 +269,50 @@ def _pairs_in_one_space(group: list[Subspace]) -> pd.DataFrame:
     is_head = np.array([subspace.weight.head is not None for subspace in group])
     part_of = (tensors[first] == tensors[second]) & (is_head[first] != is_head[second])
     kept = flows & ~part_of
-    first, second, kinds = first[kept], second[kept], kinds[kept]
+    return first[kept], second[kept], kinds[kept]
 
-    overlap = overlaps[first, second]
-    ranks = np.array([subspace.frame.shape[1] for subspace in group])
-    mean, spread, p_value = (np.empty_like(overlap) for _ in range(3))
-    for r, s in np.unique(np.column_stack([ranks[first], ranks[second]]), axis=0).tolist():
-        same = (ranks[first] == r) & (ranks[second] == s)
-        mean[same], spread[same] = overlap_moments(group[0].space.dim, r, s)
-        p_value[same] = overlap_p_value(overlap[same], group[0].space.dim, r, s)
-    names = np.array([subspace.name for subspace in group])
-    layers = np.array([np.nan if subspace.weight.layer is None else subspace.weight.layer for subspace in group])
-    with np.errstate(divide="ignore", invalid="ignore"):
-        informative = spread > 0
-        adjusted = np.where(informative, (overlap - mean) / (1 - mean), np.nan)
-        z = np.where(informative, (overlap - mean) / spread, np.nan)
-    return pd.DataFrame(
-        {
-            "source": names[first],
-            "target": names[second],
-            "space": group[0].space.name,
-            "kind": kinds,
-            "lag": pd.array(layers[second] - layers[first], dtype="Int64"),
-            "overlap": overlap,
-            "null_mean": mean,
-            "null_sd": spread,
-            "adjusted_overlap": adjusted,
-            "z": z,
-            "p_value": p_value,
-        }
-    )
+
+def _measure_all(frames: list[Tensor], first: NDArray[np.int64], second: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
+    """Every observable of all these pairs of frames, by column."""
+    wanted = torch.zeros(len(frames), len(frames), dtype=torch.bool)
+    wanted[first, second] = True
+    found: dict[str, Tensor] = {}
+    for (left, rows), (right, columns) in combinations_with_replacement(_chunks(frames), 2):
+        # No observable minds which subspace of a pair comes first.
+        if not (wanted[rows[:, None], columns] | wanted[columns, rows[:, None]]).any():
+            continue
+        tile = SubspacePair(left[:, None], right)
+        for observable in PAIR_OBSERVABLES:
+            values = observable.measure(tile).cpu()
+            table = found.setdefault(observable.column, values.new_zeros(len(frames), len(frames)))
+            table[rows[:, None], columns] = values
+            table[columns, rows[:, None]] = values
+    return {column: table[first, second].numpy() for column, table in found.items()}
+
+
+def _chunks(frames: list[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
+    """Frames of one width, shape=[count, n, width], and their places: so many that two chunks fill a tile."""
+    widths = np.array([frame.shape[1] for frame in frames])
+    for width in np.unique(widths).tolist():
+        for places in torch.from_numpy(np.flatnonzero(widths == width)).split(max(1, int(_TILE_ENTRIES**0.5 / width))):
+            yield torch.stack([frames[place] for place in places]), places
+
+
+def _leverages(group: list[Subspace]) -> Tensor:
+    """Leverages of every subspace, one a row."""
+    return torch.stack([leverages(subspace.frame) for subspace in group])
+
+
+def _surrogate_leverages(group: list[Subspace], surrogates: Mapping[str, Tensor]) -> Tensor:
+    """The same of surrogates, NaN where there are none."""
+    rows = torch.full_like(_leverages(group), torch.nan)
+    for row, subspace in zip(rows, group, strict=True):
+        if subspace.name in surrogates:
+            found = surrogates[subspace.name]
+            if found.shape != row.shape:
+                raise ValueError(
+                    f"pair_table expected a mean leverage of shape {tuple(row.shape)} for {subspace.name}; got "
+                    f"{tuple(found.shape)}."
+                )
+            row.copy_(found)
+    return rows
