@@ -1,8 +1,6 @@
 """What the loudness of single channels does to continuity: seeded nulls that keep it alone, a variant without it."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from hashlib import sha256
@@ -15,7 +13,8 @@ from torch import Tensor
 from manifolds import projection_overlap
 
 from ..network import Side, Weight
-from ..spectrum import Spectrum, leading_frames, single_threaded_lapack
+from ..spectrum import Spectrum, leading_frames
+from .workers import single_threaded_workers
 
 NULL_COLUMNS = ("role", "side", "null", "measure", "mean", "sd", "draws")
 #: The two seeded nulls. The third kind of row, ``equalised``, is no null but a measurement.
@@ -186,7 +185,7 @@ def null_table(
     found: dict[tuple[str, str], list[list[tuple[float, float]]]] = {}
     earlier: Weight | None = None
     earlier_surrogates: dict[Side, list[Tensor]] = {}
-    with _workers() as pool:
+    with single_threaded_workers() as pool:
         for weight in chain:
             if progress is not None:
                 progress(weight.name)
@@ -216,20 +215,6 @@ def null_table(
     return pd.DataFrame(rows, columns=list(NULL_COLUMNS)).astype(
         {"mean": "float64", "sd": "float64", "draws": "int64"}  # also where there are no rows
     )
-
-
-@contextmanager
-def _workers() -> Iterator[ThreadPoolExecutor]:
-    """As many threads as torch would use, each working alone.
-
-    Draws are independent and small: side by side they keep all cores busy, and one draw on one thread gives
-    the same bits whatever the number of cores.
-    """
-    with (
-        single_threaded_lapack(),
-        ThreadPoolExecutor(torch.get_num_threads(), initializer=torch.set_num_threads, initargs=(1,)) as pool,
-    ):
-        yield pool
 
 
 def sign_flipped(frame: Tensor, generator: torch.Generator) -> Tensor:

@@ -1,6 +1,6 @@
 """Overlap of all pairs of subspaces that lie in one space, beside every null and the other measures of a pair."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import combinations_with_replacement
 from typing import Any
@@ -9,7 +9,6 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
-from scipy.stats import false_discovery_control
 from torch import Tensor
 
 from manifolds import overlap_moments, overlap_p_value
@@ -21,6 +20,7 @@ from .flags import BASIS_SCORE, FLAG_DISTANCE, FLAG_SCORE
 from .intersection import ABOVE_EDGE, INTERSECTION_DIMENSION
 from .observable import Observable
 from .subspace_pair import SubspacePair, leverages
+from .workers import single_threaded_workers
 
 PAIR_COLUMNS = (
     "source",
@@ -200,6 +200,8 @@ def pair_table(
     tables = [table for table in tables if len(table)]
     if not tables:
         return _empty_table()
+    from scipy.stats import false_discovery_control  # most of a second to import, and only needed here
+
     table = pd.concat(tables, ignore_index=True)
     table["q_value"] = table.groupby("kind")["p_value"].transform(false_discovery_control)
     return table[list(PAIR_COLUMNS)]
@@ -217,7 +219,7 @@ def _pairs_in_one_space(group: list[Subspace], surrogates: Mapping[str, Tensor])
     first, second, kinds = _meetings(group)
     if not len(first):
         return _empty_table()
-    measured = _measure_all([subspace.frame for subspace in group], first, second)
+    measured = _measure_all(group, first, second)
     overlap = measured[PROJECTION_OVERLAP.column]
     ranks = np.array([subspace.frame.shape[1] for subspace in group])
     mean, spread, p_value = (np.empty_like(overlap) for _ in range(3))
@@ -272,30 +274,44 @@ def _meetings(group: list[Subspace]) -> tuple[NDArray[np.int64], NDArray[np.int6
     return first[kept], second[kept], kinds[kept]
 
 
-def _measure_all(frames: list[Tensor], first: NDArray[np.int64], second: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
-    """Every observable of all these pairs of frames, by column."""
-    wanted = torch.zeros(len(frames), len(frames), dtype=torch.bool)
-    wanted[first, second] = True
-    found: dict[str, Tensor] = {}
-    for (left, rows), (right, columns) in combinations_with_replacement(_chunks(frames), 2):
-        # No observable minds which subspace of a pair comes first.
-        if not (wanted[rows[:, None], columns] | wanted[columns, rows[:, None]]).any():
-            continue
-        tile = SubspacePair(left[:, None], right)
-        for observable in PAIR_OBSERVABLES:
-            values = observable.measure(tile).cpu()
-            table = found.setdefault(observable.column, values.new_zeros(len(frames), len(frames)))
-            table[rows[:, None], columns] = values
-            table[columns, rows[:, None]] = values
-    return {column: table[first, second].numpy() for column, table in found.items()}
+def _measure_all(group: list[Subspace], first: NDArray[np.int64], second: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
+    """Every observable of all these pairs of subspaces, by column."""
+    wanted = torch.zeros(len(group), len(group), dtype=torch.bool)
+    wanted[first, second] = wanted[second, first] = True
+    tiles = [
+        (left, right)
+        for left, right in combinations_with_replacement(_chunks(group), 2)
+        if wanted[left[:, None], right].any()
+    ]
+
+    def measure(tile: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
+        left, right = (torch.stack([group[place].frame for place in places]) for places in tile)
+        pairs = SubspacePair(left[:, None], right)
+        return {observable.column: observable.measure(pairs).cpu() for observable in PAIR_OBSERVABLES}
+
+    tables: dict[str, Tensor] = {}
+    with single_threaded_workers() as pool:
+        for (left, right), measured in zip(tiles, pool.map(measure, tiles), strict=True):
+            for column, values in measured.items():
+                if column not in tables:
+                    tables[column] = values.new_zeros(wanted.shape)
+                # No observable minds which subspace of a pair comes first.
+                tables[column][left[:, None], right] = values
+                tables[column][right, left[:, None]] = values
+    return {column: table[first, second].numpy() for column, table in tables.items()}
 
 
-def _chunks(frames: list[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
-    """Frames of one width, shape=[count, n, width], and their places: so many that two chunks fill a tile."""
-    widths = np.array([frame.shape[1] for frame in frames])
-    for width in np.unique(widths).tolist():
-        for places in torch.from_numpy(np.flatnonzero(widths == width)).split(max(1, int(_TILE_ENTRIES**0.5 / width))):
-            yield torch.stack([frames[place] for place in places]), places
+def _chunks(group: list[Subspace]) -> list[Tensor]:
+    """Places of subspaces of one width and side: so many that two chunks fill a tile."""
+    places: dict[tuple[int, Side], list[int]] = {}
+    for place, subspace in enumerate(group):
+        # Sides apart, so that whole tiles of a later writing and an earlier reading fall away.
+        places.setdefault((subspace.frame.shape[1], subspace.side), []).append(place)
+    return [
+        chunk
+        for (width, _), members in places.items()
+        for chunk in torch.tensor(members).split(max(1, int(_TILE_ENTRIES**0.5 / width)))
+    ]
 
 
 def _leverages(group: list[Subspace]) -> Tensor:
