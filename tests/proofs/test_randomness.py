@@ -1,3 +1,4 @@
+import itertools
 import math
 
 import pytest
@@ -55,6 +56,23 @@ def test_flag_score_null(rotations):
     top = 3
     scores = sum(rotations[:, :k, :k].square().sum(dim=(1, 2)) for k in range(1, top + 1)) / (top * (top + 1) / 2)
     within_noise(scores, (2 * top + 1) / (3 * 4))
+
+
+def test_squared_cosine_moments(rotations):
+    """A weighted sum over all vectors of two bases, so that every kind of covariance takes part."""
+    d, weights = 4, gaussian(3, 2, seed=30)
+    sums = (rotations[:, :3, :2].square() * weights).sum(dim=(1, 2))
+    within_noise(sums, weights.sum() / d)
+    rows, columns = ((identity(size) - 1 / d) for size in (3, 2))
+    centred_norm = (weights * (rows @ weights @ columns)).sum()
+    within_noise((sums - weights.sum() / d) ** 2, 2 / ((d - 1) * (d + 2)) * centred_norm)
+
+
+def test_sign_flip_overlap_mean():
+    a, b = gaussian(6, 2, seed=31), gaussian(6, 3, seed=32)
+    signs = torch.tensor(list(itertools.product([1.0, -1.0], repeat=6)), dtype=torch.float64)
+    overlaps = (a.mT @ (signs[:, :, None] * b)).square().sum(dim=(1, 2))
+    assert_close(overlaps.mean(), a.square().sum(dim=1) @ b.square().sum(dim=1))
 
 
 def centred(gram):
