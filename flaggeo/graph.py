@@ -3,9 +3,9 @@
 import networkx as nx
 import pandas as pd
 
-#: Expected share of edges between unrelated (Haar) subspaces among all edges of a kind, at most, before the other
-#: nulls are asked (Benjamini-Hochberg). A bound on z would not do: at low rank the overlap has a heavy
-#: tail, and 5 standard deviations are common among ten thousand unrelated lines.
+#: Expected share of unrelated pairs among all that pass the test of a kind, at most (Benjamini-Hochberg). A bound on z
+#: would not do: at low rank the overlap has a heavy tail, and 5 standard deviations are common among ten thousand
+#: unrelated lines.
 FALSE_DISCOVERY_RATE = 0.01
 #: Edges that a node keeps of each kind: enough to see who its partners are, few enough to draw.
 STRONGEST = 6
@@ -46,9 +46,10 @@ def alignment_graph(
 
     Notes
     -----
-    An edge passes three tests: its overlap is significant against uniform subspaces among all pairs of its kind
-    (``q_value``), it is larger than every null gives on average, those that keep how loud single coordinates
-    are included (``excess`` above 0), and it is among the strongest of its node. The dense overlaps stay in `pairs`: a
+    An edge passes three tests: its overlap is significant among all pairs of its kind, against uniform subspaces and
+    against random signs of the coordinates (``q_value``); it is larger than what every null gives on average,
+    margin-matched surrogates included where they were drawn (``excess`` above 0); and it is among the
+    strongest of its node. The dense overlaps stay in `pairs`: a
     missing edge means "not among the strongest", never "zero".
     """
     graph: nx.MultiDiGraph[str] = nx.MultiDiGraph()

@@ -28,7 +28,7 @@ from .overlap import PAIR_COLUMNS as PAIR_COLUMNS
 from .overlap import PAIR_OBSERVABLES as PAIR_OBSERVABLES
 from .overlap import PROJECTION_OVERLAP as PROJECTION_OVERLAP
 from .overlap import pair_table as pair_table
+from .sign_flips import leverages as leverages
 from .subspace_pair import SubspacePair as SubspacePair
-from .subspace_pair import leverages as leverages
 
 OBSERVABLES = (ABS_COSINE, ABS_COSINE_2, SIGMA2_WEIGHTED, *PAIR_OBSERVABLES)

@@ -19,7 +19,8 @@ from .distances import GEODESIC_DISTANCE, SMALLEST_ANGLE
 from .flags import BASIS_SCORE, FLAG_DISTANCE, FLAG_SCORE
 from .intersection import ABOVE_EDGE, INTERSECTION_DIMENSION
 from .observable import Observable
-from .subspace_pair import SubspacePair, leverages
+from .sign_flips import leverages, sign_flip_moments, sign_flip_p_value
+from .subspace_pair import SubspacePair
 from .workers import single_threaded_workers
 
 PAIR_COLUMNS = (
@@ -36,6 +37,8 @@ PAIR_COLUMNS = (
     "p_value",
     "q_value",
     "sign_flip_mean",
+    "sign_flip_sd",
+    "sign_flip_p_value",
     "margin_matched_mean",
     "excess",
     "intersection_dimension",
@@ -84,6 +87,8 @@ PROJECTION_OVERLAP = Observable(
         "p_value",
         "q_value",
         "sign_flip_mean",
+        "sign_flip_sd",
+        "sign_flip_p_value",
         "margin_matched_mean",
         "excess",
     ),
@@ -162,12 +167,14 @@ def pair_table(
 
         ``adjusted_overlap`` is the effect size :math:`(\omega - E) / (1 - E)`, ``z`` is
         :math:`(\omega - E) / \mathrm{sd}`, with the exact Haar mean E and spread sd. ``p_value`` is the chance that
-        uniform subspaces overlap at least as much, ``q_value`` the rate of false discoveries among the pairs
-        of its kind with a p-value as small (Benjamini-Hochberg). ``sign_flip_mean`` and ``margin_matched_mean`` are
-        the means of the overlap with random signs on the coordinates and of random weights with the row and
-        column norms; ``excess`` is the effect size over the largest null mean. Effect sizes and z are NaN
-        where a null leaves the overlap no room. The others are the `PAIR_OBSERVABLES`. ``survives`` says
-        whether an overlap in this space survives every change of basis that leaves the network alone.
+        uniform subspaces overlap at least as much, ``sign_flip_p_value`` the chance that these two do with random
+        signs on the coordinates, whose overlap has ``sign_flip_mean`` (exact) and ``sign_flip_sd`` (see
+        `sign_flip_moments`). ``q_value`` is the rate of false discoveries among the pairs of its kind whose larger
+        p-value is as small (Benjamini-Hochberg). ``margin_matched_mean`` is the mean overlap of random
+        weights with the row and column norms of these, and ``excess`` the effect size over the largest null mean.
+        Effect sizes and z are NaN where a null leaves the overlap no room. The others are the `PAIR_OBSERVABLES`.
+        ``survives`` says whether an overlap in this space survives every change of basis that leaves the network
+        alone.
 
     Raises
     ------
@@ -176,13 +183,9 @@ def pair_table(
 
     Notes
     -----
-    Neither of the two nulls that keep how loud coordinates are needs a draw for each pair. Under independent
-    random signs D, E of the coordinates
-
-    .. math:: \mathrm{E}\, \lVert A^\top D E B \rVert_F^2 = \sum_i \lVert a_i \rVert^2 \lVert b_i \rVert^2
-
-    with the rows a_i, b_i of the frames. The law of margin-matched surrogates is unchanged by such signs, so that
-    the mean overlap of two independent ones is the same product of their mean leverages.
+    Neither of the two nulls that keep how loud coordinates are needs a draw for each pair: both means are products
+    of leverages, see `sign_flip_moments`. A mean alone would not do to tell loud coordinates from alignment, since
+    half of all unrelated pairs lie above it.
 
     z grows with dimension and rank; compare effect sizes. Pairs share subspaces, so that their p-values depend on
     each other, positively on the whole; Benjamini-Hochberg assumes that.
@@ -203,7 +206,9 @@ def pair_table(
     from scipy.stats import false_discovery_control  # most of a second to import, and only needed here
 
     table = pd.concat(tables, ignore_index=True)
-    table["q_value"] = table.groupby("kind")["p_value"].transform(false_discovery_control)
+    # Beyond chance means beyond both kinds of it.
+    p_value = table[["p_value", "sign_flip_p_value"]].max(axis="columns")
+    table["q_value"] = p_value.groupby(table["kind"]).transform(false_discovery_control)
     return table[list(PAIR_COLUMNS)]
 
 
@@ -228,10 +233,11 @@ def _pairs_in_one_space(group: list[Subspace], surrogates: Mapping[str, Tensor])
         mean[same], spread[same] = overlap_moments(space.dim, r, s)
         p_value[same] = overlap_p_value(overlap[same], space.dim, r, s)
     smaller = np.minimum(ranks[first], ranks[second])
-    sign_flip, margin_matched = (
-        (rows @ rows.mT).cpu().numpy()[first, second] / smaller
-        for rows in (_leverages(group), _surrogate_leverages(group, surrogates))
+    sign_flip, sign_flip_sd = (
+        moment.cpu().numpy()[first, second] / smaller for moment in sign_flip_moments(_leverages(group))
     )
+    matched = _surrogate_leverages(group, surrogates)
+    margin_matched = (matched @ matched.mT).cpu().numpy()[first, second] / smaller
     names = np.array([subspace.name for subspace in group])
     layers = np.array([np.nan if subspace.weight.layer is None else subspace.weight.layer for subspace in group])
     largest_null = np.fmax(np.fmax(mean, sign_flip), margin_matched)
@@ -249,6 +255,8 @@ def _pairs_in_one_space(group: list[Subspace], surrogates: Mapping[str, Tensor])
                 "z": np.where(spread > 0, (overlap - mean) / spread, np.nan),
                 "p_value": p_value,
                 "sign_flip_mean": sign_flip,
+                "sign_flip_sd": sign_flip_sd,
+                "sign_flip_p_value": sign_flip_p_value(overlap, sign_flip, sign_flip_sd),
                 "margin_matched_mean": margin_matched,
                 "excess": np.where(largest_null < _SATURATED, (overlap - largest_null) / (1 - largest_null), np.nan),
                 "survives": PROJECTION_OVERLAP.survives(space.symmetry),

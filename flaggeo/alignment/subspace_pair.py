@@ -84,27 +84,6 @@ class SubspacePair:
         return values
 
 
-def leverages(frame: Tensor) -> Tensor:
-    """How much of a subspace lies along each coordinate: the diagonal of its projector.
-
-    Parameters
-    ----------
-    frame : Tensor, shape=[..., n, r]
-        Orthonormal.
-
-    Returns
-    -------
-    leverages : Tensor, shape=[..., n]
-        Squared norms of the rows, in [0, 1], with sum r.
-
-    Examples
-    --------
-    >>> leverages(torch.tensor([[1.0], [0.0]]))
-    tensor([1., 0.])
-    """
-    return frame.square().sum(dim=-1)
-
-
 def squared_cosine_moments(weights: Tensor, n: int) -> tuple[Tensor, Tensor]:
     r"""Mean and standard deviation of a weighted sum of the squared cosines of two unrelated frames.
 

@@ -3,7 +3,7 @@ import pytest
 import scipy.linalg
 import torch
 
-from flaggeo.alignment.subspace_pair import SubspacePair, leverages, squared_cosine_moments
+from flaggeo.alignment.subspace_pair import SubspacePair, squared_cosine_moments
 from manifolds import overlap_moments, uniform_frame
 from tests.builders import random_frame
 
@@ -60,8 +60,3 @@ def test_moments_of_any_weights_against_draws():
     mean, spread = squared_cosine_moments(weights, n)
     assert float(sums.mean()) == pytest.approx(float(mean), abs=5 * float(spread) / draws**0.5)
     assert float(sums.std()) == pytest.approx(float(spread), rel=0.03)
-
-
-def test_leverages_are_the_diagonal_of_the_projector():
-    frame = random_frame(6, 2, seed=6)
-    torch.testing.assert_close(leverages(frame), (frame @ frame.mT).diagonal())
