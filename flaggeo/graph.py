@@ -3,16 +3,22 @@
 import networkx as nx
 import pandas as pd
 
-#: About the probability that any edge would stand between unrelated (Haar) subspaces: the p-values are held
-#: against this over the number of pairs (Bonferroni). A bound on z would not do: at low rank the overlap
-#: has a heavy tail, and 5 standard deviations are common among ten thousand unrelated lines.
-ERROR_RATE = 0.01
+#: Expected share of unrelated pairs among all that pass the test of a kind, at most (Benjamini-Hochberg). A bound on z
+#: would not do: at low rank the overlap has a heavy tail, and 5 standard deviations are common among ten thousand
+#: unrelated lines.
+FALSE_DISCOVERY_RATE = 0.01
 #: Edges that a node keeps of each kind: enough to see who its partners are, few enough to draw.
 STRONGEST = 6
 
+_MEASURES = ("overlap", "adjusted_overlap", "excess", "z", "q_value", "smallest_angle", "geodesic_distance")
+
 
 def alignment_graph(
-    weights: pd.DataFrame, pairs: pd.DataFrame, *, error_rate: float = ERROR_RATE, strongest: int = STRONGEST
+    weights: pd.DataFrame,
+    pairs: pd.DataFrame,
+    *,
+    false_discovery_rate: float = FALSE_DISCOVERY_RATE,
+    strongest: int = STRONGEST,
 ) -> "nx.MultiDiGraph[str]":
     """Graph of the pairs that stand out, the strongest few of each kind at every node.
 
@@ -22,10 +28,10 @@ def alignment_graph(
         `Analysis.weights`.
     pairs : pandas.DataFrame
         `Analysis.pairs`.
-    error_rate : float, optional
-        Probability that any edge would stand between unrelated subspaces.
+    false_discovery_rate : float, optional
+        Largest q-value of an edge, in [0, 1].
     strongest : int, optional
-        An edge is kept if it is among so many largest adjusted overlaps of its kind at either end.
+        An edge is kept if it is among so many largest excesses of its kind at either end.
 
     Returns
     -------
@@ -33,13 +39,18 @@ def alignment_graph(
         Nodes are subspaces named as in `pairs`, with attributes ``weight``, ``side``, ``role``, ``layer``
         (-1 before the first layer, one past the last behind it), ``head`` (-1 for a whole projection),
         ``space``, ``dimension`` (of the space) and ``rank``. Edges run from the earlier to the later
-        subspace, keyed by ``kind``, with ``kind``, ``overlap``, ``adjusted_overlap``, ``z`` and, where both
+        subspace, keyed by ``kind``, with ``kind``, ``overlap``, ``adjusted_overlap``, ``excess``, ``z``,
+        ``q_value``, ``intersection_dimension``, ``smallest_angle``, ``geodesic_distance`` (radians) and, where both
         ends have a layer, ``lag``. Only write-read edges follow a signal; the others are symmetric. All
         attributes are plain numbers and strings, so that every format of networkx can hold them.
 
     Notes
     -----
-    The dense overlaps stay in `pairs`: a missing edge means "not among the strongest", never "zero".
+    An edge passes three tests: its overlap is significant among all pairs of its kind, against uniform subspaces and
+    against random signs of the coordinates (``q_value``); it is larger than what every null gives on average,
+    margin-matched surrogates included where they were drawn (``excess`` above 0); and it is among the
+    strongest of its node. The dense overlaps stay in `pairs`: a
+    missing edge means "not among the strongest", never "zero".
     """
     graph: nx.MultiDiGraph[str] = nx.MultiDiGraph()
     last = weights["layer"].max()
@@ -58,17 +69,18 @@ def alignment_graph(
                 dimension=int(dimension),
                 rank=int(row["rank"]),
             )
-    for row in _outstanding(pairs, error_rate, strongest).to_dict("records"):
-        attributes = {name: float(row[name]) for name in ("overlap", "adjusted_overlap", "z")}
+    for row in _outstanding(pairs, false_discovery_rate, strongest).to_dict("records"):
+        attributes = {name: float(row[name]) for name in _MEASURES}
+        attributes["intersection_dimension"] = int(row["intersection_dimension"])
         if not pd.isna(row["lag"]):
             attributes["lag"] = int(row["lag"])
         graph.add_edge(row["source"], row["target"], key=row["kind"], kind=row["kind"], **attributes)
     return graph
 
 
-def _outstanding(pairs: pd.DataFrame, error_rate: float, strongest: int) -> pd.DataFrame:
-    above = pairs[pairs["p_value"] <= error_rate / max(1, len(pairs))].reset_index(names="pair")
+def _outstanding(pairs: pd.DataFrame, false_discovery_rate: float, strongest: int) -> pd.DataFrame:
+    above = pairs[(pairs["q_value"] <= false_discovery_rate) & (pairs["excess"] > 0)].reset_index(names="pair")
     ends = pd.concat([above.assign(end=above[side]) for side in ("source", "target")])
-    ends = ends.sort_values(["adjusted_overlap", "pair"], ascending=[False, True])
+    ends = ends.sort_values(["excess", "pair"], ascending=[False, True])
     kept = ends.groupby(["end", "kind"], sort=False).head(strongest)["pair"]
     return above[above["pair"].isin(kept)]

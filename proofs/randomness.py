@@ -317,6 +317,98 @@ def overlap_table(given: Given, *, uniform: bool = True) -> Goals:
         yield equal(f"overlap for k = {k}", sum(squares[:k, :k]), Rational(k**2, d))
 
 
+def weight_norm(weights: Any, d: Any) -> Any:
+    """Squared norm of a table of weights (I - J / d on both sides), rows and columns counted up to its size."""
+    rows = sum(sum(weights[i, :]) ** 2 for i in range(weights.rows))
+    columns = sum(sum(weights[:, j]) ** 2 for j in range(weights.cols))
+    return sum(w**2 for w in weights) - (rows + columns) / d + sum(weights) ** 2 / d**2
+
+
+@statement(
+    DimensionFree(),
+    latex=r"\mathrm{Cov}\bigl(\langle u_i,v_j\rangle^2, \langle u_k,v_l\rangle^2\bigr) = "
+    r"\frac{2}{(d-1)(d+2)}\Bigl(\delta_{ik}-\frac1d\Bigr)\Bigl(\delta_{jl}-\frac1d\Bigr)",
+    source="alignment 6.0 and 6.1",
+    hypotheses=[UNIFORM],
+    mutants={"without the factor 2": {"factor": 1}, "projectors not centred": {"share": 0}},
+)
+def squared_cosine_moments(given: Given, *, factor: int = 2, share: int = 1) -> Goals:
+    """The squared cosines of two unrelated bases have mean 1 / d and covariances of product form.
+
+    So every weighted sum of them has an explicit spread: overlap, flag score, basis score, flag distance. They are
+    inner products <P_i, Q_j> of the projectors of the vectors. With centred projectors, <P_i, P_k> = delta_ik - 1/d,
+    the polarised second moments give Cov = 2 c_H <P_i, P_k> <Q_j, Q_l>.
+    """
+    d = given.size("d")
+    _, coefficient = haar_coefficients(d)
+    alike, apart = 1 - share / d, -share / d
+    # Moments of one column: E q_1^4 and E q_1^2 q_2^2. The rest follows as the squares of a row sum to 1.
+    fourth, mixed = 3 / (d * (d + 2)), 1 / (d * (d + 2))
+    disjoint = (1 / d - mixed) / (d - 1)
+    yield equal("Var O_11", fourth - 1 / d**2, factor * coefficient * alike**2)
+    yield equal("Cov(O_11, O_12)", mixed - 1 / d**2, factor * coefficient * alike * apart)
+    yield equal("Cov(O_11, O_22)", disjoint - 1 / d**2, factor * coefficient * apart**2)
+
+
+@squared_cosine_moments.also(DimensionFree())
+def overlap_as_a_weighted_sum(given: Given, *, factor: int = 2) -> Goals:
+    """Show that equal weights give the variance of the overlap, and weights on the diagonal that of the basis score."""
+    n, k, m = (given.size(name) for name in "nkm")
+    _, coefficient = haar_coefficients(n)
+    equal_weights = k * m - k * m**2 / n - m * k**2 / n + k**2 * m**2 / n**2
+    known = 2 * k * m * (n - k) * (n - m) / (n**2 * (n - 1) * (n + 2))
+    yield equal("Var |UᵀV|²", factor * coefficient * equal_weights, known)
+    diagonal = k - 2 * k / n + k**2 / n**2
+    variances = k * (1 - 1 / n) ** 2 + k * (k - 1) / n**2
+    yield equal("Σ (δ_ik - 1/d)² over the diagonal", diagonal, variances)
+
+
+@squared_cosine_moments.also(Exhaustive(d=2), Exhaustive(d=3), Exhaustive(d=4))
+def weighted_sum_in_a_line(given: Given, *, factor: int = 2, uniform: bool = True) -> Goals:
+    """Show the variance of any weighted sum for one vector against a basis, by its fourth moments."""
+    d = given.size("d")
+    weights = Generic(d=d).matrix("w", 1, "d")
+    moments = {
+        (i, j): sphere_moment(tuple(2 * (axis == i) + 2 * (axis == j) for axis in range(d)), uniform=uniform)
+        for i, j in product(range(d), repeat=2)
+    }
+    mean = sum(
+        weights[i] * sphere_moment(tuple(2 * (axis == i) for axis in range(d)), uniform=uniform) for i in range(d)
+    )
+    yield equal("mean", mean, sum(weights) / Integer(d))
+    square = sum(weights[i] * weights[j] * moments[i, j] for i, j in product(range(d), repeat=2))
+    variance = Rational(factor, (d - 1) * (d + 2)) * weight_norm(weights, Integer(d))
+    yield equal("variance", square - mean**2, variance)
+
+
+@statement(
+    Exhaustive(n=2, r=1, s=2),
+    Exhaustive(n=3, r=2, s=2),
+    latex=r"\mathbb{E}_{D,E}\,\|A^\top DEB\|_F^2 = \sum_i \|a_i\|^2\|b_i\|^2, \quad "
+    r"a_i, b_i \text{ the rows of } A, B",
+    source="continuity 2.3; sign flips of the coordinates",
+    hypotheses=[Hypothesis("independent_signs", "the signs of the coordinates are independent of each other")],
+    mutants={"columns for rows": {"rows": False}, "norms not squared": {"power": 1}},
+)
+def sign_flip_overlap_mean(given: Given, *, rows: bool = True, power: int = 2, independent_signs: bool = True) -> Goals:
+    """Under random signs of the coordinates the mean overlap is the product of the leverages of the two frames.
+
+    Shown for arbitrary A, B over all sign patterns; in general E e_i e_j = delta_ij leaves the diagonal of the double
+    sum of e_i e_j <a_i, a_j> <b_i, b_j>. If random A and B are independent, and each has a law that coordinate signs
+    leave alone, then the mean is the product of the mean leverages: so for margin-matched surrogates.
+    """
+    n, r, s = (given.size(name) for name in "nrs")
+    sizes = Generic(n=n, r=r, s=s)
+    a, b = sizes.matrix("A", "n", "r"), sizes.matrix("B", "n", "s")
+    patterns = list(product([1, -1], repeat=n)) if independent_signs else [(1,) * n, (-1,) * n]
+    pairs = list(product(patterns, repeat=2))
+    mean = sum(square_norm(a.T * diag(*first) * diag(*second) * b) for first, second in pairs) / Integer(len(pairs))
+    if not rows:
+        a, b = a.T, b.T
+    leverages = [[sum(abs(entry) ** power for entry in frame[i, :]) for i in range(frame.rows)] for frame in (a, b)]
+    yield equal("mean", mean, sum(left * right for left, right in zip(*leverages, strict=False)))
+
+
 @statement(
     DimensionFree(),
     latex=r"\mathbb{E}\,\|[A,QBQ^\top]\|^2 = \frac{2d}{(d-1)(d+2)}\,\|A_0\|^2\|B_0\|^2",
@@ -457,29 +549,6 @@ def gram_inner_product_entries(given: Given, *, factor: int = 2, uniform: bool =
         for i, j, k, m in product(range(d), repeat=4)
     )
     yield equal("E<A₀, Y>²", mean, Rational(factor, (d - 1) * (d + 2)) * square_norm(gram))
-
-
-@statement(
-    Exhaustive(n=2),
-    Exhaustive(n=3),
-    latex=r"\mathbb{E}_{\varepsilon}\,\|A^\top\mathrm{diag}(\varepsilon)B\|^2 = \sum_i\|a_i\|^2\|b_i\|^2",
-    source="alignment 6.1, with random signs in place of a rotation",
-    hypotheses=[Hypothesis("independent", "the signs of the coordinates are fair and independent")],
-    mutants={"norms not squared": {"power": 1}},
-)
-def sign_flip_overlap_mean(given: Given, *, power: int = 2, independent: bool = True) -> Goals:
-    """The mean overlap under random signs of the coordinates is the inner product of the leverages.
-
-    The leverage of a coordinate is the squared norm of its row in the frame. Signs that are not independent, all
-    equal, leave the overlap itself.
-    """
-    n = given.size("n")
-    sizes = Generic(n=n, k=2)
-    a, b = sizes.matrix("a", "n", "k"), sizes.matrix("b", "n", "k")
-    signs = list(product((1, -1), repeat=n)) if independent else [(sign,) * n for sign in (1, -1)]
-    mean = sum(square_norm(a.T * diag(*flips) * b) for flips in signs) / Integer(len(signs))
-    leverages = [(square_norm(a[i, :]), square_norm(b[i, :])) for i in range(n)]
-    yield equal("E|Aᵀ D B|²", mean, sum((x * y) ** Rational(power, 2) for x, y in leverages))
 
 
 @statement(

@@ -11,6 +11,16 @@ from .continuity import SIGMA2_WEIGHTED as SIGMA2_WEIGHTED
 from .continuity import continuity_table as continuity_table
 from .coordinates import constant_component as constant_component
 from .coordinates import participation_ratio as participation_ratio
+from .curves import CURVE_COLUMNS as CURVE_COLUMNS
+from .curves import overlap_curves as overlap_curves
+from .distances import GEODESIC_DISTANCE as GEODESIC_DISTANCE
+from .distances import SMALLEST_ANGLE as SMALLEST_ANGLE
+from .flags import BASIS_SCORE as BASIS_SCORE
+from .flags import FLAG_DISTANCE as FLAG_DISTANCE
+from .flags import FLAG_SCORE as FLAG_SCORE
+from .flags import flag_geodesic_distance as flag_geodesic_distance
+from .flags import soft_bruhat as soft_bruhat
+from .flags import soft_bruhat_moments as soft_bruhat_moments
 from .gram import CENTRED_GRAM_COSINE as CENTRED_GRAM_COSINE
 from .gram import GRAM_COSINE as GRAM_COSINE
 from .gram import GramCosines as GramCosines
@@ -24,6 +34,8 @@ from .head_factors import projection_heads as projection_heads
 from .heads import HEAD_COLUMNS as HEAD_COLUMNS
 from .heads import PROJECTION_KERNEL as PROJECTION_KERNEL
 from .heads import head_table as head_table
+from .intersection import ABOVE_EDGE as ABOVE_EDGE
+from .intersection import INTERSECTION_DIMENSION as INTERSECTION_DIMENSION
 from .lags import LAG_COLUMNS as LAG_COLUMNS
 from .lags import lag_table as lag_table
 from .layer_pair import LayerPair as LayerPair
@@ -38,6 +50,7 @@ from .nulls import norm_profile as norm_profile
 from .nulls import null_table as null_table
 from .observable import Observable as Observable
 from .overlap import PAIR_COLUMNS as PAIR_COLUMNS
+from .overlap import PAIR_OBSERVABLES as PAIR_OBSERVABLES
 from .overlap import PROJECTION_OVERLAP as PROJECTION_OVERLAP
 from .overlap import pair_table as pair_table
 from .path import EXPLAINED_VARIANCE as EXPLAINED_VARIANCE
@@ -48,6 +61,8 @@ from .path import path_variance_table as path_variance_table
 from .rank_one import SIGNED_RANK_ONE as SIGNED_RANK_ONE
 from .redundancy import CLUSTER_COLUMNS as CLUSTER_COLUMNS
 from .redundancy import head_clusters as head_clusters
+from .sign_flips import leverages as leverages
+from .subspace_pair import SubspacePair as SubspacePair
 
 OBSERVABLES = (
     ABS_COSINE,
@@ -61,7 +76,7 @@ OBSERVABLES = (
     GRAM_COSINE,
     CENTRED_GRAM_COSINE,
     EXPLAINED_VARIANCE,
-    PROJECTION_OVERLAP,
+    *PAIR_OBSERVABLES,
     PROJECTION_KERNEL,
     COMPOSITION_SCORE,
 )

@@ -13,7 +13,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from ..alignment import OBSERVABLES
-from ..graph import ERROR_RATE, STRONGEST
+from ..graph import FALSE_DISCOVERY_RATE, STRONGEST
 from ..network import ROLES, Side
 from ..result import Analysis
 from .findings import findings
@@ -57,7 +57,7 @@ def render_report(analysis: Analysis) -> str:
         f"{len(analysis.weights)} weights at rank {provenance['rank']}"
         + (f"; stored as {stored}, de-quantised" if stored else ""),
         rank=provenance["rank"],
-        error_rate=f"{ERROR_RATE:.0%}",
+        false_discovery_rate=f"{FALSE_DISCOVERY_RATE:.0%}",
         strongest=STRONGEST,
         draws=provenance["draws"],
         findings=findings(analysis),

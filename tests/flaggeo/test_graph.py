@@ -25,7 +25,10 @@ def test_the_planted_path_is_an_edge_and_unrelated_weights_hardly_any(analysis):
     assert graph.has_edge("layers.0.down.write", "layers.2.gate.read", key="write-read")
     edge = graph.edges["layers.0.down.write", "layers.2.gate.read", "write-read"]
     assert edge["overlap"] == pytest.approx(1.0, abs=1e-6)
-    assert edge["lag"] == 2
+    assert (edge["lag"], edge["intersection_dimension"]) == (2, 4)
+    assert edge["excess"] == pytest.approx(1.0, abs=1e-6)
+    assert (edge["smallest_angle"], edge["geodesic_distance"]) == pytest.approx((0, 0), abs=1e-6)
+    assert edge["q_value"] < 1e-3
     unrelated = [pair for pair in graph.edges() if pair != ("layers.0.down.write", "layers.2.gate.read")]
     assert unrelated == []
 
@@ -39,18 +42,37 @@ def test_random_networks_have_no_edges_at_any_rank(rank):
     assert analysis.graph.number_of_edges() == 0
 
 
-def test_edges_are_the_strongest_of_the_pairs_above_the_threshold(analysis):
-    graph = alignment_graph(analysis.weights, analysis.pairs, error_rate=0.2 * len(analysis.pairs), strongest=2)
-    eligible = analysis.pairs[analysis.pairs["p_value"] <= 0.2]
+def test_edges_are_the_strongest_of_the_pairs_that_pass_both_tests(analysis):
+    graph = alignment_graph(analysis.weights, analysis.pairs, false_discovery_rate=0.995, strongest=2)
+    eligible = analysis.pairs[(analysis.pairs["q_value"] <= 0.995) & (analysis.pairs["excess"] > 0)]
+    assert 20 < len(eligible) < len(analysis.pairs) / 2
     expected = set()
     for row in eligible.itertuples():
         for end in (row.source, row.target):
             rivals = eligible[
                 ((eligible["source"] == end) | (eligible["target"] == end)) & (eligible["kind"] == row.kind)
             ]
-            if (rivals["adjusted_overlap"] > row.adjusted_overlap).sum() < 2:
+            if (rivals["excess"] > row.excess).sum() < 2:
                 expected.add((row.source, row.target, row.kind))
     assert set(graph.edges(keys=True)) == expected
+
+
+def test_loud_channels_alone_make_no_edge():
+    """Reads of four loud coordinates overlap far beyond chance, and by no more than random signs would give."""
+    tensors = tiny_llama()
+    loud = torch.ones(24)
+    loud[:4] = 100
+    for layer in range(3):
+        for role in ("q", "k", "v"):
+            tensors[f"model.layers.{layer}.self_attn.{role}_proj.weight"] *= loud
+    analysis = analyze(load(tensors, config=CONFIG), rank=4)
+    reads = analysis.pairs[analysis.pairs["source"].str.fullmatch(r"layers\.\d\.[qkv]\.read")]
+    reads = reads[reads["target"].str.fullmatch(r"layers\.\d\.[qkv]\.read")]
+    assert len(reads) == 36
+    assert (reads["p_value"] < 1e-6).all()
+    assert (reads["excess"] > 0).any()
+    edges = {(source, target) for source, target in analysis.graph.edges()}
+    assert not edges & set(zip(reads["source"], reads["target"], strict=True))
 
 
 def test_nodes_carry_where_they_stand(analysis):

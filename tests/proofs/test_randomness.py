@@ -1,3 +1,4 @@
+import itertools
 import math
 
 import pytest
@@ -71,6 +72,23 @@ def test_flag_score_null(rotations):
     within_noise(scores, (2 * top + 1) / (3 * 4))
 
 
+def test_squared_cosine_moments(rotations):
+    """A weighted sum over all vectors of two bases, so that every kind of covariance takes part."""
+    d, weights = 4, gaussian(3, 2, seed=30)
+    sums = (rotations[:, :3, :2].square() * weights).sum(dim=(1, 2))
+    within_noise(sums, weights.sum() / d)
+    rows, columns = ((identity(size) - 1 / d) for size in (3, 2))
+    centred_norm = (weights * (rows @ weights @ columns)).sum()
+    within_noise((sums - weights.sum() / d) ** 2, 2 / ((d - 1) * (d + 2)) * centred_norm)
+
+
+def test_sign_flip_overlap_mean():
+    a, b = gaussian(6, 2, seed=31), gaussian(6, 3, seed=32)
+    signs = torch.tensor(list(itertools.product([1.0, -1.0], repeat=6)), dtype=torch.float64)
+    overlaps = (a.mT @ (signs[:, :, None] * b)).square().sum(dim=(1, 2))
+    assert_close(overlaps.mean(), a.square().sum(dim=1) @ b.square().sum(dim=1))
+
+
 def centred(gram):
     return gram - gram.trace() / gram.shape[0] * identity(gram.shape[0])
 
@@ -109,13 +127,6 @@ def test_gram_inner_product_spread(rotations):
     products = (a * (rotations @ b @ rotations.mT)).sum(dim=(1, 2))
     variance = 2 * centred(a).square().sum() * centred(b).square().sum() / (3 * 6)
     within_noise((products - a.trace() * b.trace() / 4) ** 2, variance)
-
-
-def test_sign_flip_overlap_mean():
-    a, b = gaussian(6, 2, seed=12), gaussian(6, 3, seed=13)
-    signs = gaussian(DRAWS, 6, 1, seed=14).sign()
-    squares = (a.mT @ (signs * b)).square().sum(dim=(1, 2))
-    within_noise(squares, (a.square().sum(dim=1) * b.square().sum(dim=1)).sum())
 
 
 def test_composition_score_of_flat_spectra(rotations):
