@@ -11,7 +11,7 @@ from manifolds import polar_factor
 from ..network import Symmetry
 from .commutator import haar_gram_product
 from .free_product import nuclear_norm_moments
-from .interface import Interface, interface
+from .interface import Interface, interface_pair
 from .observable import Observable
 
 
@@ -56,7 +56,7 @@ def balanced_representative(first: Tensor, second: Tensor) -> tuple[Tensor, Tens
         raise ValueError(
             f"balanced_representative expected two matrices; got shapes {tuple(first.shape)}, {tuple(second.shape)}."
         )
-    pair = interface(first, second, rank=1)
+    pair = interface_pair(first, second, rank=1)
     ranks = [int(pair.first.rank), int(pair.second.rank), int((pair.product_values > 0).sum())]
     if len(set(ranks)) > 1:
         raise ValueError(
@@ -199,7 +199,7 @@ DIAGONAL_IMBALANCE = replace(
     invariant_under=Symmetry.PERMUTATION,
     invariance="permutations and signs of the hidden units, a common scale of both weights, and orthogonal maps of "
     "input and output; not rotations of the hidden space",
-    invariance_statement="diagonal_imbalance_invariance",
+    invariance_statement="unit_norms_invariance",
     null="hidden units of the second weight permuted: root mean square, exact; spread to first order",
     null_moments=_permuted_imbalance,
     null_statement="permuted_diagonal_null",

@@ -11,27 +11,6 @@ from .interface import Interface
 from .observable import Observable
 
 
-def commutator_norm(pair: Interface) -> Tensor:
-    r"""Frobenius norm of :math:`[W_1 W_1^\top, W_2^\top W_2]`, without forming either matrix, shape=[...].
-
-    .. math::
-        \lVert [A, B] \rVert^2 = 2\, \mathrm{tr}\bigl((W_1^\top W_1)\, N^\top (W_2 W_2^\top)\, N\bigr)
-        - 2\, \mathrm{tr}\bigl((N^\top N)^2\bigr), \qquad N = W_2 W_1
-
-    Notes
-    -----
-    The two traces cancel where the matrices commute: the result is known to ``sqrt(eps) |A| |B|``, 1e-8 in
-    float64.
-
-    References
-    ----------
-    theory/alignment, section 6.2 (S11).
-    """
-    product = pair.product
-    mixed = ((product @ pair.first.gram) * (pair.second.gram @ product)).sum(dim=(-2, -1))
-    return (2 * (mixed - pair.product_values.pow(4).sum(dim=-1))).clamp(min=0).sqrt()
-
-
 def _ratio(numerator: Tensor, denominator: Tensor) -> Tensor:
     return torch.where(denominator > 0, numerator / denominator, nan)
 
@@ -42,7 +21,7 @@ def _chance(dim: int) -> float:
 
 
 def _raw(pair: Interface) -> Tensor:
-    return _ratio(commutator_norm(pair), pair.first.gram_norm * pair.second.gram_norm)
+    return _ratio(pair.commutator_norm, pair.first.gram_norm * pair.second.gram_norm)
 
 
 def _traceless_share(pair: Interface) -> Tensor:
@@ -51,8 +30,7 @@ def _traceless_share(pair: Interface) -> Tensor:
 
 
 def _rho(pair: Interface) -> Tensor:
-    chance = _chance(pair.dim) * pair.first.traceless_norm * pair.second.traceless_norm
-    return _ratio(commutator_norm(pair), chance)
+    return _ratio(pair.commutator_norm, _chance(pair.dim) * pair.first.traceless_norm * pair.second.traceless_norm)
 
 
 def _raw_null(pair: Interface) -> tuple[Tensor, Tensor]:
@@ -61,8 +39,8 @@ def _raw_null(pair: Interface) -> tuple[Tensor, Tensor]:
 
 
 def _unit_null(pair: Interface) -> tuple[Tensor, Tensor]:
-    mean = torch.where(torch.isnan(_rho(pair)), nan, torch.ones_like(pair.first.gram_norm))
-    return mean, torch.full_like(mean, nan)
+    traceless = _chance(pair.dim) * pair.first.traceless_norm * pair.second.traceless_norm
+    return _ratio(traceless, traceless), torch.full_like(traceless, nan)
 
 
 def _cosine(pair: Interface) -> Tensor:

@@ -49,7 +49,7 @@ class Composable:
 
 
 def interfaces_of(weights: Iterable[Weight]) -> list[Composable]:
-    """Every interface inside the layers that these weights make up.
+    r"""Every interface inside the layers that these weights make up.
 
     Parameters
     ----------
@@ -65,7 +65,7 @@ def interfaces_of(weights: Iterable[Weight]) -> list[Composable]:
     Notes
     -----
     The Gram matrix of a group of queries is the sum over its heads, so that its imbalance is the one that ridge
-    removes: :math:`\\sum_i W_Q^i W_Q^{i\\top} - W_K W_K^\\top`. A gate that is switched by its own weight leaves
+    removes: :math:`\sum_i W_Q^i W_Q^{i\top} - W_K W_K^\top`. A gate that is switched by its own weight leaves
     the product of up and down linear in both, so scalings of single units are exact there, not between gate and
     down.
 
@@ -94,10 +94,10 @@ def _members(weights: list[Weight], role: str, end: str, space: Space) -> list[W
 
 
 def _mlp(first: Weight, down: Weight, *, gated: bool) -> Composable:
-    kind = f"{first.role}-down"
-    scalable = first.role == "up" and gated and first.target.symmetry is Symmetry.PERMUTATION
-    symmetry = Symmetry.SCALED_PERMUTATION if scalable else first.target.symmetry
-    return Composable(f"layers.{first.layer}.{kind}", kind, first.layer, None, first.target, symmetry, (first,), (down,))
+    kind, layer, space = f"{first.role}-down", first.layer, first.target
+    scalable = first.role == "up" and gated and space.symmetry is Symmetry.PERMUTATION
+    symmetry = Symmetry.SCALED_PERMUTATION if scalable else space.symmetry
+    return Composable(f"layers.{layer}.{kind}", kind, layer, None, space, symmetry, (first,), (down,))
 
 
 def _heads(kind: str, first: list[Weight], second: list[Weight], shared: Weight) -> list[Composable]:

@@ -31,7 +31,7 @@ GATE_COMMUTATOR = Observable[Interface](
     invariant_under=Symmetry.PERMUTATION,
     invariance="permutations and signs of the hidden units, the scale of the weight and orthogonal maps of its input; "
     "neither rotations of the hidden space nor scalings of single units",
-    invariance_statement="gate_commutator_invariance",
+    invariance_statement="unit_norms_invariance",
     null="Gaussian weights: root of (d - 1) / (n + d + 1), a ratio of means; its spread has no closed form",
     null_moments=_gaussian,
     null_statement="gate_commutator_null",

@@ -49,7 +49,8 @@ class Factor:
     @cached_property
     def gram_norm(self) -> Tensor:
         """Frobenius norm of the Gram matrix, shape=[...]."""
-        return torch.linalg.vector_norm(self.singular_values.square(), dim=-1)
+        norm: Tensor = torch.linalg.vector_norm(self.singular_values.square(), dim=-1)
+        return norm
 
     @cached_property
     def traceless_norm(self) -> Tensor:
@@ -85,7 +86,7 @@ class Factor:
 class Interface:
     """Weights W_1, shape=[..., d, n], and W_2, shape=[..., p, d], that compose at a hidden space of dimension d.
 
-    Built by `interface`. Every number made of it is unchanged when orthogonal maps act on the input and on the
+    Built by `interface_pair`. Every number made of it is unchanged when orthogonal maps act on the input and on the
     output, so each weight is kept as a `Factor` with at most d columns; no d x d matrix is formed where d is
     larger than n and p. Leading axes broadcast: one second weight may meet a batch of first ones.
 
@@ -129,6 +130,20 @@ class Interface:
         return torch.where(values > _ROUNDING_UNITS * size * torch.finfo(values.dtype).eps * largest, values, 0)
 
     @cached_property
+    def commutator_norm(self) -> Tensor:
+        r"""Frobenius norm of :math:`[A, B]`, without forming either matrix, shape=[...].
+
+        .. math::
+            \lVert [A, B] \rVert^2 = 2\, \mathrm{tr}\bigl((W_1^\top W_1)\, N^\top (W_2 W_2^\top)\, N\bigr)
+            - 2\, \mathrm{tr}\bigl((N^\top N)^2\bigr), \qquad N = W_2 W_1
+
+        The two traces cancel where the matrices commute, so it is known to ``sqrt(eps) |A| |B|`` only, 1e-8 in
+        float64 (theory/alignment, section 6.2).
+        """
+        mixed = ((self.product @ self.first.gram) * (self.second.gram @ self.product)).sum(dim=(-2, -1))
+        return (2 * (mixed - self.product_values.pow(4).sum(dim=-1))).clamp(min=0).sqrt()
+
+    @cached_property
     def kept(self) -> Tensor:
         """Directions compared, shape=[...]: `rank`, or the smaller rank of the two weights where that is less."""
         return torch.minimum(self.first.rank, self.second.rank).clamp(max=self.rank)
@@ -141,6 +156,25 @@ class Interface:
         inside = index < self.kept[..., None]
         return products * (inside[..., :, None] & inside[..., None, :])
 
+    @cached_property
+    def window_grams(self) -> tuple[Tensor, Tensor]:
+        """Both Gram matrices on the common window, shape=[..., k, k] each; NaN where that is undetermined.
+
+        The window is spanned by the leading eigenvectors of the sum of the two projectors, the bisectors of the
+        principal angles. A right angle among these leaves it open.
+        """
+        left, cosines, right = torch.linalg.svd(self.subspace_products)
+        inside = torch.arange(self.rank, device=cosines.device) < self.kept[..., None]
+        bisectors = self.first.frame @ left + self.second.frame @ right.mT
+        frame = bisectors * (inside / (2 + 2 * cosines).sqrt())[..., None, :]
+        undetermined = (inside & (cosines <= rounding(self.subspace_products))).any(dim=-1)
+
+        def compress(factor: Factor) -> Tensor:
+            small = factor.columns.mT @ frame
+            return torch.where(undetermined[..., None, None], torch.nan, small.mT @ small)
+
+        return compress(self.first), compress(self.second)
+
     def reordered(self, order: Tensor, signs: Tensor) -> "Interface":
         """The same two weights in another relative orientation: a signed permutation of W_2's hidden units."""
         return replace(self, second=self.second.reordered(order, signs))
@@ -150,7 +184,7 @@ class Interface:
         return replace(self, first=self.first.to(dtype), second=self.second.to(dtype))
 
 
-def interface(first: Tensor, second: Tensor, rank: int) -> Interface:
+def interface_pair(first: Tensor, second: Tensor, rank: int) -> Interface:
     """Two composable weights as a pair to measure.
 
     Parameters
@@ -178,17 +212,17 @@ def interface(first: Tensor, second: Tensor, rank: int) -> Interface:
 
     Examples
     --------
-    >>> pair = interface(torch.tensor([[2.0], [0.0]]), torch.tensor([[1.0, 0.0]]), rank=1)
+    >>> pair = interface_pair(torch.tensor([[2.0], [0.0]]), torch.tensor([[1.0, 0.0]]), rank=1)
     >>> pair.product_values, pair.kept
     (tensor([2.]), tensor(1))
     """
     if first.ndim < 2 or second.ndim < 2 or first.shape[-2] != second.shape[-1]:
         raise ValueError(
-            "interface expected weights of shapes [..., d, n] and [..., p, d] with one hidden dimension d; got "
+            "interface_pair expected weights of shapes [..., d, n] and [..., p, d] with one hidden dimension d; got "
             f"{tuple(first.shape)} and {tuple(second.shape)}."
         )
     if rank < 1:
-        raise ValueError(f"interface needs a rank of at least 1; got {rank}.")
+        raise ValueError(f"interface_pair needs a rank of at least 1; got {rank}.")
     inputs, outputs, dim = first.shape[-1], second.shape[-2], first.shape[-2]
     rank = min(rank, inputs, outputs, dim)
     return Interface(_factor(first, rank), _factor(second.mT, rank), rank, inputs, outputs)

@@ -13,7 +13,7 @@ from manifolds import overlap_moments
 
 from ..network import Symmetry
 from .commutator import GRAM_COMMUTATOR
-from .interface import Factor, Interface, rounding
+from .interface import Interface
 from .observable import Observable
 
 # Above this size Lanczos' method finds a few eigenvalues faster than LAPACK all of them (20 against 130 ms at 1152).
@@ -56,7 +56,8 @@ def _stacked_ratio(pair: Interface) -> Tensor:
 def _largest_eigenvalues(gram: Tensor, count: int) -> Tensor:
     """Largest eigenvalues of symmetric matrices, descending, shape=[..., count]."""
     if gram.device.type != "cpu" or gram.shape[-1] <= _LANCZOS_SIZE:
-        return torch.linalg.eigvalsh(gram).flip(-1)[..., :count]
+        values: Tensor = torch.linalg.eigvalsh(gram)
+        return values.flip(-1)[..., :count]
     find = partial(
         scipy.sparse.linalg.eigsh,
         k=count,
@@ -69,25 +70,6 @@ def _largest_eigenvalues(gram: Tensor, count: int) -> Tensor:
     return torch.from_numpy(np.stack(found)).to(gram).view(*gram.shape[:-2], count)
 
 
-def _compressions(pair: Interface) -> tuple[Tensor, Tensor]:
-    """Both Gram matrices on the common window, shape=[..., k, k]; NaN where the window is undetermined.
-
-    The window is spanned by the leading eigenvectors of the sum of the two projectors, the bisectors of the
-    principal angles. A right angle among these leaves it open.
-    """
-    left, cosines, right = torch.linalg.svd(pair.subspace_products)
-    inside = torch.arange(cosines.shape[-1], device=cosines.device) < pair.kept[..., None]
-    bisectors = pair.first.frame @ left + pair.second.frame @ right.mT
-    frame = bisectors * torch.where(inside, 1, 0)[..., None, :] / (2 + 2 * cosines).sqrt()[..., None, :]
-    open_window = (inside & (cosines <= rounding(pair.subspace_products))).any(dim=-1)
-
-    def compress(factor: Factor) -> Tensor:
-        small = factor.columns.mT @ frame
-        return torch.where(open_window[..., None, None], nan, small.mT @ small)
-
-    return compress(pair.first), compress(pair.second)
-
-
 def _traceless(gram: Tensor, pair: Interface) -> Tensor:
     """Compressed Gram matrix minus its mean eigenvalue on the window."""
     inside = torch.arange(gram.shape[-1], device=gram.device) < pair.kept[..., None]
@@ -96,7 +78,7 @@ def _traceless(gram: Tensor, pair: Interface) -> Tensor:
 
 
 def _window_rho(pair: Interface) -> Tensor:
-    first, second = (_traceless(gram, pair) for gram in _compressions(pair))
+    first, second = (_traceless(gram, pair) for gram in pair.window_grams)
     k = pair.kept.to(first.dtype)
     norms = torch.linalg.matrix_norm(first) * torch.linalg.matrix_norm(second)
     chance = (2 * k / ((k - 1) * (k + 2))).sqrt() * norms
@@ -106,8 +88,7 @@ def _window_rho(pair: Interface) -> Tensor:
 
 def _window_contrast(pair: Interface) -> Tensor:
     shares = [
-        torch.linalg.matrix_norm(_traceless(gram, pair)) / torch.linalg.matrix_norm(gram)
-        for gram in _compressions(pair)
+        torch.linalg.matrix_norm(_traceless(gram, pair)) / torch.linalg.matrix_norm(gram) for gram in pair.window_grams
     ]
     return torch.minimum(*shares)
 
@@ -157,6 +138,7 @@ WINDOW_RHO = replace(
     measure=_window_rho,
     formula=r"\rho \text{ of } F^\top A F,\; F^\top B F, \; F \text{ the } k \text{ bisectors of } U_k, V_k",
     range=(0.0, float("inf")),
+    invariance_statement="window_invariance",
     null="signed permutations of the second weight's hidden units, drawn",
     null_moments=None,
     null_statement=None,

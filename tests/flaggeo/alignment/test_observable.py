@@ -3,20 +3,26 @@
 import pytest
 
 import proofs
-from flaggeo.alignment import CONTINUITY_COLUMNS, OBSERVABLES, PAIR_COLUMNS
+from flaggeo.alignment import CONTINUITY_COLUMNS, INTERFACE_COLUMNS, OBSERVABLES, PAIR_COLUMNS
 
 STATEMENTS = {statement.name: statement for statement in proofs.statements()}
 
 
+LINKS = sorted({name for o in OBSERVABLES for name in (o.invariance_statement, o.null_statement) if name is not None})
+
+
+@pytest.mark.parametrize("name", LINKS)
+def test_a_link_leads_to_a_statement_that_is_proved(name):
+    assert proofs.check(name).outcome == "proved"
+    assert STATEMENTS[name].mutants
+
+
 @pytest.mark.parametrize("observable", OBSERVABLES, ids=lambda observable: observable.name)
-@pytest.mark.parametrize("link", ["invariance_statement", "null_statement"])
-def test_a_link_leads_to_a_statement_that_is_proved(observable, link):
-    statement = STATEMENTS[getattr(observable, link)]
-    assert proofs.check(statement.name).outcome == "proved"
-    assert statement.mutants
+def test_a_null_in_closed_form_is_proved_and_a_drawn_one_is_not(observable):
+    assert (observable.null_moments is None) == (observable.null_statement is None)
 
 
-COLUMNS = {"continuity": CONTINUITY_COLUMNS, "pairs": PAIR_COLUMNS}
+COLUMNS = {"continuity": CONTINUITY_COLUMNS, "pairs": PAIR_COLUMNS, "interfaces": INTERFACE_COLUMNS}
 
 
 @pytest.mark.parametrize("observable", OBSERVABLES, ids=lambda observable: observable.name)

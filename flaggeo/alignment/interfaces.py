@@ -13,7 +13,7 @@ from .balance import DIAGONAL_IMBALANCE, IMBALANCE, KEMPF_NESS_GAP, neuron_balan
 from .commutator import GRAM_COMMUTATOR, GRAM_COSINE, RHO
 from .composable import Composable, interfaces_of
 from .gate import GATE_COMMUTATOR
-from .interface import Interface, interface
+from .interface import Interface, interface_pair
 from .nulls import _generator, _workers
 from .observable import Observable
 from .ranks import FIRST_RANK, POLYSTABILITY_DEFECT, PRODUCT_RANK, SECOND_RANK, UNREAD_DIMENSION
@@ -40,11 +40,7 @@ INTERFACE_OBSERVABLES: tuple[Observable[Interface], ...] = (
 _PLACE = ("name", "kind", "layer", "head", "space", "dim", "symmetry", "gauge_fixed", "rank", "draws")
 INTERFACE_COLUMNS = (
     *_PLACE,
-    *(
-        f"{observable.column}{part}"
-        for observable in INTERFACE_OBSERVABLES
-        for part in ("", "_null_mean", "_null_sd")
-    ),
+    *(f"{observable.column}{part}" for observable in INTERFACE_OBSERVABLES for part in ("", "_null_mean", "_null_sd")),
     "adjusted_overlap",
 )
 
@@ -97,7 +93,10 @@ def interface_rows(
     """
     if draws < 0:
         raise ValueError(f"interface_rows needs a number of draws of at least 0; got {draws}.")
-    tasks = [(member, fixed) for member in interfaces_of(weights) for fixed in (False, True) if not fixed or _scalable(member)]
+    tasks = []
+    for member in interfaces_of(weights):
+        scalable = member.symmetry is Symmetry.SCALED_PERMUTATION
+        tasks += [(member, fixed) for fixed in (False, True) if scalable or not fixed]
     read = {member.name: _working(member.matrices(matrices)) for member, _ in tasks}
 
     def shapes(task: tuple[Composable, bool]) -> tuple[bool, tuple[int, ...]]:
@@ -133,10 +132,6 @@ def interface_table(rows: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
     return table.astype(texts | kinds)
 
 
-def _scalable(member: Composable) -> bool:
-    return member.symmetry is Symmetry.SCALED_PERMUTATION
-
-
 def _working(pair: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
     """In float64, which Metal does not have."""
     dtype = torch.float32 if pair[0].device.type == "mps" else torch.float64
@@ -152,7 +147,7 @@ def _batch_rows(
     second = pairs[0][1] if shared else torch.stack([pair[1] for pair in pairs])
     if fixed:
         first, second = neuron_balanced(first, second)
-    pair = interface(first, second, rank)
+    pair = interface_pair(first, second, rank)
     count = min(draws, max(2, draws // _WIDE_SHARE)) if pair.dim > _WIDE else draws
     columns = _numbers(pair, count, f"{seed} {members[0].name} {fixed}")
     return [
