@@ -1,7 +1,11 @@
 """How subspaces of one space lie to each other: one kind of measurement a file, each with its null."""
 
+from .balance import balanced_representative as balanced_representative
+from .balance import neuron_balanced as neuron_balanced
 from .best_match import BEST_MATCH as BEST_MATCH
 from .best_match import PROJECTION as PROJECTION
+from .composable import Composable as Composable
+from .composable import interfaces_of as interfaces_of
 from .composition import COMPOSITION_SCORE as COMPOSITION_SCORE
 from .continuity import ABS_COSINE as ABS_COSINE
 from .continuity import ABS_COSINE_2 as ABS_COSINE_2
@@ -34,6 +38,12 @@ from .head_factors import projection_heads as projection_heads
 from .heads import HEAD_COLUMNS as HEAD_COLUMNS
 from .heads import PROJECTION_KERNEL as PROJECTION_KERNEL
 from .heads import head_table as head_table
+from .interface import Interface as Interface
+from .interface import interface_pair as interface_pair
+from .interfaces import INTERFACE_COLUMNS as INTERFACE_COLUMNS
+from .interfaces import INTERFACE_OBSERVABLES as INTERFACE_OBSERVABLES
+from .interfaces import interface_rows as interface_rows
+from .interfaces import interface_table as interface_table
 from .intersection import ABOVE_EDGE as ABOVE_EDGE
 from .intersection import INTERSECTION_DIMENSION as INTERSECTION_DIMENSION
 from .lags import LAG_COLUMNS as LAG_COLUMNS
@@ -79,4 +89,5 @@ OBSERVABLES = (
     *PAIR_OBSERVABLES,
     PROJECTION_KERNEL,
     COMPOSITION_SCORE,
+    *INTERFACE_OBSERVABLES,
 )
