@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
@@ -165,7 +164,8 @@ class AdaptedCheckpoint(Checkpoint):
         change = self._low_rank[name]
         first, second = (self._stored.get_tensor(factor).double() for factor in (change.first, change.second))
         product = (second @ first).mT if change.transposed else second @ first
-        return base.to(torch.float64) + change.scale * product[rows]
+        merged: Tensor = base.double() + change.scale * product[rows]
+        return merged
 
 
 def _settings(file: Path) -> Mapping[str, Any]:

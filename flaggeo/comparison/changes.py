@@ -52,7 +52,7 @@ def observables_table(first: Analysis, second: Analysis) -> pd.DataFrame:
         )
         a, b = both[f"{observable.column}_a"], both[f"{observable.column}_b"]
         change = (b - a).astype("float64")
-        row = {"observable": observable.name, "table": observable.table, "column": observable.column}
+        row: dict[str, Any] = {"observable": observable.name, "table": observable.table, "column": observable.column}
         row |= {"rows": int(change.notna().sum()), "mean_a": a.mean(), "mean_b": b.mean()}
         row |= {"mean_change": change.abs().mean(), "place": "", "a": np.nan, "b": np.nan, "change": np.nan}
         if change.notna().any():

@@ -10,14 +10,14 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from ..analysis import Progress, analyze
+from ..analysis import Progress, analyze, select_weights
 from ..checkpoint import AdaptedCheckpoint
-from ..network import Network, Side
+from ..network import Network, Side, Split
 from ..result import Analysis
 from .changes import observables_table, pairs_table, summary_table
 from .delta import EXACT, UNKNOWN, Rounding, measure_delta, rounding, rounding_variance
 from .drift import drift_table
-from .matching import Source, Version, open_versions, shared_settings, shared_weights, weights_by_name
+from .matching import MismatchError, Source, Version, open_versions, shared_settings, shared_weights, weights_by_name
 from .result import Comparison
 
 
@@ -53,7 +53,8 @@ def compare(
     Raises
     ------
     MismatchError
-        If the two do not have the same weights, but for the vocabulary, or saved analyses other settings.
+        If the two do not have the same weights, but for the vocabulary, if saved analyses have other settings,
+        or if there are no such roles or layers.
     CheckpointError
         If one cannot be read.
     ValueError
@@ -70,10 +71,12 @@ def compare(
     """
     started = datetime.now(UTC)
     versions = open_versions(first, second)
-    asked = {"rank": rank, "heads": heads, "draws": draws, "seed": seed}
+    asked: dict[str, Any] = {"rank": rank, "heads": heads, "draws": draws, "seed": seed}
     asked |= {"roles": None if roles is None else sorted(roles), "layers": None if layers is None else sorted(layers)}
     settings = shared_settings(*versions, asked)
-    names, skipped = shared_weights(*versions, heads=settings["heads"])
+    names, skipped = shared_weights(*versions, settings)
+    for version in versions:
+        _require_choice(version, settings)
     options = settings | {"device": device}
     a, b = (
         _analysis(version, options, letter, progress, scratch) for version, letter in zip(versions, "ab", strict=True)
@@ -103,6 +106,15 @@ def compare(
             "versions": a.provenance["versions"],
         },
     )
+
+
+def _require_choice(version: Version, settings: dict[str, Any]) -> None:
+    """Raise `MismatchError` unless the roles and layers asked for are there."""
+    if version.network is not None:
+        try:
+            select_weights(version.network, **{key: settings[key] for key in ("roles", "layers", "heads")})
+        except ValueError as error:
+            raise MismatchError(f"{version.location}: {error}") from None
 
 
 def _stored(version: Version) -> str:
@@ -178,7 +190,8 @@ def _changes(
     for done, ((tensor_a, tensor_b), members) in enumerate(groups.items()):
         if progress is not None:
             progress(f"b - a: {members[0]}", done, len(groups))
-        stored_a, stored_b = first.checkpoint.read(tensor_a, device=device), second.checkpoint.read(tensor_b, device=device)
+        stored_a = first.checkpoint.read(tensor_a, device=device)
+        stored_b = second.checkpoint.read(tensor_b, device=device)
         dtypes = first.checkpoint.headers[tensor_a].dtype, second.checkpoint.headers[tensor_b].dtype
         for name in members:
             noise = EXACT
@@ -197,5 +210,5 @@ def _changes(
             )
 
 
-def _noise(split: Any, stored: Tensor, dtype: str) -> Rounding:
+def _noise(split: Split, stored: Tensor, dtype: str) -> Rounding:
     return rounding(split(rounding_variance(stored, dtype)))

@@ -28,8 +28,6 @@ class Version:
     ----------
     location : str
     family : str
-    shapes : mapping of str to tuple of int
-        (target dimension, source dimension) of every weight, by name.
     network : Network or None
     analysis : Analysis or None
         One of the two is there.
@@ -38,7 +36,6 @@ class Version:
 
     location: str
     family: str
-    shapes: Mapping[str, tuple[int, int]]
     network: Network | None
     analysis: Analysis | None
     remarks: tuple[str, ...]
@@ -72,25 +69,19 @@ def _open(source: Source) -> Version:
         return _of_analysis(source)
     if isinstance(source, str | Path):
         if is_adapter(Path(source)):
-            raise MismatchError(f"{source}: expected the base of an adapter first and the adapter second, found it first")
+            raise MismatchError(f"{source}: expected the base first and the adapter second, found the adapter first")
         if (Path(source) / RESULT_FILE).is_file():
             return _of_analysis(Analysis.load(source))
     return _of_network(read_network(open_checkpoint(source)))
 
 
 def _of_network(network: Network) -> Version:
-    shapes = {weight.name: (weight.target.dim, weight.source.dim) for weight in network.weights}
-    return Version(network.checkpoint.location, network.family, shapes, network, None, network.remarks)
+    return Version(network.checkpoint.location, network.family, network, None, network.remarks)
 
 
 def _of_analysis(analysis: Analysis) -> Version:
-    shapes = {
-        row["name"]: (int(row["target_dim"]), int(row["source_dim"])) for row in analysis.weights.to_dict("records")
-    }
     provenance = analysis.provenance
-    return Version(
-        provenance["checkpoint"], provenance["family"], shapes, None, analysis, tuple(provenance.get("remarks", ()))
-    )
+    return Version(provenance["checkpoint"], provenance["family"], None, analysis, tuple(provenance["remarks"]))
 
 
 def shared_settings(first: Version, second: Version, asked: Mapping[str, Any]) -> dict[str, Any]:
@@ -119,13 +110,21 @@ def shared_settings(first: Version, second: Version, asked: Mapping[str, Any]) -
             if settings.get(key) is None:
                 settings[key] = value
             elif settings[key] != value:
-                raise MismatchError(f"{version.location}: expected an analysis with {key} {settings[key]}, found {value}")
+                raise MismatchError(
+                    f"{version.location}: expected an analysis with {key} {settings[key]}, found {value}"
+                )
     defaults = {"rank": 16, "heads": False, "draws": 0, "seed": 0}
     return settings | {key: value for key, value in defaults.items() if settings.get(key) is None}
 
 
-def shared_weights(first: Version, second: Version, *, heads: bool) -> tuple[list[str], dict[str, str]]:
+def shared_weights(first: Version, second: Version, settings: Mapping[str, Any]) -> tuple[list[str], dict[str, str]]:
     """Names of the weights to compare, and of those that only differ in the vocabulary, with the reason.
+
+    Parameters
+    ----------
+    first, second : Version
+    settings : mapping
+        From `shared_settings`.
 
     Raises
     ------
@@ -138,10 +137,9 @@ def shared_weights(first: Version, second: Version, *, heads: bool) -> tuple[lis
             f"{second.family}"
         )
     shared, skipped = [], {}
-    for name in dict.fromkeys((*first.shapes, *second.shapes)):
-        if not heads and ".heads." in name:
-            continue
-        expected, found = (_spelt(version.shapes.get(name)) for version in (first, second))
+    shapes = [_chosen_shapes(version, settings) for version in (first, second)]
+    for name in dict.fromkeys((*shapes[0], *shapes[1])):
+        expected, found = (_spelt(known.get(name)) for known in shapes)
         if expected == found:
             shared.append(name)
         elif name in ("embed", "unembed"):
@@ -151,6 +149,22 @@ def shared_weights(first: Version, second: Version, *, heads: bool) -> tuple[lis
                 f"{second.location}: weight {name!r}: expected {expected} as in {first.location}, found {found}"
             )
     return shared, skipped
+
+
+def _chosen_shapes(version: Version, settings: Mapping[str, Any]) -> dict[str, tuple[int, int]]:
+    """(target dimension, source dimension) of every weight that the settings choose, by name."""
+    if version.network is None:
+        assert version.analysis is not None
+        rows = version.analysis.weights.to_dict("records")
+        return {row["name"]: (int(row["target_dim"]), int(row["source_dim"])) for row in rows}
+    roles, layers = settings["roles"], settings["layers"]
+    return {
+        weight.name: (weight.target.dim, weight.source.dim)
+        for weight in version.network.weights
+        if (roles is None or weight.role in roles)
+        and (layers is None or weight.layer is None or weight.layer in layers)
+        and (settings["heads"] or weight.head is None)
+    }
 
 
 def _spelt(shape: tuple[int, int] | None) -> str:
