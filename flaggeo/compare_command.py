@@ -74,10 +74,10 @@ def compare(
             if draws < 0:
                 raise ValueError(f"--draws: expected at least 0; found {draws}")
             require_device(device)
+        from .checkpoint import CheckpointError
         from .comparison import MismatchError
         from .comparison import compare as run
         from .page import render_comparison
-        from .storage import discard_scratch
 
         scratch = folder.resolve().with_name(f"{folder.resolve().name}.partial")
         with progress_bar(quiet) as show:
@@ -97,14 +97,23 @@ def compare(
                 )
             except MismatchError as error:
                 fail(error, USAGE, verbose)
+            except CheckpointError:
+                _discard(scratch)  # a checkpoint itself is at fault: there is nothing to resume
+                raise
             comparison.save(folder, report=render_comparison(comparison), overwrite=overwrite)
-        for version in "ab":
-            discard_scratch(scratch / version)
-        discard_scratch(scratch)
+        _discard(scratch)
         if output_format is OutputFormat.JSON:
             typer.echo(json.dumps(_record(comparison, folder), indent=2))
         elif not quiet:
             _print(comparison, folder)
+
+
+def _discard(scratch: Path) -> None:
+    """Remove what the analyses of both left, and the folder if nothing else is in it."""
+    from .storage import discard_scratch
+
+    for folder in (scratch / "a", scratch / "b", scratch):
+        discard_scratch(folder)
 
 
 def _name(path: Path) -> str:

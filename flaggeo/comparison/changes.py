@@ -10,6 +10,10 @@ from ..result import Analysis
 
 # Columns that say where a number was measured; all text does as well.
 _PLACES = ("layer", "next_layer", "head", "lag")
+_OBSERVABLE_COLUMNS = [
+    *("observable", "table", "column", "rows", "mean_a", "mean_b", "mean_change"),
+    *("place", "a", "b", "change"),
+]
 _SIZES = {"dim", "layer_pairs", "far_lag"}
 
 
@@ -44,7 +48,7 @@ def observables_table(first: Analysis, second: Analysis) -> pd.DataFrame:
     rows: list[dict[str, Any]] = []
     for observable in OBSERVABLES:
         tables = [getattr(analysis, observable.table) for analysis in (first, second)]
-        if any(observable.column not in table for table in tables):
+        if any(table.empty or observable.column not in table for table in tables):
             continue
         keys = [key for key in tables[0].columns if key in tables[1] and _is_place(tables[0], key)]
         both = tables[0][[*keys, observable.column]].merge(
@@ -60,7 +64,7 @@ def observables_table(first: Analysis, second: Analysis) -> pd.DataFrame:
             place = " ".join(f"{key} {both.loc[largest, key]}" for key in keys if pd.notna(both.loc[largest, key]))
             row |= {"place": place, "a": a[largest], "b": b[largest], "change": change[largest]}
         rows.append(row)
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows, columns=_OBSERVABLE_COLUMNS)
 
 
 def _is_place(table: pd.DataFrame, column: str) -> bool:
