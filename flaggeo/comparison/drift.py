@@ -25,8 +25,8 @@ from ..spectrum import DEGENERATE_GAP
 #: Numbers of leading directions at which overlaps, energies and the steps of the spectral flag are taken.
 CURVE = (1, 2, 4, 8, 16)
 # Flags closer than this are the same to the rounding of their frames, and the search for the geodesic
-# between them has nothing to converge to.
-_SAME_FLAG = 1e-12
+# between them has nothing to converge to. Those of a saved analysis are in single precision.
+_SAME_FLAG = {torch.float64: 1e-12, torch.float32: 1e-6}
 
 
 def drift_table(first: Analysis, second: Analysis, names: list[str]) -> pd.DataFrame:
@@ -65,11 +65,13 @@ def drift_table(first: Analysis, second: Analysis, names: list[str]) -> pd.DataF
     """
     gaps = [analysis.weights.set_index("name")["gap_1"] for analysis in (first, second)]
     rows: list[dict[str, Any]] = []
-    groups: dict[tuple[int, int], list[tuple[int, Tensor, Tensor]]] = {}
+    groups: dict[tuple[int, int, torch.dtype], list[tuple[int, Tensor, Tensor]]] = {}
     for weight in first.weights[first.weights["name"].isin(names)].to_dict("records"):
         for side in Side:
             key = f"{weight['name']}.{side.value}"
-            frames = [analysis.bases[key].to("cpu", torch.float64) for analysis in (first, second)]
+            stored = [analysis.bases[key] for analysis in (first, second)]
+            precision = torch.float32 if any(frame.dtype == torch.float32 for frame in stored) else torch.float64
+            frames = [frame.to("cpu", torch.float64) for frame in stored]
             dim, rank = frames[0].shape[0], min(frame.shape[1] for frame in frames)
             rows.append(
                 {column: weight[column] for column in ("name", "role", "layer", "head")}
@@ -78,12 +80,13 @@ def drift_table(first: Analysis, second: Analysis, names: list[str]) -> pd.DataF
             )
             if rank:
                 member = (len(rows) - 1, frames[0][:, :rank], frames[1][:, :rank])
-                groups.setdefault((dim, rank), []).append(member)
+                groups.setdefault((dim, rank, precision), []).append(member)
     numbers = pd.DataFrame(np.nan, index=range(len(rows)), columns=list(_NUMBERS), dtype="float64")
-    for members in groups.values():
+    for (*_, precision), members in groups.items():
         places, frames_a, frames_b = zip(*members, strict=True)
-        # Saved frames are single precision: orthonormal to 1e-7 only.
-        moved = _movement(*(orthonormalize(torch.stack(frames)) for frames in (frames_a, frames_b)))
+        # Saved frames are orthonormal to 1e-7 only.
+        before, after = (orthonormalize(torch.stack(frames)) for frames in (frames_a, frames_b))
+        moved = _movement(before, after, _SAME_FLAG[precision])
         for column, values in moved.items():
             numbers.loc[list(places), column] = values.numpy()
     return pd.concat([pd.DataFrame(rows), numbers], axis="columns").astype({"layer": "Int64", "head": "Int64"})
@@ -104,8 +107,8 @@ _NUMBERS = (
 )
 
 
-def _movement(first: Tensor, second: Tensor) -> dict[str, Tensor]:
-    """Columns of a batch of pairs of frames, shape=[batch, n, k]."""
+def _movement(first: Tensor, second: Tensor, same: float) -> dict[str, Tensor]:
+    """Columns of a batch of pairs of frames, shape=[batch, n, k]; flags closer than `same` are taken as equal."""
     dim, rank = first.shape[-2:]
     angle = principal_angles(first[..., :1], second[..., :1])[..., 0]
     distance = geodesic_distance(first, second)
@@ -117,7 +120,7 @@ def _movement(first: Tensor, second: Tensor) -> dict[str, Tensor]:
         "abs_cos_1": angle.cos(),
         "geodesic_distance": distance,
         "rms_angle": distance / math.sqrt(rank),
-        "flag_distance": _flag_distance(first, second),
+        "flag_distance": _flag_distance(first, second, same),
         "overlap": overlap,
         "null_mean": torch.full_like(overlap, mean),
         "null_sd": torch.full_like(overlap, spread),
@@ -130,7 +133,7 @@ def _movement(first: Tensor, second: Tensor) -> dict[str, Tensor]:
     return columns
 
 
-def _flag_distance(first: Tensor, second: Tensor) -> Tensor:
+def _flag_distance(first: Tensor, second: Tensor, same: float) -> Tensor:
     """Length of the shortest geodesic found between the spectral flags; NaN where none was."""
     dim, rank = first.shape[-2:]
     dims = [count for count in (*(step for step in CURVE if step < rank), rank) if count < dim]
@@ -138,7 +141,7 @@ def _flag_distance(first: Tensor, second: Tensor) -> Tensor:
         return first.new_full(first.shape[:1], torch.nan)
     first, second = first[..., : dims[-1]], second[..., : dims[-1]]
     lengths = first.new_zeros(len(first))
-    apart = chordal_distance(first, second, dims) > _SAME_FLAG
+    apart = chordal_distance(first, second, dims) > same
     if apart.any():
         logarithm = solve_flag_logarithm(second[apart], first[apart], dims)
         lengths[apart] = torch.where(logarithm.converged, logarithm.length, torch.nan)
