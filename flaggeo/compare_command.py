@@ -135,7 +135,7 @@ def _record(comparison: "Comparison", folder: Path) -> dict[str, object]:
 def _print(comparison: "Comparison", folder: Path) -> None:
     from rich.table import Table
 
-    from .page import comparison_findings
+    from .page import SAME_ANGLE, comparison_findings
     from .storage import COMPARISON_REPORT_FILE
 
     console = standard_output()
@@ -144,7 +144,7 @@ def _print(comparison: "Comparison", folder: Path) -> None:
     for item in comparison.skipped.itertuples():
         console.print(f"note: {item.name} is not compared: {item.reason}")
     ranked = comparison.ranked
-    moved = ranked[ranked["rms_angle"] > 0].head(SHOWN_ROWS)
+    moved = ranked[ranked["rms_angle"] >= SAME_ANGLE].head(SHOWN_ROWS)
     numbers = {"rms angle": "rms_angle", "overlap": "overlap", "chance": "null_mean"}
     numbers |= {"flag": "flag_distance", "first": "angle_1", "|D|/|A|": "relative_norm"}
     table = Table("weight", "side", *numbers, "rank of D", box=None, header_style="bold")
@@ -157,8 +157,9 @@ def _print(comparison: "Comparison", folder: Path) -> None:
             *("–" if row[column] != row[column] else f"{row[column]:.3f}" for column in numbers.values()),
             str(row["change_rank"]).replace("<NA>", "–"),
         )
-    console.print(table)
-    console.print("angles and distances in radians, of the leading subspaces; chance: overlap of unrelated ones\n")
+    if len(moved):
+        console.print(table)
+        console.print("angles and distances in radians, of the leading subspaces; chance: overlap of unrelated ones\n")
     for sentence in comparison_findings(comparison):
         console.print(f"- {sentence}")
     console.print(f"\ntables: {folder}\npage:   {folder / COMPARISON_REPORT_FILE}", soft_wrap=True)

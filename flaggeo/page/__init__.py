@@ -1,5 +1,6 @@
 """The pages: HTML files that need neither a network nor the checkpoints."""
 
+from .comparison_findings import SAME_ANGLE as SAME_ANGLE
 from .comparison_findings import comparison_findings as comparison_findings
 from .comparison_report import render_comparison as render_comparison
 from .findings import findings as findings

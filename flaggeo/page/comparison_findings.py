@@ -7,7 +7,7 @@ import pandas as pd
 from ..comparison import Comparison
 
 #: RMS angles up to this, in radians, are those of frames saved in single precision.
-SAME = 1e-5
+SAME_ANGLE = 1e-5
 # Mean effect size of the overlap below which the two share next to nothing: words for the reader, not a test.
 UNRELATED = 0.1
 # Distance of an overlap from its null mean, in standard deviations, from which it is said to be above or below.
@@ -31,7 +31,7 @@ def comparison_findings(comparison: Comparison) -> list[str]:
     deltas, measured = comparison.deltas, comparison.provenance["deltas"] == "measured"
     if measured and (deltas["relative_norm"].fillna(0) == 0).all():
         return ["The two checkpoints hold the same numbers: every weight compared is equal, and all distances are 0."]
-    unmoved = bool((comparison.weights["rms_angle"].fillna(0) < SAME).all())
+    unmoved = bool((comparison.weights["rms_angle"].fillna(0) < SAME_ANGLE).all())
     sentences = [] if measured else [_frames_alone(unmoved)]
     if measured:
         sentences += _changed(deltas)
@@ -63,9 +63,11 @@ def _changed(deltas: pd.DataFrame) -> list[str]:
             f"No difference is larger than the rounding of the files: {len(different)} of {len(deltas)} weights "
             f"differ, by {different['relative_norm'].max():.1e} of their norm at most."
         ]
+    # A list of nearly everything tells nothing.
+    named = f"{_by_role(beyond)}, " if len(beyond) <= len(deltas) / 2 else ""
     sentence = (
-        f"{len(beyond)} of {len(deltas)} weights changed beyond the rounding of the files, "
-        f"{_by_role(beyond)}, by {beyond['relative_norm'].median():.2g} of their norm (median)."
+        f"{len(beyond)} of {len(deltas)} weights changed beyond the rounding of the files, {named}by "
+        f"{beyond['relative_norm'].median():.2g} of their norm (median)."
     )
     rest = len(different) - len(beyond)
     return [sentence + (f" {rest} more differ by no more than rounding." if rest else "")]
@@ -105,7 +107,7 @@ def _related(weights: pd.DataFrame) -> list[str]:
 
 
 def _moved(weights: pd.DataFrame) -> list[str]:
-    moved = weights[weights["rms_angle"] >= SAME]
+    moved = weights[weights["rms_angle"] >= SAME_ANGLE]
     means = moved.groupby(["role", "side"], sort=False)["rms_angle"].mean().reset_index().to_dict("records")
     most = max(means, key=lambda row: row["rms_angle"])
     farthest = moved.sort_values("rms_angle", ascending=False, kind="stable").head(_NAMED).to_dict("records")
@@ -155,15 +157,15 @@ def _inside(low: pd.DataFrame, side: str) -> str:
     # The mean of independent overlaps has a spread smaller by the root of their number.
     z = low[f"{side}_inside_z"].mean() * math.sqrt(len(low))
     if z > NOTICEABLE:
-        word = "mostly inside" if inside > 0.5 else "more inside than chance has it"
+        where = "mostly inside it" if inside > 0.5 else "inside it more than by chance"
     elif z < -NOTICEABLE:
-        word = "away from"
+        where = "outside it, farther than by chance"
     else:
-        word = "as chance would have it towards"
+        where = "as chance would have it"
     trailing, expected = low[f"{side}_trailing"].mean(), low[f"{side}_trailing_null"].mean()
     return (
-        f"In {_DOING[side]}, they lie {word} the base's leading subspace: overlap {inside:.2f} where unrelated ones "
-        f"give {null:.2f}; {trailing:.0%} of them is in the trailing half of the base's directions (unrelated: "
+        f"Against the base's leading {_DOING[side]} subspace, they lie {where}: overlap {inside:.2f} where unrelated "
+        f"ones give {null:.2f}; {trailing:.0%} of them is in the trailing half of the base's directions (unrelated: "
         f"{expected:.0%})."
     )
 

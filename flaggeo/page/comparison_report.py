@@ -8,7 +8,7 @@ import pandas as pd
 
 from ..comparison import Comparison
 from ..network import ROLES
-from .comparison_findings import comparison_findings
+from .comparison_findings import SAME_ANGLE, comparison_findings
 from .parts import number, page_template, provenance_table, read_spec, script
 
 _SHOWN = 30
@@ -53,7 +53,7 @@ def render_comparison(comparison: Comparison) -> str:
 
 
 def _ranked_table(ranked: pd.DataFrame) -> pd.DataFrame:
-    rows = ranked.head(_SHOWN)
+    rows = ranked[ranked["rms_angle"] >= SAME_ANGLE].head(_SHOWN)
     table = pd.DataFrame(
         {
             "weight": rows["name"],

@@ -6,6 +6,7 @@ import pytest
 from flaggeo import Comparison, analyze, compare, load, render_comparison
 from tests.builders import CONFIG, related_llama, save_folder, tiny_llama
 from tests.flaggeo.checkpoint.test_adapter import factors_of, save_adapter
+from tests.flaggeo.page.conftest import browser_only
 
 HOSTILE = "a<script>alert(1)<"
 
@@ -62,3 +63,15 @@ def test_identical_and_frames_alone_are_said_plainly():
     network = load(tiny_llama(), config=CONFIG)
     frames = render_comparison(compare(analyze(network, rank=2), network))
     assert "Not measured: a saved analysis has subspaces but no matrices" in frames
+
+
+@browser_only
+@pytest.mark.browser
+def test_the_page_draws_offline_without_a_request_or_a_complaint(html, open_page, tmp_path):
+    (tmp_path / "comparison.html").write_text(html)
+    page = open_page(tmp_path / "comparison.html")
+    assert page.complaints == []
+    cells = page.locator("#drift-chart svg path[aria-roledescription='rect mark']")
+    assert cells.count() == len(points(html))
+    assert page.evaluate("document.documentElement.scrollWidth") <= 1280
+    page.close()
