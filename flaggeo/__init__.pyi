@@ -3,6 +3,9 @@ from .analysis import analyze as analyze
 from .analysis import load as load
 from .checkpoint import CheckpointError as CheckpointError
 from .checkpoint import open_checkpoint as open_checkpoint
+from .comparison import Comparison as Comparison
+from .comparison import MismatchError as MismatchError
+from .comparison import compare as compare
 from .graph import alignment_graph as alignment_graph
 from .network import Network as Network
 from .network import Side as Side
@@ -10,6 +13,7 @@ from .network import Space as Space
 from .network import Symmetry as Symmetry
 from .network import UnknownArchitectureError as UnknownArchitectureError
 from .network import Weight as Weight
+from .page import render_comparison as render_comparison
 from .page import render_report as render_report
 from .result import Analysis as Analysis
 from .spectrum import Spectrum as Spectrum

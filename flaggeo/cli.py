@@ -1,21 +1,37 @@
 """The commands. Everything heavy is imported inside them, so that ``flaggeo --help`` answers at once."""
 
 import json
-import sys
-import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from .compare_command import compare
 from .prove_command import prove
+from .terminal import (
+    Device,
+    Draws,
+    Format,
+    Heads,
+    Layers,
+    OutputFormat,
+    Quiet,
+    Rank,
+    Roles,
+    Seed,
+    Verbose,
+    errors_reported,
+    expanded,
+    parse_layers,
+    progress_bar,
+    require_device,
+    standard_output,
+    usage_errors,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
-    from rich.console import Console
 
     from .network import Network
     from .result import Analysis
@@ -28,18 +44,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+app.command()(compare)
 app.command()(prove)
-
-#: Exit codes beside 0: the run failed, the command line is wrong, the checkpoint is unreadable or unsupported.
-FAILED, USAGE, UNREADABLE = 1, 2, 3
-
-
-class OutputFormat(StrEnum):
-    """How results are printed on standard output."""
-
-    TABLE = "table"
-    JSON = "json"
-
 
 _Source = Annotated[
     Path,
@@ -47,9 +53,6 @@ _Source = Annotated[
         metavar="PATH", help="A .safetensors or .gguf file, a model.safetensors.index.json, or a Hugging Face folder."
     ),
 ]
-_Format = Annotated[OutputFormat, typer.Option("--format", help="What standard output gets.")]
-_Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Say more; show where an error came from.")]
-_Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors, and JSON if asked for.")]
 
 
 @app.callback(invoke_without_command=True)
@@ -64,9 +67,9 @@ def _version(
 
 
 @app.command()
-def inspect(path: _Source, output_format: _Format = OutputFormat.TABLE, verbose: _Verbose = False) -> None:
+def inspect(path: _Source, output_format: Format = OutputFormat.TABLE, verbose: Verbose = False) -> None:
     """What each tensor of a checkpoint means, and which are not used and why. Reads headers only."""
-    with _errors_reported(verbose):
+    with errors_reported(verbose):
         network = _load(path, quiet=False)
         if output_format is OutputFormat.JSON:
             typer.echo(json.dumps(_network_record(network), indent=2))
@@ -83,30 +86,24 @@ def analyze(
             "--output", "-o", metavar="DIR", help="Folder for the page and the tables.  [default: NAME-alignment]"
         ),
     ] = None,
-    rank: Annotated[int, typer.Option("--rank", "-k", help="Singular directions kept of each weight.")] = 16,
-    roles: Annotated[str | None, typer.Option(help="Only these, as in q,k,gate.  [default: all]")] = None,
-    layers: Annotated[str | None, typer.Option(help="Only these, as in 0-5,8.  [default: all]")] = None,
-    heads: Annotated[bool, typer.Option("--heads", help="Also take every attention head as a weight.")] = False,
-    draws: Annotated[
-        int,
-        typer.Option(
-            help="Also compare continuity with random matrices of the same row and column norms, this many times "
-            "each weight; 20 take a few times as long as the rest."
-        ),
-    ] = 0,
-    seed: Annotated[int, typer.Option(help="Of the draws.")] = 0,
-    device: Annotated[str, typer.Option(help="Where the linear algebra runs: cpu, cuda, cuda:1 ...")] = "cpu",
-    output_format: _Format = OutputFormat.TABLE,
-    quiet: _Quiet = False,
-    verbose: _Verbose = False,
+    rank: Rank = 16,
+    roles: Roles = None,
+    layers: Layers = None,
+    heads: Heads = False,
+    draws: Draws = 0,
+    seed: Seed = 0,
+    device: Device = "cpu",
+    output_format: Format = OutputFormat.TABLE,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier result in DIR.")] = False,
 ) -> None:
     """Measure how a checkpoint's subspaces lie to each other; write a page and tables."""
     folder = output or Path(f"{path.stem or path.resolve().name}-alignment")
-    with _errors_reported(verbose):
+    with errors_reported(verbose):
         chosen_roles = None if roles is None else [role.strip() for role in roles.split(",")]
-        layer_ranges = None if layers is None else _parse_layers(layers)
-        with _usage_errors():
+        layer_ranges = None if layers is None else parse_layers(layers)
+        with usage_errors():
             from .storage import require_replaceable
 
             require_replaceable(folder, overwrite=overwrite)
@@ -114,12 +111,12 @@ def analyze(
                 raise ValueError(f"--rank: expected at least 1; found {rank}")
             if draws < 0:
                 raise ValueError(f"--draws: expected at least 0; found {draws}")
-            _require_device(device)
+            require_device(device)
         network = _load(path, quiet)
-        with _usage_errors():
+        with usage_errors():
             from .analysis import select_weights
 
-            chosen_layers = None if layer_ranges is None else _expanded(layer_ranges, network.layers[-1])
+            chosen_layers = None if layer_ranges is None else expanded(layer_ranges, network.layers[-1])
             select_weights(network, roles=chosen_roles, layers=chosen_layers, heads=heads)
         options = {
             "rank": rank,
@@ -158,94 +155,21 @@ def _analyze(
     quiet: bool,
 ) -> "Analysis":
     """Run with these options, save, and clean up; an interrupted run leaves what it has done for the next one."""
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
     from .analysis import analyze as run
     from .checkpoint import CheckpointError
     from .page import render_report
     from .storage import discard_scratch
 
     scratch = folder.resolve().with_name(f"{folder.resolve().name}.partial")
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True, disable=quiet or not console.is_terminal) as bar:
-        task = bar.add_task("weights", total=None)
-
-        def show(name: str, done: int, total: int) -> None:
-            bar.update(task, description=escape(name), completed=done, total=total)
-
+    with progress_bar(quiet) as show:
         try:
             analysis = run(network, **options, progress=show, scratch=scratch)
         except CheckpointError:
             discard_scratch(scratch)  # the checkpoint itself is at fault: there is nothing to resume
             raise
-        bar.update(task, description="writing the page and the tables")
         analysis.save(folder, report=render_report(analysis), overwrite=overwrite)
     discard_scratch(scratch)
     return analysis
-
-
-@contextmanager
-def _errors_reported(verbose: bool) -> Iterator[None]:
-    """One line on standard error and the exit code that the kind of error has."""
-    from .checkpoint import CheckpointError
-
-    try:
-        yield
-    except (typer.Exit, typer.Abort):
-        raise
-    except CheckpointError as error:
-        _fail(error, UNREADABLE, verbose)
-    except KeyboardInterrupt:
-        typer.echo("interrupted: the same command continues where this one stopped", err=True)
-        raise typer.Exit(130) from None
-    except Exception as error:  # the last stop before the user
-        _fail(error, FAILED, verbose)
-
-
-@contextmanager
-def _usage_errors() -> Iterator[None]:
-    try:
-        yield
-    except (ValueError, FileExistsError, PermissionError) as error:
-        _fail(error, USAGE, verbose=False)
-
-
-def _fail(error: Exception, code: int, verbose: bool) -> NoReturn:
-    if verbose:
-        traceback.print_exception(error)
-    message = " ".join(str(error).split()) or type(error).__name__
-    typer.echo(f"flaggeo: {message}", err=True)
-    raise typer.Exit(code)
-
-
-def _parse_layers(text: str) -> list[range]:
-    ranges = []
-    for part in text.split(","):
-        first, _, last = part.strip().partition("-")
-        if not first.isdecimal() or not (last or first).isdecimal() or int(last or first) < int(first):
-            _fail(ValueError(f"--layers: expected numbers and ranges as in 0-5,8; found {part!r}"), USAGE, False)
-        ranges.append(range(int(first), int(last or first) + 1))
-    return ranges
-
-
-def _expanded(ranges: list[range], last_layer: int) -> list[int]:
-    beyond = next((part for part in ranges if part[-1] > last_layer), None)
-    if beyond is not None:
-        raise ValueError(f"--layers: expected layers from 0 to {last_layer}; found {beyond[-1]}")
-    return sorted({layer for part in ranges for layer in part})
-
-
-def _require_device(name: str) -> None:
-    import torch
-
-    try:
-        torch.ones(1, device=name).item()  # the meta device has no numbers
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise ValueError(f"--device: expected a device that torch can use here; found {name!r}: {reason}") from None
 
 
 def _network_record(network: "Network") -> dict[str, object]:
@@ -276,7 +200,7 @@ def _print_network(network: "Network", every_tensor: bool) -> None:
 
     from .network import ROLES
 
-    console = _console()
+    console = standard_output()
     console.print(f"{network.checkpoint.location}: {len(network.layers)} layers of the {network.family} family\n")
     table = Table("role", "tensors", "heads", "shape", "dtype", "reads", "writes", box=None, header_style="bold")
     for role in ROLES:
@@ -333,7 +257,7 @@ def _analysis_record(analysis: "Analysis", folder: Path) -> dict[str, object]:
 def _print_analysis(analysis: "Analysis", folder: Path, verbose: bool) -> None:
     from .page import findings
 
-    console = _console()
+    console = standard_output()
     if not analysis.summary.empty:
         console.print(_summary_table(analysis.summary))
         console.print("chance: exact mean for unrelated (Haar) directions; adjusted: (|cos| - chance) / (1 - chance);")
@@ -382,14 +306,6 @@ def _summary_table(summary: "pd.DataFrame") -> object:
             f"{row['channels']:.0f} of {row['dim']}",
         )
     return table
-
-
-def _console() -> "Console":
-    from rich.console import Console
-
-    # Names from a checkpoint are data, never markup; a pipe gets wide lines, so that no table is cut.
-    width = None if sys.stdout.isatty() else 160
-    return Console(markup=False, highlight=False, width=width)
 
 
 def main() -> None:

@@ -152,8 +152,7 @@ def leading_spectrum(matrix: Tensor, rank: int) -> Spectrum:
         frobenius_norm = math.sqrt(float(gram.diagonal().sum()))
         squares, inner = leading_eigenpairs(gram, kept, all_values=True)
         all_values = squares.clamp(min=0).sqrt()
-        noise = all_values[0] * math.sqrt(smaller * torch.finfo(all_values.dtype).eps)
-        all_values = torch.where(all_values > noise, all_values, 0.0)
+        all_values = torch.where(all_values > _noise(all_values[0], smaller), all_values, 0.0)
         # LAPACK's partial solver leaves 1e-12 of non-orthogonality; a frame has to be one to working precision.
         values, inner = all_values[:kept], _orthonormal(inner)
         # Its columns are orthogonal already; QR normalises them, and completes the frame where W maps to zero.
@@ -174,6 +173,35 @@ def leading_spectrum(matrix: Tensor, rank: int) -> Spectrum:
         frobenius_norm=frobenius_norm,
         residual=residual,
     )
+
+
+def singular_values(matrix: Tensor) -> Tensor:
+    """All singular values of a matrix, to the accuracy of `leading_spectrum` and without any vector.
+
+    Parameters
+    ----------
+    matrix : Tensor, shape=[m, n]
+        Any floating dtype, on any device.
+
+    Returns
+    -------
+    values : Tensor, shape=[min(m, n)]
+        Descending, in float64 (float32 on a device without it); those below ``sqrt(eps * min(m, n)) s_1``
+        are zero.
+
+    Examples
+    --------
+    >>> singular_values(torch.tensor([[3.0, 0.0], [4.0, 0.0]]))
+    tensor([5., 0.], dtype=torch.float64)
+    """
+    gram = _gram(matrix if matrix.shape[0] >= matrix.shape[1] else matrix.mT)
+    values = torch.linalg.eigvalsh(gram, UPLO="L").flip(0).clamp(min=0).sqrt()
+    return torch.where(values > _noise(values[0], len(values)), values, 0.0)
+
+
+def _noise(largest: Tensor, smaller: int) -> Tensor:
+    """Below this a singular value that came from a Gram matrix of this size cannot be told from zero."""
+    return largest * math.sqrt(smaller * torch.finfo(largest.dtype).eps)
 
 
 def leading_frames(matrix: Tensor, rank: int) -> tuple[Tensor, Tensor]:

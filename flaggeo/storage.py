@@ -28,6 +28,13 @@ REPORT_FILE = "report.html"
 RESULT_NAMES = frozenset({RESULT_FILE, BASES_FILE, GRAPH_FILE, REPORT_FILE}) | {
     f"{table}.{suffix}" for table in TABLES for suffix in ("csv", "parquet")
 }
+COMPARISON_TABLES = ("weights", "deltas", "summary", "observables", "pairs", "skipped")
+COMPARISON_FILE = "comparison.json"
+COMPARISON_REPORT_FILE = "comparison.html"
+#: The same for a comparison of two networks: neither kind of result replaces the other.
+COMPARISON_NAMES = frozenset({COMPARISON_FILE, COMPARISON_REPORT_FILE}) | {
+    f"{table}.{suffix}" for table in COMPARISON_TABLES for suffix in ("csv", "parquet")
+}
 # Marks a run's folder inside a scratch, so that nothing else is ever removed from there.
 _RUN_PREFIX = "flaggeo-run-"
 _SPECTRUM_PARTS = ("all_values", "left", "right", "gaps", "undetermined")
@@ -35,8 +42,8 @@ _SPECTRUM_SCALARS = ("frobenius_norm", "residual")
 _PROFILE_PARTS = ("row_norms", "column_norms", "equalised_left", "equalised_right")
 
 
-def require_replaceable(folder: Path, *, overwrite: bool) -> None:
-    """Raise unless a result may be written at `folder`.
+def require_replaceable(folder: Path, *, overwrite: bool, names: frozenset[str] = RESULT_NAMES) -> None:
+    """Raise unless a result, which consists of files of these names, may be written at `folder`.
 
     Raises
     ------
@@ -55,10 +62,10 @@ def require_replaceable(folder: Path, *, overwrite: bool) -> None:
     found = {path.name for path in folder.iterdir()}
     if found and not overwrite:
         raise FileExistsError(f"{folder}: expected a new folder, found an existing one: choose another or overwrite it")
-    if found - RESULT_NAMES:
+    if found - names:
         raise FileExistsError(
             f"{folder}: expected a result of flaggeo and nothing else to overwrite, found also "
-            f"{sorted(found - RESULT_NAMES)[0]!r}: choose another folder"
+            f"{sorted(found - names)[0]!r}: choose another folder"
         )
 
 

@@ -13,9 +13,12 @@ from tests.builders import save_folder, tiny_llama
 
 ROOT = Path(__file__).parent.parent
 DATA_FILES = {
+    "flaggeo/page/comparison.html.j2",
     "flaggeo/page/continuity.vl.json",
+    "flaggeo/page/drift.vl.json",
     "flaggeo/page/graph.vg.json",
     "flaggeo/page/report.html.j2",
+    "flaggeo/page/style.css",
     *(f"{package}/py.typed" for package in ("flaggeo", "manifolds", "proofs")),
     "flaggeo/__init__.pyi",
     "manifolds/__init__.pyi",

@@ -13,3 +13,4 @@ from .quiver import Symmetry as Symmetry
 from .quiver import Weight as Weight
 from .reading import UnknownArchitectureError as UnknownArchitectureError
 from .reading import read_network as read_network
+from .splits import Split as Split

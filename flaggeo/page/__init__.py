@@ -1,4 +1,7 @@
-"""The report: one HTML file that needs neither a network nor the checkpoint."""
+"""The pages: HTML files that need neither a network nor the checkpoints."""
 
+from .comparison_findings import SAME_ANGLE as SAME_ANGLE
+from .comparison_findings import comparison_findings as comparison_findings
+from .comparison_report import render_comparison as render_comparison
 from .findings import findings as findings
 from .report import render_report as render_report

@@ -1,22 +1,18 @@
 """Puts an analysis, the two Vega specifications and Vega itself into one file."""
 
-import json
 import math
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import networkx as nx
 import pandas as pd
-import vl_convert
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
 
 from ..alignment import OBSERVABLES
 from ..graph import FALSE_DISCOVERY_RATE, STRONGEST
 from ..network import ROLES, Side
 from ..result import Analysis
 from .findings import findings
+from .parts import number, page_template, provenance_table, read_spec, script
 
 # Edges visible when the page opens; the rest come with the slider.
 _FIRST_VIEW = 300
@@ -45,13 +41,9 @@ def render_report(analysis: Analysis) -> str:
         Self-contained: no request to a network, and no script of the checkpoint's can run in it (names
         are escaped, and the page's policy forbids everything that is not inline).
     """
-    environment = Environment(
-        loader=PackageLoader("flaggeo", "page"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
-    )
-    environment.globals["table"] = _html_table
     provenance = analysis.provenance
     stored = provenance["metadata"].get("tensor types")
-    return environment.get_template("report.html.j2").render(
+    return page_template("report.html.j2").render(
         title=Path(provenance["checkpoint"]).name,
         subtitle=f"{provenance['layers']} layers of the {provenance['family']} family, "
         f"{len(analysis.weights)} weights at rank {provenance['rank']}"
@@ -68,34 +60,10 @@ def render_report(analysis: Analysis) -> str:
         spaces=analysis.spaces,
         skipped=analysis.skipped,
         skipped_count=len(analysis.skipped),
-        provenance=pd.DataFrame(
-            [(key.replace("_", " "), _as_text(value)) for key, value in provenance.items()], columns=["what", "value"]
-        ),
-        vega_bundle=Markup(vl_convert.javascript_bundle(None)),  # type: ignore[arg-type]  # the default, absent in the stub
-        continuity_spec=_script(_continuity_spec(analysis)),
-        graph_spec=_script(_graph_spec(analysis.graph)),
+        provenance=provenance_table(provenance),
+        continuity_spec=script(_continuity_spec(analysis)),
+        graph_spec=script(_graph_spec(analysis.graph)),
     )
-
-
-def _script(value: Any) -> Markup:
-    """JSON that can stand inside a script element: no text in it can close the element."""
-    return Markup(json.dumps(value, allow_nan=False).replace("<", "\\u003c"))
-
-
-def _number(value: float | None) -> float | None:
-    """The value, or null where it is missing or undefined."""
-    return None if value is None or math.isnan(value) else value
-
-
-def _as_text(value: Any) -> str:
-    if isinstance(value, dict):
-        return ", ".join(f"{key} {item}" for key, item in value.items())
-    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
-
-
-def _spec(name: str) -> dict[str, Any]:
-    spec: dict[str, Any] = json.loads(files("flaggeo.page").joinpath(name).read_text(encoding="utf-8"))
-    return spec
 
 
 def _continuity_spec(analysis: Analysis) -> dict[str, Any]:
@@ -117,14 +85,14 @@ def _continuity_spec(analysis: Analysis) -> dict[str, Any]:
             "chance": row[mean],
             "chance_low": max(0.0, row[mean] - 2 * row[spread]),
             "chance_high": min(1.0, row[mean] + 2 * row[spread]),
-            "margin_matched": _number(margins.get((row["role"], row["side"], value))),
+            "margin_matched": number(margins.get((row["role"], row["side"], value))),
             "undetermined": row["undetermined"] and value == "abs_cos_1",
             "channels": round(whole.loc[(row["role"], row["layer"]), f"{row['side']}_channels"]),
         }
         for measure, value, mean, spread in measures
         for row in shared[shared[value].notna()].to_dict("records")
     ]
-    spec = _spec("continuity.vl.json")
+    spec = read_spec("continuity.vl.json")
     spec["datasets"] = {"continuity": rows}
     if margins.empty:
         spec["spec"]["layer"] = [layer for layer in spec["spec"]["layer"] if layer.get("name") != "margin_matched"]
@@ -151,7 +119,7 @@ def _graph_spec(graph: "nx.MultiDiGraph[str]") -> dict[str, Any]:
     used = {node["lane"] for node in nodes}
     lanes = [{"lane": lane} for lane in _LANES if lane in used]
     data = {"lanes": lanes, "nodes": nodes, "edges": edges}
-    spec = _spec("graph.vg.json")
+    spec = read_spec("graph.vg.json")
     spec["height"] = _LANE_HEIGHT * len(lanes)
     for source in spec["data"]:
         if source["name"] in data:
@@ -201,34 +169,3 @@ def _edge_table(graph: "nx.MultiDiGraph[str]") -> pd.DataFrame:
         ],
         columns=["from", "to", "kind", "overlap", "adjusted", "z"],
     )
-
-
-def _html_table(table: pd.DataFrame) -> Markup:
-    """Accessible table; every cell is escaped."""
-    row = Markup("<tr>{}</tr>")
-    numeric = [pd.api.types.is_numeric_dtype(dtype) and not pd.api.types.is_bool_dtype(dtype) for dtype in table.dtypes]
-    classes = ["" if is_number else "text" for is_number in numeric]
-    head = row.format(
-        Markup("").join(
-            Markup('<th scope="col" class="{}">{}</th>').format(kind, str(column).replace("_", " "))
-            for kind, column in zip(classes, table.columns, strict=True)
-        )
-    )
-    body = Markup("").join(
-        row.format(
-            Markup("").join(
-                Markup('<td class="{}">{}</td>').format(kind, _cell(value))
-                for kind, value in zip(classes, record, strict=True)
-            )
-        )
-        for record in table.itertuples(index=False, name=None)
-    )
-    return Markup('<div class="scroll"><table><thead>{}</thead><tbody>{}</tbody></table></div>').format(head, body)
-
-
-def _cell(value: Any) -> str:
-    if value is pd.NA or value is None or value != value:
-        return "–"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return f"{value:.3f}" if isinstance(value, float) else str(value)

@@ -6,7 +6,8 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from flaggeo.cli import FAILED, UNREADABLE, USAGE, app
+from flaggeo.cli import app
+from flaggeo.terminal import FAILED, UNREADABLE, USAGE
 from tests.builders import CONFIG, save_folder, tiny_llama
 
 run = CliRunner().invoke

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flaggeo.network import Side
-from flaggeo.spectrum import DEGENERATE_GAP, leading_frames, leading_spectrum
+from flaggeo.spectrum import DEGENERATE_GAP, leading_frames, leading_spectrum, singular_values
 from tests.builders import planted, random_frame
 
 
@@ -184,3 +184,16 @@ def test_single_precision_frames_span_the_same_leading_directions(shape):
     for found, expected in zip(leading_frames(matrix, 3), (right[:, :3], left[:, :3]), strict=True):
         assert found.dtype == torch.float32
         torch.testing.assert_close((found.double().mT @ expected).abs(), torch.eye(3).double(), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("shape", [(40, 24), (24, 40), (1, 7)])
+def test_all_singular_values_agree_with_torch(shape):
+    matrix = torch.randn(shape, generator=torch.Generator().manual_seed(1))
+    torch.testing.assert_close(singular_values(matrix), torch.linalg.svdvals(matrix.double()))
+
+
+def test_singular_values_below_the_noise_of_a_gram_matrix_are_zero():
+    matrix, *_ = planted([1.0, 1e-3, 1e-12], 30, 20, seed=0)
+    values = singular_values(matrix)
+    assert values[:2].tolist() == pytest.approx([1, 1e-3])
+    assert values[2:].tolist() == [0] * 18

@@ -1,0 +1,185 @@
+"""PEFT adapters: a folder of low-rank changes, read as the checkpoint that merging them would give."""
+
+import json
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from .protocol import Checkpoint, CheckpointError, TensorHeader
+
+CONFIG_NAME = "adapter_config.json"
+WEIGHTS_NAME = "adapter_model.safetensors"
+_PREFIX = "base_model.model."
+_FACTOR = re.compile(r"(?P<module>.+)\.lora_(?P<embedding>embedding_)?(?P<factor>[AB])(?:\.weight)?")
+
+
+def is_adapter(path: Path) -> bool:
+    """Whether a folder holds a PEFT adapter."""
+    return (path / CONFIG_NAME).is_file()
+
+
+@dataclass(frozen=True)
+class _LowRank:
+    """One target: where its two factors are, and how their product is added."""
+
+    first: str
+    second: str
+    scale: float
+    transposed: bool
+
+
+class AdaptedCheckpoint(Checkpoint):
+    """A base checkpoint with the low-rank changes of a PEFT adapter added, in float64 where it changes.
+
+    Parameters
+    ----------
+    base : Checkpoint
+        With the tensor names that the adapter was trained on.
+    folder : Path
+        Holds ``adapter_config.json`` and ``adapter_model.safetensors``.
+
+    Attributes
+    ----------
+    base : Checkpoint
+    changed : frozenset of str
+        The tensors that differ from the base.
+
+    Raises
+    ------
+    CheckpointError
+        If the adapter is of another kind than LoRA, incomplete, or made for other tensors.
+
+    Notes
+    -----
+    The change of a weight W is ``scale * B A``, with scale = lora_alpha / r, or lora_alpha / sqrt(r) with
+    ``use_rslora``; tensors that the adapter holds in full (``modules_to_save``) replace those of the base.
+    Biases are not matrices and are left out.
+    """
+
+    def __init__(self, base: Checkpoint, folder: Path) -> None:
+        self.base = base
+        self.location = str(folder)
+        self.config = base.config
+        self.aliases = base.aliases
+        self.naming = base.naming  # type: ignore[misc]  # of the class everywhere else
+        self.readable_dtypes = base.readable_dtypes | {"F64"}  # type: ignore[misc]
+        self._file = folder / WEIGHTS_NAME
+        self._settings = _settings(folder / CONFIG_NAME)
+        if not self._file.is_file():
+            raise CheckpointError(f"{self._file}: expected the weights of an adapter, found no such file")
+        try:
+            self._stored = safe_open(self._file, framework="pt")
+        except (SafetensorError, OSError) as error:
+            raise CheckpointError(f"{self._file}: expected a complete safetensors file, found: {error}") from error
+        self._low_rank: dict[str, _LowRank] = {}
+        self._replaced: dict[str, str] = {}
+        self._sort_tensors()
+        self.changed = frozenset(self._low_rank) | frozenset(self._replaced)
+        self.headers = {
+            name: self._header(header) if name in self.changed else header for name, header in base.headers.items()
+        }
+        ranks = sorted({self._shape(change.first)[0] for change in self._low_rank.values()})
+        self.metadata = {**base.metadata, "adapter": f"LoRA of rank {', '.join(map(str, ranks)) or 'none'}"}
+
+    def _sort_tensors(self) -> None:
+        factors: dict[tuple[str, bool], dict[str, str]] = {}
+        for name in self._stored.offset_keys():
+            match = _FACTOR.fullmatch(name)
+            if match:
+                key = match["module"], match["embedding"] is not None
+                factors.setdefault(key, {})[match["factor"]] = name
+            elif not name.endswith(".bias"):
+                self._replaced[self._target(name.removesuffix(".weight"), name)] = name
+        for (module, embedding), pair in factors.items():
+            if len(pair) == 1:
+                [(factor, name)] = pair.items()
+                raise self._error(name, "factors A and B of a change", f"{factor} alone")
+            transposed = embedding or bool(self._settings.get("fan_in_fan_out"))
+            target = self._target(module, pair["A"])
+            rank = self._shape(pair["A"])[0]
+            change = _LowRank(pair["A"], pair["B"], self._scale(module, rank), transposed)
+            self._require_fit(change, target)
+            self._low_rank[target] = change
+        if not factors:
+            raise CheckpointError(f"{self._file}: expected tensors named lora_A and lora_B, found none")
+
+    def _target(self, module: str, name: str) -> str:
+        """Name of the base's tensor that a module of the adapter stands for."""
+        target = module.removeprefix(_PREFIX) + ".weight"
+        # Adapters of a causal model name its body by one prefix more than a checkpoint of the body alone.
+        for candidate in (target, target.removeprefix("model.")):
+            if candidate in self.base.headers:
+                return candidate
+        if target in self.base.aliases:
+            return self.base.aliases[target]
+        hint = ": an adapter needs its base as safetensors" if self.base.naming == "gguf" else ""
+        raise self._error(name, f"a change of a tensor of {self.base.location}", f"no {target!r} there{hint}")
+
+    def _scale(self, module: str, rank: int) -> float:
+        alphas: Mapping[str, float] = self._settings.get("alpha_pattern") or {}
+        # A pattern of the settings names a module by the end of its path.
+        own = (alpha for pattern, alpha in alphas.items() if re.fullmatch(rf"(?:.*\.)?(?:{pattern})", module))
+        alpha = next(own, self._settings.get("lora_alpha", 8))
+        return float(alpha) / (math.sqrt(rank) if self._settings.get("use_rslora") else rank)
+
+    def _require_fit(self, change: _LowRank, target: str) -> None:
+        (rank, columns), (rows, second_rank) = self._shape(change.first), self._shape(change.second)
+        expected = self.base.headers[target].shape
+        product = (columns, rows) if change.transposed else (rows, columns)
+        if rank != second_rank or product != expected:
+            raise self._error(
+                change.first,
+                f"factors whose product has the shape {expected} of {target!r}",
+                f"A of shape {(rank, columns)} and B of shape {(rows, second_rank)}",
+            )
+
+    def _header(self, header: TensorHeader) -> TensorHeader:
+        if header.name in self._replaced:
+            view = self._stored.get_slice(self._replaced[header.name])
+            return TensorHeader(header.name, tuple(view.get_shape()), view.get_dtype(), str(self._file))
+        return replace(header, dtype="F64", file=str(self._file))
+
+    def _shape(self, name: str) -> tuple[int, int]:
+        shape = self._stored.get_slice(name).get_shape()
+        if len(shape) != 2 or 0 in shape:
+            raise self._error(name, "a matrix", f"shape {tuple(shape)}")
+        return shape[0], shape[1]
+
+    def _error(self, tensor: str, expected: str, found: str) -> CheckpointError:
+        return CheckpointError(f"{self._file}: tensor {tensor!r}: expected {expected}, found {found}")
+
+    def _read(self, name: str, rows: slice) -> Tensor:
+        if name in self._replaced:
+            replaced: Tensor = self._stored.get_slice(self._replaced[name])[rows]
+            return replaced
+        base = self.base.read(name, rows=rows)
+        if name not in self._low_rank:
+            return base
+        change = self._low_rank[name]
+        first, second = (self._stored.get_tensor(factor).double() for factor in (change.first, change.second))
+        product = (second @ first).mT if change.transposed else second @ first
+        merged: Tensor = base.double() + change.scale * product[rows]
+        return merged
+
+
+def _settings(file: Path) -> Mapping[str, Any]:
+    try:
+        settings = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{file}: expected the settings of an adapter as JSON, found: {error}") from error
+    if not isinstance(settings, dict):
+        raise CheckpointError(f"{file}: expected a JSON object, found a {type(settings).__name__}")
+    kind = str(settings.get("peft_type", "LORA"))
+    found = f"the kind {kind}" if kind.upper() != "LORA" else "use_dora" if settings.get("use_dora") else ""
+    if found:
+        raise CheckpointError(
+            f"{file}: expected a LoRA adapter, whose changes are scale * B A, found {found}: merge it into its base "
+            "and compare the merged checkpoint"
+        )
+    return settings

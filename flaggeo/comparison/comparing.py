@@ -1,0 +1,214 @@
+"""Runs the steps from two sources to a `Comparison`."""
+
+import sys
+from collections.abc import Collection, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+from ..analysis import Progress, analyze, select_weights
+from ..checkpoint import AdaptedCheckpoint
+from ..network import Network, Side, Split
+from ..result import Analysis
+from .changes import observables_table, pairs_table, summary_table
+from .delta import EXACT, UNKNOWN, Rounding, measure_delta, rounding, rounding_variance
+from .drift import drift_table
+from .matching import MismatchError, Source, Version, open_versions, shared_settings, shared_weights, weights_by_name
+from .result import Comparison
+
+
+def compare(
+    first: Source,
+    second: Source,
+    *,
+    rank: int | None = None,
+    roles: Collection[str] | None = None,
+    layers: Collection[int] | None = None,
+    heads: bool | None = None,
+    draws: int | None = None,
+    seed: int | None = None,
+    device: str | torch.device = "cpu",
+    progress: Progress | None = None,
+    scratch: str | Path | None = None,
+) -> Comparison:
+    """Measure how far the subspaces of two versions of a network lie apart, and what kind of change it was.
+
+    Parameters
+    ----------
+    first, second : str, Path, mapping of str to Tensor, nn.Module, Network or Analysis
+        A base and its fine-tuning, or two steps of one run: whatever `load` takes, a network, an analysis, or
+        the folder of a saved one (which has frames but no matrices, so that the change itself cannot be
+        measured). The second may be the folder of a LoRA adapter of the first.
+    rank, roles, layers, heads, draws, seed, device, progress, scratch : optional
+        As for `analyze`, and the same for both. By default those of a saved analysis if one is given.
+
+    Returns
+    -------
+    comparison : Comparison
+
+    Raises
+    ------
+    MismatchError
+        If the two do not have the same weights, but for the vocabulary, if saved analyses have other settings,
+        or if there are no such roles or layers.
+    CheckpointError
+        If one cannot be read.
+    ValueError
+        If a setting is out of range.
+
+    Examples
+    --------
+    >>> block = {f"layers.0.self_attn.{role}_proj.weight": torch.randn(8, 8) for role in "qkvo"}
+    >>> block |= {f"layers.0.mlp.{role}_proj.weight": torch.randn(8, 8) for role in ("up", "down")}
+    >>> turned = block | {"layers.0.mlp.up_proj.weight": torch.randn(8, 8)}
+    >>> moved = compare(block, turned, rank=2).weights.query("rms_angle > 1e-6")
+    >>> moved[["name", "side"]].values.tolist()
+    [['layers.0.up', 'read'], ['layers.0.up', 'write']]
+    """
+    started = datetime.now(UTC)
+    versions = open_versions(first, second)
+    asked: dict[str, Any] = {"rank": rank, "heads": heads, "draws": draws, "seed": seed}
+    asked |= {"roles": None if roles is None else sorted(roles), "layers": None if layers is None else sorted(layers)}
+    settings = shared_settings(*versions, asked)
+    names, skipped = shared_weights(*versions, settings)
+    for version in versions:
+        _require_choice(version, settings)
+    options = settings | {"device": device}
+    a, b = (
+        _analysis(version, options, letter, progress, scratch) for version, letter in zip(versions, "ab", strict=True)
+    )
+    chosen = [name for name in names if name in set(a.weights["name"])]
+    return Comparison(
+        weights=drift_table(a, b, chosen),
+        deltas=_delta_table(versions, a, b, chosen, torch.device(device), progress),
+        summary=summary_table(a, b),
+        observables=observables_table(a, b),
+        pairs=pairs_table(a, b),
+        skipped=pd.DataFrame(list(skipped.items()), columns=["name", "reason"]),
+        provenance={
+            "a": versions[0].location,
+            "b": versions[1].location,
+            "family": versions[0].family,
+            "remarks": list(dict.fromkeys(remark for version in versions for remark in version.remarks)),
+            "stored": [_stored(version) for version in versions],
+            "deltas": "measured" if all(version.network for version in versions) else "not measured: frames alone",
+            "rank": settings["rank"],
+            "heads": settings["heads"],
+            "draws": settings["draws"],
+            "seed": settings["seed"],
+            "started": started.isoformat(timespec="seconds"),
+            "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+            "command": " ".join(sys.argv),
+            "versions": a.provenance["versions"],
+        },
+    )
+
+
+def _require_choice(version: Version, settings: dict[str, Any]) -> None:
+    """Raise `MismatchError` unless the roles and layers asked for are there."""
+    if version.network is not None:
+        try:
+            select_weights(version.network, **{key: settings[key] for key in ("roles", "layers", "heads")})
+        except ValueError as error:
+            raise MismatchError(f"{version.location}: {error}") from None
+
+
+def _stored(version: Version) -> str:
+    if version.network is None:
+        return "saved analysis"
+    checkpoint = version.network.checkpoint
+    adapter = checkpoint.metadata.get("adapter")
+    dtypes = sorted({checkpoint.headers[weight.tensor].dtype for weight in version.network.weights})
+    return adapter or ", ".join(dtypes)
+
+
+def _analysis(
+    version: Version, options: dict[str, Any], letter: str, progress: Progress | None, scratch: str | Path | None
+) -> Analysis:
+    if version.analysis is not None:
+        return version.analysis
+    assert version.network is not None
+    # A scratch knows a run by its files, and an adapter's settings are in none of them.
+    resumable = scratch is not None and not isinstance(version.network.checkpoint, AdaptedCheckpoint)
+    return analyze(
+        version.network,
+        **options,
+        progress=progress and (lambda name, done, total: progress(f"{letter}: {name}", done, total)),
+        scratch=Path(scratch) / letter if scratch is not None and resumable else None,
+    )
+
+
+def _delta_table(
+    versions: tuple[Version, Version],
+    a: Analysis,
+    b: Analysis,
+    names: list[str],
+    device: torch.device,
+    progress: Progress | None,
+) -> pd.DataFrame:
+    table = a.weights[a.weights["name"].isin(names)][["name", "role", "layer", "head"]].reset_index(drop=True)
+    spectra = pd.DataFrame([_spectral_change(a, b, name) for name in table["name"]])
+    networks = [version.network for version in versions if version.network is not None]
+    changes = dict.fromkeys(names, UNKNOWN)
+    if len(networks) == 2:
+        changes |= dict(_changes(networks[0], networks[1], a, b, names, device, progress))
+    measured = pd.DataFrame([changes[name] for name in table["name"]])
+    return pd.concat([table, spectra, measured], axis="columns").astype({"rank": "Int64"})
+
+
+def _spectral_change(a: Analysis, b: Analysis, name: str) -> dict[str, float]:
+    before, after = (analysis.bases[f"{name}.singular_values"].to("cpu", torch.float64) for analysis in (a, b))
+    kept = min(len(before), len(after))
+    norm = float(before.norm())
+    return {
+        "sigma_max_a": float(before[0]),
+        "sigma_max_b": float(after[0]),
+        "sigma_change": float((after[:kept] - before[:kept]).norm()) / norm if norm else float("nan"),
+    }
+
+
+def _changes(
+    first: Network,
+    second: Network,
+    a: Analysis,
+    b: Analysis,
+    names: list[str],
+    device: torch.device,
+    progress: Progress | None,
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Kind of the change of each weight; each tensor is read once and let go."""
+    before, after = weights_by_name(first), weights_by_name(second)
+    groups: dict[tuple[str, str], list[str]] = {}
+    for name in names:
+        groups.setdefault((before[name].tensor, after[name].tensor), []).append(name)
+    # What an adapter adds is known exactly, however its base was rounded.
+    adapted = second.checkpoint.base is first.checkpoint if isinstance(second.checkpoint, AdaptedCheckpoint) else False
+    for done, ((tensor_a, tensor_b), members) in enumerate(groups.items()):
+        if progress is not None:
+            progress(f"b - a: {members[0]}", done, len(groups))
+        stored_a = first.checkpoint.read(tensor_a, device=device)
+        stored_b = second.checkpoint.read(tensor_b, device=device)
+        dtypes = first.checkpoint.headers[tensor_a].dtype, second.checkpoint.headers[tensor_b].dtype
+        for name in members:
+            noise = EXACT
+            if not adapted:
+                noise = _noise(before[name].split, stored_a, dtypes[0])
+                noise = noise.and_also(_noise(after[name].split, stored_b, dtypes[1]))
+            yield (
+                name,
+                measure_delta(
+                    before[name].split(stored_a),
+                    after[name].split(stored_b),
+                    base_frames={side: a.bases[f"{name}.{side.value}"] for side in Side},
+                    changed_frames={side: b.bases[f"{name}.{side.value}"] for side in Side},
+                    noise=noise,
+                ),
+            )
+
+
+def _noise(split: Split, stored: Tensor, dtype: str) -> Rounding:
+    return rounding(split(rounding_variance(stored, dtype)))

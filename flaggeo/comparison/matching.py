@@ -1,0 +1,176 @@
+"""Whether two sources are versions of one network, and which of their weights can be compared."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from ..checkpoint import AdaptedCheckpoint, is_adapter, open_checkpoint
+from ..network import Network, Weight, read_network
+from ..result import Analysis
+from ..storage import RESULT_FILE
+
+#: Whatever can stand for one version of a network.
+Source = str | Path | Mapping[str, Tensor] | nn.Module | Network | Analysis
+
+
+class MismatchError(ValueError):
+    """Two sources that are not versions of one network, or were analysed with different settings."""
+
+
+@dataclass(frozen=True)
+class Version:
+    """One of the two: a network whose matrices can be read, or a saved analysis that has only frames.
+
+    Attributes
+    ----------
+    location : str
+    family : str
+    network : Network or None
+    analysis : Analysis or None
+        One of the two is there.
+    remarks : tuple of str
+    """
+
+    location: str
+    family: str
+    network: Network | None
+    analysis: Analysis | None
+    remarks: tuple[str, ...]
+
+
+def open_versions(first: Source, second: Source) -> tuple[Version, Version]:
+    """Open both; the second may be an adapter of the first.
+
+    Raises
+    ------
+    CheckpointError
+        If one cannot be read.
+    MismatchError
+        If an adapter has no base to be added to.
+    """
+    base = _open(first)
+    if not isinstance(second, str | Path) or not is_adapter(Path(second)):
+        return base, _open(second)
+    if base.network is None:
+        raise MismatchError(
+            f"{second}: an adapter changes the matrices of a checkpoint: expected a checkpoint to compare it "
+            f"with, found the saved analysis {base.location}"
+        )
+    return base, _of_network(read_network(AdaptedCheckpoint(base.network.checkpoint, Path(second))))
+
+
+def _open(source: Source) -> Version:
+    if isinstance(source, Network):
+        return _of_network(source)
+    if isinstance(source, Analysis):
+        return _of_analysis(source)
+    if isinstance(source, str | Path):
+        if is_adapter(Path(source)):
+            raise MismatchError(f"{source}: expected the base first and the adapter second, found the adapter first")
+        if (Path(source) / RESULT_FILE).is_file():
+            return _of_analysis(Analysis.load(source))
+    return _of_network(read_network(open_checkpoint(source)))
+
+
+def _of_network(network: Network) -> Version:
+    return Version(network.checkpoint.location, network.family, network, None, network.remarks)
+
+
+def _of_analysis(analysis: Analysis) -> Version:
+    provenance = analysis.provenance
+    return Version(provenance["checkpoint"], provenance["family"], None, analysis, tuple(provenance["remarks"]))
+
+
+def shared_settings(first: Version, second: Version, asked: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings under which both are analysed: those asked for, or those of a saved analysis.
+
+    Parameters
+    ----------
+    first, second : Version
+    asked : mapping
+        Arguments of `analyze`; None stands for what a saved analysis has, or the default.
+
+    Raises
+    ------
+    MismatchError
+        If a saved analysis has other settings than the other one or than asked for.
+    """
+    settings = dict(asked)
+    for version in (first, second):
+        if version.analysis is None:
+            continue
+        provenance, weights = version.analysis.provenance, version.analysis.weights
+        layers = sorted({int(layer) for layer in weights["layer"].dropna()})
+        saved = {key: provenance[key] for key in ("rank", "heads", "draws", "seed")}
+        saved |= {"roles": sorted(set(weights["role"])), "layers": layers}
+        for key, value in saved.items():
+            if settings.get(key) is None:
+                settings[key] = value
+            elif settings[key] != value:
+                raise MismatchError(
+                    f"{version.location}: expected an analysis with {key} {settings[key]}, found {value}"
+                )
+    defaults = {"rank": 16, "heads": False, "draws": 0, "seed": 0}
+    return settings | {key: value for key, value in defaults.items() if settings.get(key) is None}
+
+
+def shared_weights(first: Version, second: Version, settings: Mapping[str, Any]) -> tuple[list[str], dict[str, str]]:
+    """Names of the weights to compare, and of those that only differ in the vocabulary, with the reason.
+
+    Parameters
+    ----------
+    first, second : Version
+    settings : mapping
+        From `shared_settings`.
+
+    Raises
+    ------
+    MismatchError
+        At the first weight that one of them lacks or has in another shape.
+    """
+    if first.family != second.family:
+        raise MismatchError(
+            f"{second.location}: expected a network of the {first.family} family as in {first.location}, found "
+            f"{second.family}"
+        )
+    shared, skipped = [], {}
+    shapes = [_chosen_shapes(version, settings) for version in (first, second)]
+    for name in dict.fromkeys((*shapes[0], *shapes[1])):
+        expected, found = (_spelt(known.get(name)) for known in shapes)
+        if expected == found:
+            shared.append(name)
+        elif name in ("embed", "unembed"):
+            skipped[name] = f"{first.location} has {expected}, {second.location} {found}: another vocabulary"
+        else:
+            raise MismatchError(
+                f"{second.location}: weight {name!r}: expected {expected} as in {first.location}, found {found}"
+            )
+    return shared, skipped
+
+
+def _chosen_shapes(version: Version, settings: Mapping[str, Any]) -> dict[str, tuple[int, int]]:
+    """(target dimension, source dimension) of every weight that the settings choose, by name."""
+    if version.network is None:
+        assert version.analysis is not None
+        rows = version.analysis.weights.to_dict("records")
+        return {row["name"]: (int(row["target_dim"]), int(row["source_dim"])) for row in rows}
+    roles, layers = settings["roles"], settings["layers"]
+    return {
+        weight.name: (weight.target.dim, weight.source.dim)
+        for weight in version.network.weights
+        if (roles is None or weight.role in roles)
+        and (layers is None or weight.layer is None or weight.layer in layers)
+        and (settings["heads"] or weight.head is None)
+    }
+
+
+def _spelt(shape: tuple[int, int] | None) -> str:
+    return "no such weight" if shape is None else f"the shape {shape[0]}x{shape[1]}"
+
+
+def weights_by_name(network: Network) -> dict[str, Weight]:
+    """Weights of a network under their names."""
+    return {weight.name: weight for weight in network.weights}

@@ -1,0 +1,116 @@
+"""Puts a comparison, its heat map and Vega itself into one file."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from ..comparison import Comparison
+from ..network import ROLES
+from .comparison_findings import SAME_ANGLE, comparison_findings
+from .parts import number, page_template, provenance_table, read_spec, script
+
+_SHOWN = 30
+_SIDES = {"read": "what it reads", "write": "what it writes"}
+
+
+def render_comparison(comparison: Comparison) -> str:
+    """Page of a comparison: findings, ranked table, heat map of the distances, low-rank changes, other numbers.
+
+    Parameters
+    ----------
+    comparison : Comparison
+        Measured just now, or loaded from a folder.
+
+    Returns
+    -------
+    html : str
+        Self-contained: no request to a network, and no script of a checkpoint's can run in it.
+    """
+    provenance = comparison.provenance
+    names = [Path(provenance[version]).name for version in "ab"]
+    return page_template("comparison.html.j2").render(
+        title=f"{names[0]} and {names[1]}",
+        names=names,
+        stored=provenance["stored"],
+        subtitle=f"{provenance['family']} family, {comparison.weights['name'].nunique()} weights at rank "
+        f"{provenance['rank']}",
+        rank=provenance["rank"],
+        shown=_SHOWN,
+        findings=comparison_findings(comparison),
+        remarks=provenance["remarks"],
+        ranked=_ranked_table(comparison.ranked),
+        low_rank=_low_rank_table(comparison.deltas),
+        measured=provenance["deltas"] == "measured",
+        observables=comparison.observables.drop(columns=["table", "column"]),
+        summary=_summary_table(comparison.summary),
+        edges=_edge_table(comparison.pairs),
+        skipped=comparison.skipped,
+        provenance=provenance_table(provenance),
+        drift_spec=script(_drift_spec(comparison)),
+    )
+
+
+def _ranked_table(ranked: pd.DataFrame) -> pd.DataFrame:
+    rows = ranked[ranked["rms_angle"] >= SAME_ANGLE].head(_SHOWN)
+    table = pd.DataFrame(
+        {
+            "weight": rows["name"],
+            "side": rows["side"],
+            "RMS angle": rows["rms_angle"].map(math.degrees),
+            "overlap": rows["overlap"],
+            "chance": rows["null_mean"],
+            "flag distance": rows["flag_distance"],
+            "angle of the first": rows["angle_1"].map(math.degrees),
+            "undetermined": rows["undetermined"].astype(bool).astype(object),
+            "|B − A| / |A|": rows["relative_norm"],
+            "rank of B − A": rows["change_rank"],
+        }
+    )
+    return table.dropna(axis="columns", how="all")
+
+
+def _low_rank_table(deltas: pd.DataFrame) -> pd.DataFrame:
+    rows = deltas[deltas["low_rank"]]
+    columns = {"weight": rows["name"], "rank": rows["rank"], "effective rank": rows["effective_rank"]}
+    columns |= {"|B − A| / |A|": rows["relative_norm"], "energy of the first": rows["energy_1"]}
+    for side, doing in (("read", "reads"), ("write", "writes")):
+        columns |= {
+            f"{doing} inside": rows[f"{side}_inside"],
+            f"chance, {doing}": rows[f"{side}_inside_null"],
+            f"{doing} in the trailing half": rows[f"{side}_trailing"],
+            f"chance of that, {doing}": rows[f"{side}_trailing_null"],
+            f"{side} intruders": rows[f"{side}_intruders"].astype("Int64"),
+        }
+    return pd.DataFrame(columns)
+
+
+def _summary_table(summary: pd.DataFrame) -> pd.DataFrame:
+    # z grows with the number of layers and would hide all others.
+    changed = summary[(summary["change"] != 0) & (summary["column"] != "z")]
+    return changed.sort_values("change", key=lambda change: change.abs(), ascending=False, kind="stable").head(_SHOWN)
+
+
+def _edge_table(pairs: pd.DataFrame) -> pd.DataFrame:
+    rows = pairs[pairs["edge"].isin(["appeared", "vanished"])].head(_SHOWN)
+    return rows[["source", "target", "kind", "edge", "overlap_a", "overlap_b", "null_mean"]].rename(
+        columns={"overlap_a": "overlap in A", "overlap_b": "overlap in B", "null_mean": "chance"}
+    )
+
+
+def _drift_spec(comparison: Comparison) -> dict[str, Any]:
+    norms = comparison.deltas.set_index("name")["relative_norm"]
+    whole = comparison.weights[comparison.weights["head"].isna() & comparison.weights["layer"].notna()]
+    spec = read_spec("drift.vl.json")
+    spec["datasets"] = {
+        "drift": [
+            {"panel": _SIDES[row["side"]], "name": row["name"], "role": row["role"], "layer": int(row["layer"])}
+            | {"degrees": math.degrees(row["rms_angle"]), "first": math.degrees(row["angle_1"])}
+            | {"flag_distance": number(row["flag_distance"]), "overlap": row["overlap"], "chance": row["null_mean"]}
+            | {"undetermined": bool(row["undetermined"]), "relative_norm": number(norms[row["name"]])}
+            for row in whole[whole["rms_angle"].notna()].to_dict("records")
+        ]
+    }
+    spec["spec"]["encoding"]["y"]["sort"] = list(ROLES)
+    return spec

@@ -1,0 +1,82 @@
+"""What the pages share: the environment of their templates, tables, and data inside scripts."""
+
+import json
+import math
+from collections.abc import Mapping
+from importlib.resources import files
+from typing import Any
+
+import pandas as pd
+import vl_convert
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template
+from markupsafe import Markup
+
+
+def page_template(name: str) -> Template:
+    """Template that escapes every text, and has ``table`` and Vega itself at hand."""
+    environment = Environment(
+        loader=PackageLoader("flaggeo", "page"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+    )
+    environment.globals["table"] = html_table
+    environment.globals["vega_bundle"] = Markup(vl_convert.javascript_bundle(None))  # type: ignore[arg-type]  # the default, absent in the stub
+    return environment.get_template(name)
+
+
+def provenance_table(provenance: Mapping[str, Any]) -> pd.DataFrame:
+    """What was read, with what and when, as text."""
+    return pd.DataFrame(
+        [(key.replace("_", " "), _as_text(value)) for key, value in provenance.items()], columns=["what", "value"]
+    )
+
+
+def script(value: Any) -> Markup:
+    """JSON that can stand inside a script element: no text in it can close the element."""
+    return Markup(json.dumps(value, allow_nan=False).replace("<", "\\u003c"))
+
+
+def number(value: float | None) -> float | None:
+    """The value, or null where it is missing or undefined."""
+    return None if value is None or math.isnan(value) else value
+
+
+def _as_text(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {item}" for key, item in value.items())
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def read_spec(name: str) -> dict[str, Any]:
+    """Vega or Vega-Lite specification, without its data."""
+    spec: dict[str, Any] = json.loads(files("flaggeo.page").joinpath(name).read_text(encoding="utf-8"))
+    return spec
+
+
+def html_table(table: pd.DataFrame) -> Markup:
+    """Accessible table; every cell is escaped."""
+    row = Markup("<tr>{}</tr>")
+    numeric = [pd.api.types.is_numeric_dtype(dtype) and not pd.api.types.is_bool_dtype(dtype) for dtype in table.dtypes]
+    classes = ["" if is_number else "text" for is_number in numeric]
+    head = row.format(
+        Markup("").join(
+            Markup('<th scope="col" class="{}">{}</th>').format(kind, str(column).replace("_", " "))
+            for kind, column in zip(classes, table.columns, strict=True)
+        )
+    )
+    body = Markup("").join(
+        row.format(
+            Markup("").join(
+                Markup('<td class="{}">{}</td>').format(kind, _cell(value))
+                for kind, value in zip(classes, record, strict=True)
+            )
+        )
+        for record in table.itertuples(index=False, name=None)
+    )
+    return Markup('<div class="scroll"><table><thead>{}</thead><tbody>{}</tbody></table></div>').format(head, body)
+
+
+def _cell(value: Any) -> str:
+    if value is pd.NA or value is None or value != value:
+        return "–"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:.3f}" if isinstance(value, float) else str(value)

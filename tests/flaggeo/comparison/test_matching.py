@@ -1,0 +1,48 @@
+import pytest
+import torch
+
+from flaggeo import MismatchError, analyze, compare, load
+from tests.builders import CONFIG, VOCABULARY, WIDTH, save_folder, tiny_llama
+
+
+def test_another_vocabulary_is_skipped_with_a_remark():
+    base, other = tiny_llama(), tiny_llama()
+    other["model.embed_tokens.weight"] = torch.randn(VOCABULARY + 3, WIDTH)
+    del other["lm_head.weight"]
+    comparison = compare(base, other, rank=2)
+    assert comparison.skipped["name"].tolist() == ["embed", "unembed"]
+    assert "24x50" in comparison.skipped["reason"][0]
+    assert "24x53" in comparison.skipped["reason"][0]
+    assert "no such weight" in comparison.skipped["reason"][1]
+    assert not {"embed", "unembed"} & set(comparison.weights["name"])
+
+
+def test_the_first_difference_is_named(tmp_path):
+    save_folder(tmp_path / "base", tiny_llama())
+    wider = tiny_llama()
+    for layer in range(3):
+        for name, axis in (("gate_proj", 0), ("up_proj", 0), ("down_proj", 1)):
+            key = f"model.layers.{layer}.mlp.{name}.weight"
+            wider[key] = torch.cat([wider[key], wider[key]], dim=axis)
+    save_folder(tmp_path / "wider", wider)
+    message = r"wider: weight 'layers\.0\.gate': expected the shape 40x24 as in .*base, found the shape 80x24"
+    with pytest.raises(MismatchError, match=message):
+        compare(tmp_path / "base", tmp_path / "wider")
+    shallow = {name: tensor for name, tensor in tiny_llama().items() if "layers.2." not in name}
+    with pytest.raises(MismatchError, match=r"'layers\.2\.q': expected the shape 40x24 .* found no such weight"):
+        compare(tiny_llama(), shallow)
+    with pytest.raises(MismatchError, match=r"state dict: expected roles among"):
+        compare(tiny_llama(), tiny_llama(), roles=["nose"])
+
+
+def test_a_saved_analysis_sets_the_settings_and_contradictions_are_named(tmp_path):
+    network = load(tiny_llama(), config=CONFIG)
+    analyze(network, rank=3, roles=["q", "o"], layers=[1, 2]).save(tmp_path / "saved")
+    comparison = compare(tmp_path / "saved", network)
+    assert set(comparison.weights["name"]) == {"layers.1.q", "layers.1.o", "layers.2.q", "layers.2.o"}
+    assert comparison.provenance["rank"] == 3
+    with pytest.raises(MismatchError, match=r"expected an analysis with rank 4, found 3"):
+        compare(tmp_path / "saved", network, rank=4)
+    other = analyze(network, rank=2, roles=["q", "o"], layers=[1, 2])
+    with pytest.raises(MismatchError, match=r"expected an analysis with rank 3, found 2"):
+        compare(tmp_path / "saved", other)

@@ -1,0 +1,77 @@
+import json
+import re
+
+import pytest
+
+from flaggeo import Comparison, analyze, compare, load, render_comparison
+from tests.builders import CONFIG, related_llama, save_folder, tiny_llama
+from tests.flaggeo.checkpoint.test_adapter import factors_of, save_adapter
+from tests.flaggeo.page.conftest import browser_only
+
+HOSTILE = "a<script>alert(1)<"
+
+
+@pytest.fixture(scope="module")
+def comparison(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("models")
+    base = save_folder(folder / HOSTILE, related_llama(), config=CONFIG)
+    modules = ("model.layers.1.self_attn.q_proj", "model.layers.2.mlp.down_proj")
+    return compare(base, save_adapter(folder / "adapter", factors_of(related_llama(), modules)), rank=2)
+
+
+@pytest.fixture(scope="module")
+def html(comparison):
+    return render_comparison(comparison)
+
+
+def points(html):
+    return json.loads(re.search(r'vegaEmbed\("#drift-chart", (\{.*\}), \{renderer', html)[1])["datasets"]["drift"]
+
+
+def test_names_from_files_are_escaped(html):
+    assert HOSTILE not in html
+    assert "<h1>a&lt;script&gt;alert(1)&lt; and adapter</h1>" in html
+
+
+def test_every_subspace_is_on_the_heat_map_and_the_low_rank_changes_in_their_table(html, comparison):
+    drawn = {(point["name"], point["panel"]) for point in points(html)}
+    whole = comparison.weights[comparison.weights["layer"].notna()]
+    assert len(drawn) == len(whole) == len(points(html))
+    assert "Intruders" in html
+    for value in comparison.deltas.query("low_rank")["read_inside"]:
+        assert f"{value:.3f}" in html
+    for rms in comparison.ranked["rms_angle"].head(4):
+        assert any(abs(point["degrees"] * 3.141592653589793 / 180 - rms) < 1e-9 for point in points(html))
+
+
+def test_nothing_points_to_a_network(html):
+    outside = html.split("<script>")[0] + html.rsplit("</script>", 1)[1]
+    assert not re.findall(r"""(?:src|href)\s*=\s*["']?\s*(?:https?:)?//""", outside)
+    assert "default-src 'none'" in html
+
+
+def test_a_saved_comparison_gives_the_same_page(html, comparison, tmp_path):
+    comparison.save(tmp_path / "out", report=html)
+    assert render_comparison(Comparison.load(tmp_path / "out")) == html
+    assert (tmp_path / "out" / "comparison.html").read_text() == html
+
+
+def test_identical_and_frames_alone_are_said_plainly():
+    same = render_comparison(compare(tiny_llama(), tiny_llama(), rank=2))
+    assert "The two checkpoints hold the same numbers" in same
+    assert {point["degrees"] > 1e-9 for point in points(same)} == {False}
+    network = load(tiny_llama(), config=CONFIG)
+    frames = render_comparison(compare(analyze(network, rank=2), network))
+    assert "Not measured: a saved analysis has subspaces but no matrices" in frames
+
+
+@browser_only
+@pytest.mark.browser
+def test_the_page_draws_offline_without_a_request_or_a_complaint(html, open_page, tmp_path):
+    (tmp_path / "comparison.html").write_text(html)
+    page = open_page(tmp_path / "comparison.html")
+    assert page.complaints == []
+    cells = page.locator("#drift-chart svg path[aria-roledescription='rect mark']")
+    assert cells.count() == len(points(html))
+    assert page.evaluate("document.documentElement.scrollWidth") <= 1280
+    page.close()
