@@ -74,9 +74,13 @@ def clique_tables(
 
 
 def _maximal_cliques(edges: pd.DataFrame) -> list[list[str]]:
-    graph: nx.Graph[str] = nx.Graph()
-    graph.add_edges_from(zip(edges["source"], edges["target"], strict=True))
-    return [sorted(clique) for clique in islice(nx.find_cliques(graph), MOST_CLIQUES)]
+    names = sorted({*edges["source"], *edges["target"]})
+    place = {name: position for position, name in enumerate(names)}
+    # Sets of numbers, unlike those of names, have one order in every process, so that a cut list is the same too.
+    graph: nx.Graph[int] = nx.Graph()
+    graph.add_edges_from(zip(edges["source"].map(place), edges["target"].map(place), strict=True))
+    cliques = islice(nx.find_cliques(graph), MOST_CLIQUES)
+    return [[names[position] for position in sorted(clique)] for clique in cliques]
 
 
 def _sizes(cliques: list[list[str]]) -> dict[str, float]:

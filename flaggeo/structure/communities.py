@@ -87,12 +87,17 @@ def find_communities(
 
 def _louvain(edges: pd.DataFrame, seed: int) -> pd.DataFrame:
     """Columns subspace, community and the modularity of the whole."""
-    graph: nx.Graph[str] = nx.Graph()
-    graph.add_nodes_from(sorted({*edges["source"], *edges["target"]}))
-    graph.add_weighted_edges_from(zip(edges["source"], edges["target"], edges["weight"], strict=True))
+    names = sorted({*edges["source"], *edges["target"]})
+    place = {name: position for position, name in enumerate(names)}
+    # Sets of numbers, unlike those of names, have one order in every process, and sums over them one rounding.
+    graph: nx.Graph[int] = nx.Graph()
+    graph.add_nodes_from(range(len(names)))
+    graph.add_weighted_edges_from(
+        zip(edges["source"].map(place), edges["target"].map(place), edges["weight"], strict=True)
+    )
     found = nx.community.louvain_communities(graph, seed=seed) if len(graph) else []
     found = sorted(found, key=lambda community: (-len(community), min(community)))
-    rows = [(name, number) for number, community in enumerate(found) for name in sorted(community)]
+    rows = [(names[position], number) for number, community in enumerate(found) for position in sorted(community)]
     modularity = nx.community.modularity(graph, found) if found else 0.0
     return pd.DataFrame(rows, columns=["subspace", "community"]).assign(modularity=modularity)
 

@@ -51,8 +51,14 @@ def hub_table(
         - ``betweenness`` on the signal graph: share of all ordered pairs of subspaces whose strongest path runs through
           this one, estimated from `PIVOTS` starting points. The null is ``rewired``.
 
-        ``edges`` is the number of edges of the kind. ``null_largest`` is what the largest of all subspaces has in a
-        null graph: a hub stands out if its value is larger, whatever its ``z`` among so many subspaces.
+        ``edges`` is the number of edges of the kind. ``null_largest`` is the largest value of any subspace in any null
+        graph: a random graph exceeds it with a probability of about one over the number of draws and one, whatever
+        ``z`` is reached among so many subspaces.
+
+    Notes
+    -----
+    The alignment graph keeps an edge that is among the strongest few of either end, so a strength says how many
+    others count a subspace among their strongest, besides how strongly.
     """
     strengths = _strengths(edges).merge(
         placed_strengths(edges, possible, draws=draws, seed=seed), on=["kind", "subspace"]

@@ -98,6 +98,10 @@ def structure(
     -----
     Only spaces in which angles survive the network's symmetries count. Null graphs keep the degrees, so they ask
     whether the pattern of the edges means anything, not whether the edges do: that the graph's own p-values say.
+    Strengths are adjusted by the Haar null, which knows nothing of loud channels: a few of these can align the
+    writings of o and down by themselves.
+
+    A draw costs about one run of Louvain on the edges; ten take 2 s for 1,700 edges and 8 s for 8,500 on one core.
     """
     if draws < 0:
         raise ValueError(f"structure needs a number of draws of at least 0; got {draws}.")

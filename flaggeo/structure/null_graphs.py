@@ -126,12 +126,12 @@ def placed_strengths(edges: pd.DataFrame, possible: pd.DataFrame, *, draws: int,
     Returns
     -------
     table : pandas.DataFrame
-        By ``kind`` and ``subspace``: ``null_mean``, ``null_sd`` and ``null_largest``, the mean over draws of the
-        largest strength of any subspace of the kind.
+        By ``kind`` and ``subspace``: ``null_mean``, ``null_sd`` and ``null_largest``, the largest strength of any
+        subspace of the kind in any draw.
     """
     rng = np.random.default_rng(seed)
     tables = []
-    largest: dict[tuple[str, int], float] = {}
+    largest: dict[str, float] = {}
     for rows, slots in _blocks(edges, possible):
         block, pairs = edges.iloc[rows], possible.iloc[slots]
         kind, count = block["kind"].iloc[0], len(pairs)
@@ -143,16 +143,14 @@ def placed_strengths(edges: pd.DataFrame, possible: pd.DataFrame, *, draws: int,
         table = pd.DataFrame({"kind": kind, "subspace": names, "null_mean": slots_of * mean})
         table["null_sd"] = np.sqrt(np.maximum(slots_of * variance * (1 - slots_of / count), 0))
         tables.append(table)
-        for draw in range(draws):
+        for _ in range(draws):
             chosen = rng.choice(count, size=len(weights), replace=False)
             both = np.concatenate([ends[chosen], ends[chosen + count]])
-            top = np.bincount(both, weights=np.tile(weights, 2)).max()
-            largest[kind, draw] = max(top, largest.get((kind, draw), 0.0))
+            largest[kind] = max(largest.get(kind, 0.0), np.bincount(both, weights=np.tile(weights, 2)).max())
     if not tables:
         return pd.DataFrame(columns=["kind", "subspace", "null_mean", "null_sd", "null_largest"])
     table = pd.concat(tables, ignore_index=True)
-    tops = {kind: np.mean([top for (of, _), top in largest.items() if of == kind]) for kind, _ in largest}
-    return table.assign(null_largest=table["kind"].map(tops).astype("float64"))
+    return table.assign(null_largest=table["kind"].map(largest).astype("float64"))
 
 
 def compared(value: Mapping[str, float] | pd.Series, nulls: Sequence[Mapping[str, float] | pd.Series]) -> pd.DataFrame:
@@ -167,14 +165,14 @@ def compared(value: Mapping[str, float] | pd.Series, nulls: Sequence[Mapping[str
     Returns
     -------
     table : pandas.DataFrame
-        By name. ``null_sd`` needs two null graphs; ``z`` also needs them to differ. ``null_largest`` is the mean over
-        null graphs of their largest value.
+        By name. ``null_sd`` needs two null graphs; ``z`` also needs them to differ. ``null_largest`` is the largest
+        value of any name in any null graph.
     """
     table = pd.DataFrame({"value": pd.Series(value, dtype="float64")})
     drawn = pd.DataFrame(
         {position: pd.Series(null, dtype="float64") for position, null in enumerate(nulls)}, dtype="float64"
     )
-    largest = drawn.max().mean()
+    largest = drawn.max().max()
     drawn = drawn.reindex(table.index).fillna(0.0)
     table["null_mean"] = drawn.mean(axis=1)
     table["null_sd"] = drawn.std(axis=1)

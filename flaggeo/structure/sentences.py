@@ -75,10 +75,10 @@ def _communities(comparisons: pd.DataFrame, communities: pd.DataFrame) -> list[s
     follow = "roles more than single layers" if beyond > 0 else "single layers more than roles"
     return [
         f"Subspaces that share directions form {len(sizes)} communities, the largest of {sizes.max()}: modularity "
-        f"{modularity['value']:.2f}, where random graphs of the same degrees give {_null(modularity)}. Beyond those graphs "
-        f"they follow {follow}: normalised mutual information {roles['value']:.2f} with roles (random graphs "
-        f"{_null(roles)}), {layers['value']:.2f} with layers ({_null(layers)}). {depth['value']:.0%} of the variance in "
-        f"depth lies between communities (random graphs {_null(depth, '.0%')})."
+        f"{modularity['value']:.2f}, where random graphs of the same degrees give {_null(modularity)}. Beyond those "
+        f"graphs they follow {follow}: normalised mutual information {roles['value']:.2f} with roles (random graphs "
+        f"{_null(roles)}), {layers['value']:.2f} with layers ({_null(layers)}). {depth['value']:.0%} of the variance "
+        f"in depth lies between communities (random graphs {_null(depth, '.0%')})."
     ]
 
 
@@ -100,7 +100,10 @@ def _decay(decay: pd.DataFrame) -> list[str]:
     same = decay[(decay["source_role"] == decay["target_role"]) & decay["length"].notna()]
     same = same.sort_values("nearest", ascending=False)
     found = []
-    for kind, what in (("read-read", "readings"), ("write-write", "writings")):
+    for kind, what, caution in (
+        ("read-read", "readings", ""),
+        ("write-write", "writings", " Loud channels alone can make writings alike: see the nulls of continuity."),
+    ):
         lengths = [
             f"{row.source_role} {row.length:.1f} layers (from {row.nearest:.2f} at the nearest; R² {row.r_squared:.2f})"
             for row in same[same["kind"] == kind].head(4).itertuples()
@@ -108,7 +111,7 @@ def _decay(decay: pd.DataFrame) -> list[str]:
         if lengths:
             found.append(
                 f"The overlap beyond chance between {what} of one role falls with distance in depth to 1/e of itself "
-                f"within: {', '.join(lengths)}."
+                f"within: {', '.join(lengths)}.{caution}"
             )
     return found
 
@@ -116,13 +119,15 @@ def _decay(decay: pd.DataFrame) -> list[str]:
 def _cliques(cliques: pd.DataFrame, comparisons: pd.DataFrame) -> list[str]:
     if cliques.empty:
         return []
-    groups = _measures(comparisons, "redundant heads")["redundant groups"]
+    measured = _measures(comparisons, "redundant heads")
+    counts = [
+        f"{row['value']:.0f} {what}" + ("" if isnan(row["null_sd"]) else f" (random graphs {_null(row, '.1f')})")
+        for what, row in (("pairs", measured["redundant pairs"]), ("larger groups", measured["redundant groups"]))
+    ]
     largest = cliques[cliques["clique"] == 0]
     return [
-        f"{cliques['subspace'].nunique()} sides of heads nearly repeat that of another head of their role; there are "
-        f"{groups['value']:.0f} groups of three or more in which all repeat each other (random graphs {_null(groups, '.1f')}). The "
-        f"largest group, overlapping by {largest['least'].iloc[0]:.2f} beyond chance or more: "
-        f"{', '.join(largest['subspace'])}."
+        f"Heads of one role that repeat each other: {' and '.join(counts)}. In the largest, every two overlap by at "
+        f"least {largest['least'].iloc[0]:.2f} beyond chance: {', '.join(largest['subspace'])}."
     ]
 
 
@@ -131,14 +136,14 @@ def _paths(paths: pd.DataFrame, comparisons: pd.DataFrame) -> list[str]:
         return []
     best = paths[paths["path"] == 0]
     measured = _measures(comparisons, "write-read")["strength of the strongest path"]
-    tied = " read back (there is no unembedding of its own)" if (best["kind"] == "write-write").any() else ""
-    end = "embedding" if tied else "unembedding"
+    tied = (best["kind"] == "write-write").any()
+    end = "tied unembedding (the embedding read back)" if tied else "unembedding"
     verdict = ""
     if not isnan(measured["z"]):
         relation = "no stronger than" if measured["z"] < FAR else "stronger than"
         verdict = f", {relation} with the same strengths dealt at random ({_null(measured, '.2g')})"
     return [
-        f"The strongest path from the embedding to the {end}{tied} is "
+        f"The strongest path from the embedding to the {end} is "
         f"{' → '.join([best['source'].iloc[0], *best['target']])}, of strength {best['strength'].iloc[0]:.2g}{verdict}."
     ]
 
