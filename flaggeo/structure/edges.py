@@ -1,0 +1,44 @@
+"""The edges and the subspaces of an alignment graph as tables, which the null graphs rearrange."""
+
+from collections.abc import Collection
+
+import networkx as nx
+import pandas as pd
+
+#: Attribute of the edges, and column of the pairs, that says how strong a meeting is: 0 for chance, 1 at most.
+EDGE_WEIGHT = "adjusted_overlap"
+#: Kinds of edges without a direction.
+SYMMETRIC_KINDS = ("read-read", "write-write")
+
+EDGE_COLUMNS = ("source", "target", "kind", "space", "weight")
+_NODE_COLUMNS = ("weight", "side", "role", "layer", "head", "space", "dimension", "rank")
+
+
+def node_table(graph: "nx.MultiDiGraph[str]", spaces: Collection[str]) -> pd.DataFrame:
+    """Subspaces of these spaces with the attributes that the graph gives them, by name; without those of rank 0."""
+    rows = [[attributes[name] for name in _NODE_COLUMNS] for _, attributes in graph.nodes(data=True)]
+    table = pd.DataFrame(rows, index=pd.Index(list(graph.nodes), dtype="str"), columns=list(_NODE_COLUMNS))
+    return table.loc[(table["rank"] > 0) & table["space"].isin(list(spaces))]
+
+
+def edge_table(graph: "nx.MultiDiGraph[str]", nodes: pd.DataFrame) -> pd.DataFrame:
+    """Edges between these nodes that are stronger than chance; the columns are `EDGE_COLUMNS`."""
+    rows = [
+        (source, target, edge["kind"], graph.nodes[source]["space"], edge[EDGE_WEIGHT])
+        for source, target, edge in graph.edges(data=True)
+    ]
+    table = pd.DataFrame(rows, columns=list(EDGE_COLUMNS)).astype({"weight": "float64"})
+    within = table["source"].isin(nodes.index) & table["target"].isin(nodes.index)
+    return table[within & (table["weight"] > 0)].reset_index(drop=True)
+
+
+def possible_pairs(pairs: pd.DataFrame, nodes: pd.DataFrame) -> pd.DataFrame:
+    """Pairs of these nodes that could have been edges, with the attributes of both ends.
+
+    Columns ``side``, ``role``, ``layer`` and ``head`` of a node stand as ``source_role``, ``target_role`` and so on.
+    """
+    informative = pairs[pairs[EDGE_WEIGHT].notna()]
+    for end in ("source", "target"):
+        ends = nodes[["side", "role", "layer", "head", "rank"]].add_prefix(f"{end}_")
+        informative = informative.merge(ends, left_on=end, right_index=True)
+    return informative.sort_index()

@@ -1,0 +1,66 @@
+"""The graph along which a signal can run: from a writing to a later reading, and through a layer to its writing."""
+
+import networkx as nx
+import numpy as np
+import pandas as pd
+
+#: What is read by the one role reaches the writing of the other inside a layer. Queries and keys only decide
+#: where an output head looks: nothing that they read is written.
+PASSES = {"v": "o", "gate": "down", "up": "down"}
+
+
+def passages(weights: pd.DataFrame) -> list[tuple[str, str]]:
+    """Pairs of a reading and the writing that it reaches inside its layer.
+
+    Parameters
+    ----------
+    weights : pandas.DataFrame
+        `Analysis.weights`.
+
+    Returns
+    -------
+    passages : list of tuple of str
+        Whole projections reach whole projections; a value head reaches the output heads of its group.
+    """
+    inner = weights[["name", "role", "layer", "head", "source", "target"]].assign(reaches=weights["role"].map(PASSES))
+    joined = inner[inner["reaches"].notna()].merge(
+        inner, left_on=["layer", "reaches"], right_on=["layer", "role"], suffixes=("", "_behind")
+    )
+    whole = joined["head"].isna() & joined["head_behind"].isna()
+    heads = joined["head"].notna() & joined["head_behind"].notna() & (joined["target"] == joined["source_behind"])
+    joined = joined[whole | heads]
+    return list(zip(joined["name"] + ".read", joined["name_behind"] + ".write", strict=True))
+
+
+def signal_graph(edges: pd.DataFrame, passages: list[tuple[str, str]]) -> "nx.DiGraph[str]":
+    """Write-read edges and passages; without a cycle, since both run forward.
+
+    Parameters
+    ----------
+    edges : pandas.DataFrame
+        From `edge_table`; other kinds are passed over.
+    passages : list of tuple of str
+        From `passages`.
+
+    Returns
+    -------
+    graph : networkx.DiGraph
+        Edges have ``kind``, ``weight`` (1 for a passage: what a weight does to what it reads is not counted) and
+        ``length``, minus the logarithm of the weight, so that the shortest path has the largest product of weights.
+    """
+    written = edges[edges["kind"] == "write-read"]
+    graph: nx.DiGraph[str] = nx.DiGraph()
+    # In one order whatever the order of the edges, so that a seed means the same in every null graph.
+    graph.add_nodes_from(sorted({*written["source"], *written["target"], *(end for pair in passages for end in pair)}))
+    graph.add_edges_from(passages, kind="passage", weight=1.0, length=0.0)
+    add_meetings(graph, written)
+    return graph
+
+
+def add_meetings(graph: "nx.DiGraph[str]", edges: pd.DataFrame) -> None:
+    """Add edges from their sources to their targets."""
+    lengths = -np.log(edges["weight"].clip(upper=1.0))
+    for source, target, kind, weight, length in zip(
+        edges["source"], edges["target"], edges["kind"], edges["weight"], lengths, strict=True
+    ):
+        graph.add_edge(source, target, kind=kind, weight=weight, length=length)
