@@ -18,15 +18,24 @@ from torch import Tensor, nn
 
 from .alignment import (
     PROJECTION_OVERLAP,
+    GramCosines,
     Nulls,
+    constant_component,
     continuity_nulls,
     continuity_table,
+    head_table,
+    interface_table,
+    lag_table,
     layer_chains,
     null_table,
+    overlap_curves,
     pair_table,
+    participation_ratio,
+    path_table,
+    path_variance_table,
 )
 from .checkpoint import open_checkpoint
-from .layers import LayerResult, layers_of, measure_layer
+from .layers import LayerResult, Measures, Row, layers_of, measure_layer
 from .network import ROLES, Network, Side, Weight, read_network
 from .result import Analysis
 from .spectrum import Spectrum
@@ -142,15 +151,30 @@ def analyze(
     memory = None if scratch is None else Scratch(Path(scratch), json.dumps([fingerprint, settings, _stamps(network)]))
     chains = list(layer_chains(chosen).values()) if draws else []
     steps = _Steps(progress, len({weight.tensor for weight in chosen}) + sum(map(len, chains)))
-    found = _measure(network, chosen, chains, rank, device, steps, memory)
+    measures = Measures(
+        decomposed=frozenset(weight.name for weight in chosen),
+        profiled=frozenset(weight.name for chain in chains for weight in chain),
+        rank=rank,
+        heads=heads,
+        draws=draws,
+        seed=seed,
+    )
+    with_heads = select_weights(network, roles=roles, layers=layers, heads=True)
+    found = _measure(network, with_heads, measures, device, steps, memory)
     spectra = found.spectra
     nulls = _draw_nulls(chains, found, draws, seed, device, steps, memory)
     return Analysis(
         weights=_weight_table(chosen, spectra),
         spaces=_space_table(chosen),
-        continuity=continuity_table(chosen, spectra),
+        continuity=continuity_table(chosen, spectra, _gram_cosines(found.tables.get("gram_cosines", []))),
+        curves=overlap_curves(chosen, spectra),
+        lags=lag_table(chosen, spectra),
+        paths=path_table(chosen, spectra),
+        path_variance=path_variance_table(chosen, spectra),
         nulls=nulls.table,
-        pairs=pair_table(chosen, spectra),
+        pairs=pair_table(_compared(chosen), spectra, nulls.leverages),
+        interfaces=interface_table(found.tables.get("interfaces", [])),
+        heads=head_table(found.heads),
         skipped=pd.DataFrame(
             [(item.tensor, "x".join(map(str, item.shape)), item.reason) for item in network.skipped],
             columns=["tensor", "shape", "reason"],
@@ -228,21 +252,19 @@ class _Steps:
 
 def _measure(
     network: Network,
-    chosen: list[Weight],
-    chains: list[list[Weight]],
-    rank: int,
+    weights: list[Weight],
+    measures: Measures,
     device: torch.device,
     step: Callable[[str], None],
     scratch: Scratch | None,
 ) -> LayerResult:
     """Whatever needs the matrices, of which two layers are in memory at most."""
-    profiled = {weight.name for chain in chains for weight in chain}
     results = []
-    layers = layers_of(chosen, network.checkpoint, device)
+    layers = layers_of(weights, network.checkpoint, device)
     for layer, later in zip_longest(layers, layers[1:]):
         result = scratch.recall_layer(layer.name, device) if scratch else None
         if result is None:
-            result = measure_layer(layer, rank=rank, profiled=profiled, progress=step)
+            result = measure_layer(layer, measures, progress=step)
             if scratch:
                 scratch.keep_layer(layer.name, result)
         else:
@@ -253,6 +275,17 @@ def _measure(
             if done is not None and (later is None or later.earlier is not done):
                 done.let_go()
     return LayerResult.joined(results)
+
+
+def _compared(weights: list[Weight]) -> list[Weight]:
+    """Without the projections that are there head by head: a head and its projection are no pair."""
+    cut = {weight.tensor for weight in weights if weight.head is not None}
+    return [weight for weight in weights if weight.head is not None or weight.tensor not in cut]
+
+
+def _gram_cosines(rows: list[Row]) -> dict[tuple[str, Side], GramCosines]:
+    """Gram cosines by the name of the earlier weight and the side."""
+    return {(row.pop("earlier"), Side(row.pop("side"))): GramCosines(**row) for row in map(dict, rows)}
 
 
 def _draw_nulls(
@@ -321,15 +354,12 @@ def _weight_row(weight: Weight, spectrum: Spectrum) -> dict[str, Any]:
         "energy": spectrum.energy,
         "gap_1": float(spectrum.gaps[0]),
         "undetermined": int(spectrum.undetermined.sum()),
-        "read_channels": _participation_ratio(spectrum.frame(Side.READ)),
-        "write_channels": _participation_ratio(spectrum.frame(Side.WRITE)),
+        "read_channels": participation_ratio(spectrum.frame(Side.READ)),
+        "write_channels": participation_ratio(spectrum.frame(Side.WRITE)),
+        "read_constant": constant_component(spectrum.frame(Side.READ)),
+        "write_constant": constant_component(spectrum.frame(Side.WRITE)),
         "residual": spectrum.residual,
     }
-
-
-def _participation_ratio(frame: Tensor) -> float:
-    """On how many coordinates the first vector of a frame lives: 1 to n; n / 3 for a random one."""
-    return float(1 / frame[:, 0].pow(4).sum()) if frame.shape[1] else np.nan
 
 
 def _space_table(weights: list[Weight]) -> pd.DataFrame:

@@ -1,16 +1,23 @@
 """The network layer by layer: each tensor is read once, measured and let go."""
 
-from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass, field
 from math import prod
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from .alignment import Profile, norm_profile
-from .checkpoint import Checkpoint
-from .network import Side, Weight
+from .alignment import (
+    Profile,
+    ProjectionHeads,
+    gram_cosines,
+    gram_matrix,
+    interface_rows,
+    norm_profile,
+    projection_heads,
+)
+from .network import Network, Side, Weight
 from .spectrum import Spectrum, leading_spectrum
 from .threads import workers
 
@@ -30,14 +37,14 @@ class LayerResult:
         By name of the weight, of those whose continuity gets seeded nulls.
     tables : mapping of str to list of rows
         By name of the table.
-    tensors : mapping of str to Tensor
-        Whatever later steps compare across layers, by names that are unique in the network.
+    heads : list of ProjectionHeads
+        Of the projections that are cut into heads.
     """
 
     spectra: Mapping[str, Spectrum]
     profiles: Mapping[str, Profile]
     tables: Mapping[str, list[Row]] = field(default_factory=dict)
-    tensors: Mapping[str, Tensor] = field(default_factory=dict)
+    heads: list[ProjectionHeads] = field(default_factory=list)
 
     @staticmethod
     def joined(results: Iterable["LayerResult"]) -> "LayerResult":
@@ -45,14 +52,14 @@ class LayerResult:
         spectra: dict[str, Spectrum] = {}
         profiles: dict[str, Profile] = {}
         tables: dict[str, list[Row]] = {}
-        tensors: dict[str, Tensor] = {}
+        heads: list[ProjectionHeads] = []
         for result in results:
             spectra |= result.spectra
             profiles |= result.profiles
-            tensors |= result.tensors
+            heads += result.heads
             for name, rows in result.tables.items():
                 tables.setdefault(name, []).extend(rows)
-        return LayerResult(spectra, profiles, tables, tensors)
+        return LayerResult(spectra, profiles, tables, heads)
 
 
 class Layer:
@@ -76,6 +83,7 @@ class Layer:
         self.weights, self.earlier = weights, earlier
         self._checkpoint, self._device = checkpoint, device
         self._read: dict[str, dict[str, Tensor]] = {}
+        self._grams: dict[tuple[str, Side], Tensor] = {}
 
     @property
     def name(self) -> str:
@@ -105,9 +113,16 @@ class Layer:
         """Matrices of all weights, by name, shape=[target.dim, source.dim]; read where they are not yet."""
         return {name: matrix for tensor in self.tensors for name, matrix in self.read(tensor).items()}
 
+    def gram(self, weight: Weight, side: Side) -> Tensor:
+        """Gram matrix of one side of a weight, see `gram_matrix`; formed once for both neighbours."""
+        if (weight.name, side) not in self._grams:
+            self._grams[weight.name, side] = gram_matrix(self.read(weight.tensor)[weight.name], side)
+        return self._grams[weight.name, side]
+
     def let_go(self) -> None:
         """Free the matrices. Who asks for them again has them read again, as a run that resumes does."""
         self._read.clear()
+        self._grams.clear()
 
 
 def layers_of(weights: Iterable[Weight], checkpoint: Checkpoint, device: torch.device) -> list[Layer]:
@@ -124,18 +139,39 @@ def layers_of(weights: Iterable[Weight], checkpoint: Checkpoint, device: torch.d
     return layers
 
 
-def measure_layer(
-    layer: Layer, *, rank: int, profiled: Collection[str] = (), progress: Callable[[str], None] | None = None
-) -> LayerResult:
+@dataclass(frozen=True)
+class Measures:
+    """What is measured of each layer.
+
+    Attributes
+    ----------
+    decomposed : frozenset of str
+        Names of the weights whose leading spectrum is wanted.
+    profiled : frozenset of str
+        Names of those among them whose norm profile is wanted.
+    rank : int
+        Singular directions kept of each weight.
+    heads : bool
+        Whether attention heads are kept for comparison.
+    draws, seed : int
+        Of the nulls of interfaces that have no closed form.
+    """
+
+    decomposed: frozenset[str]
+    profiled: frozenset[str] = frozenset()
+    rank: int = 16
+    heads: bool = False
+    draws: int = 0
+    seed: int = 0
+
+
+def measure_layer(layer: Layer, measures: Measures, progress: Callable[[str], None] | None = None) -> LayerResult:
     """Measure everything that needs the matrices of a layer.
 
     Parameters
     ----------
     layer : Layer
-    rank : int
-        Singular directions kept of each weight.
-    profiled : collection of str
-        Names of the weights whose norm profile is wanted.
+    measures : Measures
     progress : callable, optional
         Called before each tensor with its name.
 
@@ -146,22 +182,55 @@ def measure_layer(
     """
     with workers() as pool:
         largest_first = sorted(layer.tensors, key=layer.size, reverse=True)
-        running = {tensor: pool.submit(_decompose, layer, tensor, rank, profiled) for tensor in largest_first}
+        for _ in pool.map(layer.read, largest_first):
+            pass  # raises where a tensor cannot be read
+        interfaces = [pool.submit(_interfaces, layer, measures, heads=heads) for heads in (False, True)]
+        decomposed = {tensor: pool.submit(_decompose, layer, tensor, measures) for tensor in largest_first}
+        others = [pool.submit(_grams, layer)] + [pool.submit(_heads, layer)] * measures.heads
         results = []
         for tensor in layer.tensors:
             if progress is not None:
                 progress(tensor)
-            results.append(running[tensor].result())
+            results.append(decomposed[tensor].result())
+        results += [task.result() for task in (*interfaces, *others)]
     return LayerResult.joined(results)
 
 
-def _decompose(layer: Layer, tensor: str, rank: int, profiled: Collection[str]) -> LayerResult:
+def _decompose(layer: Layer, tensor: str, measures: Measures) -> LayerResult:
     """Spectra of the weights that are cut from a tensor, and profiles of some."""
-    matrices = layer.read(tensor)
-    spectra = {name: leading_spectrum(matrix, rank) for name, matrix in matrices.items()}
+    matrices = {name: matrix for name, matrix in layer.read(tensor).items() if name in measures.decomposed}
+    spectra = {name: leading_spectrum(matrix, measures.rank) for name, matrix in matrices.items()}
     profiles = {
         name: norm_profile(matrix, spectra[name].frame(Side.READ).shape[1])
         for name, matrix in matrices.items()
-        if name in profiled
+        if name in measures.profiled
     }
     return LayerResult(spectra, profiles)
+
+
+def _interfaces(layer: Layer, measures: Measures, *, heads: bool) -> LayerResult:
+    """Where one weight of the layer meets the next, inside the MLP or inside the heads."""
+    weights = [weight for weight in layer.weights if (weight.head is not None) == heads]
+    rows = interface_rows(weights, layer.matrices, rank=measures.rank, draws=measures.draws, seed=measures.seed)
+    return LayerResult({}, {}, {"interfaces": rows})
+
+
+def _grams(layer: Layer) -> LayerResult:
+    """Gram cosines with the layer before, of the sides that lie in one space in both."""
+    if layer.earlier is None:
+        return LayerResult({}, {})
+    earlier = {weight.role: weight for weight in layer.earlier.weights if weight.head is None}
+    rows = [
+        {"earlier": earlier[weight.role].name, "side": side.value}
+        | asdict(gram_cosines(layer.earlier.gram(earlier[weight.role], side), layer.gram(weight, side)))
+        for weight in layer.weights
+        if weight.head is None and weight.role in earlier
+        for side in Side
+        if weight.space(side) == earlier[weight.role].space(side)
+    ]
+    return LayerResult({}, {}, {"gram_cosines": rows})
+
+
+def _heads(layer: Layer) -> LayerResult:
+    """The attention heads of the layer, reduced to what they read and write in the stream."""
+    return LayerResult({}, {}, heads=projection_heads(layer.weights, layer.matrices))

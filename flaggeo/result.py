@@ -16,7 +16,7 @@ from torch import Tensor
 
 from manifolds import abs_cosine_moments
 
-from .alignment import SEEDED_NULLS
+from .alignment import SEEDED_NULLS, head_clusters, head_divergences
 from .graph import alignment_graph
 from .network import ROLES
 from .storage import (
@@ -28,8 +28,9 @@ from .storage import (
     replaced_at_once,
     require_replaceable,
 )
+from .structure import Structure, structure
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 
 @dataclass(frozen=True)
@@ -44,10 +45,23 @@ class Analysis:
         One row a space: dimension, symmetry, and whether angles measured there survive it.
     continuity : pandas.DataFrame
         One row a role, side and pair of neighbouring layers.
+    curves : pandas.DataFrame
+        The overlap of neighbouring layers at every rank up to the one kept.
+    lags : pandas.DataFrame
+        One row a role, side and distance in layers.
+    paths : pandas.DataFrame
+        Where the first singular vectors of a role lie, layer by layer, in their three main components.
+    path_variance : pandas.DataFrame
+        One row a role and side: what those components explain.
     nulls : pandas.DataFrame
         One row a role, side, null and measure: continuity under seeded nulls. Empty without draws.
     pairs : pandas.DataFrame
-        One row a pair of subspaces of one space.
+        One row a pair of subspaces of one space. Where heads were asked for, they stand in place of their
+        projections.
+    interfaces : pandas.DataFrame
+        One row a pair of weights of which the one writes what the other reads, inside an MLP or a head.
+    heads : pandas.DataFrame
+        One row a pair of attention heads at their full width. Empty where heads were not asked for.
     skipped : pandas.DataFrame
         One row a tensor that was not used, with the reason.
     bases : mapping of str to Tensor
@@ -60,8 +74,14 @@ class Analysis:
     weights: pd.DataFrame
     spaces: pd.DataFrame
     continuity: pd.DataFrame
+    curves: pd.DataFrame
+    lags: pd.DataFrame
+    paths: pd.DataFrame
+    path_variance: pd.DataFrame
     nulls: pd.DataFrame
     pairs: pd.DataFrame
+    interfaces: pd.DataFrame
+    heads: pd.DataFrame
     skipped: pd.DataFrame
     bases: Mapping[str, Tensor]
     provenance: Mapping[str, Any]
@@ -70,6 +90,21 @@ class Analysis:
     def graph(self) -> "nx.MultiDiGraph[str]":
         """Alignment graph of the pairs that stand out, see `alignment_graph`."""
         return alignment_graph(self.weights, self.pairs)
+
+    @cached_property
+    def structure(self) -> Structure:
+        """What that graph says about the network as a whole, see `flaggeo.structure`."""
+        return structure(self.graph, self.weights, self.spaces, self.pairs)
+
+    @cached_property
+    def head_clusters(self) -> pd.DataFrame:
+        """Groups of heads that read or write nearly the same, see `flaggeo.alignment.head_clusters`."""
+        return head_clusters(self.heads)
+
+    @cached_property
+    def head_kinds(self) -> pd.DataFrame:
+        """Each kind of pair of heads against unrelated ones, see `flaggeo.alignment.head_divergences`."""
+        return head_divergences(self.heads)
 
     @cached_property
     def summary(self) -> pd.DataFrame:
@@ -91,13 +126,12 @@ class Analysis:
         """
         means = ["abs_cos_1", "abs_cos_2", "sigma2_weighted", "overlap", "null_mean", "overlap_null_mean", "energy"]
         whole = self.weights[self.weights["head"].isna()]
-        far_lag = max(2, whole["layer"].nunique() // 2)
-        far = self.pairs[(self.pairs["lag"] >= far_lag).fillna(False)]
+        far = self.lags[self.lags["distant"] & self.lags["shared_space"]]
         cosines = self.nulls[self.nulls["measure"] == "abs_cos_1"].set_index(["role", "side", "null"])["mean"]
         rows = []
         for (role, side), group in self.continuity.groupby(["role", "side"], sort=False):
             weights = whole[whole["role"] == role]
-            subspaces = set(weights["name"] + f".{side}")
+            distant = far[(far["role"] == role) & (far["side"] == side)]
             dim = int(weights["source_dim" if side == "read" else "target_dim"].iloc[0])
             mean, spread = abs_cosine_moments(dim)
             cosine = group["abs_cos_1"].mean()
@@ -110,10 +144,8 @@ class Analysis:
                     "adjusted": (cosine - mean) / (1 - mean) if mean < 1 else np.nan,
                     "z": (cosine - mean) / (spread / np.sqrt(len(group))) if spread > 0 else np.nan,
                     "at_chance": int((group["abs_cos_1"] < mean + 3 * spread).sum()),
-                    "overlap_far": float(
-                        far.loc[far["source"].isin(subspaces) & far["target"].isin(subspaces), "overlap"].mean()
-                    ),
-                    "far_lag": far_lag,
+                    "overlap_far": np.average(distant["overlap"], weights=distant["pairs"]) if len(distant) else np.nan,
+                    "far_lag": max(2, len(weights) // 2),
                     "channels": float(weights[f"{side}_channels"].median()),
                     "undetermined": float(group["undetermined"].mean()),
                 }

@@ -15,11 +15,24 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from .alignment import Nulls, Profile, null_table
+from .alignment import Nulls, Profile, ProjectionHeads, null_table
 from .layers import LayerResult
 from .spectrum import Spectrum
 
-TABLES = ("weights", "spaces", "continuity", "nulls", "pairs", "skipped")
+TABLES = (
+    "weights",
+    "spaces",
+    "continuity",
+    "curves",
+    "lags",
+    "paths",
+    "path_variance",
+    "nulls",
+    "pairs",
+    "interfaces",
+    "heads",
+    "skipped",
+)
 RESULT_FILE = "result.json"
 BASES_FILE = "bases.safetensors"
 GRAPH_FILE = "graph.graphml"
@@ -40,6 +53,7 @@ _RUN_PREFIX = "flaggeo-run-"
 _SPECTRUM_PARTS = ("all_values", "left", "right", "gaps", "undetermined")
 _SPECTRUM_SCALARS = ("frobenius_norm", "residual")
 _PROFILE_PARTS = ("row_norms", "column_norms", "equalised_left", "equalised_right")
+_HEAD_PARTS = ("frames", "factors")
 
 
 def require_replaceable(folder: Path, *, overwrite: bool, names: frozenset[str] = RESULT_NAMES) -> None:
@@ -128,25 +142,31 @@ class Scratch:
             for name, scalars in plain["spectra"].items()
         }
         profiles = {name: Profile(**_parts(tensors, f"profiles/{name}", _PROFILE_PARTS)) for name in plain["profiles"]}
-        others = {name: tensors[f"tensors/{name}"] for name in plain["tensors"]}
-        return LayerResult(spectra, profiles, plain["tables"], others)
+        heads = [
+            ProjectionHeads(layer, role, **_parts(tensors, f"heads/{role}", _HEAD_PARTS)) for layer, role in plain["heads"]
+        ]
+        return LayerResult(spectra, profiles, plain["tables"], heads)
 
     def keep_layer(self, layer: str, result: LayerResult) -> None:
         """Write what is kept of a layer."""
-        tensors = {f"tensors/{name}": tensor for name, tensor in result.tensors.items()}
-        for kind, measured, parts in (
-            ("spectra", result.spectra, _SPECTRUM_PARTS),
-            ("profiles", result.profiles, _PROFILE_PARTS),
-        ):
-            for name, one in measured.items():
-                tensors |= {f"{kind}/{name}/{part}": getattr(one, part) for part in parts}
+        kinds: dict[str, tuple[Mapping[str, object], tuple[str, ...]]] = {
+            "spectra": (result.spectra, _SPECTRUM_PARTS),
+            "profiles": (result.profiles, _PROFILE_PARTS),
+            "heads": ({heads.role: heads for heads in result.heads}, _HEAD_PARTS),
+        }
+        tensors = {
+            f"{kind}/{name}/{part}": getattr(one, part)
+            for kind, (measured, parts) in kinds.items()
+            for name, one in measured.items()
+            for part in parts
+        }
         plain = {
             "spectra": {
                 name: {scalar: getattr(spectrum, scalar) for scalar in _SPECTRUM_SCALARS}
                 for name, spectrum in result.spectra.items()
             },
             "profiles": list(result.profiles),
-            "tensors": list(result.tensors),
+            "heads": [(heads.layer, heads.role) for heads in result.heads],
             "tables": result.tables,
         }
         self._save(f"layer {layer}", tensors, plain)
