@@ -143,7 +143,8 @@ class Scratch:
         }
         profiles = {name: Profile(**_parts(tensors, f"profiles/{name}", _PROFILE_PARTS)) for name in plain["profiles"]}
         heads = [
-            ProjectionHeads(layer, role, **_parts(tensors, f"heads/{role}", _HEAD_PARTS)) for layer, role in plain["heads"]
+            ProjectionHeads(layer, role, **_parts(tensors, f"heads/{role}", _HEAD_PARTS))
+            for layer, role in plain["heads"]
         ]
         return LayerResult(spectra, profiles, plain["tables"], heads)
 

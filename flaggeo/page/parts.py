@@ -31,7 +31,7 @@ def provenance_table(provenance: Mapping[str, Any]) -> pd.DataFrame:
 
 def script(value: Any) -> Markup:
     """JSON that can stand inside a script element: no text in it can close the element."""
-    return Markup(json.dumps(value, allow_nan=False).replace("<", "\\u003c"))
+    return Markup(json.dumps(value, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c"))
 
 
 def number(value: float | None) -> float | None:

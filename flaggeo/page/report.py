@@ -1,34 +1,45 @@
-"""Puts an analysis, the two Vega specifications and Vega itself into one file."""
+"""Puts an analysis, the Vega specifications and Vega itself into one file."""
 
-import math
 from pathlib import Path
-from typing import Any
 
 import networkx as nx
 import pandas as pd
 
 from ..alignment import OBSERVABLES
 from ..graph import FALSE_DISCOVERY_RATE, STRONGEST
-from ..network import ROLES, Side
+from ..network import Symmetry
 from ..result import Analysis
+from ..structure import Structure, sentences
+from .charts import (
+    HEAD_KINDS,
+    INTERFACE_MEASURES,
+    continuity_chart,
+    graph_chart,
+    heads_chart,
+    interfaces_chart,
+    lane,
+    matrix_chart,
+)
 from .findings import findings
-from .parts import number, page_template, provenance_table, read_spec, script
+from .parts import page_template, provenance_table, script
 
-# Edges visible when the page opens; the rest come with the slider.
-_FIRST_VIEW = 300
-_TABLE_EDGES = 30
-_LANE_HEIGHT = 44
+_TABLE_ROWS = 30
 
-
-def _lane(role: str, side: str) -> str:
-    return f"{role} {side}s"
-
-
-_LANES = [_lane(role, side.value) for role in ROLES for side in Side]
+# Sections of the page in order: anchor and title. One that has a chart is there if the chart is.
+_SECTIONS = {
+    "findings": "What the weights say",
+    "continuity": "From one layer to the next",
+    "graph": "Which subspaces meet",
+    "matrix": "All pairs at once",
+    "heads": "Which heads feed which",
+    "interfaces": "Where one weight meets the next",
+    "structure": "What the graph says",
+    "reading": "How to read the numbers",
+}
 
 
 def render_report(analysis: Analysis) -> str:
-    """Page of an analysis: findings, continuity by role and depth, the alignment graph, how to read them.
+    """Page of an analysis: findings, continuity, the alignment graph, heads, interfaces, how to read them.
 
     Parameters
     ----------
@@ -42,93 +53,54 @@ def render_report(analysis: Analysis) -> str:
         are escaped, and the page's policy forbids everything that is not inline).
     """
     provenance = analysis.provenance
-    stored = provenance["metadata"].get("tensor types")
+    matrix, cells = matrix_chart(analysis)
+    charts = {
+        "continuity": continuity_chart(analysis),
+        "graph": graph_chart(analysis.graph),
+        "matrix": matrix,
+        "heads": heads_chart(analysis),
+        "interfaces": interfaces_chart(analysis),
+    }
+    absent = {name for name in ("matrix", "heads", "interfaces") if charts[name] is None}
     return page_template("report.html.j2").render(
         title=Path(provenance["checkpoint"]).name,
-        subtitle=f"{provenance['layers']} layers of the {provenance['family']} family, "
-        f"{len(analysis.weights)} weights at rank {provenance['rank']}"
-        + (f"; stored as {stored}, de-quantised" if stored else ""),
+        subtitle=_subtitle(analysis),
+        sections={anchor: title for anchor, title in _SECTIONS.items() if anchor not in absent},
         rank=provenance["rank"],
-        false_discovery_rate=f"{FALSE_DISCOVERY_RATE:.0%}",
+        discovery_rate=f"{FALSE_DISCOVERY_RATE:.0%}",
         strongest=STRONGEST,
         draws=provenance["draws"],
+        norm_gains=provenance["norm_gains"],
         findings=findings(analysis),
         summary=_summary_table(analysis.summary, shared_space=True),
         by_index=_summary_table(analysis.summary, shared_space=False),
-        observables=OBSERVABLES,
         edges=_edge_table(analysis.graph),
+        head_links=_head_links(analysis.heads),
+        head_kinds=analysis.head_kinds,
+        head_groups=analysis.head_clusters,
+        interfaces=_interface_table(analysis.interfaces),
+        said_of_graph=sentences(analysis.structure),
+        structure=_structure_tables(analysis.structure),
+        observables=OBSERVABLES,
         spaces=analysis.spaces,
         skipped=analysis.skipped,
-        skipped_count=len(analysis.skipped),
         provenance=provenance_table(provenance),
-        continuity_spec=script(_continuity_spec(analysis)),
-        graph_spec=script(_graph_spec(analysis.graph)),
+        data=script({"charts": charts, "matrix": cells}),
     )
 
 
-def _continuity_spec(analysis: Analysis) -> dict[str, Any]:
-    whole = analysis.weights[analysis.weights["head"].isna()].set_index(["role", "layer"])
-    rank = analysis.provenance["rank"]
-    measures = (
-        ("first singular vectors: |cos|", "abs_cos_1", "null_mean", "null_sd"),
-        (f"leading {rank}-dimensional subspaces: overlap", "overlap", "overlap_null_mean", "overlap_null_sd"),
+def _subtitle(analysis: Analysis) -> str:
+    """What the model is, in one line."""
+    provenance = analysis.provenance
+    stored = provenance["metadata"].get("tensor types")
+    heads = int(analysis.weights["head"].notna().sum())
+    return (
+        f"{provenance['layers']} layers of the {provenance['family']} family, {len(analysis.weights) - heads} weights"
+        + (f" and {heads} heads of attention projections" if heads else "")
+        + f" at rank {provenance['rank']}, in {len(analysis.spaces)} spaces"
+        + (f"; stored as {stored}, de-quantised" if stored else "")
+        + f"; {len(analysis.skipped)} tensors not used"
     )
-    shared = analysis.continuity[analysis.continuity["shared_space"]]
-    margins = analysis.nulls[analysis.nulls["null"] == "margin_matched"].set_index(["role", "side", "measure"])["mean"]
-    rows = [
-        {
-            "panel": _lane(row["role"], row["side"]),
-            "layer": row["layer"],
-            "next_layer": row["next_layer"],
-            "measure": measure,
-            "value": row[value],
-            "chance": row[mean],
-            "chance_low": max(0.0, row[mean] - 2 * row[spread]),
-            "chance_high": min(1.0, row[mean] + 2 * row[spread]),
-            "margin_matched": number(margins.get((row["role"], row["side"], value))),
-            "undetermined": row["undetermined"] and value == "abs_cos_1",
-            "channels": round(whole.loc[(row["role"], row["layer"]), f"{row['side']}_channels"]),
-        }
-        for measure, value, mean, spread in measures
-        for row in shared[shared[value].notna()].to_dict("records")
-    ]
-    spec = read_spec("continuity.vl.json")
-    spec["datasets"] = {"continuity": rows}
-    if margins.empty:
-        spec["spec"]["layer"] = [layer for layer in spec["spec"]["layer"] if layer.get("name") != "margin_matched"]
-    spec["facet"]["sort"] = [lane for lane in _LANES if any(row["panel"] == lane for row in rows)]
-    return spec
-
-
-def _graph_spec(graph: "nx.MultiDiGraph[str]") -> dict[str, Any]:
-    nodes = [
-        {"name": name, "lane": _lane(node["role"], node["side"]), "edges": graph.degree(name)}
-        | {key: node[key] for key in ("layer", "space", "rank", "dimension")}
-        for name, node in graph.nodes(data=True)
-        if graph.degree(name)
-    ]
-    place = {node["name"]: (node["layer"], node["lane"]) for node in nodes}
-    edges = [
-        {"source": source, "target": target, "kind": edge["kind"], "z": round(edge["z"], 1)}
-        | {"overlap": round(edge["overlap"], 4), "adjusted": round(edge["adjusted_overlap"], 4)}
-        | {"source_layer": place[source][0], "source_lane": place[source][1]}
-        | {"target_layer": place[target][0], "target_lane": place[target][1]}
-        for source, target, edge in graph.edges(data=True)
-    ]
-    edges.sort(key=lambda edge: edge["adjusted"])  # the strongest are drawn last, on top
-    used = {node["lane"] for node in nodes}
-    lanes = [{"lane": lane} for lane in _LANES if lane in used]
-    data = {"lanes": lanes, "nodes": nodes, "edges": edges}
-    spec = read_spec("graph.vg.json")
-    spec["height"] = _LANE_HEIGHT * len(lanes)
-    for source in spec["data"]:
-        if source["name"] in data:
-            source["values"] = data[source["name"]]
-    threshold = spec["signals"][0]
-    if edges:
-        threshold["value"] = math.floor(100 * edges[-min(_FIRST_VIEW, len(edges))]["adjusted"]) / 100
-        threshold["bind"]["max"] = math.ceil(100 * edges[-1]["adjusted"]) / 100
-    return spec
 
 
 def _summary_table(summary: pd.DataFrame, *, shared_space: bool) -> pd.DataFrame:
@@ -137,7 +109,7 @@ def _summary_table(summary: pd.DataFrame, *, shared_space: bool) -> pd.DataFrame
     rows = summary[summary["shared_space"] == shared_space]
     table = pd.DataFrame(
         {
-            "role and side": [_lane(role, side) for role, side in zip(rows["role"], rows["side"], strict=True)],
+            "role and side": [lane(role, side) for role, side in zip(rows["role"], rows["side"], strict=True)],
             "|cos| first": rows["abs_cos_1"],
             "chance": rows["null_mean"],
             "adjusted": rows["adjusted"],
@@ -161,11 +133,53 @@ def _summary_table(summary: pd.DataFrame, *, shared_space: bool) -> pd.DataFrame
 
 
 def _edge_table(graph: "nx.MultiDiGraph[str]") -> pd.DataFrame:
-    rows = sorted(graph.edges(data=True), key=lambda edge: -edge[2]["adjusted_overlap"])[:_TABLE_EDGES]
+    rows = sorted(graph.edges(data=True), key=lambda edge: -edge[2]["excess"])[:_TABLE_ROWS]
+    columns = {
+        "overlap": "overlap",
+        "adjusted": "adjusted_overlap",
+        "excess": "excess",
+        "smallest angle (rad)": "smallest_angle",
+    }
     return pd.DataFrame(
         [
-            (source, target, edge["kind"], edge["overlap"], edge["adjusted_overlap"], round(edge["z"]))
+            {"from": source, "to": target, "kind": edge["kind"]}
+            | {title: edge[name] for title, name in columns.items()}
             for source, target, edge in rows
-        ],
-        columns=["from", "to", "kind", "overlap", "adjusted", "z"],
+        ]
     )
+
+
+def _head_links(heads: pd.DataFrame) -> pd.DataFrame:
+    """The strongest few links of each kind, from writing heads to reading ones first."""
+    strongest = [
+        heads[heads["kind"] == kind].nlargest(5, "excess").assign(kind=title) for kind, title in HEAD_KINDS.items()
+    ]
+    columns = ["kind", "source", "target", "kernel", "null_mean", "sign_flip_mean", "excess", "composition_score"]
+    return pd.concat(strongest, ignore_index=True)[columns]
+
+
+def _interface_table(interfaces: pd.DataFrame) -> pd.DataFrame:
+    """Means over layers and heads by kind, each number beside what unrelated weights would give."""
+    shown = [name for name in INTERFACE_MEASURES.values() if name in interfaces]
+    columns = [column for name in shown for column in (name, f"{name}_null_mean")]
+    means = interfaces.groupby(["kind", "gauge_fixed", "symmetry"], sort=False)[columns].mean().reset_index()
+    survives = [
+        "yes" if Symmetry.ORTHOGONAL.contains(Symmetry(symmetry)) else "depends on the chosen basis"
+        for symmetry in means["symmetry"]
+    ]
+    return means.assign(survives=survives).rename(columns={"gauge_fixed": "units balanced first"})
+
+
+def _structure_tables(structure: Structure) -> dict[str, pd.DataFrame]:
+    """The tables behind the sentences, as far as they have rows."""
+    tables = {
+        "Hubs": structure.hubs.head(_TABLE_ROWS),
+        "Communities": structure.communities,
+        "Strongest paths from embedding to unembedding": structure.paths.head(_TABLE_ROWS),
+        "Groups of redundant heads": structure.cliques.head(_TABLE_ROWS),
+        "How overlap decays with distance": structure.decay,
+        "Spaces by how many directions carry what meets there": structure.bottlenecks,
+        "Neighbouring layers that are most alike (a suggestion of geometry alone: function was not tested)": structure.blocks,
+        "Measures of the whole graph against null graphs": structure.comparisons,
+    }
+    return {title: table for title, table in tables.items() if len(table)}

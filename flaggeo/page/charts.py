@@ -1,0 +1,276 @@
+"""Puts the numbers of an analysis into the Vega specifications of the page."""
+
+import base64
+import math
+from typing import Any
+
+import networkx as nx
+import numpy as np
+import pandas as pd
+
+from ..network import ROLES, Side
+from ..result import Analysis
+from .parts import number, read_spec
+
+# Edges visible when the page opens; the rest come with the slider.
+_FIRST_VIEW = 300
+_LANE_HEIGHT = 44
+_HEAD_HEIGHT = 9
+# Links between heads that the page holds of each kind; the table has all.
+_HEAD_LINKS = 200
+_NO_PAIR = 255
+
+#: Kinds of pairs of heads, in the order in which the page offers them.
+HEAD_KINDS = {
+    "OK": "what a head writes into later keys (O→K)",
+    "OQ": "what a head writes into later queries (O→Q)",
+    "OV": "what a head writes into later values (O→V)",
+    "QQ": "queries that read alike (Q, Q)",
+    "KK": "keys that read alike (K, K)",
+    "VV": "values that read alike (V, V)",
+    "OO": "heads that write alike (O, O)",
+}
+INTERFACE_MEASURES = {
+    "subspace overlap": "overlap",
+    "Gram cosine": "gram_cosine",
+    "commutator ρ": "rho",
+    "imbalance": "imbalance",
+    "Kempf-Ness gap κ": "kempf_ness_gap",
+}
+
+Spec = dict[str, Any]
+
+
+def lane(role: str, side: str) -> str:
+    """Name of a role and side, as the charts and tables print it."""
+    return f"{role} {side}s"
+
+
+LANES = [lane(role, side.value) for role in ROLES for side in Side]
+
+
+def continuity_chart(analysis: Analysis) -> Spec | None:
+    """Continuity of each role in a shared space against depth; None where there is none."""
+    whole = analysis.weights[analysis.weights["head"].isna()].set_index(["role", "layer"])
+    rank = analysis.provenance["rank"]
+    measures = (
+        ("first singular vectors: |cos|", "abs_cos_1", "null_mean", "null_sd"),
+        (f"leading {rank}-dimensional subspaces: overlap", "overlap", "overlap_null_mean", "overlap_null_sd"),
+    )
+    shared = analysis.continuity[analysis.continuity["shared_space"]]
+    margins = analysis.nulls[analysis.nulls["null"] == "margin_matched"].set_index(["role", "side", "measure"])["mean"]
+    rows = [
+        {
+            "panel": lane(row["role"], row["side"]),
+            "layer": row["layer"],
+            "next_layer": row["next_layer"],
+            "measure": measure,
+            "value": row[value],
+            "chance": row[mean],
+            "chance_low": max(0.0, row[mean] - 2 * row[spread]),
+            "chance_high": min(1.0, row[mean] + 2 * row[spread]),
+            "margin_matched": number(margins.get((row["role"], row["side"], value))),
+            "undetermined": row["undetermined"] and value == "abs_cos_1",
+            "channels": round(whole.loc[(row["role"], row["layer"]), f"{row['side']}_channels"]),
+        }
+        for measure, value, mean, spread in measures
+        for row in shared[shared[value].notna()].to_dict("records")
+    ]
+    if not rows:
+        return None
+    spec = read_spec("continuity.vl.json")
+    spec["datasets"] = {"continuity": rows}
+    if margins.empty:
+        spec["spec"]["layer"] = [layer for layer in spec["spec"]["layer"] if layer.get("name") != "margin_matched"]
+    spec["facet"]["sort"] = [name for name in LANES if any(row["panel"] == name for row in rows)]
+    return spec
+
+
+def graph_chart(graph: "nx.MultiDiGraph[str]") -> Spec | None:
+    """Alignment graph by layer and lane; None where no two subspaces stand out from chance."""
+    if not graph.number_of_edges():
+        return None
+    numbers = node_numbers(graph)
+    heads: dict[str, int] = {}
+    for name in numbers:
+        node = graph.nodes[name]
+        place = lane(node["role"], node["side"])
+        heads[place] = max(heads.get(place, 0), node["head"] + 1)
+    nodes = [
+        {"id": number, "name": name, "lane": lane(node["role"], node["side"]), "edges": graph.degree(name)}
+        | {key: node[key] for key in ("layer", "space", "rank", "dimension")}
+        | _place_of_head(node["head"], heads[lane(node["role"], node["side"])])
+        for name, number in numbers.items()
+        for node in [graph.nodes[name]]
+    ]
+    edges = [
+        {"s": numbers[source], "t": numbers[target], "kind": edge["kind"], "z": round(edge["z"], 1)}
+        | {"overlap": round(edge["overlap"], 4), "excess": round(edge["excess"], 4)}
+        for source, target, edge in graph.edges(data=True)
+    ]
+    edges.sort(key=lambda edge: edge["excess"])  # the strongest are drawn last, on top
+    lanes = [{"lane": name} for name in LANES if name in heads]
+    spec = read_spec("graph.vg.json")
+    spec["height"] = max(_LANE_HEIGHT, _HEAD_HEIGHT * max(heads.values())) * len(lanes)
+    _fill(spec, {"lanes": lanes, "nodes": nodes, "edges": edges})
+    layers = [node["layer"] for node in nodes]
+    _domain(spec, "x", layers)
+    threshold = spec["signals"][0]
+    threshold["value"] = math.floor(100 * edges[-min(_FIRST_VIEW, len(edges))]["excess"]) / 100
+    threshold["bind"]["max"] = math.ceil(100 * edges[-1]["excess"]) / 100
+    return spec
+
+
+def node_numbers(graph: "nx.MultiDiGraph[str]") -> dict[str, int]:
+    """Number on the page of each subspace that has an edge."""
+    return {name: number for number, name in enumerate(name for name in graph if graph.degree(name))}
+
+
+def _place_of_head(head: int, heads: int) -> Spec:
+    """Where in its lane a dot stands, as a share of the lane's height, and how large it is."""
+    if head < 0:
+        return {"offset": 0.5, "size": 46}
+    return {"offset": round((head + 1) / (heads + 1), 3), "size": 24}
+
+
+def matrix_chart(analysis: Analysis) -> tuple[Spec, Spec] | tuple[None, None]:
+    """Overlaps of all pairs in the stream by role and layer: the specification, and the numbers in compact form.
+
+    Heads of one role and layer share a row; a cell holds the largest overlap of any two of them. The numbers are
+    one byte a cell of the upper triangle, row by row: 254 times the overlap beyond chance, 255 where there is no pair.
+    """
+    graph = analysis.graph
+    numbers = node_numbers(graph)
+    in_stream = [name for name, node in graph.nodes(data=True) if node["space"] == "stream"]
+    pairs = analysis.pairs[analysis.pairs["space"] == "stream"]
+    if pairs.empty:
+        return None, None
+    keys = {name: (lane(node["role"], node["side"]), node["layer"]) for name, node in graph.nodes(data=True)}
+    order = sorted({keys[name] for name in in_stream}, key=lambda key: (LANES.index(key[0]), key[1]))
+    index = {key: number for number, key in enumerate(order)}
+    first, second = (pairs[end].map(keys).map(index).to_numpy() for end in ("source", "target"))
+    largest = np.full((len(order), len(order)), -np.inf)
+    np.maximum.at(
+        largest, (np.minimum(first, second), np.maximum(first, second)), pairs["adjusted_overlap"].fillna(0).to_numpy()
+    )
+    upper = largest[np.triu_indices(len(order))]
+    codes = np.where(np.isinf(upper), _NO_PAIR, np.round(254 * upper.clip(0, 1))).astype(np.uint8)
+    blocks: list[Spec] = [
+        {"i": number, "lane": key[0], "name": f"{key[0]}, layer {key[1]}", "nodes": []}
+        for number, key in enumerate(order)
+    ]
+    for name in in_stream:
+        if name in numbers:
+            blocks[index[keys[name]]]["nodes"].append(numbers[name])
+    spec = read_spec("matrix.vg.json")
+    _fill(spec, {"blocks": [{"i": block["i"], "lane": block["lane"]} for block in blocks]})
+    for scale in ("x", "y"):
+        _domain(spec, scale, [0, len(order)])
+    informative = upper[~np.isinf(upper)]
+    full = next(signal for signal in spec["signals"] if signal["name"] == "full")
+    full["value"] = max(0.05, math.ceil(20 * float(np.quantile(informative, 0.995))) / 20)
+    return spec, {"blocks": blocks, "bytes": base64.b64encode(codes.tobytes()).decode()}
+
+
+def matrix_figure(analysis: Analysis) -> Spec | None:
+    """The same with its numbers in it, for a figure that no script fills."""
+    spec, numbers = matrix_chart(analysis)
+    if spec is None or numbers is None:
+        return None
+    codes = np.frombuffer(base64.b64decode(numbers["bytes"]), dtype=np.uint8)
+    rows, columns = np.triu_indices(len(numbers["blocks"]))
+    cells = [
+        {"i": int(i), "j": int(j), "value": code / 254}
+        for code, row, column in zip(codes.tolist(), rows, columns, strict=True)
+        if code != _NO_PAIR
+        for i, j in {(row, column), (column, row)}
+    ]
+    _fill(spec, {"cells": cells})
+    return spec
+
+
+def heads_chart(analysis: Analysis) -> Spec | None:
+    """Attention heads by layer and number with the strongest links of each kind; None without heads."""
+    table = analysis.heads
+    if table.empty:
+        return None
+    ends = pd.concat(
+        [
+            table[[f"{end}_layer", f"{end}_head", "excess"]]
+            .set_axis(["layer", "head", "excess"], axis=1)
+            .assign(role=table["kind"].str[position].str.lower())
+            for position, end in enumerate(("source", "target"))
+        ]
+    )
+    heads = int(ends["head"].max()) + 1
+    of_role = ends.groupby("role")["head"].max() + 1
+    ends["keyed"] = ends["role"].map(of_role) < heads  # grouped queries: fewer key and value heads than queries
+    ends["row"] = np.where(ends["keyed"], (ends["head"] + 0.5) * heads / ends["role"].map(of_role) - 0.5, ends["head"])
+    strongest = ends.groupby(["layer", "head", "keyed", "row"])["excess"].max()
+    numbers = {key[:3]: number for number, key in enumerate(strongest.index)}
+    squares = [
+        {"id": number, "layer": layer, "row": row, "strongest": round(float(excess), 4)}
+        | {
+            "label": f"layer {layer}, {'key-value head' if keyed else 'head'} {head}",
+            "shape": "circle" if keyed else "square",
+        }
+        for number, ((layer, head, keyed, row), excess) in enumerate(strongest.items())
+    ]
+    keyed_of = {role: bool(count < heads) for role, count in of_role.items()}
+    links = []
+    for kind, of_kind in table.groupby("kind", sort=False):
+        largest = of_kind.nlargest(_HEAD_LINKS, "excess")
+        for place, row in enumerate(largest.to_dict("records"), start=1):
+            source, target = (
+                numbers[row[f"{end}_layer"], row[f"{end}_head"], keyed_of[str(kind)[position].lower()]]
+                for position, end in enumerate(("source", "target"))
+            )
+            links.append(
+                {"s": source, "t": target, "kind": kind, "place": place}
+                | {
+                    "kernel": round(row["kernel"], 3),
+                    "null": round(row["null_mean"], 3),
+                    "excess": round(row["excess"], 4),
+                }
+                | {"composition": number(row["composition_score"])}
+            )
+    links.sort(key=lambda link: link["excess"])
+    spec = read_spec("heads.vg.json")
+    spec["height"] = max(200, 26 * heads)
+    _fill(spec, {"squares": squares, "edges": links})
+    _domain(spec, "x", [square["layer"] for square in squares])
+    _domain(spec, "y", [0, heads - 1])
+    present = [kind for kind in HEAD_KINDS if (table["kind"] == kind).any()]
+    choice = next(signal for signal in spec["signals"] if signal["name"] == "kind")
+    choice["bind"] |= {"options": present, "labels": [HEAD_KINDS[kind] for kind in present]}
+    choice["value"] = present[0]
+    return spec
+
+
+def interfaces_chart(analysis: Analysis) -> Spec | None:
+    """Levels of alignment at each interface against depth; None where there is none."""
+    table = analysis.interfaces[~analysis.interfaces["gauge_fixed"]]
+    rows = [
+        {"name": row["name"], "kind": row["kind"], "layer": row["layer"], "measure": title}
+        | {"value": row[column], "null": number(row.get(f"{column}_null_mean"))}
+        for title, column in INTERFACE_MEASURES.items()
+        for row in table.to_dict("records")
+        if number(row[column]) is not None
+    ]
+    if not rows:
+        return None
+    spec = read_spec("interfaces.vl.json")
+    spec["datasets"] = {"interfaces": rows}
+    return spec
+
+
+def _fill(spec: Spec, data: dict[str, list[Spec]]) -> None:
+    for source in spec["data"]:
+        if source["name"] in data:
+            source["values"] = data[source["name"]]
+
+
+def _domain(spec: Spec, scale: str, values: list[int]) -> None:
+    """Give a scale its ends; marks are placed by it before the data that it would read them from."""
+    low, high = min(values), max(values)
+    next(item for item in spec["scales"] if item["name"] == scale)["domain"] = [low, high if high > low else low + 1]

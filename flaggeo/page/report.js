@@ -1,0 +1,107 @@
+"use strict";
+
+// Opens the charts of the page and links them: what is picked in one is shown in the others.
+const data = JSON.parse(document.getElementById("data").textContent);
+const dark = matchMedia("(prefers-color-scheme: dark)");
+const ink = () => getComputedStyle(document.body).color;
+
+function embed(name, renderer) {
+  const element = document.getElementById(`${name}-chart`);
+  if (!element || !data.charts[name]) return Promise.resolve(null);
+  const controls = document.getElementById(`${name}-controls`);
+  return vegaEmbed(element, data.charts[name], {
+    renderer, actions: false, ast: true, ...(controls && {bind: controls}),
+    config: {
+      background: null,
+      axis: {domainColor: "#999", tickColor: "#999", gridColor: "#9994"},
+      view: {stroke: null},
+    },
+  }).then((result) => result.view);
+}
+
+// The overlaps of all pairs of blocks, one byte each, row by row of the upper triangle; 255 stands for no pair.
+function matrixCells() {
+  const {blocks, bytes} = data.matrix;
+  const values = Uint8Array.from(atob(bytes), (character) => character.charCodeAt(0));
+  const cells = [];
+  let position = 0;
+  for (let i = 0; i < blocks.length; i++) {
+    for (let j = i; j < blocks.length; j++) {
+      const byte = values[position++];
+      if (byte === 255) continue;
+      const names = `${blocks[i].name} and ${blocks[j].name}`;
+      cells.push({i, j, value: byte / 254, names});
+      if (i !== j) cells.push({i: j, j: i, value: byte / 254, names});
+    }
+  }
+  return cells;
+}
+
+function describe(view) {
+  const picked = view.signal("picked"), partners = view.signal("partners");
+  if (!picked.length) return "";
+  const nodes = new Map(view.data("nodes").map((node) => [node.id, node]));
+  const shown = [...view.data("shown")].sort((a, b) => b.excess - a.excess);
+  const subject = partners.length
+    ? `Between ${data.nodeNames(picked, nodes)} and ${data.nodeNames(partners, nodes)}`
+    : data.nodeNames(picked, nodes);
+  const listed = shown.slice(0, 6).map((edge) => {
+    const far = picked.includes(edge.s) && !partners.length ? nodes.get(edge.t) : nodes.get(edge.s);
+    return `${partners.length ? `${nodes.get(edge.s).name} – ${nodes.get(edge.t).name}` : far.name} (${edge.kind}, overlap ${edge.overlap.toFixed(2)}, ${edge.excess.toFixed(2)} beyond the largest null)`;
+  });
+  const count = shown.length === 1 ? "1 edge" : `${shown.length} edges`;
+  return `${subject}: ${count}${listed.length ? `: ${listed.join("; ")}` : ""}${shown.length > listed.length ? "; …" : "."}`;
+}
+
+data.nodeNames = (ids, nodes) => (ids.length > 2 ? `${ids.length} subspaces of ${nodes.get(ids[0]).lane}, layer ${nodes.get(ids[0]).layer}` : ids.map((id) => nodes.get(id).name).join(", "));
+
+// Arrow keys walk from dot to dot: left and right along the layers, up and down from lane to lane.
+function step(view, key) {
+  const nodes = view.data("nodes");
+  const current = nodes.find((node) => node.id === view.signal("picked")[0]);
+  if (!current) return [nodes[0].id];
+  const horizontal = key === "ArrowLeft" || key === "ArrowRight";
+  const sign = key === "ArrowLeft" || key === "ArrowUp" ? -1 : 1;
+  const along = horizontal ? "x" : "y", across = horizontal ? "y" : "x";
+  const ahead = nodes.filter((node) => sign * (node[along] - current[along]) > 0.5);
+  if (!ahead.length) return [current.id];
+  const cost = (node) => Math.abs(node[along] - current[along]) + 20 * Math.abs(node[across] - current[across]);
+  return [ahead.reduce((best, node) => (cost(node) < cost(best) ? node : best)).id];
+}
+
+async function open() {
+  const [, graph, matrix] = await Promise.all([
+    embed("continuity", "svg"), embed("graph", "svg"), embed("matrix", "canvas"), embed("heads", "svg"), embed("interfaces", "svg"),
+  ]);
+  if (matrix) {
+    const paint = () => matrix.signal("ink", ink()).runAsync();
+    await matrix.insert("cells", matrixCells()).runAsync();
+    await paint();
+    dark.addEventListener("change", paint);
+  }
+  if (graph) {
+    const status = document.getElementById("graph-status");
+    const blockOf = new Map(data.matrix ? data.matrix.blocks.flatMap((block, i) => block.nodes.map((id) => [id, i])) : []);
+    const settle = async () => {
+      status.textContent = describe(graph);
+      const marked = new Set([...graph.signal("picked"), ...graph.signal("partners")].map((id) => blockOf.get(id)));
+      if (matrix) await matrix.signal("marked", [...marked]).runAsync();
+    };
+    const pick = (picked, partners = []) => graph.signal("picked", picked).signal("partners", partners).runAsync().then(settle);
+    graph.addSignalListener("picked", () => graph.runAfter(settle));
+    graph.addSignalListener("partners", () => graph.runAfter(settle));
+    document.getElementById("graph-chart").addEventListener("keydown", (event) => {
+      if (event.key === "Escape") pick([]);
+      else if (event.key.startsWith("Arrow")) pick(step(graph, event.key));
+      else return;
+      event.preventDefault();
+    });
+    matrix?.addSignalListener("cell", (_, cell) => {
+      const {blocks} = data.matrix;
+      if (cell) pick(blocks[cell.i].nodes, cell.i === cell.j ? [] : blocks[cell.j].nodes);
+    });
+  }
+  document.body.dataset.ready = "yes";
+}
+
+open();

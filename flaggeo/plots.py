@@ -1,0 +1,202 @@
+"""Figures for notebooks: each function draws on matplotlib axes and returns them."""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from manifolds import largest_cosine_edge, principal_angles
+
+from .network import ROLES
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from mpl_toolkits.mplot3d import Axes3D
+
+    from .result import Analysis
+
+
+def continuity(analysis: "Analysis", *, measure: str = "abs_cos_1", ax: "Axes | None" = None) -> "Axes":
+    """Continuity of every role in a shared space against depth, over the band of chance.
+
+    Parameters
+    ----------
+    analysis : Analysis
+    measure : {"abs_cos_1", "overlap"}, optional
+        First singular vectors, or leading subspaces.
+    ax : matplotlib.axes.Axes, optional
+        New ones by default.
+
+    Returns
+    -------
+    ax : matplotlib.axes.Axes
+        Chance is shaded: Haar mean and two standard deviations on either side.
+
+    Raises
+    ------
+    ValueError
+        If there is no such measure.
+    """
+    prefixes = {"abs_cos_1": "null", "overlap": "overlap_null"}
+    if measure not in prefixes:
+        raise ValueError(f"expected a measure among {', '.join(prefixes)}; found {measure!r}")
+    ax = ax or _new_axes()
+    shared = analysis.continuity[analysis.continuity["shared_space"]]
+    for (role, side), rows in sorted(shared.groupby(["role", "side"]), key=lambda item: ROLES.index(item[0][0])):
+        ax.plot(rows["layer"], rows[measure], marker=".", label=f"{role} {side}s")
+    mean, spread = (shared[f"{prefixes[measure]}_{moment}"].to_numpy(float) for moment in ("mean", "sd"))
+    if len(shared):
+        ax.axhspan(max(0.0, (mean - 2 * spread).min()), (mean + 2 * spread).max(), color="0.85", label="chance")
+        ax.legend(fontsize="small")
+    ax.set(
+        xlabel="layer", ylabel="|cos| of first singular vectors" if measure == "abs_cos_1" else "overlap", ylim=(0, 1)
+    )
+    return ax
+
+
+def overlap_matrix(analysis: "Analysis", role: str, side: str = "read", *, ax: "Axes | None" = None) -> "Axes":
+    """Overlap beyond chance of one role's subspaces in every two layers.
+
+    Parameters
+    ----------
+    analysis : Analysis
+    role : str
+    side : {"read", "write"}, optional
+        One that lies in a space that the layers share.
+    ax : matplotlib.axes.Axes, optional
+
+    Returns
+    -------
+    ax : matplotlib.axes.Axes
+
+    Raises
+    ------
+    ValueError
+        If no two layers of the role have this side in one space.
+    """
+    table = analysis.weights[(analysis.weights["role"] == role) & analysis.weights["head"].isna()]
+    layers = {f"{name}.{side}": layer for name, layer in zip(table["name"], table["layer"], strict=True)}
+    pairs = analysis.pairs[analysis.pairs["source"].isin(layers) & analysis.pairs["target"].isin(layers)]
+    if pairs.empty:
+        raise ValueError(f"expected a role and side that layers share; found none for {role!r}, {side!r}")
+    ax = ax or _new_axes()
+    order = {layer: position for position, layer in enumerate(sorted(layers.values()))}
+    values = np.eye(len(order))
+    first, second = (pairs[end].map(layers).map(order).to_numpy() for end in ("source", "target"))
+    values[first, second] = values[second, first] = pairs["adjusted_overlap"].to_numpy(float)
+    image = ax.imshow(values, vmin=0, vmax=1, cmap="magma_r", origin="lower")
+    ax.figure.colorbar(image, ax=ax, label="overlap beyond chance")
+    ax.set(xlabel="layer", ylabel="layer", title=f"{role} {side}s")
+    return ax
+
+
+def path(analysis: "Analysis", role: str, side: str = "read", *, ax: "Axes3D | None" = None) -> "Axes3D":
+    """Path of the first singular vector over depth in its three main components.
+
+    Parameters
+    ----------
+    analysis : Analysis
+    role : str
+    side : {"read", "write"}, optional
+    ax : mpl_toolkits.mplot3d.Axes3D, optional
+
+    Returns
+    -------
+    ax : mpl_toolkits.mplot3d.Axes3D
+        The title gives the share of variance that the three components explain, and its null.
+
+    Raises
+    ------
+    ValueError
+        If the role has no path on this side.
+    """
+    rows = analysis.paths[(analysis.paths["role"] == role) & (analysis.paths["side"] == side)].sort_values("layer")
+    if rows.empty:
+        raise ValueError(f"expected a role and side with a path over layers; found none for {role!r}, {side!r}")
+    if ax is None:
+        import matplotlib.pyplot as plt
+
+        ax = plt.figure().add_subplot(projection="3d")
+    ax.plot(rows["pc1"], rows["pc2"], rows["pc3"], color="0.7")
+    points = ax.scatter(rows["pc1"], rows["pc2"], rows["pc3"], c=rows["layer"], cmap="viridis")
+    ax.figure.colorbar(points, ax=ax, label="layer", shrink=0.7)
+    explained = rows[["evr_1", "evr_2", "evr_3"]].iloc[0].sum()
+    ax.set(xlabel="PC 1", ylabel="PC 2", zlabel="PC 3")
+    ax.set_title(f"{role} {side}s: 3 components explain {explained:.0%} (unrelated {rows['evr_null'].iloc[0]:.0%})")
+    return ax
+
+
+def spectra(analysis: "Analysis", role: str, *, ax: "Axes | None" = None) -> "Axes":
+    """Singular values of one role in every layer, each relative to its largest.
+
+    Parameters
+    ----------
+    analysis : Analysis
+    role : str
+    ax : matplotlib.axes.Axes, optional
+
+    Returns
+    -------
+    ax : matplotlib.axes.Axes
+
+    Raises
+    ------
+    ValueError
+        If no weight has this role.
+    """
+    table = analysis.weights[(analysis.weights["role"] == role) & analysis.weights["head"].isna()]
+    if table.empty:
+        raise ValueError(f"expected a role of the analysis; found {role!r}")
+    import matplotlib as mpl
+
+    ax = ax or _new_axes()
+    shades = mpl.colormaps["viridis"](np.linspace(0, 1, len(table)))
+    for name, layer, shade in zip(table["name"], table["layer"], shades, strict=True):
+        values = analysis.bases[f"{name}.singular_values"].numpy()
+        ax.semilogy(np.arange(1, len(values) + 1), values / values[0], color=shade, label=f"layer {layer}")
+    ax.set(xlabel="index", ylabel="singular value / largest", title=role)
+    return ax
+
+
+def angles(analysis: "Analysis", source: str, target: str, *, ax: "Axes | None" = None) -> "Axes":
+    """Principal angles of two subspaces, with the edge below which unrelated ones hardly have any.
+
+    Parameters
+    ----------
+    analysis : Analysis
+    source, target : str
+        Subspaces of one space, named as in `Analysis.pairs`: ``layers.3.o.write``.
+    ax : matplotlib.axes.Axes, optional
+
+    Returns
+    -------
+    ax : matplotlib.axes.Axes
+        In degrees, ascending.
+
+    Raises
+    ------
+    ValueError
+        If the analysis has no such subspace, or the two lie in spaces of different dimension.
+    """
+    for name in (source, target):
+        if name not in analysis.bases:
+            raise ValueError(f"expected a subspace of the analysis; found {name!r}")
+    first, second = analysis.bases[source], analysis.bases[target]
+    if first.shape[0] != second.shape[0]:
+        raise ValueError(
+            f"expected two subspaces of one space; found dimensions {first.shape[0]} and {second.shape[0]}"
+        )
+    ax = ax or _new_axes()
+    degrees = torch.rad2deg(principal_angles(first, second)).numpy()
+    ax.plot(np.arange(1, len(degrees) + 1), degrees, marker="o")
+    edge = largest_cosine_edge(first.shape[0], first.shape[1], second.shape[1])
+    ax.axhline(np.degrees(np.arccos(edge)), color="0.6", linestyle="--", label="smallest angle of unrelated subspaces")
+    ax.set(xlabel="index", ylabel="principal angle (degrees)", ylim=(0, 90), title=f"{source}, {target}")
+    ax.legend(fontsize="small")
+    return ax
+
+
+def _new_axes() -> "Axes":
+    import matplotlib.pyplot as plt
+
+    return plt.figure().add_subplot()
