@@ -144,9 +144,12 @@ def leading_spectrum(matrix: Tensor, rank: int) -> Spectrum:
         raise ValueError(f"leading_spectrum needs a matrix; got shape {tuple(matrix.shape)}.")
     if rank < 1:
         raise ValueError(f"leading_spectrum needs a rank of at least 1; got {rank}.")
-    tall = matrix if matrix.shape[0] >= matrix.shape[1] else matrix.mT
+    is_tall = matrix.shape[0] >= matrix.shape[1]
+    tall = matrix if is_tall else matrix.mT
     smaller = tall.shape[1]
     kept = min(rank, smaller)
+    if tall.numel() <= _BLOCK_ENTRIES:
+        tall = next(_blocks(tall))  # the only one, in the working precision once for all
     with single_threaded_blas():
         gram = _gram(tall)
         frobenius_norm = math.sqrt(float(gram.diagonal().sum()))
@@ -159,7 +162,7 @@ def leading_spectrum(matrix: Tensor, rank: int) -> Spectrum:
         outer = _orthonormal(torch.cat([_product(block, inner) for block in _blocks(tall)]))
         residual = _residual(tall, outer, values, inner)
 
-    right, left = (inner, outer) if tall is matrix else (outer, inner)
+    right, left = (inner, outer) if is_tall else (outer, inner)
     signs = right.gather(0, right.abs().argmax(dim=0, keepdim=True)).sign()
     following = torch.cat([all_values, all_values.new_zeros(1)])[1 : kept + 1]
     gaps = torch.where(values > 0, (values - following) / values, 0.0)
@@ -207,7 +210,8 @@ def _noise(largest: Tensor, smaller: int) -> Tensor:
 def leading_frames(matrix: Tensor, rank: int) -> tuple[Tensor, Tensor]:
     """Leading right and left singular vectors in single precision, without a certificate.
 
-    For nulls, of which many are needed and none is looked at alone; for a weight use `leading_spectrum`.
+    For nulls, of which many are needed and none is looked at alone; for a weight use `leading_spectrum`. Call it
+    from `workers`: there the result does not depend on the number of cores.
 
     Parameters
     ----------
@@ -231,10 +235,9 @@ def leading_frames(matrix: Tensor, rank: int) -> tuple[Tensor, Tensor]:
     ``sqrt(eps * min(m, n)) s_1`` (0.8 % of s_1 at 576) are not resolved.
     """
     tall = matrix if matrix.shape[0] >= matrix.shape[1] else matrix.mT
-    with single_threaded_blas():
-        _, inner = leading_eigenpairs(_gram(tall, torch.float32), rank)
-        inner = _orthonormal(inner)
-        outer = _orthonormal(_product(tall.float(), inner))
+    _, inner = leading_eigenpairs(_gram(tall, torch.float32), rank)
+    inner = _orthonormal(inner)
+    outer = _orthonormal(_product(tall.float(), inner))
     return (inner, outer) if tall is matrix else (outer, inner)
 
 
