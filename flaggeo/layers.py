@@ -17,6 +17,7 @@ from .alignment import (
     norm_profile,
     projection_heads,
 )
+from .checkpoint import Checkpoint
 from .network import Side, Weight
 from .spectrum import Spectrum, leading_spectrum
 from .threads import workers

@@ -1,5 +1,7 @@
 """How subspaces of one space lie to each other: one kind of measurement a file, each with its null."""
 
+from typing import Any
+
 from .balance import balanced_representative as balanced_representative
 from .balance import neuron_balanced as neuron_balanced
 from .best_match import BEST_MATCH as BEST_MATCH
@@ -28,7 +30,6 @@ from .flags import soft_bruhat_moments as soft_bruhat_moments
 from .gram import CENTRED_GRAM_COSINE as CENTRED_GRAM_COSINE
 from .gram import GRAM_COSINE as GRAM_COSINE
 from .gram import GramCosines as GramCosines
-from .gram import effective_rank as effective_rank
 from .gram import gram_cosines as gram_cosines
 from .gram import gram_matrix as gram_matrix
 from .head_divergence import DIVERGENCE_COLUMNS as DIVERGENCE_COLUMNS
@@ -74,7 +75,8 @@ from .redundancy import head_clusters as head_clusters
 from .sign_flips import leverages as leverages
 from .subspace_pair import SubspacePair as SubspacePair
 
-OBSERVABLES = (
+#: Everything that is measured of a pair, by table.
+OBSERVABLES: tuple[Observable[Any], ...] = (
     ABS_COSINE,
     ABS_COSINE_2,
     SIGMA2_WEIGHTED,

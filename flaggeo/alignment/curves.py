@@ -10,8 +10,8 @@ from manifolds import overlap_moments
 
 from ..network import Side, Weight
 from ..spectrum import Spectrum
-from .continuity import layer_chains
 from .flags import soft_bruhat
+from .layer_pair import layer_chains
 from .subspace_pair import SubspacePair
 
 CURVE_COLUMNS = (

@@ -222,33 +222,3 @@ def gram_cosines(earlier: Tensor, later: Tensor) -> GramCosines:
             f"{observable.column}_null_sd": spread,
         }
     return GramCosines(**found)
-
-
-def effective_rank(gram: Tensor) -> Tensor:
-    r"""Number of directions that a weight uses, each counted by its share of the squared norm.
-
-    .. math:: \exp\Bigl(-\sum_i p_i \log p_i\Bigr), \qquad p_i = \sigma_i^2 / \lVert W \rVert_F^2
-
-    Parameters
-    ----------
-    gram : Tensor, shape=[..., n, n]
-        From `gram_matrix`; that of the smaller side is the cheaper one and gives the same.
-
-    Returns
-    -------
-    rank : Tensor, shape=[...]
-        From 1 to the rank of the weight; NaN for a zero weight.
-
-    References
-    ----------
-    theory/continuity, section 1; arXiv:2605.04971, equation 3.
-
-    Examples
-    --------
-    >>> effective_rank(torch.diag(torch.tensor([1.0, 1.0, 0.0])))
-    tensor(2.)
-    """
-    eigenvalues = torch.linalg.eigvalsh(gram).clamp(min=0)
-    shares = eigenvalues / eigenvalues.sum(dim=-1, keepdim=True)
-    rank: Tensor = torch.special.entr(shares).sum(dim=-1).exp()
-    return rank

@@ -18,7 +18,7 @@ from .chance import against_chance
 from .composition import PARTNERS, composed_factors, composition_null, traceless_norms
 from .head_factors import ProjectionHeads
 from .observable import Observable
-from .overlap import SubspacePair
+from .subspace_pair import SubspacePair
 
 HEAD_COLUMNS = (
     "source",

@@ -9,12 +9,13 @@ import torch
 from torch import Tensor
 
 from ..network import Symmetry, Weight
+from ..threads import workers
 from .balance import DIAGONAL_IMBALANCE, IMBALANCE, KEMPF_NESS_GAP, neuron_balanced
 from .commutator import GRAM_COMMUTATOR, GRAM_COSINE, RHO
 from .composable import Composable, interfaces_of
 from .gate import GATE_COMMUTATOR
 from .interface import Interface, interface_pair
-from .nulls import _generator, _workers
+from .nulls import _generator
 from .observable import Observable
 from .ranks import FIRST_RANK, POLYSTABILITY_DEFECT, PRODUCT_RANK, SECOND_RANK, UNREAD_DIMENSION
 from .window import INTERFACE_OVERLAP, STACKED_RATIO, WINDOW_CONTRAST, WINDOW_RHO
@@ -199,7 +200,7 @@ def _drawn_moments(
         turned = single.reordered(order, signs.float())
         return [observable.measure(turned) for observable in observables]
 
-    with _workers() as pool:
+    with workers() as pool:
         found = zip(*pool.map(draw, range(draws)), strict=True)
     return [
         (torch.stack(values).mean(dim=0), torch.stack(values).std(dim=0) if draws > 1 else unknown) for values in found

@@ -113,8 +113,7 @@ def graph_chart(graph: "nx.MultiDiGraph[str]") -> Spec | None:
     spec = read_spec("graph.vg.json")
     spec["height"] = max(_LANE_HEIGHT, _HEAD_HEIGHT * max(heads.values())) * len(lanes)
     _fill(spec, {"lanes": lanes, "nodes": nodes, "edges": edges})
-    layers = [node["layer"] for node in nodes]
-    _domain(spec, "x", layers)
+    _domain(spec, "x", [graph.nodes[name]["layer"] for name in numbers])
     threshold = spec["signals"][0]
     threshold["value"] = math.floor(100 * edges[-min(_FIRST_VIEW, len(edges))]["excess"]) / 100
     threshold["bind"]["max"] = math.ceil(100 * edges[-1]["excess"]) / 100
@@ -206,15 +205,13 @@ def heads_chart(analysis: Analysis) -> Spec | None:
     of_role = ends.groupby("role")["head"].max() + 1
     ends["keyed"] = ends["role"].map(of_role) < heads  # grouped queries: fewer key and value heads than queries
     ends["row"] = np.where(ends["keyed"], (ends["head"] + 0.5) * heads / ends["role"].map(of_role) - 0.5, ends["head"])
-    strongest = ends.groupby(["layer", "head", "keyed", "row"])["excess"].max()
-    numbers = {key[:3]: number for number, key in enumerate(strongest.index)}
+    strongest = ends.groupby(["layer", "head", "keyed", "row"])["excess"].max().reset_index().to_dict("records")
+    numbers = {(row["layer"], row["head"], row["keyed"]): number for number, row in enumerate(strongest)}
     squares = [
-        {"id": number, "layer": layer, "row": row, "strongest": round(float(excess), 4)}
-        | {
-            "label": f"layer {layer}, {'key-value head' if keyed else 'head'} {head}",
-            "shape": "circle" if keyed else "square",
-        }
-        for number, ((layer, head, keyed, row), excess) in enumerate(strongest.items())
+        {"id": number, "layer": row["layer"], "row": row["row"], "strongest": round(row["excess"], 4)}
+        | {"label": f"layer {row['layer']}, {'key-value head' if row['keyed'] else 'head'} {row['head']}"}
+        | {"shape": "circle" if row["keyed"] else "square"}
+        for number, row in enumerate(strongest)
     ]
     keyed_of = {role: bool(count < heads) for role, count in of_role.items()}
     links = []

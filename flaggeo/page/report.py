@@ -179,7 +179,7 @@ def _structure_tables(structure: Structure) -> dict[str, pd.DataFrame]:
         "Groups of redundant heads": structure.cliques.head(_TABLE_ROWS),
         "How overlap decays with distance": structure.decay,
         "Spaces by how many directions carry what meets there": structure.bottlenecks,
-        "Neighbouring layers that are most alike (a suggestion of geometry alone: function was not tested)": structure.blocks,
+        "Neighbouring layers most alike: a suggestion of geometry alone, function was not tested": structure.blocks,
         "Measures of the whole graph against null graphs": structure.comparisons,
     }
     return {title: table for title, table in tables.items() if len(table)}

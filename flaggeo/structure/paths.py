@@ -7,7 +7,7 @@ import networkx as nx
 import numpy as np
 import pandas as pd
 
-from ..graph import ERROR_RATE
+from ..graph import FALSE_DISCOVERY_RATE
 from .edges import EDGE_COLUMNS, EDGE_WEIGHT
 from .null_graphs import compared
 from .signal import add_meetings, signal_graph
@@ -88,7 +88,7 @@ def path_tables(
 
 def _steps(possible: pd.DataFrame, start: str, end: str, *, tied: bool) -> pd.DataFrame:
     """Pairs along which a path can run, with the columns of an edge table."""
-    outstanding = possible[possible["p_value"] <= ERROR_RATE / max(1, len(possible))]
+    outstanding = possible[possible["q_value"] <= FALSE_DISCOVERY_RATE]
     outstanding = outstanding.assign(weight=outstanding[EDGE_WEIGHT])
     steps = outstanding.loc[outstanding["weight"] > 0, list(EDGE_COLUMNS)]
     forward = steps[steps["kind"] == "write-read"]

@@ -8,7 +8,6 @@ from flaggeo.alignment.gram import (
     CENTRED_GRAM_COSINE,
     GRAM_COSINE,
     GramPair,
-    effective_rank,
     gram_cosines,
     gram_matrix,
 )
@@ -127,15 +126,3 @@ def test_weights_of_rank_one_compare_as_their_direction():
 def test_grams_of_different_size_are_refused():
     with pytest.raises(ValueError, match=r"got shapes \(3, 3\) and \(4, 4\)"):
         gram_cosines(torch.eye(3), torch.eye(4))
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_effective_rank_of_planted_spectra(dtype):
-    matrix = planted([3.0, 3.0, 3.0, 0.0], 20, 30, seed=13)[0].to(dtype)
-    for side in Side:
-        assert float(effective_rank(gram_matrix(matrix, side))) == pytest.approx(3, rel=1e-3)
-    values = np.array([5.0, 3.0, 2.0, 1.0])
-    shares = values**2 / (values**2).sum()
-    uneven = gram_matrix(planted(list(values), 20, 30, seed=14)[0].to(dtype), Side.READ)
-    assert float(effective_rank(uneven)) == pytest.approx(np.exp(-(shares * np.log(shares)).sum()), rel=1e-3)
-    assert np.isnan(float(effective_rank(gram_matrix(torch.zeros(4, 6, dtype=dtype), Side.READ))))
