@@ -35,7 +35,7 @@ from .alignment import (
     path_variance_table,
 )
 from .checkpoint import open_checkpoint
-from .layers import LayerResult, Measures, Row, layers_of, measure_layer
+from .layers import Layer, LayerResult, Measures, Row, layers_of, measure_layer
 from .network import ROLES, Network, Side, Weight, read_network
 from .result import Analysis
 from .spectrum import Spectrum
@@ -89,6 +89,7 @@ def analyze(
     roles: Collection[str] | None = None,
     layers: Collection[int] | None = None,
     heads: bool = False,
+    fold_norms: bool = False,
     draws: int = 0,
     seed: int = 0,
     device: str | torch.device = "cpu",
@@ -108,6 +109,10 @@ def analyze(
     heads : bool, optional
         Also take every attention head as a weight of its own. The number of pairs grows with the square
         of the number of subspaces: 22 thousand for a 30-layer model without heads, 430 thousand with 9 each.
+    fold_norms : bool, optional
+        Measure the weights with the gains of the norms beside them folded in, and what a LayerNorm does not
+        see taken out of the writes; see `Network.matrix`. Only so do rotations of the stream leave the numbers
+        of reading weights alone. The papers measure the weights as they are stored, which is the default.
     draws : int, optional
         Random draws of each seeded null of continuity, see `continuity_nulls`; none by default, which leaves the
         exact Haar null alone. 20 draws take a few times as long as the rest.
@@ -143,6 +148,7 @@ def analyze(
     settings = {
         "rank": rank,
         "heads": heads,
+        "fold_norms": fold_norms,
         "draws": draws,
         "seed": seed,
         "weights": [weight.name for weight in chosen],
@@ -160,7 +166,8 @@ def analyze(
         seed=seed,
     )
     with_heads = select_weights(network, roles=roles, layers=layers, heads=True)
-    found = _measure(network, with_heads, measures, device, steps, memory)
+    layers_read = layers_of(with_heads, network, device, folded=fold_norms)
+    found = _measure(layers_read, measures, device, steps, memory)
     spectra = found.spectra
     nulls = _draw_nulls(chains, found, draws, seed, device, steps, memory)
     return Analysis(
@@ -172,7 +179,7 @@ def analyze(
         paths=path_table(chosen, spectra),
         path_variance=path_variance_table(chosen, spectra),
         nulls=nulls.table,
-        pairs=pair_table(_compared(chosen), spectra, nulls.leverages),
+        pairs=pair_table(_compared(chosen), spectra, nulls.leverages, folded=fold_norms),
         interfaces=interface_table(found.tables.get("interfaces", [])),
         heads=head_table(found.heads),
         skipped=pd.DataFrame(
@@ -189,7 +196,7 @@ def analyze(
             "layers": len({weight.layer for weight in chosen if weight.layer is not None}),
             "rank": rank,
             "heads": heads,
-            "norm_gains": "not folded",
+            "norm_gains": "folded into the weights" if fold_norms else "not folded",
             "nulls": ["Haar, closed form"] + ["margin-matched", "sign flip"] * bool(draws),
             "draws": draws,
             "seed": seed,
@@ -251,8 +258,7 @@ class _Steps:
 
 
 def _measure(
-    network: Network,
-    weights: list[Weight],
+    layers: list[Layer],
     measures: Measures,
     device: torch.device,
     step: Callable[[str], None],
@@ -260,7 +266,6 @@ def _measure(
 ) -> LayerResult:
     """Whatever needs the matrices, of which two layers are in memory at most."""
     results = []
-    layers = layers_of(weights, network.checkpoint, device)
     for layer, later in zip_longest(layers, layers[1:]):
         result = scratch.recall_layer(layer.name, device) if scratch else None
         if result is None:

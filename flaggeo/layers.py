@@ -17,8 +17,7 @@ from .alignment import (
     norm_profile,
     projection_heads,
 )
-from .checkpoint import Checkpoint
-from .network import Side, Weight
+from .network import Network, Side, Weight
 from .spectrum import Spectrum, leading_spectrum
 from .threads import workers
 
@@ -70,19 +69,27 @@ class Layer:
     ----------
     weights : list of Weight
         Of one layer; or of one tensor outside all layers.
-    checkpoint : Checkpoint
-        Where their tensors are.
+    network : Network
+        That they belong to.
     device : torch.device
         Where their matrices go.
+    folded : bool, optional
+        Whether the norms beside a weight are folded into its matrix.
     earlier : Layer, optional
         The layer before.
     """
 
     def __init__(
-        self, weights: list[Weight], checkpoint: Checkpoint, device: torch.device, earlier: "Layer | None" = None
+        self,
+        weights: list[Weight],
+        network: Network,
+        device: torch.device,
+        *,
+        folded: bool = False,
+        earlier: "Layer | None" = None,
     ) -> None:
         self.weights, self.earlier = weights, earlier
-        self._checkpoint, self._device = checkpoint, device
+        self._network, self._device, self._folded = network, device, folded
         self._read: dict[str, dict[str, Tensor]] = {}
         self._grams: dict[tuple[str, Side], Tensor] = {}
 
@@ -98,14 +105,16 @@ class Layer:
 
     def size(self, tensor: str) -> int:
         """Number of entries of one of the tensors."""
-        return prod(self._checkpoint.headers[tensor].shape)
+        return prod(self._network.checkpoint.headers[tensor].shape)
 
     def read(self, tensor: str) -> Mapping[str, Tensor]:
         """Matrices cut from one of the tensors, by name of the weight; the file is read at the first call."""
         if tensor not in self._read:
-            stored = self._checkpoint.read(tensor, device=self._device)
+            stored = self._network.checkpoint.read(tensor, device=self._device)
             self._read[tensor] = {
-                weight.name: weight.split(stored) for weight in self.weights if weight.tensor == tensor
+                weight.name: self._network.matrix(weight, stored, folded=self._folded)
+                for weight in self.weights
+                if weight.tensor == tensor
             }
         return self._read[tensor]
 
@@ -126,7 +135,9 @@ class Layer:
         self._grams.clear()
 
 
-def layers_of(weights: Iterable[Weight], checkpoint: Checkpoint, device: torch.device) -> list[Layer]:
+def layers_of(
+    weights: Iterable[Weight], network: Network, device: torch.device, *, folded: bool = False
+) -> list[Layer]:
     """The layers that have these weights, in order of depth; tensors outside all layers stand alone."""
     groups: dict[int | str, list[Weight]] = {}
     for weight in weights:
@@ -134,7 +145,7 @@ def layers_of(weights: Iterable[Weight], checkpoint: Checkpoint, device: torch.d
     layers: list[Layer] = []
     earlier: Layer | None = None
     for key, group in groups.items():
-        layer = Layer(group, checkpoint, device, earlier if isinstance(key, int) else None)
+        layer = Layer(group, network, device, folded=folded, earlier=earlier if isinstance(key, int) else None)
         layers.append(layer)
         earlier = layer if isinstance(key, int) else earlier
     return layers

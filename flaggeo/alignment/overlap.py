@@ -135,6 +135,20 @@ class Subspace:
         """Space that the subspace lies in."""
         return self.weight.space(self.side)
 
+    def survives(self, *, folded: bool) -> bool:
+        """Whether angles with it keep their values under every change of basis that leaves the network alone.
+
+        Three things can move it: the group of its space, where that is more than rotations; the group of the
+        space at the other end, since lengths there decide which directions are the leading ones, unless all of
+        them are kept; and a gain between its space and the weight, which can be traded for the scale of single
+        coordinates unless it is folded in.
+        """
+        here, there = (self.weight.symmetry(side) for side in (self.side, self.side.other))
+        complete = self.frame.shape[1] == min(self.weight.source.dim, self.weight.target.dim)
+        gain = self.weight.folding.read if self.side is Side.READ else self.weight.folding.written
+        rotations_alone = PROJECTION_OVERLAP.survives(here) and (complete or PROJECTION_OVERLAP.survives(there))
+        return rotations_alone and (folded or gain is None)
+
 
 def subspaces_of(weights: Iterable[Weight], spectra: Mapping[str, Spectrum]) -> list[Subspace]:
     """Both sides of every weight; a side without a non-zero singular value has no subspace."""
@@ -146,6 +160,8 @@ def pair_table(
     weights: Iterable[Weight],
     spectra: Mapping[str, Spectrum],
     surrogate_leverages: Mapping[str, Tensor] | None = None,
+    *,
+    folded: bool = False,
 ) -> pd.DataFrame:
     r"""Measure every pair of subspaces of one space, beside what chance would give.
 
@@ -157,6 +173,8 @@ def pair_table(
     surrogate_leverages : mapping of str to Tensor, optional
         By name of the subspace (``layers.3.q.read``): mean of `leverages` over margin-matched surrogates of the
         weight, shape=[n]. Where a subspace has none, ``margin_matched_mean`` is NaN.
+    folded : bool, optional
+        Whether the norms beside the weights are folded into them.
 
     Returns
     -------
@@ -174,8 +192,8 @@ def pair_table(
         p-value is as small (Benjamini-Hochberg). ``margin_matched_mean`` is the mean overlap of random
         weights with the row and column norms of these, and ``excess`` the effect size over the largest null mean.
         Effect sizes and z are NaN where a null leaves the overlap no room. The others are the `PAIR_OBSERVABLES`.
-        ``survives`` says whether an overlap in this space survives every change of basis that leaves the network
-        alone.
+        ``survives`` says whether the overlap survives every change of basis that leaves the network alone, see
+        `Subspace.survives`.
 
     Raises
     ------
@@ -200,7 +218,7 @@ def pair_table(
     for subspace in subspaces_of(weights, spectra):
         members.setdefault(subspace.space.name, []).append(subspace)
     surrogates = surrogate_leverages or {}
-    tables = [_pairs_in_one_space(group, surrogates) for group in members.values() if len(group) > 1]
+    tables = [_pairs_in_one_space(group, surrogates, folded) for group in members.values() if len(group) > 1]
     tables = [table for table in tables if len(table)]
     if not tables:
         return _empty_table()
@@ -219,7 +237,7 @@ def _empty_table() -> pd.DataFrame:
     return pd.DataFrame(columns=list(PAIR_COLUMNS)).astype(types)
 
 
-def _pairs_in_one_space(group: list[Subspace], surrogates: Mapping[str, Tensor]) -> pd.DataFrame:
+def _pairs_in_one_space(group: list[Subspace], surrogates: Mapping[str, Tensor], folded: bool) -> pd.DataFrame:
     group = sorted(group, key=lambda subspace: subspace.weight.stage)
     space = group[0].space
     first, second, kinds = _meetings(group)
@@ -236,6 +254,7 @@ def _pairs_in_one_space(group: list[Subspace], surrogates: Mapping[str, Tensor])
     matched = _surrogate_leverages(group, surrogates)
     margin_matched = (matched @ matched.mT).cpu().numpy()[first, second] / smaller
     names = np.array([subspace.name for subspace in group])
+    survives = np.array([subspace.survives(folded=folded) for subspace in group])
     layers = np.array([np.nan if subspace.weight.layer is None else subspace.weight.layer for subspace in group])
     largest_null = np.fmax(np.fmax(chance["null_mean"], sign_flip), margin_matched)
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -251,7 +270,7 @@ def _pairs_in_one_space(group: list[Subspace], surrogates: Mapping[str, Tensor])
                 "sign_flip_p_value": sign_flip_p_value(overlap, sign_flip, sign_flip_sd),
                 "margin_matched_mean": margin_matched,
                 "excess": np.where(largest_null < _SATURATED, (overlap - largest_null) / (1 - largest_null), np.nan),
-                "survives": PROJECTION_OVERLAP.survives(space.symmetry),
+                "survives": survives[first] & survives[second],
             }
             | chance
             | measured

@@ -63,6 +63,11 @@ class Side(Enum):
     READ = "read"
     WRITE = "write"
 
+    @property
+    def other(self) -> "Side":
+        """The other end of the weight."""
+        return Side.WRITE if self is Side.READ else Side.READ
+
 
 @dataclass(frozen=True)
 class Space:

@@ -5,8 +5,8 @@ from collections.abc import Collection
 import networkx as nx
 import pandas as pd
 
-#: Attribute of the edges, and column of the pairs, that says how strong a meeting is: 0 for what unrelated or merely loud
-#: weights would give, 1 at most.
+#: Attribute of the edges, and column of the pairs, that says how strong a meeting is: 0 for what unrelated or merely
+#: loud weights would give, 1 at most.
 EDGE_WEIGHT = "excess"
 #: Kinds of edges without a direction.
 SYMMETRIC_KINDS = ("read-read", "write-write")
