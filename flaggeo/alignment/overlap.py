@@ -1,7 +1,6 @@
 """Overlap of all pairs of subspaces that lie in one space, beside every null and the other measures of a pair."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from itertools import combinations_with_replacement
 from typing import Any
 
@@ -13,13 +12,14 @@ from torch import Tensor
 
 from manifolds import overlap_moments, overlap_p_value
 
-from ..network import Side, Space, Symmetry, Weight
+from ..network import Side, Symmetry, Weight
 from ..spectrum import Spectrum
 from .distances import GEODESIC_DISTANCE, SMALLEST_ANGLE
 from .flags import BASIS_SCORE, FLAG_DISTANCE, FLAG_SCORE
 from .intersection import ABOVE_EDGE, INTERSECTION_DIMENSION
 from .observable import Observable
 from .sign_flips import leverages, sign_flip_moments, sign_flip_p_value
+from .subspace import Subspace, subspaces_of
 from .subspace_pair import SubspacePair
 from .workers import single_threaded_workers
 
@@ -106,39 +106,6 @@ PAIR_OBSERVABLES: tuple[Observable[SubspacePair], ...] = (
     FLAG_DISTANCE,
 )
 _COUNTS = (INTERSECTION_DIMENSION.column, ABOVE_EDGE.column)
-
-
-@dataclass(frozen=True)
-class Subspace:
-    """One side of a weight at the chosen rank.
-
-    Attributes
-    ----------
-    weight : Weight
-    side : Side
-    frame : Tensor, shape=[space.dim, rank]
-        Orthonormal.
-    """
-
-    weight: Weight
-    side: Side
-    frame: Tensor
-
-    @property
-    def name(self) -> str:
-        """Name of the weight and the side, as tables and the graph spell it: ``layers.3.q.read``."""
-        return f"{self.weight.name}.{self.side.value}"
-
-    @property
-    def space(self) -> Space:
-        """Space that the subspace lies in."""
-        return self.weight.space(self.side)
-
-
-def subspaces_of(weights: Iterable[Weight], spectra: Mapping[str, Spectrum]) -> list[Subspace]:
-    """Both sides of every weight; a side without a non-zero singular value has no subspace."""
-    sides = [Subspace(weight, side, spectra[weight.name].frame(side)) for weight in weights for side in Side]
-    return [subspace for subspace in sides if subspace.frame.shape[1]]
 
 
 def pair_table(

@@ -1,0 +1,42 @@
+"""Leading singular subspaces of weights, and where they lie."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from ..network import Side, Space, Weight
+from ..spectrum import Spectrum
+
+
+@dataclass(frozen=True)
+class Subspace:
+    """One side of a weight at the chosen rank.
+
+    Attributes
+    ----------
+    weight : Weight
+    side : Side
+    frame : Tensor, shape=[space.dim, rank]
+        Orthonormal.
+    """
+
+    weight: Weight
+    side: Side
+    frame: Tensor
+
+    @property
+    def name(self) -> str:
+        """Name of the weight and the side, as tables and the graph spell it: ``layers.3.q.read``."""
+        return f"{self.weight.name}.{self.side.value}"
+
+    @property
+    def space(self) -> Space:
+        """Space that the subspace lies in."""
+        return self.weight.space(self.side)
+
+
+def subspaces_of(weights: Iterable[Weight], spectra: Mapping[str, Spectrum]) -> list[Subspace]:
+    """Both sides of every weight; a side without a non-zero singular value has no subspace."""
+    sides = [Subspace(weight, side, spectra[weight.name].frame(side)) for weight in weights for side in Side]
+    return [subspace for subspace in sides if subspace.frame.shape[1]]
