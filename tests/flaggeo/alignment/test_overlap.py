@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 from flaggeo import load
 from flaggeo.alignment.nulls import margin_matched
-from flaggeo.alignment.overlap import PAIR_COLUMNS, PAIR_OBSERVABLES, pair_table, subspaces_of
+from flaggeo.alignment.overlap import PAIR_COLUMNS, PAIR_OBSERVABLES, pair_table
 from flaggeo.alignment.sign_flips import leverages
+from flaggeo.alignment.subspace import subspaces_of
 from flaggeo.alignment.subspace_pair import SubspacePair
 from flaggeo.network import Symmetry
 from flaggeo.spectrum import leading_spectrum
