@@ -234,7 +234,7 @@ def heads_chart(analysis: Analysis) -> Spec | None:
     links.sort(key=lambda link: link["excess"])
     spec = read_spec("heads.vg.json")
     spec["height"] = max(200, 26 * heads)
-    _fill(spec, {"squares": squares, "edges": links})
+    _fill(spec, {"heads": squares, "edges": links})
     _domain(spec, "x", [square["layer"] for square in squares])
     _domain(spec, "y", [0, heads - 1])
     present = [kind for kind in HEAD_KINDS if (table["kind"] == kind).any()]
