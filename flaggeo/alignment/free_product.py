@@ -103,6 +103,6 @@ def _resolvent_root(gram: Tensor, u: Tensor, dim: int) -> tuple[Tensor, Tensor]:
         steepness = (eigenvalues * terms.square()).sum(dim=-1)
         step = total * (total / target - 1) / steepness
         t = t + step
-        if bool((step <= 1e-13 * t).all()):
+        if bool((step <= 1e-8 * t).all()):  # convergence is quadratic
             break
     return t, -dim / steepness
