@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..network import Space, Symmetry, Weight
+from ..network import Space, Weight
 
 
 @dataclass(frozen=True)
@@ -24,9 +24,6 @@ class Composable:
         Query head; of a group, the key and value head; None in an MLP.
     space : Space
         That they meet in.
-    symmetry : Symmetry
-        Changes of basis of this pair that leave the network alone: those of the space, and for the up and down
-        weights of a gated MLP also scalings of single units.
     first, second : tuple of Weight
         Several where heads share one partner.
     """
@@ -36,7 +33,6 @@ class Composable:
     layer: int | None
     head: int | None
     space: Space
-    symmetry: Symmetry
     first: tuple[Weight, ...]
     second: tuple[Weight, ...]
 
@@ -65,9 +61,7 @@ def interfaces_of(weights: Iterable[Weight]) -> list[Composable]:
     Notes
     -----
     The Gram matrix of a group of queries is the sum over its heads, so that its imbalance is the one that ridge
-    removes: :math:`\sum_i W_Q^i W_Q^{i\top} - W_K W_K^\top`. A gate that is switched by its own weight leaves
-    the product of up and down linear in both, so scalings of single units are exact there, not between gate and
-    down.
+    removes: :math:`\sum_i W_Q^i W_Q^{i\top} - W_K W_K^\top`.
 
     References
     ----------
@@ -79,7 +73,7 @@ def interfaces_of(weights: Iterable[Weight]) -> list[Composable]:
         writes = {role: _members(weights, role, "target", space) for role in ("gate", "up", "q", "k", "v")}
         reads = {role: _members(weights, role, "source", space) for role in ("down", "o")}
         for down in reads["down"]:
-            found += [_mlp(first, down, gated=bool(writes["gate"])) for first in writes["up"] + writes["gate"]]
+            found += [_mlp(first, down) for first in writes["up"] + writes["gate"]]
         for key in writes["k"]:
             found += _heads("q-k", writes["q"], [key], key)
         for value in writes["v"]:
@@ -93,11 +87,9 @@ def _members(weights: list[Weight], role: str, end: str, space: Space) -> list[W
     return [w for w in weights if w.role == role and getattr(w, end) == space and (w.head is not None) == in_heads]
 
 
-def _mlp(first: Weight, down: Weight, *, gated: bool) -> Composable:
+def _mlp(first: Weight, down: Weight) -> Composable:
     kind, layer, space = f"{first.role}-down", first.layer, first.target
-    scalable = first.role == "up" and gated and space.symmetry is Symmetry.PERMUTATION
-    symmetry = Symmetry.SCALED_PERMUTATION if scalable else space.symmetry
-    return Composable(f"layers.{layer}.{kind}", kind, layer, None, space, symmetry, (first,), (down,))
+    return Composable(f"layers.{layer}.{kind}", kind, layer, None, space, (first,), (down,))
 
 
 def _heads(kind: str, first: list[Weight], second: list[Weight], shared: Weight) -> list[Composable]:
@@ -108,9 +100,9 @@ def _heads(kind: str, first: list[Weight], second: list[Weight], shared: Weight)
     for one, other in pairs:
         head = one.head if kind == "q-k" else other.head
         name = f"{place}.heads.{head}.{kind}"
-        found.append(Composable(name, kind, shared.layer, head, space, space.symmetry, (one,), (other,)))
+        found.append(Composable(name, kind, shared.layer, head, space, (one,), (other,)))
     if len(pairs) > 1:
         name, group = f"{place}.groups.{shared.head}.{kind}", f"{kind}-group"
         members = tuple(first), tuple(second)
-        found.append(Composable(name, group, shared.layer, shared.head, space, space.symmetry, *members))
+        found.append(Composable(name, group, shared.layer, shared.head, space, *members))
     return found

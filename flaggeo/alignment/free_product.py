@@ -54,10 +54,12 @@ def nuclear_norm_moments(first: Tensor, second: Tensor, dim: int) -> tuple[Tenso
 
     Examples
     --------
-    >>> one = torch.ones(8, dtype=torch.float64)
-    >>> mean, deviation = nuclear_norm_moments(one, 3 * one, dim=8)
-    >>> round(float(mean), 6), round(float(deviation), 4)
-    (24.0, 0.0)
+    Two unrelated subspaces of half the dimension, whose mean cosine is 2 / pi:
+
+    >>> half = torch.ones(50, dtype=torch.float64)
+    >>> mean, deviation = nuclear_norm_moments(half, half, dim=100)
+    >>> round(float(mean) / 50, 4), round(float(deviation) / 50, 4)
+    (0.6366, 0.0064)
     """
     if max(first.shape[-1], second.shape[-1]) > dim:
         raise ValueError(
@@ -103,6 +105,6 @@ def _resolvent_root(gram: Tensor, u: Tensor, dim: int) -> tuple[Tensor, Tensor]:
         steepness = (eigenvalues * terms.square()).sum(dim=-1)
         step = total * (total / target - 1) / steepness
         t = t + step
-        if bool((step <= 1e-13 * t).all()):
+        if bool((step <= 1e-8 * t).all()):  # convergence is quadratic
             break
     return t, -dim / steepness

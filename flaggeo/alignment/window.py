@@ -66,7 +66,7 @@ def _largest_eigenvalues(gram: Tensor, count: int) -> Tensor:
         tol=torch.finfo(gram.dtype).eps ** 0.5,
         return_eigenvectors=False,
     )
-    found = [np.sort(find(matrix.numpy()))[::-1] for matrix in gram.flatten(end_dim=-3)]
+    found = [np.sort(find(matrix.numpy()))[::-1] for matrix in gram.reshape(-1, *gram.shape[-2:])]
     return torch.from_numpy(np.stack(found)).to(gram).view(*gram.shape[:-2], count)
 
 

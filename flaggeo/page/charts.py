@@ -30,6 +30,7 @@ HEAD_KINDS = {
     "VV": "values that read alike (V, V)",
     "OO": "heads that write alike (O, O)",
 }
+_INTERFACE_KINDS = ("up-down", "gate-down", "v-o", "q-k")
 INTERFACE_MEASURES = {
     "subspace overlap": "overlap",
     "Gram cosine": "gram_cosine",
@@ -246,7 +247,8 @@ def heads_chart(analysis: Analysis) -> Spec | None:
 
 def interfaces_chart(analysis: Analysis) -> Spec | None:
     """Levels of alignment at each interface against depth; None where there is none."""
-    table = analysis.interfaces[~analysis.interfaces["gauge_fixed"]]
+    shown = analysis.interfaces["kind"].isin(_INTERFACE_KINDS) & ~analysis.interfaces["gauge_fixed"]
+    table = analysis.interfaces[shown]
     rows = [
         {"name": row["name"], "kind": row["kind"], "layer": row["layer"], "measure": title}
         | {"value": row[column], "null": number(row.get(f"{column}_null_mean"))}
@@ -258,6 +260,8 @@ def interfaces_chart(analysis: Analysis) -> Spec | None:
         return None
     spec = read_spec("interfaces.vl.json")
     spec["datasets"] = {"interfaces": rows}
+    spec["facet"]["row"]["sort"] = list(INTERFACE_MEASURES)
+    spec["facet"]["column"]["sort"] = list(_INTERFACE_KINDS)
     return spec
 
 

@@ -39,7 +39,7 @@ function matrixCells() {
 
 function describe(view) {
   const picked = view.signal("picked"), partners = view.signal("partners");
-  if (!picked.length) return "";
+  if (!picked.length) return "Pick a subspace, and its meetings are read out here.";
   const nodes = new Map(view.data("nodes").map((node) => [node.id, node]));
   const shown = [...view.data("shown")].sort((a, b) => b.excess - a.excess);
   const subject = partners.length
@@ -88,6 +88,7 @@ async function open() {
       if (matrix) await matrix.signal("marked", [...marked]).runAsync();
     };
     const pick = (picked, partners = []) => graph.signal("picked", picked).signal("partners", partners).runAsync().then(settle);
+    status.textContent = describe(graph);
     graph.addSignalListener("picked", () => graph.runAfter(settle));
     graph.addSignalListener("partners", () => graph.runAfter(settle));
     document.getElementById("graph-chart").addEventListener("keydown", (event) => {

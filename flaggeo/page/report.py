@@ -160,14 +160,17 @@ def _head_links(heads: pd.DataFrame) -> pd.DataFrame:
 
 def _interface_table(interfaces: pd.DataFrame) -> pd.DataFrame:
     """Means over layers and heads by kind, each number beside what unrelated weights would give."""
-    shown = [name for name in INTERFACE_MEASURES.values() if name in interfaces]
-    columns = [column for name in shown for column in (name, f"{name}_null_mean")]
-    means = interfaces.groupby(["kind", "gauge_fixed", "symmetry"], sort=False)[columns].mean().reset_index()
-    survives = [
-        "yes" if Symmetry.ORTHOGONAL.contains(Symmetry(symmetry)) else "depends on the chosen basis"
+    places = ["kind", "gauge_fixed", "symmetry"]
+    means = interfaces.drop(columns=["name", "space"]).groupby(places, sort=False).mean(numeric_only=True).reset_index()
+    table = means[places[:1]].assign(balanced=["balanced first" if fixed else "" for fixed in means["gauge_fixed"]])
+    for title, column in INTERFACE_MEASURES.items():
+        nulls = means[f"{column}_null_mean"]
+        table[title] = [f"{value:.3f} ({null:.3f})" for value, null in zip(means[column], nulls, strict=True)]
+    table["survives"] = [
+        "yes" if Symmetry.ORTHOGONAL.contains(Symmetry(symmetry)) else f"no: {symmetry}"
         for symmetry in means["symmetry"]
     ]
-    return means.assign(survives=survives).rename(columns={"gauge_fixed": "units balanced first"})
+    return table.rename(columns={"balanced": "single units"})
 
 
 def _structure_tables(structure: Structure) -> dict[str, pd.DataFrame]:

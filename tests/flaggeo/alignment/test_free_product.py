@@ -32,7 +32,7 @@ def test_the_identity_takes_no_part():
     values = torch.linalg.svdvals(gaussian(20, 30, seed=3))
     mean, spread = nuclear_norm_moments(torch.ones(20, dtype=torch.float64), values, 20)
     assert float(mean) == pytest.approx(float(values.sum()), rel=1e-6)
-    assert float(spread) == pytest.approx(0, abs=1e-4)
+    assert float(spread) == pytest.approx(0, abs=1e-3)
 
 
 def test_scales_symmetry_zeros_and_batches():
