@@ -38,7 +38,8 @@ def alignment_graph(
     graph : networkx.MultiDiGraph
         Nodes are subspaces named as in `pairs`, with attributes ``weight``, ``side``, ``role``, ``layer``
         (-1 before the first layer, one past the last behind it), ``head`` (-1 for a whole projection),
-        ``space``, ``dimension`` (of the space) and ``rank``. Edges run from the earlier to the later
+        ``space``, ``dimension`` (of the space), ``rank`` and ``effective_rank`` (of the weight, 0 for a zero one).
+        A projection that is there head by head is no node. Edges run from the earlier to the later
         subspace, keyed by ``kind``, with ``kind``, ``overlap``, ``adjusted_overlap``, ``excess``, ``z``,
         ``q_value``, ``intersection_dimension``, ``smallest_angle``, ``geodesic_distance`` (radians) and, where both
         ends have a layer, ``lag``. Only write-read edges follow a signal; the others are symmetric. All
@@ -55,7 +56,8 @@ def alignment_graph(
     graph: nx.MultiDiGraph[str] = nx.MultiDiGraph()
     last = weights["layer"].max()
     behind = 0 if pd.isna(last) else int(last) + 1
-    for row in weights.to_dict("records"):
+    cut = weights.loc[weights["head"].notna(), "tensor"]
+    for row in weights[weights["head"].notna() | ~weights["tensor"].isin(cut)].to_dict("records"):
         outside = -1 if row["role"] == "embed" else behind
         for side, dimension in (("read", row["source_dim"]), ("write", row["target_dim"])):
             graph.add_node(
@@ -68,6 +70,7 @@ def alignment_graph(
                 space=row["source" if side == "read" else "target"],
                 dimension=int(dimension),
                 rank=int(row["rank"]),
+                effective_rank=0.0 if pd.isna(row["effective_rank"]) else float(row["effective_rank"]),
             )
     for row in _outstanding(pairs, false_discovery_rate, strongest).to_dict("records"):
         attributes = {name: float(row[name]) for name in _MEASURES}

@@ -27,6 +27,7 @@ This page is written by `python -m flaggeo.alignment.page docs`.
 #: What one row of each table is about.
 TABLES = {
     "continuity": "One side of a weight in two neighbouring layers",
+    "path_variance": "The first directions of a role over all layers",
     "pairs": "Two subspaces of one space",
     "interfaces": "Two weights, one after the other",
     "heads": "Two attention heads",
@@ -67,7 +68,7 @@ def _bound(value: float) -> str:
 
 
 def _proof(statement: str | None) -> str:
-    return f" ([proved](proofs.md#statement-{statement.replace('_', '-')}))" if statement else " (measured by draws)"
+    return f" ([proved](proofs.md#statement-{statement.replace('_', '-')}))" if statement else " (measured, not proved)"
 
 
 def _text(plain: str) -> str:
