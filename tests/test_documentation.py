@@ -7,6 +7,7 @@ import pytest
 
 from flaggeo import analyze, load
 from flaggeo.page import findings
+from flaggeo.storage import TABLES
 from tests.builders import CONFIG, tiny_llama
 
 ROOT = Path(__file__).parent.parent
@@ -61,7 +62,7 @@ def test_the_commands_of_the_readme_exist(command):
     assert re.search(rf"^{command}:", (ROOT / "Makefile").read_text(), flags=re.MULTILINE)
 
 
-@pytest.mark.parametrize("name", ["weights", "spaces", "continuity", "nulls", "pairs", "skipped"])
+@pytest.mark.parametrize("name", TABLES)
 def test_every_column_is_documented_and_no_other(name):
     text = (ROOT / "docs" / "tables.md").read_text()
     section = re.search(rf"^## {name}\n(.*?)(?=^## )", text, flags=re.DOTALL | re.MULTILINE)[1]

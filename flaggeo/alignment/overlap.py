@@ -20,7 +20,7 @@ from .distances import GEODESIC_DISTANCE, SMALLEST_ANGLE
 from .flags import BASIS_SCORE, FLAG_DISTANCE, FLAG_SCORE
 from .intersection import ABOVE_EDGE, INTERSECTION_DIMENSION
 from .observable import Observable
-from .sign_flips import leverages, sign_flip_moments, sign_flip_p_value
+from .sign_flips import SATURATED, leverages, sign_flip_moments, sign_flip_p_value
 from .subspace import Subspace, subspaces_of
 from .subspace_pair import SubspacePair
 
@@ -54,8 +54,6 @@ PAIR_COLUMNS = (
 
 # Entries of the products of one tile of pairs: 2 MiB in float64, which a cache holds.
 _TILE_ENTRIES = 2**18
-# Largest null mean that leaves an overlap room to say anything.
-_SATURATED = 1 - 1e-6
 
 
 def _haar_overlap(pair: SubspacePair) -> tuple[Tensor, Tensor]:
@@ -222,7 +220,7 @@ def _pairs_in_one_space(group: list[Subspace], surrogates: Mapping[str, Tensor],
                 "sign_flip_sd": sign_flip_sd,
                 "sign_flip_p_value": sign_flip_p_value(overlap, sign_flip, sign_flip_sd),
                 "margin_matched_mean": margin_matched,
-                "excess": np.where(largest_null < _SATURATED, (overlap - largest_null) / (1 - largest_null), np.nan),
+                "excess": np.where(largest_null < SATURATED, (overlap - largest_null) / (1 - largest_null), np.nan),
                 "survives": survives[first] & survives[second],
             }
             | chance

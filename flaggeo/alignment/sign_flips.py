@@ -6,6 +6,9 @@ from numpy.typing import NDArray
 from scipy import special
 from torch import Tensor
 
+#: Largest null mean that leaves an overlap room to say anything.
+SATURATED = 1 - 1e-6
+
 
 def leverages(frame: Tensor) -> Tensor:
     """How much of a subspace lies along each coordinate: the diagonal of its projector.
@@ -102,6 +105,6 @@ def sign_flip_p_value(
     this is for many coordinates; wider subspaces add up many such squares, and a tail as heavy as that of one is
     the price for knowing mean and spread alone. A p-value of 1e-6 takes 16 standard deviations.
     """
-    room = (mean < 1) & (spread > 0)
+    room = (mean < SATURATED) & (spread > 0)
     z = np.divide(overlap - mean, spread, out=np.full_like(mean, -np.inf), where=room)
     return np.asarray(special.chdtrc(1, np.maximum(1 + np.sqrt(2) * z, 0)))

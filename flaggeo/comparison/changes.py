@@ -9,7 +9,7 @@ from ..alignment import OBSERVABLES
 from ..result import Analysis
 
 # Columns that say where a number was measured; all text does as well.
-_PLACES = ("layer", "next_layer", "head", "lag")
+_PLACES = ("layer", "gauge_fixed", "next_layer", "head", "lag")
 _OBSERVABLE_COLUMNS = [
     *("observable", "table", "column", "rows", "mean_a", "mean_b", "mean_change"),
     *("place", "a", "b", "change"),
@@ -56,14 +56,15 @@ def observables_table(first: Analysis, second: Analysis) -> pd.DataFrame:
         )
         a, b = both[f"{observable.column}_a"], both[f"{observable.column}_b"]
         change = (b - a).astype("float64")
-        row: dict[str, Any] = {"observable": observable.name, "table": observable.table, "column": observable.column}
-        row |= {"rows": int(change.notna().sum()), "mean_a": a.mean(), "mean_b": b.mean()}
-        row |= {"mean_change": change.abs().mean(), "place": "", "a": np.nan, "b": np.nan, "change": np.nan}
-        if change.notna().any():
-            largest = change.abs().idxmax()
-            place = " ".join(f"{key} {both.loc[largest, key]}" for key in keys if pd.notna(both.loc[largest, key]))
-            row |= {"place": place, "a": a[largest], "b": b[largest], "change": change[largest]}
-        rows.append(row)
+        if not change.notna().any():
+            continue
+        largest = change.abs().idxmax()
+        rows.append(
+            {"observable": observable.name, "table": observable.table, "column": observable.column}
+            | {"rows": int(change.notna().sum()), "mean_a": a.mean(), "mean_b": b.mean()}
+            | {"mean_change": change.abs().mean(), "a": a[largest], "b": b[largest], "change": change[largest]}
+            | {"place": " ".join(f"{key} {both.loc[largest, key]}" for key in keys if pd.notna(both.loc[largest, key]))}
+        )
     return pd.DataFrame(rows, columns=_OBSERVABLE_COLUMNS)
 
 

@@ -7,6 +7,7 @@ import torch
 from typer.testing import CliRunner
 
 from flaggeo.cli import app
+from flaggeo.storage import TABLES
 from flaggeo.terminal import FAILED, UNREADABLE, USAGE
 from tests.builders import CONFIG, save_folder, tiny_llama
 
@@ -24,11 +25,7 @@ def test_analyze_writes_the_page_and_the_tables_and_says_where(model, tmp_path):
     assert str(tmp_path / "out" / "report.html") in result.stdout
     assert "gate" in result.stdout
     names = {file.name for file in (tmp_path / "out").iterdir()}
-    tables = {
-        f"{name}.{kind}"
-        for name in ("weights", "spaces", "continuity", "nulls", "pairs", "skipped")
-        for kind in ("csv", "parquet")
-    }
+    tables = {f"{name}.{kind}" for name in TABLES for kind in ("csv", "parquet")}
     assert names == tables | {"result.json", "bases.safetensors", "graph.graphml", "report.html"}
     assert sorted(path.name for path in tmp_path.iterdir()) == ["model", "out"]
 

@@ -81,6 +81,7 @@ def test_nodes_carry_where_they_stand(analysis):
         "space": "stream",
         "dimension": 24,
         "rank": 4,
+        "effective_rank": analysis.weights.set_index("name").loc["layers.2.gate", "effective_rank"],
     }
     assert analysis.graph.nodes["embed.write"]["layer"] == -1
     assert analysis.graph.nodes["unembed.read"]["layer"] == 3

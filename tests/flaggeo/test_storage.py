@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 import torch
 
-from flaggeo.alignment import Nulls, norm_profile, null_table
+from flaggeo.alignment import Nulls, ProjectionHeads, norm_profile, null_table
 from flaggeo.layers import LayerResult
 from flaggeo.spectrum import leading_spectrum
 from flaggeo.storage import Scratch, discard_scratch, replaced_at_once, require_replaceable
@@ -90,7 +90,7 @@ def a_result():
         spectra={"w": leading_spectrum(matrix, 3), "w.heads.0": leading_spectrum(matrix[:4], 3)},
         profiles={"w": norm_profile(matrix, 3)},
         tables={"interfaces": [{"name": "w", "layer": 3, "defect": 1 / 3, "gap": float("inf"), "space": None}]},
-        tensors={"w/products": matrix[:2].double()},
+        heads=[ProjectionHeads(3, role, torch.rand(2, 7, 3), torch.rand(2, 3, 4)) for role in ("q", "o")],
     )
 
 
@@ -107,8 +107,10 @@ def test_scratch_recalls_bit_for_bit_what_it_kept_of_a_layer(tmp_path):
                 value, recalled = getattr(one, part.name), getattr(measured[name], part.name)
                 assert torch.equal(value, recalled) if isinstance(value, torch.Tensor) else value == recalled
     assert found.tables == kept.tables
-    assert found.tensors.keys() == kept.tensors.keys()
-    assert torch.equal(found.tensors["w/products"], kept.tensors["w/products"])
+    for heads, expected in zip(found.heads, kept.heads, strict=True):
+        assert (heads.layer, heads.role) == (expected.layer, expected.role)
+        assert torch.equal(heads.frames, expected.frames)
+        assert torch.equal(heads.factors, expected.factors)
     assert Scratch(tmp_path, "run").recall_layer("another", CPU) is None
 
 

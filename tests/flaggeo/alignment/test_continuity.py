@@ -192,7 +192,9 @@ def test_no_rows_where_there_is_nothing_to_compare(matrices):
 @pytest.mark.parametrize("observable", [ABS_COSINE, SIGMA2_WEIGHTED, LEADING_OVERLAP], ids=lambda o: o.column)
 def test_single_precision(observable):
     first, second = (leading_spectrum(matrix, 4) for matrix in rotated_in_first_plane(0.4))
-    single = [replace(s, values=s.values.float(), left=s.left.float(), right=s.right.float()) for s in (first, second)]
+    single = [
+        replace(s, all_values=s.all_values.float(), left=s.left.float(), right=s.right.float()) for s in (first, second)
+    ]
     expected = float(observable.measure(LayerPair(first, second, Side.READ)))
     assert float(observable.measure(LayerPair(*single, Side.READ))) == pytest.approx(expected, abs=1e-6)
 

@@ -24,11 +24,6 @@ def test_a_link_leads_to_a_statement_that_is_proved(name):
     assert STATEMENTS[name].mutants
 
 
-@pytest.mark.parametrize("observable", OBSERVABLES, ids=lambda observable: observable.name)
-def test_a_null_in_closed_form_is_proved(observable):
-    assert observable.null_moments is None or observable.null_statement is not None
-
-
 COLUMNS = {
     "continuity": CONTINUITY_COLUMNS,
     "pairs": PAIR_COLUMNS,

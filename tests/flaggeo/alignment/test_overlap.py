@@ -13,7 +13,6 @@ from flaggeo.alignment.overlap import PAIR_COLUMNS, PAIR_OBSERVABLES, pair_table
 from flaggeo.alignment.sign_flips import leverages
 from flaggeo.alignment.subspace import subspaces_of
 from flaggeo.alignment.subspace_pair import SubspacePair
-from flaggeo.network import Symmetry
 from flaggeo.spectrum import leading_spectrum
 from manifolds import orthonormalize, overlap_moments, overlap_p_value, projection_overlap, uniform_frame
 from tests.builders import CONFIG, WIDTH, random_frame, tiny_llama
@@ -158,10 +157,13 @@ def test_a_subspace_of_coordinates_leaves_no_room_for_an_excess():
     assert row["intersection_dimension"] == 4
 
 
-def test_survival_is_that_of_the_space(network, table):
-    for name, rows in table.groupby("space"):
-        symmetry = network.spaces[name].symmetry
-        assert (rows["survives"] == (symmetry in (Symmetry.ORTHOGONAL, Symmetry.PERMUTATION, Symmetry.TRIVIAL))).all()
+@pytest.mark.parametrize("folded", [False, True])
+def test_survival_needs_both_ends_of_a_weight_and_its_gain(network, folded):
+    """Leading directions of a gate survive, whose hidden units may only be permuted, and behind a gain if folded."""
+    table = pair_table(network.weights, spectra_of(network), folded=folded)
+    surviving = set(table.loc[table["survives"], ["source", "target"]].to_numpy().ravel())
+    always = {f"layers.{layer}.gate.read" for layer in range(3)} | {"embed.write"}  # no gain before these gates
+    assert surviving == always | ({"unembed.read"} if folded else set())
 
 
 def test_a_planted_meeting_is_found():

@@ -15,7 +15,8 @@ def test_every_observable_has_its_section_with_everything_that_is_known_of_it():
     page = observables_page().replace("\\", "")
     assert {observable.table for observable in OBSERVABLES} == set(TABLES)
     for observable in OBSERVABLES:
-        section = page.split(f"### `{observable.column}`", 1)[1].split("\n### ")[0]
+        of_table = page.split(f"(`{observable.table}`)", 1)[1].split("\n## ")[0]
+        section = of_table.split(f"### `{observable.column}`", 1)[1].split("\n### ")[0]
         for words in (observable.formula.replace("\\", ""), observable.null, observable.invariance, observable.reading):
             assert words in section
         assert observable.misuse in section

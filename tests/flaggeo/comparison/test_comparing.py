@@ -178,7 +178,7 @@ def test_measurements_of_both_stand_side_by_side():
     rows = comparison.summary.query("column == 'overlap'").set_index(["role", "side"])
     assert (rows["a"] == before).all()
     assert (rows["b"] == after).all()
-    overlaps = comparison.observables.set_index("column").loc["overlap"]
+    overlaps = comparison.observables.set_index(["table", "column"]).loc[("pairs", "overlap")]
     assert overlaps["rows"] == len(a.pairs) == len(comparison.pairs)
     largest = comparison.pairs.iloc[0]
     assert abs(overlaps["change"]) == abs(largest["change"]) == comparison.pairs["change"].abs().max()

@@ -55,7 +55,7 @@ def toy(
 ) -> Toy:
     """Subspaces of rank 4 in a stream of dimension 64; a pair meets with the strength given, others with noise.
 
-    Pairs given are edges and have a p-value of 0, others a p-value of 1. Names are ``layers.0.q`` and, with heads,
+    Pairs given are edges and have a q-value of 0, others a q-value of 1. Names are ``layers.0.q`` and, with heads,
     also ``layers.0.q.heads.0``; two query heads share one value head.
     """
     rows = [("embed", "embed", None, None, "vocabulary", "stream")] if embed else []
@@ -102,13 +102,13 @@ def toy(
         strength = strengths.get((source, target))
         value = noise * rng.standard_normal() if strength is None else strength
         overlap = NULL_MEAN + (1 - NULL_MEAN) * value
-        p_value = 1.0 if strength is None else 0.0
+        q_value = 1.0 if strength is None else 0.0
         kind = "-".join(sides)
-        pairs.append((source, target, "stream", kind, lag, overlap, NULL_MEAN, NULL_SD, value, p_value))
+        pairs.append((source, target, "stream", kind, lag, overlap, NULL_MEAN, NULL_SD, value, q_value))
         if strength is not None:
-            graph.add_edge(source, target, key=kind, kind=kind, overlap=overlap, adjusted_overlap=value)
-    columns = ["source", "target", "space", "kind", "lag", "overlap", "null_mean", "null_sd", "adjusted_overlap"]
-    table = pd.DataFrame(pairs, columns=[*columns, "p_value"]).astype({"lag": "Int64"})
+            graph.add_edge(source, target, key=kind, kind=kind, overlap=overlap, excess=value)
+    columns = ["source", "target", "space", "kind", "lag", "overlap", "null_mean", "null_sd", "excess"]
+    table = pd.DataFrame(pairs, columns=[*columns, "q_value"]).astype({"lag": "Int64"})
     unmet = set(strengths) - set(zip(table["source"], table["target"], strict=True))
     assert not unmet, f"no pair of this network: {unmet}"
     names = sorted({*weights["source"], *weights["target"]})

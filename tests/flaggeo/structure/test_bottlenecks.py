@@ -24,7 +24,7 @@ def measured(frames, heads=None):
             mean, spread = overlap_moments(dimension, earlier.shape[1], later.shape[1])
             overlap = float(projection_overlap(earlier, later))
             rows.append((f"{first}.read", f"{second}.read", "stream", "read-read", 1, overlap, mean, spread, 0.0))
-    columns = ["source", "target", "space", "kind", "lag", "overlap", "null_mean", "null_sd", "adjusted_overlap"]
+    columns = ["source", "target", "space", "kind", "lag", "overlap", "null_mean", "null_sd", "excess"]
     nodes = node_table(graph, ["stream"])
     return bottleneck_table(possible_pairs(pd.DataFrame(rows, columns=columns), nodes), nodes)
 

@@ -103,10 +103,10 @@ def test_five_thousand_subspaces_and_twenty_thousand_edges():
     kinds = pairs["source"].str.split(".").str[-1] + "-" + pairs["target"].str.split(".").str[-1]
     pairs = pairs.assign(kind=kinds)[(kinds != "read-write") & (pairs["lag"] > 0)].drop_duplicates(["source", "target"])
     strength = rng.uniform(0, 1, len(pairs))
-    pairs = pairs.assign(space="stream", overlap=strength, null_mean=0.06, null_sd=0.02, adjusted_overlap=strength)
-    pairs = pairs.assign(p_value=1.0)
-    for source, target, kind, weight in pairs[["source", "target", "kind", "adjusted_overlap"]].head(20_000).to_numpy():
-        graph.add_edge(source, target, key=kind, kind=kind, adjusted_overlap=weight)
+    pairs = pairs.assign(space="stream", overlap=strength, null_mean=0.06, null_sd=0.02, excess=strength)
+    pairs = pairs.assign(q_value=1.0)
+    for source, target, kind, weight in pairs[["source", "target", "kind", "excess"]].head(20_000).to_numpy():
+        graph.add_edge(source, target, key=kind, kind=kind, excess=weight)
     assert len(graph) == 4998
     assert graph.number_of_edges() == 20_000
     spaces = pd.DataFrame({"name": ["stream"], "overlap_survives": [True]})
