@@ -210,6 +210,8 @@ def heads_chart(analysis: Analysis) -> Spec | None:
     numbers = {(row["layer"], row["head"], row["keyed"]): number for number, row in enumerate(strongest)}
     squares = [
         {"id": number, "layer": row["layer"], "row": row["row"], "strongest": round(row["excess"], 4)}
+        # Beside the query heads of the layer, so that none hides another.
+        | {"x": row["layer"] + 0.4 * row["keyed"]}
         | {"label": f"layer {row['layer']}, {'key-value head' if row['keyed'] else 'head'} {row['head']}"}
         | {"shape": "circle" if row["keyed"] else "square"}
         for number, row in enumerate(strongest)
@@ -236,7 +238,7 @@ def heads_chart(analysis: Analysis) -> Spec | None:
     spec = read_spec("heads.vg.json")
     spec["height"] = max(200, 26 * heads)
     _fill(spec, {"heads": squares, "edges": links})
-    _domain(spec, "x", [square["layer"] for square in squares])
+    _domain(spec, "x", [square["x"] for square in squares])
     _domain(spec, "y", [0, heads - 1])
     present = [kind for kind in HEAD_KINDS if (table["kind"] == kind).any()]
     choice = next(signal for signal in spec["signals"] if signal["name"] == "kind")

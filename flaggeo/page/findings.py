@@ -2,6 +2,7 @@
 
 import pandas as pd
 
+from ..graph import FALSE_DISCOVERY_RATE
 from ..result import Analysis
 
 # Adjusted values (value - chance) / (1 - chance) from which a mean is said to carry over, and below which
@@ -11,6 +12,7 @@ LITTLE = 0.08
 # Without draws, a first vector on fewer than this share of its coordinates is said to live on a few channels.
 FEW_CHANNELS = 0.05
 
+_ALIKE = {"QQ": "queries", "KK": "keys", "VV": "values", "OO": "outputs"}
 _VERBS = {"read": ("reading", "right"), "write": ("writing", "left")}
 
 
@@ -28,7 +30,13 @@ def findings(analysis: Analysis) -> list[str]:
     """
     if analysis.pairs.empty and analysis.summary.empty:
         return ["Too few weights share a space here to compare anything."]
-    return _continuity(analysis.summary) + _distance(analysis.summary) + _strongest(analysis)
+    return (
+        _continuity(analysis.summary)
+        + _distance(analysis.summary)
+        + _strongest(analysis)
+        + _heads(analysis)
+        + _interfaces(analysis.interfaces)
+    )
 
 
 def _listed(words: list[str]) -> str:
@@ -153,7 +161,7 @@ def _strongest(analysis: Analysis) -> list[str]:
     ):
         of_kind = [edge for edge in edges if edge[2]["kind"] == kind]
         if of_kind:
-            source, target, edge = max(of_kind, key=lambda item: item[2]["adjusted_overlap"])
+            source, target, edge = max(of_kind, key=lambda item: item[2]["excess"])
             pairs = analysis.pairs
             null = pairs.loc[(pairs["source"] == source) & (pairs["target"] == target), "null_mean"].iloc[0]
             count = int((pairs["kind"] == kind).sum())
@@ -162,3 +170,58 @@ def _strongest(analysis: Analysis) -> list[str]:
                 f"one unrelated pair gives {null:.3f} on average."
             )
     return sentences
+
+
+def _heads(analysis: Analysis) -> list[str]:
+    """Which heads feed which, and which do the same, at the full width of the heads."""
+    heads = analysis.heads
+    if heads.empty:
+        return []
+    sentences = []
+    feeding = heads[heads["kind"].isin(["OQ", "OK", "OV"]) & (heads["q_value"] <= FALSE_DISCOVERY_RATE)]
+    strongest = feeding.loc[feeding["excess"] > 0].nlargest(3, "excess")
+    if len(strongest):
+        links = [
+            f"{row['source']} into {row['target']} ({row['kernel']:.1f} of {min(row['source_rank'], row['target_rank'])} "
+            "dimensions)"
+            for row in strongest.to_dict("records")
+        ]
+        unrelated, loud = (float(strongest[column].max()) for column in ("null_mean", "sign_flip_mean"))
+        sentences.append(
+            f"Of all heads that write what a later head reads, the strongest links are {_listed(links)}; unrelated "
+            f"heads share {unrelated:.1f}, and loud channels account for {max(unrelated, loud):.1f} at most."
+        )
+    kinds = analysis.head_kinds.set_index("kind")
+    alike = [f"{word} {kinds.loc[kind, 'mean']:.1f}" for kind, word in _ALIKE.items() if kind in kinds.index]
+    if alike:
+        mean, spread = (float(kinds[column].iloc[0]) for column in ("null_mean", "null_sd"))
+        sentences.append(
+            f"On average two heads share, in dimensions: {_listed(alike)}; unrelated ones share {mean:.1f} ± {spread:.1f}."
+        )
+    groups = analysis.head_clusters
+    if len(groups):
+        largest = groups.nlargest(1, "adjusted_overlap").iloc[0]
+        count = f"{len(groups)} groups of heads" if len(groups) > 1 else "One group of heads"
+        sentences.append(
+            f"{count} of one role nearly coincide, the closest with a mean overlap of "
+            f"{largest['adjusted_overlap']:.2f} beyond chance: {largest['heads']}."
+        )
+    return sentences
+
+
+def _interfaces(interfaces: pd.DataFrame) -> list[str]:
+    """Where the two weights of an interface know of each other, and where they do not."""
+    raw = interfaces[~interfaces["gauge_fixed"] & interfaces["kind"].isin(["up-down", "gate-down", "v-o", "q-k"])]
+    raw = raw[raw["overlap_null_sd"] > 0]
+    if raw.empty:
+        return []
+    standing = []
+    for kind, rows in raw.groupby("kind", sort=False):
+        mean, null = rows["overlap"].mean(), rows["overlap_null_mean"].mean()
+        error = rows["overlap_null_sd"].mean() / len(rows) ** 0.5
+        verdict = "more than chance" if mean > null + 3 * error else "no more than chance"
+        standing.append(f"{kind} {mean:.3f} ({verdict}, {null:.3f})")
+    return [
+        "Where one weight writes what the next reads, their leading subspaces overlap on average by "
+        f"{_listed(standing)}. These numbers depend on the basis that training happened to choose for the space between."
+    ]

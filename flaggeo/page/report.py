@@ -151,9 +151,7 @@ def _edge_table(graph: "nx.MultiDiGraph[str]") -> pd.DataFrame:
 
 def _head_links(heads: pd.DataFrame) -> pd.DataFrame:
     """The strongest few links of each kind, from writing heads to reading ones first."""
-    strongest = [
-        heads[heads["kind"] == kind].nlargest(5, "excess").assign(kind=title) for kind, title in HEAD_KINDS.items()
-    ]
+    strongest = [heads[heads["kind"] == kind].nlargest(5, "excess") for kind in HEAD_KINDS]
     columns = ["kind", "source", "target", "kernel", "null_mean", "sign_flip_mean", "excess", "composition_score"]
     return pd.concat(strongest, ignore_index=True)[columns]
 
