@@ -182,8 +182,8 @@ def _heads(analysis: Analysis) -> list[str]:
     strongest = feeding.loc[feeding["excess"] > 0].nlargest(3, "excess")
     if len(strongest):
         links = [
-            f"{row['source']} into {row['target']} ({row['kernel']:.1f} of {min(row['source_rank'], row['target_rank'])} "
-            "dimensions)"
+            f"{row['source']} into {row['target']} ({row['kernel']:.1f} of "
+            f"{min(row['source_rank'], row['target_rank'])} dimensions)"
             for row in strongest.to_dict("records")
         ]
         unrelated, loud = (float(strongest[column].max()) for column in ("null_mean", "sign_flip_mean"))
@@ -192,11 +192,13 @@ def _heads(analysis: Analysis) -> list[str]:
             f"heads share {unrelated:.1f}, and loud channels account for {max(unrelated, loud):.1f} at most."
         )
     kinds = analysis.head_kinds.set_index("kind")
-    alike = [f"{word} {kinds.loc[kind, 'mean']:.1f}" for kind, word in _ALIKE.items() if kind in kinds.index]
+    means = kinds["mean"].to_dict()
+    alike = [f"{word} {means[kind]:.1f}" for kind, word in _ALIKE.items() if kind in means]
     if alike:
         mean, spread = (float(kinds[column].iloc[0]) for column in ("null_mean", "null_sd"))
         sentences.append(
-            f"On average two heads share, in dimensions: {_listed(alike)}; unrelated ones share {mean:.1f} ± {spread:.1f}."
+            f"On average two heads share, in dimensions: {_listed(alike)}; unrelated ones share {mean:.1f} ± "
+            f"{spread:.1f}."
         )
     groups = analysis.head_clusters
     if len(groups):
@@ -223,5 +225,6 @@ def _interfaces(interfaces: pd.DataFrame) -> list[str]:
         standing.append(f"{kind} {mean:.3f} ({verdict}, {null:.3f})")
     return [
         "Where one weight writes what the next reads, their leading subspaces overlap on average by "
-        f"{_listed(standing)}. These numbers depend on the basis that training happened to choose for the space between."
+        f"{_listed(standing)}. These numbers depend on the basis that training happened to choose for the space "
+        "between."
     ]

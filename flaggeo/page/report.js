@@ -70,9 +70,11 @@ function step(view, key) {
 }
 
 async function open() {
-  const [, graph, matrix] = await Promise.all([
-    embed("continuity", "svg"), embed("graph", "svg"), embed("matrix", "canvas"), embed("heads", "svg"), embed("interfaces", "svg"),
-  ]);
+  const names = ["graph", "matrix", "heads", "continuity", "interfaces"];
+  const views = await Promise.all(names.map((name) => embed(name, name === "matrix" ? "canvas" : "svg")));
+  const [graph, matrix] = views;
+  // For the browser's console.
+  window.views = Object.fromEntries(names.map((name, place) => [name, views[place]]));
   if (matrix) {
     const paint = () => matrix.signal("ink", ink()).runAsync();
     await matrix.insert("cells", matrixCells()).runAsync();

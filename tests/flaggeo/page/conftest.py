@@ -33,7 +33,7 @@ def open_page():
             )
             page.goto(path.as_uri())
             for chart in page.locator("figure").all():
-                chart.locator("svg").wait_for()
+                chart.locator("svg, canvas").first.wait_for()
             return page
 
         yield open_file

@@ -17,7 +17,8 @@ HOSTILE = {
 
 @pytest.fixture(scope="module")
 def analysis():
-    return analyze(load(related_llama(layers=4) | HOSTILE, config=CONFIG | {"num_hidden_layers": 4}), rank=2)
+    tensors = related_llama(layers=4) | HOSTILE
+    return analyze(load(tensors, config=CONFIG | {"num_hidden_layers": 4}), rank=2, heads=True)
 
 
 @pytest.fixture(scope="module")
@@ -29,46 +30,167 @@ def html(analysis):
 def page(html, open_page, tmp_path):
     (tmp_path / "report.html").write_text(html)
     page = open_page(tmp_path / "report.html")
+    page.locator("body[data-ready]").wait_for()
     yield page
     page.close()
+
+
+def data_of(html):
+    return json.loads(re.search(r'<script type="application/json" id="data">(.*?)</script>', html)[1])
 
 
 def arcs(page):
     return page.locator("#graph-chart g.arcs path").count()
 
 
+def dot(page, analysis, name):
+    return page.locator(f'#graph-chart g.dots path[aria-label="{name}, {analysis.graph.degree(name)} edges"]')
+
+
+def status(page):
+    return page.locator("#graph-status").text_content()
+
+
+def settled(page):
+    """Controls wait a moment for the next key or movement before they redraw."""
+    page.wait_for_timeout(200)
+
+
 @browser_only
 @pytest.mark.browser
 def test_the_page_draws_offline_without_a_request_or_a_complaint(page, analysis):
     assert page.complaints == []
-    assert arcs(page) == analysis.graph.number_of_edges()  # fewer than the first view shows
     drawn = page.locator("#graph-chart g.dots path")
     assert drawn.count() == sum(degree > 0 for _, degree in analysis.graph.degree())
     label = drawn.first.get_attribute("aria-label")
     assert re.fullmatch(r"\S+\.(read|write), \d+ edges", label)
     assert page.locator("#continuity-chart svg").get_by_text("down writes").count() == 1
+    assert page.locator("#interfaces-chart svg").get_by_text("up-down").count() == 1
+    for chart in ("continuity", "graph", "matrix", "heads", "interfaces"):
+        assert page.locator(f"#{chart}-chart").get_attribute("aria-label")
 
 
 @browser_only
 @pytest.mark.browser
-def test_the_controls_do_what_they_say(page, analysis):
+def test_slider_and_kind_choose_the_edges(page, analysis):
     edges = [edge for *_, edge in analysis.graph.edges(data=True)]
-    page.locator("select").select_option("read-read")
-    assert arcs(page) == sum(edge["kind"] == "read-read" for edge in edges)
-    page.locator("select").select_option("all kinds")
-
-    slider = page.locator("input[type=range]")
-    middle = sorted(edge["adjusted_overlap"] for edge in edges)[len(edges) // 2]
-    slider.fill(f"{middle:.2f}")
-    shown = float(slider.input_value())
-    assert arcs(page) == sum(round(edge["adjusted_overlap"], 4) >= shown for edge in edges)
+    slider = page.locator("#graph-controls input[type=range]")
+    kind = page.locator("#graph-controls select")
+    for excess in (0, 0.3, 0.6):
+        slider.fill(str(excess))
+        settled(page)
+        shown = float(slider.input_value())
+        assert arcs(page) == sum(round(edge["excess"], 4) >= shown for edge in edges)
     slider.fill("0")
+    for name in ("write-read", "read-read", "write-write"):
+        kind.select_option(name)
+        settled(page)
+        assert arcs(page) == sum(edge["kind"] == name for edge in edges) > 0
+    assert page.complaints == []
 
-    busiest, degree = max(analysis.graph.degree(), key=lambda item: item[1])
-    page.locator(f'#graph-chart g.dots path[aria-label="{busiest}, {degree} edges"]').click()
-    assert arcs(page) == degree < len(edges)
+
+@browser_only
+@pytest.mark.browser
+def test_a_click_on_a_dot_leaves_its_edges_alone_and_a_click_beside_it_all(page, analysis):
+    page.locator("#graph-controls input[type=range]").fill("0")
+    settled(page)
+    everything = arcs(page)
+    busiest = max(analysis.graph, key=analysis.graph.degree)
+    dot(page, analysis, busiest).click()
+    settled(page)
+    assert arcs(page) == analysis.graph.degree(busiest) < everything
+    assert status(page).startswith(f"{busiest}: {analysis.graph.degree(busiest)} edge")
+    block = page.evaluate("views.matrix.signal('marked').map(i => data.matrix.blocks[i].name)")
+    role, layer = busiest.split(".")[2], busiest.split(".")[1]
+    assert block == [f"{role} {busiest.rsplit('.', 1)[1]}s, layer {layer}"]
     page.locator("#graph-chart svg").click(position={"x": 5, "y": 5})
-    assert arcs(page) == len(edges)
+    settled(page)
+    assert arcs(page) == everything
+    assert page.evaluate("views.matrix.signal('marked')") == []
+
+
+@browser_only
+@pytest.mark.browser
+def test_a_search_by_name_shows_what_it_finds(page, analysis):
+    page.locator("#graph-controls input[type=search]").fill("Layers.2.GATE")
+    settled(page)
+    assert arcs(page) == sum(
+        "layers.2.gate" in source or "layers.2.gate" in target for source, target in analysis.graph.edges()
+    )
+    page.locator("#graph-controls input[type=search]").fill("no such name")
+    settled(page)
+    assert arcs(page) == 0
+
+
+@browser_only
+@pytest.mark.browser
+def test_a_click_in_the_matrix_shows_in_the_graph_what_joins_row_and_column(page, analysis):
+    source, target, _ = max(analysis.graph.edges(data=True), key=lambda edge: edge[2]["excess"])
+    page.evaluate("document.getElementById('matrix-chart').scrollIntoView()")
+    place = page.evaluate(
+        """([source, target]) => {
+            const id = (name) => views.graph.data("nodes").find((node) => node.name === name).id;
+            const block = (name) => data.matrix.blocks.findIndex((block) => block.nodes.includes(id(name)));
+            const matrix = views.matrix, [left, top] = matrix.origin();
+            const box = document.querySelector("#matrix-chart canvas").getBoundingClientRect();
+            return {
+                x: box.x + left + matrix.scale("x")(block(source) + 0.5),
+                y: box.y + top + matrix.scale("y")(block(target) + 0.5),
+            };
+        }""",
+        [source, target],
+    )
+    page.mouse.click(place["x"], place["y"])
+    settled(page)
+    lanes = [
+        (node["role"], node["side"], node["layer"]) for node in (analysis.graph.nodes[n] for n in (source, target))
+    ]
+
+    def lane(name):
+        node = analysis.graph.nodes[name]
+        return node["role"], node["side"], node["layer"]
+
+    expected = [edge for edge in analysis.graph.edges() if {lane(edge[0]), lane(edge[1])} == set(lanes)]
+    assert arcs(page) == len(expected) > 0
+    assert status(page).startswith("Between")
+
+
+@browser_only
+@pytest.mark.browser
+def test_the_keyboard_walks_through_the_graph(page, analysis):
+    page.locator("#graph-chart").focus()
+    page.keyboard.press("ArrowRight")
+    first = status(page).split(":")[0]
+    assert first in analysis.graph
+    page.keyboard.press("ArrowRight")
+    second = status(page).split(":")[0]
+    places = [analysis.graph.nodes[name] for name in (first, second)]
+    assert places[1]["layer"] > places[0]["layer"]
+    page.keyboard.press("ArrowDown")
+    assert status(page).split(":")[0] not in (first, second)
+    page.keyboard.press("Escape")
+    assert status(page).startswith("Pick a subspace")
+
+
+@browser_only
+@pytest.mark.browser
+def test_heads_show_the_links_of_a_kind_and_of_one_head(page, analysis, html):
+    links = next(source for source in data_of(html)["charts"]["heads"]["data"] if source["name"] == "edges")["values"]
+    assert len(links) == sum(min(200, count) for count in analysis.heads["kind"].value_counts())
+    drawn = page.locator("#heads-chart g.links path")
+    for kind in ("OK", "QQ"):
+        page.locator("#heads-controls select").select_option(kind)
+        settled(page)
+        of_kind = [link for link in links if link["kind"] == kind]
+        assert drawn.count() == sum(link["place"] <= 60 for link in of_kind)
+    page.locator("#heads-controls input").fill("10")
+    settled(page)
+    assert drawn.count() == 10
+    page.locator('#heads-chart g.squares path[aria-label="layer 1, head 2"]').click()
+    settled(page)
+    table = analysis.heads[analysis.heads["kind"] == "QQ"]
+    ends = [(table[f"{end}_layer"] == 1) & (table[f"{end}_head"] == 2) for end in ("source", "target")]
+    assert drawn.count() == (ends[0] | ends[1]).sum()
     assert page.complaints == []
 
 
@@ -121,8 +243,7 @@ def test_nothing_points_to_a_network(html):
 def test_every_number_of_the_tables_is_on_the_page(html, analysis):
     for value in analysis.summary["abs_cos_1"]:
         assert f"{value:.3f}" in html
-    specs = re.findall(r'vegaEmbed\("#\w+-chart", (\{.*\}), options\)', html)
-    points = json.loads(specs[0])["datasets"]["continuity"]
+    points = data_of(html)["charts"]["continuity"]["datasets"]["continuity"]
     shared = analysis.continuity[analysis.continuity["shared_space"]]
     assert sorted(point["value"] for point in points) == sorted([*shared["abs_cos_1"], *shared["overlap"]])
 
@@ -131,8 +252,8 @@ def test_every_number_of_the_tables_is_on_the_page(html, analysis):
 def test_the_margin_matched_null_is_drawn_where_it_was_measured(draws, open_page, tmp_path):
     measured = analyze(load(related_llama(), config=CONFIG), rank=2, draws=draws)
     html = render_report(measured)
-    points = json.loads(re.search(r'vegaEmbed\("#continuity-chart", (\{.*\}), options\)', html)[1])
-    values = {point["margin_matched"] for point in points["datasets"]["continuity"]}
+    points = data_of(html)["charts"]["continuity"]["datasets"]["continuity"]
+    values = {point["margin_matched"] for point in points}
     means = measured.nulls.query("null == 'margin_matched'")["mean"]
     assert values <= set(means) if draws else values == {None}
     assert ("margin-matched</th>" in html) == bool(draws)
