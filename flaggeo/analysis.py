@@ -370,10 +370,13 @@ def _weight_row(weight: Weight, spectrum: Spectrum) -> dict[str, Any]:
 def _space_table(weights: list[Weight]) -> pd.DataFrame:
     spaces = {space.name: space for weight in weights for space in (weight.source, weight.target)}
     rows = [
-        (space.name, space.dim, space.depth, space.symmetry.value, PROJECTION_OVERLAP.survives(space.symmetry))
+        (
+            *(space.name, space.dim, space.depth, space.symmetry.value, space.assumed),
+            PROJECTION_OVERLAP.survives(space.symmetry),
+        )
         for space in spaces.values()
     ]
-    table = pd.DataFrame(rows, columns=["name", "dim", "depth", "symmetry", "overlap_survives"])
+    table = pd.DataFrame(rows, columns=["name", "dim", "depth", "symmetry", "assumed", "overlap_survives"])
     return table.astype({"depth": "Int64"})
 
 

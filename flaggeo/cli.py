@@ -12,6 +12,7 @@ from .prove_command import prove
 from .terminal import (
     Device,
     Draws,
+    FoldNorms,
     Format,
     Heads,
     Layers,
@@ -90,6 +91,7 @@ def analyze(
     roles: Roles = None,
     layers: Layers = None,
     heads: Heads = False,
+    fold_norms: FoldNorms = False,
     draws: Draws = 0,
     seed: Seed = 0,
     device: Device = "cpu",
@@ -123,6 +125,7 @@ def analyze(
             "roles": chosen_roles,
             "layers": chosen_layers,
             "heads": heads,
+            "fold_norms": fold_norms,
             "draws": draws,
             "seed": seed,
             "device": device,
@@ -186,7 +189,8 @@ def _network_record(network: "Network") -> dict[str, object]:
             for weight in network.weights
         ],
         "spaces": [
-            {"name": space.name, "dim": space.dim, "depth": space.depth, "symmetry": space.symmetry.value}
+            {"name": space.name, "dim": space.dim, "depth": space.depth}
+            | {"symmetry": space.symmetry.value, "assumed": space.assumed}
             for space in network.spaces.values()
         ],
         "skipped": [
@@ -219,7 +223,10 @@ def _print_network(network: "Network", every_tensor: bool) -> None:
     console.print(table)
     console.print("\nspaces")
     spaces = Table("space", "dimension", "free changes of basis", box=None, header_style="bold")
-    seen = {(_any_layer(space.name), space.dim, space.symmetry.value) for space in network.spaces.values()}
+    seen = {
+        (_any_layer(space.name), space.dim, space.symmetry.value + " (assumed)" * space.assumed)
+        for space in network.spaces.values()
+    }
     for name, dim, symmetry in sorted(seen):
         spaces.add_row(name, str(dim), symmetry)
     console.print(spaces)

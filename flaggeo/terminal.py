@@ -27,6 +27,9 @@ Rank = Annotated[int, typer.Option("--rank", "-k", help="Singular directions kep
 Roles = Annotated[str | None, typer.Option(help="Only these, as in q,k,gate.  [default: all]")]
 Layers = Annotated[str | None, typer.Option(help="Only these, as in 0-5,8.  [default: all]")]
 Heads = Annotated[bool, typer.Option("--heads", help="Also take every attention head as a weight.")]
+FoldNorms = Annotated[
+    bool, typer.Option("--fold-norms", help="Measure the weights with the norms beside them folded in.")
+]
 Draws = Annotated[
     int,
     typer.Option(
