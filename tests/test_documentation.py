@@ -55,6 +55,22 @@ def test_the_nulls_of_the_readme_are_those_of_the_demo(smollm2_file):
     assert f"{draws} draws of each null" in text
 
 
+def test_the_heads_and_interfaces_of_the_readme_are_measured(smollm2_file):
+    text = (ROOT / "README.md").read_text()
+    heads = analyze(load(smollm2_file), roles=["o", "v"], heads=True)
+    link = heads.heads.set_index(["source", "target"]).loc[("layers.23.o.heads.2.write", "layers.29.v.heads.0.read")]
+    assert f"shares {link['kernel']:.1f} of {link['source_rank']} dimensions" in text
+    assert f"unrelated heads share {link['null_mean']:.1f}" in text
+    closest = heads.head_clusters.nlargest(1, "adjusted_overlap")["heads"].iloc[0]
+    assert closest == ", ".join(f"layers.18.o.heads.{head}.write" for head in (6, 7, 8))
+    mlps = analyze(load(smollm2_file), roles=["gate", "up", "down"]).interfaces
+    overlaps = mlps[~mlps["gauge_fixed"]].groupby("kind")[["overlap", "overlap_null_mean"]].mean()
+    stated = "{:.3f} and {:.3f}, where unrelated weights give {:.3f}".format(
+        *overlaps.loc[["up-down", "gate-down"], "overlap"], overlaps["overlap_null_mean"].iloc[0]
+    )
+    assert f"overlap by {stated}" in text
+
+
 @pytest.mark.parametrize(
     "command", re.findall(r"^    make (\w+)", (ROOT / "README.md").read_text(), flags=re.MULTILINE)
 )

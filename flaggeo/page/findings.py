@@ -217,12 +217,15 @@ def _interfaces(interfaces: pd.DataFrame) -> list[str]:
     raw = raw[raw["overlap_null_sd"] > 0]
     if raw.empty:
         return []
-    standing = []
+    standing, above = [], 0
     for kind, rows in raw.groupby("kind", sort=False):
         mean, null = rows["overlap"].mean(), rows["overlap_null_mean"].mean()
         error = rows["overlap_null_sd"].mean() / len(rows) ** 0.5
-        verdict = "more than chance" if mean > null + 3 * error else "no more than chance"
-        standing.append(f"{kind} {mean:.3f} ({verdict}, {null:.3f})")
+        more = mean > null + 3 * error
+        above += more
+        standing.append(f"{kind} {mean:.3f} ({'more' if more else 'no more'} than chance, {null:.3f})")
+    if not above:
+        return []
     return [
         "Where one weight writes what the next reads, their leading subspaces overlap on average by "
         f"{_listed(standing)}. These numbers depend on the basis that training happened to choose for the space "

@@ -28,12 +28,12 @@ def test_every_interface_of_a_gated_layer_with_grouped_queries():
     assert (group.kind, group.head, len(group.first), len(group.second)) == ("v-o-group", 0, 1, 2)
 
 
-def test_only_up_and_down_of_a_gated_layer_may_be_rescaled():
+def test_they_meet_in_the_spaces_of_the_network():
     network = load(tiny_llama(), config=CONFIG)
-    symmetry = {member.kind: member.symmetry for member in interfaces_of(network.weights)}
+    symmetry = {member.kind: member.space.symmetry for member in interfaces_of(network.weights)}
     assert symmetry == {
         "up-down": Symmetry.SCALED_PERMUTATION,
-        "gate-down": Symmetry.PERMUTATION,
+        "gate-down": Symmetry.SCALED_PERMUTATION,
         "q-k": Symmetry.ROTARY_BLOCK,
         "q-k-group": Symmetry.ROTARY_BLOCK,
         "v-o": Symmetry.GENERAL_LINEAR,
