@@ -110,12 +110,15 @@ def graph_chart(graph: "nx.MultiDiGraph[str]") -> Spec | None:
         for source, target, edge in graph.edges(data=True)
     ]
     edges.sort(key=lambda edge: edge["excess"])  # the strongest are drawn last, on top
-    lanes = [{"lane": name} for name in LANES if name in heads]
+    in_stream = {node["lane"] for node in nodes if node["space"] == "stream"}
+    lanes = [{"lane": name, "stream": name in in_stream} for name in LANES if name in heads]
     spec = read_spec("graph.vg.json")
-    spec["height"] = max(_LANE_HEIGHT, _HEAD_HEIGHT * max(heads.values())) * len(lanes)
+    _signal(spec, "laneHeight")["value"] = max(_LANE_HEIGHT, _HEAD_HEIGHT * max(heads.values()))
+    if not in_stream:
+        _signal(spec, "spaces")["value"] = "all spaces"
     _fill(spec, {"lanes": lanes, "nodes": nodes, "edges": edges})
     _domain(spec, "x", [graph.nodes[name]["layer"] for name in numbers])
-    threshold = spec["signals"][0]
+    threshold = _signal(spec, "threshold")
     threshold["value"] = math.floor(100 * edges[-min(_FIRST_VIEW, len(edges))]["excess"]) / 100
     threshold["bind"]["max"] = math.ceil(100 * edges[-1]["excess"]) / 100
     return spec
@@ -167,8 +170,7 @@ def matrix_chart(analysis: Analysis) -> tuple[Spec, Spec] | tuple[None, None]:
     for scale in ("x", "y"):
         _domain(spec, scale, [0, len(order)])
     informative = upper[~np.isinf(upper)]
-    full = next(signal for signal in spec["signals"] if signal["name"] == "full")
-    full["value"] = max(0.05, math.ceil(20 * float(np.quantile(informative, 0.995))) / 20)
+    _signal(spec, "full")["value"] = max(0.05, math.ceil(20 * float(np.quantile(informative, 0.995))) / 20)
     return spec, {"blocks": blocks, "bytes": base64.b64encode(codes.tobytes()).decode()}
 
 
@@ -241,7 +243,7 @@ def heads_chart(analysis: Analysis) -> Spec | None:
     _domain(spec, "x", [square["x"] for square in squares])
     _domain(spec, "y", [0, heads - 1])
     present = [kind for kind in HEAD_KINDS if (table["kind"] == kind).any()]
-    choice = next(signal for signal in spec["signals"] if signal["name"] == "kind")
+    choice = _signal(spec, "kind")
     choice["bind"] |= {"options": present, "labels": [HEAD_KINDS[kind] for kind in present]}
     choice["value"] = present[0]
     return spec
@@ -271,6 +273,10 @@ def _fill(spec: Spec, data: dict[str, list[Spec]]) -> None:
     for source in spec["data"]:
         if source["name"] in data:
             source["values"] = data[source["name"]]
+
+
+def _signal(spec: Spec, name: str) -> Spec:
+    return next(signal for signal in spec["signals"] if signal["name"] == name)
 
 
 def _domain(spec: Spec, scale: str, values: list[int]) -> None:
