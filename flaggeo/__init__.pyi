@@ -1,4 +1,5 @@
 from . import gauge as gauge
+from . import plots as plots
 from .analysis import analyze as analyze
 from .analysis import load as load
 from .checkpoint import CheckpointError as CheckpointError
@@ -15,6 +16,9 @@ from .network import UnknownArchitectureError as UnknownArchitectureError
 from .network import Weight as Weight
 from .page import render_comparison as render_comparison
 from .page import render_report as render_report
+from .page import render_trace as render_trace
 from .result import Analysis as Analysis
 from .spectrum import Spectrum as Spectrum
 from .spectrum import leading_spectrum as leading_spectrum
+from .tracing import Trace as Trace
+from .tracing import trace as trace

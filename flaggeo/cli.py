@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from .compare_command import compare
+from .page_commands import figure, report
 from .prove_command import prove
 from .terminal import (
     Device,
@@ -30,6 +31,7 @@ from .terminal import (
     standard_output,
     usage_errors,
 )
+from .trace_command import trace
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -46,6 +48,9 @@ app = typer.Typer(
 )
 
 app.command()(compare)
+app.command()(trace)
+app.command()(report)
+app.command()(figure)
 app.command()(prove)
 
 _Source = Annotated[

@@ -46,8 +46,9 @@ def continuity(analysis: "Analysis", *, measure: str = "abs_cos_1", ax: "Axes | 
         ax.plot(rows["layer"], rows[measure], marker=".", label=f"{role} {side}s")
     mean, spread = (shared[f"{prefixes[measure]}_{moment}"].to_numpy(float) for moment in ("mean", "sd"))
     if len(shared):
-        ax.axhspan(max(0.0, (mean - 2 * spread).min()), (mean + 2 * spread).max(), color="0.85", label="chance")
-        ax.legend(fontsize="small")
+        low, high = np.nanmin(mean - 2 * spread), np.nanmax(mean + 2 * spread)
+        ax.axhspan(max(0.0, low), high, color="0.85", label="chance")
+        ax.legend(fontsize="small", loc="upper left", bbox_to_anchor=(1, 1))
     ax.set(
         xlabel="layer", ylabel="|cos| of first singular vectors" if measure == "abs_cos_1" else "overlap", ylim=(0, 1)
     )
@@ -79,14 +80,21 @@ def overlap_matrix(analysis: "Analysis", role: str, side: str = "read", *, ax: "
     pairs = analysis.pairs[analysis.pairs["source"].isin(layers) & analysis.pairs["target"].isin(layers)]
     if pairs.empty:
         raise ValueError(f"expected a role and side that layers share; found none for {role!r}, {side!r}")
+    from matplotlib.ticker import MaxNLocator
+
     ax = ax or _new_axes()
     order = {layer: position for position, layer in enumerate(sorted(layers.values()))}
-    values = np.eye(len(order))
+    values = np.full((len(order), len(order)), np.nan)
+    np.fill_diagonal(values, 1)
     first, second = (pairs[end].map(layers).map(order).to_numpy() for end in ("source", "target"))
     values[first, second] = values[second, first] = pairs["adjusted_overlap"].to_numpy(float)
     image = ax.imshow(values, vmin=0, vmax=1, cmap="magma_r", origin="lower")
     ax.figure.colorbar(image, ax=ax, label="overlap beyond chance")
     ax.set(xlabel="layer", ylabel="layer", title=f"{role} {side}s")
+    names = dict(enumerate(order))
+    for axis in (ax.xaxis, ax.yaxis):
+        axis.set_major_locator(MaxNLocator(integer=True))
+        axis.set_major_formatter(lambda position, _: str(names.get(round(position), "")))
     return ax
 
 
@@ -113,21 +121,25 @@ def path(analysis: "Analysis", role: str, side: str = "read", *, ax: "Axes3D | N
     rows = analysis.paths[(analysis.paths["role"] == role) & (analysis.paths["side"] == side)].sort_values("layer")
     if rows.empty:
         raise ValueError(f"expected a role and side with a path over layers; found none for {role!r}, {side!r}")
+    variance = analysis.path_variance
+    explained = variance[(variance["role"] == role) & (variance["side"] == side)].iloc[0]
     if ax is None:
         import matplotlib.pyplot as plt
 
-        ax = plt.figure().add_subplot(projection="3d")
+        ax = plt.figure(layout="constrained").add_subplot(projection="3d")
     ax.plot(rows["pc1"], rows["pc2"], rows["pc3"], color="0.7")
     points = ax.scatter(rows["pc1"], rows["pc2"], rows["pc3"], c=rows["layer"], cmap="viridis")
-    ax.figure.colorbar(points, ax=ax, label="layer", shrink=0.7)
-    explained = rows[["evr_1", "evr_2", "evr_3"]].iloc[0].sum()
+    ax.figure.colorbar(points, ax=ax, label="layer", shrink=0.7, pad=0.15)
     ax.set(xlabel="PC 1", ylabel="PC 2", zlabel="PC 3")
-    ax.set_title(f"{role} {side}s: 3 components explain {explained:.0%} (unrelated {rows['evr_null'].iloc[0]:.0%})")
+    # Three components of 4 layers hold everything, which says nothing.
+    told = "" if np.isnan(explained["evr"]) else f": 3 components explain {explained['evr']:.0%}"
+    told += f" (unrelated: {explained['evr_null_mean']:.0%})" if told else ""
+    ax.set_title(f"{role} {side}s{told}")
     return ax
 
 
 def spectra(analysis: "Analysis", role: str, *, ax: "Axes | None" = None) -> "Axes":
-    """Singular values of one role in every layer, each relative to its largest.
+    """Singular values of one role in every layer, each relative to its largest; zero weights are left out.
 
     Parameters
     ----------
@@ -147,13 +159,18 @@ def spectra(analysis: "Analysis", role: str, *, ax: "Axes | None" = None) -> "Ax
     table = analysis.weights[(analysis.weights["role"] == role) & analysis.weights["head"].isna()]
     if table.empty:
         raise ValueError(f"expected a role of the analysis; found {role!r}")
-    import matplotlib as mpl
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import Normalize
 
     ax = ax or _new_axes()
-    shades = mpl.colormaps["viridis"](np.linspace(0, 1, len(table)))
-    for name, layer, shade in zip(table["name"], table["layer"], shades, strict=True):
-        values = analysis.bases[f"{name}.singular_values"].numpy()
-        ax.semilogy(np.arange(1, len(values) + 1), values / values[0], color=shade, label=f"layer {layer}")
+    depths = table["layer"].fillna(0).to_numpy(float)
+    shades = ScalarMappable(Normalize(depths.min(), depths.max()), cmap="viridis")
+    for name, color in zip(table["name"], shades.to_rgba(depths), strict=True):
+        values = analysis.bases[f"{name}.singular_values"].cpu().numpy()
+        if values[0] > 0:
+            ax.semilogy(np.arange(1, len(values) + 1), values / values[0], color=color, label=name)
+    if len(table) > 1:
+        ax.figure.colorbar(shades, ax=ax, label="layer")
     ax.set(xlabel="index", ylabel="singular value / largest", title=role)
     return ax
 
@@ -179,7 +196,7 @@ def angles(analysis: "Analysis", source: str, target: str, *, ax: "Axes | None" 
         If the analysis has no such subspace, or the two lie in spaces of different dimension.
     """
     for name in (source, target):
-        if name not in analysis.bases:
+        if name not in analysis.bases or analysis.bases[name].ndim != 2:
             raise ValueError(f"expected a subspace of the analysis; found {name!r}")
     first, second = analysis.bases[source], analysis.bases[target]
     if first.shape[0] != second.shape[0]:
@@ -187,7 +204,7 @@ def angles(analysis: "Analysis", source: str, target: str, *, ax: "Axes | None" 
             f"expected two subspaces of one space; found dimensions {first.shape[0]} and {second.shape[0]}"
         )
     ax = ax or _new_axes()
-    degrees = torch.rad2deg(principal_angles(first, second)).numpy()
+    degrees = torch.rad2deg(principal_angles(first, second)).cpu().numpy()
     ax.plot(np.arange(1, len(degrees) + 1), degrees, marker="o")
     edge = largest_cosine_edge(first.shape[0], first.shape[1], second.shape[1])
     ax.axhline(np.degrees(np.arccos(edge)), color="0.6", linestyle="--", label="smallest angle of unrelated subspaces")
@@ -199,4 +216,4 @@ def angles(analysis: "Analysis", source: str, target: str, *, ax: "Axes | None" 
 def _new_axes() -> "Axes":
     import matplotlib.pyplot as plt
 
-    return plt.figure().add_subplot()
+    return plt.figure(layout="constrained").add_subplot()

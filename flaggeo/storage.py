@@ -4,12 +4,13 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -47,6 +48,13 @@ COMPARISON_REPORT_FILE = "comparison.html"
 #: The same for a comparison of two networks: neither kind of result replaces the other.
 COMPARISON_NAMES = frozenset({COMPARISON_FILE, COMPARISON_REPORT_FILE}) | {
     f"{table}.{suffix}" for table in COMPARISON_TABLES for suffix in ("csv", "parquet")
+}
+TRACE_TABLES = ("checkpoints", "summary", "continuity", "interfaces", "drift", "weights", "skipped")
+TRACE_FILE = "trace.json"
+TRACE_REPORT_FILE = "trace.html"
+#: The same for a trace of many checkpoints.
+TRACE_NAMES = frozenset({TRACE_FILE, TRACE_REPORT_FILE}) | {
+    f"{table}.{suffix}" for table in TRACE_TABLES for suffix in ("csv", "parquet")
 }
 # Marks a run's folder inside a scratch, so that nothing else is ever removed from there.
 _RUN_PREFIX = "flaggeo-run-"
@@ -106,6 +114,84 @@ def replaced_at_once(folder: Path) -> Iterator[Path]:
             temporary.rename(folder)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
+        raise
+
+
+def save_tables(
+    folder: Path,
+    tables: Mapping[str, pd.DataFrame],
+    records: Mapping[str, Any],
+    pages: Mapping[str, str | None],
+    *,
+    names: frozenset[str],
+    overwrite: bool,
+) -> None:
+    """Write tables as CSV and Parquet, records as JSON and pages as they are, at once or not at all.
+
+    Parameters
+    ----------
+    folder : Path
+        Made if missing.
+    tables, records, pages : mapping
+        By name of the table, or of the file. A page that is None is left out.
+    names : frozenset of str
+        Names of all files that such a result may consist of.
+    overwrite : bool
+        Replace an earlier result of these names.
+
+    Raises
+    ------
+    FileExistsError, PermissionError
+        As `require_replaceable`.
+    """
+    require_replaceable(folder, overwrite=overwrite, names=names)
+    with replaced_at_once(folder) as temporary:
+        for name, table in tables.items():
+            table.to_csv(temporary / f"{name}.csv", index=False)
+            table.to_parquet(temporary / f"{name}.parquet", index=False)
+        for name, record in records.items():
+            text = json.dumps(record, indent=2, allow_nan=False)
+            (temporary / name).write_text(text + "\n", encoding="utf-8")
+        for name, page in pages.items():
+            if page is not None:
+                (temporary / name).write_text(page, encoding="utf-8")
+
+
+def load_tables(
+    folder: Path, names: Collection[str], file: str, what: str, schema_version: int, remedy: str
+) -> tuple[dict[str, pd.DataFrame], dict[str, Any]]:
+    """Tables of these names and the record in `file`, which has to be of this schema version.
+
+    Raises
+    ------
+    FileNotFoundError
+        If the folder holds no such file; the message says that `what` was expected.
+    ValueError
+        If its schema version is another; the message ends in the `remedy`.
+    """
+    if not (folder / file).is_file():
+        raise FileNotFoundError(f"{folder}: expected {what} of flaggeo, found no {file}")
+    record = json.loads((folder / file).read_text(encoding="utf-8"))
+    if record.get("schema_version") != schema_version:
+        raise ValueError(
+            f"{folder / file}: expected schema version {schema_version}, found {record.get('schema_version')!r}: "
+            f"{remedy}"
+        )
+    return {name: pd.read_parquet(folder / f"{name}.parquet") for name in names}, record
+
+
+def replace_file(path: Path, content: bytes) -> None:
+    """Write a file at once or not at all; folders are made if missing."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    temporary = Path(name)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+        temporary.chmod(0o666 & ~_umask())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
         raise
 
 

@@ -1,7 +1,7 @@
 """Runs the steps from two sources to a `Comparison`."""
 
 import sys
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -73,13 +73,14 @@ def compare(
     versions = open_versions(first, second)
     asked: dict[str, Any] = {"rank": rank, "heads": heads, "draws": draws, "seed": seed}
     asked |= {"roles": None if roles is None else sorted(roles), "layers": None if layers is None else sorted(layers)}
-    settings = shared_settings(*versions, asked)
+    settings = shared_settings(versions, asked)
     names, skipped = shared_weights(*versions, settings)
     for version in versions:
-        _require_choice(version, settings)
+        require_choice(version, settings)
     options = settings | {"device": device}
     a, b = (
-        _analysis(version, options, letter, progress, scratch) for version, letter in zip(versions, "ab", strict=True)
+        analysis_of(version, options, letter, progress, None if scratch is None else Path(scratch) / letter)
+        for version, letter in zip(versions, "ab", strict=True)
     )
     chosen = [name for name in names if name in set(a.weights["name"])]
     return Comparison(
@@ -94,7 +95,7 @@ def compare(
             "b": versions[1].location,
             "family": versions[0].family,
             "remarks": list(dict.fromkeys(remark for version in versions for remark in version.remarks)),
-            "stored": [_stored(version) for version in versions],
+            "stored": [stored_as(version) for version in versions],
             "deltas": "measured" if all(version.network for version in versions) else "not measured: frames alone",
             "rank": settings["rank"],
             "heads": settings["heads"],
@@ -108,7 +109,7 @@ def compare(
     )
 
 
-def _require_choice(version: Version, settings: dict[str, Any]) -> None:
+def require_choice(version: Version, settings: dict[str, Any]) -> None:
     """Raise `MismatchError` unless the roles and layers asked for are there."""
     if version.network is not None:
         try:
@@ -117,7 +118,8 @@ def _require_choice(version: Version, settings: dict[str, Any]) -> None:
             raise MismatchError(f"{version.location}: {error}") from None
 
 
-def _stored(version: Version) -> str:
+def stored_as(version: Version) -> str:
+    """How the numbers of a version are stored, in words."""
     if version.network is None:
         return "saved analysis"
     checkpoint = version.network.checkpoint
@@ -126,19 +128,20 @@ def _stored(version: Version) -> str:
     return adapter or ", ".join(dtypes)
 
 
-def _analysis(
-    version: Version, options: dict[str, Any], letter: str, progress: Progress | None, scratch: str | Path | None
+def analysis_of(
+    version: Version, options: Mapping[str, Any], label: str, progress: Progress | None, scratch: Path | None
 ) -> Analysis:
+    """The saved analysis, or a new one that tells its progress under a label and can resume from a scratch."""
     if version.analysis is not None:
         return version.analysis
     assert version.network is not None
     # A scratch knows a run by its files, and an adapter's settings are in none of them.
-    resumable = scratch is not None and not isinstance(version.network.checkpoint, AdaptedCheckpoint)
+    resumable = not isinstance(version.network.checkpoint, AdaptedCheckpoint)
     return analyze(
         version.network,
         **options,
-        progress=progress and (lambda name, done, total: progress(f"{letter}: {name}", done, total)),
-        scratch=Path(scratch) / letter if scratch is not None and resumable else None,
+        progress=progress and (lambda name, done, total: progress(f"{label}: {name}", done, total)),
+        scratch=scratch if resumable else None,
     )
 
 

@@ -1,6 +1,6 @@
 """Whether two sources are versions of one network, and which of their weights can be compared."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -51,9 +51,9 @@ def open_versions(first: Source, second: Source) -> tuple[Version, Version]:
     MismatchError
         If an adapter has no base to be added to.
     """
-    base = _open(first)
+    base = open_version(first)
     if not isinstance(second, str | Path) or not is_adapter(Path(second)):
-        return base, _open(second)
+        return base, open_version(second)
     if base.network is None:
         raise MismatchError(
             f"{second}: an adapter changes the matrices of a checkpoint: expected a checkpoint to compare it "
@@ -62,7 +62,16 @@ def open_versions(first: Source, second: Source) -> tuple[Version, Version]:
     return base, _of_network(read_network(AdaptedCheckpoint(base.network.checkpoint, Path(second))))
 
 
-def _open(source: Source) -> Version:
+def open_version(source: Source) -> Version:
+    """Open one that stands for itself, which an adapter does not.
+
+    Raises
+    ------
+    CheckpointError
+        If it cannot be read.
+    MismatchError
+        If it is an adapter.
+    """
     if isinstance(source, Network):
         return _of_network(source)
     if isinstance(source, Analysis):
@@ -84,22 +93,22 @@ def _of_analysis(analysis: Analysis) -> Version:
     return Version(provenance["checkpoint"], provenance["family"], None, analysis, tuple(provenance["remarks"]))
 
 
-def shared_settings(first: Version, second: Version, asked: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings under which both are analysed: those asked for, or those of a saved analysis.
+def shared_settings(versions: Iterable[Version], asked: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings under which all are analysed: those asked for, or those of a saved analysis.
 
     Parameters
     ----------
-    first, second : Version
+    versions : iterable of Version
     asked : mapping
         Arguments of `analyze`; None stands for what a saved analysis has, or the default.
 
     Raises
     ------
     MismatchError
-        If a saved analysis has other settings than the other one or than asked for.
+        If a saved analysis has other settings than another one or than asked for.
     """
     settings = dict(asked)
-    for version in (first, second):
+    for version in versions:
         if version.analysis is None:
             continue
         provenance, weights = version.analysis.provenance, version.analysis.weights

@@ -1,6 +1,5 @@
 """What a comparison found: its tables, saved and loaded."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,8 +13,8 @@ from ..storage import (
     COMPARISON_NAMES,
     COMPARISON_REPORT_FILE,
     COMPARISON_TABLES,
-    replaced_at_once,
-    require_replaceable,
+    load_tables,
+    save_tables,
 )
 
 SCHEMA_VERSION = 1
@@ -92,18 +91,14 @@ class Comparison:
         -----
         The folder holds ``comparison.json`` (schema version, provenance) and each table as CSV and Parquet.
         """
-        folder = Path(folder)
-        require_replaceable(folder, overwrite=overwrite, names=COMPARISON_NAMES)
-        with replaced_at_once(folder) as temporary:
-            for name in COMPARISON_TABLES:
-                table: pd.DataFrame = getattr(self, name)
-                table.to_csv(temporary / f"{name}.csv", index=False)
-                table.to_parquet(temporary / f"{name}.parquet", index=False)
-            result = {"schema_version": SCHEMA_VERSION, "provenance": dict(self.provenance)}
-            text = json.dumps(result, indent=2, allow_nan=False)
-            (temporary / COMPARISON_FILE).write_text(text + "\n", encoding="utf-8")
-            if report is not None:
-                (temporary / COMPARISON_REPORT_FILE).write_text(report, encoding="utf-8")
+        save_tables(
+            Path(folder),
+            {name: getattr(self, name) for name in COMPARISON_TABLES},
+            {COMPARISON_FILE: {"schema_version": SCHEMA_VERSION, "provenance": dict(self.provenance)}},
+            {COMPARISON_REPORT_FILE: report},
+            names=COMPARISON_NAMES,
+            overwrite=overwrite,
+        )
 
     @classmethod
     def load(cls, folder: str | Path) -> "Comparison":
@@ -124,15 +119,12 @@ class Comparison:
         ValueError
             If another version of flaggeo wrote it in a form that this one does not know.
         """
-        folder = Path(folder)
-        file = folder / COMPARISON_FILE
-        if not file.is_file():
-            raise FileNotFoundError(f"{folder}: expected a comparison of flaggeo, found no {COMPARISON_FILE}")
-        result = json.loads(file.read_text(encoding="utf-8"))
-        if result.get("schema_version") != SCHEMA_VERSION:
-            raise ValueError(
-                f"{file}: expected schema version {SCHEMA_VERSION}, found {result.get('schema_version')!r}: "
-                "compare the checkpoints again"
-            )
-        tables = {name: pd.read_parquet(folder / f"{name}.parquet") for name in COMPARISON_TABLES}
-        return cls(**tables, provenance=result["provenance"])
+        tables, record = load_tables(
+            Path(folder),
+            COMPARISON_TABLES,
+            COMPARISON_FILE,
+            "a comparison",
+            SCHEMA_VERSION,
+            "compare the checkpoints again",
+        )
+        return cls(**tables, provenance=record["provenance"])

@@ -5,6 +5,7 @@ import math
 import pandas as pd
 
 from ..comparison import Comparison
+from .words import DOING, degrees, listed
 
 #: RMS angles up to this, in radians, are those of frames saved in single precision.
 SAME_ANGLE = 1e-5
@@ -13,7 +14,6 @@ UNRELATED = 0.1
 # Distance of an overlap from its null mean, in standard deviations, from which it is said to be above or below.
 NOTICEABLE = 3.0
 _NAMED = 3
-_DOING = {"read": "reading", "write": "writing"}
 
 
 def comparison_findings(comparison: Comparison) -> list[str]:
@@ -79,7 +79,7 @@ def _by_role(rows: pd.DataFrame) -> str:
     for role, group in rows.groupby("role", sort=False):
         layers = sorted({int(layer) for layer in group["layer"].dropna()})
         parts.append(f"{role} of {_layers(layers)}" if layers else str(role))
-    return _listed(parts)
+    return listed(parts)
 
 
 def _layers(layers: list[int]) -> str:
@@ -89,11 +89,7 @@ def _layers(layers: list[int]) -> str:
         return f"layers {layers[0]} to {layers[-1]}"
     if len(layers) > 6:
         return f"{len(layers)} layers from {layers[0]} to {layers[-1]}"
-    return f"layers {_listed([str(layer) for layer in layers])}"
-
-
-def _listed(words: list[str]) -> str:
-    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
+    return f"layers {listed([str(layer) for layer in layers])}"
 
 
 def _related(weights: pd.DataFrame) -> list[str]:
@@ -111,9 +107,9 @@ def _moved(weights: pd.DataFrame) -> list[str]:
     means = moved.groupby(["role", "side"], sort=False)["rms_angle"].mean().reset_index().to_dict("records")
     most = max(means, key=lambda row: row["rms_angle"])
     farthest = moved.sort_values("rms_angle", ascending=False, kind="stable").head(_NAMED).to_dict("records")
-    named = _listed([f"{row['name']} {row['side']}s {_degrees(row['rms_angle'])}" for row in farthest])
+    named = listed([f"{row['name']} {row['side']}s {degrees(row['rms_angle'])}" for row in farthest])
     sentences = [
-        f"The {_DOING[most['side']]} of {most['role']} moved most, by {_degrees(most['rms_angle'])} (root mean square "
+        f"The {DOING[most['side']]} of {most['role']} moved most, by {degrees(most['rms_angle'])} (root mean square "
         "angle between the leading subspaces, mean over the layers where it moved). Single subspaces that moved "
         f"farthest: {named}."
     ]
@@ -124,11 +120,6 @@ def _moved(weights: pd.DataFrame) -> list[str]:
             "the spectrum determines it in both."
         )
     return sentences
-
-
-def _degrees(angle: float) -> str:
-    degrees = math.degrees(angle)
-    return f"{degrees:.1f}°" if degrees >= 0.05 else f"{degrees:.1e}°"
 
 
 def _low_rank(deltas: pd.DataFrame) -> list[str]:
@@ -148,7 +139,7 @@ def _low_rank(deltas: pd.DataFrame) -> list[str]:
         f"{every} changes are of low rank ({spelt}, as far as the precision of the files tells), as a LoRA adapter's "
         f"are: {_by_role(low)}."
     ]
-    return sentences + [_inside(low, side) for side in _DOING if low[f"{side}_inside"].notna().any()]
+    return sentences + [_inside(low, side) for side in DOING if low[f"{side}_inside"].notna().any()]
 
 
 def _inside(low: pd.DataFrame, side: str) -> str:
@@ -164,14 +155,14 @@ def _inside(low: pd.DataFrame, side: str) -> str:
         where = "as chance would have it"
     trailing, expected = low[f"{side}_trailing"].mean(), low[f"{side}_trailing_null"].mean()
     return (
-        f"Against the base's leading {_DOING[side]} subspace, they lie {where}: overlap {inside:.2f} where unrelated "
+        f"Against the base's leading {DOING[side]} subspace, they lie {where}: overlap {inside:.2f} where unrelated "
         f"ones give {null:.2f}; {trailing:.0%} of them is in the trailing half of the base's directions (unrelated: "
         f"{expected:.0%})."
     )
 
 
 def _intruders(deltas: pd.DataFrame) -> list[str]:
-    counts = {side: int(deltas[f"{side}_intruders"].sum()) for side in _DOING}
+    counts = {side: int(deltas[f"{side}_intruders"].sum()) for side in DOING}
     if not any(counts.values()):
         return []
     where = deltas[(deltas["read_intruders"] > 0) | (deltas["write_intruders"] > 0)]

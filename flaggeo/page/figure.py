@@ -1,7 +1,7 @@
 """Single charts of the page as files for papers and slides."""
 
-from collections.abc import Callable
-from typing import Literal
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, get_args
 
 import vl_convert
 
@@ -9,6 +9,9 @@ from ..result import Analysis
 from .charts import Spec, continuity_chart, graph_chart, heads_chart, interfaces_chart, matrix_figure
 
 Format = Literal["svg", "png", "pdf"]
+
+#: Formats that a figure can have, which are also the suffixes of their files.
+FORMATS: tuple[Format, ...] = get_args(Format)
 
 #: Charts that can be had as a figure.
 FIGURES: dict[str, Callable[[Analysis], Spec | None]] = {
@@ -19,8 +22,16 @@ FIGURES: dict[str, Callable[[Analysis], Spec | None]] = {
     "interfaces": interfaces_chart,
 }
 
+_SCALE = 2  # of a PNG
 
-def render_figure(analysis: Analysis, name: str, file_format: Format = "svg") -> bytes:
+
+def render_figure(
+    analysis: Analysis,
+    name: str,
+    file_format: Format = "svg",
+    *,
+    settings: Mapping[str, str | float] | None = None,
+) -> bytes:
     """One chart of the page, as it looks when the page opens, on a white ground.
 
     Parameters
@@ -30,6 +41,9 @@ def render_figure(analysis: Analysis, name: str, file_format: Format = "svg") ->
         One of `FIGURES`.
     file_format : {"svg", "png", "pdf"}, optional
         PNG is drawn at twice the size of the page.
+    settings : mapping, optional
+        Values of the chart's controls by name: ``{"threshold": 0.3, "kind": "write-read"}`` of the graph. A line
+        above the chart says how they are set.
 
     Returns
     -------
@@ -39,19 +53,61 @@ def render_figure(analysis: Analysis, name: str, file_format: Format = "svg") ->
     Raises
     ------
     ValueError
-        If there is no such chart, or this analysis has nothing to show in it.
+        If there is no such chart, format or setting, or this analysis has nothing to show in it.
     """
+    return drawn(figure_spec(analysis, name, settings or {}), file_format)
+
+
+def figure_spec(analysis: Analysis, name: str, settings: Mapping[str, str | float]) -> Spec:
+    """Vega or Vega-Lite specification of a figure, with its data."""
     if name not in FIGURES:
         raise ValueError(f"expected a figure among {', '.join(FIGURES)}; found {name!r}")
     spec = FIGURES[name](analysis)
     if spec is None:
         raise ValueError(f"expected an analysis with something to draw in {name!r}; found none of it")
-    spec["background"] = "white"
+    controls = {signal["name"]: signal for signal in spec.get("signals", []) if "bind" in signal}
+    for setting, value in settings.items():
+        if setting not in controls:
+            raise ValueError(f"{name}: expected a setting among {', '.join(controls) or 'none'}; found {setting!r}")
+        controls[setting]["value"] = _accepted(controls[setting], value)
+    said = [_said(control) for control in controls.values() if control["value"] != ""]
+    if said:
+        spec["title"] = {"text": " · ".join(said), "anchor": "start", "fontWeight": "normal", "fontSize": 11}
+    return spec | {"background": "white"}
+
+
+def drawn(spec: Spec, file_format: Format) -> bytes:
+    """Bytes of a file in this format."""
     lite = "vega-lite" in spec["$schema"]
     if file_format == "svg":
         return (vl_convert.vegalite_to_svg(spec) if lite else vl_convert.vega_to_svg(spec)).encode()
     if file_format == "png":
-        return vl_convert.vegalite_to_png(spec, scale=2) if lite else vl_convert.vega_to_png(spec, scale=2)
+        return vl_convert.vegalite_to_png(spec, scale=_SCALE) if lite else vl_convert.vega_to_png(spec, scale=_SCALE)
     if file_format == "pdf":
         return vl_convert.vegalite_to_pdf(spec) if lite else vl_convert.vega_to_pdf(spec)
-    raise ValueError(f"expected a format among svg, png, pdf; found {file_format!r}")
+    raise ValueError(f"expected a format among {', '.join(FORMATS)}; found {file_format!r}")
+
+
+def _accepted(control: dict[str, Any], value: str | float) -> str | float:
+    """The value, if the control can have it."""
+    bind = control["bind"]
+    if bind["input"] == "range":
+        try:
+            inside = bind["min"] <= float(value) <= bind["max"]
+        except ValueError:
+            inside = False
+        if not inside:
+            raise ValueError(
+                f"{control['name']}: expected a number from {bind['min']:g} to {bind['max']:g}; found {value!r}"
+            )
+        return float(value)
+    if bind["input"] == "select" and value not in bind["options"]:
+        raise ValueError(f"{control['name']}: expected one of {', '.join(bind['options'])}; found {value!r}")
+    return value
+
+
+def _said(control: dict[str, Any]) -> str:
+    """The control as the page shows it: its name and what it is set to."""
+    bind, value = control["bind"], control["value"]
+    labels = dict(zip(bind.get("options", []), bind.get("labels", []), strict=False))
+    return f"{bind['name']}{f'{value:g}' if isinstance(value, float | int) else labels.get(value, value)}"

@@ -1,0 +1,256 @@
+"""Puts a trace, its charts over training and Vega itself into one file."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from ..network import ROLES
+from ..tracing import Trace
+from .charts import INTERFACE_MEASURES, LANES, Spec, lane
+from .comparison_findings import SAME_ANGLE
+from .parts import number, page_template, provenance_table, read_spec, script
+from .trace_findings import ends_of, trace_findings
+
+_SHOWN = 30
+# Ratio of the largest step to the smallest from which the axis is logarithmic.
+_WIDE_RANGE = 100
+_SIDES = {"read": "what it reads", "write": "what it writes"}
+_WEIGHT_MEASURES = {"effective_rank": "effective rank", "stable_rank": "stable rank", "frobenius_norm": "norm"}
+_QUANTITIES = {
+    "abs_cos_1": "|cos| of first vectors of neighbouring layers",
+    "overlap": "overlap of neighbouring layers",
+    "drift": "angle from the first checkpoint, degrees",
+}
+
+
+def render_trace(trace: Trace) -> str:
+    """Page of a trace: findings, continuity over training and by layer at one step, drift, weights, interfaces.
+
+    Parameters
+    ----------
+    trace : Trace
+        Measured just now, or loaded from a folder.
+
+    Returns
+    -------
+    html : str
+        Self-contained: no request to a network, and no script of a checkpoint's can run in it.
+    """
+    provenance, checkpoints = trace.provenance, trace.checkpoints
+    over_training, by_layer = _continuity_charts(trace)
+    charts = {
+        "training": over_training,
+        "layers": by_layer,
+        "drift": _drift_chart(trace),
+        "weights": _weights_chart(trace),
+    }
+    first, last = checkpoints["step"].iloc[0], checkpoints["step"].iloc[-1]
+    return page_template("trace.html.j2").render(
+        title=_title(trace),
+        subtitle=f"{len(checkpoints)} checkpoints from step {first} to step {last}, {provenance['family']} family, "
+        f"{trace.weights['name'].nunique()} weights at rank {provenance['rank']}",
+        steps=len(checkpoints),
+        rank=provenance["rank"],
+        draws=provenance["draws"],
+        remarks=provenance["remarks"],
+        findings=trace_findings(trace),
+        charts=[name for name, chart in charts.items() if chart],
+        milestones=_milestone_table(trace.milestones),
+        summary=_summary_table(trace.summary),
+        farthest=_farthest_table(trace),
+        weights=ends_of(trace.weights, ["role"], list(_WEIGHT_MEASURES)),
+        interfaces=_interface_table(trace.interfaces),
+        shown=_SHOWN,
+        skipped=trace.skipped,
+        checkpoints=checkpoints,
+        provenance=provenance_table(provenance),
+        data=script(
+            {
+                "charts": charts,
+                "labels": [
+                    f"step {step}" + ("" if str(step) == label else f" ({label})")
+                    for step, label in zip(checkpoints["step"], checkpoints["checkpoint"], strict=True)
+                ],
+            }
+        ),
+    )
+
+
+def _title(trace: Trace) -> str:
+    """Name of the folder that the run is in, or of its last checkpoint."""
+    locations = [Path(location) for location in trace.checkpoints["location"]]
+    folders = {location.parent.name for location in locations}
+    return folders.pop() if len(folders) == 1 and locations[0].parent.name else locations[-1].name
+
+
+def _index(trace: Trace) -> dict[int, int]:
+    """Position of every step, by which the charts know it."""
+    return {int(step): place for place, step in enumerate(trace.checkpoints["step"])}
+
+
+def _place_steps(x: Spec, trace: Trace) -> None:
+    """Where saved checkpoints are spaced over orders of magnitude, so is the axis."""
+    positive = trace.checkpoints["step"][trace.checkpoints["step"] > 0]
+    if positive.max() > _WIDE_RANGE * positive.min():
+        x["scale"] = {"type": "symlog", "constant": int(positive.min()), "nice": False}
+        x["axis"]["values"] = [10**exponent for exponent in range(len(str(positive.max())))]
+
+
+def _continuity_charts(trace: Trace) -> tuple[Spec, Spec] | tuple[None, None]:
+    """Means over the layers against the step, and every layer at one step; None where nothing shares a space."""
+    if trace.summary.empty or not trace.summary["shared_space"].any():
+        return None, None
+    index, rank = _index(trace), trace.provenance["rank"]
+    measures = {
+        "abs_cos_1": ("first singular vectors: |cos|", "null_mean", "null_sd", "margin_matched"),
+        "overlap": (f"leading {rank}-dimensional subspaces: overlap", "overlap_null_mean", "overlap_null_sd", None),
+    }
+    means = [
+        {"index": index[row["step"]], "step": row["step"], "checkpoint": row["checkpoint"]}
+        | {"key": f"{lane(row['role'], row['side'])} {measure}", "value": round(row[measure], 4)}
+        | {"margin_matched": number(row[margin]) if margin else None}
+        for measure, (_, _, _, margin) in measures.items()
+        for row in trace.summary[trace.summary["shared_space"]].to_dict("records")
+        if number(row[measure]) is not None
+    ]
+    shared = trace.continuity[trace.continuity["shared_space"]]
+    pairs = trace.summary.groupby(["role", "side"])["layer_pairs"].first()
+    layers, panels = [], dict[str, Spec]()
+    for measure, (title, mean, spread, _) in measures.items():
+        for row in shared[shared[measure].notna()].to_dict("records"):
+            panel = lane(row["role"], row["side"])
+            key = f"{panel} {measure}"
+            panels[key] = {"key": key, "panel": panel, "measure": title, "chance": row[mean]}
+            for name, count in (("", 1), ("mean_", pairs[row["role"], row["side"]])):
+                reach = 2 * row[spread] / math.sqrt(count)
+                panels[key] |= {f"{name}low": max(0.0, row[mean] - reach), f"{name}high": min(1.0, row[mean] + reach)}
+            layers.append(
+                {"index": index[row["step"]], "key": key, "layer": row["layer"], "next": row["next_layer"]}
+                | {"value": round(row[measure], 4), "undetermined": row["undetermined"] and measure == "abs_cos_1"}
+            )
+    over_training, by_layer = read_spec("trace_training.vl.json"), read_spec("trace_layers.vl.json")
+    for spec, rows in ((over_training, means), (by_layer, layers)):
+        spec["datasets"] = {"rows": rows, "panels": list(panels.values())}
+        present = {panel["panel"] for panel in panels.values()}
+        spec["facet"]["sort"] = [name for name in LANES if name in present]
+    chart = over_training["spec"]
+    if not trace.provenance["draws"]:
+        chart["layer"] = [layer for layer in chart["layer"] if layer.get("name") != "margin_matched"]
+    _place_steps(chart["encoding"]["x"], trace)
+    return over_training, by_layer
+
+
+def _drift_chart(trace: Trace) -> Spec | None:
+    index = _index(trace)
+    whole = trace.drift[trace.drift["head"].isna() & trace.drift["layer"].notna() & trace.drift["rms_angle"].notna()]
+    if whole.empty:
+        return None
+    keys = ["step", "name", "role", "layer", "side"]
+    by_since = whole.set_index([*keys, "since"])[["rms_angle", "overlap"]].unstack("since")
+    wide = pd.DataFrame(
+        {
+            "angle_first": by_since["rms_angle", "first"],
+            "angle_previous": by_since["rms_angle", "previous"],
+            "overlap": by_since["overlap", "first"],
+        }
+    )
+    rows = [
+        {"index": index[row["step"]], "panel": _SIDES[row["side"]], "name": row["name"], "role": row["role"]}
+        | {"layer": int(row["layer"]), "first": round(math.degrees(row["angle_first"]), 2)}
+        | {"previous": None if angle is None else round(math.degrees(angle), 2)}
+        | {"kept": round(row["overlap"], 3)}
+        for row in wide.reset_index().to_dict("records")
+        for angle in [number(row["angle_previous"])]
+    ]
+    spec = read_spec("trace_drift.vl.json")
+    spec["datasets"] = {"drift": rows}
+    encoding = spec["spec"]["encoding"]
+    encoding["y"]["sort"] = list(ROLES)
+    # One scale for all steps, so that colours can be compared while the slider moves.
+    encoding["color"]["scale"]["domain"] = [0, max(1.0, *(max(row["first"], row["previous"] or 0) for row in rows))]
+    return spec
+
+
+def _weights_chart(trace: Trace) -> Spec:
+    index = _index(trace)
+    whole = trace.weights[trace.weights["head"].isna()]
+    means = whole.groupby(["step", "role"], sort=False)[list(_WEIGHT_MEASURES)].mean().reset_index()
+    spec = read_spec("trace_weights.vl.json")
+    spec["datasets"] = {
+        "weights": [
+            {"index": index[row["step"]], "step": row["step"], "role": row["role"]}
+            | {"measure": title, "value": number(row[column])}
+            for column, title in _WEIGHT_MEASURES.items()
+            for row in means.to_dict("records")
+        ]
+    }
+    spec["spec"]["layer"][-1]["encoding"]["color"]["sort"] = list(ROLES)
+    _place_steps(spec["spec"]["encoding"]["x"], trace)
+    return spec
+
+
+def _milestone_table(milestones: pd.DataFrame) -> pd.DataFrame:
+    """What moved at all, angles in degrees."""
+    drift = milestones["quantity"] == "drift"
+    rows = milestones[~drift | (milestones["last"] >= SAME_ANGLE)].copy()
+    columns = ["first", "last", "change"]
+    rows.loc[drift, columns] = rows.loc[drift, columns].map(math.degrees)
+    table = {
+        "role and side": [lane(role, side) for role, side in zip(rows["role"], rows["side"], strict=True)],
+        "number": rows["quantity"].map(_QUANTITIES),
+        "first": rows["first"],
+        "last": rows["last"],
+        "change": rows["change"],
+        "spread of unrelated": rows["noise"],
+        "half of it by step": rows["half_step"],
+    }
+    return pd.DataFrame(table)
+
+
+def _summary_table(summary: pd.DataFrame) -> pd.DataFrame:
+    if summary.empty:
+        return summary
+    rows = summary[summary["shared_space"]]
+    columns = {"step": "step", "abs_cos_1": "|cos| first", "null_mean": "chance", "adjusted": "adjusted"}
+    columns |= {"margin_matched": "margin-matched", "excess": "excess", "overlap": "overlap"}
+    columns |= {"overlap_null_mean": "chance of overlap", "channels": "channels"}
+    table = rows[list(columns)].rename(columns=columns)
+    names = [lane(role, side) for role, side in zip(rows["role"], rows["side"], strict=True)]
+    table.insert(1, "role and side", names)
+    return table.dropna(axis="columns", how="all")
+
+
+def _farthest_table(trace: Trace) -> pd.DataFrame:
+    """Subspaces by the distance from where they began."""
+    drift = trace.drift[(trace.drift["step"] == trace.checkpoints["step"].iloc[-1]) & (trace.drift["since"] == "first")]
+    rows = drift[drift["rms_angle"] >= SAME_ANGLE].nlargest(_SHOWN, "rms_angle")
+    return pd.DataFrame(
+        {
+            "weight": rows["name"],
+            "side": rows["side"],
+            "RMS angle": rows["rms_angle"].map(math.degrees),
+            "Grassmann distance (rad)": rows["geodesic_distance"],
+            "overlap": rows["overlap"],
+            "chance": rows["null_mean"],
+            "angle of the first": rows["angle_1"].map(math.degrees),
+            "undetermined": rows["undetermined"].astype(bool).astype(object),
+        }
+    )
+
+
+def _interface_table(interfaces: pd.DataFrame) -> pd.DataFrame:
+    """Each kind and measure at both ends of the run."""
+    if interfaces.empty:
+        return interfaces
+    kinds = ["kind", "gauge_fixed"]
+    parts: list[dict[str, Any]] = []
+    for title, column in INTERFACE_MEASURES.items():
+        for row in ends_of(interfaces, kinds, [column, f"{column}_null_mean"]).to_dict("records"):
+            parts.append(
+                {"kind": row["kind"], "units balanced first": row["gauge_fixed"], "number": title}
+                | {"first": row[f"{column}, first"], "last": row[f"{column}, last"]}
+                | {"unrelated, last": row[f"{column}_null_mean, last"]}
+            )
+    return pd.DataFrame(parts)

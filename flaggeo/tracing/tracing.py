@@ -1,0 +1,192 @@
+"""Runs the steps from the checkpoints of a run to a `Trace`."""
+
+import sys
+from collections.abc import Collection, Sequence
+from datetime import UTC, datetime
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+
+from ..alignment import INTERFACE_OBSERVABLES
+from ..analysis import Progress
+from ..comparison.comparing import analysis_of, require_choice, stored_as
+from ..comparison.drift import drift_table
+from ..comparison.matching import (
+    Source,
+    Version,
+    open_version,
+    open_versions,
+    shared_settings,
+    shared_weights,
+)
+from ..result import Analysis
+from .result import Trace
+from .run import Step, steps_of
+
+_WEIGHT_COLUMNS = [
+    *("name", "role", "layer", "head", "rank", "frobenius_norm", "sigma_max"),
+    *("stable_rank", "effective_rank", "energy", "gap_1", "undetermined"),
+]
+# Kinds of interface are told apart by these.
+_KIND = ["kind", "gauge_fixed", "symmetry"]
+
+
+def trace(
+    checkpoints: str | Path | Sequence[Source],
+    *,
+    steps: Sequence[int] | None = None,
+    rank: int | None = None,
+    roles: Collection[str] | None = None,
+    layers: Collection[int] | None = None,
+    heads: bool | None = None,
+    draws: int | None = None,
+    seed: int | None = None,
+    device: str | torch.device = "cpu",
+    progress: Progress | None = None,
+    scratch: str | Path | None = None,
+) -> Trace:
+    """Measure how alignment comes about over the checkpoints of one training run.
+
+    Parameters
+    ----------
+    checkpoints : str, Path or sequence
+        A folder whose subfolders are checkpoints (``checkpoint-100``, ``checkpoint-200`` ...), or the checkpoints
+        themselves: whatever `load` takes, networks, saved analyses. All but the first may be folders of LoRA
+        adapters of the first.
+    steps : sequence of int, optional
+        Training step of each. By default the number in its name if all have one, else 0, 1, 2 ... in the order
+        given. The trace is in the order of the steps.
+    rank, roles, layers, heads, draws, seed, device, scratch : optional
+        As for `analyze`, and the same for all checkpoints. By default those of a saved analysis if one is given.
+    progress : callable, optional
+        As for `analyze`, counted over all checkpoints.
+
+    Returns
+    -------
+    trace : Trace
+
+    Raises
+    ------
+    MismatchError
+        If two checkpoints do not have the same weights, but for the vocabulary, if saved analyses have other
+        settings, or if there are no such roles or layers. All headers are looked at before anything is measured.
+    CheckpointError
+        If one cannot be read.
+    ValueError
+        If there are fewer than two checkpoints, or a setting is out of range.
+
+    Notes
+    -----
+    One checkpoint is in memory at a time, beside the analyses of the first and of the previous one; saved analyses
+    are all held.
+
+    Examples
+    --------
+    >>> block = {f"layers.0.self_attn.{role}_proj.weight": torch.randn(8, 8) for role in "qkvo"}
+    >>> block |= {f"layers.0.mlp.{role}_proj.weight": torch.randn(8, 8) for role in ("up", "down")}
+    >>> turned = block | {"layers.0.mlp.up_proj.weight": torch.randn(8, 8)}
+    >>> drift = trace([block, turned], steps=[0, 500], rank=2).drift
+    >>> drift.query("since == 'previous' and rms_angle > 1e-6")[["step", "name", "side"]].values.tolist()
+    [[500, 'layers.0.up', 'read'], [500, 'layers.0.up', 'write']]
+    """
+    started = datetime.now(UTC)
+    run = steps_of(checkpoints, steps)
+    asked: dict[str, Any] = {"rank": rank, "heads": heads, "draws": draws, "seed": seed}
+    asked |= {"roles": None if roles is None else sorted(roles), "layers": None if layers is None else sorted(layers)}
+    versions, settings, skipped = _open_all(run, asked)
+    options = settings | {"device": device}
+    parts: dict[str, list[pd.DataFrame]] = {}
+    first = previous = None
+    for place, (step, version) in enumerate(zip(run, versions, strict=True)):
+        analysis = analysis_of(
+            version,
+            options,
+            step.label,
+            progress and _counted(progress, place, len(run)),
+            None if scratch is None else scratch_of(Path(scratch), version),
+        )
+        first = first or analysis
+        for name, table in _tables(analysis, first, previous, set(skipped)).items():
+            table.insert(0, "checkpoint", step.label)
+            table.insert(0, "step", step.number)
+            parts.setdefault(name, []).append(table)
+        previous = analysis
+    assert first is not None
+    return Trace(
+        **{name: pd.concat(tables, ignore_index=True) for name, tables in parts.items()},
+        checkpoints=pd.DataFrame(
+            [
+                (step.number, step.label, version.location, stored_as(version))
+                for step, version in zip(run, versions, strict=True)
+            ],
+            columns=["step", "checkpoint", "location", "stored"],
+        ),
+        skipped=pd.DataFrame(list(skipped.items()), columns=["name", "reason"]),
+        provenance={
+            "checkpoints": len(run),
+            "steps": [step.number for step in run],
+            "family": versions[0].family,
+            "remarks": list(dict.fromkeys(remark for version in versions for remark in version.remarks)),
+            "rank": settings["rank"],
+            "heads": settings["heads"],
+            "draws": settings["draws"],
+            "seed": settings["seed"],
+            "device": str(device),
+            "started": started.isoformat(timespec="seconds"),
+            "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+            "command": " ".join(sys.argv),
+            "versions": first.provenance["versions"],
+        },
+    )
+
+
+def _open_all(run: Sequence[Step], asked: dict[str, Any]) -> tuple[list[Version], dict[str, Any], dict[str, str]]:
+    """Every checkpoint, the settings for all, and the weights that differ in the vocabulary with the reason."""
+    first = open_version(run[0].source)
+    base = first.network or first.analysis
+    assert base is not None
+    versions = [first, *(open_versions(base, step.source)[1] for step in run[1:])]
+    settings, skipped = shared_settings(versions, asked), dict[str, str]()
+    for version in versions:
+        require_choice(version, settings)
+    for version in versions[1:]:
+        skipped |= shared_weights(first, version, settings)[1]
+    return versions, settings, skipped
+
+
+def scratch_of(scratch: Path, version: Version) -> Path:
+    """Where an interrupted run keeps what it has of one checkpoint."""
+    return scratch / sha256(version.location.encode()).hexdigest()[:16]
+
+
+def _counted(progress: Progress, place: int, checkpoints: int) -> Progress:
+    """Progress of one checkpoint as part of all: they have the same weights."""
+    return lambda name, done, total: progress(name, place * total + done, checkpoints * total)
+
+
+def _tables(
+    analysis: Analysis, first: Analysis, previous: Analysis | None, skipped: set[str]
+) -> dict[str, pd.DataFrame]:
+    """What is kept of one checkpoint."""
+    names = [name for name in analysis.weights["name"] if name not in skipped]
+    drifts = {"first": drift_table(first, analysis, names)}
+    if previous is not None:
+        drifts["previous"] = drifts["first"] if previous is first else drift_table(previous, analysis, names)
+    return {
+        "summary": analysis.summary.copy(),
+        "continuity": analysis.continuity.copy(),
+        "interfaces": _interface_means(analysis.interfaces),
+        "drift": pd.concat([table.assign(since=since) for since, table in drifts.items()], ignore_index=True),
+        "weights": analysis.weights[_WEIGHT_COLUMNS].copy(),
+    }
+
+
+def _interface_means(interfaces: pd.DataFrame) -> pd.DataFrame:
+    """Means over all layers and heads of one kind, each number beside its null."""
+    numbers = [f"{observable.column}{part}" for observable in INTERFACE_OBSERVABLES for part in ("", "_null_mean")]
+    groups = interfaces.groupby(_KIND, sort=False)
+    means = groups[[*numbers, "adjusted_overlap"]].mean().astype("float64")
+    return means.assign(count=groups.size()).reset_index()

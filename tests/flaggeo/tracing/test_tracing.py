@@ -1,0 +1,162 @@
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from flaggeo import MismatchError, Trace, analyze, load, trace
+from tests.builders import CONFIG, LAYERS, save_folder, tiny_llama
+from tests.flaggeo.checkpoint.test_adapter import factors_of, save_adapter
+from tests.flaggeo.tracing.planted_run import SHARES, STEPS, checkpoint, direction
+
+RANK = 3
+TABLES = ("checkpoints", "summary", "continuity", "interfaces", "drift", "weights", "skipped")
+
+
+@pytest.fixture(scope="module")
+def planted():
+    shuffled = (3, 0, 4, 2, 1)
+    return trace([checkpoint(SHARES[i]) for i in shuffled], steps=[STEPS[i] for i in shuffled], rank=RANK)
+
+
+def test_continuity_of_the_converging_role_rises_as_planted_and_no_other_moves(planted):
+    summary = planted.summary[planted.summary["shared_space"]]
+    courses = summary.pivot(index="step", columns=["role", "side"], values="abs_cos_1")
+    # Two directions that went the same share of a right angle to a common one, from orthogonal starts.
+    expected = [math.sin(share * math.pi / 2) ** 2 for share in SHARES]
+    assert courses.index.tolist() == list(STEPS)
+    np.testing.assert_allclose(courses["up", "read"], expected, atol=1e-6)
+    assert courses["up", "read"].is_monotonic_increasing
+    others = courses.drop(columns=[("up", "read")])
+    assert (others.std() < 1e-9).all()
+
+
+def test_drift_is_the_planted_angle_from_the_first_and_from_the_previous_checkpoint(planted):
+    drift = planted.drift.query("role == 'up' and side == 'read'")
+    for since, starts in (("first", [0.0] * len(SHARES)), ("previous", SHARES[:-1])):
+        rows = drift[drift["since"] == since]
+        for step, share, start in zip(STEPS[-len(starts) :], SHARES[-len(starts) :], starts, strict=True):
+            at_step = rows[rows["step"] == step]
+            assert len(at_step) == LAYERS
+            np.testing.assert_allclose(at_step["angle_1"], (share - start) * math.pi / 2, atol=1e-6)
+            np.testing.assert_allclose(at_step["rms_angle"], at_step["angle_1"] / math.sqrt(RANK), atol=1e-6)
+    assert set(planted.drift.query("step == 0")["since"]) == {"first"}
+    unmoved = planted.drift.query("role == 'q'")
+    assert unmoved["rms_angle"].max() < 1e-9
+    assert direction(0, 0.2) @ direction(0, 0.6) == pytest.approx(math.cos(0.4 * math.pi / 2))
+
+
+def test_every_table_says_where_its_rows_are_from(planted):
+    for name in TABLES[:-1]:
+        table = getattr(planted, name)
+        assert table.columns[:2].tolist() == ["step", "checkpoint"]
+        assert table["step"].is_monotonic_increasing
+        assert table["step"].unique().tolist() == list(STEPS)
+
+
+def test_the_numbers_of_a_step_are_those_of_its_analysis(planted):
+    analysis = analyze(load(checkpoint(SHARES[2])), rank=RANK)
+    for name in ("summary", "continuity"):
+        rows = getattr(planted, name).query(f"step == {STEPS[2]}").drop(columns=["step", "checkpoint"])
+        pd.testing.assert_frame_equal(rows.reset_index(drop=True), getattr(analysis, name))
+    weights = planted.weights.query(f"step == {STEPS[2]}").reset_index(drop=True)
+    for column in ("frobenius_norm", "effective_rank", "stable_rank"):
+        pd.testing.assert_series_equal(weights[column], analysis.weights[column])
+    mean = analysis.interfaces.query("kind == 'up-down' and not gauge_fixed")["rho"].mean()
+    assert planted.interfaces.query(f"step == {STEPS[2]} and kind == 'up-down' and not gauge_fixed")[
+        "rho"
+    ].item() == pytest.approx(mean)
+
+
+def test_milestones_are_the_ends_and_the_step_by_which_half_was_made(planted):
+    rows = planted.milestones.set_index(["role", "side", "quantity"])
+    up = rows.loc["up", "read", "abs_cos_1"]
+    assert (up["first"], up["last"]) == pytest.approx((0, 1), abs=1e-6)
+    assert up["half_step"] == 200  # sin(54°)² = .65, after sin(18°)² = .10
+    assert rows.loc["up", "read", "drift"]["half_step"] == 200
+    pairs = planted.continuity.query("role == 'up' and side == 'read' and step == 0")
+    assert up["noise"] == pytest.approx(pairs["null_sd"].iloc[0] * math.sqrt(2 / (LAYERS - 1)))
+    assert pd.isna(rows.loc["q", "read", "abs_cos_1"]["half_step"])
+
+
+def test_a_course_that_comes_back_is_half_made_only_where_it_stays():
+    back = trace([checkpoint(share) for share in (0.0, 1.0, 0.1, 0.8)], rank=3, roles=["up"])
+    assert back.milestones.query("quantity == 'abs_cos_1'")["half_step"].tolist() == [3]
+
+
+def test_save_and_load_keep_everything_and_replace_nothing_else(planted, tmp_path):
+    planted.save(tmp_path / "out", report="<html>")
+    back = Trace.load(tmp_path / "out")
+    for name in (*TABLES, "milestones", "role_drift"):
+        pd.testing.assert_frame_equal(getattr(back, name), getattr(planted, name))
+    assert back.provenance == planted.provenance
+    with pytest.raises(FileExistsError, match="overwrite"):
+        planted.save(tmp_path / "out")
+    (tmp_path / "out" / "thesis.tex").write_text("years")
+    with pytest.raises(FileExistsError, match=r"found also 'thesis\.tex'"):
+        planted.save(tmp_path / "out", overwrite=True)
+    with pytest.raises(FileNotFoundError, match=r"expected a trace of flaggeo, found no trace\.json"):
+        Trace.load(tmp_path)
+    file = tmp_path / "out" / "trace.json"
+    file.write_text(file.read_text().replace('"schema_version": 1', '"schema_version": 9'))
+    with pytest.raises(ValueError, match="expected schema version 1, found 9: trace the checkpoints again"):
+        Trace.load(tmp_path / "out")
+
+
+def test_checkpoints_that_do_not_fit_are_named_before_anything_is_measured():
+    told = []
+    with pytest.raises(MismatchError, match=r"weight 'layers\.3\.q': expected the shape 40x24 .* found no such weight"):
+        trace([tiny_llama(layers=4), tiny_llama(layers=4), tiny_llama()], progress=lambda *step: told.append(step))
+    with pytest.raises(MismatchError, match="got 9"):
+        trace([tiny_llama()] * 2, layers=[9])
+    assert told == []
+
+
+def test_another_vocabulary_is_left_out_of_the_drift_alone():
+    longer = tiny_llama() | {"model.embed_tokens.weight": tiny_llama()["model.embed_tokens.weight"][:-1]}
+    found = trace([tiny_llama(), longer], rank=2)
+    assert found.skipped["name"].tolist() == ["embed"]
+    assert "embed" in set(found.weights["name"])
+    assert "embed" not in set(found.drift["name"])
+
+
+def test_saved_analyses_settle_the_settings_and_need_no_checkpoint(tmp_path):
+    for step in (1, 2):
+        network = load(tiny_llama(seed=step), config=CONFIG)
+        analyze(network, rank=3, roles=["q", "o"]).save(tmp_path / f"step-{step}")
+    found = trace([tmp_path / "step-1", tmp_path / "step-2"])
+    assert found.provenance["rank"] == 3
+    assert set(found.weights["role"]) == {"q", "o"}
+    with pytest.raises(MismatchError, match="expected an analysis with rank 4, found 3"):
+        trace([tmp_path / "step-1", tmp_path / "step-2"], rank=4)
+
+
+def test_adapters_of_the_first_are_checkpoints_too(tmp_path):
+    base = save_folder(tmp_path / "base", tiny_llama())
+    factors = factors_of(tiny_llama(), ("model.layers.1.self_attn.q_proj",))
+    adapters = [save_adapter(tmp_path / f"checkpoint-{step}", factors) for step in (10, 20)]
+    found = trace([base, *adapters], rank=2, roles=["q"])
+    assert found.checkpoints["step"].tolist() == [0, 10, 20]
+    moved = found.drift[found.drift["rms_angle"] > 1e-3]
+    assert set(moved["name"]) == {"layers.1.q"}
+    assert set(moved.query("since == 'previous'")["step"]) == {10}
+
+
+def test_draws_and_heads_are_passed_on_and_progress_counts_all_checkpoints():
+    told = []
+    networks = [load(tiny_llama(seed=seed), config=CONFIG) for seed in (0, 1)]
+    found = trace(networks, rank=2, roles=["q"], heads=True, draws=2, progress=lambda *step: told.append(step))
+    assert found.summary["margin_matched"].notna().any()
+    assert found.drift["head"].notna().any()
+    assert found.role_drift["rms_angle"].notna().all()
+    total = told[0][2]
+    assert [done for _, done, _ in told] == list(range(total))
+    assert {name.split(":")[0] for name, *_ in told} == {"checkpoint 0", "checkpoint 1"}
+
+
+def test_a_zero_weight_is_undefined_not_unmoved():
+    silent = tiny_llama()
+    silent["model.layers.1.self_attn.q_proj.weight"] *= 0
+    found = trace([silent, tiny_llama()], rank=2, roles=["q"])
+    assert found.drift.query("name == 'layers.1.q'")["rms_angle"].isna().all()
+    assert found.role_drift.query("side == 'read'")["rms_angle"].notna().all()
