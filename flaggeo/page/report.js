@@ -93,7 +93,7 @@ async function open() {
     status.textContent = describe(graph);
     graph.addSignalListener("picked", () => graph.runAfter(settle));
     graph.addSignalListener("partners", () => graph.runAfter(settle));
-    document.getElementById("graph-chart").addEventListener("keydown", (event) => {
+    document.getElementById("graph-figure").addEventListener("keydown", (event) => {
       if (event.key === "Escape") pick([]);
       else if (event.key.startsWith("Arrow")) pick(step(graph, event.key));
       else return;
