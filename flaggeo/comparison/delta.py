@@ -126,14 +126,14 @@ def measure_delta(
     Returns
     -------
     columns : dict
-        ``relative_norm`` is |D| / |base| and ``rounding`` the same for the expected rounding error, both in
+        ``relative_norm`` is ``|D| / |base|`` and ``rounding`` the same for the expected rounding error, both in
         the Frobenius norm. ``rank`` counts the singular values of D above what rounding alone can give, and
         ``effective_rank`` is the exponential of the entropy of their squares. ``low_rank`` says that they are few
-        (at most a quarter) and that rounding explains the rest. ``energy_k`` is the share of |D|^2 in its
+        (at most a quarter) and that rounding explains the rest. ``energy_k`` is the share of ``|D|^2`` in its
         leading k directions. For each side, ``inside`` is the overlap of the leading directions of D with the
         leading subspace of the base, with Haar mean and z; ``trailing`` the share of them in the trailing half
         of the base's singular directions, with the kernel; ``intruders`` counts leading singular vectors of
-        the changed weight that have |cos| below `INTRUDER_COSINE` with every one of the base.
+        the changed weight that have ``|cos|`` below `INTRUDER_COSINE` with every one of the base.
 
     References
     ----------
