@@ -1,6 +1,10 @@
+import dataclasses
 import json
+import random
 import re
 
+import networkx as nx
+import pandas as pd
 import pytest
 import torch
 
@@ -239,6 +243,45 @@ def test_the_page_of_the_real_model_draws(smollm2_file, open_page, tmp_path):
     page = open_page(tmp_path / "report.html")
     assert page.complaints == []
     assert 200 < arcs(page) <= 400
+    page.close()
+
+
+def crowd(nodes, edges):
+    """A graph of heads over many layers with edges at random."""
+    rng = random.Random(0)
+    graph = nx.MultiDiGraph()
+    for number in range(nodes):
+        layer, head = divmod(number, 50)
+        place = {"weight": f"layers.{layer}.q.heads.{head}", "side": "read", "role": "q", "layer": layer, "head": head}
+        graph.add_node(f"{place['weight']}.read", **place, space="stream", dimension=512, rank=16, effective_rank=9.0)
+    names = list(graph)
+    for number in range(edges):
+        # Every node has an edge: the first ones go round.
+        source, target = names[number % nodes], names[(number + 1 + rng.randrange(60)) % nodes]
+        graph.add_edge(source, target, key="read-read", kind="read-read", overlap=0.5, adjusted_overlap=0.5, z=9.0)
+        graph.edges[source, target, "read-read"].update(excess=rng.random(), smallest_angle=0.1)
+    return graph
+
+
+@browser_only
+@pytest.mark.browser
+def test_five_thousand_subspaces_open(analysis, open_page, tmp_path):
+    graph = crowd(5000, 12_000)
+    pairs = pd.DataFrame(
+        [
+            {"source": source, "target": target, "space": "stream"} | edge
+            for source, target, edge in graph.edges(data=True)
+        ]
+    )
+    large = dataclasses.replace(analysis, pairs=pairs.assign(null_mean=0.03))
+    vars(large).update(graph=graph, structure=analysis.structure)
+    html = render_report(large)
+    assert len(html) < 3_000_000
+    (tmp_path / "report.html").write_text(html)
+    page = open_page(tmp_path / "report.html")
+    page.locator("body[data-ready]").wait_for()
+    assert page.complaints == []
+    assert page.locator("#graph-chart g.dots path").count() == 5000
     page.close()
 
 
