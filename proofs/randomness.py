@@ -410,6 +410,33 @@ def sign_flip_overlap_mean(given: Given, *, rows: bool = True, power: int = 2, i
 
 
 @statement(
+    Exhaustive(n=2, r=1, s=2),
+    Exhaustive(n=3, r=1, s=1),
+    latex=r"\mathrm{Var}_{D}\,\|A^\top DB\|_F^2 = 2\sum_{i\ne j}(AA^\top)_{ij}^2\,(BB^\top)_{ij}^2",
+    source="continuity 2.3; sign flips of the coordinates",
+    hypotheses=[Hypothesis("independent_signs", "the signs of the coordinates are independent of each other")],
+    mutants={"diagonal too": {"diagonal": True}, "factor 1": {"factor": 1}},
+)
+def sign_flip_overlap_spread(
+    given: Given, *, factor: int = 2, diagonal: bool = False, independent_signs: bool = True
+) -> Goals:
+    """Under random signs of the coordinates the variance of the overlap is an inner product of squared projectors.
+
+    Shown for arbitrary A, B over all sign patterns; in general the products of two different signs are uncorrelated.
+    """
+    n, r, s = (given.size(name) for name in "nrs")
+    sizes = Generic(n=n, r=r, s=s)
+    a, b = sizes.matrix("A", "n", "r"), sizes.matrix("B", "n", "s")
+    patterns = list(product([1, -1], repeat=n)) if independent_signs else [(1,) * n, (-1,) * n]
+    values = [square_norm(a.T * diag(*signs) * b) for signs in patterns]
+    mean = sum(values) / Integer(len(values))
+    variance = sum(value**2 for value in values) / Integer(len(values)) - mean**2
+    first, second = a * a.T, b * b.T
+    entries = [first[i, j] ** 2 * second[i, j] ** 2 for i, j in product(range(n), repeat=2) if diagonal or i != j]
+    yield equal("variance", variance, Integer(factor) * sum(entries))
+
+
+@statement(
     DimensionFree(),
     latex=r"\mathbb{E}\,\|[A,QBQ^\top]\|^2 = \frac{2d}{(d-1)(d+2)}\,\|A_0\|^2\|B_0\|^2",
     source="alignment 6.2, S22, N2",

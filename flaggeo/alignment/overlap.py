@@ -20,7 +20,7 @@ from .distances import GEODESIC_DISTANCE, SMALLEST_ANGLE
 from .flags import BASIS_SCORE, FLAG_DISTANCE, FLAG_SCORE
 from .intersection import ABOVE_EDGE, INTERSECTION_DIMENSION
 from .observable import Observable
-from .sign_flips import SATURATED, leverages, sign_flip_moments, sign_flip_p_value
+from .sign_flips import SATURATED, leverages, sign_flip_p_value, sign_flip_spread
 from .subspace import Subspace, subspaces_of
 from .subspace_pair import SubspacePair
 
@@ -137,9 +137,9 @@ def pair_table(
 
         ``adjusted_overlap`` is the effect size :math:`(\omega - E) / (1 - E)`, ``z`` is
         :math:`(\omega - E) / \mathrm{sd}`, with the exact Haar mean E and spread sd. ``p_value`` is the chance that
-        uniform subspaces overlap at least as much, ``sign_flip_p_value`` the chance that these two do with random
-        signs on the coordinates, whose overlap has ``sign_flip_mean`` (exact) and ``sign_flip_sd`` (see
-        `sign_flip_moments`). ``q_value`` is the rate of false discoveries among the pairs of its kind whose larger
+        uniform subspaces overlap at least as much, ``sign_flip_p_value`` about the chance that these two do with
+        random signs on the coordinates, whose overlap has ``sign_flip_mean`` and ``sign_flip_sd``, both exact (see
+        `sign_flip_spread`). ``q_value`` is the rate of false discoveries among the pairs of its kind whose larger
         p-value is as small (Benjamini-Hochberg). ``margin_matched_mean`` is the mean overlap of random
         weights with the row and column norms of these, and ``excess`` the effect size over the largest null mean.
         Effect sizes and z are NaN where a null leaves the overlap no room. The others are the `PAIR_OBSERVABLES`.
@@ -154,7 +154,7 @@ def pair_table(
     Notes
     -----
     Neither of the two nulls that keep how loud coordinates are needs a draw for each pair: both means are products
-    of leverages, see `sign_flip_moments`. A mean alone would not do to tell loud coordinates from alignment, since
+    of leverages, see `sign_flip_spread`. A mean alone would not do to tell loud coordinates from alignment, since
     half of all unrelated pairs lie above it.
 
     z grows with dimension and rank; compare effect sizes. Pairs share subspaces, so that their p-values depend on
@@ -199,8 +199,10 @@ def _pairs_in_one_space(group: list[Subspace], surrogates: Mapping[str, Tensor],
     ranks = np.array([subspace.frame.shape[1] for subspace in group])
     chance = against_chance(overlap, space.dim, ranks[first], ranks[second])
     smaller = np.minimum(ranks[first], ranks[second])
+    leverage = _leverages(group)
     sign_flip, sign_flip_sd = (
-        moment.cpu().numpy()[first, second] / smaller for moment in sign_flip_moments(_leverages(group))
+        moment.cpu().numpy()[first, second] / smaller
+        for moment in (leverage @ leverage.mT, sign_flip_spread([subspace.frame for subspace in group]))
     )
     matched = _surrogate_leverages(group, surrogates)
     margin_matched = (matched @ matched.mT).cpu().numpy()[first, second] / smaller

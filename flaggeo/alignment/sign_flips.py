@@ -1,5 +1,7 @@
 """What random signs of the coordinates give: the overlap that loud coordinates alone account for."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -8,6 +10,8 @@ from torch import Tensor
 
 #: Largest null mean that leaves an overlap room to say anything.
 SATURATED = 1 - 1e-6
+# Rows of the projectors, and entries of all of them, in one block: 64 MiB.
+_BLOCK_ROWS, _BLOCK_ENTRIES = 64, 2**24
 
 
 def leverages(frame: Tensor) -> Tensor:
@@ -31,68 +35,68 @@ def leverages(frame: Tensor) -> Tensor:
     return frame.square().sum(dim=-1)
 
 
-def sign_flip_moments(of_subspaces: Tensor) -> tuple[Tensor, Tensor]:
-    r"""Mean and standard deviation of :math:`\lVert A^\top D B \rVert_F^2` over random signs D of the coordinates.
+def sign_flip_spread(frames: Sequence[Tensor]) -> Tensor:
+    r"""Standard deviation of :math:`\lVert A^\top D B \rVert_F^2` over random signs D of the coordinates, of all pairs.
 
-    .. math::
-        \mathrm{E} = \sum_i a_i b_i, \qquad
-        \mathrm{Var} = 2 \sum_{i \ne j} (P_A)_{ij}^2 (P_B)_{ij}^2
-        \approx \frac{2 \bigl(\sum_i x_i y_i\bigr)^2}{\sum_i x_i \sum_i y_i}, \quad x_i = a_i (1 - a_i),\;
-        y_i = b_i (1 - b_i)
+    .. math:: \mathrm{Var} = 2 \sum_{i \ne j} (A A^\top)_{ij}^2 \, (B B^\top)_{ij}^2
 
-    with the leverages a, b of the two subspaces. It keeps how much of a subspace lies along each
-    coordinate and destroys how the coordinates are combined.
+    The mean is the product of the `leverages`, :math:`\sum_i a_i b_i`. Random signs keep how much of a subspace lies
+    along each coordinate and destroy how the coordinates are combined.
 
     Parameters
     ----------
-    of_subspaces : Tensor, shape=[count, n]
-        `leverages` of each.
+    frames : sequence of Tensor, shape=[n, r_i]
+        Orthonormal, of one dtype and device.
 
     Returns
     -------
-    mean, standard_deviation : Tensor, shape=[count, count]
-        Of all pairs, before division by the smaller rank. The mean is exact.
+    spread : Tensor, shape=[len(frames), len(frames)]
+        float32, before division by the smaller rank.
 
     Notes
     -----
-    Since :math:`\sum_{j \ne i} (P_A)_{ij}^2 = a_i (1 - a_i)`, the spread follows from the leverages once the squares of
-    a row are taken to spread over the columns in proportion to the same sums. That costs n for a pair where
-    the exact one costs n². For surrogates with the norms of loud channels it was within a quarter of the exact
-    standard deviation, or above it (1.8 times, where 8 directions fill 8 loud channels); for uniform subspaces the
-    two agree to 1 %.
+    Inner products of the projectors with squared entries, of which a few rows exist at a time: ``n^2`` operations a
+    pair, which is 2 seconds for the 330 thousand pairs of a 30-layer model with its heads (n = 576). What follows
+    from the leverages alone, n operations a pair, is too small by half among writings with outlier channels.
 
     The law of margin-matched surrogates is unchanged by coordinate signs, so that the mean overlap of two
-    independent ones is the same product of their mean leverages.
+    independent ones is the product of their mean leverages.
 
     References
     ----------
-    theory/continuity, section 2.3; `proofs`: sign_flip_overlap_mean.
+    theory/continuity, section 2.3; `proofs`: sign_flip_overlap_mean, sign_flip_overlap_spread.
 
     Examples
     --------
-    A plane of coordinates against a diagonal line inside it, which no signs can turn out of it:
+    Two lines that share two coordinates equally meet fully or not at all:
 
-    >>> mean, spread = sign_flip_moments(torch.tensor([[1.0, 1.0, 0.0], [0.5, 0.5, 0.0]]))
-    >>> float(mean[0, 1]), float(spread[0, 1])
-    (1.0, 0.0)
+    >>> line = torch.tensor([[0.5**0.5], [0.5**0.5], [0.0]])
+    >>> round(float(sign_flip_spread([line, line])[0, 1]), 4)
+    0.5
     """
-    spread_out = of_subspaces * (1 - of_subspaces).clamp(min=0)
-    totals = spread_out.sum(dim=1, keepdim=True)
-    shares = torch.where(totals > 0, spread_out / totals.sqrt(), 0)
-    return of_subspaces @ of_subspaces.mT, 2**0.5 * (shares @ shares.mT)
+    width = max(frame.shape[1] for frame in frames)
+    stacked = torch.stack([torch.nn.functional.pad(frame, (0, width - frame.shape[1])) for frame in frames]).float()
+    count, n, _ = stacked.shape
+    variance = stacked.new_zeros(count, count)
+    step = max(1, min(_BLOCK_ROWS, _BLOCK_ENTRIES // (count * n)))
+    for top in range(0, n, step):
+        # The entries right of the diagonal, for themselves and their mirror images.
+        squares = (stacked[:, top : top + step] @ stacked[:, top:].mT).square_().triu_(1).flatten(1)
+        variance.addmm_(squares, squares.mT, alpha=4)
+    return variance.sqrt()
 
 
 def sign_flip_p_value(
     overlap: NDArray[np.float64], mean: NDArray[np.float64], spread: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    r"""About the probability that random signs of the coordinates give at least this overlap, on the safe side.
+    r"""About the probability that random signs of the coordinates give at least this overlap.
 
     .. math:: P\bigl( \chi^2_1 \ge 1 + \sqrt2\, (\omega - \mathrm{E}) / \mathrm{sd} \bigr)
 
     Parameters
     ----------
     overlap, mean, spread : ndarray of float64, of one shape
-        The projection overlap, and its moments from `sign_flip_moments` over the smaller rank.
+        The projection overlap, and its moments from `leverages` and `sign_flip_spread` over the smaller rank.
 
     Returns
     -------
@@ -102,8 +106,10 @@ def sign_flip_p_value(
     Notes
     -----
     The overlap is a quadratic form in the signs. Between lines it is the square of a sum of signs, whose law
-    this is for many coordinates; wider subspaces add up many such squares, and a tail as heavy as that of one is
-    the price for knowing mean and spread alone. A p-value of 1e-6 takes 16 standard deviations.
+    this is for many coordinates; wider subspaces add up many such squares and have a lighter tail. In simulations, with
+    loud channels and with directions on two coordinates each, it was never too small below 0.05; where two
+    lines share but two coordinates it says 0.1 for 0.5. The Beta law of the same moments, which serves for uniform
+    subspaces, was up to a hundred times too small. A p-value of 1e-6 takes 16 standard deviations.
     """
     room = (mean < SATURATED) & (spread > 0)
     z = np.divide(overlap - mean, spread, out=np.full_like(mean, -np.inf), where=room)

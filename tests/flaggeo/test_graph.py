@@ -28,7 +28,7 @@ def test_the_planted_path_is_an_edge_and_unrelated_weights_hardly_any(analysis):
     assert (edge["lag"], edge["intersection_dimension"]) == (2, 4)
     assert edge["excess"] == pytest.approx(1.0, abs=1e-6)
     assert (edge["smallest_angle"], edge["geodesic_distance"]) == pytest.approx((0, 0), abs=1e-6)
-    assert edge["q_value"] < 1e-3
+    assert edge["q_value"] < 1e-2
     unrelated = [pair for pair in graph.edges() if pair != ("layers.0.down.write", "layers.2.gate.read")]
     assert unrelated == []
 
