@@ -20,6 +20,8 @@ from .alignment import (
     PROJECTION_OVERLAP,
     GramCosines,
     Nulls,
+    ProjectionHeads,
+    angles_survive,
     constant_component,
     continuity_nulls,
     continuity_table,
@@ -162,6 +164,7 @@ def analyze(
         profiled=frozenset(weight.name for chain in chains for weight in chain),
         rank=rank,
         heads=heads,
+        folded=fold_norms,
         draws=draws,
         seed=seed,
     )
@@ -170,10 +173,11 @@ def analyze(
     found = _measure(layers_read, measures, device, steps, memory)
     spectra = found.spectra
     nulls = _draw_nulls(chains, found, draws, seed, device, steps, memory)
+    cosines = _gram_cosines(found.tables.get("gram_cosines", []))
     return Analysis(
         weights=_weight_table(chosen, spectra),
         spaces=_space_table(chosen),
-        continuity=continuity_table(chosen, spectra, _gram_cosines(found.tables.get("gram_cosines", []))),
+        continuity=continuity_table(chosen, spectra, cosines, folded=fold_norms),
         curves=overlap_curves(chosen, spectra),
         lags=lag_table(chosen, spectra),
         paths=path_table(chosen, spectra),
@@ -181,7 +185,7 @@ def analyze(
         nulls=nulls.table,
         pairs=pair_table(_compared(chosen), spectra, nulls.leverages, folded=fold_norms),
         interfaces=interface_table(found.tables.get("interfaces", [])),
-        heads=head_table(found.heads),
+        heads=_head_table(found.heads, chosen, fold_norms),
         skipped=pd.DataFrame(
             [(item.tensor, "x".join(map(str, item.shape)), item.reason) for item in network.skipped],
             columns=["tensor", "shape", "reason"],
@@ -196,6 +200,7 @@ def analyze(
             "layers": len({weight.layer for weight in chosen if weight.layer is not None}),
             "rank": rank,
             "heads": heads,
+            "fold_norms": fold_norms,
             "norm_gains": "folded into the weights" if fold_norms else "not folded",
             "nulls": ["Haar, closed form"] + ["margin-matched", "sign flip"] * bool(draws),
             "draws": draws,
@@ -286,6 +291,18 @@ def _compared(weights: list[Weight]) -> list[Weight]:
     """Without the projections that are there head by head: a head and its projection are no pair."""
     cut = {weight.tensor for weight in weights if weight.head is not None}
     return [weight for weight in weights if weight.head is not None or weight.tensor not in cut]
+
+
+def _head_table(heads: list[ProjectionHeads], weights: list[Weight], folded: bool) -> pd.DataFrame:
+    """Table of heads, and which of its angles survive."""
+    survives = {
+        f"{weight.name}.{side.value}": angles_survive(weight, side, folded=folded, complete=True)
+        for weight in weights
+        if weight.head is not None
+        for side in Side
+    }
+    table = head_table(heads)
+    return table.assign(survives=table["source"].map(survives).eq(True) & table["target"].map(survives).eq(True))
 
 
 def _gram_cosines(rows: list[Row]) -> dict[tuple[str, Side], GramCosines]:

@@ -41,9 +41,9 @@ def alignment_graph(
         ``space``, ``dimension`` (of the space), ``rank`` and ``effective_rank`` (of the weight, 0 for a zero one).
         A projection that is there head by head is no node. Edges run from the earlier to the later
         subspace, keyed by ``kind``, with ``kind``, ``overlap``, ``adjusted_overlap``, ``excess``, ``z``,
-        ``q_value``, ``intersection_dimension``, ``smallest_angle``, ``geodesic_distance`` (radians) and, where both
-        ends have a layer, ``lag``. Only write-read edges follow a signal; the others are symmetric. All
-        attributes are plain numbers and strings, so that every format of networkx can hold them.
+        ``q_value``, ``survives``, ``intersection_dimension``, ``smallest_angle``, ``geodesic_distance`` (radians)
+        and, where both ends have a layer, ``lag``. Only write-read edges follow a signal; the others are symmetric. All
+        attributes are plain numbers, strings and truth values, so that every format of networkx can hold them.
 
     Notes
     -----
@@ -75,6 +75,7 @@ def alignment_graph(
     for row in _outstanding(pairs, false_discovery_rate, strongest).to_dict("records"):
         attributes = {name: float(row[name]) for name in _MEASURES}
         attributes["intersection_dimension"] = int(row["intersection_dimension"])
+        attributes["survives"] = bool(row["survives"])
         if not pd.isna(row["lag"]):
             attributes["lag"] = int(row["lag"])
         graph.add_edge(row["source"], row["target"], key=row["kind"], kind=row["kind"], **attributes)

@@ -165,6 +165,8 @@ class Measures:
         Singular directions kept of each weight.
     heads : bool
         Whether attention heads are kept for comparison.
+    folded : bool
+        Whether the norms beside the weights are folded into the matrices.
     draws, seed : int
         Of the nulls of interfaces that have no closed form.
     """
@@ -173,6 +175,7 @@ class Measures:
     profiled: frozenset[str] = frozenset()
     rank: int = 16
     heads: bool = False
+    folded: bool = False
     draws: int = 0
     seed: int = 0
 
@@ -223,7 +226,9 @@ def _decompose(layer: Layer, tensor: str, measures: Measures) -> LayerResult:
 def _interfaces(layer: Layer, measures: Measures, *, heads: bool) -> LayerResult:
     """Where one weight of the layer meets the next, inside the MLP or inside the heads."""
     weights = [weight for weight in layer.weights if (weight.head is not None) == heads]
-    rows = interface_rows(weights, layer.matrices, rank=measures.rank, draws=measures.draws, seed=measures.seed)
+    rows = interface_rows(
+        weights, layer.matrices, rank=measures.rank, draws=measures.draws, seed=measures.seed, folded=measures.folded
+    )
     return LayerResult({}, {}, {"interfaces": rows})
 
 

@@ -140,6 +140,7 @@ class Analysis:
             nulls = {null: cosines.get((role, side, null), np.nan) for null in (*SEEDED_NULLS, "equalised")}
             rows.append(
                 {"role": role, "side": side, "shared_space": bool(group["shared_space"].all())}
+                | {"survives": bool(group["survives"].all())}
                 | {"layer_pairs": len(group), "dim": dim}
                 | {column: float(group[column].mean()) for column in means}
                 | {

@@ -73,6 +73,7 @@ from .rank_one import SIGNED_RANK_ONE as SIGNED_RANK_ONE
 from .redundancy import CLUSTER_COLUMNS as CLUSTER_COLUMNS
 from .redundancy import head_clusters as head_clusters
 from .sign_flips import leverages as leverages
+from .subspace import angles_survive as angles_survive
 from .subspace_pair import SubspacePair as SubspacePair
 
 #: Everything that is measured of a pair, by table.

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..network import Space, Weight
+from ..network import Side, Space, Symmetry, Weight
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,18 @@ class Composable:
     space: Space
     first: tuple[Weight, ...]
     second: tuple[Weight, ...]
+
+    def survives(self, *, folded: bool, balanced: bool) -> bool:
+        """Whether the overlap, balance and commutators survive every change of basis that leaves the network alone.
+
+        They do where the space may be rotated at most, or where single units may be scaled too and are balanced
+        first; and where no gain stands beside a weight that is not folded in. The ranks always do.
+        """
+        members = (*self.first, *self.second)
+        scaled = self.first[0].symmetry(Side.WRITE) is Symmetry.SCALED_PERMUTATION
+        rotations_alone = Symmetry.ORTHOGONAL.contains(self.space.symmetry) or (balanced and scaled)
+        gains = any(weight.folding.read or weight.folding.written for weight in members)
+        return rotations_alone and (folded or not gains)
 
     def matrices(self, of: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
         """W_1, shape=[d, n], and W_2, shape=[p, d], from the matrices of the weights by name."""

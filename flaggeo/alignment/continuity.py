@@ -21,6 +21,7 @@ from .layer_pair import LayerPair, is_shared, layer_chains, of_directions, space
 from .leading_block import BLOCK_OVERLAP, leading_block
 from .observable import Observable
 from .rank_one import SIGNED_RANK_ONE
+from .subspace import angles_survive
 
 #: The nulls of the two single cosines are the same and share their columns.
 CONTINUITY_COLUMNS = (
@@ -40,6 +41,7 @@ CONTINUITY_COLUMNS = (
     "overlap_null_sd",
     "space",
     "shared_space",
+    "survives",
     "undetermined",
     "sigma2_weighted_null_mean",
     "sigma2_weighted_null_sd",
@@ -240,6 +242,8 @@ def continuity_table(
     weights: Iterable[Weight],
     spectra: Mapping[str, Spectrum],
     gram_cosines: Mapping[tuple[str, Side], GramCosines] | None = None,
+    *,
+    folded: bool = False,
 ) -> pd.DataFrame:
     """Continuity of every role on both sides, from each layer to the next that has the role.
 
@@ -252,6 +256,8 @@ def continuity_table(
     gram_cosines : mapping, optional
         From the name of the earlier weight and the side to what `gram_cosines` found for it and the next
         weight of its chain, see `layer_chains`. Where it has none the columns are NaN.
+    folded : bool, optional
+        Whether the norms beside the weights are folded into them.
 
     Returns
     -------
@@ -262,13 +268,16 @@ def continuity_table(
         the network; where they do not, the comparison is by index of the coordinate, whose meaning each layer
         chose for itself. ``undetermined`` says whether the first direction of either layer is, see `Spectrum`;
         ``block_overlap`` is then to be read instead of ``abs_cos_1``. ``best_match_index`` counts from 1.
+        ``survives`` says whether angles between the leading directions survive every change of basis that leaves
+        the network alone, see `angles_survive`.
 
     References
     ----------
     theory/continuity, section 7.
     """
     rows = [
-        _row(earlier, later, side, spectra) | asdict((gram_cosines or {}).get((earlier.name, side), GramCosines()))
+        _row(earlier, later, side, spectra, folded)
+        | asdict((gram_cosines or {}).get((earlier.name, side), GramCosines()))
         for chain in layer_chains(weights).values()
         for side in Side
         for earlier, later in pairwise(chain)
@@ -277,10 +286,10 @@ def continuity_table(
     table = pd.DataFrame(rows, columns=list(CONTINUITY_COLUMNS))
     # Also where there are no rows.
     whole = dict.fromkeys(("best_match_index", "block_dim", "next_block_dim"), "Int64")
-    return table.astype({"shared_space": "bool", "undetermined": "bool"} | whole)
+    return table.astype({"shared_space": "bool", "survives": "bool", "undetermined": "bool"} | whole)
 
 
-def _row(earlier: Weight, later: Weight, side: Side, spectra: Mapping[str, Spectrum]) -> dict[str, Any]:
+def _row(earlier: Weight, later: Weight, side: Side, spectra: Mapping[str, Spectrum], folded: bool) -> dict[str, Any]:
     first, second = spectra[earlier.name], spectra[later.name]
     pair = LayerPair(first, second, side)
     blocks = leading_block(first), leading_block(second)
@@ -296,6 +305,8 @@ def _row(earlier: Weight, later: Weight, side: Side, spectra: Mapping[str, Spect
         "next_block_dim": blocks[1] or pd.NA,
         "space": space_name((earlier, later), side),
         "shared_space": is_shared((earlier, later), side),
+        "survives": is_shared((earlier, later), side)
+        and all(angles_survive(weight, side, folded=folded) for weight in (earlier, later)),
         "undetermined": bool(first.undetermined[0] or second.undetermined[0]),
     }
     for observable in _MEASURES:

@@ -38,7 +38,7 @@ INTERFACE_OBSERVABLES: tuple[Observable[Interface], ...] = (
     GRAM_COSINE,
     GATE_COMMUTATOR,
 )
-_PLACE = ("name", "kind", "layer", "head", "space", "dim", "symmetry", "gauge_fixed", "rank", "draws")
+_PLACE = ("name", "kind", "layer", "head", "space", "dim", "symmetry", "gauge_fixed", "survives", "rank", "draws")
 INTERFACE_COLUMNS = (
     *_PLACE,
     *(f"{observable.column}{part}" for observable in INTERFACE_OBSERVABLES for part in ("", "_null_mean", "_null_sd")),
@@ -55,7 +55,13 @@ _WIDE_SHARE = 5
 
 
 def interface_rows(
-    weights: Iterable[Weight], matrices: Mapping[str, Tensor], *, rank: int = 16, draws: int = 0, seed: int = 0
+    weights: Iterable[Weight],
+    matrices: Mapping[str, Tensor],
+    *,
+    rank: int = 16,
+    draws: int = 0,
+    seed: int = 0,
+    folded: bool = False,
 ) -> list[dict[str, Any]]:
     """Measure every interface that these weights make up, usually those of one layer.
 
@@ -72,6 +78,8 @@ def interface_rows(
         and at least 2. Without any these nulls are NaN.
     seed : int, optional
         Of the draws.
+    folded : bool, optional
+        Whether the norms beside the weights are folded into the matrices.
 
     Returns
     -------
@@ -110,7 +118,7 @@ def interface_rows(
 
     def measure(batch: list[tuple[Composable, bool]]) -> list[dict[str, Any]]:
         members = [member for member, _ in batch]
-        return _batch_rows(members, [read[member.name] for member in members], batch[0][1], rank, draws, seed)
+        return _batch_rows(members, [read[member.name] for member in members], batch[0][1], rank, draws, seed, folded)
 
     with workers() as pool:
         rows = [row for of_batch in pool.map(measure, batches) for row in of_batch]
@@ -130,13 +138,17 @@ def interface_table(rows: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
     -------
     table : pandas.DataFrame
         The columns are `INTERFACE_COLUMNS`: every number beside the mean and the spread of its null. ``symmetry``
-        says which changes of basis of the pair leave the network alone, ``rank`` how many directions were compared,
-        ``draws`` how many orientations stand behind the nulls without a closed form. ``adjusted_overlap`` is
-        :math:`(S - E) / (1 - E)`.
+        says which changes of basis of the space leave the network alone, ``survives`` whether all but the ranks
+        keep their values under them (the ranks always do, see `Composable.survives`), ``rank`` how many directions
+        were compared, ``draws`` how many orientations stand behind the nulls without a closed form.
+        ``adjusted_overlap`` is :math:`(S - E) / (1 - E)`.
     """
     table = pd.DataFrame(list(rows), columns=list(INTERFACE_COLUMNS))
     numbers = dict.fromkeys(INTERFACE_COLUMNS[len(_PLACE) :], "float64") | _COUNTS
-    place = dict.fromkeys(("layer", "head", "dim", "rank", "draws"), "Int64") | {"gauge_fixed": "bool"}
+    place = dict.fromkeys(("layer", "head", "dim", "rank", "draws"), "Int64") | {
+        "gauge_fixed": "bool",
+        "survives": "bool",
+    }
     return table.astype(place | numbers)
 
 
@@ -147,7 +159,13 @@ def _working(pair: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
 
 
 def _batch_rows(
-    members: list[Composable], pairs: list[tuple[Tensor, Tensor]], fixed: bool, rank: int, draws: int, seed: int
+    members: list[Composable],
+    pairs: list[tuple[Tensor, Tensor]],
+    fixed: bool,
+    rank: int,
+    draws: int,
+    seed: int,
+    folded: bool,
 ) -> list[dict[str, Any]]:
     """Rows of interfaces of equal shapes. A second weight that all share is decomposed once."""
     shared = len({member.second for member in members}) == 1
@@ -168,6 +186,7 @@ def _batch_rows(
             "dim": member.space.dim,
             "symmetry": member.space.symmetry.value,
             "gauge_fixed": fixed,
+            "survives": member.survives(folded=folded, balanced=fixed),
             "rank": int(pair.kept[place]),
             "draws": count,
         }

@@ -144,7 +144,7 @@ def pair_table(
         weights with the row and column norms of these, and ``excess`` the effect size over the largest null mean.
         Effect sizes and z are NaN where a null leaves the overlap no room. The others are the `PAIR_OBSERVABLES`.
         ``survives`` says whether the overlap survives every change of basis that leaves the network alone, see
-        `Subspace.survives`.
+        `angles_survive`.
 
     Raises
     ------

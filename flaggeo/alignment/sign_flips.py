@@ -8,9 +8,11 @@ from numpy.typing import NDArray
 from scipy import special
 from torch import Tensor
 
+from ..threads import workers
+
 #: Largest null mean that leaves an overlap room to say anything.
 SATURATED = 1 - 1e-6
-# Rows of the projectors, and entries of all of them, in one block: 64 MiB.
+# Rows of the projectors, and entries of all of them, in one block: 64 MiB a thread.
 _BLOCK_ROWS, _BLOCK_ENTRIES = 64, 2**24
 
 
@@ -77,12 +79,17 @@ def sign_flip_spread(frames: Sequence[Tensor]) -> Tensor:
     width = max(frame.shape[1] for frame in frames)
     stacked = torch.stack([torch.nn.functional.pad(frame, (0, width - frame.shape[1])) for frame in frames]).float()
     count, n, _ = stacked.shape
-    variance = stacked.new_zeros(count, count)
     step = max(1, min(_BLOCK_ROWS, _BLOCK_ENTRIES // (count * n)))
-    for top in range(0, n, step):
+
+    def of_rows(top: int) -> Tensor:
         # The entries right of the diagonal, for themselves and their mirror images.
         squares = (stacked[:, top : top + step] @ stacked[:, top:].mT).square_().triu_(1).flatten(1)
-        variance.addmm_(squares, squares.mT, alpha=4)
+        return 4 * squares @ squares.mT
+
+    variance = stacked.new_zeros(count, count)
+    with workers() as pool:
+        for part in pool.map(of_rows, range(0, n, step)):
+            variance += part
     return variance.sqrt()
 
 

@@ -193,7 +193,7 @@ def matrix_figure(analysis: Analysis) -> Spec | None:
 
 def heads_chart(analysis: Analysis) -> Spec | None:
     """Attention heads by layer and number with the strongest links of each kind; None without heads."""
-    table = analysis.heads
+    table = analysis.heads.dropna(subset="excess")  # a head that is zero, or as wide as the stream, has no links
     if table.empty:
         return None
     ends = pd.concat(

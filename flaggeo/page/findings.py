@@ -36,6 +36,7 @@ def findings(analysis: Analysis) -> list[str]:
         + _strongest(analysis)
         + _heads(analysis)
         + _interfaces(analysis.interfaces)
+        + _survival(analysis)
     )
 
 
@@ -108,10 +109,11 @@ def _explained(rows: pd.DataFrame, side: str) -> str:
     look = "look" if len(rows) > 1 else "looks"
     lines = "rows" if side == "write" else "columns"
     nulls = rows.assign(abs_cos_1=rows["abs_cos_1"] - rows["excess"])
+    remaining = _with_values(rows.assign(abs_cos_1=rows["equalised"]))
     return (
         f"In {doing}, {_with_values(rows)} {look} continuous too, but a null that keeps only how loud each channel is "
-        f"gives {_with_values(nulls)}: outlier channels account for it, so do not take it for alignment. With all "
-        f"{lines} brought to one norm, what is measured is {_with_values(rows.assign(abs_cos_1=rows['equalised']))}."
+        f"gives {_with_values(nulls)}: outlier channels account for these numbers, so do not take them for "
+        f"alignment. What remains with all {lines} brought to one norm is {remaining}."
     )
 
 
@@ -120,6 +122,7 @@ def _suspected(rows: pd.DataFrame, side: str) -> str:
     doing, which = _VERBS[side]
     look, live = ("look", "vectors live") if len(rows) > 1 else ("looks", "vector lives")
     channels = _listed([f"{row.channels:.0f}" for row in rows.itertuples()])
+    remaining = _with_values(rows.assign(abs_cos_1=rows["equalised"]))
     return (
         f"In {doing}, {_with_values(rows)} {look} continuous too, but the first {which} singular {live} on "
         f"about {channels} of {rows['dim'].iloc[0]} channels: a few outlier channels can produce such numbers "
@@ -147,7 +150,7 @@ def _distance(summary: pd.DataFrame) -> list[str]:
 
 
 def _strongest(analysis: Analysis) -> list[str]:
-    """Largest overlap of two kinds, where it stands out from chance and survives the symmetry of its space."""
+    """Largest overlap of two kinds that stands out from every null, in spaces that may be rotated at most."""
     surviving = analysis.spaces.loc[analysis.spaces["overlap_survives"], "name"]
     edges = [
         (source, target, edge)
@@ -196,38 +199,54 @@ def _heads(analysis: Analysis) -> list[str]:
     alike = [f"{word} {means[kind]:.1f}" for kind, word in _ALIKE.items() if kind in means]
     if alike:
         mean, spread = (float(kinds[column].iloc[0]) for column in ("null_mean", "null_sd"))
+        loud = float(kinds.loc[[kind for kind in _ALIKE if kind in means], "sign_flip_mean"].max())
         sentences.append(
             f"On average two heads share, in dimensions: {_listed(alike)}; unrelated ones share {mean:.1f} ± "
-            f"{spread:.1f}."
+            f"{spread:.1f}, and loud channels account for {loud:.1f} at most."
         )
     groups = analysis.head_clusters
     if len(groups):
         largest = groups.nlargest(1, "adjusted_overlap").iloc[0]
         count = f"{len(groups)} groups of heads" if len(groups) > 1 else "One group of heads"
         sentences.append(
-            f"{count} of one role nearly coincide, the closest with a mean overlap of "
-            f"{largest['adjusted_overlap']:.2f} beyond chance: {largest['heads']}."
+            f"{count} of one role overlap by half or more beyond chance, the closest by "
+            f"{largest['adjusted_overlap']:.2f} on average: {largest['heads']}."
         )
     return sentences
 
 
 def _interfaces(interfaces: pd.DataFrame) -> list[str]:
     """Where the two weights of an interface know of each other, and where they do not."""
-    raw = interfaces[~interfaces["gauge_fixed"] & interfaces["kind"].isin(["up-down", "gate-down", "v-o", "q-k"])]
-    raw = raw[raw["overlap_null_sd"] > 0]
-    if raw.empty:
-        return []
-    standing, above = [], 0
-    for kind, rows in raw.groupby("kind", sort=False):
+    shown = interfaces[interfaces["kind"].isin(["up-down", "gate-down", "v-o", "q-k"])]
+    # Where single units may be scaled, only what is measured after balancing them means anything.
+    balanced = shown["gauge_fixed"] | ~shown["name"].isin(shown.loc[shown["gauge_fixed"], "name"])
+    shown = shown[balanced & (shown["overlap_null_sd"] > 0)]
+    standing, known = [], []
+    for kind, rows in shown.groupby("kind", sort=False):
         mean, null = rows["overlap"].mean(), rows["overlap_null_mean"].mean()
         error = rows["overlap_null_sd"].mean() / len(rows) ** 0.5
-        more = mean > null + 3 * error
-        above += more
-        standing.append(f"{kind} {mean:.3f} ({'more' if more else 'no more'} than chance, {null:.3f})")
-    if not above:
+        if mean > null + 3 * error:
+            known.append(str(kind))
+        standing.append(f"{kind} {mean:.3f} (unrelated {null:.3f})")
+    if not known:
         return []
     return [
         "Where one weight writes what the next reads, their leading subspaces overlap on average by "
-        f"{_listed(standing)}. These numbers depend on the basis that training happened to choose for the space "
-        "between."
+        f"{_listed(standing)}: beyond 3 standard errors for {_listed(known)}."
+    ]
+
+
+def _survival(analysis: Analysis) -> list[str]:
+    """What of all this another checkpoint of the same function could change."""
+    tables = {"pairs of leading subspaces": analysis.pairs, "pairs of heads": analysis.heads}
+    tables["interfaces"] = analysis.interfaces
+    shares = {what: table["survives"].mean() for what, table in tables.items() if len(table)}
+    if not shares or min(shares.values()) == 1:
+        return []
+    standing = _listed([f"{share:.0%} of the {what}" for what, share in shares.items()])
+    folded = "Norm gains are folded in" if analysis.provenance["fold_norms"] else "Without --fold-norms"
+    return [
+        f"{folded}: the numbers of {standing} survive every change of basis that leaves the network's function alone. "
+        "The others depend on the basis that training happened to choose: compare them inside one network, not between "
+        "networks."
     ]

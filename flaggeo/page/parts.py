@@ -35,8 +35,8 @@ def script(value: Any) -> Markup:
 
 
 def number(value: float | None) -> float | None:
-    """The value, or null where it is missing or undefined."""
-    return None if value is None or math.isnan(value) else value
+    """The value, or null where it is missing, undefined or infinite."""
+    return value if value is not None and math.isfinite(value) else None
 
 
 def _as_text(value: Any) -> str:

@@ -7,7 +7,6 @@ import pandas as pd
 
 from ..alignment import OBSERVABLES
 from ..graph import FALSE_DISCOVERY_RATE, STRONGEST
-from ..network import Symmetry
 from ..result import Analysis
 from ..structure import Structure, sentences
 from .charts import (
@@ -126,6 +125,7 @@ def _summary_table(summary: pd.DataFrame, *, shared_space: bool) -> pd.DataFrame
             "chance of overlap": rows["overlap_null_mean"],
             "channels": rows["channels"].round().astype("Int64"),
             "of": rows["dim"],
+            "survives": rows["survives"],
         }
     )
     # Sides without a common space have no overlap at a distance, and without draws there are no seeded nulls.
@@ -139,6 +139,7 @@ def _edge_table(graph: "nx.MultiDiGraph[str]") -> pd.DataFrame:
         "adjusted": "adjusted_overlap",
         "excess": "excess",
         "smallest angle (rad)": "smallest_angle",
+        "survives": "survives",
     }
     return pd.DataFrame(
         [
@@ -153,22 +154,19 @@ def _head_links(heads: pd.DataFrame) -> pd.DataFrame:
     """The strongest few links of each kind, from writing heads to reading ones first."""
     strongest = [heads[heads["kind"] == kind].nlargest(5, "excess") for kind in HEAD_KINDS]
     columns = ["kind", "source", "target", "kernel", "null_mean", "sign_flip_mean", "excess", "composition_score"]
+    columns.append("survives")
     return pd.concat(strongest, ignore_index=True)[columns]
 
 
 def _interface_table(interfaces: pd.DataFrame) -> pd.DataFrame:
     """Means over layers and heads by kind, each number beside what unrelated weights would give."""
-    places = ["kind", "gauge_fixed", "symmetry"]
+    places = ["kind", "gauge_fixed", "survives"]
     means = interfaces.drop(columns=["name", "space"]).groupby(places, sort=False).mean(numeric_only=True).reset_index()
-    table = means[places[:1]].assign(balanced=["balanced first" if fixed else "" for fixed in means["gauge_fixed"]])
+    table = means[["kind"]].assign(units=["balanced first" if fixed else "" for fixed in means["gauge_fixed"]])
     for title, column in INTERFACE_MEASURES.items():
         nulls = means[f"{column}_null_mean"]
         table[title] = [f"{value:.3f} ({null:.3f})" for value, null in zip(means[column], nulls, strict=True)]
-    table["survives"] = [
-        "yes" if Symmetry.ORTHOGONAL.contains(Symmetry(symmetry)) else f"no: {symmetry}"
-        for symmetry in means["symmetry"]
-    ]
-    return table.rename(columns={"balanced": "single units"})
+    return table.assign(survives=means["survives"])
 
 
 def _structure_tables(structure: Structure) -> dict[str, pd.DataFrame]:

@@ -51,7 +51,7 @@ def test_controls_can_be_set_and_the_figure_says_how_they_are(analysis):
         (("graph",), {"threshold": "much"}, "threshold: expected a number from 0 to .*; found 'much'"),
         (("graph",), {"threshold": 7}, "threshold: expected a number"),
         (("graph",), {"kind": "odd"}, "kind: expected one of all kinds, write-read, .*; found 'odd'"),
-        (("graph",), {"colour": 1}, "graph: expected a setting among threshold, kind, search; found 'colour'"),
+        (("graph",), {"colour": 1}, "graph: expected a setting among threshold, kind, spaces, search; found 'colour'"),
         (("continuity",), {"kind": 1}, "continuity: expected a setting among none; found 'kind'"),
     ],
 )

@@ -246,6 +246,22 @@ def test_the_page_of_the_real_model_draws(smollm2_file, open_page, tmp_path):
     page.close()
 
 
+@pytest.mark.parametrize("shape", ["zero", "narrow"])
+def test_numbers_that_do_not_exist_are_no_obstacle(shape):
+    """A zero weight has no balance, and a head as wide as the stream no room for an excess."""
+    tensors = tiny_llama()
+    if shape == "zero":
+        tensors["model.layers.1.mlp.down_proj.weight"] *= 0  # zero_down
+        tensors["model.layers.0.self_attn.v_proj.weight"] *= 0
+    else:
+        tensors = {
+            name: tensor[..., :8] if tensor.shape[-1] == 24 else tensor[:8] if tensor.shape[0] == 24 else tensor
+            for name, tensor in tensors.items()
+        }
+    html = render_report(analyze(load(tensors, config=CONFIG), rank=2, heads=True))
+    assert data_of(html)["charts"]["interfaces"]
+
+
 def crowd(nodes, edges):
     """A graph of heads over many layers with edges at random."""
     rng = random.Random(0)
@@ -267,13 +283,14 @@ def crowd(nodes, edges):
 @pytest.mark.browser
 def test_five_thousand_subspaces_open(analysis, open_page, tmp_path):
     graph = crowd(5000, 12_000)
+    nx.set_edge_attributes(graph, values=False, name="survives")
     pairs = pd.DataFrame(
         [
             {"source": source, "target": target, "space": "stream"} | edge
             for source, target, edge in graph.edges(data=True)
         ]
     )
-    large = dataclasses.replace(analysis, pairs=pairs.assign(null_mean=0.03))
+    large = dataclasses.replace(analysis, pairs=pairs.assign(null_mean=0.03, survives=False))
     vars(large).update(graph=graph, structure=analysis.structure)
     html = render_report(large)
     assert len(html) < 3_000_000
