@@ -122,7 +122,6 @@ def _suspected(rows: pd.DataFrame, side: str) -> str:
     doing, which = _VERBS[side]
     look, live = ("look", "vectors live") if len(rows) > 1 else ("looks", "vector lives")
     channels = _listed([f"{row.channels:.0f}" for row in rows.itertuples()])
-    remaining = _with_values(rows.assign(abs_cos_1=rows["equalised"]))
     return (
         f"In {doing}, {_with_values(rows)} {look} continuous too, but the first {which} singular {live} on "
         f"about {channels} of {rows['dim'].iloc[0]} channels: a few outlier channels can produce such numbers "

@@ -8,8 +8,8 @@ from tests.builders import CONFIG, random_frame, tiny_llama
 LAYERS = 6
 
 
-def told(tensors, rank=4, draws=0):
-    return findings(analyze(load(tensors, config=CONFIG | {"num_hidden_layers": LAYERS}), rank=rank, draws=draws))
+def told(tensors, rank=4, **options):
+    return findings(analyze(load(tensors, config=CONFIG | {"num_hidden_layers": LAYERS}), rank=rank, **options))
 
 
 def with_leading(tensors, role, read=None, write=None):
@@ -93,9 +93,10 @@ def test_too_little_to_compare_is_said():
 
 def test_the_strongest_meeting_is_named():
     tensors = tiny_llama(layers=LAYERS)
-    shared = random_frame(24, 2, seed=1).float()
-    tensors["model.layers.0.mlp.down_proj.weight"] = shared @ random_frame(40, 2, seed=2).float().mT
-    tensors["model.layers.4.mlp.gate_proj.weight"] = random_frame(40, 2, seed=3).float() @ shared.mT
-    sentences = told(tensors)
+    shared = random_frame(24, 4, seed=1).float()
+    tensors["model.layers.0.mlp.down_proj.weight"] = shared @ random_frame(40, 4, seed=2).float().mT
+    tensors["model.layers.4.mlp.gate_proj.weight"] = random_frame(40, 4, seed=3).float() @ shared.mT
+    # Among all pairs of so narrow a stream, signs of the coordinates could have done it.
+    sentences = told(tensors, roles=["down", "gate"])
     assert any("layers.0.down.write into layers.4.gate.read overlap most: 1.00" in sentence for sentence in sentences)
     assert np.all([sentence.endswith(".") for sentence in sentences])
