@@ -20,6 +20,7 @@ from .alignment import (
     PROJECTION_OVERLAP,
     GramCosines,
     Nulls,
+    chance_table,
     constant_component,
     continuity_nulls,
     continuity_table,
@@ -170,6 +171,8 @@ def analyze(
     found = _measure(layers_read, measures, device, steps, memory)
     spectra = found.spectra
     nulls = _draw_nulls(chains, found, draws, seed, device, steps, memory)
+    pairs = pair_table(_compared(chosen), spectra, nulls.leverages, folded=fold_norms)
+    bases = _bases(spectra)
     return Analysis(
         weights=_weight_table(chosen, spectra),
         spaces=_space_table(chosen),
@@ -179,14 +182,15 @@ def analyze(
         paths=path_table(chosen, spectra),
         path_variance=path_variance_table(chosen, spectra),
         nulls=nulls.table,
-        pairs=pair_table(_compared(chosen), spectra, nulls.leverages, folded=fold_norms),
+        pairs=pairs,
+        chance=chance_table(pairs, bases),
         interfaces=interface_table(found.tables.get("interfaces", [])),
         heads=head_table(found.heads),
         skipped=pd.DataFrame(
             [(item.tensor, "x".join(map(str, item.shape)), item.reason) for item in network.skipped],
             columns=["tensor", "shape", "reason"],
         ),
-        bases=_bases(spectra),
+        bases=bases,
         provenance={
             "checkpoint": network.checkpoint.location,
             "family": network.family,
