@@ -22,6 +22,7 @@ from .alignment import (
     Nulls,
     ProjectionHeads,
     angles_survive,
+    chance_table,
     constant_component,
     continuity_nulls,
     continuity_table,
@@ -174,6 +175,8 @@ def analyze(
     spectra = found.spectra
     nulls = _draw_nulls(chains, found, draws, seed, device, steps, memory)
     cosines = _gram_cosines(found.tables.get("gram_cosines", []))
+    pairs = pair_table(_compared(chosen), spectra, nulls.leverages, folded=fold_norms)
+    bases = _bases(spectra)
     return Analysis(
         weights=_weight_table(chosen, spectra),
         spaces=_space_table(chosen),
@@ -183,14 +186,15 @@ def analyze(
         paths=path_table(chosen, spectra),
         path_variance=path_variance_table(chosen, spectra),
         nulls=nulls.table,
-        pairs=pair_table(_compared(chosen), spectra, nulls.leverages, folded=fold_norms),
+        pairs=pairs,
+        chance=chance_table(pairs, bases),
         interfaces=interface_table(found.tables.get("interfaces", [])),
         heads=_head_table(found.heads, chosen, fold_norms),
         skipped=pd.DataFrame(
             [(item.tensor, "x".join(map(str, item.shape)), item.reason) for item in network.skipped],
             columns=["tensor", "shape", "reason"],
         ),
-        bases=_bases(spectra),
+        bases=bases,
         provenance={
             "checkpoint": network.checkpoint.location,
             "family": network.family,

@@ -60,6 +60,9 @@ class Analysis:
     pairs : pandas.DataFrame
         One row a pair of subspaces of one space. Where heads were asked for, they stand in place of their
         projections.
+    chance : pandas.DataFrame
+        What unrelated subspaces give for each number in `pairs`: one row a combination of dimensions that occurs
+        there and a column.
     interfaces : pandas.DataFrame
         One row a pair of weights of which the one writes what the other reads, inside an MLP or a head.
     heads : pandas.DataFrame
@@ -82,6 +85,7 @@ class Analysis:
     path_variance: pd.DataFrame
     nulls: pd.DataFrame
     pairs: pd.DataFrame
+    chance: pd.DataFrame
     interfaces: pd.DataFrame
     heads: pd.DataFrame
     skipped: pd.DataFrame

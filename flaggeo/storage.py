@@ -30,6 +30,7 @@ TABLES = (
     "path_variance",
     "nulls",
     "pairs",
+    "chance",
     "interfaces",
     "heads",
     "skipped",

@@ -64,6 +64,8 @@ from .overlap import PAIR_COLUMNS as PAIR_COLUMNS
 from .overlap import PAIR_OBSERVABLES as PAIR_OBSERVABLES
 from .overlap import PROJECTION_OVERLAP as PROJECTION_OVERLAP
 from .overlap import pair_table as pair_table
+from .pair_chance import CHANCE_COLUMNS as CHANCE_COLUMNS
+from .pair_chance import chance_table as chance_table
 from .path import EXPLAINED_VARIANCE as EXPLAINED_VARIANCE
 from .path import PATH_COLUMNS as PATH_COLUMNS
 from .path import PATH_VARIANCE_COLUMNS as PATH_VARIANCE_COLUMNS

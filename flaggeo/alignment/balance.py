@@ -196,7 +196,7 @@ DIAGONAL_IMBALANCE = replace(
     column="diagonal_imbalance",
     measure=_diagonal_imbalance,
     formula=r"\lVert \mathrm{diag}(A - B) \rVert / (\lVert A \rVert + \lVert B \rVert)",
-    invariant_under=Symmetry.PERMUTATION,
+    invariant_under=Symmetry.SIGNED_PERMUTATION,
     invariance="permutations and signs of the hidden units, a common scale of both weights, and orthogonal maps of "
     "input and output; not rotations of the hidden space",
     invariance_statement="unit_norms_invariance",

@@ -28,7 +28,7 @@ GATE_COMMUTATOR = Observable[Interface](
     formula=r"\sqrt{\sum_{i \ne j} A_{ij}^2 \big/ \sum_{ij} A_{ij}^2}, \; A = W_1 W_1^\top",
     range=(0.0, 1.0),
     aligned=None,
-    invariant_under=Symmetry.PERMUTATION,
+    invariant_under=Symmetry.SIGNED_PERMUTATION,
     invariance="permutations and signs of the hidden units, the scale of the weight and orthogonal maps of its input; "
     "neither rotations of the hidden space nor scalings of single units",
     invariance_statement="unit_norms_invariance",
