@@ -196,6 +196,7 @@ def analyze(
             "layers": len({weight.layer for weight in chosen if weight.layer is not None}),
             "rank": rank,
             "heads": heads,
+            "fold_norms": fold_norms,
             "norm_gains": "folded into the weights" if fold_norms else "not folded",
             "nulls": ["Haar, closed form"] + ["margin-matched", "sign flip"] * bool(draws),
             "draws": draws,
