@@ -119,16 +119,17 @@ class Analysis:
         Returns
         -------
         table : pandas.DataFrame
-            ``abs_cos_1``, ``abs_cos_2``, ``sigma2_weighted`` and ``overlap`` are means over ``layer_pairs``;
-            ``adjusted`` is (abs_cos_1 - E) / (1 - E) with the Haar mean E in ``null_mean``; ``z`` is
-            (abs_cos_1 - E) / (sd / sqrt(layer_pairs)). ``at_chance`` counts the layer pairs within three
-            standard deviations of E. ``overlap_far`` is the mean overlap of layers ``far_lag`` or more apart,
-            half of the network. ``channels`` is the median participation ratio of the first singular vector:
-            on how many coordinates of ``dim`` it lives (dim / 3 for a random one). ``undetermined`` is the
-            share of layer pairs whose first direction is. ``margin_matched`` and ``sign_flip`` are what those
-            nulls give for ``abs_cos_1``, ``equalised`` is its value with all norms of the side's coordinates
-            made equal, and ``excess`` is ``abs_cos_1`` minus the largest of the three nulls (with
-            ``null_mean``); all four are NaN without draws. Rows with a shared space come first.
+            ``abs_cos_1``, ``abs_cos_2``, ``sigma2_weighted`` and ``overlap`` are means over ``layer_pairs``,
+            those of two weights that have a direction; ``adjusted`` is (abs_cos_1 - E) / (1 - E) with the Haar
+            mean E in ``null_mean``; ``z`` is (abs_cos_1 - E) / (sd / sqrt(layer_pairs)). ``at_chance`` counts
+            the layer pairs within three standard deviations of E. ``overlap_far`` is the mean overlap of layers
+            ``far_lag`` or more apart, half of the network, counted along the role. ``channels`` is the median
+            participation ratio of the first singular vector: on how many coordinates of ``dim`` it lives (dim /
+            3 for a random one). ``undetermined`` is the share of layer pairs whose first direction is.
+            ``margin_matched`` and ``sign_flip`` are what those nulls give for ``abs_cos_1``, ``equalised`` is
+            its value with all norms of the side's coordinates made equal, and ``excess`` is ``abs_cos_1`` minus
+            the largest of the three nulls (with ``null_mean``); all four are NaN without draws. Rows with a
+            shared space come first.
         """
         means = ["abs_cos_1", "abs_cos_2", "sigma2_weighted", "overlap", "null_mean", "overlap_null_mean", "energy"]
         whole = self.weights[self.weights["head"].isna()]
@@ -140,16 +141,16 @@ class Analysis:
             distant = far[(far["role"] == role) & (far["side"] == side)]
             dim = int(weights["source_dim" if side == "read" else "target_dim"].iloc[0])
             mean, spread = abs_cosine_moments(dim)
-            cosine = group["abs_cos_1"].mean()
+            cosine, count = group["abs_cos_1"].mean(), int(group["abs_cos_1"].count())
             nulls = {null: cosines.get((role, side, null), np.nan) for null in (*SEEDED_NULLS, "equalised")}
             rows.append(
                 {"role": role, "side": side, "shared_space": bool(group["shared_space"].all())}
                 | {"survives": bool(group["survives"].all())}
-                | {"layer_pairs": len(group), "dim": dim}
+                | {"layer_pairs": count, "dim": dim}
                 | {column: float(group[column].mean()) for column in means}
                 | {
                     "adjusted": (cosine - mean) / (1 - mean) if mean < 1 else np.nan,
-                    "z": (cosine - mean) / (spread / np.sqrt(len(group))) if spread > 0 else np.nan,
+                    "z": (cosine - mean) * np.sqrt(count) / spread if spread > 0 else np.nan,
                     "at_chance": int((group["abs_cos_1"] < mean + 3 * spread).sum()),
                     "overlap_far": np.average(distant["overlap"], weights=distant["pairs"]) if len(distant) else np.nan,
                     "far_lag": max(2, len(weights) // 2),

@@ -43,6 +43,15 @@ def tiny_llama(*, layers: int = LAYERS, seed: int = 0) -> dict[str, Tensor]:
     return tensors
 
 
+def with_gains(tensors: dict[str, Tensor], *, seed: int = 0) -> dict[str, Tensor]:
+    """The same with gains of the norms from 0.2 to 3."""
+    generator = torch.Generator().manual_seed(seed)
+    return {
+        name: tensor if tensor.ndim == 2 else 0.2 + 2.8 * torch.rand(len(tensor), generator=generator)
+        for name, tensor in tensors.items()
+    }
+
+
 def related_llama(*, layers: int = LAYERS, seed: int = 0) -> dict[str, Tensor]:
     """The same, with a plane of the stream that every weight of a layer faces most."""
     tensors = tiny_llama(layers=layers, seed=seed)

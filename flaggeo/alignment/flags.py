@@ -6,7 +6,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from manifolds import Flag, chordal_distance
+from manifolds import chordal_distance, solve_flag_logarithm
 
 from ..network import Symmetry
 from .observable import Observable
@@ -73,23 +73,21 @@ def spectral_dims(k: int) -> tuple[int, ...]:
     return (*(2**power for power in range(k.bit_length()) if 2**power < k), k)
 
 
-def flag_geodesic_distance(pair: SubspacePair) -> Tensor:
+def flag_geodesic_distance(pair: SubspacePair, *, same: float = 1e-12) -> Tensor:
     """Length of the shortest path between the flags of dimensions 1, 2, 4, 8, ..., min(r, s).
 
     Parameters
     ----------
     pair : SubspacePair
         Frames in order of singular values.
+    same : float, optional
+        Flags of smaller chordal distance count as equal: between them the search has rounding alone to converge to.
+        Raise it to 1e-6 for frames that were stored in single precision.
 
     Returns
     -------
     distance : Tensor, shape=[...]
-        Radians.
-
-    Raises
-    ------
-    AlignmentError
-        If no shortest path was found for some pair.
+        Radians; NaN where no shortest path was found. It carries no gradient; that of `manifolds.Flag` does.
 
     See Also
     --------
@@ -104,7 +102,12 @@ def flag_geodesic_distance(pair: SubspacePair) -> Tensor:
     dims = tuple(dim for dim in spectral_dims(min(pair.ranks)) if dim < pair.dim)
     if not dims:
         return torch.zeros_like(pair.products[..., 0, 0])  # a line has one flag
-    distance: Tensor = Flag(pair.dim, dims).metric.dist(pair.first[..., : dims[-1]], pair.second[..., : dims[-1]])
+    first, second = (frame[..., : dims[-1]].detach() for frame in (pair.first, pair.second))
+    distance = torch.zeros_like(pair.products[..., 0, 0])
+    apart = chordal_distance(first, second, dims) > same
+    if apart.any():
+        logarithm = solve_flag_logarithm(second[apart], first[apart], dims)
+        distance[apart] = torch.where(logarithm.converged, logarithm.length, torch.nan)
     return distance
 
 

@@ -30,7 +30,7 @@ LAG_COLUMNS = (
 
 
 def lag_table(weights: Iterable[Weight], spectra: Mapping[str, Spectrum]) -> pd.DataFrame:
-    """Continuity of every role on both sides at every distance in layers.
+    """Continuity of every role on both sides at every distance in layers, counted along the role.
 
     Parameters
     ----------
@@ -43,9 +43,10 @@ def lag_table(weights: Iterable[Weight], spectra: Mapping[str, Spectrum]) -> pd.
     -------
     table : pandas.DataFrame
         One row a role, side and lag; the columns are `LAG_COLUMNS`. ``abs_cos_1`` and ``overlap`` are means over
-        the ``pairs`` of layers that far apart; zero weights are left out, as are sides whose width changes with
-        depth or is 1. The nulls are mean and spread of those means for unrelated weights; ``overlap`` is NaN where
-        a subspace fills the space. ``distant`` is true from half of the depth on, and never at lag 1.
+        the ``pairs`` of layers that far apart among those that the role has here; zero weights are left out, as are
+        sides whose width changes with depth or is 1. The nulls are mean and spread of those means for unrelated
+        weights; ``overlap`` is NaN where a subspace fills the space. ``distant`` is true from half of the depth on,
+        and never at lag 1.
 
     Notes
     -----
@@ -66,22 +67,21 @@ def lag_table(weights: Iterable[Weight], spectra: Mapping[str, Spectrum]) -> pd.
 
 
 def _profile(chain: list[Weight], side: Side, spectra: Mapping[str, Spectrum]) -> pd.DataFrame:
-    members = [weight for weight in chain if spectra[weight.name].frame(side).shape[1]]
-    if len(members) < 2:
+    places = [place for place, weight in enumerate(chain) if spectra[weight.name].frame(side).shape[1]]
+    if len(places) < 2:
         return pd.DataFrame(columns=list(LAG_COLUMNS))
-    frames = [spectra[weight.name].frame(side) for weight in members]
+    frames = [spectra[chain[place].name].frame(side) for place in places]
     firsts = torch.stack([frame[:, 0] for frame in frames])
-    earlier, later = np.triu_indices(len(members), k=1)
-    layers = np.array([weight.layer for weight in members])
+    earlier, later = np.triu_indices(len(places), k=1)
     ranks = np.array([frame.shape[1] for frame in frames])
     n = len(frames[0])
-    moments = np.full((len(members), len(members), 2), np.nan)
+    moments = np.full((len(places), len(places), 2), np.nan)
     for r, s in {(r, s) for r in ranks.tolist() for s in ranks.tolist() if max(r, s) < n}:
         moments[np.ix_(ranks == r, ranks == s)] = overlap_moments(n, r, s)
     mean, spread = abs_cosine_moments(n)
     pairs = pd.DataFrame(
         {
-            "lag": layers[later] - layers[earlier],
+            "lag": np.array(places)[later] - np.array(places)[earlier],
             "abs_cos_1": (firsts @ firsts.mT).abs().clamp(max=1).cpu().numpy()[earlier, later],
             "overlap": pairwise_overlap(frames).clamp(0, 1).cpu().numpy()[earlier, later],
             "overlap_null_mean": moments[earlier, later, 0],

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Collection, Iterator, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,10 @@ from torch import Tensor
 
 from ..analysis import Progress, analyze, select_weights
 from ..checkpoint import AdaptedCheckpoint
-from ..network import Network, Side, Split
+from ..network import Network, Side, Weight
 from ..result import Analysis
 from .changes import observables_table, pairs_table, summary_table
-from .delta import EXACT, UNKNOWN, Rounding, measure_delta, rounding, rounding_variance
+from .delta import EXACT, UNKNOWN, Rounding, gain_rounding, measure_delta, rounding, rounding_variance
 from .drift import drift_table
 from .matching import MismatchError, Source, Version, open_versions, shared_settings, shared_weights, weights_by_name
 from .result import Comparison
@@ -29,6 +30,7 @@ def compare(
     roles: Collection[str] | None = None,
     layers: Collection[int] | None = None,
     heads: bool | None = None,
+    fold_norms: bool | None = None,
     draws: int | None = None,
     seed: int | None = None,
     device: str | torch.device = "cpu",
@@ -43,7 +45,7 @@ def compare(
         A base and its fine-tuning, or two steps of one run: whatever `load` takes, a network, an analysis, or
         the folder of a saved one (which has frames but no matrices, so that the change itself cannot be
         measured). The second may be the folder of a LoRA adapter of the first.
-    rank, roles, layers, heads, draws, seed, device, progress, scratch : optional
+    rank, roles, layers, heads, fold_norms, draws, seed, device, progress, scratch : optional
         As for `analyze`, and the same for both. By default those of a saved analysis if one is given.
 
     Returns
@@ -71,7 +73,7 @@ def compare(
     """
     started = datetime.now(UTC)
     versions = open_versions(first, second)
-    asked: dict[str, Any] = {"rank": rank, "heads": heads, "draws": draws, "seed": seed}
+    asked: dict[str, Any] = {"rank": rank, "heads": heads, "fold_norms": fold_norms, "draws": draws, "seed": seed}
     asked |= {"roles": None if roles is None else sorted(roles), "layers": None if layers is None else sorted(layers)}
     settings = shared_settings(versions, asked)
     names, skipped = shared_weights(*versions, settings)
@@ -85,7 +87,7 @@ def compare(
     chosen = [name for name in names if name in set(a.weights["name"])]
     return Comparison(
         weights=drift_table(a, b, chosen),
-        deltas=_delta_table(versions, a, b, chosen, torch.device(device), progress),
+        deltas=_delta_table(versions, a, b, chosen, settings["fold_norms"], torch.device(device), progress),
         summary=summary_table(a, b),
         observables=observables_table(a, b),
         pairs=pairs_table(a, b),
@@ -99,6 +101,7 @@ def compare(
             "deltas": "measured" if all(version.network for version in versions) else "not measured: frames alone",
             "rank": settings["rank"],
             "heads": settings["heads"],
+            "fold_norms": settings["fold_norms"],
             "draws": settings["draws"],
             "seed": settings["seed"],
             "started": started.isoformat(timespec="seconds"),
@@ -150,6 +153,7 @@ def _delta_table(
     a: Analysis,
     b: Analysis,
     names: list[str],
+    folded: bool,
     device: torch.device,
     progress: Progress | None,
 ) -> pd.DataFrame:
@@ -158,7 +162,7 @@ def _delta_table(
     networks = [version.network for version in versions if version.network is not None]
     changes = dict.fromkeys(names, UNKNOWN)
     if len(networks) == 2:
-        changes |= dict(_changes(networks[0], networks[1], a, b, names, device, progress))
+        changes |= dict(_changes(networks[0], networks[1], a, b, names, folded, device, progress))
     measured = pd.DataFrame([changes[name] for name in table["name"]])
     return pd.concat([table, spectra, measured], axis="columns").astype({"rank": "Int64"})
 
@@ -180,6 +184,7 @@ def _changes(
     a: Analysis,
     b: Analysis,
     names: list[str],
+    folded: bool,
     device: torch.device,
     progress: Progress | None,
 ) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -195,17 +200,19 @@ def _changes(
             progress(f"b - a: {members[0]}", done, len(groups))
         stored_a = first.checkpoint.read(tensor_a, device=device)
         stored_b = second.checkpoint.read(tensor_b, device=device)
-        dtypes = first.checkpoint.headers[tensor_a].dtype, second.checkpoint.headers[tensor_b].dtype
         for name in members:
             noise = EXACT
             if not adapted:
-                noise = _noise(before[name].split, stored_a, dtypes[0])
-                noise = noise.and_also(_noise(after[name].split, stored_b, dtypes[1]))
+                noise = _noise(first, before[name], stored_a, folded)
+                noise = noise.and_also(_noise(second, after[name], stored_b, folded))
+            if folded and not _same_gains(first, before[name], second, after[name]):
+                noise = noise.and_also(_gain_noise(first, before[name], a.bases[f"{name}.singular_values"]))
+                noise = noise.and_also(_gain_noise(second, after[name], b.bases[f"{name}.singular_values"]))
             yield (
                 name,
                 measure_delta(
-                    before[name].split(stored_a),
-                    after[name].split(stored_b),
+                    first.matrix(before[name], stored_a, folded=folded),
+                    second.matrix(after[name], stored_b, folded=folded),
                     base_frames={side: a.bases[f"{name}.{side.value}"] for side in Side},
                     changed_frames={side: b.bases[f"{name}.{side.value}"] for side in Side},
                     noise=noise,
@@ -213,5 +220,29 @@ def _changes(
             )
 
 
-def _noise(split: Split, stored: Tensor, dtype: str) -> Rounding:
-    return rounding(split(rounding_variance(stored, dtype)))
+def _noise(network: Network, weight: Weight, stored: Tensor, folded: bool) -> Rounding:
+    """Of the numbers of a weight, which gains stretch as they do the weight; centring only makes them smaller."""
+    deviations = rounding_variance(stored, network.checkpoint.headers[weight.tensor].dtype).sqrt()
+    uncentred = replace(weight, folding=replace(weight.folding, centred=False))
+    return rounding(network.matrix(uncentred, deviations, folded=folded).square())
+
+
+def _same_gains(first: Network, before: Weight, second: Network, after: Weight) -> bool:
+    """Whether equal gains are folded into both: what rounding left in them is then in no difference."""
+    gains_a, gains_b = _diagonals(first, before), _diagonals(second, after)
+    return len(gains_a) == len(gains_b) and all(map(torch.equal, gains_a, gains_b))
+
+
+def _diagonals(network: Network, weight: Weight) -> list[Tensor]:
+    stored = [(gain, network.checkpoint.read(gain.tensor)) for gain in weight.folding.gains]
+    return [gain.diagonal(numbers, 0, len(numbers)) for gain, numbers in stored]
+
+
+def _gain_noise(network: Network, weight: Weight, values: Tensor) -> Rounding:
+    """Of the gains folded into a weight with these singular values."""
+    noise = EXACT
+    for gain, diagonal in zip(weight.folding.gains, _diagonals(network, weight), strict=True):
+        dtype = network.checkpoint.headers[gain.tensor].dtype
+        variance = rounding_variance(network.checkpoint.read(gain.tensor)[None], dtype)[0]
+        noise = noise.and_also(gain_rounding(variance, diagonal, values))
+    return noise

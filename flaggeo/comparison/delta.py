@@ -93,6 +93,26 @@ def rounding(variance: Tensor) -> Rounding:
     return Rounding(float(rows.max().sqrt() + columns.max().sqrt()), float(rows.sum().sqrt()))
 
 
+def gain_rounding(variance: Tensor, diagonal: Tensor, values: Tensor) -> Rounding:
+    """Norms of what the rounding errors of a gain leave in the matrix that it is folded into.
+
+    A coordinate is off by one factor in all its entries, so that the errors follow the matrix and not the law of
+    independent ones: the largest is at most the largest singular value times the largest relative error.
+
+    Parameters
+    ----------
+    variance : Tensor, shape=[n]
+        Of the stored numbers, from `rounding_variance`.
+    diagonal : Tensor, shape=[n]
+        The gains.
+    values : Tensor, shape=[k]
+        Singular values of the matrix with the gain folded in, descending.
+    """
+    relative = float(torch.where(diagonal != 0, variance.sqrt() / diagonal.abs(), 0).max())
+    # A uniform error is at most sqrt(3) times its standard deviation.
+    return Rounding(math.sqrt(3) * relative * float(values[0]), relative * float(values.norm()))
+
+
 #: Columns of a weight that was changed by nothing, or of which no matrix was at hand.
 UNKNOWN: dict[str, Any] = (
     {"relative_norm": math.nan, "rounding": math.nan, "rank": None, "low_rank": False, "effective_rank": math.nan}

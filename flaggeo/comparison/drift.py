@@ -9,23 +9,22 @@ import torch
 from torch import Tensor
 
 from manifolds import (
-    chordal_distance,
     geodesic_distance,
     orthonormalize,
     overlap_moments,
     principal_angles,
     projection_overlap,
-    solve_flag_logarithm,
 )
 
+from ..alignment.flags import flag_geodesic_distance, spectral_dims
+from ..alignment.subspace_pair import SubspacePair
 from ..network import Side
 from ..result import Analysis
 from ..spectrum import DEGENERATE_GAP
 
-#: Numbers of leading directions at which overlaps, energies and the steps of the spectral flag are taken.
-CURVE = (1, 2, 4, 8, 16)
-# Flags closer than this are the same to the rounding of their frames, and the search for the geodesic
-# between them has nothing to converge to. Those of a saved analysis are in single precision.
+#: Numbers of leading directions at which overlaps and energies are taken.
+CURVE = spectral_dims(16)
+# Flags closer than this are the same to the rounding of their frames, which a saved analysis has in single precision.
 _SAME_FLAG = {torch.float64: 1e-12, torch.float32: 1e-6}
 
 
@@ -120,7 +119,7 @@ def _movement(first: Tensor, second: Tensor, same: float) -> dict[str, Tensor]:
         "abs_cos_1": angle.cos(),
         "geodesic_distance": distance,
         "rms_angle": distance / math.sqrt(rank),
-        "flag_distance": _flag_distance(first, second, same),
+        "flag_distance": flag_geodesic_distance(SubspacePair(first, second), same=same),
         "overlap": overlap,
         "null_mean": torch.full_like(overlap, mean),
         "null_sd": torch.full_like(overlap, spread),
@@ -131,18 +130,3 @@ def _movement(first: Tensor, second: Tensor, same: float) -> dict[str, Tensor]:
         if count <= rank:
             columns[f"overlap_{count}"] = projection_overlap(first[..., :count], second[..., :count]).clamp(max=1)
     return columns
-
-
-def _flag_distance(first: Tensor, second: Tensor, same: float) -> Tensor:
-    """Length of the shortest geodesic found between the spectral flags; NaN where none was."""
-    dim, rank = first.shape[-2:]
-    dims = [count for count in (*(step for step in CURVE if step < rank), rank) if count < dim]
-    if not dims:
-        return first.new_full(first.shape[:1], torch.nan)
-    first, second = first[..., : dims[-1]], second[..., : dims[-1]]
-    lengths = first.new_zeros(len(first))
-    apart = chordal_distance(first, second, dims) > same
-    if apart.any():
-        logarithm = solve_flag_logarithm(second[apart], first[apart], dims)
-        lengths[apart] = torch.where(logarithm.converged, logarithm.length, torch.nan)
-    return lengths

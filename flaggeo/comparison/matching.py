@@ -113,7 +113,7 @@ def shared_settings(versions: Iterable[Version], asked: Mapping[str, Any]) -> di
             continue
         provenance, weights = version.analysis.provenance, version.analysis.weights
         layers = sorted({int(layer) for layer in weights["layer"].dropna()})
-        saved = {key: provenance[key] for key in ("rank", "heads", "draws", "seed")}
+        saved = {key: provenance[key] for key in ("rank", "heads", "fold_norms", "draws", "seed")}
         saved |= {"roles": sorted(set(weights["role"])), "layers": layers}
         for key, value in saved.items():
             if settings.get(key) is None:
@@ -122,7 +122,7 @@ def shared_settings(versions: Iterable[Version], asked: Mapping[str, Any]) -> di
                 raise MismatchError(
                     f"{version.location}: expected an analysis with {key} {settings[key]}, found {value}"
                 )
-    defaults = {"rank": 16, "heads": False, "draws": 0, "seed": 0}
+    defaults = {"rank": 16, "heads": False, "fold_norms": False, "draws": 0, "seed": 0}
     return settings | {key: value for key, value in defaults.items() if settings.get(key) is None}
 
 

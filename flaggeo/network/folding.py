@@ -48,6 +48,11 @@ class Folding:
     written: Gain | None = None
     centred: bool = False
 
+    @property
+    def gains(self) -> list[Gain]:
+        """Those that there are."""
+        return [gain for gain in (self.read, self.written) if gain is not None]
+
     def __call__(self, matrix: Tensor, read: Callable[[str], Tensor], first_row: int = 0) -> Tensor:
         """Matrix with the norms folded in.
 

@@ -88,7 +88,8 @@ class Trace:
             for (role, side), group in _by_role(shared):
                 pairs = self.continuity[(self.continuity["role"] == role) & (self.continuity["side"] == side)]
                 of_first = pairs[pairs["step"] == group["step"].iloc[0]]
-                noise = np.sqrt(2 / len(of_first)) * of_first[spread].mean()
+                count = of_first[quantity].count()
+                noise = np.sqrt(2 / count) * of_first[spread].mean() if count else np.nan
                 rows.append((role, side, quantity, *_milestone(group.set_index("step")[quantity]), noise))
         since_first = self.role_drift[self.role_drift["since"] == "first"]
         for (role, side), group in _by_role(since_first):

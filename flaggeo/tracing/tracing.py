@@ -42,6 +42,7 @@ def trace(
     roles: Collection[str] | None = None,
     layers: Collection[int] | None = None,
     heads: bool | None = None,
+    fold_norms: bool | None = None,
     draws: int | None = None,
     seed: int | None = None,
     device: str | torch.device = "cpu",
@@ -59,7 +60,7 @@ def trace(
     steps : sequence of int, optional
         Training step of each. By default the number in its name if all have one, else 0, 1, 2 ... in the order
         given. The trace is in the order of the steps.
-    rank, roles, layers, heads, draws, seed, device, scratch : optional
+    rank, roles, layers, heads, fold_norms, draws, seed, device, scratch : optional
         As for `analyze`, and the same for all checkpoints. By default those of a saved analysis if one is given.
     progress : callable, optional
         As for `analyze`, counted over all checkpoints.
@@ -94,7 +95,7 @@ def trace(
     """
     started = datetime.now(UTC)
     run = steps_of(checkpoints, steps)
-    asked: dict[str, Any] = {"rank": rank, "heads": heads, "draws": draws, "seed": seed}
+    asked: dict[str, Any] = {"rank": rank, "heads": heads, "fold_norms": fold_norms, "draws": draws, "seed": seed}
     asked |= {"roles": None if roles is None else sorted(roles), "layers": None if layers is None else sorted(layers)}
     versions, settings, skipped = _open_all(run, asked)
     options = settings | {"device": device}
@@ -132,6 +133,7 @@ def trace(
             "remarks": list(dict.fromkeys(remark for version in versions for remark in version.remarks)),
             "rank": settings["rank"],
             "heads": settings["heads"],
+            "fold_norms": settings["fold_norms"],
             "draws": settings["draws"],
             "seed": settings["seed"],
             "device": str(device),

@@ -7,7 +7,7 @@ from typer.testing import CliRunner
 from flaggeo import analyze, load
 from flaggeo.cli import app
 from flaggeo.terminal import UNREADABLE, USAGE
-from tests.builders import save_folder, tiny_llama
+from tests.builders import save_folder, tiny_llama, with_gains
 from tests.flaggeo.checkpoint.test_adapter import factors_of, save_adapter
 
 run = CliRunner().invoke
@@ -90,3 +90,23 @@ def test_two_that_do_not_belong_together_exit_with_2_and_unreadable_ones_with_3(
     result = run(app, ["compare", base, str(save_folder(tmp_path / "broken", broken)), *output])
     assert (result.exit_code, "expected finite numbers" in result.stderr) == (UNREADABLE, True)
     assert not (tmp_path / "out.partial").exists()
+
+
+def test_norms_are_folded_on_request_and_as_a_saved_analysis_has_them(tmp_path):
+    base = str(save_folder(tmp_path / "base", with_gains(tiny_llama())))
+    analyze(load(base), rank=2, roles=["q"], fold_norms=True).save(tmp_path / "saved")
+    output = ["-o", str(tmp_path / "out"), "--overwrite", "--format", "json", "--roles", "q"]
+    for arguments, fold_norms in (
+        ([base, base], False),
+        ([base, base, "--fold-norms"], True),
+        ([str(tmp_path / "saved"), base], True),
+    ):
+        record = json.loads(run(app, ["compare", *arguments, *output]).stdout)
+        assert record["provenance"]["fold_norms"] is fold_norms
+        assert record["ranked"][0]["rms_angle"] < 1e-5
+    analyze(load(base), rank=2, roles=["q"]).save(tmp_path / "plain")
+    result = run(app, ["compare", str(tmp_path / "plain"), base, "--fold-norms", *output])
+    assert (result.exit_code, "expected an analysis with fold_norms True, found False" in result.stderr) == (
+        USAGE,
+        True,
+    )

@@ -1,4 +1,5 @@
 import json
+import math
 
 import networkx as nx
 import pandas as pd
@@ -7,6 +8,7 @@ import torch
 from safetensors.torch import load_file
 
 from flaggeo import Analysis, analyze, load
+from manifolds import abs_cosine_moments
 from tests.builders import CONFIG, tiny_llama
 
 
@@ -55,3 +57,26 @@ def test_save_refuses_what_is_not_its_own_and_a_later_schema(tiny, tmp_path):
         Analysis.load(tmp_path / "out")
     with pytest.raises(FileNotFoundError, match=r"found no result\.json"):
         Analysis.load(tmp_path / "nowhere")
+
+
+def test_far_layers_are_counted_as_the_lags_are_where_layers_are_left_out():
+    analysis = analyze(load(tiny_llama(layers=7), config=CONFIG | {"num_hidden_layers": 7}), rank=3, layers=[0, 3, 6])
+    lags = analysis.lags.query("role == 'q' and side == 'read'").set_index("lag")
+    assert lags["distant"].to_dict() == {1: False, 2: True}
+    row = analysis.summary.set_index(["role", "side"]).loc[("q", "read")]
+    assert row["far_lag"] == 2
+    assert row["overlap_far"] == lags.loc[2, "overlap"]
+
+
+@pytest.mark.parametrize("silent", [[1], [0, 1, 2, 3]])
+def test_pairs_without_a_direction_do_not_count(silent):
+    tensors = tiny_llama(layers=4)
+    for layer in silent:
+        tensors[f"model.layers.{layer}.mlp.up_proj.weight"] *= 0
+    analysis = analyze(load(tensors, config=CONFIG | {"num_hidden_layers": 4}), rank=3, roles=["up"])
+    cosines = analysis.continuity.query("side == 'read'")["abs_cos_1"].dropna()
+    row = analysis.summary.set_index("side").loc["read"]
+    mean, spread = abs_cosine_moments(24)
+    assert row["layer_pairs"] == len(cosines) == (1 if len(silent) == 1 else 0)
+    expected = (cosines.mean() - mean) / spread if len(cosines) else math.nan
+    assert row["z"] == pytest.approx(expected, nan_ok=True)

@@ -115,3 +115,9 @@ def test_a_trace_never_replaces_an_analysis(training, tmp_path):
     result = run(app, ["trace", str(training), "-o", str(tmp_path / "saved"), "--overwrite"])
     assert result.exit_code == USAGE
     assert "found also 'bases.safetensors'" in result.stderr
+
+
+def test_norms_are_folded_on_request(training, tmp_path):
+    arguments = ["trace", str(training), "-o", str(tmp_path / "out"), "--roles", "q", "--rank", "2", "--fold-norms"]
+    record = json.loads(run(app, [*arguments, "--format", "json"]).stdout)
+    assert record["provenance"]["fold_norms"] is True

@@ -1,4 +1,5 @@
 import itertools
+from dataclasses import replace
 
 import pytest
 import torch
@@ -13,7 +14,14 @@ from flaggeo.alignment.flags import (
     spectral_dims,
 )
 from flaggeo.alignment.subspace_pair import SubspacePair
-from manifolds import Flag, chordal_distance, projection_overlap, relative_position, uniform_frame
+from manifolds import (
+    Flag,
+    chordal_distance,
+    projection_overlap,
+    relative_position,
+    solve_flag_logarithm,
+    uniform_frame,
+)
 from tests.builders import random_frame
 
 
@@ -101,3 +109,22 @@ def test_the_whole_space_has_flags_too():
     assert flag_geodesic_distance(pair) > 0
     point = torch.ones(1, 1, dtype=torch.float64)
     assert flag_geodesic_distance(SubspacePair(point, -point)) == 0
+
+
+def test_equal_flags_are_at_distance_zero_and_other_pairs_of_the_batch_are_not():
+    frame, other = random_frame(9, 4, seed=11), random_frame(9, 4, seed=12)
+    stored = frame.float().double()
+    pair = SubspacePair(torch.stack([frame, frame, frame]), torch.linalg.qr(torch.stack([-frame, other, stored])).Q)
+    expected = float(Flag(9, (1, 2, 4)).metric.dist(frame, other))
+    assert flag_geodesic_distance(pair, same=1e-6).tolist() == [0, pytest.approx(expected), 0]
+
+
+def test_no_distance_is_given_where_no_path_was_found(monkeypatch):
+    def lost(*arguments):
+        logarithm = solve_flag_logarithm(*arguments)
+        return replace(logarithm, converged=torch.tensor([True, False]))
+
+    monkeypatch.setattr("flaggeo.alignment.flags.solve_flag_logarithm", lost)
+    frames = torch.stack([random_frame(9, 4, seed=seed) for seed in (13, 14)])
+    found = flag_geodesic_distance(SubspacePair(frames, frames.flip(0)))
+    assert found.isnan().tolist() == [False, True]

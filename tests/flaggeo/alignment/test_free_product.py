@@ -60,3 +60,13 @@ def test_nothing_is_said_about_a_zero_matrix():
 def test_refuses_more_values_than_dimensions():
     with pytest.raises(ValueError, match="at most 3 singular values"):
         nuclear_norm_moments(torch.ones(4), torch.ones(2), 3)
+
+
+def test_results_have_the_precision_asked_for_and_are_computed_in_double():
+    first, second = (torch.linalg.svdvals(gaussian(12, 8, seed=seed)) for seed in (6, 7))
+    exact, single = (
+        nuclear_norm_moments(first.to(dtype), second.to(dtype), 12) for dtype in (torch.float64, torch.float32)
+    )
+    for one, other in zip(exact, single, strict=True):
+        assert (one.dtype, other.dtype) == (torch.float64, torch.float32)
+        assert float(other) == pytest.approx(float(one), rel=1e-6)

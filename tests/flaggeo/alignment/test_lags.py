@@ -1,4 +1,7 @@
+from dataclasses import replace
+
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -124,3 +127,9 @@ def test_no_rows_where_there_is_nothing_to_compare(matrices):
 def test_a_side_whose_width_changes_with_depth_has_no_rows():
     matrices = [torch.ones(4, 6), torch.ones(5, 6), torch.ones(4, 6)]
     assert set(lag_table(*chain_of(matrices))["side"]) == {"read"}
+
+
+def test_distance_is_counted_along_the_role_where_layers_are_left_out():
+    weights, spectra = chain_of(gaussians(5))
+    apart = [replace(weight, layer=3 * weight.layer) for weight in weights]
+    pd.testing.assert_frame_equal(lag_table(apart, spectra), lag_table(weights, spectra))

@@ -96,3 +96,12 @@ def test_repeated_values_are_not_missed_by_the_fast_method():
     second = rotation(150, seed=17)[:, :5] * torch.tensor([4.0, 3.0, 2.0, 2.0, 0.5]) @ left.mT
     assert float(measured(STACKED_RATIO, first, second, 3)) == pytest.approx(1)
     assert float(measured(STACKED_RATIO, first, second, 4)) == pytest.approx(0.25)
+
+
+@pytest.mark.parametrize("k", [100, 299, 300])
+def test_many_directions_of_a_large_space(k):
+    """Too many for Lanczos' method, up to all of them, beyond which there is nothing."""
+    first, second = gaussian_pair(300, 300, 320, seed=18)
+    stacked = torch.linalg.svdvals(torch.cat([first / first.norm(), second.mT / second.norm()], dim=1))
+    expected = math.nan if k == 300 else float(stacked[k] / stacked[k - 1])
+    assert float(measured(STACKED_RATIO, first, second, k)) == pytest.approx(expected, nan_ok=True)

@@ -5,7 +5,7 @@ import torch
 
 from flaggeo import Analysis, Comparison, analyze, compare, load
 from flaggeo.page import comparison_findings
-from tests.builders import CONFIG, planted, related_llama, save_folder, tiny_llama
+from tests.builders import CONFIG, planted, related_llama, save_folder, tiny_llama, with_gains
 from tests.flaggeo.checkpoint.test_adapter import factors_of, save_adapter
 
 Q, V = "model.layers.1.self_attn.q_proj", "model.layers.1.self_attn.v_proj"
@@ -221,3 +221,45 @@ def test_a_comparison_is_saved_and_loaded(tmp_path):
         assert left.to_csv() == right.to_csv()
     assert loaded.provenance == comparison.provenance
     assert comparison_findings(loaded) == comparison_findings(comparison)
+
+
+def test_a_change_of_gains_is_one_of_the_weights_behind_them_once_folded():
+    """The same function twice: gains in the norm, or in the weights that read through it."""
+    apart = with_gains(tiny_llama())
+    network = load(apart, config=CONFIG)
+    together = apart | {
+        weight.tensor: network.matrix(weight, folded=True)
+        for weight in network.weights
+        if weight.head is None and weight.folding.read is not None
+    }
+    together |= {name: torch.ones_like(tensor) for name, tensor in apart.items() if tensor.ndim == 1}
+    stored, folded = (compare(apart, together, rank=4, fold_norms=fold_norms) for fold_norms in (False, True))
+    readers = {"layers.0.q", "layers.1.k", "layers.2.v", "unembed"}
+    assert readers <= set(stored.deltas.query("relative_norm > 0.1")["name"])
+    assert stored.weights.query("name in @readers and side == 'read'")["rms_angle"].min() > 0.01
+    assert folded.deltas["relative_norm"].max() < 1e-6
+    assert (folded.deltas["rank"] == 0).all()
+    assert folded.weights["geodesic_distance"].max() < 1e-5
+
+
+def loud(seed=0):
+    """Gains of all sizes beside weights of one strong direction, in which errors of a gain do not average out."""
+    tensors = with_gains(tiny_llama(seed=seed))
+    return {name: tensor + 5 if tensor.ndim == 2 else tensor for name, tensor in tensors.items()}
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_a_rounded_copy_is_no_change_with_gains_folded_in_either(dtype):
+    copy = {name: tensor.to(dtype) for name, tensor in loud().items()}
+    deltas = compare(load(loud(), config=CONFIG), load(copy, config=CONFIG), rank=4, heads=True, fold_norms=True).deltas
+    assert (deltas["rank"] == 0).all()
+    assert (deltas["relative_norm"] > 0).all()
+    assert (deltas["relative_norm"] < 2 * deltas["rounding"]).all()
+
+
+def test_rounding_of_gains_that_both_have_hides_no_change():
+    name = f"{Q}.weight"
+    changed = loud() | {name: loud()[name] + 0.7 * planted([1.0], 40, 24, seed=5)[0].float()}
+    pair = [{name: tensor.bfloat16() for name, tensor in tensors.items()} for tensors in (loud(), changed)]
+    deltas = compare(*pair, rank=4, roles=["q"], fold_norms=True).deltas.set_index("name")
+    assert deltas["rank"].to_dict() == {"layers.0.q": 0, "layers.1.q": 1, "layers.2.q": 0}

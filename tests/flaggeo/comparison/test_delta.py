@@ -1,8 +1,10 @@
+import math
+
 import gguf
 import pytest
 import torch
 
-from flaggeo.comparison.delta import EXACT, Rounding, measure_delta, rounding, rounding_variance
+from flaggeo.comparison.delta import EXACT, Rounding, gain_rounding, measure_delta, rounding, rounding_variance
 from flaggeo.network import Side
 from tests.builders import planted, random_frame
 
@@ -113,3 +115,17 @@ def test_rounding_stays_below_its_estimate_and_a_change_above_it_is_counted(dtyp
 
 def test_errors_of_both_matrices_add_in_squares():
     assert Rounding(3.0, 6.0).and_also(Rounding(4.0, 8.0)) == Rounding(5.0, 10.0)
+
+
+@pytest.mark.parametrize("outlier", [1, 100])
+def test_rounding_of_a_gain_is_bounded_and_not_far_below(outlier):
+    """Also where one channel carries the matrix, in which independent errors would be taken for small."""
+    generator = torch.Generator().manual_seed(0)
+    matrix = torch.randn(60, 40, generator=generator, dtype=torch.float64)
+    matrix[:, 0] *= outlier
+    gain = 0.2 + torch.rand(40, generator=generator)
+    errors = torch.linalg.matrix_norm(matrix * (gain.bfloat16().double() - gain), 2)
+    folded = matrix * gain
+    found = gain_rounding(rounding_variance(gain[None], "BF16")[0], gain, torch.linalg.svdvals(folded))
+    assert found.norm / 10 < float(errors) <= found.norm
+    assert float((matrix * (gain.bfloat16().double() - gain)).norm()) <= math.sqrt(3) * found.frobenius_norm

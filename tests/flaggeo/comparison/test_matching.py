@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from flaggeo import MismatchError, analyze, compare, load
-from tests.builders import CONFIG, VOCABULARY, WIDTH, save_folder, tiny_llama
+from tests.builders import CONFIG, VOCABULARY, WIDTH, save_folder, tiny_llama, with_gains
 
 
 def test_another_vocabulary_is_skipped_with_a_remark():
@@ -46,3 +46,17 @@ def test_a_saved_analysis_sets_the_settings_and_contradictions_are_named(tmp_pat
     other = analyze(network, rank=2, roles=["q", "o"], layers=[1, 2])
     with pytest.raises(MismatchError, match=r"expected an analysis with rank 3, found 2"):
         compare(tmp_path / "saved", other)
+
+
+def test_folding_follows_the_saved_analysis_and_is_never_mixed(tmp_path):
+    network = load(with_gains(tiny_llama()), config=CONFIG)
+    plain, folded = (analyze(network, rank=3, roles=["q", "o"], fold_norms=fold_norms) for fold_norms in (False, True))
+    folded.save(tmp_path / "folded")
+    for saved, fold_norms in ((plain, False), (folded, True), (tmp_path / "folded", True)):
+        comparison = compare(saved, network)
+        assert comparison.weights["geodesic_distance"].max() < 1e-5
+        assert comparison.provenance["fold_norms"] is fold_norms
+    with pytest.raises(MismatchError, match=r"expected an analysis with fold_norms False, found True"):
+        compare(plain, tmp_path / "folded")
+    with pytest.raises(MismatchError, match=r"expected an analysis with fold_norms False, found True"):
+        compare(tmp_path / "folded", network, fold_norms=False)

@@ -5,7 +5,8 @@ import pandas as pd
 import pytest
 
 from flaggeo import MismatchError, Trace, analyze, load, trace
-from tests.builders import CONFIG, LAYERS, save_folder, tiny_llama
+from manifolds import abs_cosine_moments
+from tests.builders import CONFIG, LAYERS, save_folder, tiny_llama, with_gains
 from tests.flaggeo.checkpoint.test_adapter import factors_of, save_adapter
 from tests.flaggeo.tracing.planted_run import SHARES, STEPS, checkpoint, direction
 
@@ -160,3 +161,23 @@ def test_a_zero_weight_is_undefined_not_unmoved():
     found = trace([silent, tiny_llama()], rank=2, roles=["q"])
     assert found.drift.query("name == 'layers.1.q'")["rms_angle"].isna().all()
     assert found.role_drift.query("side == 'read'")["rms_angle"].notna().all()
+
+
+def test_folding_is_passed_on_and_never_mixed():
+    networks = [load(with_gains(tiny_llama(), seed=seed), config=CONFIG) for seed in (0, 1)]
+    folded = analyze(networks[0], rank=2, roles=["q"], fold_norms=True)
+    found = trace([folded, networks[0], networks[1]])
+    assert found.provenance["fold_norms"] is True
+    moved = found.drift.query("side == 'read' and since == 'first'").groupby("step")["rms_angle"].max()
+    assert moved[1] < 1e-6  # the network itself
+    assert moved[2] > 0.1  # other gains
+    with pytest.raises(MismatchError, match="expected an analysis with fold_norms True, found False"):
+        trace([folded, analyze(networks[1], rank=2, roles=["q"])])
+
+
+def test_the_noise_of_a_milestone_counts_the_pairs_that_have_a_value():
+    silent = tiny_llama(layers=4)
+    silent["model.layers.1.self_attn.q_proj.weight"] *= 0
+    found = trace([silent, silent], rank=2, roles=["q"])
+    row = found.milestones.query("quantity == 'abs_cos_1' and side == 'read'").iloc[0]
+    assert row["noise"] == pytest.approx(2**0.5 * abs_cosine_moments(24)[1])
