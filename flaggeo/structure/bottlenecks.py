@@ -1,9 +1,6 @@
 """Bottleneck spaces: how few dimensions all readings, or all writings, of a space use together."""
 
-import numpy as np
 import pandas as pd
-
-from .null_graphs import z_score
 
 BOTTLENECK_COLUMNS = (
     "space",
@@ -13,8 +10,8 @@ BOTTLENECK_COLUMNS = (
     "dimension",
     "value",
     "null_mean",
-    "null_sd",
-    "z",
+    "largest_null",
+    "matched",
     "share_of_null",
 )
 
@@ -42,23 +39,28 @@ def bottleneck_table(possible: pd.DataFrame, nodes: pd.DataFrame) -> pd.DataFram
     Returns
     -------
     table : pandas.DataFrame
-        One row a space and side of at least two subspaces, the narrowest against chance first; the columns are
-        `BOTTLENECK_COLUMNS`. ``value`` is the effective dimension. For independent uniform (Haar) subspaces the mean
-        of :math:`\operatorname{tr} S^2` is exact, its variance is the sum of those of the pairs, which are
-        uncorrelated, and ``null_mean`` and ``null_sd`` follow to first order. ``share_of_null`` is value over
-        null_mean.
+        One row a space and side of at least two subspaces, the narrowest against its largest null first; the columns
+        are `BOTTLENECK_COLUMNS`. ``value`` is the effective dimension. The nulls put the mean overlap that each pair
+        has under them in the place of its overlap, which is right to first order: ``null_mean`` that of uniform (Haar)
+        subspaces, ``largest_null`` the largest of each pair, which also knows loud channels. ``matched`` is the share
+        of pairs whose margin-matched null was drawn. ``share_of_null`` is value over largest_null.
 
     Notes
     -----
-    Heads are left out of spaces that whole projections meet, which contain them. Only the leading directions that
-    the analysis kept are counted, all alike, so a value well below ``dimension`` says that layers use the same
-    directions first, not that the others are idle. A few loud channels narrow the writings too.
+    A few loud channels narrow readings and writings by themselves, so few dimensions beside the Haar null alone are no
+    bottleneck. There is no z: the spread of the largest null is not known, and that of the Haar null is so small that
+    everything is many spreads away from it.
+
+    A projection that stands here as a whole contains its heads, which are then left out. Only the leading directions
+    that the analysis kept are counted, all alike, so a value well below ``dimension`` says that layers use the same
+    directions first, not that the others are idle.
 
     References
     ----------
-    theory/alignment, sections 2.5 and 6.1 (mean and variance of the overlap).
+    theory/alignment, sections 2.5 and 6.1 (mean of the overlap); `flaggeo.alignment.sign_flips.sign_flip_moments`.
     """
-    has_whole = nodes["head"].lt(0).groupby([nodes["space"], nodes["side"]]).transform("any")
+    projection = [nodes[name] for name in ("space", "side", "role", "layer")]
+    has_whole = nodes["head"].lt(0).groupby(projection).transform("any")
     subspaces = nodes[(nodes["head"] < 0) | ~has_whole]
     inside = possible[possible["source"].isin(subspaces.index) & possible["target"].isin(subspaces.index)]
     inside = inside[inside["source_side"] == inside["target_side"]]
@@ -69,8 +71,10 @@ def bottleneck_table(possible: pd.DataFrame, nodes: pd.DataFrame) -> pd.DataFram
                 "space": inside["space"],
                 "side": inside["source_side"],
                 "shared": 2 * inside["overlap"] * smaller,
-                "null": 2 * inside["null_mean"] * smaller,
-                "variance": (2 * inside["null_sd"] * smaller) ** 2,
+                "haar": 2 * inside["null_mean"] * smaller,
+                "largest": 2 * inside["largest_null"] * smaller,
+                "pairs": 1,
+                "drawn": inside["margin_matched_mean"].notna(),
             }
         )
         .groupby(["space", "side"])
@@ -80,11 +84,9 @@ def bottleneck_table(possible: pd.DataFrame, nodes: pd.DataFrame) -> pd.DataFram
     table = groups.agg(subspaces=("rank", "size"), total_rank=("rank", "sum"), dimension=("dimension", "first"))
     table = table.join(pair_sums, how="inner")
     squared = table["total_rank"].astype("float64") ** 2
-    null_square = table["total_rank"] + table["null"]
-    table["value"] = squared / (table["total_rank"] + table["shared"])
-    table["null_mean"] = squared / null_square
-    table["null_sd"] = squared / null_square**2 * np.sqrt(table["variance"])
-    table["z"] = z_score(table)
-    table["share_of_null"] = table["value"] / table["null_mean"]
+    for name, overlaps in (("value", "shared"), ("null_mean", "haar"), ("largest_null", "largest")):
+        table[name] = squared / (table["total_rank"] + table[overlaps])
+    table["matched"] = table["drawn"] / table["pairs"]
+    table["share_of_null"] = table["value"] / table["largest_null"]
     table = table.sort_values("share_of_null", kind="stable").reset_index()
     return table[list(BOTTLENECK_COLUMNS)]

@@ -8,7 +8,7 @@ import pandas as pd
 from .edges import EDGE_COLUMNS, EDGE_WEIGHT, SYMMETRIC_KINDS
 from .null_graphs import compared, rewired
 
-#: Strength from which two heads are called redundant: half of the way from chance to one subspace in the other.
+#: Strength from which two heads are called redundant: half of the way from the largest null to one in the other.
 REDUNDANT = 0.5
 #: Cliques that are listed at most: in a dense graph their number grows exponentially.
 MOST_CLIQUES = 10_000

@@ -8,6 +8,8 @@ import pandas as pd
 #: Attribute of the edges, and column of the pairs, that says how strong a meeting is: 0 for what unrelated or merely
 #: loud weights would give, 1 at most.
 EDGE_WEIGHT = "excess"
+#: Columns of the pairs with the mean overlap under each null; the last is NaN where no such weights were drawn.
+NULL_MEANS = ("null_mean", "sign_flip_mean", "margin_matched_mean")
 #: Kinds of edges without a direction.
 SYMMETRIC_KINDS = ("read-read", "write-write")
 
@@ -23,7 +25,7 @@ def node_table(graph: "nx.MultiDiGraph[str]", spaces: Collection[str]) -> pd.Dat
 
 
 def edge_table(graph: "nx.MultiDiGraph[str]", nodes: pd.DataFrame) -> pd.DataFrame:
-    """Edges between these nodes that are stronger than chance; the columns are `EDGE_COLUMNS`."""
+    """Edges between these nodes that are stronger than the largest null; the columns are `EDGE_COLUMNS`."""
     rows = [
         (source, target, edge["kind"], graph.nodes[source]["space"], edge[EDGE_WEIGHT])
         for source, target, edge in graph.edges(data=True)
@@ -36,9 +38,11 @@ def edge_table(graph: "nx.MultiDiGraph[str]", nodes: pd.DataFrame) -> pd.DataFra
 def possible_pairs(pairs: pd.DataFrame, nodes: pd.DataFrame) -> pd.DataFrame:
     """Pairs of these nodes that could have been edges, with the attributes of both ends.
 
-    Columns ``side``, ``role``, ``layer`` and ``head`` of a node stand as ``source_role``, ``target_role`` and so on.
+    Columns ``side``, ``role``, ``layer`` and ``head`` of a node stand as ``source_role``, ``target_role`` and so on;
+    ``largest_null`` is the largest of `NULL_MEANS` that the pair has, the one that `EDGE_WEIGHT` is measured from.
     """
     informative = pairs[pairs[EDGE_WEIGHT].notna()]
+    informative = informative.assign(largest_null=informative[list(NULL_MEANS)].max(axis="columns"))
     for end in ("source", "target"):
         ends = nodes[["side", "role", "layer", "head", "rank"]].add_prefix(f"{end}_")
         informative = informative.merge(ends, left_on=end, right_index=True)

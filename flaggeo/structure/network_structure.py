@@ -21,7 +21,9 @@ from .signal import passages
 class Structure:
     """What the network of subspaces says, each number beside what chance would give.
 
-    Strength, everywhere, is the adjusted overlap: 0 for unrelated subspaces, 1 where one contains the other.
+    Strength, everywhere, is the excess: the overlap beyond the largest of its nulls (uniform subspaces, flipped signs,
+    margin-matched weights where they were drawn), 0 for what merely loud weights would give, 1 where one subspace
+    contains the other.
 
     Attributes
     ----------
@@ -96,10 +98,14 @@ def structure(
 
     Notes
     -----
-    Only spaces in which angles survive the network's symmetries count. Null graphs keep the degrees, so they ask
-    whether the pattern of the edges means anything, not whether the edges do: that the graph's own p-values say.
-    Strengths are adjusted by the Haar null, which knows nothing of loud channels: a few of these can align the
-    writings of o and down by themselves.
+    Only spaces whose own group, when the gains beside the weights are folded in, keeps angles count
+    (``overlap_survives`` of the spaces). Leading subspaces also depend on the group of the space at the other end of
+    their weight, and on whether gains were folded in, which this does not ask: ``survives`` of the pairs does. Null
+    graphs keep the degrees, so they ask whether the pattern of the edges means anything, not whether the edges do:
+    that the graph's own q-values say.
+
+    Margin-matched weights are drawn for whole projections of layers alone. For heads and the embedding the largest null
+    is that of uniform subspaces or of flipped signs, which a few loud channels can exceed.
 
     A draw costs about one run of Louvain on the edges; ten take 2 s for 1,700 edges and 8 s for 8,500 on one core.
     """

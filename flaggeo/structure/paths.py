@@ -54,17 +54,17 @@ def path_tables(
 
     Notes
     -----
-    All pairs whose p-value is at most `ERROR_RATE` over the number of pairs count, not only the strongest few of each
-    subspace that are the edges of the alignment graph: an early writing and a late reading need not have each
-    other among these.
+    All pairs of a q-value of at most `FALSE_DISCOVERY_RATE` and a strength above 0 count, not only the strongest few
+    of each subspace that are the edges of the alignment graph: an early writing and a late reading need not have
+    each other among these.
 
     Where there is no unembedding, it is taken to be the embedding read back (tied): a writing then reaches the
     end `TIED_END` by its write-write pair with the embedding. For an encoder that is the head of its masked
     pretraining.
 
-    A product of overlaps says how much of a random signal would survive the meetings, not what the network does with
-    it: a passage counts 1 whatever the weights and the activation do, and the residual stream carries everything past
-    every layer besides. Every further step can only weaken a path, so the strongest are short.
+    A product of strengths ranks chains of meetings; it does not say what the network does with a signal: a passage
+    counts 1 whatever the weights and the activation do, and the residual stream carries everything past every layer
+    besides. Every further step can only weaken a path, so the strongest are short.
     """
     start = nodes.index[(nodes["role"] == "embed") & (nodes["side"] == "write")]
     end = nodes.index[(nodes["role"] == "unembed") & (nodes["side"] == "read")]

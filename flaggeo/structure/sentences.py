@@ -9,10 +9,17 @@ from .network_structure import Structure
 
 #: Spreads of the null from which a number is said to differ from it; below, the sentence says that it does not.
 FAR = 3.0
+#: Share of the dimensions that the null gives, from which readings or writings are said to use fewer than it.
+CLEARLY_BELOW = 0.9
+#: Share of pairs with a margin-matched null, from which loud channels are said not to account for a bottleneck.
+MOSTLY_MATCHED = 0.5
 
 
 def sentences(structure: Structure) -> list[str]:
     """Few plain sentences, the most important first; every number in them stands in a table of `structure`.
+
+    Strengths in them are excesses over the largest null of each pair, see `Structure`; a null graph that one is held
+    against is named beside it.
 
     Parameters
     ----------
@@ -31,6 +38,7 @@ def sentences(structure: Structure) -> list[str]:
         *_cliques(structure.cliques, structure.comparisons),
         *_paths(structure.paths, structure.comparisons),
         *_blocks(structure.blocks),
+        *_caution(structure.bottlenecks),
     ]
 
 
@@ -46,15 +54,15 @@ def _hubs(hubs: pd.DataFrame) -> list[str]:
     ]
     found = []
     for side, sentence in (
-        ("write", "What {name} writes is read the most: {edges} edges to later readings"),
-        ("read", "What {name} reads is written the most: {edges} edges from earlier writings"),
+        ("write", "What {name} writes meets later readings the most: {edges} edges"),
+        ("read", "What {name} reads meets earlier writings the most: {edges} edges"),
     ):
         for row in strong[strong["side"] == side].head(1).to_dict("records"):
             name = row["subspace"].removesuffix(f".{side}")
             found.append(
-                f"{sentence.format(name=name, edges=row['edges'])} of total strength {row['value']:.2f}; the same "
-                f"edges placed at random give it {row['null_mean']:.2f}, and the largest of all subspaces "
-                f"{row['null_largest']:.2f}."
+                f"{sentence.format(name=name, edges=row['edges'])} of total excess {row['value']:.2f} over their "
+                f"largest nulls; the same edges placed at random give it {row['null_mean']:.2f}, and the largest of "
+                f"all subspaces {row['null_largest']:.2f}."
             )
     return found
 
@@ -72,13 +80,17 @@ def _communities(comparisons: pd.DataFrame, communities: pd.DataFrame) -> list[s
     sizes = communities.loc[communities["edges"] == "symmetric", "size"]
     roles, layers = measured["nmi role"], measured["nmi layer"]
     beyond = roles["value"] - roles["null_mean"] - (layers["value"] - layers["null_mean"])
+    spread = (
+        f" {depth['value']:.0%} of the variance in depth lies between communities "
+        f"(random graphs {_null(depth, '.0%')})."
+    )
     follow = "roles more than single layers" if beyond > 0 else "single layers more than roles"
     return [
         f"Subspaces that share directions form {len(sizes)} communities, the largest of {sizes.max()}: modularity "
         f"{modularity['value']:.2f}, where random graphs of the same degrees give {_null(modularity)}. Beyond those "
         f"graphs they follow {follow}: normalised mutual information {roles['value']:.2f} with roles (random graphs "
-        f"{_null(roles)}), {layers['value']:.2f} with layers ({_null(layers)}). {depth['value']:.0%} of the variance "
-        f"in depth lies between communities (random graphs {_null(depth, '.0%')})."
+        f"{_null(roles)}), {layers['value']:.2f} with layers ({_null(layers)})."
+        + ("" if isnan(depth["value"]) else spread)
     ]
 
 
@@ -89,29 +101,48 @@ def _bottlenecks(bottlenecks: pd.DataFrame) -> list[str]:
     busiest = bottlenecks["space"].iloc[int(bottlenecks["subspaces"].argmax())]
     rows = bottlenecks[bottlenecks["space"] == busiest]
     parts = [
-        f"the leading subspaces of {row.subspaces} {'readings' if row.side == 'read' else 'writings'} together use "
-        f"about {row.value:.0f}, where unrelated ones would use {row.null_mean:.0f}"
-        for row in rows.itertuples()
+        f"the leading subspaces of {row['subspaces']} {'readings' if row['side'] == 'read' else 'writings'} together "
+        f"use about {row['value']:.0f}, where unrelated ones would use {row['null_mean']:.0f} (Haar null), and with "
+        f"channels as loud {row['largest_null']:.0f} (largest null of each pair): {_verdict(row)}"
+        for row in rows.to_dict("records")
     ]
     return [f"Of the {rows['dimension'].iloc[0]} dimensions of the {busiest}, {'; '.join(parts)}."]
+
+
+def _verdict(row: dict[str, Any]) -> str:
+    """Whether there is a bottleneck, and whether a null that knows loud channels accounts for it."""
+    if row["value"] > CLEARLY_BELOW * row["null_mean"]:
+        return "no bottleneck"
+    if row["share_of_null"] > CLEARLY_BELOW:
+        return "loud channels account for it"
+    if row["matched"] < MOSTLY_MATCHED:
+        return "fewer than both, but for most pairs neither keeps the norms of the weights"
+    return "a bottleneck that loud channels do not account for"
+
+
+def _caution(bottlenecks: pd.DataFrame) -> list[str]:
+    """Where the null that knows most of loud channels is missing from most pairs, as it is without draws."""
+    if (bottlenecks["matched"] >= MOSTLY_MATCHED).all():
+        return []
+    return [
+        "For most pairs no weights of the same row and column norms were drawn: loud channels may account for more of "
+        "these excesses, and of how few dimensions are used, than the nulls that were at hand know."
+    ]
 
 
 def _decay(decay: pd.DataFrame) -> list[str]:
     same = decay[(decay["source_role"] == decay["target_role"]) & decay["length"].notna()]
     same = same.sort_values("nearest", ascending=False)
     found = []
-    for kind, what, caution in (
-        ("read-read", "readings", ""),
-        ("write-write", "writings", " Loud channels alone can make writings alike: see the nulls of continuity."),
-    ):
+    for kind, what in (("read-read", "readings"), ("write-write", "writings")):
         lengths = [
             f"{row.source_role} {row.length:.1f} layers (from {row.nearest:.2f} at the nearest; R² {row.r_squared:.2f})"
             for row in same[same["kind"] == kind].head(4).itertuples()
         ]
         if lengths:
             found.append(
-                f"The overlap beyond chance between {what} of one role falls with distance in depth to 1/e of itself "
-                f"within: {', '.join(lengths)}.{caution}"
+                f"The excess of overlap over the largest null, between {what} of one role, falls with distance in "
+                f"depth to 1/e of itself within: {', '.join(lengths)}."
             )
     return found
 
@@ -121,13 +152,14 @@ def _cliques(cliques: pd.DataFrame, comparisons: pd.DataFrame) -> list[str]:
         return []
     measured = _measures(comparisons, "redundant heads")
     counts = [
-        f"{row['value']:.0f} {what}" + ("" if isnan(row["null_sd"]) else f" (random graphs {_null(row, '.1f')})")
+        f"{row['value']:.0f} {what}"
+        + ("" if isnan(row["null_sd"]) else f" (random graphs of the same degrees {_null(row, '.1f')})")
         for what, row in (("pairs", measured["redundant pairs"]), ("larger groups", measured["redundant groups"]))
     ]
     largest = cliques[cliques["clique"] == 0]
     return [
-        f"Heads of one role that repeat each other: {' and '.join(counts)}. In the largest, every two overlap by at "
-        f"least {largest['least'].iloc[0]:.2f} beyond chance: {', '.join(largest['subspace'])}."
+        f"Heads of one role that repeat each other: {' and '.join(counts)}. In the largest, every two have an "
+        f"excess of at least {largest['least'].iloc[0]:.2f} over the largest null: {', '.join(largest['subspace'])}."
     ]
 
 
@@ -140,11 +172,12 @@ def _paths(paths: pd.DataFrame, comparisons: pd.DataFrame) -> list[str]:
     end = "tied unembedding (the embedding read back)" if tied else "unembedding"
     verdict = ""
     if not isnan(measured["z"]):
-        relation = "no stronger than" if measured["z"] < FAR else "stronger than"
-        verdict = f", {relation} with the same strengths dealt at random ({_null(measured, '.2g')})"
+        relation = "no larger than" if measured["z"] < FAR else "larger than"
+        verdict = f", {relation} with the same excesses dealt to other pairs at random ({_null(measured, '.2g')})"
     return [
         f"The strongest path from the embedding to the {end} is "
-        f"{' → '.join([best['source'].iloc[0], *best['target']])}, of strength {best['strength'].iloc[0]:.2g}{verdict}."
+        f"{' → '.join([best['source'].iloc[0], *best['target']])}, the product of its excesses "
+        f"{best['strength'].iloc[0]:.2g}{verdict}."
     ]
 
 
@@ -154,8 +187,9 @@ def _blocks(blocks: pd.DataFrame) -> list[str]:
         return []
     pairs = ", ".join(f"{row.layer} and {row.next_layer} ({row.value:.2f})" for row in standing.itertuples())
     return [
-        f"Most alike of all neighbouring layers, role by role: {pairs}; layers of this network that are no neighbours "
-        f"reach {standing['null_largest'].iloc[0]:.2f} at most. If layers are to be shared or removed, geometry alone "
+        f"Most alike of all neighbouring layers, by their mean excess over the largest null, role by role: {pairs}; "
+        f"layers of this network that are no neighbours reach "
+        f"{standing['null_largest'].iloc[0]:.2f} at most. If layers are to be shared or removed, geometry alone "
         "suggests to look there first; what the layers do was not tested."
     ]
 

@@ -51,6 +51,7 @@ def toy(
     unembed: bool = True,
     prefix: str = "layers",
     noise: float = 0.0,
+    matched: bool = True,
     seed: int = 0,
 ) -> Toy:
     """Subspaces of rank 4 in a stream of dimension 64; a pair meets with the strength given, others with noise.
@@ -104,11 +105,12 @@ def toy(
         overlap = NULL_MEAN + (1 - NULL_MEAN) * value
         q_value = 1.0 if strength is None else 0.0
         kind = "-".join(sides)
-        pairs.append((source, target, "stream", kind, lag, overlap, NULL_MEAN, NULL_SD, value, q_value))
+        pairs.append((source, target, "stream", kind, lag, overlap, NULL_MEAN, value, q_value))
         if strength is not None:
             graph.add_edge(source, target, key=kind, kind=kind, overlap=overlap, excess=value)
-    columns = ["source", "target", "space", "kind", "lag", "overlap", "null_mean", "null_sd", "excess"]
-    table = pd.DataFrame(pairs, columns=[*columns, "q_value"]).astype({"lag": "Int64"})
+    columns = ["source", "target", "space", "kind", "lag", "overlap", "null_mean", "excess", "q_value"]
+    table = pd.DataFrame(pairs, columns=columns).astype({"lag": "Int64"})
+    table = table.assign(sign_flip_mean=NULL_MEAN, margin_matched_mean=NULL_MEAN if matched else np.nan)
     unmet = set(strengths) - set(zip(table["source"], table["target"], strict=True))
     assert not unmet, f"no pair of this network: {unmet}"
     names = sorted({*weights["source"], *weights["target"]})

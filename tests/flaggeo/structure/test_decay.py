@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from flaggeo.structure.decay import DECAY_COLUMNS, decay_table, distance_table
+from flaggeo.structure.decay import DECAY_COLUMNS, LEAST_EXCESS, decay_table, distance_table
+from flaggeo.structure.edges import possible_pairs
 from tests.flaggeo.structure.builders import NULL_SD, toy
 
 
@@ -55,8 +56,23 @@ def test_means_are_those_of_the_pairs_and_heads_do_not_count():
     distances, _ = decaying(lambda lag: 0.5**lag, layers=4, heads=2)
     rows = distances[(distances["source_role"] == "q") & (distances["target_role"] == "q")].set_index("lag")
     assert rows["pairs"].to_dict() == {1: 3, 2: 2, 3: 1}
-    assert rows["adjusted"].to_dict() == pytest.approx({1: 0.5, 2: 0.25, 3: 0.125})
-    assert rows.loc[1, "z"] == pytest.approx(0.5 / (NULL_SD / (1 - 4 / 64) / np.sqrt(3)))
+    assert rows["excess"].to_dict() == pytest.approx({1: 0.5, 2: 0.25, 3: 0.125})
+
+
+@pytest.mark.parametrize(("nearest", "fades"), [(LEAST_EXCESS / 1.01, False), (LEAST_EXCESS * 1.01, True)])
+def test_only_an_excess_that_matters_fades(nearest, fades):
+    _, table = decaying(lambda lag: nearest * 0.5 ** (lag - 1))
+    assert np.isfinite(table.loc["read-read", "q", "q"]["length"]) == fades
+
+
+def test_what_loud_channels_explain_does_not_fade():
+    """The overlap falls, but the margin-matched null falls with it."""
+    network = toy({}, layers=8)
+    falling = 0.6 * 0.5 ** network.pairs["lag"].astype("float64")
+    pairs = network.pairs.assign(overlap=falling, margin_matched_mean=falling, excess=0.0)
+    distances = distance_table(possible_pairs(pairs, network.nodes))
+    assert (distances["largest_null"] > distances["null_mean"]).any()
+    assert decay_table(distances)["length"].isna().all()
 
 
 def test_a_network_without_layers_has_no_distances():

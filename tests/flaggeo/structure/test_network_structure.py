@@ -33,7 +33,7 @@ def test_a_random_network_says_little():
     assert found.hubs.empty
     assert found.paths.empty
     assert found.decay["length"].isna().all()
-    assert found.bottlenecks["z"].abs().max() < 5
+    assert found.bottlenecks["share_of_null"].between(0.9, 1.1).all()
 
 
 def test_the_same_seed_gives_the_same_tables():
@@ -103,8 +103,8 @@ def test_five_thousand_subspaces_and_twenty_thousand_edges():
     kinds = pairs["source"].str.split(".").str[-1] + "-" + pairs["target"].str.split(".").str[-1]
     pairs = pairs.assign(kind=kinds)[(kinds != "read-write") & (pairs["lag"] > 0)].drop_duplicates(["source", "target"])
     strength = rng.uniform(0, 1, len(pairs))
-    pairs = pairs.assign(space="stream", overlap=strength, null_mean=0.06, null_sd=0.02, excess=strength)
-    pairs = pairs.assign(q_value=1.0)
+    pairs = pairs.assign(space="stream", overlap=strength, null_mean=0.06, excess=strength)
+    pairs = pairs.assign(sign_flip_mean=0.06, margin_matched_mean=np.nan, q_value=1.0)
     for source, target, kind, weight in pairs[["source", "target", "kind", "excess"]].head(20_000).to_numpy():
         graph.add_edge(source, target, key=kind, kind=kind, excess=weight)
     assert len(graph) == 4998

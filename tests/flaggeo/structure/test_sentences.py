@@ -33,7 +33,7 @@ def found():
 
 def test_what_was_planted_is_said(found):
     said = " ".join(sentences(found))
-    assert "layers.0.down writes is read the most: 21 edges" in said
+    assert "layers.0.down writes meets later readings the most: 21 edges" in said
     assert "communities" in said
     assert "no communities" not in said
     assert "layers.0.q.heads.0.read, layers.1.q.heads.1.read, layers.2.q.heads.0.read" in said
@@ -60,10 +60,28 @@ def test_every_number_stands_in_a_table(found):
 def test_hostile_names_stay_plain_text():
     hostile = "<script>alert('{0}')</script> \"%s\" {name} 層"
     said = " ".join(sentences(structure(*planted(hostile).tables, draws=2)))
-    assert f"{hostile}.0.down writes is read the most" in said
+    assert f"{hostile}.0.down writes meets later readings the most" in said
 
 
 def test_random_graphs_are_said_to_have_no_communities():
     said = [sentences(structure(*random_toy(layers=5, share=0.15, seed=seed).tables, draws=8)) for seed in range(2)]
     assert all(any("no communities beyond chance" in sentence for sentence in each) for each in said)
     assert all(not any("repeat each other" in sentence for sentence in each) for each in said)
+
+
+@pytest.mark.parametrize(
+    ("overlap", "null", "matched", "verdict"),
+    [
+        (0.0625, 0.0625, True, "no bottleneck"),
+        (0.5, 0.5, True, "loud channels account for it"),
+        (0.5, 0.1, True, "a bottleneck that loud channels do not account for"),
+        (0.5, 0.1, False, "neither keeps the norms"),
+    ],
+)
+def test_a_bottleneck_is_claimed_only_beyond_the_largest_null(overlap, null, matched, verdict):
+    network = toy({}, layers=4, matched=matched)
+    pairs = network.pairs.assign(overlap=overlap, sign_flip_mean=null)
+    said = sentences(structure(network.graph, network.weights, network.spaces, pairs, draws=0))
+    (bottleneck,) = [sentence for sentence in said if "dimensions of the stream" in sentence]
+    assert bottleneck.count(verdict) == 2
+    assert any("no weights of the same row and column norms were drawn" in each for each in said) is not matched
