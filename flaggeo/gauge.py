@@ -10,6 +10,7 @@ from math import log, pi
 import torch
 from torch import Tensor
 
+from .checkpoint import Checkpoint
 from .network import FAMILIES, Family, Network, Space, Symmetry, Weight
 
 #: The kinds of spaces whose basis can be changed.
@@ -60,8 +61,9 @@ def change_basis(
     -----
     Exact up to rounding: computed in float64 and stored as before, so that outputs agree to about 1e-5 in
     float32, and in half precision no better than its digits. Condition numbers are at most 4. A network without
-    an unembedding shows the stream itself, which comes out in the new basis. See theory/alignment, sections 2.1
-    and 7-D4.
+    an unembedding shows the stream itself, which comes out in the new basis. Buffers of whole numbers, such as
+    positions, are left out. Only names as Hugging Face spells them are known, not those of GGUF. See
+    theory/alignment, sections 2.1 and 7-D4.
 
     Examples
     --------
@@ -81,7 +83,9 @@ def change_basis(
         raise ValueError(f"change_basis knows the spaces {', '.join(SPACES)}; got {', '.join(unknown)}.")
     _require_understood(network, kinds)
     checkpoint = network.checkpoint
-    stored = {name: checkpoint.read(name, device=device) for name in checkpoint.headers}
+    stored = {
+        name: checkpoint.read(name, device=device) for name in checkpoint.headers if not _is_count(checkpoint, name)
+    }
     tensors = {name: tensor.to(torch.float64, copy=True) for name, tensor in stored.items()}
     changes = (_change_values, _change_keys, _change_hidden, _change_stream)
     for number, (kind, change) in enumerate(zip(SPACES, changes, strict=True)):
@@ -121,12 +125,17 @@ def _other_tensors(network: Network) -> dict[str, tuple[int, ...] | None]:
     ours = {name for weight in network.weights for name in (weight.tensor, _bias(weight))}
     others: dict[str, tuple[int, ...] | None] = {}
     for name, header in network.checkpoint.headers.items():
-        if name not in ours and family.norm_of(naming, name) is None:
+        if name not in ours and family.norm_of(naming, name) is None and not _is_count(network.checkpoint, name):
             # A table that is no weight is a second copy of a tied unembedding, or narrower than the stream.
             axes = (1,) if family.role_of(naming, name) else family.axes_along_stream(name)
             width = network.spaces["stream"].dim
             others[name] = axes and tuple(axis for axis in axes if header.shape[axis : axis + 1] == (width,))
     return others
+
+
+def _is_count(checkpoint: Checkpoint, name: str) -> bool:
+    """Whether a tensor holds whole numbers, such as positions, which are no part of an activation."""
+    return checkpoint.headers[name].dtype.startswith("I")
 
 
 def _bias(weight: Weight) -> str:

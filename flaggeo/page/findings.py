@@ -1,7 +1,9 @@
 """What an analysis found, in sentences with their numbers."""
 
+import numpy as np
 import pandas as pd
 
+from ..alignment import SEEDED_NULLS
 from ..graph import FALSE_DISCOVERY_RATE
 from ..result import Analysis
 
@@ -32,7 +34,7 @@ def findings(analysis: Analysis) -> list[str]:
         return ["Too few weights share a space here to compare anything."]
     return (
         _continuity(analysis.summary)
-        + _distance(analysis.summary)
+        + _distance(analysis)
         + _strongest(analysis)
         + _heads(analysis)
         + _interfaces(analysis.interfaces)
@@ -129,47 +131,48 @@ def _suspected(rows: pd.DataFrame, side: str) -> str:
     )
 
 
-def _distance(summary: pd.DataFrame) -> list[str]:
+def _distance(analysis: Analysis) -> list[str]:
     """Neighbours against layers half the network apart: a path that turns, or one global subspace."""
-    if summary.empty:
+    if analysis.summary.empty:
         return []
-    rows = summary[summary["shared_space"] & ~_doubtful(summary) & summary["overlap_far"].notna()]
-    beyond = (rows[["overlap", "overlap_far"]].sub(rows["overlap_null_mean"], axis=0)).div(
-        1 - rows["overlap_null_mean"], axis=0
-    )
+    rows = analysis.summary[analysis.summary["shared_space"] & analysis.summary["overlap_far"].notna()]
+    drawn = analysis.nulls[analysis.nulls["null"].isin(SEEDED_NULLS) & (analysis.nulls["measure"] == "overlap")]
+    if drawn.empty:
+        rows = rows[~_doubtful(rows)]
+    loudest = drawn.groupby(["role", "side"])["mean"].max()
+    keys = pd.MultiIndex.from_frame(rows[["role", "side"]])
+    null = np.fmax(rows["overlap_null_mean"].to_numpy(), loudest.reindex(keys).to_numpy(dtype=float))
+    beyond = rows[["overlap", "overlap_far"]].sub(null, axis=0).div(1 - null, axis=0)
+    beyond = beyond[beyond["overlap"] >= LITTLE]
+    if beyond.empty:
+        return []
     near, far = beyond["overlap"].mean(), beyond["overlap_far"].mean()
-    if not near >= LITTLE:  # also where there is nothing to average
-        return []
     shape = "they turn with depth" if far < near / 2 else "much of what neighbours share, the whole network shares"
+    which = "chance" if drawn.empty else "the largest null"
     return [
-        f"Leading subspaces of neighbouring layers overlap by {near:.0%} beyond chance (mean over "
-        f"{_listed(rows['role'].tolist())}), those of layers {rows['far_lag'].iloc[0]} or more apart by {far:.0%}: "
-        f"{shape}."
+        f"Leading subspaces of neighbouring layers overlap by {near:.0%} beyond {which} (mean over "
+        f"{_listed(rows.loc[beyond.index, 'role'].tolist())}), those of layers {rows['far_lag'].iloc[0]} or more apart "
+        f"by {max(far, 0):.0%}: {shape}."
     ]
 
 
 def _strongest(analysis: Analysis) -> list[str]:
-    """Largest overlap of two kinds that stands out from every null, in spaces that may be rotated at most."""
+    """Largest overlap of two kinds among the spaces that may be rotated at most, if the graph has it."""
     surviving = analysis.spaces.loc[analysis.spaces["overlap_survives"], "name"]
-    edges = [
-        (source, target, edge)
-        for source, target, edge in analysis.graph.edges(data=True)
-        if analysis.graph.nodes[source]["space"] in set(surviving)
-    ]
+    comparable = analysis.pairs[analysis.pairs["space"].isin(surviving) & analysis.pairs["excess"].notna()]
     sentences = []
     for kind, what in (
         ("write-read", "Of all writings that meet a later reading, {source} into {target} overlap most"),
         ("read-read", "Of all pairs of readings, {source} and {target} overlap most"),
     ):
-        of_kind = [edge for edge in edges if edge[2]["kind"] == kind]
-        if of_kind:
-            source, target, edge = max(of_kind, key=lambda item: item[2]["excess"])
-            pairs = analysis.pairs
-            null = pairs.loc[(pairs["source"] == source) & (pairs["target"] == target), "null_mean"].iloc[0]
-            count = int((pairs["kind"] == kind).sum())
+        pairs = comparable[comparable["kind"] == kind]
+        if pairs.empty:
+            continue
+        largest = pairs.nlargest(1, "overlap").to_dict("records")[0]
+        if analysis.graph.has_edge(largest["source"], largest["target"], key=kind):
             sentences.append(
-                f"{what.format(source=source, target=target)}: {edge['overlap']:.2f}, the largest of {count} pairs; "
-                f"one unrelated pair gives {null:.3f} on average."
+                f"{what.format(source=largest['source'], target=largest['target'])}: {largest['overlap']:.2f}, the "
+                f"largest of {len(pairs)} pairs; one unrelated pair gives {largest['null_mean']:.3f} on average."
             )
     return sentences
 
@@ -191,17 +194,17 @@ def _heads(analysis: Analysis) -> list[str]:
         unrelated, loud = (float(strongest[column].max()) for column in ("null_mean", "sign_flip_mean"))
         sentences.append(
             f"Of all heads that write what a later head reads, the strongest links are {_listed(links)}; unrelated "
-            f"heads share {unrelated:.1f}, and loud channels account for {max(unrelated, loud):.1f} at most."
+            f"heads share {unrelated:.1f}, and loud channels account for {max(unrelated, loud):.1f} of these at most."
         )
     kinds = analysis.head_kinds.set_index("kind")
     means = kinds["mean"].to_dict()
     alike = [f"{word} {means[kind]:.1f}" for kind, word in _ALIKE.items() if kind in means]
     if alike:
-        mean, spread = (float(kinds[column].iloc[0]) for column in ("null_mean", "null_sd"))
+        mean = float(kinds["null_mean"].iloc[0])
         loud = float(kinds.loc[[kind for kind in _ALIKE if kind in means], "sign_flip_mean"].max())
         sentences.append(
-            f"On average two heads share, in dimensions: {_listed(alike)}; unrelated ones share {mean:.1f} ± "
-            f"{spread:.1f}, and loud channels account for {loud:.1f} at most."
+            f"On average two heads share, in dimensions: {_listed(alike)}; unrelated ones share {mean:.1f}, "
+            f"and loud channels account for {loud:.1f} at most."
         )
     groups = analysis.head_clusters
     if len(groups):
@@ -223,15 +226,15 @@ def _interfaces(interfaces: pd.DataFrame) -> list[str]:
     standing, known = [], []
     for kind, rows in shown.groupby("kind", sort=False):
         mean, null = rows["overlap"].mean(), rows["overlap_null_mean"].mean()
-        error = rows["overlap_null_sd"].mean() / len(rows) ** 0.5
-        if mean > null + 3 * error:
+        beyond = rows["overlap"] - rows["overlap_null_mean"]
+        if len(rows) > 1 and beyond.mean() > 3 * beyond.std() / len(rows) ** 0.5:
             known.append(str(kind))
         standing.append(f"{kind} {mean:.3f} (unrelated {null:.3f})")
     if not known:
         return []
     return [
         "Where one weight writes what the next reads, their leading subspaces overlap on average by "
-        f"{_listed(standing)}: beyond 3 standard errors for {_listed(known)}."
+        f"{_listed(standing)}: more than chance, by 3 standard errors over layers and heads, for {_listed(known)}."
     ]
 
 

@@ -39,7 +39,11 @@ function matrixCells() {
 
 function describe(view) {
   const picked = view.signal("picked"), partners = view.signal("partners");
-  if (!picked.length) return "Pick a subspace, and its meetings are read out here.";
+  if (!picked.length) {
+    const found = view.data("nodes").filter((node) => node.found).length;
+    const searched = view.signal("search").trim() ? `${found || "No"} ${found === 1 ? "subspace has" : "subspaces have"} this name. ` : "";
+    return `${searched}${view.data("shown").length} of ${view.data("edges").length} edges shown. Pick a subspace, and its meetings are read out here.`;
+  }
   const nodes = new Map(view.data("nodes").map((node) => [node.id, node]));
   const shown = [...view.data("shown")].sort((a, b) => b.excess - a.excess);
   const subject = partners.length
@@ -86,13 +90,15 @@ async function open() {
     const blockOf = new Map(data.matrix ? data.matrix.blocks.flatMap((block, i) => block.nodes.map((id) => [id, i])) : []);
     const settle = async () => {
       status.textContent = describe(graph);
+      if (matrix) document.getElementById("matrix-status").textContent = graph.signal("picked").length ? status.textContent : "Click a cell, and what joins its row and column is read out here.";
       const marked = new Set([...graph.signal("picked"), ...graph.signal("partners")].map((id) => blockOf.get(id)));
       if (matrix) await matrix.signal("marked", [...marked]).runAsync();
     };
     const pick = (picked, partners = []) => graph.signal("picked", picked).signal("partners", partners).runAsync().then(settle);
-    status.textContent = describe(graph);
-    graph.addSignalListener("picked", () => graph.runAfter(settle));
-    graph.addSignalListener("partners", () => graph.runAfter(settle));
+    for (const signal of ["picked", "partners", "threshold", "kind", "spaces", "search"]) {
+      graph.addSignalListener(signal, () => graph.runAfter(settle));
+    }
+    await settle();
     document.getElementById("graph-figure").addEventListener("keydown", (event) => {
       if (event.key === "Escape") pick([]);
       else if (event.key.startsWith("Arrow")) pick(step(graph, event.key));
@@ -104,6 +110,8 @@ async function open() {
       if (cell) pick(blocks[cell.i].nodes, cell.i === cell.j ? [] : blocks[cell.j].nodes);
     });
   }
+  // A closed part prints its title alone.
+  addEventListener("beforeprint", () => document.querySelectorAll("details").forEach((part) => { part.open = true; }));
   document.body.dataset.ready = "yes";
 }
 

@@ -172,7 +172,7 @@ def _interface_table(interfaces: pd.DataFrame) -> pd.DataFrame:
 def _structure_tables(structure: Structure) -> dict[str, pd.DataFrame]:
     """The tables behind the sentences, as far as they have rows."""
     tables = {
-        "Hubs": structure.hubs.head(_TABLE_ROWS),
+        "Hubs, by measure": structure.hubs.groupby("measure", sort=False).head(8),
         "Communities": structure.communities,
         "Strongest paths from embedding to unembedding": structure.paths.head(_TABLE_ROWS),
         "Groups of redundant heads": structure.cliques.head(_TABLE_ROWS),

@@ -321,3 +321,9 @@ def test_quantised_tensors_are_refused():
     tensors = tiny_llama() | {"model.norm.weight": torch.ones(24, dtype=torch.int8)}
     with pytest.raises(CheckpointError, match=r"model\.norm\.weight.*int8"):
         change_basis(load(tensors, config=CONFIG))
+
+
+def test_positions_are_left_out(minilm_folder):
+    network = load(minilm_folder)
+    changed = change_basis(network, spaces=["hidden"], seed=1)
+    assert set(network.checkpoint.headers) - set(changed) == {"embeddings.position_ids"}

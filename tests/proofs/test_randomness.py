@@ -89,6 +89,14 @@ def test_sign_flip_overlap_mean():
     assert_close(overlaps.mean(), a.square().sum(dim=1) @ b.square().sum(dim=1))
 
 
+def test_sign_flip_overlap_spread():
+    a, b = gaussian(6, 2, seed=33), gaussian(6, 3, seed=34)
+    signs = torch.tensor(list(itertools.product([1.0, -1.0], repeat=6)), dtype=torch.float64)
+    overlaps = (a.mT @ (signs[:, :, None] * b)).square().sum(dim=(1, 2))
+    entries = (a @ a.mT).square() * (b @ b.mT).square()
+    assert_close(overlaps.var(correction=0), 2 * (entries.sum() - entries.trace()))
+
+
 def centred(gram):
     return gram - gram.trace() / gram.shape[0] * identity(gram.shape[0])
 

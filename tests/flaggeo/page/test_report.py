@@ -138,9 +138,12 @@ def test_a_search_by_name_shows_what_it_finds(page, analysis):
     assert arcs(page) == sum(
         "layers.2.gate" in source or "layers.2.gate" in target for source, target in analysis.graph.edges()
     )
+    found = sum("layers.2.gate" in name for name in analysis.graph if analysis.graph.degree(name))
+    assert status(page).startswith(f"{found} subspace")
     page.locator("#graph-controls input[type=search]").fill("no such name")
     settled(page)
     assert arcs(page) == 0
+    assert status(page).startswith("No subspaces have this name. 0 of")
 
 
 @browser_only
@@ -175,6 +178,7 @@ def test_a_click_in_the_matrix_shows_in_the_graph_what_joins_row_and_column(page
     expected = [edge for edge in analysis.graph.edges() if {lane(edge[0]), lane(edge[1])} == set(lanes)]
     assert arcs(page) == len(expected) > 0
     assert status(page).startswith("Between")
+    assert page.locator("#matrix-status").text_content() == status(page)
 
 
 @browser_only
@@ -191,7 +195,7 @@ def test_the_keyboard_walks_through_the_graph(page, analysis):
     page.keyboard.press("ArrowDown")
     assert status(page).split(":")[0] not in (first, second)
     page.keyboard.press("Escape")
-    assert status(page).startswith("Pick a subspace")
+    assert "Pick a subspace" in status(page)
 
 
 @browser_only

@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 import torch
 
-from flaggeo.alignment.sign_flips import leverages, sign_flip_moments
+from flaggeo.alignment.sign_flips import leverages
 from flaggeo.structure.bottlenecks import bottleneck_table
 from flaggeo.structure.edges import NULL_MEANS, node_table, possible_pairs
 from manifolds import overlap_moments, projection_overlap
@@ -24,8 +24,7 @@ def measured(frames, heads=None, *, layers=None, sign_flips=False, margin_matche
     for second, later in enumerate(frames):
         for first, earlier in enumerate(frames[:second]):
             mean, _ = overlap_moments(dimension, earlier.shape[1], later.shape[1])
-            flipped, _ = sign_flip_moments(torch.stack([leverages(earlier), leverages(later)]))
-            flipped = float(flipped[0, 1]) / min(earlier.shape[1], later.shape[1])
+            flipped = float(leverages(earlier) @ leverages(later)) / min(earlier.shape[1], later.shape[1])
             overlap = float(projection_overlap(earlier, later))
             nulls = (mean, flipped if sign_flips else mean, margin_matched)
             rows.append((f"{first}.read", f"{second}.read", "stream", "read-read", 1, overlap, *nulls, 0.0))
