@@ -197,8 +197,7 @@ def measure_layer(layer: Layer, measures: Measures, progress: Callable[[str], No
     """
     with workers() as pool:
         largest_first = sorted(layer.tensors, key=layer.size, reverse=True)
-        for _ in pool.map(layer.read, largest_first):
-            pass  # raises where a tensor cannot be read
+        list(pool.map(layer.read, largest_first))  # raises where a tensor cannot be read
         interfaces = [pool.submit(_interfaces, layer, measures, heads=heads) for heads in (False, True)]
         decomposed = {tensor: pool.submit(_decompose, layer, tensor, measures) for tensor in largest_first}
         others = [pool.submit(_grams, layer)] + [pool.submit(_heads, layer)] * measures.heads

@@ -27,6 +27,7 @@ from .storage import (
     REPORT_FILE,
     RESULT_FILE,
     TABLES,
+    load_tables,
     replaced_at_once,
     require_replaceable,
 )
@@ -233,17 +234,10 @@ class Analysis:
             If another version of flaggeo wrote it in a form that this one does not know.
         """
         folder = Path(folder)
-        file = folder / RESULT_FILE
-        if not file.is_file():
-            raise FileNotFoundError(f"{folder}: expected a result of flaggeo, found no {RESULT_FILE}")
-        result = json.loads(file.read_text(encoding="utf-8"))
-        if result.get("schema_version") != SCHEMA_VERSION:
-            raise ValueError(
-                f"{file}: expected schema version {SCHEMA_VERSION}, found {result.get('schema_version')!r}: "
-                "analyze the checkpoint again"
-            )
-        tables = {name: pd.read_parquet(folder / f"{name}.parquet") for name in TABLES}
-        return cls(**tables, bases=load_file(folder / BASES_FILE), provenance=result["provenance"])
+        tables, record = load_tables(
+            folder, TABLES, RESULT_FILE, "a result", SCHEMA_VERSION, "analyze the checkpoint again"
+        )
+        return cls(**tables, bases=load_file(folder / BASES_FILE), provenance=record["provenance"])
 
 
 def _in_single(table: pd.DataFrame) -> pd.DataFrame:

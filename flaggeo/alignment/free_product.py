@@ -43,8 +43,9 @@ def nuclear_norm_moments(first: Tensor, second: Tensor, dim: int) -> tuple[Tenso
     Free probability: t(u) is Voiculescu's S-transform, which multiplies for matrices in unrelated orientation,
     and the variance is that of second-order freeness, doubled for real matrices. The mean is exact to a
     relative O(1/d): against 3000 draws it is 0.1 to 0.3 % high for d = 64 to 100 and 0.7 % for d = 24, a tenth
-    of the spread; the spread itself is within 5 %. No random draw is needed: the norm of one product of width
-    1536 costs more than both moments. Both are computed on the CPU in float64, which not every device has.
+    of the spread, and 1.5 % for rank 9 in d = 40; the spread itself is within 5 % from d = 16 on, 7 % at d = 8.
+    No random draw is needed: the norm of one product of width 1536 costs more than both moments. Both are
+    computed on the CPU in float64, which not every device has.
 
     References
     ----------

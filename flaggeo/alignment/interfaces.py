@@ -15,7 +15,7 @@ from .commutator import GRAM_COMMUTATOR, GRAM_COSINE, RHO
 from .composable import Composable, interfaces_of
 from .gate import GATE_COMMUTATOR
 from .interface import Interface, interface_pair
-from .nulls import _generator
+from .nulls import seeded_generator
 from .observable import Observable
 from .ranks import FIRST_RANK, POLYSTABILITY_DEFECT, PRODUCT_RANK, SECOND_RANK, UNREAD_DIMENSION
 from .window import INTERFACE_OVERLAP, STACKED_RATIO, WINDOW_CONTRAST, WINDOW_RHO
@@ -220,7 +220,7 @@ def _drawn_moments(
     device = unknown.device
 
     def draw(index: int) -> list[Tensor]:
-        generator = _generator(index, stream, device)
+        generator = seeded_generator(index, stream, device)
         order = torch.randperm(pair.dim, generator=generator, device=device)
         signs = 1 - 2 * torch.randint(0, 2, (pair.dim,), generator=generator, device=device)
         turned = single.reordered(order, signs.float())

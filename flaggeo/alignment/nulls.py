@@ -215,7 +215,7 @@ def continuity_nulls(
                 if earlier is None or earlier.space(side).dim != weight.space(side).dim:
                     continue
                 first, second = (spectra[one.name].frame(side) for one in (earlier, weight))
-                flips = _generator(seed, f"sign flip {earlier.name} {weight.name} {side.value}", first.device)
+                flips = seeded_generator(seed, f"sign flip {earlier.name} {weight.name} {side.value}", first.device)
                 flipped = torch.stack([sign_flipped(first, flips) for _ in range(draws)])
                 for null, pair in {
                     "margin_matched": (earlier_surrogates[side], surrogates[side]),
@@ -251,7 +251,7 @@ def _surrogate_frames(name: str, spectrum: Spectrum, profile: Profile, seed: int
     rank = spectrum.frame(Side.READ).shape[1]
     if rank == 0:
         return {side: spectrum.frame(side) for side in Side}
-    generator = _generator(seed, f"margin matched {name} {draw}", profile.row_norms.device)
+    generator = seeded_generator(seed, f"margin matched {name} {draw}", profile.row_norms.device)
     right, left = leading_frames(margin_matched(profile.row_norms, profile.column_norms, generator), rank)
     return {Side.READ: right, Side.WRITE: left}
 
@@ -266,7 +266,7 @@ def _compare(first: Tensor, second: Tensor) -> Tensor:
     return torch.stack([cosines, projection_overlap(first, second)], dim=1).double().cpu()
 
 
-def _generator(seed: int, stream: str, device: torch.device) -> torch.Generator:
+def seeded_generator(seed: int, stream: str, device: torch.device) -> torch.Generator:
     """A stream of its own for every purpose, whatever was drawn before."""
     digest = sha256(f"{seed} {stream}".encode()).digest()
     return torch.Generator(device).manual_seed(int.from_bytes(digest[:8]) >> 1)

@@ -6,6 +6,7 @@ import pandas as pd
 from ..alignment import SEEDED_NULLS
 from ..graph import FALSE_DISCOVERY_RATE
 from ..result import Analysis
+from .words import listed
 
 # Adjusted values (value - chance) / (1 - chance) from which a mean is said to carry over, and below which
 # it is said not to: words for the reader, not tests.
@@ -42,12 +43,8 @@ def findings(analysis: Analysis) -> list[str]:
     )
 
 
-def _listed(words: list[str]) -> str:
-    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
-
-
 def _with_values(rows: pd.DataFrame) -> str:
-    return _listed([f"{row.role} {row.abs_cos_1:.2f}" for row in rows.itertuples()])
+    return listed([f"{row.role} {row.abs_cos_1:.2f}" for row in rows.itertuples()])
 
 
 def _has_nulls(summary: pd.DataFrame) -> bool:
@@ -99,7 +96,7 @@ def _real(rows: pd.DataFrame, side: str) -> list[str]:
     if len(breaks):
         sentences.append(
             "It breaks at single steps, which are within 3 standard deviations of chance: "
-            + _listed([f"{row.at_chance} of {row.layer_pairs} for {row.role}" for row in breaks.itertuples()])
+            + listed([f"{row.at_chance} of {row.layer_pairs} for {row.role}" for row in breaks.itertuples()])
             + "."
         )
     return sentences
@@ -123,7 +120,7 @@ def _suspected(rows: pd.DataFrame, side: str) -> str:
     """Without draws only the participation ratio warns."""
     doing, which = _VERBS[side]
     look, live = ("look", "vectors live") if len(rows) > 1 else ("looks", "vector lives")
-    channels = _listed([f"{row.channels:.0f}" for row in rows.itertuples()])
+    channels = listed([f"{row.channels:.0f}" for row in rows.itertuples()])
     return (
         f"In {doing}, {_with_values(rows)} {look} continuous too, but the first {which} singular {live} on "
         f"about {channels} of {rows['dim'].iloc[0]} channels: a few outlier channels can produce such numbers "
@@ -151,7 +148,7 @@ def _distance(analysis: Analysis) -> list[str]:
     which = "chance" if drawn.empty else "the largest null"
     return [
         f"Leading subspaces of neighbouring layers overlap by {near:.0%} beyond {which} (mean over "
-        f"{_listed(rows.loc[beyond.index, 'role'].tolist())}), those of layers {rows['far_lag'].iloc[0]} or more apart "
+        f"{listed(rows.loc[beyond.index, 'role'].tolist())}), those of layers {rows['far_lag'].iloc[0]} or more apart "
         f"by {max(far, 0):.0%}: {shape}."
     ]
 
@@ -193,7 +190,7 @@ def _heads(analysis: Analysis) -> list[str]:
         ]
         unrelated, loud = (float(strongest[column].max()) for column in ("null_mean", "sign_flip_mean"))
         sentences.append(
-            f"Of all heads that write what a later head reads, the strongest links are {_listed(links)}; unrelated "
+            f"Of all heads that write what a later head reads, the strongest links are {listed(links)}; unrelated "
             f"heads share {unrelated:.1f}, and loud channels account for {max(unrelated, loud):.1f} of these at most."
         )
     kinds = analysis.head_kinds.set_index("kind")
@@ -203,7 +200,7 @@ def _heads(analysis: Analysis) -> list[str]:
         mean = float(kinds["null_mean"].iloc[0])
         loud = float(kinds.loc[[kind for kind in _ALIKE if kind in means], "sign_flip_mean"].max())
         sentences.append(
-            f"On average two heads share, in dimensions: {_listed(alike)}; unrelated ones share {mean:.1f}, "
+            f"On average two heads share, in dimensions: {listed(alike)}; unrelated ones share {mean:.1f}, "
             f"and loud channels account for {loud:.1f} at most."
         )
     groups = analysis.head_clusters
@@ -234,7 +231,7 @@ def _interfaces(interfaces: pd.DataFrame) -> list[str]:
         return []
     return [
         "Where one weight writes what the next reads, their leading subspaces overlap on average by "
-        f"{_listed(standing)}: more than chance, by 3 standard errors over layers and heads, for {_listed(known)}."
+        f"{listed(standing)}: more than chance, by 3 standard errors over layers and heads, for {listed(known)}."
     ]
 
 
@@ -245,7 +242,7 @@ def _survival(analysis: Analysis) -> list[str]:
     shares = {what: table["survives"].mean() for what, table in tables.items() if len(table)}
     if not shares or min(shares.values()) == 1:
         return []
-    standing = _listed([f"{share:.0%} of the {what}" for what, share in shares.items()])
+    standing = listed([f"{share:.0%} of the {what}" for what, share in shares.items()])
     folded = "Norm gains are folded in" if analysis.provenance["fold_norms"] else "Without --fold-norms"
     return [
         f"{folded}: the numbers of {standing} survive every change of basis that leaves the network's function alone. "
