@@ -7,7 +7,6 @@ from collections.abc import Callable, Collection, Mapping
 from datetime import UTC, datetime
 from hashlib import sha256
 from importlib.metadata import version
-from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -38,11 +37,12 @@ from .alignment import (
     path_variance_table,
 )
 from .checkpoint import open_checkpoint
-from .layers import Layer, LayerResult, Measures, Row, layers_of, measure_layer
+from .layers import Layer, LayerResult, LayerTasks, Measures, Row, layers_of
 from .network import ROLES, Network, Side, Weight, read_network
 from .result import Analysis
 from .spectrum import Spectrum
 from .storage import Scratch
+from .threads import one_ahead, workers
 
 #: Called before each tensor, and before the draws of each weight, with its name, how many are done and how
 #: many there are.
@@ -273,22 +273,28 @@ def _measure(
     step: Callable[[str], None],
     scratch: Scratch | None,
 ) -> LayerResult:
-    """Whatever needs the matrices, of which two layers are in memory at most."""
-    results = []
-    for layer, later in zip_longest(layers, layers[1:]):
-        result = scratch.recall_layer(layer.name, device) if scratch else None
-        if result is None:
-            result = measure_layer(layer, measures, progress=step)
-            if scratch:
-                scratch.keep_layer(layer.name, result)
-        else:
+    """Whatever needs the matrices, of which three layers are in memory at most.
+
+    A layer begins while the last pieces of the one before are being measured, so that no core waits for them.
+    """
+    found: dict[str, LayerResult] = {}
+    for layer in layers:
+        recalled = scratch.recall_layer(layer.name, device) if scratch else None
+        if recalled is not None:
+            found[layer.name] = recalled
             for tensor in layer.tensors:
                 step(tensor)
-        results.append(result)
-        for done in (layer.earlier, layer):
-            if done is not None and (later is None or later.earlier is not done):
-                done.let_go()
-    return LayerResult.joined(results)
+    missing = [layer for layer in layers if layer.name not in found]
+    with workers() as pool:
+        begun = one_ahead(LayerTasks(layer, measures, pool) for layer in missing)
+        for layer, later, tasks in zip(missing, [*missing, None][1:], begun, strict=True):
+            result = found[layer.name] = tasks.result(step)
+            if scratch:
+                scratch.keep_layer(layer.name, result)
+            for done in (layer.earlier, layer):
+                if done is not None and (later is None or later.earlier is not done):
+                    done.let_go()
+    return LayerResult.joined(found[layer.name] for layer in layers)
 
 
 def _compared(weights: list[Weight]) -> list[Weight]:

@@ -1,6 +1,7 @@
 """The network layer by layer: each tensor is read once, measured and let go."""
 
 from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import Executor
 from dataclasses import asdict, dataclass, field
 from math import prod
 from typing import Any
@@ -19,7 +20,6 @@ from .alignment import (
 )
 from .network import Network, Side, Weight
 from .spectrum import Spectrum, leading_spectrum
-from .threads import workers
 
 #: One row of a table: plain numbers, strings and None.
 Row = dict[str, Any]
@@ -180,34 +180,40 @@ class Measures:
     seed: int = 0
 
 
-def measure_layer(layer: Layer, measures: Measures, progress: Callable[[str], None] | None = None) -> LayerResult:
-    """Measure everything that needs the matrices of a layer.
+class LayerTasks:
+    """A layer that is being measured: what needs its matrices, spread over a pool.
 
     Parameters
     ----------
     layer : Layer
+        Read when this returns, so that an unreadable tensor raises here.
     measures : Measures
-    progress : callable, optional
-        Called before each tensor with its name.
-
-    Returns
-    -------
-    result : LayerResult
-        The same bits whatever the number of threads.
+    pool : Executor
+        Of `workers`. Tasks of the next layer may wait there behind those of this one.
     """
-    with workers() as pool:
+
+    def __init__(self, layer: Layer, measures: Measures, pool: Executor) -> None:
+        self._layer = layer
         largest_first = sorted(layer.tensors, key=layer.size, reverse=True)
-        list(pool.map(layer.read, largest_first))  # raises where a tensor cannot be read
+        list(pool.map(layer.read, largest_first))
         interfaces = [pool.submit(_interfaces, layer, measures, heads=heads) for heads in (False, True)]
-        decomposed = {tensor: pool.submit(_decompose, layer, tensor, measures) for tensor in largest_first}
+        self._decomposed = {tensor: pool.submit(_decompose, layer, tensor, measures) for tensor in largest_first}
         others = [pool.submit(_grams, layer)] + [pool.submit(_heads, layer)] * measures.heads
+        self._others = interfaces + others
+
+    def result(self, progress: Callable[[str], None]) -> LayerResult:
+        """Wait for all of it; the same bits whatever the number of threads.
+
+        Parameters
+        ----------
+        progress : callable
+            Called with the name of each tensor before its spectra are waited for.
+        """
         results = []
-        for tensor in layer.tensors:
-            if progress is not None:
-                progress(tensor)
-            results.append(decomposed[tensor].result())
-        results += [task.result() for task in (*interfaces, *others)]
-    return LayerResult.joined(results)
+        for tensor in self._layer.tensors:
+            progress(tensor)
+            results.append(self._decomposed[tensor].result())
+        return LayerResult.joined(results + [task.result() for task in self._others])
 
 
 def _decompose(layer: Layer, tensor: str, measures: Measures) -> LayerResult:

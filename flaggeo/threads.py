@@ -1,12 +1,16 @@
 """Independent pieces of work side by side, each on one thread."""
 
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cache
+from typing import TypeVar
 
 import torch
 from threadpoolctl import ThreadpoolController
+
+T = TypeVar("T")
 
 
 @contextmanager
@@ -26,6 +30,16 @@ def workers() -> Iterator[ThreadPoolExecutor]:
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
+
+
+def one_ahead(begun: Iterable[T]) -> Iterator[T]:
+    """The same items, each when the next one has been begun: its work waits behind this one's, and no core does."""
+    waiting: deque[T] = deque()
+    for item in begun:
+        waiting.append(item)
+        if len(waiting) > 1:
+            yield waiting.popleft()
+    yield from waiting
 
 
 @contextmanager

@@ -6,6 +6,9 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from ..eigensolver import leading_eigenpairs
+from ..spectrum import matrix_product
+
 # Rounding errors of a product or a decomposition, in units of eps times the larger side and the norms.
 _ROUNDING_UNITS = 50
 
@@ -237,13 +240,13 @@ def _factor(columns: Tensor, rank: int) -> Factor:
     tolerance = rounding(columns)
     if columns.shape[-1] > columns.shape[-2]:  # only what an orthogonal map of the outer space leaves
         columns = torch.linalg.qr(columns.mT, mode="r").R.mT
-    gram = columns.mT @ columns
-    eigenvalues, vectors = torch.linalg.eigh(gram)
-    values, vectors = eigenvalues.clamp(min=0).sqrt().flip(-1), vectors.flip(-1)
+    gram = matrix_product(columns.mT, columns)
+    squares, vectors = leading_eigenpairs(gram.clone(), rank, all_values=True)
+    values = squares.clamp(min=0).sqrt()
     # A Gram matrix squares the condition number: values below this are its rounding, not the weight's.
     unresolved = (gram.shape[-1] * torch.finfo(gram.dtype).eps) ** 0.5
     if bool((values[..., -1] > unresolved * values[..., 0]).all()):
-        frame = torch.linalg.qr(columns @ vectors[..., :rank]).Q
+        frame = torch.linalg.qr(matrix_product(columns, vectors)).Q
     else:
         left, values, _ = torch.linalg.svd(columns, full_matrices=False)
         frame = left[..., :rank]

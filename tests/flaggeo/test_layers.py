@@ -6,12 +6,18 @@ import torch
 
 from flaggeo import analyze, load
 from flaggeo.alignment import ProjectionHeads, gram_cosines, gram_matrix, interface_rows
-from flaggeo.layers import LayerResult, Measures, layers_of, measure_layer
+from flaggeo.layers import LayerResult, LayerTasks, Measures, layers_of
 from flaggeo.network import Side
 from flaggeo.spectrum import leading_spectrum
+from flaggeo.threads import workers
 from tests.builders import CONFIG, tiny_llama
 
 CPU = torch.device("cpu")
+
+
+def measure_layer(layer, measures, progress=lambda _: None):
+    with workers() as pool:
+        return LayerTasks(layer, measures, pool).result(progress)
 
 
 @pytest.fixture
@@ -54,24 +60,25 @@ def test_the_layer_before_is_at_hand_and_read_again_only_by_who_asks(network, re
     assert not set(first.tensors) & set(reads)
 
 
-def test_at_most_two_layers_are_in_memory(network, monkeypatch):
+def test_at_most_three_layers_are_in_memory(network, monkeypatch):
     import flaggeo.analysis
 
     layers, held = layers_of(network.weights, network, CPU), []
     monkeypatch.setattr(flaggeo.analysis, "layers_of", lambda *_, **__: layers)
+    original = LayerTasks.result
 
-    def measure(layer, measures, progress):
-        result = measure_layer(layer, measures, progress)
-        held.append([other.name for other in layers if other._read])
-        return result
+    def result(tasks, progress):
+        found = original(tasks, progress)
+        held.append([layer.name for layer in layers if layer._read])
+        return found
 
-    monkeypatch.setattr(flaggeo.analysis, "measure_layer", measure)
+    monkeypatch.setattr(LayerTasks, "result", result)
     analyze(network, rank=2)
     assert held == [
-        ["embed"],
-        ["layers.0.q"],
+        ["embed", "layers.0.q"],
         ["layers.0.q", "layers.1.q"],
-        ["layers.1.q", "layers.2.q"],
+        ["layers.0.q", "layers.1.q", "layers.2.q"],
+        ["layers.1.q", "layers.2.q", "unembed"],
         ["unembed"],
     ]
     assert not any(layer._read for layer in layers)

@@ -5,7 +5,7 @@ import pytest
 import torch
 from threadpoolctl import threadpool_info
 
-from flaggeo.threads import single_threaded_blas, workers
+from flaggeo.threads import one_ahead, single_threaded_blas, workers
 
 
 def blas_threads():
@@ -46,3 +46,17 @@ def test_an_interruption_does_not_wait_for_what_has_not_begun():
     with pytest.raises(KeyboardInterrupt):
         interrupted()
     assert len(begun) < 1000
+
+
+def test_each_item_comes_when_the_next_has_been_begun():
+    events = []
+
+    def begun():
+        for index in range(3):
+            events.append(f"begin {index}")
+            yield index
+
+    for index in one_ahead(begun()):
+        events.append(f"end {index}")
+    assert events == ["begin 0", "begin 1", "end 0", "begin 2", "end 1", "end 2"]
+    assert list(one_ahead([])) == []
