@@ -127,7 +127,7 @@ class Interface:
 
         What counts as rounding is measured by the two weights, never by the product itself.
         """
-        values = torch.linalg.svdvals(self.product)
+        values = _singular_values(self.product)
         largest = self.first.singular_values[..., :1] * self.second.singular_values[..., :1]
         size = max(self.dim, self.inputs, self.outputs)
         return torch.where(values > _ROUNDING_UNITS * size * torch.finfo(values.dtype).eps * largest, values, 0)
@@ -243,12 +243,27 @@ def _factor(columns: Tensor, rank: int) -> Factor:
     gram = matrix_product(columns.mT, columns)
     squares, vectors = leading_eigenpairs(gram.clone(), rank, all_values=True)
     values = squares.clamp(min=0).sqrt()
-    # A Gram matrix squares the condition number: values below this are its rounding, not the weight's.
-    unresolved = (gram.shape[-1] * torch.finfo(gram.dtype).eps) ** 0.5
-    if bool((values[..., -1] > unresolved * values[..., 0]).all()):
+    if _resolved(values):
         frame = torch.linalg.qr(matrix_product(columns, vectors)).Q
     else:
         left, values, _ = torch.linalg.svd(columns, full_matrices=False)
         frame = left[..., :rank]
     values = torch.where(values > tolerance * values[..., :1], values, 0)
     return Factor(columns, gram, values, frame)
+
+
+def _singular_values(matrix: Tensor) -> Tensor:
+    """All of them, descending; by the Gram matrix, in half of the time, where that resolves them."""
+    tall = matrix if matrix.shape[-2] >= matrix.shape[-1] else matrix.mT
+    squares, _ = leading_eigenpairs(matrix_product(tall.mT, tall), 1, all_values=True)
+    values = squares.clamp(min=0).sqrt()
+    return values if _resolved(values) else torch.linalg.svdvals(matrix)
+
+
+def _resolved(values: Tensor) -> bool:
+    """Whether singular values that come from Gram matrices are all the matrices' own.
+
+    A Gram matrix squares the condition number; what lies below the root of its rounding is lost.
+    """
+    unresolved = (values.shape[-1] * torch.finfo(values.dtype).eps) ** 0.5
+    return bool((values[..., -1] > unresolved * values[..., 0]).all())
