@@ -18,6 +18,7 @@ TOPICS = (
     "symmetry",
     "observables",
     "randomness",
+    "random_grams",
     "interfaces",
 )
 

@@ -21,8 +21,8 @@ from sympy import (
 
 from .given import DimensionFree, Exact, Exhaustive, Generic, Given, square_norm, tr
 from .goal import Goals, equal
+from .moments import UNIFORM, haar_coefficients, second_moment
 from .observables import ROTATION, acting_map
-from .randomness import UNIFORM, haar_coefficients, second_moment
 from .statement import Hypothesis, statement
 
 

@@ -1,8 +1,11 @@
 """Seeded random matrices for the numeric spot checks, and derivatives by torch itself."""
 
+import math
+
 import torch
 
 TOLERANCE = 1e-9
+DRAWS = 40_000
 
 
 def gaussian(*shape, seed):
@@ -57,3 +60,9 @@ def rate(function, weights, rates, step=1e-6):
     forward = function(*(w + step * r for w, r in zip(weights, rates, strict=True)))
     backward = function(*(w - step * r for w, r in zip(weights, rates, strict=True)))
     return (forward - backward) / (2 * step)
+
+
+def within_noise(samples, expected, deviations=5):
+    """The sample mean agrees with the expected one to a few of its own standard errors."""
+    error = samples.std() / math.sqrt(len(samples))
+    assert abs(samples.mean() - expected) <= deviations * error

@@ -2,14 +2,9 @@ import math
 
 import torch
 
-from tests.proofs.builders import assert_close, frame, gaussian, haar_orthogonal, imbalance, orthogonal
+from tests.proofs.builders import assert_close, frame, gaussian, haar_orthogonal, imbalance, orthogonal, within_noise
 
 DRAWS = 20_000
-
-
-def within_noise(samples, expected, deviations=5):
-    """The sample mean agrees with the expected one to a few of its own standard errors."""
-    assert abs(samples.mean() - expected) <= deviations * samples.std() / math.sqrt(len(samples))
 
 
 def nuclear(matrix):
