@@ -26,8 +26,10 @@ from .terminal import (
     errors_reported,
     expanded,
     parse_layers,
+    parse_roles,
     progress_bar,
-    require_device,
+    require_settings,
+    scratch_beside,
     standard_output,
     usage_errors,
 )
@@ -108,17 +110,13 @@ def analyze(
     """Measure how a checkpoint's subspaces lie to each other; write a page and tables."""
     folder = output or Path(f"{path.stem or path.resolve().name}-alignment")
     with errors_reported(verbose):
-        chosen_roles = None if roles is None else [role.strip() for role in roles.split(",")]
+        chosen_roles = parse_roles(roles)
         layer_ranges = None if layers is None else parse_layers(layers)
         with usage_errors():
             from .storage import require_replaceable
 
             require_replaceable(folder, overwrite=overwrite)
-            if rank < 1:
-                raise ValueError(f"--rank: expected at least 1; found {rank}")
-            if draws < 0:
-                raise ValueError(f"--draws: expected at least 0; found {draws}")
-            require_device(device)
+            require_settings(rank, draws, device)
         network = _load(path, quiet)
         with usage_errors():
             from .analysis import select_weights
@@ -164,19 +162,11 @@ def _analyze(
 ) -> "Analysis":
     """Run with these options, save, and clean up; an interrupted run leaves what it has done for the next one."""
     from .analysis import analyze as run
-    from .checkpoint import CheckpointError
     from .page import render_report
-    from .storage import discard_scratch
 
-    scratch = folder.resolve().with_name(f"{folder.resolve().name}.partial")
-    with progress_bar(quiet) as show:
-        try:
-            analysis = run(network, **options, progress=show, scratch=scratch)
-        except CheckpointError:
-            discard_scratch(scratch)  # the checkpoint itself is at fault: there is nothing to resume
-            raise
+    with progress_bar(quiet) as show, scratch_beside(folder) as scratch:
+        analysis = run(network, **options, progress=show, scratch=scratch)
         analysis.save(folder, report=render_report(analysis), overwrite=overwrite)
-    discard_scratch(scratch)
     return analysis
 
 

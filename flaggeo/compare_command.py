@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from .terminal import (
-    USAGE,
     Device,
     Draws,
     FoldNorms,
@@ -17,13 +16,15 @@ from .terminal import (
     OutputFormat,
     Quiet,
     Roles,
+    SavedRank,
     Seed,
     Verbose,
     errors_reported,
-    fail,
     parse_layers,
+    parse_roles,
     progress_bar,
-    require_device,
+    require_settings,
+    scratch_beside,
     standard_output,
     usage_errors,
 )
@@ -48,10 +49,7 @@ def compare(
             "--output", "-o", metavar="DIR", help="Folder for the page and the tables.  [default: A-B-comparison]"
         ),
     ] = None,
-    rank: Annotated[
-        int | None,
-        typer.Option("--rank", "-k", help="Singular directions kept of each weight.  [default: a saved one's, or 16]"),
-    ] = None,
+    rank: SavedRank = None,
     roles: Roles = None,
     layers: Layers = None,
     heads: Heads = False,
@@ -71,52 +69,31 @@ def compare(
             from .storage import COMPARISON_NAMES, require_replaceable
 
             require_replaceable(folder, overwrite=overwrite, names=COMPARISON_NAMES)
-            if rank is not None and rank < 1:
-                raise ValueError(f"--rank: expected at least 1; found {rank}")
-            if draws < 0:
-                raise ValueError(f"--draws: expected at least 0; found {draws}")
-            require_device(device)
-        from .checkpoint import CheckpointError
+            require_settings(rank, draws, device)
         from .comparison import MismatchError
         from .comparison import compare as run
         from .page import render_comparison
 
-        scratch = folder.resolve().with_name(f"{folder.resolve().name}.partial")
-        with progress_bar(quiet) as show:
-            try:
-                comparison = run(
-                    first,
-                    second,
-                    rank=rank,
-                    roles=None if roles is None else [role.strip() for role in roles.split(",")],
-                    layers=None if layers is None else [layer for part in parse_layers(layers) for layer in part],
-                    heads=heads or None,
-                    fold_norms=fold_norms or None,
-                    draws=draws or None,
-                    seed=seed or None,
-                    device=device,
-                    progress=show,
-                    scratch=scratch,
-                )
-            except MismatchError as error:
-                fail(error, USAGE, verbose)
-            except CheckpointError:
-                _discard(scratch)  # a checkpoint itself is at fault: there is nothing to resume
-                raise
+        with progress_bar(quiet) as show, scratch_beside(folder) as scratch, usage_errors((MismatchError,)):
+            comparison = run(
+                first,
+                second,
+                rank=rank,
+                roles=parse_roles(roles),
+                layers=None if layers is None else [layer for part in parse_layers(layers) for layer in part],
+                heads=heads or None,
+                fold_norms=fold_norms or None,
+                draws=draws or None,
+                seed=seed or None,
+                device=device,
+                progress=show,
+                scratch=scratch,
+            )
             comparison.save(folder, report=render_comparison(comparison), overwrite=overwrite)
-        _discard(scratch)
         if output_format is OutputFormat.JSON:
             typer.echo(json.dumps(_record(comparison, folder), indent=2))
         elif not quiet:
             _print(comparison, folder)
-
-
-def _discard(scratch: Path) -> None:
-    """Remove what the analyses of both left, and the folder if nothing else is in it."""
-    from .storage import discard_scratch
-
-    for folder in (scratch / "a", scratch / "b", scratch):
-        discard_scratch(folder)
 
 
 def _name(path: Path) -> str:

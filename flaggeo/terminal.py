@@ -5,6 +5,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import StrEnum
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
@@ -24,6 +25,10 @@ class OutputFormat(StrEnum):
 
 
 Rank = Annotated[int, typer.Option("--rank", "-k", help="Singular directions kept of each weight.")]
+SavedRank = Annotated[
+    int | None,
+    typer.Option("--rank", "-k", help="Singular directions kept of each weight.  [default: a saved one's, or 16]"),
+]
 Roles = Annotated[str | None, typer.Option(help="Only these, as in q,k,gate.  [default: all]")]
 Layers = Annotated[str | None, typer.Option(help="Only these, as in 0-5,8.  [default: all]")]
 Heads = Annotated[bool, typer.Option("--heads", help="Also take every attention head as a weight.")]
@@ -63,11 +68,13 @@ def errors_reported(verbose: bool) -> Iterator[None]:
 
 
 @contextmanager
-def usage_errors() -> Iterator[None]:
-    """Report what is wrong with the command line, before anything is run."""
+def usage_errors(
+    kinds: tuple[type[Exception], ...] = (ValueError, FileExistsError, PermissionError),
+) -> Iterator[None]:
+    """Report errors of these kinds as what is wrong with the command line; by default those of its options."""
     try:
         yield
-    except (ValueError, FileExistsError, PermissionError) as error:
+    except kinds as error:
         fail(error, USAGE, verbose=False)
 
 
@@ -78,6 +85,11 @@ def fail(error: Exception, code: int, verbose: bool) -> NoReturn:
     message = " ".join(str(error).split()) or type(error).__name__
     typer.echo(f"flaggeo: {message}", err=True)
     raise typer.Exit(code)
+
+
+def parse_roles(text: str | None) -> list[str] | None:
+    """Roles from an option such as q,k,gate."""
+    return None if text is None else [role.strip() for role in text.split(",")]
 
 
 def parse_layers(text: str) -> list[range]:
@@ -97,6 +109,15 @@ def expanded(ranges: list[range], last_layer: int) -> list[int]:
     if beyond is not None:
         raise ValueError(f"--layers: expected layers from 0 to {last_layer}; found {beyond[-1]}")
     return sorted({layer for part in ranges for layer in part})
+
+
+def require_settings(rank: int | None, draws: int, device: str) -> None:
+    """Raise unless the numbers make sense and torch can compute on the device."""
+    if rank is not None and rank < 1:
+        raise ValueError(f"--rank: expected at least 1; found {rank}")
+    if draws < 0:
+        raise ValueError(f"--draws: expected at least 0; found {draws}")
+    require_device(device)
 
 
 def require_device(name: str) -> None:
@@ -135,3 +156,26 @@ def progress_bar(quiet: bool) -> Iterator[Callable[[str, int, int], None]]:
             bar.update(task, description=escape(name), completed=done, total=total)
 
         yield show
+
+
+@contextmanager
+def scratch_beside(folder: Path) -> Iterator[Path]:
+    """Where a run keeps what it has done so far, for the same command to go on from if it is interrupted.
+
+    It is removed at the end, and where a checkpoint itself is at fault, since there is then nothing to resume.
+    """
+    from .checkpoint import CheckpointError
+    from .storage import discard_scratch
+
+    scratch = folder.resolve().with_name(f"{folder.resolve().name}.partial")
+
+    def discard() -> None:
+        for part in (*scratch.glob("*"), scratch):  # a comparison or a trace has a folder for each checkpoint
+            discard_scratch(part)
+
+    try:
+        yield scratch
+    except CheckpointError:
+        discard()
+        raise
+    discard()

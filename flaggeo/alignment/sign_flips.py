@@ -59,8 +59,8 @@ def sign_flip_spread(frames: Sequence[Tensor]) -> Tensor:
     Notes
     -----
     Inner products of the projectors with squared entries, of which a few rows exist at a time: ``n^2`` operations a
-    pair, which is 2 seconds of one core for the 330 thousand pairs of a 30-layer model with its heads (n = 576). What follows
-    from the leverages alone, n operations a pair, is too small by half among writings with outlier channels.
+    pair, which is 2 seconds of one core for the 330 thousand pairs of a 30-layer model with its heads (n = 576). What
+    follows from the leverages alone, n operations a pair, is too small by half among writings with outlier channels.
 
     The law of margin-matched surrogates is unchanged by coordinate signs, so that the mean overlap of two
     independent ones is the product of their mean leverages.
