@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ..network import Side, Symmetry
+from ..spectrum import matrix_product
 from .observable import Observable
 
 
@@ -172,7 +173,7 @@ def gram_matrix(matrix: Tensor, side: Side) -> Tensor:
     matrix = matrix.to(torch.promote_types(matrix.dtype, torch.float32))
     largest = matrix.abs().amax(dim=(-2, -1), keepdim=True)
     scaled = matrix / torch.where(largest > 0, largest, 1.0)
-    gram = scaled.mT @ scaled if side is Side.READ else scaled @ scaled.mT
+    gram = matrix_product(scaled.mT, scaled) if side is Side.READ else matrix_product(scaled, scaled.mT)
     trace = gram.diagonal(dim1=-2, dim2=-1).sum(dim=-1)[..., None, None]
     return gram / torch.where(trace > 0, trace, 1.0)
 
