@@ -205,7 +205,6 @@ def analyze(
             "rank": rank,
             "heads": heads,
             "fold_norms": fold_norms,
-            "norm_gains": "folded into the weights" if fold_norms else "not folded",
             "nulls": ["Haar, closed form"] + ["margin-matched", "sign flip"] * bool(draws),
             "draws": draws,
             "seed": seed,

@@ -1,5 +1,6 @@
 """How the measurements of two analyses differ: every observable, every summary value, every edge."""
 
+from math import nan
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from ..result import Analysis
 _PLACES = ("layer", "gauge_fixed", "next_layer", "head", "lag")
 _OBSERVABLE_COLUMNS = [
     *("observable", "table", "column", "rows", "mean_a", "mean_b", "mean_change"),
-    *("place", "a", "b", "change"),
+    *("place", "a", "b", "change", "relative_change"),
 ]
 _SIZES = {"dim", "layer_pairs", "far_lag"}
 
@@ -43,7 +44,8 @@ def observables_table(first: Analysis, second: Analysis) -> pd.DataFrame:
     table : pandas.DataFrame
         ``observable``, its ``table`` and ``column``, the number of ``rows`` that both have, ``mean_a``,
         ``mean_b``, ``mean_change`` (of absolute changes), and the largest change: ``place``, ``a``, ``b``,
-        ``change``.
+        ``change``, and ``relative_change`` in standard deviations of the first network's number over its places:
+        the one unit in which counts, angles and cosines can be ranked. NaN where it is the same at all places.
     """
     rows: list[dict[str, Any]] = []
     for observable in OBSERVABLES:
@@ -58,11 +60,12 @@ def observables_table(first: Analysis, second: Analysis) -> pd.DataFrame:
         change = (b - a).astype("float64")
         if not change.notna().any():
             continue
-        largest = change.abs().idxmax()
+        largest, spread = change.abs().idxmax(), a.astype("float64").std()
         rows.append(
             {"observable": observable.name, "table": observable.table, "column": observable.column}
             | {"rows": int(change.notna().sum()), "mean_a": a.mean(), "mean_b": b.mean()}
             | {"mean_change": change.abs().mean(), "a": a[largest], "b": b[largest], "change": change[largest]}
+            | {"relative_change": change[largest] / spread if spread > 0 else nan}
             | {"place": " ".join(f"{key} {both.loc[largest, key]}" for key in keys if pd.notna(both.loc[largest, key]))}
         )
     return pd.DataFrame(rows, columns=_OBSERVABLE_COLUMNS)

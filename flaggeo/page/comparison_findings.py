@@ -173,12 +173,13 @@ def _intruders(deltas: pd.DataFrame) -> list[str]:
 
 
 def _observables(observables: pd.DataFrame) -> list[str]:
-    changed = observables[observables["mean_change"] > 0].to_dict("records")
-    if not changed:
+    sizes = observables["relative_change"].abs()
+    if not (sizes > 0).any():
         return []
-    row = max(changed, key=lambda row: abs(row["change"]))
+    row = observables[sizes == sizes.max()].to_dict("records")[0]
     return [
-        f"Of the measurements, {row['observable']} changed most at one place: from {row['a']:.3f} to {row['b']:.3f} "
+        f"Of the measurements, {row['observable']} changed most for how it varies in the first network: from "
+        f"{row['a']:.3f} to {row['b']:.3f}, {abs(row['relative_change']):.1f} of its standard deviations there "
         f"({row['place']}); {row['mean_change']:.2g} on average over {row['rows']}."
     ]
 

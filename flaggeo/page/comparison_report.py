@@ -10,6 +10,7 @@ from ..comparison import Comparison
 from ..network import ROLES
 from .comparison_findings import SAME_ANGLE, comparison_findings
 from .parts import number, page_template, provenance_table, read_spec, script
+from .words import norm_gains
 
 _SHOWN = 30
 _SIDES = {"read": "what it reads", "write": "what it writes"}
@@ -47,6 +48,7 @@ def render_comparison(comparison: Comparison) -> str:
         summary=_summary_table(comparison.summary),
         edges=_edge_table(comparison.pairs),
         skipped=comparison.skipped,
+        norm_gains=norm_gains(provenance["fold_norms"]),
         provenance=provenance_table(provenance),
         drift_spec=script(_drift_spec(comparison)),
     )

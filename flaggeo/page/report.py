@@ -21,6 +21,7 @@ from .charts import (
 )
 from .findings import findings
 from .parts import page_template, provenance_table, script
+from .words import norm_gains
 
 _TABLE_ROWS = 30
 
@@ -69,7 +70,7 @@ def render_report(analysis: Analysis) -> str:
         discovery_rate=f"{FALSE_DISCOVERY_RATE:.0%}",
         strongest=STRONGEST,
         draws=provenance["draws"],
-        norm_gains=provenance["norm_gains"],
+        norm_gains=norm_gains(provenance["fold_norms"]),
         findings=findings(analysis),
         summary=_summary_table(analysis.summary, shared_space=True),
         by_index=_summary_table(analysis.summary, shared_space=False),

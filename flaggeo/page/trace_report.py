@@ -12,6 +12,7 @@ from .charts import INTERFACE_MEASURES, LANES, Spec, lane
 from .comparison_findings import SAME_ANGLE
 from .parts import number, page_template, provenance_table, read_spec, script
 from .trace_findings import ends_of, trace_findings
+from .words import norm_gains
 
 _SHOWN = 30
 # Ratio of the largest step to the smallest from which the axis is logarithmic.
@@ -65,6 +66,7 @@ def render_trace(trace: Trace) -> str:
         shown=_SHOWN,
         skipped=trace.skipped,
         checkpoints=checkpoints,
+        norm_gains=norm_gains(provenance["fold_norms"]),
         provenance=provenance_table(provenance),
         data=script(
             {

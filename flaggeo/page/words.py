@@ -15,3 +15,8 @@ def degrees(angle: float) -> str:
     """An angle given in radians."""
     value = math.degrees(angle)
     return f"{value:.1f}°" if value >= 0.05 else f"{value:.1e}°"
+
+
+def norm_gains(fold_norms: bool) -> str:
+    """What was done with the gains of norms."""
+    return f"Norm gains are {'folded into the weights' if fold_norms else 'not folded'}."

@@ -182,6 +182,7 @@ def test_measurements_of_both_stand_side_by_side():
     assert overlaps["rows"] == len(a.pairs) == len(comparison.pairs)
     largest = comparison.pairs.iloc[0]
     assert abs(overlaps["change"]) == abs(largest["change"]) == comparison.pairs["change"].abs().max()
+    assert overlaps["relative_change"] == pytest.approx(overlaps["change"] / a.pairs["overlap"].std())
     edges = [set(found.graph.edges(keys=True)) for found in (a, b)]
     assert edges[1] - edges[0]
     for status, expected in {"appeared": edges[1] - edges[0], "vanished": edges[0] - edges[1]}.items():

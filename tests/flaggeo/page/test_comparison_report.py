@@ -1,9 +1,12 @@
 import json
 import re
+from dataclasses import replace
 
+import pandas as pd
 import pytest
 
 from flaggeo import Comparison, analyze, compare, load, render_comparison
+from flaggeo.page import comparison_findings
 from tests.builders import CONFIG, related_llama, save_folder, tiny_llama
 from tests.flaggeo.checkpoint.test_adapter import factors_of, save_adapter
 from tests.flaggeo.page.conftest import browser_only
@@ -54,6 +57,18 @@ def test_a_saved_comparison_gives_the_same_page(html, comparison, tmp_path):
     comparison.save(tmp_path / "out", report=html)
     assert render_comparison(Comparison.load(tmp_path / "out")) == html
     assert (tmp_path / "out" / "comparison.html").read_text() == html
+
+
+def test_the_largest_change_is_the_one_that_stands_out_in_its_own_measurement(comparison):
+    """A count moves by many and a cosine by little; what counts is how either varies from place to place."""
+    rows = pd.DataFrame({"observable": ["some count", "some cosine"], "a": [500.0, 0.1], "b": [520.0, 0.4]}).assign(
+        relative_change=[0.5, 6.0], mean_change=0.1, rows=9, place="layer 2"
+    )
+    words = " ".join(comparison_findings(replace(comparison, observables=rows)))
+    assert "some cosine changed most for how it varies in the first network: from 0.100 to 0.400, 6.0 of its" in words
+    assert "some count" not in words
+    unchanged = replace(comparison, observables=rows.assign(relative_change=[0.0, float("nan")]))
+    assert "changed most for how" not in " ".join(comparison_findings(unchanged))
 
 
 def test_identical_and_frames_alone_are_said_plainly():
