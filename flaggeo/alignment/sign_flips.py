@@ -15,7 +15,8 @@ from ..threads import workers
 SATURATED = 1 - 1e-6
 # Rows of the projectors, and entries of all of them, in one block: 64 MiB a thread.
 _BLOCK_ROWS, _BLOCK_ENTRIES = 64, 2**24
-# Coordinates of two lines whose signs are all gone through: with 8 of 18 p-values were within 4 % of the exact ones.
+# Coordinates of two lines whose signs are all gone through: of 16, p-values down to 0.01 come out within 2 %, down to
+# 1e-4 within a factor of 2.
 _LOUDEST = 10
 
 

@@ -31,9 +31,9 @@ def step_chance(pair: LayerPair) -> dict[str, float]:
 
     Margin-matched surrogates give no p-value to a single step; their mean over the steps of a role stands in the table
     of nulls. Their law is unchanged by coordinate signs, so that a low p-value is evidence against them too. But it
-    may be that of many quiet channels which agree beside a loud one that makes the number: where the margin-matched mean
-    of the role is as high as that of \|cos\|, loud channels account for the size of the number whatever the p-values say.
-    SmolLM2's o and down are such: 15 and 24 of their 29 steps of writing have a q-value of at most 1 %.
+    may be that of many quiet channels which agree beside a loud one that makes the number: where the margin-matched
+    mean of the role is as high as that of \|cos\|, loud channels account for the size of the number whatever the
+    p-values say. SmolLM2's o and down are such: 15 and 24 of their 29 steps of writing have a q-value of at most 1 %.
 
     References
     ----------

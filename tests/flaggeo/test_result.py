@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 
 from flaggeo import Analysis, analyze, load
 from manifolds import abs_cosine_moments
-from tests.builders import CONFIG, tiny_llama
+from tests.builders import CONFIG, random_frame, tiny_llama
 
 
 @pytest.fixture(scope="module")
@@ -80,3 +80,15 @@ def test_pairs_without_a_direction_do_not_count(silent):
     assert row["layer_pairs"] == len(cosines) == (1 if len(silent) == 1 else 0)
     expected = (cosines.mean() - mean) / spread if len(cosines) else math.nan
     assert row["z"] == pytest.approx(expected, nan_ok=True)
+
+
+def test_steps_beyond_chance_are_counted_where_a_space_is_shared():
+    tensors, direction = tiny_llama(layers=5), random_frame(24, 1, seed=9).float()
+    for layer in (1, 2, 3):
+        name = f"model.layers.{layer}.mlp.up_proj.weight"
+        tensors[name] += 50 * random_frame(len(tensors[name]), 1, seed=layer).float() @ direction.mT
+    analysis = analyze(load(tensors, config=CONFIG | {"num_hidden_layers": 5}), rank=3, roles=["q", "up"])
+    counts = analysis.summary.set_index(["role", "side"])[["beyond_chance", "layer_pairs"]]
+    assert counts.loc[("up", "read")].tolist() == [2, 4]
+    assert counts.loc[("q", "read")].tolist() == [0, 4]
+    assert counts.loc[[("up", "write"), ("q", "write")], "beyond_chance"].isna().all()
