@@ -257,12 +257,14 @@ def _analysis_record(analysis: "Analysis", folder: Path) -> dict[str, object]:
 
 
 def _print_analysis(analysis: "Analysis", folder: Path, verbose: bool) -> None:
+    from .graph import FALSE_DISCOVERY_RATE
     from .page import findings
 
     console = standard_output()
     if not analysis.summary.empty:
         console.print(_summary_table(analysis.summary))
         console.print("chance: exact mean for unrelated (Haar) directions; adjusted: (|cos| - chance) / (1 - chance);")
+        console.print(f"beyond chance: steps with a q-value of at most {FALSE_DISCOVERY_RATE:.0%}, of |cos| 1st;")
         console.print("channels: on how many coordinates the first vector lives. A rotation of the stream leaves")
         console.print("cosines and overlaps as they are, not the channels.")
         if not analysis.nulls.empty:
@@ -292,6 +294,7 @@ def _summary_table(summary: "pd.DataFrame") -> object:
         "role",
         "side",
         *numbers,
+        "beyond chance",
         "channels",
         box=None,
         header_style="bold",
@@ -305,6 +308,7 @@ def _summary_table(summary: "pd.DataFrame") -> object:
             str(row["role"]),
             str(row["side"]),
             *(f"{row[column]:.3f}" for column in numbers.values()),
+            f"{row['beyond_chance']} of {row['layer_pairs']}",
             f"{row['channels']:.0f} of {row['dim']}",
         )
     return table

@@ -19,7 +19,7 @@ from torch import Tensor
 from manifolds import abs_cosine_moments
 
 from .alignment import SEEDED_NULLS, head_clusters, head_divergences
-from .graph import alignment_graph
+from .graph import FALSE_DISCOVERY_RATE, alignment_graph
 from .network import ROLES
 from .storage import (
     BASES_FILE,
@@ -33,7 +33,7 @@ from .storage import (
 )
 from .structure import Structure, structure
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 
 
 @dataclass(frozen=True)
@@ -122,8 +122,9 @@ class Analysis:
         table : pandas.DataFrame
             ``abs_cos_1``, ``abs_cos_2``, ``sigma2_weighted`` and ``overlap`` are means over ``layer_pairs``,
             those of two weights that have a direction; ``adjusted`` is (abs_cos_1 - E) / (1 - E) with the Haar
-            mean E in ``null_mean``; ``z`` is (abs_cos_1 - E) / (sd / sqrt(layer_pairs)). ``at_chance`` counts
-            the layer pairs within three standard deviations of E. ``overlap_far`` is the mean overlap of layers
+            mean E in ``null_mean``; ``z`` is (abs_cos_1 - E) / (sd / sqrt(layer_pairs)). ``beyond_chance`` counts
+            the layer pairs whose q-value is at most `FALSE_DISCOVERY_RATE`, missing where they share no space; loud
+            channels may account for their size, see `step_chance`. ``overlap_far`` is the mean overlap of layers
             ``far_lag`` or more apart, half of the network, counted along the role. ``channels`` is the median
             participation ratio of the first singular vector: on how many coordinates of ``dim`` it lives (dim /
             3 for a random one). ``undetermined`` is the share of layer pairs whose first direction is.
@@ -152,7 +153,9 @@ class Analysis:
                 | {
                     "adjusted": (cosine - mean) / (1 - mean) if mean < 1 else np.nan,
                     "z": (cosine - mean) * np.sqrt(count) / spread if spread > 0 else np.nan,
-                    "at_chance": int((group["abs_cos_1"] < mean + 3 * spread).sum()),
+                    "beyond_chance": (group["q_value"] <= FALSE_DISCOVERY_RATE).sum()
+                    if group["shared_space"].all()
+                    else pd.NA,
                     "overlap_far": np.average(distant["overlap"], weights=distant["pairs"]) if len(distant) else np.nan,
                     "far_lag": max(2, len(weights) // 2),
                     "channels": float(weights[f"{side}_channels"].median()),
@@ -164,6 +167,7 @@ class Analysis:
         table = pd.DataFrame(rows)
         if table.empty:
             return table
+        table = table.astype({"beyond_chance": "Int64"})
         order = {role: position for position, role in enumerate(ROLES)}
         return table.sort_values(["shared_space", "role"], key=_by(order), ascending=[False, True], ignore_index=True)
 

@@ -40,7 +40,15 @@ def test_the_figures_of_the_readme_are_measured(smollm2_file):
     readings = (analysis.pairs["kind"] == "read-read").sum()
     assert f"overlap {best['overlap']:.2f}, the largest of {readings} pairs of readings" in text
     assert f"unrelated pair gives {best['null_mean']:.3f}" in text
-    assert f"({shared.loc['q', 'at_chance']} of {shared.loc['q', 'layer_pairs']} for q)" in text
+    steps = shared.loc["q", "layer_pairs"]
+    assert f"({steps - shared.loc['q', 'beyond_chance']} of {steps} for q)" in text
+    counts = "in {} of {steps} steps for q, {} for k, {} for gate, {} for up\nand {} for v".format(
+        *shared.loc[["q", "k", "gate", "up", "v"], "beyond_chance"], steps=steps
+    )
+    writing = "in {} and {} of {steps} steps".format(*shared.loc[["o", "down"], "beyond_chance"], steps=steps)
+    measurements = (ROOT / "docs" / "measurements.md").read_text()
+    assert counts in measurements
+    assert writing in measurements
     near, far = re.search(r"overlap by (\d+%) beyond chance in neighbouring layers, by (\d+%)", text).groups()
     assert any(near in sentence and far in sentence for sentence in findings(analysis))
 

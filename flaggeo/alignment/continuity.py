@@ -21,6 +21,7 @@ from .layer_pair import LayerPair, is_shared, layer_chains, of_directions, space
 from .leading_block import BLOCK_OVERLAP, leading_block
 from .observable import Observable
 from .rank_one import SIGNED_RANK_ONE
+from .step_chance import step_chance, step_q_values
 from .subspace import angles_survive
 
 #: The nulls of the two single cosines are the same and share their columns.
@@ -37,6 +38,10 @@ CONTINUITY_COLUMNS = (
     "energy",
     "null_mean",
     "null_sd",
+    "p_value",
+    "sign_flip_mean",
+    "sign_flip_p_value",
+    "q_value",
     "overlap_null_mean",
     "overlap_null_sd",
     "space",
@@ -171,12 +176,16 @@ ABS_COSINE = Observable(
     invariant_under=Symmetry.ORTHOGONAL,
     invariance=_ROTATIONS,
     invariance_statement="singular_vector_cosine_invariance",
-    null="independent uniform directions, exact mean and spread",
+    null="independent uniform directions, exact mean and spread; beside it the mean under random signs of the "
+    "coordinates",
     null_moments=_haar_cosine,
     null_statement="haar_abs_cosine_moments",
-    reading="How far the main direction of one layer is that of the next: 1 is the same direction up to sign.",
+    reading="How far the main direction of one layer is that of the next: 1 is the same direction up to sign. The "
+    "q-value says which single steps are beyond chance, sign_flip_mean how much of the number loud channels give.",
     misuse="Not for a first direction that the spectrum leaves undetermined, and not without the margin-matched null: "
-    "a few loud channels align two unrelated weights.",
+    "a few loud channels align two unrelated weights. A low q-value beside a margin-matched mean as high as the number "
+    "is no continuity: quiet channels agree too, but do not carry the number.",
+    derived=("p_value", "sign_flip_mean", "sign_flip_p_value", "q_value"),
 )
 ABS_COSINE_2 = replace(
     ABS_COSINE,
@@ -184,7 +193,11 @@ ABS_COSINE_2 = replace(
     column="abs_cos_2",
     measure=partial(_abs_cosine, index=1),
     formula=r"|\langle v_2, v'_2 \rangle|",
+    null="independent uniform directions, exact mean and spread",
     reading="The same for the second direction: high beside a low first one, the two may have changed places.",
+    misuse="Not for a direction that the spectrum leaves undetermined, and not without the margin-matched null: "
+    "a few loud channels align two unrelated weights.",
+    derived=(),
 )
 SIGMA2_WEIGHTED = Observable(
     name="σ²-weighted |cos|",
@@ -271,6 +284,10 @@ def continuity_table(
         ``survives`` says whether angles between the leading directions survive every change of basis that leaves
         the network alone, see `angles_survive`.
 
+        Four columns say whether ``abs_cos_1`` of a single step is beyond chance: see `step_chance`, and `step_q_values`
+        for ``q_value``, which is NaN where the two sides share no space. For the leading subspaces as a whole p- and
+        q-values stand in the table of pairs, where neighbours have a lag of 1.
+
     References
     ----------
     theory/continuity, section 7.
@@ -286,7 +303,9 @@ def continuity_table(
     table = pd.DataFrame(rows, columns=list(CONTINUITY_COLUMNS))
     # Also where there are no rows.
     whole = dict.fromkeys(("best_match_index", "block_dim", "next_block_dim"), "Int64")
-    return table.astype({"shared_space": "bool", "survives": "bool", "undetermined": "bool"} | whole)
+    table = table.astype({"shared_space": "bool", "survives": "bool", "undetermined": "bool"} | whole)
+    table["q_value"] = step_q_values(table)
+    return table
 
 
 def _row(earlier: Weight, later: Weight, side: Side, spectra: Mapping[str, Spectrum], folded: bool) -> dict[str, Any]:
@@ -308,7 +327,7 @@ def _row(earlier: Weight, later: Weight, side: Side, spectra: Mapping[str, Spect
         "survives": is_shared((earlier, later), side)
         and all(angles_survive(weight, side, folded=folded) for weight in (earlier, later)),
         "undetermined": bool(first.undetermined[0] or second.undetermined[0]),
-    }
+    } | step_chance(pair)
     for observable in _MEASURES:
         assert observable.null_moments is not None
         mean, spread = map(float, observable.null_moments(pair))

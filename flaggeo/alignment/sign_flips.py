@@ -1,5 +1,6 @@
 """What random signs of the coordinates give: the overlap that loud coordinates alone account for."""
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -15,6 +16,9 @@ from ..threads import workers
 SATURATED = 1 - 1e-6
 # Rows of the projectors, and entries of all of them, in one block: 64 MiB a thread.
 _BLOCK_ROWS, _BLOCK_ENTRIES = 16, 2**24
+# Coordinates of two lines whose signs are all gone through: of 16, p-values down to 0.01 come out within 2 %, down to
+# 1e-4 within a factor of 2.
+_LOUDEST = 10
 
 
 def leverages(frame: Tensor) -> Tensor:
@@ -124,3 +128,61 @@ def sign_flip_p_value(
     room = (mean < SATURATED) & (spread > 0)
     z = np.divide(overlap - mean, spread, out=np.full_like(mean, -np.inf), where=room)
     return np.asarray(special.chdtrc(1, np.maximum(1 + np.sqrt(2) * z, 0)))
+
+
+def sign_flips_of_lines(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
+    r"""Mean of \|cos\| of two lines over random signs of the coordinates, and how often it is at least as large.
+
+    .. math:: S = \sum_i \varepsilon_i a_i b_i, \qquad \mathrm{E}\,|S|, \qquad P(|S| \ge |\langle a, b \rangle|)
+
+    Use it for lines, where one coordinate or a few may hold nearly all of both: `sign_flip_p_value` knows two moments
+    alone and says 0.03 where four equal coordinates leave 0.12, and 0.05 where one loud coordinate and many quiet
+    ones that agree leave 1e-20.
+
+    Parameters
+    ----------
+    first, second : Tensor, shape=[..., n]
+        Unit vectors of one dtype and device.
+
+    Returns
+    -------
+    mean, p_value : Tensor, shape=[...]
+        float64, on the CPU, in [0, 1]. The p-value is 1 where no sign makes \|cos\| smaller by 1e-6, which float32
+        would not tell apart.
+
+    Notes
+    -----
+    All signs of the 10 loudest coordinates, the largest of :math:`|a_i b_i|`, are gone through; the sum over the quiet
+    ones is taken as normal, with its exact variance. Such a tail is at most 3.2 times too small whatever the
+    coordinates [1]_. The law of margin-matched surrogates is unchanged by coordinate signs, so that the p-value is
+    a test against independent ones too.
+
+    References
+    ----------
+    .. [1] Bentkus and Dzindzalieta, A tight Gaussian bound for weighted sums of Rademacher random variables,
+       Bernoulli 21 (2015). theory/continuity, section 2.3.
+
+    Examples
+    --------
+    Two lines that share two coordinates equally coincide or are orthogonal, each half of the time:
+
+    >>> line = torch.tensor([0.5**0.5, 0.5**0.5, 0.0])
+    >>> mean, p_value = sign_flips_of_lines(line, line)
+    >>> round(float(mean), 4), round(float(p_value), 4)
+    (0.5, 0.5)
+    """
+    products = first.cpu().double() * second.cpu().double()  # small, and Metal has no float64
+    cosine = products.sum(dim=-1).abs()
+    sizes = products.abs().sort(dim=-1, descending=True).values
+    loud, quiet = sizes[..., :_LOUDEST], sizes[..., _LOUDEST:]
+    places = torch.arange(loud.shape[-1])
+    patterns = 1 - 2 * (torch.arange(2 ** len(places))[:, None] >> places & 1)
+    sums = loud @ patterns.mT.double()
+    # Positive, so that without quiet coordinates the law is a step and not 0 / 0.
+    spread = torch.linalg.vector_norm(quiet, dim=-1, keepdim=True).clamp(min=torch.finfo(torch.float64).tiny)
+    z = sums / (math.sqrt(2) * spread)
+    mean = (spread * math.sqrt(2 / math.pi) * torch.exp(-z.square()) + sums * torch.erf(z)).mean(dim=-1)
+    missing = (cosine - (1 - SATURATED))[..., None] - sums
+    # The patterns come in pairs of opposite sign: both tails are twice the upper one.
+    p_value = torch.special.erfc(missing / (math.sqrt(2) * spread)).mean(dim=-1)
+    return mean, p_value.clamp(max=1)

@@ -14,6 +14,8 @@ CARRIED = 0.15
 LITTLE = 0.08
 # Without draws, a first vector on fewer than this share of its coordinates is said to live on a few channels.
 FEW_CHANNELS = 0.05
+# Steps of a role that do not carry over are named up to so many.
+_NAMED_STEPS = 8
 
 _ALIKE = {"QQ": "queries", "KK": "keys", "VV": "values", "OO": "outputs"}
 _VERBS = {"read": ("reading", "right"), "write": ("writing", "left")}
@@ -34,7 +36,7 @@ def findings(analysis: Analysis) -> list[str]:
     if analysis.pairs.empty and analysis.summary.empty:
         return ["Too few weights share a space here to compare anything."]
     return (
-        _continuity(analysis.summary)
+        _continuity(analysis)
         + _distance(analysis)
         + _strongest(analysis)
         + _heads(analysis)
@@ -59,29 +61,37 @@ def _doubtful(rows: pd.DataFrame) -> "pd.Series[bool]":
     return (rows["adjusted"] >= CARRIED) & ~(rows["excess"] / (1 - largest) >= CARRIED)
 
 
-def _continuity(summary: pd.DataFrame) -> list[str]:
-    if summary.empty:
+def _continuity(analysis: Analysis) -> list[str]:
+    if analysis.summary.empty:
         return []
-    shared = summary[summary["shared_space"]]
+    shared = analysis.summary[analysis.summary["shared_space"]]
     carried, doubtful = shared["adjusted"] >= CARRIED, _doubtful(shared)
     sentences = []
     for side in _VERBS:
         rows = shared[carried & ~doubtful & (shared["side"] == side)]
         if len(rows):
-            sentences += _real(rows, side)
+            sentences += [_real(rows, side), _steps(rows, side, analysis.continuity)]
         rows = shared[carried & doubtful & (shared["side"] == side)]
         if len(rows):
-            sentences.append(_explained(rows, side) if _has_nulls(shared) else _suspected(rows, side))
+            told = _explained(rows, side) if _has_nulls(shared) else _suspected(rows, side)
+            sentences.append(told + _quiet_channels(rows))
     little = shared[shared["adjusted"] < LITTLE]
     if len(little):
         sentences.append(
             f"Little carries over from layer to layer for {_with_values(little)} (unrelated weights: "
-            f"{little['null_mean'].iloc[0]:.3f})."
+            f"{little['null_mean'].iloc[0]:.3f})"
+            + (f"; single steps do: {_beyond_chance(little)}." if little["beyond_chance"].any() else ".")
         )
     return sentences
 
 
-def _real(rows: pd.DataFrame, side: str) -> list[str]:
+def _beyond_chance(rows: pd.DataFrame) -> str:
+    """Steps that stand out, of the roles that have some."""
+    some = rows[rows["beyond_chance"] > 0]
+    return listed([f"{row.beyond_chance} of {row.layer_pairs} for {row.role}" for row in some.itertuples()])
+
+
+def _real(rows: pd.DataFrame, side: str) -> str:
     doing, which = _VERBS[side]
     sentence = (
         f"The main direction of {doing} carries over from layer to layer: mean |cos| of neighbouring first "
@@ -91,15 +101,34 @@ def _real(rows: pd.DataFrame, side: str) -> list[str]:
     if _has_nulls(rows):
         largest = (rows["abs_cos_1"] - rows["excess"]).max()
         sentence += f" and nulls that keep how loud each channel is {largest:.2f} at most"
-    sentences = [sentence + "."]
-    breaks = rows[rows["at_chance"] > 0]
-    if len(breaks):
-        sentences.append(
-            "It breaks at single steps, which are within 3 standard deviations of chance: "
-            + listed([f"{row.at_chance} of {row.layer_pairs} for {row.role}" for row in breaks.itertuples()])
-            + "."
-        )
-    return sentences
+    return sentence + "."
+
+
+def _steps(rows: pd.DataFrame, side: str, continuity: pd.DataFrame) -> str:
+    """In how many single steps each of these roles carries over, and where not."""
+    told = []
+    for row in rows.itertuples():
+        steps = continuity[(continuity["role"] == row.role) & (continuity["side"] == side)]
+        breaks = steps.loc[steps["q_value"] > FALSE_DISCOVERY_RATE, "layer"].astype(str).tolist()
+        count = f"{row.beyond_chance} of {row.layer_pairs} for {row.role}"
+        if 0 < len(breaks) <= _NAMED_STEPS:
+            count += f" (not after layer{'s' * (len(breaks) > 1)} {listed(breaks)})"
+        told.append(count)
+    return (
+        f"Step by step, beyond chance and random signs of the coordinates (false discovery rate "
+        f"{FALSE_DISCOVERY_RATE:.0%}), {_VERBS[side][0]} carries over in {listed(told)}."
+    )
+
+
+def _quiet_channels(rows: pd.DataFrame) -> str:
+    """Where loud channels account for the numbers, but the signs of the others agree."""
+    if not rows["beyond_chance"].any():
+        return ""
+    return (
+        " At single steps quieter channels agree too, beyond random signs of the coordinates "
+        f"({_beyond_chance(rows)}), but it is the loud ones that make the numbers: these steps do not count as "
+        "carried over."
+    )
 
 
 def _explained(rows: pd.DataFrame, side: str) -> str:

@@ -117,7 +117,7 @@ def _summary_table(summary: pd.DataFrame, *, shared_space: bool) -> pd.DataFrame
             "sign flip": rows["sign_flip"],
             "excess": rows["excess"],
             "equalised": rows["equalised"],
-            "at chance": rows["at_chance"],
+            "beyond chance": rows["beyond_chance"],
             "of steps": rows["layer_pairs"],
             "|cos| second": rows["abs_cos_2"],
             "σ²-weighted": rows["sigma2_weighted"],

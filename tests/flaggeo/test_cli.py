@@ -24,6 +24,7 @@ def test_analyze_writes_the_page_and_the_tables_and_says_where(model, tmp_path):
     assert result.exit_code == 0, result.stderr
     assert str(tmp_path / "out" / "report.html") in result.stdout
     assert "gate" in result.stdout
+    assert "0 of 2" in result.stdout  # steps beyond chance, of weights that are unrelated
     names = {file.name for file in (tmp_path / "out").iterdir()}
     tables = {f"{name}.{kind}" for name in TABLES for kind in ("csv", "parquet")}
     assert names == tables | {"result.json", "bases.safetensors", "graph.graphml", "report.html"}

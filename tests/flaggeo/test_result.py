@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 
 from flaggeo import Analysis, analyze, load
 from manifolds import abs_cosine_moments
-from tests.builders import CONFIG, tiny_llama
+from tests.builders import CONFIG, random_frame, tiny_llama
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +42,7 @@ def test_save_and_load_keep_everything(draws, tmp_path):
     assert set(nx.read_graphml(tmp_path / "out" / "graph.graphml").nodes) == set(tiny.graph.nodes)
     assert (tmp_path / "out" / "report.html").read_text() == "<html></html>"
     result = json.loads((tmp_path / "out" / "result.json").read_text())
-    assert result["schema_version"] == 3
+    assert result["schema_version"] == 4
     assert len(result["summary"]) == len(tiny.summary)
 
 
@@ -52,8 +52,8 @@ def test_save_refuses_what_is_not_its_own_and_a_later_schema(tiny, tmp_path):
         tiny.save(tmp_path / "out")
     tiny.save(tmp_path / "out", overwrite=True)
     file = tmp_path / "out" / "result.json"
-    file.write_text(file.read_text().replace('"schema_version": 3', '"schema_version": 9'))
-    with pytest.raises(ValueError, match="expected schema version 3, found 9"):
+    file.write_text(file.read_text().replace('"schema_version": 4', '"schema_version": 9'))
+    with pytest.raises(ValueError, match="expected schema version 4, found 9"):
         Analysis.load(tmp_path / "out")
     with pytest.raises(FileNotFoundError, match=r"found no result\.json"):
         Analysis.load(tmp_path / "nowhere")
@@ -80,3 +80,15 @@ def test_pairs_without_a_direction_do_not_count(silent):
     assert row["layer_pairs"] == len(cosines) == (1 if len(silent) == 1 else 0)
     expected = (cosines.mean() - mean) / spread if len(cosines) else math.nan
     assert row["z"] == pytest.approx(expected, nan_ok=True)
+
+
+def test_steps_beyond_chance_are_counted_where_a_space_is_shared():
+    tensors, direction = tiny_llama(layers=5), random_frame(24, 1, seed=9).float()
+    for layer in (1, 2, 3):
+        name = f"model.layers.{layer}.mlp.up_proj.weight"
+        tensors[name] += 50 * random_frame(len(tensors[name]), 1, seed=layer).float() @ direction.mT
+    analysis = analyze(load(tensors, config=CONFIG | {"num_hidden_layers": 5}), rank=3, roles=["q", "up"])
+    counts = analysis.summary.set_index(["role", "side"])[["beyond_chance", "layer_pairs"]]
+    assert counts.loc[("up", "read")].tolist() == [2, 4]
+    assert counts.loc[("q", "read")].tolist() == [0, 4]
+    assert counts.loc[[("up", "write"), ("q", "write")], "beyond_chance"].isna().all()

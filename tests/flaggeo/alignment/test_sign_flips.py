@@ -3,9 +3,10 @@ from itertools import product
 import numpy as np
 import pytest
 import torch
+from scipy import stats
 
 from flaggeo.alignment.nulls import margin_matched
-from flaggeo.alignment.sign_flips import leverages, sign_flip_p_value, sign_flip_spread
+from flaggeo.alignment.sign_flips import leverages, sign_flip_p_value, sign_flip_spread, sign_flips_of_lines
 from manifolds import overlap_moments, overlap_p_value, projection_overlap
 from tests.builders import random_frame
 
@@ -134,3 +135,74 @@ def test_no_room_is_no_evidence():
     assert sign_flip_p_value(ones, ones, zeros).tolist() == [1, 1]
     assert sign_flip_p_value(ones / 2, ones / 2, zeros).tolist() == [1, 1]
     assert sign_flip_p_value(zeros, ones / 2, ones / 2).tolist() == [1, 1]
+
+
+def of_all_signs(first, second):
+    """The mean and the p-value by every pattern of signs."""
+    signs = torch.tensor(list(product([1.0, -1.0], repeat=len(first))), dtype=torch.float64)
+    cosines = (signs @ (first * second)).abs()
+    return float(cosines.mean()), float((cosines >= (first @ second).abs() - 1e-9).double().mean())
+
+
+def two_lines(n, *, unevenness, agreement, seed):
+    """Unit vectors with coordinates of very different size, the second leaning towards the first."""
+    generator = torch.Generator().manual_seed(seed)
+    scales = torch.exp(unevenness * torch.randn(n, generator=generator, dtype=torch.float64))
+    first, other = (scales * torch.randn(n, generator=generator, dtype=torch.float64) for _ in range(2))
+    second = other + agreement * first
+    return first / first.norm(), second / second.norm()
+
+
+@pytest.mark.parametrize("n", [1, 2, 7, 10])
+def test_few_coordinates_are_gone_through(n):
+    lines = two_lines(n, unevenness=1, agreement=0.5, seed=n)
+    assert [float(value) for value in sign_flips_of_lines(*lines)] == pytest.approx(of_all_signs(*lines), abs=1e-5)
+
+
+@pytest.mark.parametrize("unevenness", [0, 1, 2])
+@pytest.mark.parametrize("agreement", [0, 0.5, 2])
+def test_many_coordinates_are_nearly_those_of_all_sign_patterns(unevenness, agreement):
+    for seed in range(4):
+        lines = two_lines(16, unevenness=unevenness, agreement=agreement, seed=seed)
+        mean, p_value = map(float, sign_flips_of_lines(*lines))
+        exact_mean, exact_p_value = of_all_signs(*lines)
+        assert mean == pytest.approx(exact_mean, rel=1e-3)
+        assert p_value > exact_p_value / 3.2
+        if exact_p_value >= 0.01:
+            assert p_value == pytest.approx(exact_p_value, rel=0.03)
+
+
+def test_equal_coordinates_coincide_only_where_all_signs_are_equal():
+    for count in (2, 4, 7):
+        line = torch.zeros(30)
+        line[:count] = count**-0.5
+        assert float(sign_flips_of_lines(line, line)[1]) == pytest.approx(2.0 ** (1 - count))
+
+
+def test_a_batch_of_lines_is_the_lines_one_by_one_in_either_precision():
+    pairs = [two_lines(40, unevenness=1, agreement=1, seed=seed) for seed in range(5)]
+    first, second = map(torch.stack, zip(*pairs, strict=True))
+    together = torch.stack(sign_flips_of_lines(first, second))
+    one_by_one = torch.tensor([[float(value) for value in sign_flips_of_lines(*pair)] for pair in pairs]).mT
+    torch.testing.assert_close(together, one_by_one.double())
+    single = torch.stack(sign_flips_of_lines(first.float(), second.float()))
+    torch.testing.assert_close(single, together, rtol=1e-3, atol=1e-7)
+
+
+def test_a_loud_coordinate_leaves_no_room_but_quiet_ones_that_agree_do():
+    """Both hold 0.9 of their weight on one coordinate; only in one pair do the others agree."""
+    loud, generator = torch.eye(200, dtype=torch.float64)[0], torch.Generator().manual_seed(0)
+    quiet = torch.randn(2, 200, generator=generator, dtype=torch.float64) * (1 - loud)
+    first, unrelated = (0.9**0.5 * loud + 0.1**0.5 * rest / rest.norm() for rest in quiet)
+    assert [float(value) for value in sign_flips_of_lines(loud, loud)] == pytest.approx([1, 1])
+    assert float(sign_flips_of_lines(first, unrelated)[1]) > 0.01
+    mean, p_value = sign_flips_of_lines(first, first)
+    assert float(mean) == pytest.approx(0.9, abs=0.01)
+    assert float(p_value) < 1e-10
+
+
+def test_margin_matched_lines_have_even_p_values():
+    """Their law is unchanged by coordinate signs, however loud a channel is."""
+    pairs = [[loud_frame(20, 1, [9.0, 5], seed=2 * draw + side)[:, 0] for side in (0, 1)] for draw in range(300)]
+    p_values = sign_flips_of_lines(*map(torch.stack, zip(*pairs, strict=True)))[1].numpy()
+    assert stats.kstest(p_values, "uniform").pvalue > 0.01

@@ -100,3 +100,38 @@ def test_the_strongest_meeting_is_named():
     sentences = told(tensors, roles=["down", "gate"])
     assert any("layers.0.down.write into layers.4.gate.read overlap most: 1.00" in sentence for sentence in sentences)
     assert np.all([sentence.endswith(".") for sentence in sentences])
+
+
+def test_single_steps_that_break_are_named():
+    direction, other = (random_frame(24, 1, seed=seed)[:, 0].float() for seed in (99, 98))
+    tensors = with_leading(tiny_llama(layers=LAYERS), "mlp.up_proj", read=direction)
+    tensors = with_leading(tensors, "mlp.gate_proj", read=direction)
+    turned = with_leading(tiny_llama(layers=LAYERS), "mlp.up_proj", read=other)
+    tensors |= {name: turned[name] for name in ("model.layers.2.mlp.up_proj.weight",)}
+    steps = next(sentence for sentence in told(tensors) if sentence.startswith("Step by step"))
+    assert "reading carries over in 5 of 5 for gate and 3 of 5 for up (not after layers 1 and 2)." in steps
+    assert "false discovery rate 1%" in steps
+
+
+def test_quiet_channels_that_agree_beside_a_loud_one_are_not_said_to_carry_over():
+    """Directions of writing with most of their weight on one channel; what else they have is mostly shared."""
+    tensors = tiny_llama(layers=LAYERS)
+    axes = random_frame(23, 1 + LAYERS, seed=99).float()
+    for layer in range(LAYERS):
+        quiet = 0.35 * axes[:, 0] + 0.15 * axes[:, 1 + layer]
+        direction = torch.cat([torch.tensor([0.92]), quiet])
+        name = f"model.layers.{layer}.mlp.down_proj.weight"
+        tensors[name] = 0.1 * tensors[name] + 50 * direction[:, None] @ random_frame(40, 1, seed=layer).float().mT
+    sentences = told(tensors, draws=5)
+    explained = next(sentence for sentence in sentences if "outlier channels account for" in sentence)
+    assert "(5 of 5 for down), but it is the loud ones that make the numbers" in explained
+    assert not any(sentence.startswith("Step by step") for sentence in sentences)
+
+
+def test_single_steps_of_a_role_of_which_little_carries_over_are_counted():
+    tensors, axes = tiny_llama(layers=LAYERS), random_frame(24, LAYERS, seed=7).float()
+    for layer, axis in enumerate([0, 1, 2, 3, 3, 4]):
+        left = random_frame(40, 1, seed=layer).float()
+        tensors[f"model.layers.{layer}.mlp.up_proj.weight"] = left @ axes[:, axis][None]
+    little = next(sentence for sentence in told(tensors) if sentence.startswith("Little"))
+    assert little.endswith("; single steps do: 1 of 5 for up.")
