@@ -94,5 +94,5 @@ def interface_curve_table(rows: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
     columns = {column: [row[column] for row in places] for column in _PLACE}
     columns["k"] = [k for _, curve in curves for k in range(1, len(curve["overlap"]) + 1)]
     columns |= {column: [value for _, curve in curves for value in curve[column]] for column in _NUMBERS}
-    kinds = {"layer": "Int64", "head": "Int64", "gauge_fixed": "bool", "k": "int64"}
-    return pd.DataFrame(columns).astype(kinds | dict.fromkeys(_NUMBERS, "float64"))
+    place = {"name": "str", "kind": "str", "layer": "Int64", "head": "Int64", "gauge_fixed": "bool", "k": "int64"}
+    return pd.DataFrame(columns).astype(place | dict.fromkeys(_NUMBERS, "float64"))

@@ -85,8 +85,8 @@ def interface_rows(
     Returns
     -------
     rows : list of dict
-        For `interface_table` and `interface_curve_table`. Where the network allows scalings of single hidden units, a second row has
-        ``gauge_fixed`` and is measured on the weights after `neuron_balanced`.
+        For `interface_table` and `interface_curve_table`. Where the network allows scalings of single hidden units, a
+        second row has ``gauge_fixed`` and is measured on the weights after `neuron_balanced`.
 
     Raises
     ------
