@@ -26,6 +26,7 @@ from .alignment import (
     continuity_nulls,
     continuity_table,
     head_table,
+    interface_curve_table,
     interface_table,
     lag_table,
     layer_chains,
@@ -189,6 +190,7 @@ def analyze(
         pairs=pairs,
         chance=chance_table(pairs, bases),
         interfaces=interface_table(found.tables.get("interfaces", [])),
+        interface_curves=interface_curve_table(found.tables.get("interfaces", [])),
         heads=_head_table(found.heads, chosen, fold_norms),
         skipped=pd.DataFrame(
             [(item.tensor, "x".join(map(str, item.shape)), item.reason) for item in network.skipped],

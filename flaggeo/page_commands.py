@@ -28,7 +28,9 @@ def report(folder: _Folder, quiet: Quiet = False, verbose: Verbose = False) -> N
 
 def figure(
     folder: _Folder,
-    name: Annotated[str, typer.Argument(metavar="NAME", help="continuity, graph, matrix, heads or interfaces.")],
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="continuity, graph, matrix, heads, interfaces or interface-curves.")
+    ],
     output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="Ends in .svg, .png or .pdf.")],
     settings: Annotated[
         list[str] | None,

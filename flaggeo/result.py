@@ -66,6 +66,8 @@ class Analysis:
         there and a column.
     interfaces : pandas.DataFrame
         One row a pair of weights of which the one writes what the other reads, inside an MLP or a head.
+    interface_curves : pandas.DataFrame
+        What is written and what is read there, at every number of leading directions up to the one compared.
     heads : pandas.DataFrame
         One row a pair of attention heads at their full width. Empty where heads were not asked for.
     skipped : pandas.DataFrame
@@ -88,6 +90,7 @@ class Analysis:
     pairs: pd.DataFrame
     chance: pd.DataFrame
     interfaces: pd.DataFrame
+    interface_curves: pd.DataFrame
     heads: pd.DataFrame
     skipped: pd.DataFrame
     bases: Mapping[str, Tensor]

@@ -32,6 +32,7 @@ TABLES = (
     "pairs",
     "chance",
     "interfaces",
+    "interface_curves",
     "heads",
     "skipped",
 )

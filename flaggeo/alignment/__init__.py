@@ -41,6 +41,9 @@ from .heads import PROJECTION_KERNEL as PROJECTION_KERNEL
 from .heads import head_table as head_table
 from .interface import Interface as Interface
 from .interface import interface_pair as interface_pair
+from .interface_curves import INTERFACE_CURVE_COLUMNS as INTERFACE_CURVE_COLUMNS
+from .interface_curves import interface_curve as interface_curve
+from .interface_curves import interface_curve_table as interface_curve_table
 from .interfaces import INTERFACE_COLUMNS as INTERFACE_COLUMNS
 from .interfaces import INTERFACE_OBSERVABLES as INTERFACE_OBSERVABLES
 from .interfaces import interface_rows as interface_rows

@@ -160,6 +160,17 @@ class Interface:
         return products * (inside[..., :, None] & inside[..., None, :])
 
     @cached_property
+    def leading_grams(self) -> tuple[Tensor, Tensor]:
+        """Both Gram matrices between the leading directions of the first and then the second weight, [..., 2k, 2k]."""
+
+        def compress(factor: Factor) -> Tensor:
+            small = [matrix_product(factor.columns.mT, frame) for frame in (self.first.frame, self.second.frame)]
+            both = torch.cat(torch.broadcast_tensors(*small), dim=-1)
+            return both.mT @ both
+
+        return compress(self.first), compress(self.second)
+
+    @cached_property
     def window_grams(self) -> tuple[Tensor, Tensor]:
         """Both Gram matrices on the common window, shape=[..., k, k] each; NaN where that is undetermined.
 
@@ -168,15 +179,11 @@ class Interface:
         """
         left, cosines, right = torch.linalg.svd(self.subspace_products)
         inside = torch.arange(self.rank, device=cosines.device) < self.kept[..., None]
-        bisectors = self.first.frame @ left + self.second.frame @ right.mT
-        frame = bisectors * (inside / (2 + 2 * cosines).sqrt())[..., None, :]
+        bisectors = torch.cat([left, right.mT], dim=-2) * (inside / (2 + 2 * cosines).sqrt())[..., None, :]
         undetermined = (inside & (cosines <= rounding(self.subspace_products))).any(dim=-1)
-
-        def compress(factor: Factor) -> Tensor:
-            small = factor.columns.mT @ frame
-            return torch.where(undetermined[..., None, None], torch.nan, small.mT @ small)
-
-        return compress(self.first), compress(self.second)
+        bisectors = torch.where(undetermined[..., None, None], torch.nan, bisectors)
+        first, second = (bisectors.mT @ gram @ bisectors for gram in self.leading_grams)
+        return first, second
 
     def reordered(self, order: Tensor, signs: Tensor) -> "Interface":
         """The same two weights in another relative orientation: a signed permutation of W_2's hidden units."""

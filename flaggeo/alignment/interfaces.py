@@ -15,10 +15,11 @@ from .commutator import GRAM_COMMUTATOR, GRAM_COSINE, RHO
 from .composable import Composable, interfaces_of
 from .gate import GATE_COMMUTATOR
 from .interface import Interface, interface_pair
+from .interface_curves import interface_curve
 from .nulls import seeded_generator
 from .observable import Observable
 from .ranks import FIRST_RANK, POLYSTABILITY_DEFECT, PRODUCT_RANK, SECOND_RANK, UNREAD_DIMENSION
-from .window import INTERFACE_OVERLAP, STACKED_RATIO, WINDOW_CONTRAST, WINDOW_RHO
+from .window import INTERFACE_OVERLAP, STACKED_RATIO, WINDOW_CONTRAST, WINDOW_RHO, adjusted
 
 INTERFACE_OBSERVABLES: tuple[Observable[Interface], ...] = (
     FIRST_RANK,
@@ -84,8 +85,8 @@ def interface_rows(
     Returns
     -------
     rows : list of dict
-        For `interface_table`. Where the network allows scalings of single hidden units, a second row has
-        ``gauge_fixed`` and is measured on the weights after `neuron_balanced`.
+        For `interface_table` and `interface_curve_table`. Where the network allows scalings of single hidden units, a
+        second row has ``gauge_fixed`` and is measured on the weights after `neuron_balanced`.
 
     Raises
     ------
@@ -176,6 +177,7 @@ def _batch_rows(
     pair = interface_pair(first, second, rank)
     count = min(draws, max(2, draws // _WIDE_SHARE)) if pair.dim > _WIDE else draws
     columns = _numbers(pair, count, f"{seed} {members[0].name} {fixed}")
+    curve = interface_curve(pair)
     return [
         {
             "name": member.name,
@@ -189,6 +191,7 @@ def _batch_rows(
             "survives": member.survives(folded=folded, balanced=fixed),
             "rank": int(pair.kept[place]),
             "draws": count,
+            "curve": {name: values[: pair.kept[place], place].tolist() for name, values in curve.items()},
         }
         | {name: values[place].item() for name, values in columns.items()}
         for place, member in enumerate(members)
@@ -204,8 +207,7 @@ def _numbers(pair: Interface, draws: int, stream: str) -> dict[str, Tensor]:
         name = observable.column
         mean, spread = observable.null_moments(pair) if observable.null_moments else moments[name]
         found |= {name: observable.measure(pair), f"{name}_null_mean": mean, f"{name}_null_sd": spread}
-    mean = found["overlap_null_mean"]
-    found["adjusted_overlap"] = torch.where(mean < 1, (found["overlap"] - mean) / (1 - mean), torch.nan)
+    found["adjusted_overlap"] = adjusted(found["overlap"], found["overlap_null_mean"])
     return found
 
 

@@ -32,6 +32,11 @@ def _haar_overlap(pair: Interface) -> tuple[Tensor, Tensor]:
     return mean.view(pair.kept.shape), spread.view(pair.kept.shape)
 
 
+def adjusted(overlap: Tensor, null_mean: Tensor) -> Tensor:
+    """Share of what lies beyond chance, (S - E) / (1 - E); NaN where the space leaves no choice."""
+    return torch.where(null_mean < 1, (overlap - null_mean) / (1 - null_mean), nan)
+
+
 def _stacked_ratio(pair: Interface) -> Tensor:
     first, second = (
         torch.where(factor.square_norm > 0, factor.square_norm, 1).sqrt()[..., None, None]
@@ -113,7 +118,8 @@ INTERFACE_OVERLAP = Observable[Interface](
     null_statement="haar_overlap_moments",
     reading="Mean squared cosine between the k leading directions that the first weight writes and those that the "
     "second reads: 1 when the two subspaces are one.",
-    misuse="Not as a reparameterisation invariant, and not at one k alone: at k equal to the dimension it is always 1.",
+    misuse="Not as a reparameterisation invariant, and not at one k alone: at k equal to the dimension it is always 1. "
+    "The table interface_curves has every k.",
     derived=("adjusted_overlap",),
 )
 STACKED_RATIO = replace(
@@ -146,7 +152,7 @@ WINDOW_RHO = replace(
     null_moments=None,
     null_statement=None,
     reading="Whether the two weights, on the subspace that they share most, also share a basis: 0 they do, about 1 "
-    "they do not.",
+    "they do not. The table interface_curves has every k from 2.",
     misuse="Not where the window contrast is small: a Gram matrix that is nearly a multiple of the identity has no "
     "basis to share, and the quotient is noise.",
 )

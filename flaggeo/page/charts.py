@@ -38,6 +38,10 @@ INTERFACE_MEASURES = {
     "imbalance": "imbalance",
     "Kempf-Ness gap κ": "kempf_ness_gap",
 }
+_CURVE_MEASURES = {
+    "subspace overlap": ("overlap", "null_mean"),
+    "window commutator": ("window_rho", "unit"),
+}
 
 Spec = dict[str, Any]
 
@@ -265,6 +269,31 @@ def interfaces_chart(analysis: Analysis) -> Spec | None:
     spec = read_spec("interfaces.vl.json")
     spec["datasets"] = {"interfaces": rows}
     spec["facet"]["row"]["sort"] = list(INTERFACE_MEASURES)
+    spec["facet"]["column"]["sort"] = list(_INTERFACE_KINDS)
+    return spec
+
+
+def interface_curves_chart(analysis: Analysis) -> Spec | None:
+    """Overlap and commutator at each number of directions, over all layers; None where there is no interface."""
+    curves = analysis.interface_curves
+    shown = curves[curves["kind"].isin(_INTERFACE_KINDS) & ~curves["gauge_fixed"]]
+    if shown.empty:
+        return None
+    shown = shown.assign(unit=1.0)  # of the commutator: its root mean square for axes turned at random
+    tables = []
+    for title, (column, null) in _CURVE_MEASURES.items():
+        layers = shown.dropna(subset=column).groupby(["kind", "k", "layer"])[[column, null]].mean()
+        over_layers = layers.groupby(["kind", "k"]).agg(
+            mean=(column, "mean"),
+            low=(column, lambda means: means.quantile(0.1)),
+            high=(column, lambda means: means.quantile(0.9)),
+            null=(null, "mean"),
+            layers=(column, "size"),
+        )
+        tables.append(over_layers.reset_index().assign(measure=title))
+    spec = read_spec("interface_curves.vl.json")
+    spec["datasets"] = {"interface-curves": [row for table in tables for row in table.to_dict("records")]}
+    spec["facet"]["row"]["sort"] = list(_CURVE_MEASURES)
     spec["facet"]["column"]["sort"] = list(_INTERFACE_KINDS)
     return spec
 

@@ -6,7 +6,15 @@ from typing import Any, Literal, get_args
 import vl_convert
 
 from ..result import Analysis
-from .charts import Spec, continuity_chart, graph_chart, heads_chart, interfaces_chart, matrix_figure
+from .charts import (
+    Spec,
+    continuity_chart,
+    graph_chart,
+    heads_chart,
+    interface_curves_chart,
+    interfaces_chart,
+    matrix_figure,
+)
 
 Format = Literal["svg", "png", "pdf"]
 
@@ -20,6 +28,7 @@ FIGURES: dict[str, Callable[[Analysis], Spec | None]] = {
     "matrix": matrix_figure,
     "heads": heads_chart,
     "interfaces": interfaces_chart,
+    "interface-curves": interface_curves_chart,
 }
 
 _SCALE = 2  # of a PNG

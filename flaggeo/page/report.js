@@ -74,7 +74,7 @@ function step(view, key) {
 }
 
 async function open() {
-  const names = ["graph", "matrix", "heads", "continuity", "interfaces"];
+  const names = ["graph", "matrix", "heads", "continuity", "interfaces", "interface-curves"];
   const views = await Promise.all(names.map((name) => embed(name, name === "matrix" ? "canvas" : "svg")));
   const [graph, matrix] = views;
   // For the browser's console.

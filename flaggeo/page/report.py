@@ -15,6 +15,7 @@ from .charts import (
     continuity_chart,
     graph_chart,
     heads_chart,
+    interface_curves_chart,
     interfaces_chart,
     lane,
     matrix_chart,
@@ -60,6 +61,7 @@ def render_report(analysis: Analysis) -> str:
         "matrix": matrix,
         "heads": heads_chart(analysis),
         "interfaces": interfaces_chart(analysis),
+        "interface-curves": interface_curves_chart(analysis),
     }
     absent = {name for name in ("matrix", "heads", "interfaces") if charts[name] is None}
     return page_template("report.html.j2").render(
@@ -79,6 +81,7 @@ def render_report(analysis: Analysis) -> str:
         head_kinds=analysis.head_kinds,
         head_groups=analysis.head_clusters,
         interfaces=_interface_table(analysis.interfaces),
+        interface_curves=charts["interface-curves"] is not None,
         said_of_graph=sentences(analysis.structure),
         structure=_structure_tables(analysis.structure),
         observables=OBSERVABLES,

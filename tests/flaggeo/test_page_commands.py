@@ -76,7 +76,7 @@ def test_a_figure_is_written_in_the_format_of_its_suffix(saved, tmp_path):
     ("arguments", "words"),
     [
         (["graph", "-o", "x.gif"], "--output: expected a file that ends in .svg, .png, .pdf; found 'x.gif'"),
-        (["poem", "-o", "x.svg"], "expected a figure among continuity, graph, matrix, heads, interfaces; found 'poem'"),
+        (["poem", "-o", "x.svg"], "continuity, graph, matrix, heads, interfaces, interface-curves; found 'poem'"),
         (["heads", "-o", "x.svg"], "something to draw in 'heads'; found none"),
         (["graph", "-o", "x.svg", "--set", "threshold"], "--set: expected CONTROL=VALUE"),
         (["graph", "-o", "x.svg", "--set", "threshold=9"], "threshold: expected a number"),

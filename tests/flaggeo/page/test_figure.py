@@ -28,6 +28,10 @@ def test_a_figure_has_the_marks_of_its_data(analysis):
     assert dots.count("<path") == nodes
     shared = analysis.continuity[analysis.continuity["shared_space"]]
     points = render_figure(analysis, "continuity").decode().count('aria-roledescription="point"')
+    curves = analysis.interface_curves[~analysis.interface_curves["gauge_fixed"]]
+    of_groups = curves["kind"].str.contains("group")
+    means = curves[~of_groups].groupby(["kind", "k"])[["overlap", "window_rho"]].mean().count().sum()
+    assert render_figure(analysis, "interface-curves").decode().count('aria-roledescription="point"') == means
     assert points == shared["abs_cos_1"].notna().sum() + shared["overlap"].notna().sum()
 
 
@@ -46,7 +50,7 @@ def test_controls_can_be_set_and_the_figure_says_how_they_are(analysis):
 @pytest.mark.parametrize(
     ("arguments", "settings", "words"),
     [
-        (("poem",), {}, "expected a figure among continuity, graph, matrix, heads, interfaces; found 'poem'"),
+        (("poem",), {}, "figure among continuity, graph, matrix, heads, interfaces, interface-curves; found 'poem'"),
         (("graph", "gif"), {}, "expected a format among svg, png, pdf; found 'gif'"),
         (("graph",), {"threshold": "much"}, "threshold: expected a number from 0 to .*; found 'much'"),
         (("graph",), {"threshold": 7}, "threshold: expected a number"),

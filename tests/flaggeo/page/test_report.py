@@ -4,6 +4,7 @@ import random
 import re
 
 import networkx as nx
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -85,7 +86,8 @@ def test_the_page_draws_offline_without_a_request_or_a_complaint(page, analysis)
     assert re.fullmatch(r"\S+\.(read|write), \d+ edges", label)
     assert page.locator("#continuity-chart svg").get_by_text("down writes").count() == 1
     assert page.locator("#interfaces-chart svg").get_by_text("up-down").count() == 1
-    for chart in ("continuity", "graph", "matrix", "heads", "interfaces"):
+    assert page.locator("#interface-curves-chart svg").get_by_text("window commutator").count() == 1
+    for chart in ("continuity", "graph", "matrix", "heads", "interfaces", "interface-curves"):
         assert page.locator("figure", has=page.locator(f"#{chart}-chart")).get_attribute("aria-label")
 
 
@@ -333,6 +335,39 @@ def test_every_number_of_the_tables_is_on_the_page(html, analysis):
     points = data_of(html)["charts"]["continuity"]["datasets"]["continuity"]
     shared = analysis.continuity[analysis.continuity["shared_space"]]
     assert sorted(point["value"] for point in points) == sorted([*shared["abs_cos_1"], *shared["overlap"]])
+
+
+def test_curves_of_interfaces_are_means_and_tenths_over_layers(html, analysis):
+    """Of the heads of a layer, their mean."""
+    points = data_of(html)["charts"]["interface-curves"]["datasets"]["interface-curves"]
+    assert {(point["kind"], point["k"]) for point in points} == {
+        (kind, k) for kind in ("up-down", "gate-down", "v-o", "q-k") for k in (1, 2)
+    }
+    assert {point["k"] for point in points if point["measure"] == "window commutator"} == {2}
+    point = next(point for point in points if (point["kind"], point["k"]) == ("v-o", 2))
+    curves = analysis.interface_curves.query("kind == 'v-o' and k == 2")
+    layers = [curves.loc[curves["layer"] == layer, "overlap"].mean() for layer in range(4)]
+    assert [point["mean"], point["layers"]] == [pytest.approx(sum(layers) / 4), 4]
+    assert [point["low"], point["high"]] == pytest.approx(list(np.quantile(layers, [0.1, 0.9])))
+    assert point["null"] == pytest.approx(2 / 10)
+
+
+@pytest.mark.parametrize(("rank", "layers"), [(1, None), (2, [1])])
+def test_curves_of_one_direction_or_of_one_layer_draw(rank, layers, open_page, tmp_path):
+    (tmp_path / "report.html").write_text(
+        render_report(analyze(load(tiny_llama(), config=CONFIG), rank=rank, layers=layers))
+    )
+    page = open_page(tmp_path / "report.html")
+    assert page.complaints == []
+    points = page.locator("#interface-curves-chart path[aria-roledescription=point]").count()
+    assert points == {1: 4, 2: 4 * 3}[rank]
+    page.close()
+
+
+def test_a_page_without_interfaces_has_no_curves_of_them():
+    html = render_report(analyze(load(tiny_llama(), config=CONFIG), rank=2, roles=["q", "up"]))
+    assert data_of(html)["charts"]["interface-curves"] is None
+    assert "interface-curves-chart" not in html
 
 
 @pytest.mark.parametrize("draws", [0, 2])
