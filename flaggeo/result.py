@@ -3,15 +3,13 @@
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 import networkx as nx
 import numpy as np
 import pandas as pd
-import pyarrow as pa
-import pyarrow.csv as arrow_csv
 from safetensors.torch import load_file
 from safetensors.torch import save as serialize
 from torch import Tensor
@@ -26,10 +24,10 @@ from .storage import (
     GRAPH_FILE,
     REPORT_FILE,
     RESULT_FILE,
+    RESULT_NAMES,
     TABLES,
     load_tables,
-    replaced_at_once,
-    require_replaceable,
+    save_tables,
 )
 from .structure import Structure, structure
 
@@ -198,27 +196,23 @@ class Analysis:
         The folder holds ``result.json`` (schema version, provenance, summary), each table as CSV and
         Parquet, ``bases.safetensors`` (float32), ``graph.graphml``.
         """
-        folder = Path(folder)
-        require_replaceable(folder, overwrite=overwrite)
-        with replaced_at_once(folder) as temporary:
-            for name in TABLES:
-                table: pd.DataFrame = getattr(self, name)
-                arrow_csv.write_csv(
-                    pa.Table.from_pandas(_in_single(table), preserve_index=False), temporary / f"{name}.csv"
-                )
-                table.to_parquet(temporary / f"{name}.parquet", index=False)
-            frames = {name: frame.float().cpu().contiguous() for name, frame in self.bases.items()}
-            (temporary / BASES_FILE).write_bytes(serialize(frames))
-            nx.write_graphml(self.graph, temporary / GRAPH_FILE)
-            result = {
-                "schema_version": SCHEMA_VERSION,
-                "provenance": dict(self.provenance),
-                "summary": json.loads(self.summary.to_json(orient="records")),
-            }
-            text = json.dumps(result, indent=2, allow_nan=False)
-            (temporary / RESULT_FILE).write_text(text + "\n", encoding="utf-8")
-            if report is not None:
-                (temporary / REPORT_FILE).write_text(report, encoding="utf-8")
+        record = {
+            "schema_version": SCHEMA_VERSION,
+            "provenance": dict(self.provenance),
+            "summary": json.loads(self.summary.to_json(orient="records")),
+        }
+        save_tables(
+            Path(folder),
+            {name: getattr(self, name) for name in TABLES},
+            {RESULT_FILE: record},
+            {REPORT_FILE: report},
+            others={GRAPH_FILE: partial(nx.write_graphml, self.graph), BASES_FILE: self._write_bases},
+            names=RESULT_NAMES,
+            overwrite=overwrite,
+        )
+
+    def _write_bases(self, path: Path) -> None:
+        path.write_bytes(serialize({name: frame.float().cpu().contiguous() for name, frame in self.bases.items()}))
 
     @classmethod
     def load(cls, folder: str | Path) -> "Analysis":
@@ -245,11 +239,6 @@ class Analysis:
             folder, TABLES, RESULT_FILE, "a result", SCHEMA_VERSION, "analyze the checkpoint again"
         )
         return cls(**tables, bases=load_file(folder / BASES_FILE), provenance=record["provenance"])
-
-
-def _in_single(table: pd.DataFrame) -> pd.DataFrame:
-    """The table with seven digits of every number: half of the text, and more than any measurement is known to."""
-    return table.astype(dict.fromkeys(table.select_dtypes("float64"), "float32"))
 
 
 def _by(order: Mapping[str, int]) -> Callable[[Any], Any]:

@@ -40,12 +40,15 @@ def chance_table(pairs: pd.DataFrame, frames: Mapping[str, Tensor]) -> pd.DataFr
     >>> float(table.set_index("column").loc["overlap", "null_mean"])
     0.25
     """
+    dims = pd.Series({name: frame.shape[0] for name, frame in frames.items()})
+    ranks = pd.Series({name: frame.shape[-1] for name, frame in frames.items()})
     ends = pd.DataFrame(
         {
-            "dim": pairs["source"].map({name: frame.shape[0] for name, frame in frames.items()}),
-            "first_rank": pairs["source"].map({name: frame.shape[-1] for name, frame in frames.items()}),
-            "second_rank": pairs["target"].map({name: frame.shape[-1] for name, frame in frames.items()}),
-        }
+            "dim": dims.reindex(pairs["source"]).to_numpy(),
+            "first_rank": ranks.reindex(pairs["source"]).to_numpy(),
+            "second_rank": ranks.reindex(pairs["target"]).to_numpy(),
+        },
+        index=pairs.index,
     )
     dimensions = list(ends.columns)
     one_of_each = ends.join(pairs[["source", "target"]]).drop_duplicates(dimensions).sort_values(dimensions)

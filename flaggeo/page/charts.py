@@ -57,6 +57,7 @@ LANES = [lane(role, side.value) for role in ROLES for side in Side]
 def continuity_chart(analysis: Analysis) -> Spec | None:
     """Continuity of each role in a shared space against depth; None where there is none."""
     whole = analysis.weights[analysis.weights["head"].isna()].set_index(["role", "layer"])
+    channels = {side.value: whole[f"{side.value}_channels"].to_dict() for side in Side}
     rank = analysis.provenance["rank"]
     measures = (
         ("first singular vectors: |cos|", "abs_cos_1", "null_mean", "null_sd"),
@@ -76,7 +77,7 @@ def continuity_chart(analysis: Analysis) -> Spec | None:
             "chance_high": min(1.0, row[mean] + 2 * row[spread]),
             "margin_matched": number(margins.get((row["role"], row["side"], value))),
             "undetermined": row["undetermined"] and value == "abs_cos_1",
-            "channels": round(whole.loc[(row["role"], row["layer"]), f"{row['side']}_channels"]),
+            "channels": round(channels[row["side"]][row["role"], row["layer"]]),
         }
         for measure, value, mean, spread in measures
         for row in shared[shared[value].notna()].to_dict("records")
@@ -155,7 +156,8 @@ def matrix_chart(analysis: Analysis) -> tuple[Spec, Spec] | tuple[None, None]:
     keys = {name: (lane(node["role"], node["side"]), node["layer"]) for name, node in graph.nodes(data=True)}
     order = sorted({keys[name] for name in in_stream}, key=lambda key: (LANES.index(key[0]), key[1]))
     index = {key: number for number, key in enumerate(order)}
-    first, second = (pairs[end].map(keys).map(index).to_numpy() for end in ("source", "target"))
+    positions = {name: index[keys[name]] for name in in_stream}
+    first, second = (pairs[end].astype("category").map(positions).to_numpy() for end in ("source", "target"))
     largest = np.full((len(order), len(order)), -np.inf)
     np.maximum.at(
         largest, (np.minimum(first, second), np.maximum(first, second)), pairs["adjusted_overlap"].fillna(0).to_numpy()
@@ -202,9 +204,10 @@ def heads_chart(analysis: Analysis) -> Spec | None:
         return None
     ends = pd.concat(
         [
-            table[[f"{end}_layer", f"{end}_head", "excess"]]
-            .set_axis(["layer", "head", "excess"], axis=1)
-            .assign(role=table["kind"].str[position].str.lower())
+            table.groupby([table["kind"].str[position].str.lower(), f"{end}_layer", f"{end}_head"])["excess"]
+            .max()
+            .rename_axis(["role", "layer", "head"])
+            .reset_index()
             for position, end in enumerate(("source", "target"))
         ]
     )
@@ -256,12 +259,12 @@ def heads_chart(analysis: Analysis) -> Spec | None:
 def interfaces_chart(analysis: Analysis) -> Spec | None:
     """Levels of alignment at each interface against depth; None where there is none."""
     shown = analysis.interfaces["kind"].isin(_INTERFACE_KINDS) & ~analysis.interfaces["gauge_fixed"]
-    table = analysis.interfaces[shown]
+    records = analysis.interfaces[shown].to_dict("records")
     rows = [
         {"name": row["name"], "kind": row["kind"], "layer": row["layer"], "measure": title}
         | {"value": row[column], "null": number(row.get(f"{column}_null_mean"))}
         for title, column in INTERFACE_MEASURES.items()
-        for row in table.to_dict("records")
+        for row in records
         if number(row[column]) is not None
     ]
     if not rows:

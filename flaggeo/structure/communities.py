@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from math import nan
 
 import networkx as nx
+import numpy as np
 import pandas as pd
 from sklearn.metrics import adjusted_mutual_info_score, normalized_mutual_info_score
 
@@ -87,14 +88,12 @@ def find_communities(
 
 def _louvain(edges: pd.DataFrame, seed: int) -> pd.DataFrame:
     """Columns subspace, community and the modularity of the whole."""
-    names = sorted({*edges["source"], *edges["target"]})
-    place = {name: position for position, name in enumerate(names)}
+    ends, names = pd.factorize(pd.concat([edges["source"], edges["target"]]), sort=True)
+    sources, targets = ends[: len(edges)].tolist(), ends[len(edges) :].tolist()
     # Sets of numbers, unlike those of names, have one order in every process, and sums over them one rounding.
     graph: nx.Graph[int] = nx.Graph()
     graph.add_nodes_from(range(len(names)))
-    graph.add_weighted_edges_from(
-        zip(edges["source"].map(place), edges["target"].map(place), edges["weight"], strict=True)
-    )
+    graph.add_weighted_edges_from(zip(sources, targets, edges["weight"].tolist(), strict=True))
     found = nx.community.louvain_communities(graph, seed=seed) if len(graph) else []
     found = sorted(found, key=lambda community: (-len(community), min(community)))
     rows = [(names[position], number) for number, community in enumerate(found) for position in sorted(community)]
@@ -102,8 +101,8 @@ def _louvain(edges: pd.DataFrame, seed: int) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["subspace", "community"]).assign(modularity=modularity)
 
 
-def _labels(nodes: pd.DataFrame, found: pd.DataFrame, partition: str) -> tuple["pd.Series[str]", "pd.Series[int]"]:
-    return nodes.loc[found["subspace"], partition].astype(str), found["community"]
+def _labels(nodes: pd.DataFrame, found: pd.DataFrame, partition: str) -> tuple[np.ndarray, "pd.Series[int]"]:
+    return pd.factorize(nodes.loc[found["subspace"], partition].astype(str), sort=True)[0], found["community"]
 
 
 def _measures(nodes: pd.DataFrame, found: pd.DataFrame) -> dict[str, float]:

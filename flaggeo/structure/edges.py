@@ -41,9 +41,10 @@ def possible_pairs(pairs: pd.DataFrame, nodes: pd.DataFrame) -> pd.DataFrame:
     Columns ``side``, ``role``, ``layer`` and ``head`` of a node stand as ``source_role``, ``target_role`` and so on;
     ``largest_null`` is the largest of `NULL_MEANS` that the pair has, the one that `EDGE_WEIGHT` is measured from.
     """
-    informative = pairs[pairs[EDGE_WEIGHT].notna()]
+    between = pairs["source"].isin(nodes.index) & pairs["target"].isin(nodes.index)
+    informative = pairs[between & pairs[EDGE_WEIGHT].notna()]
     informative = informative.assign(largest_null=informative[list(NULL_MEANS)].max(axis="columns"))
     for end in ("source", "target"):
         ends = nodes[["side", "role", "layer", "head", "rank"]].add_prefix(f"{end}_")
-        informative = informative.merge(ends, left_on=end, right_index=True)
-    return informative.sort_index()
+        informative = informative.join(ends, on=end)
+    return informative

@@ -133,7 +133,7 @@ def placed_strengths(edges: pd.DataFrame, possible: pd.DataFrame, *, draws: int,
     tables = []
     largest: dict[str, float] = {}
     for rows, slots in _blocks(edges, possible):
-        block, pairs = edges.iloc[rows], possible.iloc[slots]
+        block, pairs = edges.iloc[rows], possible[["source", "target"]].iloc[slots]
         kind, count = block["kind"].iloc[0], len(pairs)
         weights = block["weight"].to_numpy()
         mean = weights.sum() / count

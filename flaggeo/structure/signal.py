@@ -1,5 +1,7 @@
 """The graph along which a signal can run: from a writing to a later reading, and through a layer to its writing."""
 
+from itertools import chain
+
 import networkx as nx
 import numpy as np
 import pandas as pd
@@ -51,7 +53,9 @@ def signal_graph(edges: pd.DataFrame, passages: list[tuple[str, str]]) -> "nx.Di
     written = edges[edges["kind"] == "write-read"]
     graph: nx.DiGraph[str] = nx.DiGraph()
     # In one order whatever the order of the edges, so that a seed means the same in every null graph.
-    graph.add_nodes_from(sorted({*written["source"], *written["target"], *(end for pair in passages for end in pair)}))
+    graph.add_nodes_from(
+        sorted({*written["source"].tolist(), *written["target"].tolist(), *chain.from_iterable(passages)})
+    )
     graph.add_edges_from(passages, kind="passage", weight=1.0, length=0.0)
     add_meetings(graph, written)
     return graph
@@ -59,8 +63,6 @@ def signal_graph(edges: pd.DataFrame, passages: list[tuple[str, str]]) -> "nx.Di
 
 def add_meetings(graph: "nx.DiGraph[str]", edges: pd.DataFrame) -> None:
     """Add edges from their sources to their targets."""
-    lengths = -np.log(edges["weight"].clip(upper=1.0))
-    for source, target, kind, weight, length in zip(
-        edges["source"], edges["target"], edges["kind"], edges["weight"], lengths, strict=True
-    ):
+    table = edges[["source", "target", "kind", "weight"]].assign(length=-np.log(edges["weight"].clip(upper=1.0)))
+    for source, target, kind, weight, length in zip(*(table[name].tolist() for name in table), strict=True):
         graph.add_edge(source, target, kind=kind, weight=weight, length=length)

@@ -8,7 +8,7 @@ import torch
 from flaggeo.alignment import Nulls, ProjectionHeads, norm_profile, null_table
 from flaggeo.layers import LayerResult
 from flaggeo.spectrum import leading_spectrum
-from flaggeo.storage import Scratch, discard_scratch, replaced_at_once, require_replaceable
+from flaggeo.storage import Scratch, discard_scratch, replaced_at_once, require_replaceable, save_tables
 
 
 def contents(folder):
@@ -36,6 +36,28 @@ def test_a_folder_appears_at_once_or_not_at_all(tmp_path):
         (temporary / "c").write_text("3")
     assert contents(tmp_path) == ["out"]
     assert contents(tmp_path / "out") == ["c"]
+
+
+def test_text_has_seven_digits_of_every_table_and_parquet_all(tmp_path):
+    table = pd.DataFrame({"name": ["a,b", 'c"d'], "count": [2**40, 0], "share": [1 / 3, nan]})
+    others = {"extra": lambda path: path.write_text("more")}
+    save_tables(tmp_path / "out", {"one": table}, {}, {"page": None}, others=others, names=frozenset(), overwrite=False)
+    assert contents(tmp_path / "out") == ["extra", "one.csv", "one.parquet"]
+    assert (tmp_path / "out" / "one.csv").read_text().count("0.33333334") == 1
+    text = pd.read_csv(tmp_path / "out" / "one.csv")
+    pd.testing.assert_frame_equal(text, table.round({"share": 8}), check_dtype=False, rtol=1e-7)
+    pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "out" / "one.parquet"), table)
+
+
+def test_a_file_that_cannot_be_written_leaves_nothing_behind(tmp_path):
+    def fail(_):
+        raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        save_tables(
+            tmp_path / "out", {"one": pd.DataFrame()}, {}, {}, others={"x": fail}, names=frozenset(), overwrite=False
+        )
+    assert contents(tmp_path) == []
 
 
 def test_only_a_result_of_flaggeo_is_ever_replaced(tmp_path):
