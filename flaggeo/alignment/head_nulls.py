@@ -68,10 +68,12 @@ class HeadCut:
         if projection.dtype == torch.float32 and bool((resolved.sum(dim=1) < self.ranks.amax(dim=1)).any()):
             stream, inner = self.leverages(projection.double())
             return stream.float(), inner.float()
-        far = matrix_product(tall, near)
+        # Divided by their own lengths: the eigenvalues would give them with the square of the error.
+        far = matrix_product(tall, near).square_()
+        lengths = far.sum(dim=1, keepdim=True)
         kept = (torch.arange(smaller, device=squares.device) < self.ranks[..., None]) & resolved[:, None]
         of_near = kept.to(near.dtype) @ near.square().mT
-        of_far = torch.where(kept, 1 / squares[:, None], 0.0) @ far.square().mT
+        of_far = torch.where(kept, 1 / lengths, 0.0) @ far.mT
         return (of_far, of_near) if is_wide else (of_near, of_far)
 
     def means(self, drawn: Sequence[tuple[Tensor, Tensor]]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
