@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from math import inf
 
 import numpy as np
 import pandas as pd
@@ -11,15 +10,12 @@ from numpy.typing import NDArray
 from scipy.stats import false_discovery_control
 from torch import Tensor
 
-from manifolds import overlap_moments, pairwise_gram_inner_product
+from manifolds import pairwise_gram_inner_product
 
-from ..network import Symmetry
 from .chance import against_chance
 from .composition import PARTNERS, composed_factors, composition_null, traceless_norms
 from .head_factors import ProjectionHeads
-from .observable import Observable
 from .sign_flips import leverages, named_leverages, sign_flip_p_value, sign_flip_spread
-from .subspace_pair import SubspacePair
 
 HEAD_COLUMNS = (
     "source",
@@ -54,48 +50,6 @@ _COMPOSITION_COLUMNS = HEAD_COLUMNS[-3:]
 HEAD_KINDS = ("QQ", "KK", "VV", "OO", "OQ", "OK", "OV")
 # Share of the smaller rank below which a difference of kernels is rounding: float32 moves them by less.
 _ROUNDING = 1e-5
-
-
-def _haar_kernel(pair: SubspacePair) -> tuple[Tensor, Tensor]:
-    (n, r), s = pair.first.shape[-2:], pair.second.shape[-1]
-    mean, spread = overlap_moments(n, r, s)
-    return pair.first.new_tensor(min(r, s) * mean), pair.first.new_tensor(min(r, s) * spread)
-
-
-PROJECTION_KERNEL = Observable(
-    name="projection kernel of heads",
-    table="heads",
-    column="kernel",
-    measure=lambda pair: pair.products.square().sum(dim=(-2, -1)),
-    formula=r"\lVert A^\top B \rVert_F^2 = \sum_i \cos^2 \theta_i",
-    range=(0.0, inf),
-    aligned=inf,
-    invariant_under=Symmetry.ORTHOGONAL,
-    invariance="every change of basis inside the heads, exactly, and one orthogonal map of the stream; not a general "
-    "linear map",
-    invariance_statement="projection_overlap_invariance",
-    null="independent uniform subspaces, exact mean k m / n and spread; beside it exact mean and spread over random "
-    "signs of the coordinates, and the mean of heads cut from random projections with the same row and column norms",
-    null_moments=_haar_kernel,
-    null_statement="haar_overlap_moments",
-    reading="How many dimensions two heads share, up to the width of the narrower one: of two heads of one role, "
-    "redundancy; of an output head and a later reading one, a way from the one to the other.",
-    misuse="Not across widths or dimensions without its null, and not where a few loud channels bring both heads "
-    "together: excess counts from the largest of the nulls, and the q-value holds against uniform subspaces and "
-    "random signs both, which p-value, z and adjusted overlap do not.",
-    derived=(
-        "overlap",
-        "sign_flip_mean",
-        "sign_flip_sd",
-        "sign_flip_p_value",
-        "margin_matched_mean",
-        "excess",
-        "adjusted_overlap",
-        "z",
-        "p_value",
-        "q_value",
-    ),
-)
 
 
 @dataclass(frozen=True)
