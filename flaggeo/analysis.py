@@ -30,7 +30,6 @@ from .alignment import (
     interface_table,
     lag_table,
     layer_chains,
-    null_table,
     overlap_curves,
     pair_table,
     participation_ratio,
@@ -191,7 +190,7 @@ def analyze(
         chance=chance_table(pairs, bases),
         interfaces=interface_table(found.tables.get("interfaces", [])),
         interface_curves=interface_curve_table(found.tables.get("interfaces", [])),
-        heads=_head_table(found.heads, chosen, fold_norms),
+        heads=_head_table(found.heads, nulls, chosen, fold_norms),
         skipped=pd.DataFrame(
             [(item.tensor, "x".join(map(str, item.shape)), item.reason) for item in network.skipped],
             columns=["tensor", "shape", "reason"],
@@ -304,7 +303,7 @@ def _compared(weights: list[Weight]) -> list[Weight]:
     return [weight for weight in weights if weight.head is not None or weight.tensor not in cut]
 
 
-def _head_table(heads: list[ProjectionHeads], weights: list[Weight], folded: bool) -> pd.DataFrame:
+def _head_table(heads: list[ProjectionHeads], nulls: Nulls, weights: list[Weight], folded: bool) -> pd.DataFrame:
     """Table of heads, and which of its angles survive."""
     survives = {
         f"{weight.name}.{side.value}": angles_survive(weight, side, folded=folded, complete=True)
@@ -312,7 +311,7 @@ def _head_table(heads: list[ProjectionHeads], weights: list[Weight], folded: boo
         if weight.head is not None
         for side in Side
     }
-    table = head_table(heads)
+    table = head_table(heads, nulls.whole_head_leverages)
     return table.assign(survives=table["source"].map(survives).eq(True) & table["target"].map(survives).eq(True))
 
 
@@ -331,20 +330,20 @@ def _draw_nulls(
     scratch: Scratch | None,
 ) -> Nulls:
     """The nulls of every role; no matrix of the network is needed any more."""
-    tables, leverages = list[pd.DataFrame](), dict[str, Tensor]()
+    drawn = []
+    heads = {of_projection.projection: of_projection for of_projection in found.heads}
     for chain in chains:
         role = chain[0].role
         nulls = scratch.recall_nulls(role, device) if scratch else None
         if nulls is None:
-            nulls = continuity_nulls(chain, found.spectra, found.profiles, draws=draws, seed=seed, progress=step)
+            nulls = continuity_nulls(chain, found.spectra, found.profiles, heads, draws=draws, seed=seed, progress=step)
             if scratch:
                 scratch.keep_nulls(role, nulls)
         else:
             for weight in chain:
                 step(weight.name)
-        tables.append(nulls.table)
-        leverages |= nulls.leverages
-    return Nulls(pd.concat(tables, ignore_index=True) if tables else null_table(), leverages)
+        drawn.append(nulls)
+    return Nulls.joined(drawn)
 
 
 def _fingerprint(network: Network) -> str:

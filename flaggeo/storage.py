@@ -68,6 +68,7 @@ _SPECTRUM_PARTS = ("all_values", "left", "right", "gaps", "undetermined")
 _SPECTRUM_SCALARS = ("frobenius_norm", "residual")
 _PROFILE_PARTS = ("row_norms", "column_norms", "equalised_left", "equalised_right")
 _HEAD_PARTS = ("frames", "factors")
+_LEVERAGES = ("leverages", "whole_head_leverages")
 
 
 def require_replaceable(folder: Path, *, overwrite: bool, names: frozenset[str] = RESULT_NAMES) -> None:
@@ -281,11 +282,15 @@ class Scratch:
     def recall_nulls(self, role: str, device: torch.device) -> Nulls | None:
         """Nulls of a role, if a run that was interrupted left them."""
         stored = self._load(f"nulls {role}", device)
-        return None if stored is None else Nulls(null_table(stored[1]), stored[0])
+        if stored is None:
+            return None
+        tensors, rows = stored
+        return Nulls(null_table(rows), *(_under(tensors, kind) for kind in _LEVERAGES))
 
     def keep_nulls(self, role: str, nulls: Nulls) -> None:
         """Write the nulls of a role."""
-        self._save(f"nulls {role}", nulls.leverages, nulls.table.to_numpy().tolist())
+        tensors = {f"{kind}/{name}": found for kind in _LEVERAGES for name, found in getattr(nulls, kind).items()}
+        self._save(f"nulls {role}", tensors, nulls.table.to_numpy().tolist())
 
     def _save(self, name: str, tensors: Mapping[str, Tensor], plain: Any) -> None:
         """Write tensors, and whatever JSON can hold, at once."""
@@ -319,3 +324,8 @@ def discard_scratch(folder: Path, *, except_for: Path | None = None) -> None:
 
 def _parts(tensors: Mapping[str, Tensor], name: str, parts: tuple[str, ...]) -> dict[str, Any]:
     return {part: tensors[f"{name}/{part}"] for part in parts}
+
+
+def _under(tensors: Mapping[str, Tensor], kind: str) -> dict[str, Tensor]:
+    """Tensors of one kind, by their own name."""
+    return {key.removeprefix(f"{kind}/"): tensor for key, tensor in tensors.items() if key.startswith(f"{kind}/")}

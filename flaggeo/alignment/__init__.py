@@ -37,7 +37,6 @@ from .head_divergence import head_divergences as head_divergences
 from .head_factors import ProjectionHeads as ProjectionHeads
 from .head_factors import projection_heads as projection_heads
 from .heads import HEAD_COLUMNS as HEAD_COLUMNS
-from .heads import PROJECTION_KERNEL as PROJECTION_KERNEL
 from .heads import head_table as head_table
 from .interface import Interface as Interface
 from .interface import interface_pair as interface_pair
@@ -74,6 +73,7 @@ from .path import PATH_COLUMNS as PATH_COLUMNS
 from .path import PATH_VARIANCE_COLUMNS as PATH_VARIANCE_COLUMNS
 from .path import path_table as path_table
 from .path import path_variance_table as path_variance_table
+from .projection_kernel import PROJECTION_KERNEL as PROJECTION_KERNEL
 from .rank_one import SIGNED_RANK_ONE as SIGNED_RANK_ONE
 from .redundancy import CLUSTER_COLUMNS as CLUSTER_COLUMNS
 from .redundancy import head_clusters as head_clusters

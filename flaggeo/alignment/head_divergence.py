@@ -14,6 +14,7 @@ DIVERGENCE_COLUMNS = (
     "null_mean",
     "null_sd",
     "sign_flip_mean",
+    "margin_matched_mean",
     "excess",
     "kl",
 )
@@ -33,10 +34,11 @@ def head_divergences(table: pd.DataFrame) -> pd.DataFrame:
     -------
     divergences : pandas.DataFrame
         One row a kind; the columns are `DIVERGENCE_COLUMNS`. ``mean`` and ``sd`` are those of the kernel over
-        the ``pairs`` that have one, ``null_mean``, ``sign_flip_mean`` and ``excess`` means over the same pairs
-        and ``null_sd`` the spread of one pair of unrelated heads, its root mean square where heads differ
-        in rank. ``kl`` is the Kullback-Leibler divergence in nats of the observed distribution from the random
-        law, KL(random || observed); NaN where there is one pair only, or the law is a single value.
+        the ``pairs`` that have one; ``null_mean``, ``sign_flip_mean``, ``margin_matched_mean`` and ``excess`` are
+        means over those of them that have these, and ``null_sd`` is the spread of one pair of unrelated heads, its
+        root mean square where heads differ in rank. ``kl`` is the Kullback-Leibler divergence in nats of the
+        observed distribution from the random law, KL(random || observed); NaN where there is one pair only, or
+        the law is a single value.
 
     Notes
     -----
@@ -71,6 +73,7 @@ def head_divergences(table: pd.DataFrame) -> pd.DataFrame:
             pairs["null_mean"].mean(),
             np.sqrt(pairs["null_sd"].pow(2).mean()),
             pairs["sign_flip_mean"].mean(),
+            pairs["margin_matched_mean"].mean(),
             pairs["excess"].mean(),
             _divergence(pairs),
         )

@@ -35,10 +35,29 @@ class ProjectionHeads:
     factors: Tensor
 
     @property
+    def projection(self) -> str:
+        """Name of the weight that the heads are parts of: ``layers.3.o``."""
+        return f"layers.{self.layer}.{self.role}"
+
+    @property
+    def side(self) -> Side:
+        """Side of the heads that faces the stream."""
+        return Side.WRITE if self.role == "o" else Side.READ
+
+    @property
+    def weights(self) -> list[str]:
+        """Names of the heads as weights: ``layers.3.o.heads.5``."""
+        return [f"{self.projection}.heads.{head}" for head in range(len(self.frames))]
+
+    @property
     def names(self) -> list[str]:
         """Names of the subspaces: ``layers.3.o.heads.5.write``."""
-        side = Side.WRITE if self.role == "o" else Side.READ
-        return [f"layers.{self.layer}.{self.role}.heads.{head}.{side.value}" for head in range(len(self.frames))]
+        return [f"{weight}.{self.side.value}" for weight in self.weights]
+
+    @property
+    def ranks(self) -> Tensor:
+        """Dimensions of the subspaces, shape=[heads]."""
+        return self.frames.any(dim=1).sum(dim=1)
 
 
 def projection_heads(weights: Iterable[Weight], matrices: Mapping[str, Tensor]) -> list[ProjectionHeads]:

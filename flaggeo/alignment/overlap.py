@@ -20,7 +20,7 @@ from .distances import GEODESIC_DISTANCE, SMALLEST_ANGLE
 from .flags import BASIS_SCORE, FLAG_DISTANCE, FLAG_SCORE
 from .intersection import ABOVE_EDGE, INTERSECTION_DIMENSION
 from .observable import Observable
-from .sign_flips import SATURATED, leverages, sign_flip_p_value, sign_flip_spread
+from .sign_flips import SATURATED, leverages, named_leverages, sign_flip_p_value, sign_flip_spread
 from .subspace import Subspace, subspaces_of
 from .subspace_pair import SubspacePair
 
@@ -123,7 +123,8 @@ def pair_table(
         By name of the weight.
     surrogate_leverages : mapping of str to Tensor, optional
         By name of the subspace (``layers.3.q.read``): mean of `leverages` over margin-matched surrogates of the
-        weight, shape=[n]. Where a subspace has none, ``margin_matched_mean`` is NaN.
+        weight, or for a head over its share of those of its projection, shape=[n]; see `continuity_nulls`. Where
+        a subspace has none, ``margin_matched_mean`` is NaN.
     folded : bool, optional
         Whether the norms beside the weights are folded into them.
 
@@ -199,14 +200,14 @@ def _pairs_in_one_space(group: list[Subspace], surrogates: Mapping[str, Tensor],
     ranks = np.array([subspace.frame.shape[1] for subspace in group])
     chance = against_chance(overlap, space.dim, ranks[first], ranks[second])
     smaller = np.minimum(ranks[first], ranks[second])
-    leverage = _leverages(group)
+    names = np.array([subspace.name for subspace in group])
+    leverage = torch.stack([leverages(subspace.frame) for subspace in group])
     sign_flip, sign_flip_sd = (
         moment.cpu().numpy()[first, second] / smaller
         for moment in (leverage @ leverage.mT, sign_flip_spread([subspace.frame for subspace in group]))
     )
-    matched = _surrogate_leverages(group, surrogates)
+    matched = named_leverages(surrogates, names.tolist(), leverage)
     margin_matched = (matched @ matched.mT).cpu().numpy()[first, second] / smaller
-    names = np.array([subspace.name for subspace in group])
     survives = np.array([subspace.survives(folded=folded) for subspace in group])
     layers = np.array([np.nan if subspace.weight.layer is None else subspace.weight.layer for subspace in group])
     largest_null = np.fmax(np.fmax(chance["null_mean"], sign_flip), margin_matched)
@@ -285,23 +286,3 @@ def _chunks(group: list[Subspace]) -> list[Tensor]:
         for (width, _), members in places.items()
         for chunk in torch.tensor(members).split(max(1, int(_TILE_ENTRIES**0.5 / width)))
     ]
-
-
-def _leverages(group: list[Subspace]) -> Tensor:
-    """Leverages of every subspace, one a row."""
-    return torch.stack([leverages(subspace.frame) for subspace in group])
-
-
-def _surrogate_leverages(group: list[Subspace], surrogates: Mapping[str, Tensor]) -> Tensor:
-    """The same of surrogates, NaN where there are none."""
-    rows = torch.full_like(_leverages(group), torch.nan)
-    for row, subspace in zip(rows, group, strict=True):
-        if subspace.name in surrogates:
-            found = surrogates[subspace.name]
-            if found.shape != row.shape:
-                raise ValueError(
-                    f"pair_table expected a mean leverage of shape {tuple(row.shape)} for {subspace.name}; got "
-                    f"{tuple(found.shape)}."
-                )
-            row.copy_(found)
-    return rows

@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.spatial.distance import squareform
 
-CLUSTER_COLUMNS = ("role", "cluster", "size", "adjusted_overlap", "heads")
+CLUSTER_COLUMNS = ("role", "cluster", "size", "adjusted_overlap", "excess", "heads")
 
 
 def head_clusters(table: pd.DataFrame, *, least: float = 0.5) -> pd.DataFrame:
@@ -28,8 +28,9 @@ def head_clusters(table: pd.DataFrame, *, least: float = 0.5) -> pd.DataFrame:
     -------
     clusters : pandas.DataFrame
         One row a group of at least two heads; the columns are `CLUSTER_COLUMNS`. Within each ``role`` they are
-        numbered from 0, the largest first, and among equals the tightest; ``adjusted_overlap`` is the mean over
-        the pairs inside; ``heads`` are the names of the subspaces, separated by ", ".
+        numbered from 0, the largest first, and among equals the tightest; ``adjusted_overlap`` and ``excess`` are
+        means over the pairs inside, NaN where no pair has one; ``heads`` are the names of the subspaces, separated
+        by ", ".
 
     Raises
     ------
@@ -40,6 +41,9 @@ def head_clusters(table: pd.DataFrame, *, least: float = 0.5) -> pd.DataFrame:
     -----
     Heads without an adjusted overlap (zero heads, and those that read the whole stream) join no group.
 
+    Groups say that heads nearly coincide, not why: heads that live on the same few loud channels form one too.
+    Their ``excess``, which counts from the largest of the nulls, is then near 0 or below.
+
     References
     ----------
     theory/alignment, section 6.5 (redundancy).
@@ -48,7 +52,8 @@ def head_clusters(table: pd.DataFrame, *, least: float = 0.5) -> pd.DataFrame:
         raise ValueError(f"head_clusters needs a cut above 0 and at most 1; got {least}.")
     rows = []
     for role in "qkvo":
-        names, overlaps = _square(table[(table["kind"] == 2 * role.upper()) & table["adjusted_overlap"].notna()])
+        pairs = table[(table["kind"] == 2 * role.upper()) & table["adjusted_overlap"].notna()]
+        names, overlaps = _square(pairs)
         if len(names) == 0:
             continue
         # Rounding may leave a pair of equal heads a hair above 1.
@@ -56,12 +61,19 @@ def head_clusters(table: pd.DataFrame, *, least: float = 0.5) -> pd.DataFrame:
         labels = fcluster(linkage(distances, method="average"), t=1 - least, criterion="distance")
         groups = [np.flatnonzero(labels == label) for label in np.unique(labels)]
         found = [
-            (len(group), _mean_inside(overlaps, group), ", ".join(names[group])) for group in groups if len(group) > 1
+            (len(group), *_means_inside(pairs, names[group]), ", ".join(names[group]))
+            for group in groups
+            if len(group) > 1
         ]
         found.sort(key=lambda cluster: (-cluster[0], -cluster[1]))
         rows += [(role, number, *cluster) for number, cluster in enumerate(found)]
     return pd.DataFrame(rows, columns=list(CLUSTER_COLUMNS)).astype(
-        {"cluster": "int64", "size": "int64", "adjusted_overlap": "float64"}  # also where there are no rows
+        {
+            "cluster": "int64",
+            "size": "int64",
+            "adjusted_overlap": "float64",
+            "excess": "float64",
+        }  # also where there are no rows
     )
 
 
@@ -80,6 +92,7 @@ def _square(pairs: pd.DataFrame) -> tuple[NDArray[np.object_], NDArray[np.float6
     return names.to_numpy(dtype=object), overlaps
 
 
-def _mean_inside(overlaps: NDArray[np.float64], group: NDArray[np.intp]) -> float:
-    inside = overlaps[np.ix_(group, group)]
-    return float(inside[np.triu_indices(len(group), k=1)].mean())
+def _means_inside(pairs: pd.DataFrame, names: NDArray[np.object_]) -> tuple[float, float]:
+    """Means of adjusted overlap and excess over the pairs of these heads."""
+    inside = pairs[pairs["source"].isin(names) & pairs["target"].isin(names)]
+    return float(inside["adjusted_overlap"].mean()), float(inside["excess"].mean())

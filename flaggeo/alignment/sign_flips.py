@@ -1,7 +1,7 @@
 """What random signs of the coordinates give: the overlap that loud coordinates alone account for."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -40,6 +40,38 @@ def leverages(frame: Tensor) -> Tensor:
     tensor([1., 0.])
     """
     return frame.square().sum(dim=-1)
+
+
+def named_leverages(found: Mapping[str, Tensor], names: Sequence[str], measured: Tensor) -> Tensor:
+    """Leverages of other subspaces, found by name, in the place of measured ones.
+
+    Parameters
+    ----------
+    found : mapping of str to Tensor, shape=[n]
+    names : sequence of str
+        Of the subspaces.
+    measured : Tensor, shape=[len(names), n]
+        `leverages` of the subspaces themselves.
+
+    Returns
+    -------
+    leverages : Tensor, shape=[len(names), n]
+        Of the dtype and device of the measured ones; rows of NaN for names that are not found.
+
+    Raises
+    ------
+    ValueError
+        If leverages were found in another dimension.
+    """
+    rows = torch.full_like(measured, torch.nan)
+    for row, name in zip(rows, names, strict=True):
+        if name in found:
+            if found[name].shape != row.shape:
+                raise ValueError(
+                    f"expected a mean leverage of shape {tuple(row.shape)} for {name}; got {tuple(found[name].shape)}."
+                )
+            row.copy_(found[name])
+    return rows
 
 
 def sign_flip_spread(frames: Sequence[Tensor]) -> Tensor:

@@ -6,6 +6,7 @@ import pandas as pd
 from ..alignment import SEEDED_NULLS
 from ..graph import FALSE_DISCOVERY_RATE
 from ..result import Analysis
+from ..structure import NULL_MEANS
 from .words import listed
 
 # Adjusted values (value - chance) / (1 - chance) from which a mean is said to carry over, and below which
@@ -217,17 +218,18 @@ def _heads(analysis: Analysis) -> list[str]:
             f"{min(row['source_rank'], row['target_rank'])} dimensions)"
             for row in strongest.to_dict("records")
         ]
-        unrelated, loud = (float(strongest[column].max()) for column in ("null_mean", "sign_flip_mean"))
+        loud = np.nanmax(strongest[list(NULL_MEANS)])
         sentences.append(
             f"Of all heads that write what a later head reads, the strongest links are {listed(links)}; unrelated "
-            f"heads share {unrelated:.1f}, and loud channels account for {max(unrelated, loud):.1f} of these at most."
+            f"heads share {strongest['null_mean'].max():.1f}, and loud channels account for "
+            f"{loud:.1f} of these at most."
         )
     kinds = analysis.head_kinds.set_index("kind")
     means = kinds["mean"].to_dict()
     alike = [f"{word} {means[kind]:.1f}" for kind, word in _ALIKE.items() if kind in means]
     if alike:
         mean = float(kinds["null_mean"].iloc[0])
-        loud = float(kinds.loc[[kind for kind in _ALIKE if kind in means], "sign_flip_mean"].max())
+        loud = np.nanmax(kinds.loc[[kind for kind in _ALIKE if kind in means], list(NULL_MEANS)])
         sentences.append(
             f"On average two heads share, in dimensions: {listed(alike)}; unrelated ones share {mean:.1f}, "
             f"and loud channels account for {loud:.1f} at most."
@@ -236,9 +238,11 @@ def _heads(analysis: Analysis) -> list[str]:
     if len(groups):
         largest = groups.nlargest(1, "adjusted_overlap").iloc[0]
         count = f"{len(groups)} groups of heads" if len(groups) > 1 else "One group of heads"
+        has_room = not np.isnan(largest["excess"])
+        beyond = f", by {largest['excess']:.2f} beyond what loud channels account for" if has_room else ""
         sentences.append(
             f"{count} of one role overlap by half or more beyond chance, the closest by "
-            f"{largest['adjusted_overlap']:.2f} on average: {largest['heads']}."
+            f"{largest['adjusted_overlap']:.2f} on average{beyond}: {largest['heads']}."
         )
     return sentences
 

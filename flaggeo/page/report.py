@@ -8,7 +8,7 @@ import pandas as pd
 from ..alignment import OBSERVABLES
 from ..graph import FALSE_DISCOVERY_RATE, STRONGEST
 from ..result import Analysis
-from ..structure import Structure, sentences
+from ..structure import NULL_MEANS, Structure, sentences
 from .charts import (
     HEAD_KINDS,
     INTERFACE_MEASURES,
@@ -157,8 +157,7 @@ def _edge_table(graph: "nx.MultiDiGraph[str]") -> pd.DataFrame:
 def _head_links(heads: pd.DataFrame) -> pd.DataFrame:
     """The strongest few links of each kind, from writing heads to reading ones first."""
     strongest = [heads[heads["kind"] == kind].nlargest(5, "excess") for kind in HEAD_KINDS]
-    columns = ["kind", "source", "target", "kernel", "null_mean", "sign_flip_mean", "excess", "composition_score"]
-    columns.append("survives")
+    columns = ["kind", "source", "target", "kernel", *NULL_MEANS, "excess", "q_value", "composition_score", "survives"]
     return pd.concat(strongest, ignore_index=True)[columns]
 
 

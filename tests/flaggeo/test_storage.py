@@ -138,12 +138,17 @@ def test_scratch_recalls_bit_for_bit_what_it_kept_of_a_layer(tmp_path):
 
 def test_scratch_recalls_nulls_bit_for_bit(tmp_path):
     rows = [("q", "read", "sign_flip", "overlap", 1 / 3, 2**0.5, 4), ("q", "read", "equalised", "overlap", 0.1, nan, 1)]
-    kept = Nulls(null_table(rows), {"layers.0.q.read": torch.rand(5)})
+    kept = Nulls(null_table(rows), {"layers.0.q.read": torch.rand(5)}, {"layers.0.q.heads.0.read": torch.rand(5)})
     Scratch(tmp_path, "run").keep_nulls("q", kept)
     found = Scratch(tmp_path, "run").recall_nulls("q", CPU)
     assert found is not None
     pd.testing.assert_frame_equal(found.table, kept.table, check_exact=True)
-    assert torch.equal(found.leverages["layers.0.q.read"], kept.leverages["layers.0.q.read"])
+    for measured, expected in (
+        (found.leverages, kept.leverages),
+        (found.whole_head_leverages, kept.whole_head_leverages),
+    ):
+        assert list(measured) == list(expected)
+        assert all(torch.equal(measured[name], one) for name, one in expected.items())
     assert Scratch(tmp_path, "run").recall_nulls("k", CPU) is None
 
 

@@ -23,6 +23,7 @@ def as_table(kernels, kind="QQ", n=768, width=64):
             "null_mean": width * mean,
             "null_sd": width * spread,
             "sign_flip_mean": width * mean,
+            "margin_matched_mean": np.nan,
             "excess": 0.0,
         }
     )

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import scipy.linalg
+import scipy.stats
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -18,7 +19,8 @@ from manifolds import overlap_moments, overlap_p_value
 from tests.builders import CONFIG, HEAD_WIDTH, KEY_VALUE_HEADS, LAYERS, QUERY_HEADS, WIDTH, random_frame, tiny_llama
 
 COUNTS = {"q": QUERY_HEADS, "k": KEY_VALUE_HEADS, "v": KEY_VALUE_HEADS, "o": QUERY_HEADS}
-NUMBERS = list(HEAD_COLUMNS[10:])
+# Without what needs draws.
+NUMBERS = [column for column in HEAD_COLUMNS[10:] if column != "margin_matched_mean"]
 
 
 def double_llama(seed=0):
@@ -102,10 +104,14 @@ def test_null_effect_sizes_and_q_values_stand_beside_each_kernel(table):
     assert row["z"] == pytest.approx((row["overlap"] - mean) / spread)
     assert row["adjusted_overlap"] == pytest.approx((row["overlap"] - mean) / (1 - mean))
     assert row["p_value"] == pytest.approx(float(overlap_p_value(row["overlap"], WIDTH, HEAD_WIDTH, HEAD_WIDTH)))
+    assert row["sign_flip_p_value"] == pytest.approx(
+        scipy.stats.chi2(1).sf(1 + 2**0.5 * (row["kernel"] - row["sign_flip_mean"]) / row["sign_flip_sd"])
+    )
+    assert np.isnan(row["margin_matched_mean"])
     chance = max(row["null_mean"], row["sign_flip_mean"])
     assert row["excess"] == pytest.approx((row["kernel"] - chance) / (HEAD_WIDTH - chance))
     for _, pairs in table.groupby("kind"):
-        p_value = np.sort(pairs["p_value"])
+        p_value = np.sort(pairs[["p_value", "sign_flip_p_value"]].max(axis="columns"))
         stepped = p_value * len(p_value) / np.arange(1, len(p_value) + 1)
         expected = np.minimum.accumulate(stepped[::-1])[::-1].clip(max=1)
         assert np.sort(pairs["q_value"]) == pytest.approx(expected)
@@ -142,6 +148,8 @@ def test_single_precision_keeps_five_digits():
     exact, found = head_table(heads), head_table(single)
     assert np.abs(found["kernel"] - exact["kernel"]).max() < 1e-5
     assert np.nanmax(np.abs(found["composition_score"] - exact["composition_score"])) < 1e-6
+    for column in ("sign_flip_mean", "sign_flip_sd", "sign_flip_p_value", "excess", "q_value"):
+        np.testing.assert_allclose(found[column], exact[column], rtol=1e-3, atol=1e-5)
 
 
 def gauge(size, seed):
@@ -193,7 +201,7 @@ def test_a_rotation_of_the_stream_changes_only_what_counts_coordinates(seed):
     tensors = double_llama(seed)
     before, rotation = table_of(tensors), random_frame(WIDTH, WIDTH, seed=seed)
     after = table_of(turned(tensors, rotation.mT, rotation))
-    depend = ["sign_flip_mean", "excess"]
+    depend = ["sign_flip_mean", "sign_flip_sd", "sign_flip_p_value", "excess", "q_value"]
     pd.testing.assert_frame_equal(after.drop(columns=depend), before.drop(columns=depend), rtol=1e-8, atol=1e-9)
     assert (after["sign_flip_mean"] - before["sign_flip_mean"]).abs().max() > 0.01
 
@@ -236,19 +244,21 @@ def test_a_planted_copy_is_found_and_a_shuffle_of_coordinates_loses_it(source, t
 
     row = planted_row(heads)
     assert (row["kernel"], row["adjusted_overlap"]) == (pytest.approx(8), pytest.approx(1))
-    assert row["q_value"] < 1e-9
+    assert row["p_value"] < 1e-9
+    assert row["q_value"] < 1e-4
     shuffled = next(one for one in heads if (one.layer, one.role) == target).frames
     shuffled[1] = shuffled[1][torch.randperm(64, generator=torch.Generator().manual_seed(5))]
     assert abs(planted_row(heads)["z"]) < 4
 
 
-def test_the_mean_over_random_signs_is_exact():
+def test_mean_and_spread_over_random_signs_are_exact_in_shared_dimensions():
     heads = gaussian_heads(layers=1, heads=2, n=12, width=3, seed=6, dtype=torch.float64)
     first, second = heads[0].frames
     row = head_table(heads[:1]).iloc[0]
     signs = torch.randn(40_000, 12, 1, generator=torch.Generator().manual_seed(7), dtype=torch.float64).sign()
     flipped = (first.mT @ (signs * second)).square().sum(dim=(1, 2))
     assert row["sign_flip_mean"] == pytest.approx(float(flipped.mean()), abs=5 * float(flipped.std()) / 200)
+    assert row["sign_flip_sd"] == pytest.approx(float(flipped.std()), rel=0.02)
 
 
 def test_loud_channels_shared_by_two_heads_are_no_excess():
@@ -270,6 +280,35 @@ def test_heads_on_the_same_coordinates_have_no_excess_to_size():
     assert row["kernel"] == pytest.approx(3)
     assert row["sign_flip_mean"] == pytest.approx(3)
     assert np.isnan(row["excess"])
+    assert row["p_value"] < 1e-6
+    assert row["sign_flip_p_value"] == row["q_value"] == 1
+
+
+def test_rounding_is_no_sign_of_alignment():
+    """A head of coordinates alone meets any other as much whatever the signs, but for the rounding of both."""
+    frames = torch.zeros(2, 40, 3)
+    frames[0, :3] = random_frame(3, 3, seed=0).float()
+    frames[1] = random_frame(40, 3, seed=1).float()
+    row = head_table([ProjectionHeads(0, "q", frames, torch.eye(3).expand(2, 3, 3))]).iloc[0]
+    assert row["kernel"] == pytest.approx(row["sign_flip_mean"], rel=1e-5)
+    assert row["sign_flip_p_value"] == 1
+
+
+def test_margin_matched_means_are_products_of_mean_leverages_in_shared_dimensions():
+    heads = gaussian_heads(layers=2, heads=2, n=20, width=3, seed=15)
+    names = ["layers.0.o.heads.1.write", "layers.1.v.heads.0.read"]
+    flat = {name: torch.full((20,), 3 / 20) for name in names}
+    loud = {name: torch.tensor([0.9] * 3 + [0.3 / 17] * 17) for name in names}
+    for found in (flat, loud):
+        table = head_table(heads, found).set_index(["source", "target"])
+        row = table.loc[tuple(names)]
+        expected = float(found[names[0]] @ found[names[1]])
+        assert row["margin_matched_mean"] == pytest.approx(expected)
+        chance = max(row["null_mean"], row["sign_flip_mean"], expected)
+        assert row["excess"] == pytest.approx((row["kernel"] - chance) / (3 - chance))
+        assert table["margin_matched_mean"].notna().sum() == 1
+    with pytest.raises(ValueError, match=r"shape \(20,\) for layers\.0\.o\.heads\.1\.write; got \(7,\)"):
+        head_table(heads, {names[0]: torch.ones(7)})
 
 
 def test_lower_rank_and_zero_heads():

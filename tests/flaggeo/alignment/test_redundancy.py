@@ -29,7 +29,8 @@ def test_planted_groups_are_found_and_nothing_else():
         ["o", 0, 2, "layers.2.o.heads.0.write, layers.2.o.heads.1.write"],
     ]
     row = table[(table["source"] == "layers.2.o.heads.0.write") & (table["target"] == "layers.2.o.heads.1.write")]
-    assert clusters["adjusted_overlap"].iloc[2] == pytest.approx(row["adjusted_overlap"].iloc[0])
+    for column in ("adjusted_overlap", "excess"):
+        assert clusters[column].iloc[2] == pytest.approx(row[column].iloc[0])
     assert clusters["adjusted_overlap"].between(0.9, 1).all()
 
 
@@ -53,6 +54,18 @@ def test_a_group_needs_the_mean_of_the_cut():
 def test_equal_heads_are_one_group():
     clusters = head_clusters(planted({(1, "v", 2): (0, "v", 0)}, noise=0), least=1)
     assert clusters["heads"].tolist() == ["layers.0.v.heads.0.read, layers.1.v.heads.2.read"]
+
+
+def test_a_group_on_loud_channels_has_no_excess():
+    """Heads that live on nearly the same 6 of 64 coordinates coincide, and random signs leave them so."""
+    heads = gaussian_heads(layers=1, heads=4, n=64, width=5, seed=23, dtype=torch.float64)[:1]
+    for head in range(2):
+        heads[0].frames[head, 6:] = 0
+        heads[0].frames[head] = torch.linalg.qr(heads[0].frames[head]).Q
+    group = head_clusters(head_table(heads)).iloc[0]
+    assert group["heads"] == "layers.0.q.heads.0.read, layers.0.q.heads.1.read"
+    assert group["adjusted_overlap"] > 0.7
+    assert abs(group["excess"]) < 0.5 * group["adjusted_overlap"]
 
 
 def test_zero_heads_join_no_group():

@@ -135,3 +135,12 @@ def test_single_steps_of_a_role_of_which_little_carries_over_are_counted():
         tensors[f"model.layers.{layer}.mlp.up_proj.weight"] = left @ axes[:, axis][None]
     little = next(sentence for sentence in told(tensors) if sentence.startswith("Little"))
     assert little.endswith("; single steps do: 1 of 5 for up.")
+
+
+def test_redundant_heads_are_told_with_what_loud_channels_leave_of_them():
+    tensors = tiny_llama(layers=LAYERS)
+    earlier, later = (tensors[f"model.layers.{layer}.self_attn.q_proj.weight"] for layer in (1, 4))
+    later[:10] = earlier[10:20]
+    told_of = next(sentence for sentence in told(tensors, heads=True, draws=2) if "One group of heads" in sentence)
+    assert "closest by 1.00 on average, by 1.00 beyond what loud channels account for" in told_of
+    assert told_of.endswith("layers.1.q.heads.1.read, layers.4.q.heads.0.read.")
