@@ -1,5 +1,6 @@
 """Independent pieces of work side by side, each on one thread."""
 
+import threading
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -13,23 +14,39 @@ from threadpoolctl import ThreadpoolController
 T = TypeVar("T")
 
 
+class _Own(threading.local):
+    """What belongs to one thread."""
+
+    workers: ThreadPoolExecutor | None = None
+
+
+_own = _Own()
+
+
 @contextmanager
 def workers() -> Iterator[ThreadPoolExecutor]:
     """As many threads as torch would use, each working alone.
 
     The matrices of a network are many and small: side by side they keep all cores busy, and one matrix on one
     thread gives the same bits whatever the number of cores. The block ends when all is done, or at an error or
-    interruption when what had begun is.
+    interruption when what had begun is. A block inside another one of the same thread has its workers, since new
+    ones take milliseconds to begin.
     """
+    if _own.workers is not None:
+        yield _own.workers
+        return
     with (
         single_threaded_blas(),
         ThreadPoolExecutor(torch.get_num_threads(), initializer=torch.set_num_threads, initargs=(1,)) as pool,
     ):
+        _own.workers = pool
         try:
             yield pool
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
+        finally:
+            _own.workers = None
 
 
 def one_ahead(begun: Iterable[T]) -> Iterator[T]:

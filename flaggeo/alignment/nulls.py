@@ -14,7 +14,7 @@ from manifolds import projection_overlap
 
 from ..network import Side, Weight
 from ..spectrum import Spectrum, leading_frames
-from ..threads import workers
+from ..threads import one_ahead, workers
 from .head_factors import ProjectionHeads
 from .head_nulls import HeadCut
 
@@ -23,6 +23,8 @@ NULL_COLUMNS = ("role", "side", "null", "measure", "mean", "sd", "draws")
 SEEDED_NULLS = ("margin_matched", "sign_flip")
 
 _MEASURES = ("abs_cos_1", "overlap")
+# Frames of a surrogate by side, and the leverages of its heads where there are some.
+_Drawn = tuple[dict[Side, Tensor], tuple[Tensor, Tensor] | None]
 # Rounds of rescaling, after which the column norms of trained weights are met to 1e-4.
 _ROUNDS = 4
 
@@ -231,12 +233,16 @@ def continuity_nulls(
     earlier: Weight | None = None
     earlier_surrogates: dict[Side, Tensor] = {}
     with workers() as pool:
-        for weight in chain:
-            if progress is not None:
-                progress(weight.name)
+
+        def begin(weight: Weight) -> tuple[Weight, HeadCut | None, list[Future[_Drawn]]]:
             cut = HeadCut.of(heads[weight.name], spectra) if heads and weight.name in heads else None
             draw = partial(_surrogate, weight.name, spectra[weight.name], profiles[weight.name], cut, seed)
-            frames, of_heads = zip(*pool.map(draw, range(draws)), strict=True)
+            return weight, cut, [pool.submit(draw, index) for index in range(draws)]
+
+        for weight, cut, drawn in one_ahead(map(begin, chain)):
+            if progress is not None:
+                progress(weight.name)
+            frames, of_heads = zip(*(task.result() for task in drawn), strict=True)
             surrogates = {side: torch.stack([of_draw[side] for of_draw in frames]) for side in Side}
             if cut is not None:
                 leading, whole = cut.means([found for found in of_heads if found is not None])
@@ -278,9 +284,7 @@ def sign_flipped(frame: Tensor, generator: torch.Generator) -> Tensor:
     return frame * (2 * coins - 1)
 
 
-def _surrogate(
-    name: str, spectrum: Spectrum, profile: Profile, cut: HeadCut | None, seed: int, draw: int
-) -> tuple[dict[Side, Tensor], tuple[Tensor, Tensor] | None]:
+def _surrogate(name: str, spectrum: Spectrum, profile: Profile, cut: HeadCut | None, seed: int, draw: int) -> _Drawn:
     """Leading frames of one surrogate of a weight, as many directions as it has, and leverages of its heads."""
     generator = seeded_generator(seed, f"margin matched {name} {draw}", profile.row_norms.device)
     surrogate = margin_matched(profile.row_norms, profile.column_norms, generator)

@@ -170,7 +170,8 @@ def pair_table(
     for subspace in subspaces_of(weights, spectra):
         members.setdefault(subspace.space.name, []).append(subspace)
     surrogates = surrogate_leverages or {}
-    tables = [_pairs_in_one_space(group, surrogates, folded) for group in members.values() if len(group) > 1]
+    with workers():  # for all spaces, most of which are small
+        tables = [_pairs_in_one_space(group, surrogates, folded) for group in members.values() if len(group) > 1]
     tables = [table for table in tables if len(table)]
     if not tables:
         return _empty_table()

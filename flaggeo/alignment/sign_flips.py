@@ -14,8 +14,8 @@ from ..threads import workers
 
 #: Largest null mean that leaves an overlap room to say anything.
 SATURATED = 1 - 1e-6
-# Rows of the projectors, and entries of all of them, in one block: 64 MiB a thread.
-_BLOCK_ROWS, _BLOCK_ENTRIES = 16, 2**24
+# Entries of the rows of all projectors in one block: 32 MiB a thread.
+_BLOCK_ENTRIES = 2**23
 # Coordinates of two lines whose signs are all gone through: of 16, p-values down to 0.01 come out within 2 %, down to
 # 1e-4 within a factor of 2.
 _LOUDEST = 10
@@ -116,7 +116,7 @@ def sign_flip_spread(frames: Sequence[Tensor]) -> Tensor:
     width = max(frame.shape[1] for frame in frames)
     stacked = torch.stack([torch.nn.functional.pad(frame, (0, width - frame.shape[1])) for frame in frames]).float()
     count, n, _ = stacked.shape
-    step = max(1, min(_BLOCK_ROWS, _BLOCK_ENTRIES // (count * n)))
+    step = max(1, _BLOCK_ENTRIES // (count * n))
 
     def of_rows(top: int) -> Tensor:
         # The entries right of the diagonal, for themselves and their mirror images.

@@ -27,6 +27,18 @@ def test_workers_are_as_many_as_torch_has_threads_and_each_works_alone():
     assert blas_threads() == before
 
 
+def test_a_block_inside_another_has_its_workers_unless_it_is_in_one_of_them():
+    def inside():
+        with workers() as pool:
+            return pool
+
+    with workers() as outer:
+        assert inside() is outer
+        assert outer.submit(inside).result() is not outer
+        assert outer.submit(sum, [1, 2]).result() == 3  # the inner block has not ended it
+    assert inside() is not outer
+
+
 def test_nested_limits_end_where_they_began():
     before = blas_threads()
     with single_threaded_blas(), single_threaded_blas():

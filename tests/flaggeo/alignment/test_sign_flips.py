@@ -45,7 +45,7 @@ def test_the_moments_are_those_of_all_sign_patterns():
 def test_all_pairs_in_blocks_are_the_pairs_one_by_one(monkeypatch):
     frames = [loud_frame(70, k, [9.0, 5], seed=k) for k in (1, 4, 7)]
     together = sign_flip_spread(frames)
-    monkeypatch.setattr("flaggeo.alignment.sign_flips._BLOCK_ROWS", 9)
+    monkeypatch.setattr("flaggeo.alignment.sign_flips._BLOCK_ENTRIES", 9 * 3 * 70)
     torch.testing.assert_close(sign_flip_spread(frames), together)
     for i, j in product(range(3), repeat=2):
         squares = (frames[i] @ frames[i].mT).square() * (frames[j] @ frames[j].mT).square()
