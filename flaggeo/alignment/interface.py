@@ -71,13 +71,11 @@ class Factor:
         """Squared norms of the rows of X, one for each hidden unit, shape=[..., d]."""
         return self.columns.square().sum(dim=-1)
 
-    def reordered(self, order: Tensor, signs: Tensor) -> "Factor":
-        """The same weight after a signed permutation of the hidden units, [d] each; nothing is decomposed again."""
-        return replace(
-            self,
-            columns=signs[:, None] * self.columns[..., order, :],
-            frame=signs[:, None] * self.frame[..., order, :],
-        )
+    def compressed(self, *frames: Tensor) -> Tensor:
+        """Gram matrix between the columns of all these frames, shape=[..., k, k] with k of all together."""
+        small = torch.broadcast_tensors(*(matrix_product(self.columns.mT, frame) for frame in frames))
+        both = torch.cat(small, dim=-1)
+        return both.mT @ both
 
     def to(self, dtype: torch.dtype) -> "Factor":
         """The same in another precision."""
@@ -154,7 +152,10 @@ class Interface:
     @cached_property
     def subspace_products(self) -> Tensor:
         """Inner products of the `kept` leading directions of the two, shape=[..., k, k]; zero behind them."""
-        products = self.first.frame.mT @ self.second.frame
+        return self.within(self.first.frame.mT @ self.second.frame)
+
+    def within(self, products: Tensor) -> Tensor:
+        """Products with zeros behind the `kept` directions."""
         index = torch.arange(products.shape[-1], device=products.device)
         inside = index < self.kept[..., None]
         return products * (inside[..., :, None] & inside[..., None, :])
@@ -162,13 +163,8 @@ class Interface:
     @cached_property
     def leading_grams(self) -> tuple[Tensor, Tensor]:
         """Both Gram matrices between the leading directions of the first and then the second weight, [..., 2k, 2k]."""
-
-        def compress(factor: Factor) -> Tensor:
-            small = [matrix_product(factor.columns.mT, frame) for frame in (self.first.frame, self.second.frame)]
-            both = torch.cat(torch.broadcast_tensors(*small), dim=-1)
-            return both.mT @ both
-
-        return compress(self.first), compress(self.second)
+        frames = self.first.frame, self.second.frame
+        return self.first.compressed(*frames), self.second.compressed(*frames)
 
     @cached_property
     def window_grams(self) -> tuple[Tensor, Tensor]:
@@ -186,12 +182,44 @@ class Interface:
         return first, second
 
     def reordered(self, order: Tensor, signs: Tensor) -> "Interface":
-        """The same two weights in another relative orientation: a signed permutation of W_2's hidden units."""
-        return replace(self, second=self.second.reordered(order, signs))
+        """The two weights in other relative orientations: signed permutations of W_2's hidden units, [draws, d] each.
+
+        The draws are a first axis. Nothing is decomposed again, and only what is made of leading directions is known.
+        """
+        return _Reordered(self.first, self.second, self.rank, self.inputs, self.outputs, order, signs)
 
     def to(self, dtype: torch.dtype) -> "Interface":
         """The same in another precision."""
         return replace(self, first=self.first.to(dtype), second=self.second.to(dtype))
+
+
+@dataclass(frozen=True)
+class _Reordered(Interface):
+    """`Interface.reordered`: leading directions are moved, so that no matrix has to be."""
+
+    order: Tensor
+    signs: Tensor
+
+    @property
+    def product(self) -> Tensor:
+        raise NotImplementedError("the product is not formed in other orientations")
+
+    @cached_property
+    def subspace_products(self) -> Tensor:
+        return self.within(self.first.frame.mT @ self._moved(self.second.frame, self.order, self.signs))
+
+    @cached_property
+    def leading_grams(self) -> tuple[Tensor, Tensor]:
+        inverse = self.order.argsort(dim=-1)
+        first, second = self.first.frame, self.second.frame
+        moved = self._moved(second, self.order, self.signs)
+        moved_back = self._moved(first, inverse, self.signs.gather(-1, inverse))
+        return self.first.compressed(first, moved), self.second.compressed(moved_back, second)
+
+    def _moved(self, frame: Tensor, order: Tensor, signs: Tensor) -> Tensor:
+        """Frame after the signed permutations, shape=[draws, ..., d, k]."""
+        each = frame.expand(*self.kept.shape, *frame.shape[-2:])[..., order, :]
+        return (signs[..., None] * each).movedim(-3, 0)
 
 
 def interface_pair(first: Tensor, second: Tensor, rank: int) -> Interface:

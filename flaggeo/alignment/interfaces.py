@@ -50,9 +50,6 @@ _COUNTS = {
     observable.column: "Int64"
     for observable in (FIRST_RANK, SECOND_RANK, PRODUCT_RANK, UNREAD_DIMENSION, POLYSTABILITY_DEFECT)
 }
-# A draw at a hidden layer of width 1536 costs 25 ms for each weight that writes there, one at 18 heads 4 ms.
-_WIDE = 256
-_WIDE_SHARE = 5
 
 
 def interface_rows(
@@ -75,8 +72,7 @@ def interface_rows(
     rank : int, optional
         Leading directions compared, capped at the smaller rank of the two weights.
     draws : int, optional
-        Random orientations for the nulls without a closed form; hidden spaces wider than 256 take a fifth of them,
-        and at least 2. Without any these nulls are NaN.
+        Random orientations for the nulls without a closed form. Without any these nulls are NaN.
     seed : int, optional
         Of the draws.
     folded : bool, optional
@@ -175,8 +171,7 @@ def _batch_rows(
     if fixed:
         first, second = neuron_balanced(first, second)
     pair = interface_pair(first, second, rank)
-    count = min(draws, max(2, draws // _WIDE_SHARE)) if pair.dim > _WIDE else draws
-    columns = _numbers(pair, count, f"{seed} {members[0].name} {fixed}")
+    columns = _numbers(pair, draws, f"{seed} {members[0].name} {fixed}")
     curve = interface_curve(pair)
     return [
         {
@@ -190,7 +185,7 @@ def _batch_rows(
             "gauge_fixed": fixed,
             "survives": member.survives(folded=folded, balanced=fixed),
             "rank": int(pair.kept[place]),
-            "draws": count,
+            "draws": draws,
             "curve": {name: values[: pair.kept[place], place].tolist() for name, values in curve.items()},
         }
         | {name: values[place].item() for name, values in columns.items()}
@@ -218,17 +213,14 @@ def _drawn_moments(
     unknown = pair.first.gram_norm.new_full(pair.kept.shape, torch.nan)
     if draws == 0:
         return [(unknown, unknown) for _ in observables]
-    single = pair.to(torch.float32)
     device = unknown.device
 
-    def draw(index: int) -> list[Tensor]:
+    def orientation(index: int) -> tuple[Tensor, Tensor]:
         generator = seeded_generator(index, stream, device)
         order = torch.randperm(pair.dim, generator=generator, device=device)
-        signs = 1 - 2 * torch.randint(0, 2, (pair.dim,), generator=generator, device=device)
-        turned = single.reordered(order, signs.float())
-        return [observable.measure(turned) for observable in observables]
+        return order, 1 - 2 * torch.randint(0, 2, (pair.dim,), generator=generator, device=device)
 
-    found = zip(*map(draw, range(draws)), strict=True)
-    return [
-        (torch.stack(values).mean(dim=0), torch.stack(values).std(dim=0) if draws > 1 else unknown) for values in found
-    ]
+    order, signs = (torch.stack(parts) for parts in zip(*map(orientation, range(draws)), strict=True))
+    turned = pair.to(torch.float32).reordered(order, signs.float())
+    found = [observable.measure(turned) for observable in observables]
+    return [(values.mean(dim=0), values.std(dim=0) if draws > 1 else unknown) for values in found]

@@ -13,6 +13,7 @@ from manifolds import overlap_moments
 
 from ..network import Symmetry
 from .commutator import GRAM_COMMUTATOR
+from .free_sum import stacked_ratio_moments
 from .interface import Interface
 from .observable import Observable
 
@@ -58,6 +59,10 @@ def _stacked_ratio(pair: Interface) -> Tensor:
     values = torch.nn.functional.pad(values, (0, 1))
     last, beyond = (values.gather(-1, (pair.kept - step).clamp(min=0)[..., None])[..., 0] for step in (1, 0))
     return torch.where((pair.kept > 0) & (pair.kept < pair.dim), beyond / last, nan)
+
+
+def _free_stacked_ratio(pair: Interface) -> tuple[Tensor, Tensor]:
+    return stacked_ratio_moments(pair.first.singular_values, pair.second.singular_values, pair.kept, pair.dim)
 
 
 def _largest_eigenvalues(gram: Tensor, count: int) -> Tensor:
@@ -132,8 +137,9 @@ STACKED_RATIO = replace(
     invariance="one orthogonal map of the hidden space, the scale of either weight, and orthogonal maps of input and "
     "output; not a general linear map",
     invariance_statement="stacked_ratio_invariance",
-    null="signed permutations of the second weight's hidden units, drawn",
-    null_moments=None,
+    null="relative rotations: mean in the limit of large width, spread by Wigner's surmise, which is too large where "
+    "one value stands apart",
+    null_moments=_free_stacked_ratio,
     null_statement=None,
     reading="0 exactly if both weights live in one k-dimensional subspace of the hidden space; near 1 where nothing "
     "sets k directions apart.",

@@ -225,7 +225,7 @@ MODEL_ERRORS = {
     "kempf_ness_gap": (0.2, 0.05),
 }
 #: Drawn by the tables; of the composition score the square has moments, see test_composition.py.
-WITHOUT_MOMENTS = {"stacked_ratio", "window_rho", "window_contrast", "composition_score"}
+WITHOUT_MOMENTS = {"window_rho", "window_contrast", "composition_score"}
 
 
 def spread_out(seed):

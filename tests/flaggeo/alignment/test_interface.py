@@ -4,6 +4,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flaggeo.alignment import INTERFACE_OBSERVABLES, interface_pair
+from flaggeo.alignment.commutator import GRAM_COSINE
+from flaggeo.alignment.window import INTERFACE_OVERLAP, WINDOW_CONTRAST, WINDOW_RHO
 from flaggeo.network import Symmetry
 from tests.flaggeo.alignment.builders import (
     gaussian,
@@ -135,12 +137,20 @@ def test_nothing_is_said_about_directions_in_one_dimension(observable):
 
 
 def test_reordering_is_a_signed_permutation_of_the_second_weight():
-    first, second = gaussian_pair(8, 5, 6, seed=11)
-    order, signs = torch.tensor([3, 1, 0, 2, 7, 6, 5, 4]), torch.tensor([1.0, -1, 1, 1, -1, 1, -1, 1]).double()
-    turned = interface_pair(first, second, 3).reordered(order, signs)
-    direct = interface_pair(first, second[:, order] * signs, 3)
-    for observable in INTERFACE_OBSERVABLES:
-        torch.testing.assert_close(observable.measure(turned), observable.measure(direct))
+    """Of a batch of first weights, with a second one of its own for each or one for all."""
+    order = torch.tensor([[3, 1, 0, 2, 7, 6, 5, 4], [1, 2, 3, 4, 5, 6, 7, 0]])
+    signs = torch.tensor([[1.0, -1, 1, 1, -1, 1, -1, 1], [-1.0, 1, 1, 1, 1, 1, 1, 1]]).double()
+    firsts, seconds = (
+        torch.stack(parts) for parts in zip(*(gaussian_pair(8, 5, 6, seed=s) for s in (1, 2, 3)), strict=True)
+    )
+    for second in (seconds, seconds[0]):
+        turned = interface_pair(firsts, second, 3).reordered(order, signs)
+        for observable in (INTERFACE_OVERLAP, WINDOW_RHO, WINDOW_CONTRAST):
+            direct = [interface_pair(firsts, second[..., o] * s, 3) for o, s in zip(order, signs, strict=True)]
+            expected = torch.stack([observable.measure(pair) for pair in direct])
+            torch.testing.assert_close(observable.measure(turned), expected)
+    with pytest.raises(NotImplementedError, match="not formed in other orientations"):
+        GRAM_COSINE.measure(turned)
 
 
 def test_refuses_weights_that_do_not_compose():

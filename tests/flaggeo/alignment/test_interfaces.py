@@ -97,7 +97,7 @@ def test_an_aligned_pair_stands_out():
 def test_draws_are_those_of_the_seed(table):
     again = measure(tiny_llama(), draws=20)
     other = measure(tiny_llama(), draws=20, seed=1)
-    drawn = ["stacked_ratio_null_mean", "window_rho_null_sd"]
+    drawn = ["window_contrast_null_mean", "window_rho_null_sd"]
     assert again[drawn].equals(table[drawn])
     assert not (other[drawn] == table[drawn]).any(axis=None)
 
@@ -108,20 +108,6 @@ def test_without_draws_the_nulls_that_need_them_are_unknown():
     for observable in INTERFACE_OBSERVABLES:
         unknown = table[f"{observable.column}_null_mean"].isna()
         assert unknown.all() if observable.null_moments is None else not unknown.any()
-
-
-def test_wide_interfaces_take_a_fifth_of_the_draws():
-    generator = torch.Generator().manual_seed(2)
-    shapes = {"q": (8, 12), "k": (8, 12), "v": (8, 12), "o": (12, 8)}
-    tensors = {
-        f"model.layers.0.self_attn.{r}_proj.weight": torch.randn(*s, generator=generator) for r, s in shapes.items()
-    }
-    for role, shape in {"gate": (300, 12), "up": (300, 12), "down": (12, 300)}.items():
-        tensors[f"model.layers.0.mlp.{role}_proj.weight"] = torch.randn(*shape, generator=generator)
-    network = load(tensors, config={"model_type": "llama", "num_attention_heads": 2})
-    rows = interface_rows(network.weights, matrices(network), draws=15)
-    draws = {row["kind"]: row["draws"] for row in rows}
-    assert draws == {"up-down": 3, "gate-down": 3, "q-k": 15, "v-o": 15}
 
 
 def test_a_zero_weight_is_reported_as_such():
