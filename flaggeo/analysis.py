@@ -10,19 +10,16 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor, nn
 
 from .alignment import (
-    PROJECTION_OVERLAP,
     GramCosines,
     Nulls,
     ProjectionHeads,
     angles_survive,
     chance_table,
-    constant_component,
     continuity_nulls,
     continuity_table,
     head_table,
@@ -32,11 +29,11 @@ from .alignment import (
     layer_chains,
     overlap_curves,
     pair_table,
-    participation_ratio,
     path_table,
     path_variance_table,
 )
 from .checkpoint import open_checkpoint
+from .inventory import space_table, weight_table
 from .layers import Layer, LayerResult, LayerTasks, Measures, Row, layers_of
 from .network import ROLES, Network, Side, Weight, read_network
 from .result import Analysis
@@ -117,8 +114,9 @@ def analyze(
         see taken out of the writes; see `Network.matrix`. Only so do rotations of the stream leave the numbers
         of reading weights alone. The papers measure the weights as they are stored, which is the default.
     draws : int, optional
-        Random draws of each seeded null of continuity, see `continuity_nulls`; none by default, which leaves the
-        exact Haar null alone. 20 draws take a few times as long as the rest.
+        Random draws of each null that has no closed form: margin-matched weights and sign flips for continuity, see
+        `continuity_nulls`, from which pairs and heads have a mean too, and the common window of interfaces. None by
+        default; 20 about double the time.
     seed : int, optional
         Of the draws.
     device : str or torch.device, optional
@@ -178,8 +176,8 @@ def analyze(
     pairs = pair_table(_compared(chosen), spectra, nulls.leverages, folded=fold_norms)
     bases = _bases(spectra)
     return Analysis(
-        weights=_weight_table(chosen, spectra),
-        spaces=_space_table(chosen),
+        weights=weight_table(chosen, spectra),
+        spaces=space_table(chosen),
         continuity=continuity_table(chosen, spectra, cosines, folded=fold_norms),
         curves=overlap_curves(chosen, spectra),
         lags=lag_table(chosen, spectra),
@@ -358,53 +356,6 @@ def _stamps(network: Network) -> list[tuple[str, int, int]]:
     if not all(Path(file).is_file() for file in files):
         raise ValueError("analyze can resume from a scratch only where the checkpoint is on disk.")
     return [(file, Path(file).stat().st_size, Path(file).stat().st_mtime_ns) for file in files]
-
-
-def _weight_table(weights: list[Weight], spectra: Mapping[str, Spectrum]) -> pd.DataFrame:
-    table = pd.DataFrame([_weight_row(weight, spectra[weight.name]) for weight in weights])
-    return table.astype({"layer": "Int64", "head": "Int64"})
-
-
-def _weight_row(weight: Weight, spectrum: Spectrum) -> dict[str, Any]:
-    sigma_max = float(spectrum.values[0])
-    return {
-        "name": weight.name,
-        "role": weight.role,
-        "layer": weight.layer,
-        "head": weight.head,
-        "tensor": weight.tensor,
-        "source": weight.source.name,
-        "target": weight.target.name,
-        "source_dim": weight.source.dim,
-        "target_dim": weight.target.dim,
-        "rank": int((spectrum.values > 0).sum()),
-        "sigma_max": sigma_max,
-        "frobenius_norm": spectrum.frobenius_norm,
-        "stable_rank": (spectrum.frobenius_norm / sigma_max) ** 2 if sigma_max else np.nan,
-        "effective_rank": spectrum.effective_rank,
-        "above_random_edge": spectrum.above_random_edge,
-        "energy": spectrum.energy,
-        "gap_1": float(spectrum.gaps[0]),
-        "undetermined": int(spectrum.undetermined.sum()),
-        "read_channels": participation_ratio(spectrum.frame(Side.READ)),
-        "write_channels": participation_ratio(spectrum.frame(Side.WRITE)),
-        "read_constant": constant_component(spectrum.frame(Side.READ)),
-        "write_constant": constant_component(spectrum.frame(Side.WRITE)),
-        "residual": spectrum.residual,
-    }
-
-
-def _space_table(weights: list[Weight]) -> pd.DataFrame:
-    spaces = {space.name: space for weight in weights for space in (weight.source, weight.target)}
-    rows = [
-        (
-            *(space.name, space.dim, space.depth, space.symmetry.value, space.assumed),
-            PROJECTION_OVERLAP.survives(space.symmetry),
-        )
-        for space in spaces.values()
-    ]
-    table = pd.DataFrame(rows, columns=["name", "dim", "depth", "symmetry", "assumed", "overlap_survives"])
-    return table.astype({"depth": "Int64"})
 
 
 def _bases(spectra: Mapping[str, Spectrum]) -> dict[str, Tensor]:

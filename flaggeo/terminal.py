@@ -38,8 +38,8 @@ FoldNorms = Annotated[
 Draws = Annotated[
     int,
     typer.Option(
-        help="Also compare continuity with random matrices of the same row and column norms, this many times "
-        "each weight; 20 take a few times as long as the rest."
+        help="Also compare with random matrices of the same row and column norms, this many times each weight; "
+        "20 about double the time."
     ),
 ]
 Seed = Annotated[int, typer.Option(help="Of the draws.")]
