@@ -37,8 +37,8 @@ from .inventory import space_table, weight_table
 from .layers import Layer, LayerResult, LayerTasks, Measures, Row, layers_of
 from .network import ROLES, Network, Side, Weight, read_network
 from .result import Analysis
+from .scratch import Scratch
 from .spectrum import Spectrum
-from .storage import Scratch
 from .threads import one_ahead, workers
 
 #: Called before each tensor, and before the draws of each weight, with its name, how many are done and how

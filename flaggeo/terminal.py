@@ -165,7 +165,7 @@ def scratch_beside(folder: Path) -> Iterator[Path]:
     It is removed at the end, and where a checkpoint itself is at fault, since there is then nothing to resume.
     """
     from .checkpoint import CheckpointError
-    from .storage import discard_scratch
+    from .scratch import discard_scratch
 
     scratch = folder.resolve().with_name(f"{folder.resolve().name}.partial")
 
