@@ -30,7 +30,7 @@ def workers() -> Iterator[ThreadPoolExecutor]:
     The matrices of a network are many and small: side by side they keep all cores busy, and one matrix on one
     thread gives the same bits whatever the number of cores. The block ends when all is done, or at an error or
     interruption when what had begun is. A block inside another one of the same thread has its workers, since new
-    ones take milliseconds to begin.
+    ones take milliseconds to begin; it ends at once, and waits for its own results where it asks for them.
     """
     if _own.workers is not None:
         yield _own.workers

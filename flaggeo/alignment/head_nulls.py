@@ -66,8 +66,9 @@ class HeadCut:
         squares, near = leading_eigenpairs(matrix_product(tall.mT, tall), smaller)
         resolved = squares > squares[:, :1] * smaller * torch.finfo(squares.dtype).eps
         if projection.dtype == torch.float32 and bool((resolved.sum(dim=1) < self.ranks.amax(dim=1)).any()):
-            stream, inner = self.leverages(projection.double())
-            return stream.float(), inner.float()
+            on_cpu = HeadCut(self.weights, self.side, self.ranks.cpu())  # Metal has no float64
+            stream, inner = on_cpu.leverages(projection.cpu().double())
+            return stream.to(projection), inner.to(projection)
         # Divided by their own lengths: the eigenvalues would give them with the square of the error.
         far = matrix_product(tall, near).square_()
         lengths = far.sum(dim=1, keepdim=True)

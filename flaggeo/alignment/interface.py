@@ -1,6 +1,6 @@
 """Two weights of which the second reads what the first writes, as a pair that numbers can be made of."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 
 import torch
@@ -76,11 +76,6 @@ class Factor:
         small = torch.broadcast_tensors(*(matrix_product(self.columns.mT, frame) for frame in frames))
         both = torch.cat(small, dim=-1)
         return both.mT @ both
-
-    def to(self, dtype: torch.dtype) -> "Factor":
-        """The same in another precision."""
-        parts = {name: part.to(dtype) for name, part in vars(self).items() if name in self.__dataclass_fields__}
-        return Factor(**parts)
 
 
 @dataclass(frozen=True)
@@ -187,10 +182,6 @@ class Interface:
         The draws are a first axis. Nothing is decomposed again, and only what is made of leading directions is known.
         """
         return _Reordered(self.first, self.second, self.rank, self.inputs, self.outputs, order, signs)
-
-    def to(self, dtype: torch.dtype) -> "Interface":
-        """The same in another precision."""
-        return replace(self, first=self.first.to(dtype), second=self.second.to(dtype))
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,10 @@ INTERFACE_CURVE_COLUMNS = (*_PLACE, "k", *_NUMBERS)
 
 @dataclass(frozen=True)
 class _EveryRank(Interface):
-    """A pair compared at 1, 2, ... up to `rank` directions: whatever is measured of it has these as a first axis."""
+    """A pair compared at 1, 2, ... up to `rank` directions: whatever is measured of it has these as a first axis.
+
+    What leading directions show comes from the `whole` pair, which may be a reordered one.
+    """
 
     whole: Interface
 
@@ -28,6 +31,10 @@ class _EveryRank(Interface):
         kept = self.whole.kept
         counts = torch.arange(1, self.rank + 1, device=kept.device)
         return torch.minimum(kept, counts.view(-1, *(1,) * kept.ndim))
+
+    @cached_property
+    def subspace_products(self) -> Tensor:
+        return self.within(self.whole.subspace_products)
 
     @cached_property
     def leading_grams(self) -> tuple[Tensor, Tensor]:

@@ -137,8 +137,7 @@ STACKED_RATIO = replace(
     invariance="one orthogonal map of the hidden space, the scale of either weight, and orthogonal maps of input and "
     "output; not a general linear map",
     invariance_statement="stacked_ratio_invariance",
-    null="relative rotations: mean in the limit of large width, spread by Wigner's surmise, which is too large where "
-    "one value stands apart",
+    null="relative rotations: mean in the limit of large width, spread by Wigner's surmise where no value stands apart",
     null_moments=_free_stacked_ratio,
     null_statement=None,
     reading="0 exactly if both weights live in one k-dimensional subspace of the hidden space; near 1 where nothing "

@@ -182,7 +182,11 @@ def regauged(tensors, seed):
 @given(st.integers(0, 1000))
 def test_a_change_of_basis_inside_the_heads_changes_no_number(seed):
     tensors = double_llama(seed)
-    pd.testing.assert_frame_equal(table_of(regauged(tensors, seed)), table_of(tensors), rtol=1e-6, atol=1e-9)
+    before, after = table_of(tensors), table_of(regauged(tensors, seed))
+    # Near 1 the law of random signs is steep, and their spread is in float32.
+    steep = ["sign_flip_p_value", "q_value"]
+    pd.testing.assert_frame_equal(after.drop(columns=steep), before.drop(columns=steep), rtol=1e-6, atol=1e-9)
+    pd.testing.assert_frame_equal(after[steep], before[steep], rtol=0, atol=1e-4)
 
 
 def turned(tensors, reading, writing):
