@@ -78,6 +78,8 @@ def test_the_heads_and_interfaces_of_the_readme_are_measured(smollm2_file):
         *overlaps.loc[["up-down", "gate-down"], "overlap"], overlaps["overlap_null_mean"].iloc[0]
     )
     assert f"overlap by {stated}" in text
+    loud = mlps[balanced].groupby("kind")["overlap_sign_flip_mean"].mean().max()
+    assert f"units loud on both sides {loud:.3f} at most" in text
 
 
 @pytest.mark.parametrize(

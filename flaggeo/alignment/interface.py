@@ -77,6 +77,10 @@ class Factor:
         both = torch.cat(small, dim=-1)
         return both.mT @ both
 
+    def to(self, dtype: torch.dtype) -> "Factor":
+        """The same in another precision."""
+        return Factor(*(part.to(dtype) for part in (self.columns, self.gram, self.singular_values, self.frame)))
+
 
 @dataclass(frozen=True)
 class Interface:
@@ -161,6 +165,11 @@ class Interface:
         frames = self.first.frame, self.second.frame
         return self.first.compressed(*frames), self.second.compressed(*frames)
 
+    @property
+    def right_angle(self) -> float:
+        """Largest cosine that counts as that of a right angle."""
+        return rounding(self.subspace_products)
+
     @cached_property
     def window_grams(self) -> tuple[Tensor, Tensor]:
         """Both Gram matrices on the common window, shape=[..., k, k] each; NaN where that is undetermined.
@@ -171,7 +180,7 @@ class Interface:
         left, cosines, right = torch.linalg.svd(self.subspace_products)
         inside = torch.arange(self.rank, device=cosines.device) < self.kept[..., None]
         bisectors = torch.cat([left, right.mT], dim=-2) * (inside / (2 + 2 * cosines).sqrt())[..., None, :]
-        undetermined = (inside & (cosines <= rounding(self.subspace_products))).any(dim=-1)
+        undetermined = (inside & (cosines <= self.right_angle)).any(dim=-1)
         bisectors = torch.where(undetermined[..., None, None], torch.nan, bisectors)
         first, second = (bisectors.mT @ gram @ bisectors for gram in self.leading_grams)
         return first, second
@@ -179,9 +188,11 @@ class Interface:
     def reordered(self, order: Tensor, signs: Tensor) -> "Interface":
         """The two weights in other relative orientations: signed permutations of W_2's hidden units, [draws, d] each.
 
-        The draws are a first axis. Nothing is decomposed again, and only what is made of leading directions is known.
+        The draws are a first axis. In float32; nothing is decomposed again, and only what is made of leading directions
+        is known.
         """
-        return _Reordered(self.first, self.second, self.rank, self.inputs, self.outputs, order, signs)
+        single = self.first.to(torch.float32), self.second.to(torch.float32)
+        return _Reordered(*single, self.rank, self.inputs, self.outputs, order, signs.to(torch.float32))
 
 
 @dataclass(frozen=True)
@@ -190,6 +201,11 @@ class _Reordered(Interface):
 
     order: Tensor
     signs: Tensor
+
+    @property
+    def right_angle(self) -> float:
+        # Of many draws some come close to one. Their window has fewer digits, and a mean needs no more.
+        return torch.finfo(torch.float32).eps
 
     @property
     def product(self) -> Tensor:

@@ -10,10 +10,13 @@ import torch
 from torch import Tensor
 
 from .interface import Interface
-from .window import INTERFACE_OVERLAP, WINDOW_CONTRAST, WINDOW_RHO, adjusted
+from .window import INTERFACE_OVERLAP, WINDOW_CONTRAST, WINDOW_RHO, adjusted, haar_overlap, sign_flip_mean
 
 _PLACE = ("name", "kind", "layer", "head", "gauge_fixed")
-_NUMBERS = ("overlap", "null_mean", "null_sd", "adjusted_overlap", "window_rho", "window_contrast")
+_NUMBERS = (
+    *("overlap", "null_mean", "null_sd", "adjusted_overlap", "sign_flip_mean", "excess"),
+    *("window_rho", "window_contrast"),
+)
 INTERFACE_CURVE_COLUMNS = (*_PLACE, "k", *_NUMBERS)
 
 
@@ -21,7 +24,7 @@ INTERFACE_CURVE_COLUMNS = (*_PLACE, "k", *_NUMBERS)
 class _EveryRank(Interface):
     """A pair compared at 1, 2, ... up to `rank` directions: whatever is measured of it has these as a first axis.
 
-    What leading directions show comes from the `whole` pair, which may be a reordered one.
+    What leading directions show is taken from the `whole` pair, once for all.
     """
 
     whole: Interface
@@ -69,11 +72,11 @@ def interface_curve(pair: Interface) -> dict[str, Tensor]:
     tensor([0.0000, 0.5000, 1.0000])
     """
     every = _EveryRank(pair.first, pair.second, pair.rank, pair.inputs, pair.outputs, pair)
-    overlap = INTERFACE_OVERLAP.measure(every)
-    assert INTERFACE_OVERLAP.null_moments is not None
-    mean, spread = INTERFACE_OVERLAP.null_moments(every)
+    overlap, (mean, spread) = INTERFACE_OVERLAP.measure(every), haar_overlap(every)
+    flipped = sign_flip_mean(every)
+    beyond = adjusted(overlap, mean), flipped, adjusted(overlap, torch.maximum(mean, flipped))
     window = WINDOW_RHO.measure(every), WINDOW_CONTRAST.measure(every)
-    return dict(zip(_NUMBERS, (overlap, mean, spread, adjusted(overlap, mean), *window), strict=True))
+    return dict(zip(_NUMBERS, (overlap, mean, spread, *beyond, *window), strict=True))
 
 
 def interface_curve_table(rows: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
@@ -89,7 +92,8 @@ def interface_curve_table(rows: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
     table : pandas.DataFrame
         One row an interface and k from 1 to its ``rank``; the columns are `INTERFACE_CURVE_COLUMNS`. ``null_mean`` and
         ``null_sd`` of the overlap are exact for uniform subspaces, ``adjusted_overlap`` is :math:`(S_k - E) / (1 - E)`,
-        NaN where k is the dimension of the space. An interface of which one weight is zero has no rows.
+        NaN where k is the dimension of the space; ``sign_flip_mean`` and ``excess`` are as in `interface_table`. An
+        interface of which one weight is zero has no rows.
 
     Notes
     -----

@@ -19,7 +19,7 @@ from .interface_curves import interface_curve
 from .nulls import seeded_generator
 from .observable import Observable
 from .ranks import FIRST_RANK, POLYSTABILITY_DEFECT, PRODUCT_RANK, SECOND_RANK, UNREAD_DIMENSION
-from .window import INTERFACE_OVERLAP, STACKED_RATIO, WINDOW_CONTRAST, WINDOW_RHO, adjusted
+from .window import INTERFACE_OVERLAP, STACKED_RATIO, WINDOW_CONTRAST, WINDOW_RHO, adjusted, sign_flip_mean
 
 INTERFACE_OBSERVABLES: tuple[Observable[Interface], ...] = (
     FIRST_RANK,
@@ -44,6 +44,8 @@ INTERFACE_COLUMNS = (
     *_PLACE,
     *(f"{observable.column}{part}" for observable in INTERFACE_OBSERVABLES for part in ("", "_null_mean", "_null_sd")),
     "adjusted_overlap",
+    "overlap_sign_flip_mean",
+    "excess",
 )
 
 _COUNTS = {
@@ -91,7 +93,7 @@ def interface_rows(
 
     Notes
     -----
-    In float64, where the device has it.
+    In float64, where the device has it; the draws in float32.
 
     References
     ----------
@@ -138,7 +140,9 @@ def interface_table(rows: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
         says which changes of basis of the space leave the network alone, ``survives`` whether all but the ranks
         keep their values under them (the ranks always do, see `Composable.survives`), ``rank`` how many directions
         were compared, ``draws`` how many orientations stand behind the nulls without a closed form.
-        ``adjusted_overlap`` is :math:`(S - E) / (1 - E)`.
+        ``adjusted_overlap`` is :math:`(S - E) / (1 - E)`, and ``excess`` the same with the larger of E and
+        ``overlap_sign_flip_mean``, the exact mean under random signs of the hidden units: units that are loud on both
+        sides overlap by it, and after balancing a loud unit is loud on both.
     """
     table = pd.DataFrame(list(rows), columns=list(INTERFACE_COLUMNS))
     numbers = dict.fromkeys(INTERFACE_COLUMNS[len(_PLACE) :], "float64") | _COUNTS
@@ -202,7 +206,9 @@ def _numbers(pair: Interface, draws: int, stream: str) -> dict[str, Tensor]:
         name = observable.column
         mean, spread = observable.null_moments(pair) if observable.null_moments else moments[name]
         found |= {name: observable.measure(pair), f"{name}_null_mean": mean, f"{name}_null_sd": spread}
-    found["adjusted_overlap"] = adjusted(found["overlap"], found["overlap_null_mean"])
+    overlap, null_mean, flipped = found["overlap"], found["overlap_null_mean"], sign_flip_mean(pair)
+    found["adjusted_overlap"], found["overlap_sign_flip_mean"] = adjusted(overlap, null_mean), flipped
+    found["excess"] = adjusted(overlap, torch.maximum(null_mean, flipped))
     return found
 
 
@@ -221,7 +227,6 @@ def _drawn_moments(
         return order, 1 - 2 * torch.randint(0, 2, (pair.dim,), generator=generator, device=device)
 
     order, signs = (torch.stack(parts) for parts in zip(*map(orientation, range(draws)), strict=True))
-    # In the precision of the pair: in float32 one subspace in a hundred has a right angle within rounding.
-    turned = pair.reordered(order, signs.to(unknown.dtype))
+    turned = pair.reordered(order, signs)
     found = [observable.measure(turned) for observable in observables]
     return [(values.mean(dim=0), values.std(dim=0) if draws > 1 else unknown) for values in found]

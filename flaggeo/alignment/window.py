@@ -27,10 +27,19 @@ def _overlap(pair: Interface) -> Tensor:
     return pair.subspace_products.square().sum(dim=(-2, -1)) / torch.where(pair.kept > 0, pair.kept, nan)
 
 
-def _haar_overlap(pair: Interface) -> tuple[Tensor, Tensor]:
+def haar_overlap(pair: Interface) -> tuple[Tensor, Tensor]:
+    """Exact mean and spread of the overlap of independent uniform subspaces."""
     moments = [overlap_moments(pair.dim, k, k) if k else (nan, nan) for k in pair.kept.flatten().tolist()]
     mean, spread = pair.subspace_products.new_tensor(moments).mT
     return mean.view(pair.kept.shape), spread.view(pair.kept.shape)
+
+
+def sign_flip_mean(pair: Interface) -> Tensor:
+    """Mean overlap under random signs of the hidden units: what units that are loud on both sides account for."""
+    first, second = (factor.frame.square().cumsum(dim=-1) for factor in (pair.first, pair.second))
+    shared = (first * second).sum(dim=-2)  # for every number of leading directions
+    at_kept = shared.expand(*pair.kept.shape, -1).gather(-1, (pair.kept - 1).clamp(min=0)[..., None])[..., 0]
+    return torch.where(pair.kept > 0, at_kept / pair.kept, nan)
 
 
 def adjusted(overlap: Tensor, null_mean: Tensor) -> Tensor:
@@ -118,14 +127,15 @@ INTERFACE_OVERLAP = Observable[Interface](
     invariance="one orthogonal map of the hidden space, the scale of either weight, and orthogonal maps of input and "
     "output; not a general linear map, which moves the row space by its inverse transpose",
     invariance_statement="projection_overlap_invariance",
-    null="independent uniform subspaces, exact mean and spread",
-    null_moments=_haar_overlap,
+    null="independent uniform subspaces, exact mean and spread; beside it the exact mean under random signs of the "
+    "hidden units",
+    null_moments=haar_overlap,
     null_statement="haar_overlap_moments",
     reading="Mean squared cosine between the k leading directions that the first weight writes and those that the "
     "second reads: 1 when the two subspaces are one.",
     misuse="Not as a reparameterisation invariant, and not at one k alone: at k equal to the dimension it is always 1. "
     "The table interface_curves has every k.",
-    derived=("adjusted_overlap",),
+    derived=("adjusted_overlap", "overlap_sign_flip_mean", "excess"),
 )
 STACKED_RATIO = replace(
     INTERFACE_OVERLAP,

@@ -38,10 +38,6 @@ INTERFACE_MEASURES = {
     "imbalance": "imbalance",
     "Kempf-Ness gap κ": "kempf_ness_gap",
 }
-_CURVE_MEASURES = {
-    "subspace overlap": ("overlap", "null_mean"),
-    "window commutator": ("window_rho", "unit"),
-}
 
 Spec = dict[str, Any]
 
@@ -258,8 +254,11 @@ def heads_chart(analysis: Analysis) -> Spec | None:
 
 def interfaces_chart(analysis: Analysis) -> Spec | None:
     """Levels of alignment at each interface against depth; None where there is none."""
-    shown = analysis.interfaces["kind"].isin(_INTERFACE_KINDS) & ~analysis.interfaces["gauge_fixed"]
-    records = analysis.interfaces[shown].to_dict("records")
+    interfaces = balanced(analysis.interfaces)
+    interfaces = interfaces.assign(
+        overlap_null_mean=interfaces[["overlap_null_mean", "overlap_sign_flip_mean"]].max(axis=1)
+    )
+    records = interfaces[interfaces["kind"].isin(_INTERFACE_KINDS)].to_dict("records")
     rows = [
         {"name": row["name"], "kind": row["kind"], "layer": row["layer"], "measure": title}
         | {"value": row[column], "null": number(row.get(f"{column}_null_mean"))}
@@ -277,28 +276,30 @@ def interfaces_chart(analysis: Analysis) -> Spec | None:
 
 
 def interface_curves_chart(analysis: Analysis) -> Spec | None:
-    """Overlap and commutator at each number of directions, over all layers; None where there is no interface."""
-    curves = analysis.interface_curves
-    shown = curves[curves["kind"].isin(_INTERFACE_KINDS) & ~curves["gauge_fixed"]]
+    """Overlap at each number of directions, over all layers; None where there is no interface."""
+    curves = balanced(analysis.interface_curves)
+    shown = curves[curves["kind"].isin(_INTERFACE_KINDS)]
     if shown.empty:
         return None
-    shown = shown.assign(unit=1.0)  # of the commutator: its root mean square for axes turned at random
-    tables = []
-    for title, (column, null) in _CURVE_MEASURES.items():
-        layers = shown.dropna(subset=column).groupby(["kind", "k", "layer"])[[column, null]].mean()
-        over_layers = layers.groupby(["kind", "k"]).agg(
-            mean=(column, "mean"),
-            low=(column, lambda means: means.quantile(0.1)),
-            high=(column, lambda means: means.quantile(0.9)),
-            null=(null, "mean"),
-            layers=(column, "size"),
-        )
-        tables.append(over_layers.reset_index().assign(measure=title))
+    shown = shown.assign(null=shown[["null_mean", "sign_flip_mean"]].max(axis=1))
+    layers = shown.groupby(["kind", "k", "layer"])[["overlap", "null"]].mean()
+    over_layers = layers.groupby(["kind", "k"]).agg(
+        mean=("overlap", "mean"),
+        low=("overlap", lambda means: means.quantile(0.1)),
+        high=("overlap", lambda means: means.quantile(0.9)),
+        null=("null", "mean"),
+        layers=("overlap", "size"),
+    )
     spec = read_spec("interface_curves.vl.json")
-    spec["datasets"] = {"interface-curves": [row for table in tables for row in table.to_dict("records")]}
-    spec["facet"]["row"]["sort"] = list(_CURVE_MEASURES)
+    spec["datasets"] = {"interface-curves": over_layers.reset_index().to_dict("records")}
     spec["facet"]["column"]["sort"] = list(_INTERFACE_KINDS)
     return spec
+
+
+def balanced(interfaces: pd.DataFrame) -> pd.DataFrame:
+    """Rows of interfaces; of units that may be scaled those after balancing, which no scale changes."""
+    fixed = interfaces["gauge_fixed"]
+    return interfaces[fixed | ~interfaces["name"].isin(interfaces.loc[fixed, "name"])]
 
 
 def _fill(spec: Spec, data: dict[str, list[Spec]]) -> None:

@@ -7,6 +7,7 @@ from ..alignment import SEEDED_NULLS
 from ..graph import FALSE_DISCOVERY_RATE
 from ..result import Analysis
 from ..structure import NULL_MEANS
+from .charts import balanced
 from .words import listed
 
 # Adjusted values (value - chance) / (1 - chance) from which a mean is said to carry over, and below which
@@ -15,6 +16,8 @@ CARRIED = 0.15
 LITTLE = 0.08
 # Without draws, a first vector on fewer than this share of its coordinates is said to live on a few channels.
 FEW_CHANNELS = 0.05
+# Layers that a mean over them needs before it is held against its error.
+_ENOUGH_LAYERS = 5
 # Steps of a role that do not carry over are named up to so many.
 _NAMED_STEPS = 8
 
@@ -69,7 +72,7 @@ def _continuity(analysis: Analysis) -> list[str]:
     carried, doubtful = shared["adjusted"] >= CARRIED, _doubtful(shared)
     sentences = []
     for side in _VERBS:
-        rows = shared[carried & ~doubtful & (shared["side"] == side)]
+        rows = shared[carried & ~doubtful & (shared["beyond_chance"] > 0) & (shared["side"] == side)]
         if len(rows):
             sentences += [_real(rows, side), _steps(rows, side, analysis.continuity)]
         rows = shared[carried & doubtful & (shared["side"] == side)]
@@ -81,7 +84,7 @@ def _continuity(analysis: Analysis) -> list[str]:
         sentences.append(
             f"Little carries over from layer to layer for {_with_values(little)} (unrelated weights: "
             f"{little['null_mean'].iloc[0]:.3f})"
-            + (f"; single steps do: {_beyond_chance(little)}." if little["beyond_chance"].any() else ".")
+            + (f"; at single steps it does, {_beyond_chance(little)}." if little["beyond_chance"].any() else ".")
         )
     return sentences
 
@@ -110,15 +113,22 @@ def _steps(rows: pd.DataFrame, side: str, continuity: pd.DataFrame) -> str:
     told = []
     for row in rows.itertuples():
         steps = continuity[(continuity["role"] == row.role) & (continuity["side"] == side)]
-        breaks = steps.loc[steps["q_value"] > FALSE_DISCOVERY_RATE, "layer"].astype(str).tolist()
+        breaks = steps[steps["q_value"] > FALSE_DISCOVERY_RATE]
+        # The direction may be there all the same, as the second or third of the next layer.
+        moved = breaks[breaks["best_match"] - breaks["best_match_null_mean"] >= CARRIED]
         count = f"{row.beyond_chance} of {row.layer_pairs} for {row.role}"
         if 0 < len(breaks) <= _NAMED_STEPS:
-            count += f" (not after layer{'s' * (len(breaks) > 1)} {listed(breaks)})"
+            count += f" (not from layer{'s' * (len(breaks) > 1)} {_layers(breaks)} to the next"
+            count += f"; from {_layers(moved)} it loses the first place only)" if len(moved) else ")"
         told.append(count)
     return (
         f"Step by step, beyond chance and random signs of the coordinates (false discovery rate "
         f"{FALSE_DISCOVERY_RATE:.0%}), {_VERBS[side][0]} carries over in {listed(told)}."
     )
+
+
+def _layers(steps: pd.DataFrame) -> str:
+    return listed(steps["layer"].astype(str).tolist())
 
 
 def _quiet_channels(rows: pd.DataFrame) -> str:
@@ -221,8 +231,7 @@ def _heads(analysis: Analysis) -> list[str]:
         loud = np.nanmax(strongest[list(NULL_MEANS)])
         sentences.append(
             f"Of all heads that write what a later head reads, the strongest links are {listed(links)}; unrelated "
-            f"heads share {strongest['null_mean'].max():.1f}, and loud channels account for "
-            f"{loud:.1f} of these at most."
+            f"heads share {strongest['null_mean'].max():.1f}, heads with channels as loud {loud:.1f} at most."
         )
     kinds = analysis.head_kinds.set_index("kind")
     means = kinds["mean"].to_dict()
@@ -232,7 +241,7 @@ def _heads(analysis: Analysis) -> list[str]:
         loud = np.nanmax(kinds.loc[[kind for kind in _ALIKE if kind in means], list(NULL_MEANS)])
         sentences.append(
             f"On average two heads share, in dimensions: {listed(alike)}; unrelated ones share {mean:.1f}, "
-            f"and loud channels account for {loud:.1f} at most."
+            f"ones with channels as loud {loud:.1f} at most."
         )
     groups = analysis.head_clusters
     if len(groups):
@@ -249,22 +258,25 @@ def _heads(analysis: Analysis) -> list[str]:
 
 def _interfaces(interfaces: pd.DataFrame) -> list[str]:
     """Where the two weights of an interface know of each other, and where they do not."""
-    shown = interfaces[interfaces["kind"].isin(["up-down", "gate-down", "v-o", "q-k"])]
-    # Where single units may be scaled, only what is measured after balancing them means anything.
-    balanced = shown["gauge_fixed"] | ~shown["name"].isin(shown.loc[shown["gauge_fixed"], "name"])
-    shown = shown[balanced & (shown["overlap_null_sd"] > 0)]
+    shown = balanced(interfaces[interfaces["kind"].isin(["up-down", "gate-down", "v-o", "q-k"])])
+    shown = shown[shown["overlap_null_sd"] > 0]
+    nulls = shown[["overlap_null_mean", "overlap_sign_flip_mean"]]
+    shown = shown.assign(beyond=shown["overlap"] - nulls.max(axis=1))
     standing, known = [], []
     for kind, rows in shown.groupby("kind", sort=False):
-        mean, null = rows["overlap"].mean(), rows["overlap_null_mean"].mean()
-        beyond = rows["overlap"] - rows["overlap_null_mean"]
-        if len(rows) > 1 and beyond.mean() > 3 * beyond.std() / len(rows) ** 0.5:
+        # Heads of a layer may depend on each other, and few layers may vary less than chance alone would.
+        layers = rows.groupby("layer")["beyond"].mean()
+        chance = (rows["overlap_null_sd"].pow(2).mean() / len(rows)) ** 0.5
+        error = max(layers.std() / len(layers) ** 0.5, chance) if len(layers) > 1 else np.inf
+        if len(layers) >= _ENOUGH_LAYERS and layers.mean() > 3 * error:
             known.append(str(kind))
-        standing.append(f"{kind} {mean:.3f} (unrelated {null:.3f})")
+        loud, null = rows["overlap_sign_flip_mean"].mean(), rows["overlap_null_mean"].mean()
+        standing.append(f"{kind} {rows['overlap'].mean():.3f} (unrelated {null:.3f}, loud units {loud:.3f})")
     if not known:
         return []
     return [
         "Where one weight writes what the next reads, their leading subspaces overlap on average by "
-        f"{listed(standing)}: more than chance, by 3 standard errors over layers and heads, for {listed(known)}."
+        f"{listed(standing)}: more than either kind of chance, by 3 standard errors over layers, for {listed(known)}."
     ]
 
 

@@ -189,3 +189,21 @@ def test_no_rows_give_an_empty_table_with_the_columns():
     assert tuple(table.columns) == INTERFACE_CURVE_COLUMNS
     assert table.empty
     assert dict(table.dtypes) == dict(interface_curve_table(rows_of(tiny_llama())).dtypes)
+
+
+def test_units_that_are_loud_on_both_sides_are_what_random_signs_give():
+    """One loud unit in both weights: at one direction they overlap, and the signs of the units change nothing."""
+    first, second = gaussian_pair(12, 5, 6, seed=3)
+    loud = torch.ones(12, dtype=first.dtype)
+    loud[4] = 1e4
+    curve = interface_curve(interface_pair(loud[:, None] * first, second * loud, 3))
+    assert float(curve["overlap"][0]) == pytest.approx(1, abs=1e-6)
+    assert float(curve["sign_flip_mean"][0]) == pytest.approx(1, abs=1e-6)
+    pair = interface_pair(first, second, 3)
+    generator = torch.Generator().manual_seed(0)
+    order = torch.arange(12).expand(4000, -1)
+    signs = 1 - 2.0 * torch.randint(0, 2, (4000, 12), generator=generator).to(first.dtype)
+    drawn = INTERFACE_OVERLAP.measure(pair.reordered(order, signs))
+    # Five standard errors of the mean of 4000 draws.
+    error = 5 * float(drawn.std()) / 4000**0.5
+    assert float(interface_curve(pair)["sign_flip_mean"][-1]) == pytest.approx(float(drawn.mean()), abs=error)

@@ -13,7 +13,9 @@ from flaggeo.alignment import (
     interfaces_of,
     neuron_balanced,
 )
+from flaggeo.alignment.window import WINDOW_RHO
 from tests.builders import CONFIG, tiny_llama
+from tests.flaggeo.alignment.builders import gaussian
 from tests.flaggeo.alignment.test_composable import matrices
 
 
@@ -100,6 +102,15 @@ def test_draws_are_those_of_the_seed(table):
     drawn = ["window_contrast_null_mean", "window_rho_null_sd"]
     assert again[drawn].equals(table[drawn])
     assert not (other[drawn] == table[drawn]).any(axis=None)
+
+
+def test_no_draw_is_lost():
+    """Of 16 angles between random subspaces of 64 dimensions some draw has one that float32 takes for a right one."""
+    pair = interface_pair(gaussian(64, 40, seed=1), gaussian(40, 64, seed=2), 16)
+    order = torch.stack([torch.randperm(64, generator=torch.Generator().manual_seed(s)) for s in range(3000)])
+    turned = pair.reordered(order, torch.ones(3000, 64))
+    assert (torch.linalg.svdvals(turned.subspace_products)[:, -1] < 50 * 16 * torch.finfo(torch.float32).eps).any()
+    assert WINDOW_RHO.measure(turned).isfinite().all()
 
 
 def test_without_draws_the_nulls_that_need_them_are_unknown():

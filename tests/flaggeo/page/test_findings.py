@@ -109,7 +109,7 @@ def test_single_steps_that_break_are_named():
     turned = with_leading(tiny_llama(layers=LAYERS), "mlp.up_proj", read=other)
     tensors |= {name: turned[name] for name in ("model.layers.2.mlp.up_proj.weight",)}
     steps = next(sentence for sentence in told(tensors) if sentence.startswith("Step by step"))
-    assert "reading carries over in 5 of 5 for gate and 3 of 5 for up (not after layers 1 and 2)." in steps
+    assert "reading carries over in 5 of 5 for gate and 3 of 5 for up (not from layers 1 and 2 to the next)." in steps
     assert "false discovery rate 1%" in steps
 
 
@@ -134,7 +134,7 @@ def test_single_steps_of_a_role_of_which_little_carries_over_are_counted():
         left = random_frame(40, 1, seed=layer).float()
         tensors[f"model.layers.{layer}.mlp.up_proj.weight"] = left @ axes[:, axis][None]
     little = next(sentence for sentence in told(tensors) if sentence.startswith("Little"))
-    assert little.endswith("; single steps do: 1 of 5 for up.")
+    assert little.endswith("; at single steps it does, 1 of 5 for up.")
 
 
 def test_redundant_heads_are_told_with_what_loud_channels_leave_of_them():
