@@ -55,8 +55,9 @@ def stacked_ratio_moments(first: Tensor, second: Tensor, kept: Tensor, dim: int)
     Returns
     -------
     mean, standard_deviation : Tensor, shape=[...]
-        In [0, 1], on the device and in the dtype of `first`; NaN where k is 0 or d. The deviation is NaN also where the
-        k-th value stands apart from the next, by more than three of the spacings around it.
+        In [0, 1], on the device and in the dtype of `first`; NaN where k is 0 or d, and where no solution is
+        found. The deviation is NaN also where the k-th value stands apart from the next, by more than three of the
+        spacings around it.
 
     Notes
     -----
@@ -128,18 +129,19 @@ def _eigenvalues(first: _Gram, second: _Gram, k: NDArray[np.int64]) -> tuple[Rea
     guess = np.maximum(first.largest(k), second.largest(k))
     place = np.log(np.where(guess > 0, guess, top / first.dim))
     least, most = np.log(top) + _FLOOR, np.log(2 * top)  # seen from above the axis the largest may lie a little beyond
-    solution, before = None, np.full(k.shape, np.inf)
+    near: tuple[Complex, Complex] | None = None
+    before = np.full(k.shape, np.inf)
     for _ in range(_PLACES):
         x = np.exp(place)
-        solution = _descended(first, second, x, top, solution)
-        at_first, at_second = solution
+        at_first, at_second, found = _descended(first, second, x, top, near)
+        near = at_first, at_second
         reciprocal = at_first + at_second - x * (1 + 1j * _HEIGHT)
         trace = 1 / reciprocal
         angle = first.angle(at_first) + second.angle(at_second) - first.dim * np.angle(reciprocal)
         # To first order what the height has added.
         excess = (angle - first.dim * _HEIGHT * x * trace.real) / math.pi - (k - 0.5)
         density = -first.dim * trace.imag / math.pi
-        missed = ~(np.abs(excess) < _COUNTED)
+        missed = ~(found & (np.abs(excess) < _COUNTED))
         if not missed.any():
             break
         least, most = np.where(excess > 0, place, least), np.where(excess > 0, most, place)
@@ -153,27 +155,26 @@ def _eigenvalues(first: _Gram, second: _Gram, k: NDArray[np.int64]) -> tuple[Rea
 
 def _descended(
     first: _Gram, second: _Gram, x: Real, top: Real, near: tuple[Complex, Complex] | None
-) -> tuple[Complex, Complex]:
+) -> tuple[Complex, Complex, NDArray[np.bool_]]:
     """Points where both resolvents are that of the sum at x, from those at a place nearby or from far above it."""
-    z = x * (1 + 1j * _HEIGHT)
     if near is not None:
-        *nearby, found = _subordination(first, second, z, near)
+        at_first, at_second, found = _subordination(first, second, x * (1 + 1j * _HEIGHT), near)
         if found.all():
-            return nearby[0], nearby[1]
-    at_first = at_second = x + 1j * top
+            return at_first, at_second, found
+    from_above = x + 1j * top, x + 1j * top
     steps = 2 + int(np.log(np.max(top / (_HEIGHT * x))) / math.log(_DESCENT))
     for height in np.geomspace(top, _HEIGHT * x, steps):
-        *points, _ = _subordination(first, second, x + 1j * height, (at_first, at_second))
-        at_first, at_second = points
+        *points, reached = _subordination(first, second, x + 1j * height, from_above)
+        from_above = points[0], points[1]
     if near is None:
-        return at_first, at_second
-    return np.where(found, nearby[0], at_first), np.where(found, nearby[1], at_second)
+        return *from_above, reached
+    return np.where(found, at_first, from_above[0]), np.where(found, at_second, from_above[1]), found | reached
 
 
 def _subordination(
     first: _Gram, second: _Gram, z: Complex, near: tuple[Complex, Complex]
 ) -> tuple[Complex, Complex, NDArray[np.bool_]]:
-    """The same at z, and whether it was found: by Newton's method, and where that fails near a fixed point instead."""
+    """The same at z by Newton's method, and whether it was found."""
     at_first, at_second = near
     found = np.zeros(z.shape, dtype=bool)
     for _ in range(_STEPS):
