@@ -1,5 +1,5 @@
 """``python -m flaggeo`` is the ``flaggeo`` command."""
 
-from .cli import main
+from .cli.main import main
 
 main()

@@ -33,13 +33,13 @@ from .alignment import (
     path_variance_table,
 )
 from .checkpoint import open_checkpoint
+from .engine import Layer, LayerResult, LayerTasks, Measures, Row, layers_of
 from .inventory import space_table, weight_table
-from .layers import Layer, LayerResult, LayerTasks, Measures, Row, layers_of
 from .network import ROLES, Network, Side, Weight, read_network
-from .result import Analysis
-from .scratch import Scratch
-from .spectrum import Spectrum
-from .threads import one_ahead, workers
+from .numerics.spectrum import Spectrum
+from .numerics.threads import one_ahead, workers
+from .results.analysis import Analysis
+from .results.scratch import Scratch
 
 #: Called before each tensor, and before the draws of each weight, with its name, how many are done and how
 #: many there are.

@@ -8,7 +8,7 @@ import pandas as pd
 
 from .alignment import PROJECTION_OVERLAP, constant_component, participation_ratio
 from .network import Side, Weight
-from .spectrum import Spectrum
+from .numerics.spectrum import Spectrum
 
 
 def weight_table(weights: list[Weight], spectra: Mapping[str, Spectrum]) -> pd.DataFrame:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from mpl_toolkits.mplot3d import Axes3D
 
-    from .result import Analysis
+    from .results.analysis import Analysis
 
 
 def continuity(analysis: "Analysis", *, measure: str = "abs_cos_1", ax: "Axes | None" = None) -> "Axes":

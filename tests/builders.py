@@ -8,7 +8,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from flaggeo.network import Space, Symmetry, Weight
-from flaggeo.spectrum import Spectrum, leading_spectrum
+from flaggeo.numerics.spectrum import Spectrum, leading_spectrum
 
 LAYERS, WIDTH, HIDDEN, VOCABULARY = 3, 24, 40, 50
 QUERY_HEADS, KEY_VALUE_HEADS, HEAD_WIDTH = 4, 2, 10

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from flaggeo import analyze, load
-from flaggeo.page import findings
-from flaggeo.storage import TABLES
+from flaggeo.findings import findings
+from flaggeo.results.storage import TABLES
 from tests.builders import CONFIG, tiny_llama
 
 ROOT = Path(__file__).parent.parent

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from ..alignment import OBSERVABLES
-from ..result import Analysis
+from ..results.analysis import Analysis
 
 # Columns that say where a number was measured; all text does as well.
 _PLACES = ("layer", "gauge_fixed", "next_layer", "head", "lag")

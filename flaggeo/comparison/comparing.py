@@ -14,12 +14,12 @@ from torch import Tensor
 from ..analysis import Progress, analyze, select_weights
 from ..checkpoint import AdaptedCheckpoint
 from ..network import Network, Side, Weight
-from ..result import Analysis
+from ..results.analysis import Analysis
+from ..results.comparison import Comparison
 from .changes import observables_table, pairs_table, summary_table
 from .delta import EXACT, UNKNOWN, Rounding, gain_rounding, measure_delta, rounding, rounding_variance
 from .drift import drift_table
 from .matching import MismatchError, Source, Version, open_versions, shared_settings, shared_weights, weights_by_name
-from .result import Comparison
 
 
 def compare(

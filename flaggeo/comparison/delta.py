@@ -11,7 +11,7 @@ from torch import Tensor
 from manifolds import overlap_moments, projection_overlap
 
 from ..network import Side
-from ..spectrum import leading_spectrum, singular_values
+from ..numerics.spectrum import leading_spectrum, singular_values
 from .drift import CURVE
 
 #: A change of a rank up to this share of the smaller side is low-rank.

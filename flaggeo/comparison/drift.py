@@ -8,19 +8,13 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from manifolds import (
-    geodesic_distance,
-    orthonormalize,
-    overlap_moments,
-    principal_angles,
-    projection_overlap,
-)
+from manifolds import geodesic_distance, orthonormalize, overlap_moments, principal_angles, projection_overlap
 
-from ..alignment.flags import flag_geodesic_distance, spectral_dims
-from ..alignment.subspace_pair import SubspacePair
+from ..alignment.pairs.flags import flag_geodesic_distance, spectral_dims
+from ..alignment.pairs.subspace_pair import SubspacePair
 from ..network import Side
-from ..result import Analysis
-from ..spectrum import DEGENERATE_GAP
+from ..numerics.spectrum import DEGENERATE_GAP
+from ..results.analysis import Analysis
 
 #: Numbers of leading directions at which overlaps and energies are taken.
 CURVE = spectral_dims(16)

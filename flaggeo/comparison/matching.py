@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from ..checkpoint import AdaptedCheckpoint, is_adapter, open_checkpoint
 from ..network import Network, Weight, read_network
-from ..result import Analysis
-from ..storage import RESULT_FILE
+from ..results.analysis import Analysis
+from ..results.storage import RESULT_FILE
 
 #: Whatever can stand for one version of a network.
 Source = str | Path | Mapping[str, Tensor] | nn.Module | Network | Analysis

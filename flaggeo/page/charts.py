@@ -8,8 +8,9 @@ import networkx as nx
 import numpy as np
 import pandas as pd
 
+from ..alignment.interfaces.interface_table import balanced
 from ..network import ROLES, Side
-from ..result import Analysis
+from ..results.analysis import Analysis
 from .parts import number, read_spec
 
 # Edges visible when the page opens; the rest come with the slider.
@@ -294,12 +295,6 @@ def interface_curves_chart(analysis: Analysis) -> Spec | None:
     spec["datasets"] = {"interface-curves": over_layers.reset_index().to_dict("records")}
     spec["facet"]["column"]["sort"] = list(_INTERFACE_KINDS)
     return spec
-
-
-def balanced(interfaces: pd.DataFrame) -> pd.DataFrame:
-    """Rows of interfaces; of units that may be scaled those after balancing, which no scale changes."""
-    fixed = interfaces["gauge_fixed"]
-    return interfaces[fixed | ~interfaces["name"].isin(interfaces.loc[fixed, "name"])]
 
 
 def _fill(spec: Spec, data: dict[str, list[Spec]]) -> None:

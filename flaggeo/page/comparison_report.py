@@ -7,10 +7,10 @@ from typing import Any
 import pandas as pd
 
 from ..comparison import Comparison
+from ..findings.comparison import SAME_ANGLE, comparison_findings
+from ..findings.words import norm_gains
 from ..network import ROLES
-from .comparison_findings import SAME_ANGLE, comparison_findings
 from .parts import number, page_template, provenance_table, read_spec, script
-from .words import norm_gains
 
 _SHOWN = 30
 _SIDES = {"read": "what it reads", "write": "what it writes"}

@@ -5,7 +5,7 @@ from typing import Any, Literal, get_args
 
 import vl_convert
 
-from ..result import Analysis
+from ..results.analysis import Analysis
 from .charts import (
     Spec,
     continuity_chart,

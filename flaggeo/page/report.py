@@ -6,9 +6,12 @@ import networkx as nx
 import pandas as pd
 
 from ..alignment import OBSERVABLES
-from ..graph import FALSE_DISCOVERY_RATE, STRONGEST
-from ..result import Analysis
-from ..structure import NULL_MEANS, Structure, sentences
+from ..findings import sentences
+from ..findings.analysis import findings
+from ..findings.words import norm_gains
+from ..graph import NULL_MEANS, Structure
+from ..graph.alignment_graph import FALSE_DISCOVERY_RATE, STRONGEST
+from ..results.analysis import Analysis
 from .charts import (
     HEAD_KINDS,
     INTERFACE_MEASURES,
@@ -20,9 +23,7 @@ from .charts import (
     lane,
     matrix_chart,
 )
-from .findings import findings
 from .parts import page_template, provenance_table, script
-from .words import norm_gains
 
 _TABLE_ROWS = 30
 

@@ -6,13 +6,13 @@ from typing import Any
 
 import pandas as pd
 
+from ..findings.comparison import SAME_ANGLE
+from ..findings.trace import ends_of, trace_findings
+from ..findings.words import norm_gains
 from ..network import ROLES
 from ..tracing import Trace
 from .charts import INTERFACE_MEASURES, LANES, Spec, lane
-from .comparison_findings import SAME_ANGLE
 from .parts import number, page_template, provenance_table, read_spec, script
-from .trace_findings import ends_of, trace_findings
-from .words import norm_gains
 
 _SHOWN = 30
 # Ratio of the largest step to the smallest from which the axis is logarithmic.

@@ -14,16 +14,9 @@ from ..alignment import INTERFACE_OBSERVABLES
 from ..analysis import Progress
 from ..comparison.comparing import analysis_of, require_choice, stored_as
 from ..comparison.drift import drift_table
-from ..comparison.matching import (
-    Source,
-    Version,
-    open_version,
-    open_versions,
-    shared_settings,
-    shared_weights,
-)
-from ..result import Analysis
-from .result import Trace
+from ..comparison.matching import Source, Version, open_version, open_versions, shared_settings, shared_weights
+from ..results.analysis import Analysis
+from ..results.trace import Trace
 from .run import Step, steps_of
 
 _WEIGHT_COLUMNS = [

@@ -21,11 +21,11 @@ from flaggeo.alignment import (
     pair_table,
     path_variance_table,
 )
-from flaggeo.alignment.composition import CompositionPair
-from flaggeo.alignment.gram import GramPair
-from flaggeo.alignment.path import Path
+from flaggeo.alignment.depth.gram_cosine import GramPair
+from flaggeo.alignment.depth.trajectory import Path
+from flaggeo.alignment.heads.composition import CompositionPair
 from flaggeo.network import Side, Symmetry
-from flaggeo.spectrum import Spectrum, leading_spectrum
+from flaggeo.numerics.spectrum import Spectrum, leading_spectrum
 from tests.builders import chain_of
 from tests.flaggeo.alignment.builders import gaussian, positive_diagonal, rotation, signed_permutation
 

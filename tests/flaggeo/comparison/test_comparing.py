@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from flaggeo import Analysis, Comparison, analyze, compare, load
-from flaggeo.page import comparison_findings
+from flaggeo.findings import comparison_findings
 from tests.builders import CONFIG, planted, related_llama, save_folder, tiny_llama, with_gains
 from tests.flaggeo.checkpoint.test_adapter import factors_of, save_adapter
 

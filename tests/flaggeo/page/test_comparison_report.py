@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from flaggeo import Comparison, analyze, compare, load, render_comparison
-from flaggeo.page import comparison_findings
+from flaggeo.findings import comparison_findings
 from tests.builders import CONFIG, related_llama, save_folder, tiny_llama
 from tests.flaggeo.checkpoint.test_adapter import factors_of, save_adapter
 from tests.flaggeo.page.conftest import browser_only

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from flaggeo import Analysis, analyze, load, render_report
-from flaggeo.spectrum import leading_spectrum
+from flaggeo.numerics.spectrum import leading_spectrum
 from tests.builders import CONFIG, related_llama, save_folder, tiny_llama
 from tests.flaggeo.page.conftest import browser_only
 

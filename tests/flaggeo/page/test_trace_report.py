@@ -4,7 +4,7 @@ import re
 import pytest
 
 from flaggeo import Trace, render_trace, trace
-from flaggeo.page import trace_findings
+from flaggeo.findings import trace_findings
 from tests.builders import save_folder, tiny_llama
 from tests.flaggeo.page.conftest import browser_only
 from tests.flaggeo.tracing.planted_run import SHARES, STEPS, checkpoint

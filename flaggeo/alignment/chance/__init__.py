@@ -1,0 +1,1 @@
+"""Laws of unrelated weights, and of weights with the same outlier channels."""

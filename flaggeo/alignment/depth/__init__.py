@@ -1,0 +1,1 @@
+"""One weight in two layers: how its leading directions continue through depth."""

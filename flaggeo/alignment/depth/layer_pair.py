@@ -1,0 +1,96 @@
+"""One weight in two layers: what continuity compares, and the chains of layers that it walks along."""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import cached_property, wraps
+from math import nan
+
+from torch import Tensor
+
+from manifolds import overlap_moments
+
+from ...network import Side, Weight
+from ...numerics.spectrum import Spectrum
+
+
+@dataclass(frozen=True)
+class LayerPair:
+    """One side of a weight in two layers, and what is kept of the two matrices.
+
+    Attributes
+    ----------
+    earlier, later : Spectrum
+        Of weights of equal shape on this side.
+    side : Side
+        READ compares right singular vectors v, WRITE left ones u.
+    """
+
+    earlier: Spectrum
+    later: Spectrum
+    side: Side
+
+    @cached_property
+    def products(self) -> Tensor:
+        """Inner products of all singular vectors of the two, shape=[k, l].
+
+        All that a rotation of the space leaves alone; empty where one of the two weights is zero.
+        """
+        return (self.earlier.frame(self.side).mT @ self.later.frame(self.side)).clamp(-1, 1)
+
+    @property
+    def cosines(self) -> Tensor:
+        """Absolute cosines of the singular vectors, index by index, shape=[min(k, l)]."""
+        return self.products.diagonal().abs()
+
+    @property
+    def dim(self) -> int:
+        """Dimension of the common space."""
+        return self.earlier.frame(self.side).shape[0]
+
+
+def of_directions(measure: Callable[[LayerPair], Tensor]) -> Callable[[LayerPair], Tensor]:
+    """Make a measure NaN where one of the two weights is zero and has no direction."""
+
+    @wraps(measure)
+    def measured(pair: LayerPair) -> Tensor:
+        return measure(pair) if pair.products.numel() else pair.products.new_tensor(nan)
+
+    return measured
+
+
+def subspace_null(pair: LayerPair, first: int, second: int) -> tuple[Tensor, Tensor]:
+    """Mean and spread of the overlap of unrelated subspaces of these dimensions; NaN where one of them is 0."""
+    mean, spread = overlap_moments(pair.dim, first, second) if first and second else (nan, nan)
+    return pair.products.new_tensor(mean), pair.products.new_tensor(spread)
+
+
+def layer_chains(weights: Iterable[Weight]) -> dict[str, list[Weight]]:
+    """Weights of each role in order of depth, without heads and without tables that have no layer."""
+    chains: dict[str, list[Weight]] = {}
+    for weight in sorted(weights, key=lambda weight: weight.stage):
+        if weight.layer is not None and weight.head is None:
+            chains.setdefault(weight.role, []).append(weight)
+    return chains
+
+
+def even_sides(weights: Iterable[Weight]) -> Iterator[tuple[Side, list[Weight]]]:
+    """Every side of every chain of several layers whose width is the same at all depths, and more than 1.
+
+    Directions of a space of one dimension all coincide, which says nothing.
+    """
+    for chain in layer_chains(weights).values():
+        for side in Side:
+            dims = {weight.space(side).dim for weight in chain}
+            if len(chain) > 1 and len(dims) == 1 and dims != {1}:
+                yield side, chain
+
+
+def is_shared(chain: Iterable[Weight], side: Side) -> bool:
+    """Whether a side of all these weights lies in one space of the network."""
+    return len({weight.space(side) for weight in chain}) == 1
+
+
+def space_name(chain: Iterable[Weight], side: Side) -> str:
+    """Name of the space, or of the first and the last one."""
+    names = list(dict.fromkeys(weight.space(side).name for weight in chain))
+    return names[0] if len(names) == 1 else f"{names[0]} and {names[-1]}"

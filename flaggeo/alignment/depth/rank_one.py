@@ -1,0 +1,53 @@
+"""Overlap of the leading rank-one parts of a weight in two layers: both sides at once, with its sign."""
+
+from math import nan
+
+from torch import Tensor
+
+from ...network import Symmetry
+from ..observable import Observable
+from .layer_pair import LayerPair, of_directions
+
+
+def _comparable(pair: LayerPair) -> bool:
+    return pair.earlier.left.shape[0] == pair.later.left.shape[0] and (
+        pair.earlier.right.shape[0] == pair.later.right.shape[0]
+    )
+
+
+def _signed_overlap(pair: LayerPair) -> Tensor:
+    if not _comparable(pair):
+        return pair.products.new_tensor(nan)
+    left = pair.earlier.left[:, 0] @ pair.later.left[:, 0]
+    right = pair.earlier.right[:, 0] @ pair.later.right[:, 0]
+    return (left * right).clamp(-1, 1)
+
+
+def _haar_product(pair: LayerPair) -> tuple[Tensor, Tensor]:
+    """Mean square 1/(m n): the two cosines are independent, of mean squares 1/m and 1/n."""
+    m, n = len(pair.earlier.left), len(pair.earlier.right)
+    spread = (m * n) ** -0.5 if _comparable(pair) else nan
+    return pair.products.new_tensor(0.0), pair.products.new_tensor(spread)
+
+
+SIGNED_RANK_ONE = Observable(
+    name="signed overlap of the leading rank-one parts",
+    table="continuity",
+    column="signed_rank_one",
+    measure=of_directions(_signed_overlap),
+    formula=r"\langle u_1, u'_1 \rangle \langle v_1, v'_1 \rangle = \langle u_1 v_1^\top, u'_1 v_1'^\top \rangle",
+    range=(-1.0, 1.0),
+    aligned=1.0,
+    invariant_under=Symmetry.ORTHOGONAL,
+    invariance="the sign that each pair of singular vectors is given, and one orthogonal map of each space on both "
+    "weights; not a general linear map",
+    invariance_statement="signed_rank_one_overlap",
+    null="independent uniform directions on both sides: mean 0, exact spread 1/sqrt(m n)",
+    null_moments=_haar_product,
+    null_statement="signed_rank_one_null",
+    reading="Whether both layers do the same thing to the same input: near 1 they map the same direction to the same "
+    "one, near -1 the later one undoes it, near 0 one of the two sides is unrelated. Equal on the two sides of a pair.",
+    misuse="Not as continuity of one side: it is 0 as soon as the other side is unrelated. Not for a first direction "
+    "that the spectrum leaves undetermined. Where a side lies in a space of its own in each layer, it depends on how "
+    "the layers number their coordinates.",
+)

@@ -1,0 +1,1 @@
+"""Attention heads: which share a subspace, and which write what another reads."""

@@ -1,0 +1,1 @@
+"""A weight and the one that reads what it writes."""

@@ -1,0 +1,1 @@
+"""Two subspaces of one space."""

@@ -1,0 +1,3 @@
+"""The commands, one file each."""
+
+from .main import main as main

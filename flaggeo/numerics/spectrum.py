@@ -1,0 +1,293 @@
+"""Leading singular triplets of a weight, with a certificate of their accuracy."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..network import Side
+from .eigensolver import leading_eigenpairs
+from .threads import single_threaded_blas
+
+#: Neighbouring singular values closer than this, relative to the larger one, leave their vectors free to
+#: rotate into each other under a perturbation of that relative size in the spectral norm. The value is that
+#: of TransformerLens' degeneracy blocks (practice/checkpoints-and-engine, section 3.4).
+DEGENERATE_GAP = 1e-2
+
+# Entries of a tensor that are taken to float64 at a time: 32 MiB.
+_BLOCK_ENTRIES = 2**22
+
+
+@dataclass(frozen=True)
+class Spectrum:
+    """All singular values of a matrix W of shape [m, n], and the vectors of the leading ones.
+
+    Attributes
+    ----------
+    all_values : Tensor, shape=[min(m, n)]
+        Singular values, descending.
+    left : Tensor, shape=[m, k]
+        Left singular vectors: an orthonormal frame of what W writes.
+    right : Tensor, shape=[n, k]
+        Right singular vectors: an orthonormal frame of what W reads. The sign of each pair is such that
+        the largest entry of the right vector is positive.
+    gaps : Tensor, shape=[k]
+        ``(s_i - s_(i+1)) / s_i``, in [0, 1]: how far each value stands from the next.
+    undetermined : Tensor of bool, shape=[k]
+        Directions that a gap below `DEGENERATE_GAP` on either side leaves free to rotate into their
+        neighbour, and those of a zero singular value. Their span may be meaningful, they are not.
+    frobenius_norm : float
+        Of W, the root of the sum of all squared entries.
+    residual : float
+        Largest of ``|W v - s u|`` and ``|W^T u - s v|`` over the triplets, divided by s_1; 0 for W = 0.
+    """
+
+    all_values: Tensor
+    left: Tensor
+    right: Tensor
+    gaps: Tensor
+    undetermined: Tensor
+    frobenius_norm: float
+    residual: float
+
+    @property
+    def values(self) -> Tensor:
+        """Singular values of the kept triplets, descending, shape=[k]."""
+        return self.all_values[: self.left.shape[1]]
+
+    def frame(self, side: Side) -> Tensor:
+        """Frame of what the weight reads or writes, shape=[n or m, r]: the directions of non-zero value."""
+        count = int((self.values > 0).sum())
+        return (self.right if side is Side.READ else self.left)[:, :count]
+
+    @property
+    def energy(self) -> float:
+        """Share of the squared Frobenius norm that the kept triplets carry, in [0, 1]; NaN for W = 0."""
+        if self.frobenius_norm == 0:
+            return float("nan")
+        return float(self.values.square().sum()) / self.frobenius_norm**2
+
+    @property
+    def effective_rank(self) -> float:
+        r"""Number of directions that the energy is spread over, in [1, min(m, n)]; NaN for W = 0.
+
+        :math:`\exp(-\sum_i p_i \log p_i)` with :math:`p_i = \sigma_i^2 / \sum_j \sigma_j^2`. Unchanged by
+        orthogonal maps and by scaling; at least the stable rank. theory/continuity, section 1 (equation 3 of
+        arXiv:2605.04971).
+        """
+        shares = self.all_values.square() / self.all_values.square().sum()
+        return float(torch.special.entr(shares).sum().exp())
+
+    @property
+    def random_edge(self) -> float:
+        r"""Where the singular values of a random matrix of this shape and Frobenius norm end.
+
+        :math:`\lVert W \rVert_F (1 / \sqrt m + 1 / \sqrt n)`, the Marchenko-Pastur edge: for independent entries
+        of mean zero and equal variance the largest singular value converges to it (Bai and Yin) as m and n grow in
+        proportion, from below on average; at 576 it stays within 1 %. Leading values of W itself raise its norm and
+        with it the edge, so `above_random_edge` errs towards too few. theory/alignment, section 2.6.
+        """
+        rows, columns = self.left.shape[0], self.right.shape[0]
+        return self.frobenius_norm * (1 / math.sqrt(rows) + 1 / math.sqrt(columns))
+
+    @property
+    def above_random_edge(self) -> int:
+        """Number of singular values above `random_edge`: a choice of rank that no threshold enters."""
+        return int((self.all_values > self.random_edge).sum())
+
+
+def leading_spectrum(matrix: Tensor, rank: int) -> Spectrum:
+    """Leading singular triplets of a matrix.
+
+    Equal to the first `rank` columns of `torch.linalg.svd` in float64, from a symmetric eigenproblem
+    of the smaller side.
+
+    Parameters
+    ----------
+    matrix : Tensor, shape=[m, n]
+        Any floating dtype, on any device.
+    rank : int
+        Number of triplets, at least 1; capped at min(m, n).
+
+    Returns
+    -------
+    spectrum : Spectrum
+        In float64 (float32 on a device without it), on the device of `matrix`.
+
+    Raises
+    ------
+    ValueError
+        If `matrix` is not a matrix or `rank` is below 1.
+
+    Notes
+    -----
+    The Gram matrix of the smaller side is formed in float64, which keeps the leading vectors to about
+    1e-14 over the relative gap; float32 would lose half of the digits, and randomised methods lose up
+    to a fifth of the overlap on trained spectra, whose relative gaps are near 1 %
+    (practice/checkpoints-and-engine, sections 0 and 3). On a CPU LAPACK's partial eigensolver finds the
+    kept vectors alone, on one thread; elsewhere the full one is used. Singular values below
+    ``sqrt(eps * min(m, n)) s_1`` (4e-7 at 576) cannot be told from zero this way and are returned as zero.
+
+    Examples
+    --------
+    >>> spectrum = leading_spectrum(torch.diag(torch.tensor([3.0, 2.0, 1.0])), rank=2)
+    >>> spectrum.values
+    tensor([3., 2.], dtype=torch.float64)
+    >>> spectrum.right.abs()
+    tensor([[1., 0.],
+            [0., 1.],
+            [0., 0.]], dtype=torch.float64)
+    """
+    if matrix.ndim != 2:
+        raise ValueError(f"leading_spectrum needs a matrix; got shape {tuple(matrix.shape)}.")
+    if rank < 1:
+        raise ValueError(f"leading_spectrum needs a rank of at least 1; got {rank}.")
+    is_tall = matrix.shape[0] >= matrix.shape[1]
+    tall = matrix if is_tall else matrix.mT
+    smaller = tall.shape[1]
+    kept = min(rank, smaller)
+    if tall.numel() <= _BLOCK_ENTRIES:
+        tall = next(_blocks(tall))  # the only one, in the working precision once for all
+    with single_threaded_blas():
+        gram = _gram(tall)
+        frobenius_norm = math.sqrt(float(gram.diagonal().sum()))
+        squares, inner = leading_eigenpairs(gram, kept, all_values=True)
+        all_values = squares.clamp(min=0).sqrt()
+        all_values = torch.where(all_values > _noise(all_values[0], smaller), all_values, 0.0)
+        # LAPACK's partial solver leaves 1e-12 of non-orthogonality; a frame has to be one to working precision.
+        values, inner = all_values[:kept], _orthonormal(inner)
+        # Its columns are orthogonal already; QR normalises them, and completes the frame where W maps to zero.
+        outer = _orthonormal(torch.cat([matrix_product(block, inner) for block in _blocks(tall)]))
+        residual = _residual(tall, outer, values, inner)
+
+    right, left = (inner, outer) if is_tall else (outer, inner)
+    signs = right.gather(0, right.abs().argmax(dim=0, keepdim=True)).sign()
+    following = torch.cat([all_values, all_values.new_zeros(1)])[1 : kept + 1]
+    gaps = torch.where(values > 0, (values - following) / values, 0.0)
+    close = gaps < DEGENERATE_GAP
+    return Spectrum(
+        all_values=all_values,
+        left=left * signs,
+        right=right * signs,
+        gaps=gaps,
+        undetermined=close | torch.cat([close.new_zeros(1), close[:-1]]),
+        frobenius_norm=frobenius_norm,
+        residual=residual,
+    )
+
+
+def singular_values(matrix: Tensor) -> Tensor:
+    """All singular values of a matrix, to the accuracy of `leading_spectrum` and without any vector.
+
+    Parameters
+    ----------
+    matrix : Tensor, shape=[m, n]
+        Any floating dtype, on any device.
+
+    Returns
+    -------
+    values : Tensor, shape=[min(m, n)]
+        Descending, in float64 (float32 on a device without it); those below ``sqrt(eps * min(m, n)) s_1``
+        are zero.
+
+    Examples
+    --------
+    >>> singular_values(torch.tensor([[3.0, 0.0], [4.0, 0.0]]))
+    tensor([5., 0.], dtype=torch.float64)
+    """
+    gram = _gram(matrix if matrix.shape[0] >= matrix.shape[1] else matrix.mT)
+    values = torch.linalg.eigvalsh(gram, UPLO="L").flip(0).clamp(min=0).sqrt()
+    return torch.where(values > _noise(values[0], len(values)), values, 0.0)
+
+
+def matrix_product(first: Tensor, second: Tensor) -> Tensor:
+    """Product of matrices, shape=[..., m, n], on a CPU by NumPy.
+
+    NumPy sees that a Gram matrix is one and forms half of it; torch took 1.4 times as long, and 2.5 times in
+    float64 where `second` has 16 columns.
+    """
+    if first.device.type != "cpu":
+        return first @ second
+    return torch.from_numpy(first.numpy() @ second.numpy())
+
+
+def _noise(largest: Tensor, smaller: int) -> Tensor:
+    """Below this a singular value that came from a Gram matrix of this size cannot be told from zero."""
+    return largest * math.sqrt(smaller * torch.finfo(largest.dtype).eps)
+
+
+def leading_frames(matrix: Tensor, rank: int) -> tuple[Tensor, Tensor]:
+    """Leading right and left singular vectors in single precision, without a certificate.
+
+    For nulls, of which many are needed and none is looked at alone; for a weight use `leading_spectrum`. Call it
+    from `workers`: there the result does not depend on the number of cores.
+
+    Parameters
+    ----------
+    matrix : Tensor, shape=[m, n]
+        On any device.
+    rank : int
+        From 1 to min(m, n).
+
+    Returns
+    -------
+    right : Tensor, shape=[n, rank]
+    left : Tensor, shape=[m, rank]
+        Orthonormal, float32. Signs are arbitrary.
+
+    Notes
+    -----
+    The Gram matrix of the smaller side is formed in float32. For random matrices with the row and column
+    norms of SmolLM2's weights, and for those weights with equalised norms, that moves |cos| and overlap by
+    less than 1e-6, in less than half of the time. LAPACK's partial eigensolver is faster here than Lanczos,
+    since random spectra have no gaps (10 against 15 ms at 576). Directions whose singular value is below
+    ``sqrt(eps * min(m, n)) s_1`` (0.8 % of s_1 at 576) are not resolved.
+    """
+    tall = matrix if matrix.shape[0] >= matrix.shape[1] else matrix.mT
+    _, inner = leading_eigenpairs(_gram(tall, torch.float32), rank)
+    inner = _orthonormal(inner)
+    outer = _orthonormal(matrix_product(tall.float(), inner))
+    return (inner, outer) if tall is matrix else (outer, inner)
+
+
+def _orthonormal(vectors: Tensor) -> Tensor:
+    """Orthonormal frame of nearly orthogonal columns, each close to a positive multiple of its own."""
+    frame, triangle = torch.linalg.qr(vectors)
+    signed: Tensor = frame * torch.where(triangle.diagonal() < 0, -1.0, 1.0)
+    return signed
+
+
+def _blocks(tall: Tensor, dtype: torch.dtype = torch.float64) -> Iterator[Tensor]:
+    """Row blocks in the working precision, so that a large tensor never exists in float64 as a whole."""
+    if tall.device.type == "mps":
+        dtype = torch.float32  # Metal has no float64
+    for block in tall.split(max(1, _BLOCK_ENTRIES // tall.shape[1])):
+        yield block.to(dtype)
+
+
+def _gram(tall: Tensor, dtype: torch.dtype = torch.float64) -> Tensor:
+    """``tall.mT @ tall``, shape=[n, n]."""
+    products = (matrix_product(block.mT, block) for block in _blocks(tall, dtype))
+    gram = next(products)  # a matrix has at least one row
+    for product in products:
+        gram += product
+    return gram
+
+
+def _residual(tall: Tensor, outer: Tensor, values: Tensor, inner: Tensor) -> float:
+    """Largest misfit of the triplets, relative to s_1, computed from the matrix itself."""
+    if float(values[0]) == 0:
+        return 0.0
+    forward = torch.zeros_like(values)
+    image = torch.zeros_like(inner)
+    start = 0
+    for block in _blocks(tall):
+        stop = start + block.shape[0]
+        misfit = matrix_product(block, inner) - outer[start:stop] * values
+        forward += misfit.square().sum(dim=0)
+        image += matrix_product(block.mT, outer[start:stop])
+        start = stop
+    backward = (image - inner * values).square().sum(dim=0)
+    return float(torch.maximum(forward, backward).max().sqrt() / values[0])

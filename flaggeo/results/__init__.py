@@ -1,0 +1,1 @@
+"""What was found: tables that are saved and loaded, all or nothing."""

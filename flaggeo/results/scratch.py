@@ -1,0 +1,135 @@
+"""What a run in progress has so far, so that an interrupted one goes on from there."""
+
+import json
+import shutil
+from collections.abc import Mapping
+from contextlib import suppress
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from ..alignment import Nulls, Profile, ProjectionHeads, null_table
+from ..engine import LayerResult
+from ..numerics.spectrum import Spectrum
+
+# Marks a run's folder inside a scratch, so that nothing else is ever removed from there.
+_RUN_PREFIX = "flaggeo-run-"
+_SPECTRUM_PARTS = ("all_values", "left", "right", "gaps", "undetermined")
+_SPECTRUM_SCALARS = ("frobenius_norm", "residual")
+_PROFILE_PARTS = ("row_norms", "column_norms", "equalised_left", "equalised_right")
+_HEAD_PARTS = ("frames", "factors")
+_LEVERAGES = ("leverages", "whole_head_leverages")
+
+
+class Scratch:
+    """What a run in progress has so far, one file a layer or role, so that an interrupted run resumes.
+
+    Parameters
+    ----------
+    folder : Path
+        Made when first written to.
+    run : str
+        Whatever determines the numbers: the checkpoint, the rank, the weights chosen, draws and seed. What
+        another run left in the folder is removed.
+    """
+
+    def __init__(self, folder: Path, run: str) -> None:
+        self._current = folder / f"{_RUN_PREFIX}{sha256(run.encode()).hexdigest()[:16]}"
+        discard_scratch(folder, except_for=self._current)
+
+    def recall_layer(self, layer: str, device: torch.device) -> LayerResult | None:
+        """What was kept of a layer, if a run that was interrupted left it."""
+        stored = self._load(f"layer {layer}", device)
+        if stored is None:
+            return None
+        tensors, plain = stored
+        spectra = {
+            name: Spectrum(**_parts(tensors, f"spectra/{name}", _SPECTRUM_PARTS), **scalars)
+            for name, scalars in plain["spectra"].items()
+        }
+        profiles = {name: Profile(**_parts(tensors, f"profiles/{name}", _PROFILE_PARTS)) for name in plain["profiles"]}
+        heads = [
+            ProjectionHeads(layer, role, **_parts(tensors, f"heads/{role}", _HEAD_PARTS))
+            for layer, role in plain["heads"]
+        ]
+        return LayerResult(spectra, profiles, plain["tables"], heads)
+
+    def keep_layer(self, layer: str, result: LayerResult) -> None:
+        """Write what is kept of a layer."""
+        kinds: dict[str, tuple[Mapping[str, object], tuple[str, ...]]] = {
+            "spectra": (result.spectra, _SPECTRUM_PARTS),
+            "profiles": (result.profiles, _PROFILE_PARTS),
+            "heads": ({heads.role: heads for heads in result.heads}, _HEAD_PARTS),
+        }
+        tensors = {
+            f"{kind}/{name}/{part}": getattr(one, part)
+            for kind, (measured, parts) in kinds.items()
+            for name, one in measured.items()
+            for part in parts
+        }
+        plain = {
+            "spectra": {
+                name: {scalar: getattr(spectrum, scalar) for scalar in _SPECTRUM_SCALARS}
+                for name, spectrum in result.spectra.items()
+            },
+            "profiles": list(result.profiles),
+            "heads": [(heads.layer, heads.role) for heads in result.heads],
+            "tables": result.tables,
+        }
+        self._save(f"layer {layer}", tensors, plain)
+
+    def recall_nulls(self, role: str, device: torch.device) -> Nulls | None:
+        """Nulls of a role, if a run that was interrupted left them."""
+        stored = self._load(f"nulls {role}", device)
+        if stored is None:
+            return None
+        tensors, rows = stored
+        return Nulls(null_table(rows), *(_under(tensors, kind) for kind in _LEVERAGES))
+
+    def keep_nulls(self, role: str, nulls: Nulls) -> None:
+        """Write the nulls of a role."""
+        tensors = {f"{kind}/{name}": found for kind in _LEVERAGES for name, found in getattr(nulls, kind).items()}
+        self._save(f"nulls {role}", tensors, nulls.table.to_numpy().tolist())
+
+    def _save(self, name: str, tensors: Mapping[str, Tensor], plain: Any) -> None:
+        """Write tensors, and whatever JSON can hold, at once."""
+        self._current.mkdir(parents=True, exist_ok=True)
+        contiguous = {key: tensor.cpu().contiguous() for key, tensor in tensors.items()}
+        unfinished = self._current / "unfinished"
+        save_file(contiguous, unfinished, metadata={"plain": json.dumps(plain)})
+        unfinished.replace(self._file(name))
+
+    def _load(self, name: str, device: torch.device) -> tuple[dict[str, Tensor], Any] | None:
+        if not self._file(name).is_file():
+            return None
+        with suppress(SafetensorError), safe_open(self._file(name), framework="pt") as stored:
+            tensors = {key: stored.get_tensor(key).to(device) for key in stored.keys()}  # noqa: SIM118
+            return tensors, json.loads(stored.metadata()["plain"])
+        return None  # damaged
+
+    def _file(self, name: str) -> Path:
+        # Hashed: the name comes from the checkpoint and may be no file name.
+        return self._current / f"{sha256(name.encode()).hexdigest()[:32]}.safetensors"
+
+
+def discard_scratch(folder: Path, *, except_for: Path | None = None) -> None:
+    """Remove what runs left in a scratch folder, and the folder if nothing else is in it."""
+    for run in folder.glob(f"{_RUN_PREFIX}*"):
+        if run != except_for:
+            shutil.rmtree(run)
+    with suppress(OSError):  # missing, or not empty
+        folder.rmdir()
+
+
+def _parts(tensors: Mapping[str, Tensor], name: str, parts: tuple[str, ...]) -> dict[str, Any]:
+    return {part: tensors[f"{name}/{part}"] for part in parts}
+
+
+def _under(tensors: Mapping[str, Tensor], kind: str) -> dict[str, Tensor]:
+    """Tensors of one kind, by their own name."""
+    return {key.removeprefix(f"{kind}/"): tensor for key, tensor in tensors.items() if key.startswith(f"{kind}/")}

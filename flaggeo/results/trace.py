@@ -1,0 +1,169 @@
+"""What a trace found: its tables over the steps of training, saved and loaded."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from .storage import TRACE_FILE, TRACE_NAMES, TRACE_REPORT_FILE, TRACE_TABLES, load_tables, save_tables
+
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Trace:
+    """How alignment and the leading subspaces change over the checkpoints of one run.
+
+    Every table but `skipped` has the columns ``step`` and ``checkpoint`` (the label) first, and its rows in the
+    order of training.
+
+    Attributes
+    ----------
+    checkpoints : pandas.DataFrame
+        One row a checkpoint: ``location``, and how its numbers are ``stored``.
+    summary : pandas.DataFrame
+        `Analysis.summary` of every checkpoint: one row a step, role and side.
+    continuity : pandas.DataFrame
+        `Analysis.continuity` of every checkpoint: one row a step, role, side and pair of neighbouring layers.
+    interfaces : pandas.DataFrame
+        One row a step and kind of interface: means over all its layers and heads, ``count`` of them.
+    drift : pandas.DataFrame
+        One row a step, weight, side and ``since`` (``first`` or ``previous`` checkpoint): how far the leading
+        subspace lies from where it was then; the other columns are those of `drift_table`. The first checkpoint
+        has its distance from itself.
+    weights : pandas.DataFrame
+        One row a step and weight: norm, largest singular value, stable and effective rank, energy, first gap.
+    skipped : pandas.DataFrame
+        One row a weight whose drift was not measured, with the reason.
+    provenance : mapping
+        What was read, with what settings and versions, and when.
+    """
+
+    checkpoints: pd.DataFrame
+    summary: pd.DataFrame
+    continuity: pd.DataFrame
+    interfaces: pd.DataFrame
+    drift: pd.DataFrame
+    weights: pd.DataFrame
+    skipped: pd.DataFrame
+    provenance: Mapping[str, Any]
+
+    @cached_property
+    def role_drift(self) -> pd.DataFrame:
+        """Mean drift of each role and side.
+
+        Returns
+        -------
+        table : pandas.DataFrame
+            One row a step, role, side and ``since``: ``rms_angle``, in radians, ``overlap`` and its ``null_mean``,
+            means over the layers.
+        """
+        whole = self.drift[self.drift["head"].isna()]
+        keys = ["step", "checkpoint", "role", "side", "since"]
+        return whole.groupby(keys, sort=False)[["rms_angle", "overlap", "null_mean"]].mean().reset_index()
+
+    @cached_property
+    def milestones(self) -> pd.DataFrame:
+        """When each role and side did what it did over the run.
+
+        Returns
+        -------
+        table : pandas.DataFrame
+            One row a role, side and ``quantity``: ``abs_cos_1`` and ``overlap`` of neighbouring layers, where they
+            share a space, and the ``drift`` from the first checkpoint (`role_drift`, radians). ``first`` and
+            ``last`` are its values at the two ends of the run, ``change`` their difference, and ``half_step`` the
+            earliest step from which on at least half of the change has been made; missing where nothing changed.
+            ``noise`` is the spread that the change of a mean over so many pairs of unrelated weights would have;
+            missing for the drift.
+        """
+        rows = []
+        shared = self.summary[self.summary["shared_space"]] if len(self.summary) else self.summary
+        # Two means over the same number of pairs, independent under the null.
+        spreads = {"abs_cos_1": "null_sd", "overlap": "overlap_null_sd"}
+        for quantity, spread in spreads.items():
+            for (role, side), group in _by_role(shared):
+                pairs = self.continuity[(self.continuity["role"] == role) & (self.continuity["side"] == side)]
+                of_first = pairs[pairs["step"] == group["step"].iloc[0]]
+                count = of_first[quantity].count()
+                noise = np.sqrt(2 / count) * of_first[spread].mean() if count else np.nan
+                rows.append((role, side, quantity, *_milestone(group.set_index("step")[quantity]), noise))
+        since_first = self.role_drift[self.role_drift["since"] == "first"]
+        for (role, side), group in _by_role(since_first):
+            rows.append((role, side, "drift", *_milestone(group.set_index("step")["rms_angle"]), np.nan))
+        columns = ["role", "side", "quantity", "first", "last", "change", "half_step", "noise"]
+        return pd.DataFrame(rows, columns=columns).astype({"half_step": "Int64"})
+
+    def save(self, folder: str | Path, *, report: str | None = None, overwrite: bool = False) -> None:
+        """Write everything to a folder, at once or not at all.
+
+        Parameters
+        ----------
+        folder : str or Path
+            Made if missing.
+        report : str, optional
+            The page, from `flaggeo.render_trace`, stored beside the tables as ``trace.html``.
+        overwrite : bool, optional
+            Replace an earlier trace in this folder.
+
+        Raises
+        ------
+        FileExistsError
+            If the folder is in use and `overwrite` is False, or it holds anything but a trace.
+        PermissionError
+            If nothing may be written there.
+
+        Notes
+        -----
+        The folder holds ``trace.json`` (schema version, provenance) and each table as CSV and Parquet.
+        """
+        save_tables(
+            Path(folder),
+            {name: getattr(self, name) for name in TRACE_TABLES},
+            {TRACE_FILE: {"schema_version": SCHEMA_VERSION, "provenance": dict(self.provenance)}},
+            {TRACE_REPORT_FILE: report},
+            names=TRACE_NAMES,
+            overwrite=overwrite,
+        )
+
+    @classmethod
+    def load(cls, folder: str | Path) -> "Trace":
+        """Read back what `save` wrote; no checkpoint is needed.
+
+        Parameters
+        ----------
+        folder : str or Path
+
+        Returns
+        -------
+        trace : Trace
+
+        Raises
+        ------
+        FileNotFoundError
+            If the folder holds no trace.
+        ValueError
+            If another version of flaggeo wrote it in a form that this one does not know.
+        """
+        tables, record = load_tables(
+            Path(folder), TRACE_TABLES, TRACE_FILE, "a trace", SCHEMA_VERSION, "trace the checkpoints again"
+        )
+        return cls(**tables, provenance=record["provenance"])
+
+
+def _by_role(table: pd.DataFrame) -> Any:
+    return table.groupby(["role", "side"], sort=False) if len(table) else ()
+
+
+def _milestone(values: "pd.Series[float]") -> tuple[float, float, float, int | None]:
+    """Ends of a course over steps, their difference, and the step from which on half of it has been made."""
+    first, last = float(values.iloc[0]), float(values.iloc[-1])
+    change = last - first
+    if not abs(change) > 0:  # also where it is undefined
+        return first, last, change, None
+    made = (values - first) / change >= 0.5
+    before = np.flatnonzero(~made.to_numpy())
+    return first, last, change, int(values.index[before[-1] + 1])

@@ -1,0 +1,112 @@
+import json
+
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from flaggeo import analyze, load
+from flaggeo.cli.main import app
+from flaggeo.cli.terminal import UNREADABLE, USAGE
+from tests.builders import save_folder, tiny_llama, with_gains
+from tests.flaggeo.checkpoint.test_adapter import factors_of, save_adapter
+
+run = CliRunner().invoke
+Q = "model.layers.1.self_attn.q_proj"
+
+
+@pytest.fixture
+def base(tmp_path):
+    return str(save_folder(tmp_path / "base", tiny_llama()))
+
+
+@pytest.fixture
+def adapter(tmp_path):
+    return str(save_adapter(tmp_path / "adapter", factors_of(tiny_llama(), (Q,))))
+
+
+def test_an_adapter_is_compared_with_its_base(base, adapter, tmp_path):
+    out = tmp_path / "out"
+    result = run(app, ["compare", base, adapter, "-o", str(out), "-k", "4"])
+    assert result.exit_code == 0, result.stderr
+    assert "layers.1.q" in result.stdout
+    assert "1 of 23 weights changed beyond the rounding of the files, q of layer 1" in result.stdout
+    assert str(out / "comparison.html") in result.stdout
+    tables = ("weights", "deltas", "summary", "observables", "pairs", "skipped")
+    files = {f"{name}.{kind}" for name in tables for kind in ("csv", "parquet")}
+    assert {file.name for file in out.iterdir()} == files | {"comparison.json", "comparison.html"}
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["adapter", "base", "out"]
+
+
+def test_json_goes_to_standard_output_alone_and_quiet_prints_nothing(base, tmp_path):
+    command = ["compare", base, base, "-o", str(tmp_path / "out"), "--roles", "q, o", "--layers", "0-1"]
+    record = json.loads(run(app, [*command, "--format", "json"]).stdout)
+    assert record["findings"][0].startswith("The two checkpoints hold the same numbers")
+    assert {row["role"] for row in record["ranked"]} == {"q", "o"}
+    again = run(app, command)
+    assert (again.exit_code, again.stdout) == (USAGE, "")
+    assert "found an existing one" in again.stderr
+    quiet = run(app, [*command, "--overwrite", "--quiet"])
+    assert (quiet.exit_code, quiet.output) == (0, "")
+
+
+def test_a_comparison_never_replaces_an_analysis(base, tmp_path):
+    analyze(load(base), rank=2).save(tmp_path / "saved")
+    result = run(app, ["compare", str(tmp_path / "saved"), base, "-o", str(tmp_path / "saved"), "--overwrite"])
+    assert result.exit_code == USAGE
+    assert "found also 'bases.safetensors'" in result.stderr
+    result = run(app, ["compare", str(tmp_path / "saved"), base, "-o", str(tmp_path / "out")])
+    assert (result.exit_code, "All leading subspaces are the same" in result.stdout) == (0, True)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--rank", "0"], "--rank: expected at least 1; found 0"),
+        (["--draws", "-1"], "--draws: expected at least 0; found -1"),
+        (["--device", "toaster"], "--device: expected a device"),
+        (["--layers", "7"], "expected layers from 0 to 2; got 7"),
+        (["--roles", "nose"], "expected roles among"),
+    ],
+)
+def test_what_is_wrong_with_the_command_exits_with_2(base, tmp_path, options, message):
+    result = run(app, ["compare", base, base, "-o", str(tmp_path / "out"), *options])
+    assert result.exit_code == USAGE
+    assert message in result.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_two_that_do_not_belong_together_exit_with_2_and_unreadable_ones_with_3(base, adapter, tmp_path):
+    other = save_folder(tmp_path / "other", tiny_llama(layers=2), config={"model_type": "llama"})
+    output = ["-o", str(tmp_path / "out")]
+    result = run(app, ["compare", base, str(other), *output])
+    assert result.exit_code == USAGE
+    assert "weight 'layers.2.q': expected the shape 40x24" in result.stderr
+    result = run(app, ["compare", adapter, base, *output])
+    assert (result.exit_code, "expected the base first" in result.stderr) == (USAGE, True)
+    analyze(load(base), rank=2).save(tmp_path / "saved")
+    result = run(app, ["compare", str(tmp_path / "saved"), adapter, *output])
+    assert (result.exit_code, "found the saved analysis" in result.stderr) == (USAGE, True)
+    broken = tiny_llama() | {f"{Q}.weight": torch.full((40, 24), torch.nan)}
+    result = run(app, ["compare", base, str(save_folder(tmp_path / "broken", broken)), *output])
+    assert (result.exit_code, "expected finite numbers" in result.stderr) == (UNREADABLE, True)
+    assert not (tmp_path / "out.partial").exists()
+
+
+def test_norms_are_folded_on_request_and_as_a_saved_analysis_has_them(tmp_path):
+    base = str(save_folder(tmp_path / "base", with_gains(tiny_llama())))
+    analyze(load(base), rank=2, roles=["q"], fold_norms=True).save(tmp_path / "saved")
+    output = ["-o", str(tmp_path / "out"), "--overwrite", "--format", "json", "--roles", "q"]
+    for arguments, fold_norms in (
+        ([base, base], False),
+        ([base, base, "--fold-norms"], True),
+        ([str(tmp_path / "saved"), base], True),
+    ):
+        record = json.loads(run(app, ["compare", *arguments, *output]).stdout)
+        assert record["provenance"]["fold_norms"] is fold_norms
+        assert record["ranked"][0]["rms_angle"] < 1e-5
+    analyze(load(base), rank=2, roles=["q"]).save(tmp_path / "plain")
+    result = run(app, ["compare", str(tmp_path / "plain"), base, "--fold-norms", *output])
+    assert (result.exit_code, "expected an analysis with fold_norms True, found False" in result.stderr) == (
+        USAGE,
+        True,
+    )

@@ -1,0 +1,227 @@
+import json
+import subprocess
+import sys
+
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from flaggeo.cli.main import app
+from flaggeo.cli.terminal import FAILED, UNREADABLE, USAGE
+from flaggeo.results.storage import TABLES
+from tests.builders import CONFIG, save_folder, tiny_llama
+
+run = CliRunner().invoke
+
+
+@pytest.fixture
+def model(tmp_path):
+    return save_folder(tmp_path / "model", tiny_llama())
+
+
+def test_analyze_writes_the_page_and_the_tables_and_says_where(model, tmp_path):
+    result = run(app, ["analyze", str(model), "-o", str(tmp_path / "out"), "--rank", "4"])
+    assert result.exit_code == 0, result.stderr
+    assert str(tmp_path / "out" / "report.html") in result.stdout
+    assert "gate" in result.stdout
+    assert "0 of 2" in result.stdout  # steps beyond chance, of weights that are unrelated
+    names = {file.name for file in (tmp_path / "out").iterdir()}
+    tables = {f"{name}.{kind}" for name in TABLES for kind in ("csv", "parquet")}
+    assert names == tables | {"result.json", "bases.safetensors", "graph.graphml", "report.html"}
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["model", "out"]
+
+
+def test_json_goes_to_standard_output_alone(model, tmp_path):
+    result = run(app, ["analyze", str(model), "-o", str(tmp_path / "out"), "-k", "4", "--format", "json", "--heads"])
+    record = json.loads(result.stdout)
+    assert record["output"] == str(tmp_path / "out")
+    assert {row["role"] for row in record["summary"]} == {"q", "k", "v", "o", "gate", "up", "down"}
+    assert record["findings"]
+
+
+def test_draws_put_the_nulls_into_every_output(model, tmp_path):
+    command = ["analyze", str(model), "-o", str(tmp_path / "out"), "-k", "4", "--draws", "2", "--seed", "5"]
+    assert "norms alone" in run(app, command).stdout
+    record = json.loads(run(app, [*command, "--overwrite", "--format", "json"]).stdout)
+    assert (record["provenance"]["draws"], record["provenance"]["seed"]) == (2, 5)
+    assert all(isinstance(row["excess"], float) for row in record["summary"])
+    plain = run(app, ["analyze", str(model), "-o", str(tmp_path / "plain"), "-k", "4"])
+    assert "norms alone" not in plain.stdout
+
+
+def test_quiet_prints_nothing(model, tmp_path):
+    result = run(
+        app, ["analyze", str(model), "-o", str(tmp_path / "out"), "-q", "--roles", "q, k", "--layers", "0-1,2"]
+    )
+    assert (result.exit_code, result.output) == (0, "")
+
+
+def test_verbose_says_more(model, tmp_path):
+    result = run(app, ["analyze", str(model), "-o", str(tmp_path / "out"), "-v"])
+    assert "largest residual of a singular triplet" in result.stdout
+    assert "not used: model.norm.weight" in result.stdout
+
+
+def test_inspect_lists_roles_spaces_and_what_is_not_used(model):
+    result = run(app, ["inspect", str(model)])
+    assert result.exit_code == 0
+    for words in ("3 layers of the llama family", "layers.*.hidden", "20x24", "model.layers.*.input_layernorm.weight"):
+        assert words in result.stdout
+    record = json.loads(run(app, ["inspect", str(model), "--format", "json"]).stdout)
+    assert len(record["weights"]) == 2 + 3 * (7 + 12)
+    assert {item["tensor"] for item in record["skipped"]} >= {"model.norm.weight"}
+
+
+def damage_missing(model):
+    return model / "nowhere"
+
+
+def damage_no_weights(model):
+    (model / "model.safetensors").unlink()
+    return model
+
+
+def damage_truncated(model):
+    file = model / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:-100])
+    return model
+
+
+def damage_shard(model):
+    save_folder(model, tiny_llama(), shards=2)
+    (model / "model-00002-of-00002.safetensors").unlink()
+    return model
+
+
+def damage_quantised(model):
+    tensors = tiny_llama()
+    tensors["model.layers.0.mlp.up_proj.weight"] = tensors["model.layers.0.mlp.up_proj.weight"].to(torch.float8_e4m3fn)
+    return save_folder(model, tensors)
+
+
+def damage_nan(model):
+    tensors = tiny_llama()
+    tensors["model.layers.2.mlp.up_proj.weight"][0, 0] = float("nan")
+    return save_folder(model, tensors)
+
+
+def damage_unknown(model):
+    return save_folder(model, {"a.weight": torch.ones(2, 2)}, config={"model_type": "mystery"})
+
+
+def damage_width(model):
+    return save_folder(model, tiny_llama() | {"model.layers.1.mlp.up_proj.weight": torch.ones(40, 25)})
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (damage_missing, ["nowhere", "expected", "found nothing"]),
+        (damage_no_weights, ["model", "expected weights", "found only config.json"]),
+        (damage_truncated, ["model.safetensors", "expected a complete safetensors file", "found"]),
+        (damage_shard, ["model-00002-of-00002.safetensors", "expected a shard", "found no such file"]),
+        (
+            damage_quantised,
+            ["model.safetensors", "layers.0.mlp.up_proj", "expected one of the dtypes", "found F8_E4M3"],
+        ),
+        (damage_nan, ["model.safetensors", "layers.2.mlp.up_proj", "expected finite numbers", "found 1 NaN"]),
+        (damage_unknown, ["expected tensor names of one of the families llama, bert", "found model type 'mystery'"]),
+        (damage_width, ["model.safetensors", "layers.1.mlp.up_proj", "expected a stream width of 24", "found 25"]),
+    ],
+)
+def test_bad_checkpoints_give_one_line_and_leave_nothing_behind(model, tmp_path, damage, words):
+    path = damage(model)
+    result = run(app, ["analyze", str(path), "-o", str(tmp_path / "out")])
+    assert result.exit_code == UNREADABLE
+    assert result.stdout == ""
+    assert result.stderr.count("\n") == 1
+    assert result.stderr.startswith("flaggeo: ")
+    for word in words:
+        assert word in result.stderr
+    assert not [entry for entry in tmp_path.iterdir() if entry.name != "model"]
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--rank", "0"], "--rank: expected at least 1; found 0"),
+        (["--rank", "many"], "--rank"),
+        (["--draws", "-1"], "--draws: expected at least 0; found -1"),
+        (["--roles", "router"], "expected roles among"),
+        (["--layers", "3-1"], "--layers: expected numbers and ranges"),
+        (["--layers", "first"], "'first'"),
+        (["--layers", "0-999999999999"], "--layers: expected layers from 0 to 2; found 999999999999"),
+        (["--device", "abacus"], "--device: expected a device"),
+        (["--device", "meta"], "--device: expected a device"),
+        (["--format", "poem"], "poem"),
+        (["--nonsense"], "nonsense"),
+    ],
+)
+def test_wrong_command_lines_exit_with_2(model, tmp_path, options, words):
+    result = run(app, ["analyze", str(model), "-o", str(tmp_path / "out"), *options])
+    assert result.exit_code == USAGE
+    assert words in result.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_existing_folder_is_left_alone_unless_told(model, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "thesis.tex").write_text("years of work")
+    for options in ([], ["--overwrite"]):
+        result = run(app, ["analyze", str(model), "-o", str(tmp_path / "out"), *options])
+        assert result.exit_code == USAGE
+        assert (tmp_path / "out" / "thesis.tex").read_text() == "years of work"
+    run(app, ["analyze", str(model), "-o", str(tmp_path / "again")])
+    assert run(app, ["analyze", str(model), "-o", str(tmp_path / "again"), "--overwrite"]).exit_code == 0
+
+
+def test_a_failed_analysis_exits_with_1_and_keeps_the_earlier_result(model, tmp_path, monkeypatch):
+    run(app, ["analyze", str(model), "-o", str(tmp_path / "out")])
+    before = (tmp_path / "out" / "result.json").read_text()
+
+    def fail(*_, **__):
+        raise RuntimeError("out of\nmemory")
+
+    monkeypatch.setattr("flaggeo.analysis.pair_table", fail)
+    result = run(app, ["analyze", str(model), "-o", str(tmp_path / "out"), "--overwrite"])
+    assert result.exit_code == FAILED
+    assert result.stderr == "flaggeo: out of memory\n"
+    assert (tmp_path / "out" / "result.json").read_text() == before
+    assert "Traceback" in run(app, ["analyze", str(model), "-o", str(tmp_path / "out"), "--overwrite", "-v"]).stderr
+
+
+def test_an_interrupted_run_says_that_it_can_continue(model, tmp_path, monkeypatch):
+    from flaggeo import engine
+
+    original, calls = engine.leading_spectrum, []
+
+    def interrupt(*arguments):
+        calls.append(arguments)
+        if len(calls) == 12:  # in the second layer, after the embedding and the seven weights of the first
+            raise KeyboardInterrupt
+        return original(*arguments)
+
+    monkeypatch.setattr(engine, "leading_spectrum", interrupt)
+    result = run(app, ["analyze", str(model), "-o", str(tmp_path / "out")])
+    assert result.exit_code == 130
+    assert "continues where this one stopped" in result.stderr
+    assert not (tmp_path / "out").exists()
+    calls.extend([None] * 12)
+    before = len(calls)
+    assert run(app, ["analyze", str(model), "-o", str(tmp_path / "out")]).exit_code == 0
+    assert len(calls) - before == 23 - 1 - 7
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["model", "out"]
+
+
+def test_names_from_the_checkpoint_are_never_markup(tmp_path):
+    folder = save_folder(tmp_path / "m", tiny_llama() | {"[red]x[/nonsense]": torch.ones(1)}, config=CONFIG)
+    result = run(app, ["inspect", str(folder), "-v"])
+    assert result.exit_code == 0
+    assert "[red]x[/nonsense]" in result.stdout
+
+
+def test_installed_command_answers_without_loading_torch():
+    code = "import sys, flaggeo.cli; sys.exit('torch' in sys.modules or 'networkx' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+    shown = subprocess.run([sys.executable, "-m", "flaggeo", "--version"], check=True, capture_output=True, text=True)
+    assert shown.stdout.count(".") == 2

@@ -1,0 +1,123 @@
+import json
+
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from flaggeo import analyze, load
+from flaggeo.cli.main import app
+from flaggeo.cli.terminal import UNREADABLE, USAGE
+from flaggeo.results.storage import TRACE_NAMES
+from tests.builders import save_folder, tiny_llama
+from tests.flaggeo.tracing.planted_run import SHARES, STEPS, checkpoint
+
+run = CliRunner().invoke
+RUN = list(zip(STEPS, SHARES, strict=True))[::2]  # steps 0, 200 and 1000
+
+
+@pytest.fixture
+def training(tmp_path):
+    for step, share in RUN:
+        save_folder(tmp_path / "run" / f"checkpoint-{step}", checkpoint(share))
+    return tmp_path / "run"
+
+
+def test_a_run_is_traced_in_the_order_of_its_steps(training, tmp_path):
+    out = tmp_path / "out"
+    result = run(app, ["trace", str(training), "-o", str(out), "-k", "3"])
+    assert result.exit_code == 0, result.stderr
+    assert "half of it by step 200" in result.stdout
+    assert str(out / "trace.html") in result.stdout
+    assert {file.name for file in out.iterdir()} == TRACE_NAMES
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "run"]
+
+
+def test_json_goes_to_standard_output_alone_and_quiet_prints_nothing(training, tmp_path):
+    sources = [str(training / f"checkpoint-{step}") for step in (1000, 200, 0)]
+    command = ["trace", *sources, "-o", str(tmp_path / "out"), "--roles", "q, up", "--layers", "0-2"]
+    record = json.loads(run(app, [*command, "--format", "json"]).stdout)
+    assert [item["step"] for item in record["checkpoints"]] == [0, 200, 1000]
+    assert {row["role"] for row in record["summary"]} == {"q", "up"}
+    assert record["findings"]
+    again = run(app, command)
+    assert (again.exit_code, again.stdout) == (USAGE, "")
+    assert "found an existing one" in again.stderr
+    quiet = run(app, [*command, "--overwrite", "--quiet"])
+    assert (quiet.exit_code, quiet.output) == (0, "")
+
+
+def test_an_interrupted_trace_continues_where_it_stopped(training, tmp_path, monkeypatch):
+    from flaggeo import engine
+
+    original, calls = engine.leading_spectrum, []
+
+    def interrupt(*arguments):
+        calls.append(arguments)
+        if len(calls) == 23 + 12:  # in the second layer of the second checkpoint; each has 23 weights
+            raise KeyboardInterrupt
+        return original(*arguments)
+
+    monkeypatch.setattr(engine, "leading_spectrum", interrupt)
+    command = ["trace", str(training), "-o", str(tmp_path / "out")]
+    result = run(app, command)
+    assert (result.exit_code, "continues where this one stopped" in result.stderr) == (130, True)
+    assert not (tmp_path / "out").exists()
+    done = len(calls) - 1
+    monkeypatch.setattr(engine, "leading_spectrum", lambda *arguments: calls.append(arguments) or original(*arguments))
+    calls.clear()
+    assert run(app, command).exit_code == 0
+    # What a layer had when it was interrupted is measured again: at most its 7 weights.
+    assert 3 * 23 - done <= len(calls) <= 3 * 23 - done + 7
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "run"]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--rank", "0"], "--rank: expected at least 1; found 0"),
+        (["--draws", "-1"], "--draws: expected at least 0; found -1"),
+        (["--device", "toaster"], "--device: expected a device"),
+        (["--layers", "7"], "expected layers from 0 to 2; got 7"),
+        (["--roles", "nose"], "expected roles among"),
+    ],
+)
+def test_what_is_wrong_with_the_command_exits_with_2(training, tmp_path, options, message):
+    result = run(app, ["trace", str(training), "-o", str(tmp_path / "out"), *options])
+    assert result.exit_code == USAGE
+    assert message in result.stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["run"]
+
+
+def test_one_checkpoint_is_no_run(training, tmp_path):
+    result = run(app, ["trace", str(training / "checkpoint-0"), "-o", str(tmp_path / "out")])
+    assert result.exit_code == USAGE
+    assert "expected at least 2 checkpoints" in result.stderr
+
+
+def test_two_that_do_not_belong_together_exit_with_2_and_unreadable_ones_with_3(training, tmp_path):
+    output = ["-o", str(tmp_path / "out")]
+    save_folder(training / "checkpoint-2000", tiny_llama(layers=2), config={"model_type": "llama"})
+    result = run(app, ["trace", str(training), *output])
+    assert result.exit_code == USAGE
+    assert "checkpoint-2000: weight 'layers.2.q': expected the shape 40x24" in result.stderr
+    broken = checkpoint(0.0)
+    broken["model.layers.2.mlp.up_proj.weight"] = torch.full((40, 24), torch.nan)
+    save_folder(training / "checkpoint-2000", broken)
+    result = run(app, ["trace", str(training), *output])
+    assert (result.exit_code, "expected finite numbers" in result.stderr) == (UNREADABLE, True)
+    result = run(app, ["trace", str(training / "nowhere"), str(training), *output])
+    assert (result.exit_code, "found nothing at this path" in result.stderr) == (UNREADABLE, True)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["run"]
+
+
+def test_a_trace_never_replaces_an_analysis(training, tmp_path):
+    analyze(load(training / "checkpoint-0"), rank=2).save(tmp_path / "saved")
+    result = run(app, ["trace", str(training), "-o", str(tmp_path / "saved"), "--overwrite"])
+    assert result.exit_code == USAGE
+    assert "found also 'bases.safetensors'" in result.stderr
+
+
+def test_norms_are_folded_on_request(training, tmp_path):
+    arguments = ["trace", str(training), "-o", str(tmp_path / "out"), "--roles", "q", "--rank", "2", "--fold-norms"]
+    record = json.loads(run(app, [*arguments, "--format", "json"]).stdout)
+    assert record["provenance"]["fold_norms"] is True

@@ -1,0 +1,74 @@
+import threading
+import time
+
+import pytest
+import torch
+from threadpoolctl import threadpool_info
+
+from flaggeo.numerics.threads import one_ahead, single_threaded_blas, workers
+
+
+def blas_threads():
+    return [pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"]
+
+
+def test_workers_are_as_many_as_torch_has_threads_and_each_works_alone():
+    threads, before = torch.get_num_threads(), blas_threads()
+    try:
+        torch.set_num_threads(3)
+        together = threading.Barrier(3, timeout=10)
+        with workers() as pool:
+            inside = [pool.submit(lambda: (together.wait(), torch.get_num_threads())[1]) for _ in range(3)]
+            assert [future.result() for future in inside] == [1, 1, 1]
+            assert set(blas_threads()) == {1}
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(threads)
+    assert blas_threads() == before
+
+
+def test_a_block_inside_another_has_its_workers_unless_it_is_in_one_of_them():
+    def inside():
+        with workers() as pool:
+            return pool
+
+    with workers() as outer:
+        assert inside() is outer
+        assert outer.submit(inside).result() is not outer
+        assert outer.submit(sum, [1, 2]).result() == 3  # the inner block has not ended it
+    assert inside() is not outer
+
+
+def test_nested_limits_end_where_they_began():
+    before = blas_threads()
+    with single_threaded_blas(), single_threaded_blas():
+        assert set(blas_threads()) == {1}
+    assert blas_threads() == before
+
+
+def test_an_interruption_does_not_wait_for_what_has_not_begun():
+    begun = []
+
+    def interrupted():
+        with workers() as pool:
+            for index in range(1000):
+                pool.submit(lambda index=index: (begun.append(index), time.sleep(0.01)))
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert len(begun) < 1000
+
+
+def test_each_item_comes_when_the_next_has_been_begun():
+    events = []
+
+    def begun():
+        for index in range(3):
+            events.append(f"begin {index}")
+            yield index
+
+    for index in one_ahead(begun()):
+        events.append(f"end {index}")
+    assert events == ["begin 0", "begin 1", "end 0", "begin 2", "end 1", "end 2"]
+    assert list(one_ahead([])) == []

@@ -1,0 +1,81 @@
+from dataclasses import fields
+from math import nan
+
+import pandas as pd
+import torch
+
+from flaggeo.alignment import Nulls, ProjectionHeads, norm_profile, null_table
+from flaggeo.engine import LayerResult
+from flaggeo.numerics.spectrum import leading_spectrum
+from flaggeo.results.scratch import Scratch, discard_scratch
+
+CPU = torch.device("cpu")
+
+
+def a_result():
+    matrix = torch.randn(9, 7, generator=torch.Generator().manual_seed(0))
+    return LayerResult(
+        spectra={"w": leading_spectrum(matrix, 3), "w.heads.0": leading_spectrum(matrix[:4], 3)},
+        profiles={"w": norm_profile(matrix, 3)},
+        tables={"interfaces": [{"name": "w", "layer": 3, "defect": 1 / 3, "gap": float("inf"), "space": None}]},
+        heads=[ProjectionHeads(3, role, torch.rand(2, 7, 3), torch.rand(2, 3, 4)) for role in ("q", "o")],
+    )
+
+
+def test_scratch_recalls_bit_for_bit_what_it_kept_of_a_layer(tmp_path):
+    kept = a_result()
+    Scratch(tmp_path, "run").keep_layer("odd/../name", kept)
+    found = Scratch(tmp_path, "run").recall_layer("odd/../name", CPU)
+    assert found is not None
+    for of_weights in ("spectra", "profiles"):
+        measured, expected = getattr(found, of_weights), getattr(kept, of_weights)
+        assert list(measured) == list(expected)
+        for name, one in expected.items():
+            for part in fields(one):
+                value, recalled = getattr(one, part.name), getattr(measured[name], part.name)
+                assert torch.equal(value, recalled) if isinstance(value, torch.Tensor) else value == recalled
+    assert found.tables == kept.tables
+    for heads, expected in zip(found.heads, kept.heads, strict=True):
+        assert (heads.layer, heads.role) == (expected.layer, expected.role)
+        assert torch.equal(heads.frames, expected.frames)
+        assert torch.equal(heads.factors, expected.factors)
+    assert Scratch(tmp_path, "run").recall_layer("another", CPU) is None
+
+
+def test_scratch_recalls_nulls_bit_for_bit(tmp_path):
+    rows = [("q", "read", "sign_flip", "overlap", 1 / 3, 2**0.5, 4), ("q", "read", "equalised", "overlap", 0.1, nan, 1)]
+    kept = Nulls(null_table(rows), {"layers.0.q.read": torch.rand(5)}, {"layers.0.q.heads.0.read": torch.rand(5)})
+    Scratch(tmp_path, "run").keep_nulls("q", kept)
+    found = Scratch(tmp_path, "run").recall_nulls("q", CPU)
+    assert found is not None
+    pd.testing.assert_frame_equal(found.table, kept.table, check_exact=True)
+    for measured, expected in (
+        (found.leverages, kept.leverages),
+        (found.whole_head_leverages, kept.whole_head_leverages),
+    ):
+        assert list(measured) == list(expected)
+        assert all(torch.equal(measured[name], one) for name, one in expected.items())
+    assert Scratch(tmp_path, "run").recall_nulls("k", CPU) is None
+
+
+def test_scratch_of_another_run_is_discarded_and_a_cut_file_is_not_believed(tmp_path):
+    scratch = Scratch(tmp_path, "run")
+    scratch.keep_layer("t", a_result())
+    file = next(tmp_path.rglob("*.safetensors"))
+    file.write_bytes(file.read_bytes()[:-5])
+    assert scratch.recall_layer("t", CPU) is None
+    (tmp_path / "thesis.tex").write_text("years of work")
+    Scratch(tmp_path, "other run")
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_discarding_leaves_what_is_not_its_own(tmp_path):
+    folder = tmp_path / "scratch"
+    Scratch(folder, "run").keep_layer("t", a_result())
+    discard_scratch(folder)
+    assert not folder.exists()
+    discard_scratch(folder)
+    Scratch(folder, "run").keep_layer("t", a_result())
+    (folder / "notes").mkdir()
+    discard_scratch(folder)
+    assert [path.name for path in folder.iterdir()] == ["notes"]
