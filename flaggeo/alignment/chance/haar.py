@@ -1,40 +1,59 @@
-"""What an overlap says beside chance: the columns that stand next to it in every table."""
+"""The law of the overlap of unrelated subspaces: independent and uniform (Haar)."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from manifolds import overlap_moments, overlap_p_value
 
+Array = NDArray[np.float64]
 
-def against_chance(
-    overlap: NDArray[np.float64], dim: int, first_ranks: NDArray[np.int64], second_ranks: NDArray[np.int64]
-) -> dict[str, NDArray[np.float64]]:
-    """Projection overlaps beside those of independent uniform subspaces.
 
-    Parameters
-    ----------
-    overlap : ndarray of float64, shape=[pairs]
-    dim : int
-        Of the common space.
-    first_ranks, second_ranks : ndarray of int, shape=[pairs]
-        Dimensions of the two subspaces.
+class RankedPair(Protocol):
+    """One pair of subspaces of one space, or many of them."""
 
-    Returns
-    -------
-    columns : dict of str to ndarray, shape=[pairs]
-        ``null_mean`` and ``null_sd`` of the overlap, exact; the effect size ``adjusted_overlap``, 1 where one
-        subspace contains the other; ``z``; and ``p_value``, the chance of at least this overlap. Effect size
-        and z are NaN where a subspace is the whole space, and everything is where one is zero.
-    """
-    mean, spread, p_value = (np.full_like(overlap, np.nan) for _ in range(3))
-    for r, s in np.unique(np.column_stack([first_ranks, second_ranks]), axis=0).tolist():
-        if 0 in (r, s):
-            continue
-        same = (first_ranks == r) & (second_ranks == s)
-        mean[same], spread[same] = overlap_moments(dim, r, s)
-        p_value[same] = overlap_p_value(overlap[same], dim, r, s)
-    informative = spread > 0
-    with np.errstate(divide="ignore", invalid="ignore"):
-        adjusted = np.where(informative, (overlap - mean) / (1 - mean), np.nan)
-        z = np.where(informative, (overlap - mean) / spread, np.nan)
-    return {"null_mean": mean, "null_sd": spread, "adjusted_overlap": adjusted, "z": z, "p_value": p_value}
+    @property
+    def dim(self) -> int:
+        """Dimension of the common space."""
+
+    @property
+    def ranks(self) -> tuple[Any, Any]:
+        """Dimensions of the two subspaces: whole numbers, or arrays of them of one shape."""
+
+
+class Dimensions(NamedTuple):
+    """Dimensions of pairs of subspaces of one space, without the subspaces."""
+
+    dim: int
+    ranks: tuple[Any, Any]
+
+
+def haar_overlap(pair: RankedPair) -> tuple[Array, Array]:
+    """Exact mean and standard deviation of the projection overlap, shape of the ranks; NaN where a rank is 0."""
+    mean, sd = _for_each_rank(pair, lambda r, s, _: overlap_moments(pair.dim, r, s))
+    return mean, sd
+
+
+def haar_overlap_p_value(pair: RankedPair, overlap: Any) -> tuple[Array, Array]:
+    """Probability of at least this overlap and of the largest one, 1; exact between lines, see `overlap_p_value`."""
+    overlap = np.asarray(overlap, dtype=np.float64)
+
+    def tail(r: int, s: int, same: NDArray[np.bool_]) -> tuple[Any, Any]:
+        return overlap_p_value(overlap[same], pair.dim, r, s), overlap_p_value(np.ones(1), pair.dim, r, s)
+
+    p_value, floor = _for_each_rank(pair, tail)
+    return p_value, floor
+
+
+def _for_each_rank(pair: RankedPair, numbers: Callable[[int, int, NDArray[np.bool_]], tuple[Any, Any]]) -> list[Array]:
+    """Two numbers that depend on the ranks, found once for each combination of them."""
+    first, second = np.broadcast_arrays(*map(np.asarray, pair.ranks))
+    found = [np.full(first.shape, np.nan) for _ in range(2)]
+    for r, s in np.unique(np.column_stack([first.ravel(), second.ravel()]), axis=0).tolist():
+        same = (first == r) & (second == s)
+        if r and s:
+            for array, value in zip(found, numbers(r, s, same), strict=True):
+                array[same] = value
+    return found

@@ -68,7 +68,7 @@ def norm_profile(matrix: Tensor, rank: int) -> Profile:
     return Profile(row_norms, column_norms, equalised_left=left_of_rows, equalised_right=right_of_columns)
 
 
-def margin_matched(row_norms: Tensor, column_norms: Tensor, generator: torch.Generator) -> Tensor:
+def norm_matched(row_norms: Tensor, column_norms: Tensor, generator: torch.Generator) -> Tensor:
     r"""Random matrix with these row and column norms and nothing else of the original.
 
     Parameters
@@ -97,7 +97,7 @@ def margin_matched(row_norms: Tensor, column_norms: Tensor, generator: torch.Gen
 
     Examples
     --------
-    >>> surrogate = margin_matched(torch.tensor([3.0, 4.0]), torch.tensor([5.0, 0.0]), torch.Generator())
+    >>> surrogate = norm_matched(torch.tensor([3.0, 4.0]), torch.tensor([5.0, 0.0]), torch.Generator())
     >>> surrogate.norm(dim=0), surrogate.norm(dim=1)
     (tensor([5.0000, 0.0000]), tensor([3.0000, 4.0000]))
     """

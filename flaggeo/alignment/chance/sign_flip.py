@@ -1,4 +1,4 @@
-"""What random signs of the coordinates give: the overlap that loud coordinates alone account for."""
+"""What random signs of the coordinates give: the overlap that outlier channels alone account for."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -14,6 +14,8 @@ from ...numerics.threads import workers
 
 #: Largest null mean that leaves an overlap room to say anything.
 SATURATED = 1 - 1e-6
+# Relative error of the moments, some of which are formed in single precision.
+_ROUNDING = 1e-5
 # Entries of the rows of all projectors in one block: 32 MiB a thread.
 _BLOCK_ENTRIES = 2**23
 # Coordinates of two lines whose signs are all gone through: of 16, p-values down to 0.01 come out within 2 %, down to
@@ -133,36 +135,42 @@ def sign_flip_spread(frames: Sequence[Tensor]) -> Tensor:
 
 
 def sign_flip_p_value(
-    overlap: NDArray[np.float64], mean: NDArray[np.float64], spread: NDArray[np.float64]
-) -> NDArray[np.float64]:
+    overlap: NDArray[np.float64], mean: NDArray[np.float64], sd: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     r"""About the probability that random signs of the coordinates give at least this overlap.
 
     .. math:: P\bigl( \chi^2_1 \ge 1 + \sqrt2\, (\omega - \mathrm{E}) / \mathrm{sd} \bigr)
 
     Parameters
     ----------
-    overlap, mean, spread : ndarray of float64, of one shape
+    overlap, mean, sd : ndarray of float64, of one shape
         The projection overlap, and its moments from `leverages` and `sign_flip_spread` over the smaller rank.
 
     Returns
     -------
-    p_value : ndarray of float64, of the same shape
-        In [0, 1]; 1 where the signs leave the overlap no room.
+    p_value, floor : ndarray of float64, of the same shape
+        In [0, 1]; 1 where the signs leave the overlap no room. The floor is the value at an overlap of 1: no alignment
+        gives a smaller one. NaN where the overlap is.
 
     Notes
     -----
     The overlap is a quadratic form in the signs. Between lines it is the square of a sum of signs, whose law
     this is for many coordinates; wider subspaces add up many such squares and have a lighter tail. In simulations, with
-    loud channels and with directions on two coordinates each, it was never too small below 0.05; where two
+    outlier channels and with directions on two coordinates each, it was never too small below 0.05; where two
     lines share but two coordinates it says 0.1 for 0.5. The Beta law of the same moments, which serves for uniform
     subspaces, was up to a hundred times too small. A p-value of 1e-6 takes 16 standard deviations.
     """
-    room = (mean < SATURATED) & (spread > 0)
-    z = np.divide(overlap - mean, spread, out=np.full_like(mean, -np.inf), where=room)
-    return np.asarray(special.chdtrc(1, np.maximum(1 + np.sqrt(2) * z, 0)))
+    # A spread of no more than rounding is none.
+    room = (mean < SATURATED) & (sd > _ROUNDING * mean)
+
+    def tail(reached: NDArray[np.float64]) -> NDArray[np.float64]:
+        z = np.divide(reached - mean, sd, out=np.full_like(mean, -np.inf), where=room)
+        return np.where(np.isnan(overlap), np.nan, special.chdtrc(1, np.maximum(1 + np.sqrt(2) * z, 0)))
+
+    return tail(overlap), tail(np.ones_like(overlap))
 
 
-def sign_flips_of_lines(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
+def sign_flips_of_lines(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     r"""Mean of \|cos\| of two lines over random signs of the coordinates, and how often it is at least as large.
 
     .. math:: S = \sum_i \varepsilon_i a_i b_i, \qquad \mathrm{E}\,|S|, \qquad P(|S| \ge |\langle a, b \rangle|)
@@ -178,9 +186,10 @@ def sign_flips_of_lines(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
 
     Returns
     -------
-    mean, p_value : Tensor, shape=[...]
+    mean, p_value, floor : Tensor, shape=[...]
         float64, on the CPU, in [0, 1]. The p-value is 1 where no sign makes \|cos\| smaller by 1e-6, which float32
-        would not tell apart.
+        would not tell apart. The floor is the p-value that the two would have if all products had one sign: these
+        coordinates cannot give a smaller one.
 
     Notes
     -----
@@ -199,7 +208,7 @@ def sign_flips_of_lines(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
     Two lines that share two coordinates equally coincide or are orthogonal, each half of the time:
 
     >>> line = torch.tensor([0.5**0.5, 0.5**0.5, 0.0])
-    >>> mean, p_value = sign_flips_of_lines(line, line)
+    >>> mean, p_value, floor = sign_flips_of_lines(line, line)
     >>> round(float(mean), 4), round(float(p_value), 4)
     (0.5, 0.5)
     """
@@ -214,10 +223,14 @@ def sign_flips_of_lines(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
     spread = torch.linalg.vector_norm(quiet, dim=-1, keepdim=True).clamp(min=torch.finfo(torch.float64).tiny)
     z = sums / (math.sqrt(2) * spread)
     mean = (spread * math.sqrt(2 / math.pi) * torch.exp(-z.square()) + sums * torch.erf(z)).mean(dim=-1)
-    missing = (cosine - (1 - SATURATED))[..., None] - sums
-    # The patterns come in pairs of opposite sign: both tails are twice the upper one.
-    p_value = torch.special.erfc(missing / (math.sqrt(2) * spread)).mean(dim=-1)
-    return mean, p_value.clamp(max=1)
+
+    def tail(reached: Tensor) -> Tensor:
+        missing = (reached - (1 - SATURATED))[..., None] - sums
+        # The patterns come in pairs of opposite sign: both tails are twice the upper one.
+        chance: Tensor = torch.special.erfc(missing / (math.sqrt(2) * spread)).mean(dim=-1).clamp(max=1)
+        return chance
+
+    return mean, tail(cosine), tail(sizes.sum(dim=-1))
 
 
 def sign_flipped(frame: Tensor, generator: torch.Generator) -> Tensor:

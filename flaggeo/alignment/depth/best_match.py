@@ -8,8 +8,10 @@ from scipy import special
 from torch import Tensor
 
 from ...network import Symmetry
-from ..observable import Observable
-from .layer_pair import LayerPair, of_directions, subspace_null
+from ..chance.haar import Dimensions, haar_overlap
+from ..observable import Invariance, Null, Observable
+from ..schema import Column
+from .layer_pair import LayerPair, of_directions
 
 #: Directions of the later weight among which the first one of the earlier is looked for.
 MATCHES = 8
@@ -85,42 +87,59 @@ def _best_match_null(pair: LayerPair) -> tuple[Tensor, Tensor]:
 
 
 BEST_MATCH = Observable(
-    name="best match of the first direction",
+    title="best match of the first direction",
     table="continuity",
     column="best_match",
+    pair=LayerPair,
     measure=of_directions(lambda pair: matched_cosines(pair).max()),
     formula=r"\max_{j \le 8} |\langle v_1, v'_j \rangle|",
     range=(0.0, 1.0),
     aligned=1.0,
-    invariant_under=Symmetry.ORTHOGONAL,
-    invariance="signs of the vectors, and one orthogonal map of the space on both weights; not a general linear map",
-    invariance_statement="singular_vector_cosine_invariance",
-    null="the largest of as many coordinates of a uniform unit vector, exact mean and spread",
-    null_moments=_best_match_null,
-    null_statement="best_match_null",
-    reading="Far above |cos| of the first vectors, the direction is still there but no longer first: "
-    "best_match_index says at which place, 1 where nothing has moved.",
-    misuse="Not beside the null of a single cosine: the largest of 8 is about twice as large by chance. It is not "
-    "symmetric: it looks for the earlier direction in the later weight only.",
-    derived=("best_match_index",),
+    invariance=Invariance(
+        Symmetry.ORTHOGONAL,
+        "signs of the vectors, and one orthogonal map of the space on both weights; not a general linear map",
+        "singular_vector_cosine_invariance",
+    ),
+    null=Null(
+        text="the largest of as many coordinates of a uniform unit vector, exact",
+        law=_best_match_null,
+        statement="best_match_null",
+    ),
+    tolerance=1e-5,
+    reading="Far above |cos| of the first vectors, the direction persists, no longer as the top one: best_match_index "
+    "says which it is now, 1 where the order is the same.",
+    misuse="Do not compare it with the null of a single cosine: the largest of 8 is about twice as large for unrelated "
+    "weights. It is not symmetric: it looks for the earlier direction in the later weight only.",
+    companions=(
+        (
+            Column("best_match_index", "Int64", "number of the matching direction, counted from 1"),
+            of_directions(lambda pair: matched_cosines(pair).argmax() + 1),
+        ),
+    ),
 )
 PROJECTION = Observable(
-    name="share of the first direction in the next leading subspace",
+    title="share of the first direction in the next leading subspace",
     table="continuity",
     column="projection",
+    pair=LayerPair,
     measure=of_directions(lambda pair: matched_cosines(pair).square().sum().clamp(max=1)),
     formula=r"\lVert V_8'^\top v_1 \rVert^2",
     range=(0.0, 1.0),
     aligned=1.0,
-    invariant_under=Symmetry.ORTHOGONAL,
-    invariance="the choice of frame of the subspace, and one orthogonal map of the space on both weights; "
-    "not a general linear map",
-    invariance_statement="projection_overlap_invariance",
-    null="the law Beta(k/2, (n - k)/2) for k = 8 kept directions or fewer, exact mean k / n and spread",
-    null_moments=lambda pair: subspace_null(pair, min(1, len(pair.products)), min(MATCHES, pair.products.shape[1])),
-    null_statement="haar_overlap_moments",
-    reading="How much of the main direction of one layer the leading directions of the next one hold together: high "
-    "beside a low best match, it has been spread over several.",
-    misuse="Not across spaces of different dimension without its null, and not where the eighth gap is so small that "
-    "the subspace itself is undetermined.",
+    invariance=Invariance(
+        Symmetry.ORTHOGONAL,
+        "the choice of frame of the subspace, and one orthogonal map of the space on both weights; "
+        "not a general linear map",
+        "projection_overlap_invariance",
+    ),
+    null=Null(
+        text="the law Beta(k/2, (n - k)/2) for k = 8 kept directions or fewer, exact",
+        law=lambda pair: haar_overlap(Dimensions(pair.dim, (min(1, pair.ranks[0]), min(MATCHES, pair.ranks[1])))),
+        statement="haar_overlap_moments",
+    ),
+    tolerance=1e-5,
+    reading="How much of the main direction of one layer the leading directions of the next one hold together: "
+    "high where the best match is low, it has been spread over several.",
+    misuse="Do not compare it across spaces of different dimension without its null, nor use it where the "
+    "eighth gap is so small that the subspace itself is undetermined.",
 )

@@ -1,4 +1,4 @@
-"""Continuity against distance: it decays along a smooth path, not where all layers share one global direction."""
+"""Continuity against distance: it decays along a smooth path, and not where all layers share one direction."""
 
 from collections.abc import Iterable, Mapping
 
@@ -6,31 +6,36 @@ import numpy as np
 import pandas as pd
 import torch
 
-from manifolds import abs_cosine_moments, overlap_moments, pairwise_overlap
+from manifolds import abs_cosine_moments, pairwise_overlap
 
 from ...network import Side, Weight
 from ...numerics.spectrum import Spectrum
+from ..chance.haar import Dimensions, haar_overlap
+from ..schema import Column, Schema
 from .layer_pair import even_sides, is_shared, space_name
 
-LAG_COLUMNS = (
-    "role",
-    "side",
-    "lag",
-    "pairs",
-    "abs_cos_1",
-    "null_mean",
-    "null_sd",
-    "overlap",
-    "overlap_null_mean",
-    "overlap_null_sd",
-    "distant",
-    "space",
-    "shared_space",
+BY_LAG_SCHEMA = Schema(
+    "One row for each role, side and distance in layers",
+    (
+        Column("role", "str", "role of the weights"),
+        Column("side", "str", "read compares right singular vectors, write left ones"),
+        Column("lag", "int64", "distance in layers, counted along the layers that have the role"),
+        Column("pairs", "int64", "number of pairs of layers that far apart; the numbers are means over these"),
+        Column("abs_cos_1", "float64", "mean |cos| of first singular vectors"),
+        Column("abs_cos_1_null_mean", "float64", "the same for unrelated (Haar) directions, exact"),
+        Column("abs_cos_1_null_sd", "float64", "its standard deviation, of a mean over so many pairs"),
+        Column("overlap", "float64", "mean overlap of leading subspaces; missing where one fills the space"),
+        Column("overlap_null_mean", "float64", "the same for unrelated (Haar) subspaces, exact"),
+        Column("overlap_null_sd", "float64", "its standard deviation, of a mean over so many pairs"),
+        Column("distant", "bool", "whether the lag is half of the depth or more, and at least 2"),
+        Column("space", "str", "space that the sides lie in, or the first and the last one"),
+        Column("shared_space", "bool", "whether all layers share the space"),
+    ),
 )
 
 
-def lag_table(weights: Iterable[Weight], spectra: Mapping[str, Spectrum]) -> pd.DataFrame:
-    """Continuity of every role on both sides at every distance in layers, counted along the role.
+def continuity_by_lag(weights: Iterable[Weight], spectra: Mapping[str, Spectrum]) -> pd.DataFrame:
+    """Continuity of every role on both sides at every distance in layers.
 
     Parameters
     ----------
@@ -42,60 +47,48 @@ def lag_table(weights: Iterable[Weight], spectra: Mapping[str, Spectrum]) -> pd.
     Returns
     -------
     table : pandas.DataFrame
-        One row a role, side and lag; the columns are `LAG_COLUMNS`. ``abs_cos_1`` and ``overlap`` are means over
-        the ``pairs`` of layers that far apart among those that the role has here; zero weights are left out, as are
-        sides whose width changes with depth or is 1. The nulls are mean and spread of those means for unrelated
-        weights; ``overlap`` is NaN where a subspace fills the space. ``distant`` is true from half of the depth on,
-        and never at lag 1.
+        The columns are those of `BY_LAG_SCHEMA`. Zero weights are left out, as are sides whose width changes with depth
+        or is 1.
 
     Notes
     -----
-    Mean over the distant lags, weighted by ``pairs``, beside lag 1: the distance baseline of the theory page. The
-    pairs of one lag form chains without a cycle, in which unrelated pairs are independent: the spread of their
-    mean is exactly that of one pair divided by the root of their number.
-
-    References
-    ----------
-    theory/continuity, sections 2.2 and 2.5.
+    The mean over the distant lags, weighted by ``pairs``, is the distance baseline beside lag 1. The pairs of one lag
+    form chains without a cycle, in which unrelated pairs are independent: the spread of their mean is exactly that of
+    one pair divided by the root of their number.
     """
-    tables = [_profile(chain, side, spectra) for side, chain in even_sides(weights)]
-    tables = [table for table in tables if len(table)]
-    if not tables:
-        numbers = dict.fromkeys(LAG_COLUMNS[4:10], "float64") | {"lag": "int64", "pairs": "int64"}
-        return pd.DataFrame(columns=list(LAG_COLUMNS)).astype(numbers | {"distant": "bool", "shared_space": "bool"})
-    return pd.concat(tables, ignore_index=True)
+    return BY_LAG_SCHEMA.concatenated(_profile(chain, side, spectra) for side, chain in even_sides(weights))
 
 
 def _profile(chain: list[Weight], side: Side, spectra: Mapping[str, Spectrum]) -> pd.DataFrame:
     places = [place for place, weight in enumerate(chain) if spectra[weight.name].frame(side).shape[1]]
     if len(places) < 2:
-        return pd.DataFrame(columns=list(LAG_COLUMNS))
+        return BY_LAG_SCHEMA.frame()
     frames = [spectra[chain[place].name].frame(side) for place in places]
     firsts = torch.stack([frame[:, 0] for frame in frames])
     earlier, later = np.triu_indices(len(places), k=1)
     ranks = np.array([frame.shape[1] for frame in frames])
     n = len(frames[0])
-    moments = np.full((len(places), len(places), 2), np.nan)
-    for r, s in {(r, s) for r in ranks.tolist() for s in ranks.tolist() if max(r, s) < n}:
-        moments[np.ix_(ranks == r, ranks == s)] = overlap_moments(n, r, s)
-    mean, spread = abs_cosine_moments(n)
+    overlap_mean, overlap_sd = haar_overlap(Dimensions(n, (ranks[earlier], ranks[later])))
+    mean, sd = abs_cosine_moments(n)
+    fills = np.maximum(ranks[earlier], ranks[later]) == n
     pairs = pd.DataFrame(
         {
             "lag": np.array(places)[later] - np.array(places)[earlier],
             "abs_cos_1": (firsts @ firsts.mT).abs().clamp(max=1).cpu().numpy()[earlier, later],
             "overlap": pairwise_overlap(frames).clamp(0, 1).cpu().numpy()[earlier, later],
-            "overlap_null_mean": moments[earlier, later, 0],
-            "variance": moments[earlier, later, 1] ** 2,
+            "overlap_null_mean": overlap_mean,
+            "variance": overlap_sd**2,
         }
     )
-    pairs.loc[pairs["variance"].isna(), "overlap"] = np.nan
+    pairs.loc[fills, ["overlap", "overlap_null_mean", "variance"]] = np.nan
     groups = pairs.groupby("lag")
     means = groups.mean().reset_index()
     count = groups.size().to_numpy()
-    means["pairs"] = count
-    means["distant"] = means["lag"] >= max(2, len(chain) // 2)
-    means["null_mean"], means["null_sd"] = mean, spread / np.sqrt(count)
-    means["overlap_null_sd"] = np.sqrt(means["variance"] / groups["variance"].count().to_numpy())
-    means["role"], means["side"] = chain[0].role, side.value
-    means["space"], means["shared_space"] = space_name(chain, side), is_shared(chain, side)
-    return means[list(LAG_COLUMNS)]
+    return BY_LAG_SCHEMA.frame(
+        {name: means[name] for name in ("lag", "abs_cos_1", "overlap", "overlap_null_mean")}
+        | {"role": chain[0].role, "side": side.value, "pairs": count}
+        | {"abs_cos_1_null_mean": mean, "abs_cos_1_null_sd": sd / np.sqrt(count)}
+        | {"overlap_null_sd": np.sqrt(means["variance"] / groups["variance"].count().to_numpy())}
+        | {"distant": means["lag"] >= max(2, len(chain) // 2)}
+        | {"space": space_name(chain, side), "shared_space": is_shared(chain, side)}
+    )

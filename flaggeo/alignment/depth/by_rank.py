@@ -6,28 +6,30 @@ from itertools import pairwise
 import numpy as np
 import pandas as pd
 
-from manifolds import overlap_moments
-
 from ...network import Side, Weight
 from ...numerics.spectrum import Spectrum
+from ..chance.haar import Dimensions
 from ..pairs.flags import soft_bruhat
 from ..pairs.subspace_pair import SubspacePair
+from ..schema import Column, Schema
+from ..table import beside_nulls
+from .cosines import LEADING_OVERLAP
 from .layer_pair import layer_chains
 
-CURVE_COLUMNS = (
-    "role",
-    "side",
-    "layer",
-    "next_layer",
-    "k",
-    "overlap",
-    "null_mean",
-    "null_sd",
-    "adjusted_overlap",
+BY_RANK_SCHEMA = Schema(
+    "One row for each role, side, pair of neighbouring layers and number of directions k",
+    (
+        Column("role", "str", "role of the weight"),
+        Column("side", "str", "read compares right singular vectors, write left ones"),
+        Column("layer", "int64", "the earlier layer"),
+        Column("next_layer", "int64", "the next layer that has the role"),
+        Column("k", "int64", "leading directions compared"),
+        *LEADING_OVERLAP.columns,
+    ),
 )
 
 
-def overlap_curves(weights: Iterable[Weight], spectra: Mapping[str, Spectrum]) -> pd.DataFrame:
+def continuity_by_rank(weights: Iterable[Weight], spectra: Mapping[str, Spectrum]) -> pd.DataFrame:
     r"""Overlap of the k leading directions of every role on both sides, from each layer to the next, for each k.
 
     .. math:: \omega_k = \lVert U_k^\top V_k \rVert_F^2 / k
@@ -42,51 +44,27 @@ def overlap_curves(weights: Iterable[Weight], spectra: Mapping[str, Spectrum]) -
     Returns
     -------
     table : pandas.DataFrame
-        One row a role, side, pair of layers and k from 1 to the smaller rank; the columns are `CURVE_COLUMNS`.
-        ``null_mean`` and ``null_sd`` are exact for uniform subspaces, ``adjusted_overlap`` is
-        :math:`(\omega_k - E) / (1 - E)`, NaN where k is the dimension of the space. A pair of layers of which
-        one has no direction has no rows.
+        k runs from 1 to the smaller rank; the columns are those of `BY_RANK_SCHEMA`. The nulls are exact for uniform
+        subspaces; the effect size is NaN where k is the dimension of the space. A pair of layers of which one has no
+        direction has no rows.
 
     Notes
     -----
     The last k gives the overlap of the continuity table. A k between two close singular values cuts through
-    directions that may turn into each other: read the curve, not one point.
-
-    References
-    ----------
-    theory/alignment, section 2.6 (the whole curve, never one k); theory/continuity, section 2.2.
+    directions that may rotate into each other: read the curve, not one point.
     """
-    parts = [
+    return BY_RANK_SCHEMA.concatenated(
         _curve(earlier, later, side, spectra)
         for chain in layer_chains(weights).values()
         for side in Side
         for earlier, later in pairwise(chain)
         if earlier.space(side).dim == later.space(side).dim
-    ]
-    if not parts:
-        numbers = dict.fromkeys(CURVE_COLUMNS[2:5], "int64") | dict.fromkeys(CURVE_COLUMNS[5:], "float64")
-        return pd.DataFrame(columns=list(CURVE_COLUMNS)).astype(numbers)
-    return pd.concat(parts, ignore_index=True)
+    )
 
 
 def _curve(earlier: Weight, later: Weight, side: Side, spectra: Mapping[str, Spectrum]) -> pd.DataFrame:
     pair = SubspacePair(spectra[earlier.name].frame(side), spectra[later.name].frame(side))
     k = np.arange(1, min(pair.ranks) + 1)
     overlap = soft_bruhat(pair).diagonal().cpu().numpy().clip(None, k) / k
-    moments = np.array([overlap_moments(pair.dim, rank, rank) for rank in k.tolist()]).reshape(-1, 2)
-    mean, spread = moments.T
-    with np.errstate(divide="ignore", invalid="ignore"):
-        adjusted = np.where(spread > 0, (overlap - mean) / (1 - mean), np.nan)
-    return pd.DataFrame(
-        {
-            "role": earlier.role,
-            "side": side.value,
-            "layer": earlier.layer,
-            "next_layer": later.layer,
-            "k": k,
-            "overlap": overlap.astype(np.float64),
-            "null_mean": mean,
-            "null_sd": spread,
-            "adjusted_overlap": adjusted,
-        }
-    )
+    place = {"role": earlier.role, "side": side.value, "layer": earlier.layer, "next_layer": later.layer, "k": k}
+    return BY_RANK_SCHEMA.frame(place | beside_nulls(LEADING_OVERLAP, overlap, Dimensions(pair.dim, (k, k))))

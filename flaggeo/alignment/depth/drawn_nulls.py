@@ -1,6 +1,6 @@
 """What the loudness of single channels does to continuity: seeded nulls that keep it alone, a variant without it."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from functools import partial
@@ -14,15 +14,33 @@ from manifolds import projection_overlap
 from ...network import Side, Weight
 from ...numerics.spectrum import Spectrum, leading_frames
 from ...numerics.threads import one_ahead, workers
-from ..chance.norm_matched import Profile, margin_matched
+from ..chance.norm_matched import Profile, norm_matched
 from ..chance.seeds import seeded_generator
 from ..chance.sign_flip import sign_flipped
 from ..heads.factors import ProjectionHeads
 from ..heads.surrogate_heads import HeadCut
+from ..schema import Column, Schema
 
-NULL_COLUMNS = ("role", "side", "null", "measure", "mean", "sd", "draws")
 #: The two seeded nulls. The third kind of row, ``equalised``, is no null but a measurement.
-SEEDED_NULLS = ("margin_matched", "sign_flip")
+SEEDED_NULLS = ("norm_matched", "sign_flip")
+
+NULL_SCHEMA = Schema(
+    "One row for each role, side, null and number: continuity under nulls that are drawn",
+    (
+        Column("role", "str", "role of the weights"),
+        Column("side", "str", "read or write"),
+        Column(
+            "null",
+            "str",
+            "norm_matched (random weights with the same row and column norms), sign_flip (random signs of the "
+            "coordinates) or equalised (no null: the measurement with all coordinates brought to one norm)",
+        ),
+        Column("measure", "str", "abs_cos_1 or overlap"),
+        Column("mean", "float64", "mean over draws of the mean over neighbouring layers"),
+        Column("sd", "float64", "standard deviation over draws; missing for one draw"),
+        Column("draws", "int64", "number of draws; 1 for equalised"),
+    ),
+)
 
 _MEASURES = ("abs_cos_1", "overlap")
 # Frames of a surrogate by side, and the leverages of its heads where there are some.
@@ -36,10 +54,10 @@ class Nulls:
     Attributes
     ----------
     table : pandas.DataFrame
-        One row a side, null and measure; the columns are `NULL_COLUMNS`.
+        One row a side, null and measure; the columns are those of `NULL_SCHEMA`.
     leverages : mapping of str to Tensor
         By subspace (``layers.3.q.read``), shape=[n]: the squared norms of the rows of the leading frame of a
-        `margin_matched` surrogate, averaged over draws. They are in [0, 1] and sum to the rank. The signs of the
+        `norm_matched` surrogate, averaged over draws. They are in [0, 1] and sum to the rank. The signs of the
         coordinates of a surrogate are free, so the mean projector of its frame is the diagonal matrix of the
         expected leverages, and the mean overlap of two independent surrogates needs no more than these. A head
         (``layers.3.q.heads.0.read``) is cut from the surrogates of its projection.
@@ -54,7 +72,7 @@ class Nulls:
     @staticmethod
     def joined(roles: Sequence["Nulls"]) -> "Nulls":
         """Those of all these roles as one."""
-        table = pd.concat([nulls.table for nulls in roles], ignore_index=True) if roles else null_table()
+        table = NULL_SCHEMA.concatenated(nulls.table for nulls in roles)
         return Nulls(
             table,
             {name: found for nulls in roles for name, found in nulls.leverages.items()},
@@ -100,7 +118,7 @@ def continuity_nulls(
 
     Notes
     -----
-    **margin_matched** replaces every weight of the chain by `margin_matched` surrogates. It keeps the norms
+    **norm_matched** replaces every weight of the chain by `norm_matched` surrogates. It keeps the norms
     of rows and columns and destroys the rest. **sign_flip** multiplies one of the two real frames by a
     random sign per coordinate. It keeps how much of a frame lives on each coordinate and destroys how the
     coordinates are combined. Neither is always the larger. **equalised** has no draws: it is the measurement
@@ -146,7 +164,7 @@ def continuity_nulls(
                 flips = seeded_generator(seed, f"sign flip {earlier.name} {weight.name} {side.value}", first.device)
                 flipped = torch.stack([sign_flipped(first, flips) for _ in range(draws)])
                 for null, pair in {
-                    "margin_matched": (earlier_surrogates[side], surrogates[side]),
+                    "norm_matched": (earlier_surrogates[side], surrogates[side]),
                     "sign_flip": (flipped, second.expand(draws, -1, -1)),
                     "equalised": tuple(profiles[one.name].equalised(side)[None] for one in (earlier, weight)),
                 }.items():
@@ -157,21 +175,17 @@ def continuity_nulls(
         means = torch.stack([pair.result() for pair in of_pairs]).nanmean(dim=0)  # [draws, measures], over pairs
         for measure, of_draws in zip(_MEASURES, means.unbind(dim=1), strict=True):
             sd = float(of_draws.std()) if len(of_draws) > 1 else float("nan")
-            rows.append((chain[0].role, side_name, null, measure, float(of_draws.mean()), sd, len(of_draws)))
-    return Nulls(null_table(rows), leverages, whole_heads)
-
-
-def null_table(rows: Iterable[Sequence[str | float]] = ()) -> pd.DataFrame:
-    """Table of rows under `NULL_COLUMNS`, of the same types also where there are none."""
-    return pd.DataFrame(list(rows), columns=list(NULL_COLUMNS)).astype(
-        {"mean": "float64", "sd": "float64", "draws": "int64"}
-    )
+            rows.append(
+                {"role": chain[0].role, "side": side_name, "null": null, "measure": measure}
+                | {"mean": float(of_draws.mean()), "sd": sd, "draws": len(of_draws)}
+            )
+    return Nulls(NULL_SCHEMA.frame(rows), leverages, whole_heads)
 
 
 def _surrogate(name: str, spectrum: Spectrum, profile: Profile, cut: HeadCut | None, seed: int, draw: int) -> _Drawn:
     """Leading frames of one surrogate of a weight, as many directions as it has, and leverages of its heads."""
     generator = seeded_generator(seed, f"margin matched {name} {draw}", profile.row_norms.device)
-    surrogate = margin_matched(profile.row_norms, profile.column_norms, generator)
+    surrogate = norm_matched(profile.row_norms, profile.column_norms, generator)
     of_heads = None if cut is None else cut.leverages(surrogate)
     rank = spectrum.frame(Side.READ).shape[1]
     if rank == 0:

@@ -9,7 +9,9 @@ from torch import Tensor
 
 from ...network import Side, Symmetry
 from ...numerics.spectrum import matrix_product
-from ..observable import Observable
+from ..observable import Invariance, Null, Observable
+from ..table import measured
+from .layer_pair import unless_forced
 
 
 @dataclass(frozen=True)
@@ -86,62 +88,59 @@ def _centred_spread(n: int) -> float:
     return math.sqrt(2 / ((n - 1) * (n + 2))) if n > 1 else 0.0
 
 
+_ROTATIONS = (
+    "the scale of either weight, any rotation of its other side, and one orthogonal map of the space on both; not a "
+    "general linear map, not even scalings of single coordinates"
+)
+
 GRAM_COSINE = Observable(
-    name="cosine of Gram matrices",
+    title="cosine of Gram matrices",
     table="continuity",
     column="gram_cosine",
+    pair=GramPair,
     measure=lambda pair: _cosine(pair.earlier, pair.later, pair.norms),
     formula=r"\langle A, A' \rangle / (\lVert A \rVert_F \lVert A' \rVert_F)",
     range=(0.0, 1.0),
     aligned=1.0,
-    invariant_under=Symmetry.ORTHOGONAL,
-    invariance="the scale of either weight, any rotation of its other side, and one orthogonal map of the space on "
-    "both; not a general linear map, not even scalings of single coordinates",
-    invariance_statement="gram_observables_invariance",
-    null="spectra kept, relative orientation uniform: exact mean tr A tr A' / (n |A| |A'|), which is above 1/2 where "
-    "the spectra are flat, and exact spread",
-    null_moments=_raw_null,
-    null_statement="gram_cosine_null",
+    invariance=Invariance(Symmetry.ORTHOGONAL, _ROTATIONS, "gram_observables_invariance"),
+    null=Null(
+        text="spectra kept, relative orientation uniform, exact: the mean is tr A tr A' / (n |A| |A'|), above 1/2 "
+        "where the spectra are flat",
+        law=_raw_null,
+        statement="gram_cosine_null",
+    ),
+    tolerance=1e-5,
     reading="Whether two layers weigh the directions of the space alike, all of them at once: no singular vectors, no "
     "choice of rank, nothing that close singular values could leave undetermined.",
-    misuse="Never without its null: two unrelated flat spectra are almost parallel. Read the centred cosine first.",
+    misuse="Do not read it without its null: two unrelated flat spectra are almost parallel. Read the centred cosine "
+    "first.",
 )
 CENTRED_GRAM_COSINE = Observable(
-    name="centred cosine of Gram matrices",
+    title="centred cosine of Gram matrices",
     table="continuity",
     column="centred_gram_cosine",
+    pair=GramPair,
     measure=lambda pair: _cosine(*pair.centred, pair.centred_norms),
     formula=r"\langle A_0, A'_0 \rangle / (\lVert A_0 \rVert_F \lVert A'_0 \rVert_F), \quad "
     r"A_0 = A - \tfrac{\mathrm{tr} A}{n} I",
     range=(-1.0, 1.0),
     aligned=1.0,
-    invariant_under=Symmetry.ORTHOGONAL,
-    invariance=GRAM_COSINE.invariance,
-    invariance_statement="centred_gram_cosine_invariance",
-    null="relative orientation uniform: mean 0, exact spread sqrt(2 / ((n - 1)(n + 2))) whatever the spectra",
-    null_moments=_centred_null,
-    null_statement="centred_gram_cosine_null",
+    invariance=Invariance(Symmetry.ORTHOGONAL, _ROTATIONS, "centred_gram_cosine_invariance"),
+    null=Null(
+        text="relative orientation uniform, exact: mean 0, sd sqrt(2 / ((n - 1)(n + 2))) whatever the spectra",
+        law=_centred_null,
+        statement="centred_gram_cosine_null",
+    ),
+    tolerance=1e-5,
     reading="The same without what both have in common by being positive: 0 for unrelated weights, 1 for equal "
     "directions with equal relative strength.",
-    misuse="Not as a statement about the first direction: every direction counts, by its squared singular value. The "
-    "loudness of single channels raises it like any other agreement.",
+    misuse="It says nothing about the first direction alone: every direction counts, by its squared singular value. "
+    "Outlier channels raise it like any other agreement.",
 )
 
 
-@dataclass(frozen=True)
-class GramCosines:
-    """Gram cosines of one side of a weight in two layers; the fields are columns of the continuity table.
-
-    All numbers are dimensionless; NaN where a weight is zero or, for the cosines, where one is a multiple of an
-    orthogonal matrix and every direction is alike.
-    """
-
-    gram_cosine: float = math.nan
-    gram_cosine_null_mean: float = math.nan
-    gram_cosine_null_sd: float = math.nan
-    centred_gram_cosine: float = math.nan
-    centred_gram_cosine_null_mean: float = math.nan
-    centred_gram_cosine_null_sd: float = math.nan
+#: What is measured of two Gram matrices.
+GRAM_OBSERVABLES: tuple[Observable[GramPair], ...] = (GRAM_COSINE, CENTRED_GRAM_COSINE)
 
 
 def gram_matrix(matrix: Tensor, side: Side) -> Tensor:
@@ -178,7 +177,7 @@ def gram_matrix(matrix: Tensor, side: Side) -> Tensor:
     return gram / torch.where(trace > 0, trace, 1.0)
 
 
-def gram_cosines(earlier: Tensor, later: Tensor) -> GramCosines:
+def gram_cosines(earlier: Tensor, later: Tensor) -> dict[str, float]:
     """Raw and centred cosine of the Gram matrices of two layers, with their nulls.
 
     Parameters
@@ -188,22 +187,20 @@ def gram_cosines(earlier: Tensor, later: Tensor) -> GramCosines:
 
     Returns
     -------
-    cosines : GramCosines
+    columns : dict of str to float
+        Columns of `GRAM_OBSERVABLES`. Dimensionless; NaN where a weight is zero or, for the cosines, where one is a
+        multiple of an orthogonal matrix and every direction is alike.
 
     Raises
     ------
     ValueError
         If the two are not square matrices of one size.
 
-    References
-    ----------
-    theory/continuity, section 7.4; theory/alignment, section 6.0.
-
     Examples
     --------
     >>> first, second = torch.diag(torch.tensor([2.0, 1.0, 1.0])), torch.diag(torch.tensor([1.0, 2.0, 1.0]))
     >>> found = gram_cosines(first, second)
-    >>> round(found.gram_cosine, 4), round(found.centred_gram_cosine, 4)
+    >>> round(found["gram_cosine"], 4), round(found["centred_gram_cosine"], 4)
     (0.8333, -0.5)
     """
     if earlier.shape != later.shape or earlier.ndim != 2 or earlier.shape[0] != earlier.shape[1]:
@@ -211,15 +208,5 @@ def gram_cosines(earlier: Tensor, later: Tensor) -> GramCosines:
             "gram_cosines needs two square matrices of one size; "
             f"got shapes {tuple(earlier.shape)} and {tuple(later.shape)}."
         )
-    pair = GramPair(earlier, later)
-    found: dict[str, float] = {}
-    for observable in (GRAM_COSINE, CENTRED_GRAM_COSINE):
-        assert observable.null_moments is not None
-        mean, spread = map(float, observable.null_moments(pair))
-        value = float(observable.measure(pair))
-        found |= {
-            observable.column: math.nan if spread == 0 else value,
-            f"{observable.column}_null_mean": mean,
-            f"{observable.column}_null_sd": spread,
-        }
-    return GramCosines(**found)
+    columns = unless_forced(GRAM_OBSERVABLES, measured(GRAM_OBSERVABLES, GramPair(earlier, later)))
+    return {name: float(value) for name, value in columns.items()}

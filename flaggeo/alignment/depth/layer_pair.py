@@ -4,13 +4,16 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property, wraps
 from math import nan
+from typing import Any
 
+import numpy as np
 from torch import Tensor
-
-from manifolds import overlap_moments
 
 from ...network import Side, Weight
 from ...numerics.spectrum import Spectrum
+from ..chance.sign_flip import sign_flips_of_lines
+from ..observable import Observable
+from ..table import Array
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,21 @@ class LayerPair:
         """Absolute cosines of the singular vectors, index by index, shape=[min(k, l)]."""
         return self.products.diagonal().abs()
 
+    @cached_property
+    def sign_flips(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Mean, p-value and least p-value of the first cosine over random signs, see `sign_flips_of_lines`."""
+        if not self.products.numel():
+            undefined = self.products.new_tensor(nan)
+            return undefined, undefined, undefined
+        first, second = (spectrum.frame(self.side)[:, 0] for spectrum in (self.earlier, self.later))
+        return sign_flips_of_lines(first, second)
+
+    @property
+    def ranks(self) -> tuple[int, int]:
+        """Dimensions of the two leading subspaces."""
+        first, second = self.products.shape
+        return first, second
+
     @property
     def dim(self) -> int:
         """Dimension of the common space."""
@@ -58,10 +76,14 @@ def of_directions(measure: Callable[[LayerPair], Tensor]) -> Callable[[LayerPair
     return measured
 
 
-def subspace_null(pair: LayerPair, first: int, second: int) -> tuple[Tensor, Tensor]:
-    """Mean and spread of the overlap of unrelated subspaces of these dimensions; NaN where one of them is 0."""
-    mean, spread = overlap_moments(pair.dim, first, second) if first and second else (nan, nan)
-    return pair.products.new_tensor(mean), pair.products.new_tensor(spread)
+def unless_forced(observables: Iterable[Observable[Any]], columns: dict[str, Array]) -> dict[str, Array]:
+    """The columns of `measured`, with NaN for a number that can have one value only, and so says nothing.
+
+    A subspace that is the whole space contains every other, and two multiples of an orthogonal matrix have equal Gram
+    matrices, whatever the weights are.
+    """
+    forced = {one.column for one in observables if columns.get(f"{one.column}_null_sd", np.ones(())) == 0}
+    return columns | dict.fromkeys(forced, np.asarray(np.nan))
 
 
 def layer_chains(weights: Iterable[Weight]) -> dict[str, list[Weight]]:

@@ -1,13 +1,16 @@
 """Continuity of the first direction where its singular value is not simple: the span of its block instead."""
 
+from collections.abc import Callable
 from math import nan
 
 from torch import Tensor
 
 from ...network import Symmetry
 from ...numerics.spectrum import DEGENERATE_GAP, Spectrum
-from ..observable import Observable
-from .layer_pair import LayerPair, of_directions, subspace_null
+from ..chance.haar import Dimensions, haar_overlap
+from ..observable import Invariance, Null, Observable
+from ..schema import Column
+from .layer_pair import LayerPair, of_directions
 
 
 def leading_block(spectrum: Spectrum) -> int:
@@ -38,6 +41,10 @@ def _sizes(pair: LayerPair) -> tuple[int, int]:
     return leading_block(pair.earlier), leading_block(pair.later)
 
 
+def _dim(end: int) -> Callable[[LayerPair], Tensor]:
+    return lambda pair: pair.products.new_tensor(_sizes(pair)[end] or nan)
+
+
 def _block_overlap(pair: LayerPair) -> Tensor:
     first, second = _sizes(pair)
     if not first or not second:
@@ -46,23 +53,31 @@ def _block_overlap(pair: LayerPair) -> Tensor:
 
 
 BLOCK_OVERLAP = Observable(
-    name="overlap of the leading blocks",
+    title="overlap of the leading blocks",
     table="continuity",
     column="block_overlap",
+    pair=LayerPair,
     measure=of_directions(_block_overlap),
     formula=r"\lVert B^\top B' \rVert_F^2 / \min(b, b')",
     range=(0.0, 1.0),
     aligned=1.0,
-    invariant_under=Symmetry.ORTHOGONAL,
-    invariance="any rotation inside a block, and one orthogonal map of the space on both weights; "
-    "not a general linear map",
-    invariance_statement="projection_overlap_invariance",
-    null="independent uniform subspaces of the dimensions of the two blocks, exact mean and spread",
-    null_moments=lambda pair: subspace_null(pair, *_sizes(pair)),
-    null_statement="haar_overlap_moments",
+    invariance=Invariance(
+        Symmetry.ORTHOGONAL,
+        "any rotation inside a block, and one orthogonal map of the space on both weights; not a general linear map",
+        "projection_overlap_invariance",
+    ),
+    null=Null(
+        text="independent uniform subspaces of the dimensions of the two blocks, exact",
+        law=lambda pair: haar_overlap(Dimensions(pair.dim, _sizes(pair))),
+        statement="haar_overlap_moments",
+    ),
+    tolerance=1e-5,
     reading="What |cos| of the first vectors means where neighbouring singular values are too close to tell their "
     "vectors apart: the directions of such values are compared as one subspace, of dimension block_dim and "
     "next_block_dim. The squared cosine where both first values stand alone.",
-    misuse="Not across pairs whose blocks differ in size without its null, which is max(b, b') / n.",
-    derived=("block_dim", "next_block_dim"),
+    misuse="Do not compare pairs whose blocks differ in size without its null, which is max(b, b') / n.",
+    companions=(
+        (Column("block_dim", "Int64", "dimension of the earlier block; missing where no gap ends it"), _dim(0)),
+        (Column("next_block_dim", "Int64", "dimension of the later block"), _dim(1)),
+    ),
 )

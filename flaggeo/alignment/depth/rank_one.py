@@ -5,7 +5,7 @@ from math import nan
 from torch import Tensor
 
 from ...network import Symmetry
-from ..observable import Observable
+from ..observable import Invariance, Null, Observable
 from .layer_pair import LayerPair, of_directions
 
 
@@ -31,23 +31,29 @@ def _haar_product(pair: LayerPair) -> tuple[Tensor, Tensor]:
 
 
 SIGNED_RANK_ONE = Observable(
-    name="signed overlap of the leading rank-one parts",
+    title="signed overlap of the leading rank-one parts",
     table="continuity",
     column="signed_rank_one",
+    pair=LayerPair,
     measure=of_directions(_signed_overlap),
     formula=r"\langle u_1, u'_1 \rangle \langle v_1, v'_1 \rangle = \langle u_1 v_1^\top, u'_1 v_1'^\top \rangle",
     range=(-1.0, 1.0),
     aligned=1.0,
-    invariant_under=Symmetry.ORTHOGONAL,
-    invariance="the sign that each pair of singular vectors is given, and one orthogonal map of each space on both "
-    "weights; not a general linear map",
-    invariance_statement="signed_rank_one_overlap",
-    null="independent uniform directions on both sides: mean 0, exact spread 1/sqrt(m n)",
-    null_moments=_haar_product,
-    null_statement="signed_rank_one_null",
+    invariance=Invariance(
+        Symmetry.ORTHOGONAL,
+        "the sign that each pair of singular vectors is given, and one orthogonal map of each space on both "
+        "weights; not a general linear map",
+        "signed_rank_one_overlap",
+    ),
+    null=Null(
+        text="independent uniform directions on both sides, exact: mean 0, standard deviation 1/sqrt(m n)",
+        law=_haar_product,
+        statement="signed_rank_one_null",
+    ),
+    tolerance=1e-5,
     reading="Whether both layers do the same thing to the same input: near 1 they map the same direction to the same "
     "one, near -1 the later one undoes it, near 0 one of the two sides is unrelated. Equal on the two sides of a pair.",
-    misuse="Not as continuity of one side: it is 0 as soon as the other side is unrelated. Not for a first direction "
-    "that the spectrum leaves undetermined. Where a side lies in a space of its own in each layer, it depends on how "
-    "the layers number their coordinates.",
+    misuse="It is no continuity of one side: it is 0 as soon as the other side is unrelated. Do not use it for "
+    "a first direction that the spectrum leaves undetermined. Where a side lies in a space of its own "
+    "in each layer, it depends on how the layers number their coordinates.",
 )

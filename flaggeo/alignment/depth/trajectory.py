@@ -1,8 +1,8 @@
-"""The path that the first direction of a role takes through depth, seen along its principal components."""
+"""The trajectory of the first direction of a role through depth, along its principal components."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cache, cached_property, partial
 
 import numpy as np
 import pandas as pd
@@ -11,30 +11,17 @@ from torch import Tensor
 
 from ...network import Side, Symmetry, Weight
 from ...numerics.spectrum import Spectrum
-from ..observable import Observable
+from ..observable import Invariance, Null, Observable
+from ..schema import Column, Schema
+from ..table import measured
 from .layer_pair import even_sides, is_shared, space_name
-
-PATH_COLUMNS = ("role", "side", "layer", "pc1", "pc2", "pc3")
-PATH_VARIANCE_COLUMNS = (
-    "role",
-    "side",
-    "layers",
-    "evr_1",
-    "evr_2",
-    "evr_3",
-    "evr",
-    "evr_null_mean",
-    "evr_null_sd",
-    "space",
-    "shared_space",
-)
 
 _COMPONENTS = 3
 _NULL_DRAWS = 400
 
 
 @dataclass(frozen=True)
-class Path:
+class Trajectory:
     """First directions of one role in order of depth.
 
     Attributes
@@ -121,35 +108,83 @@ def explained_variance_moments(n: int, layers: int) -> tuple[float, float]:
     return float(explained.mean()), float(explained.std())
 
 
-def _null(path: Path) -> tuple[Tensor, Tensor]:
+def _component(number: int, path: Trajectory) -> Tensor:
+    return path.explained[number]
+
+
+def _null(path: Trajectory) -> tuple[Tensor, Tensor]:
     layers, n = path.directions.shape
     mean, spread = path.directions.new_tensor(explained_variance_moments(n, layers)).unbind()
     return mean, spread
 
 
 EXPLAINED_VARIANCE = Observable(
-    name="variance of the path in three dimensions",
-    table="path_variance",
+    title="share of a trajectory in three dimensions",
+    table="trajectory_variance",
     column="evr",
+    pair=Trajectory,
     measure=lambda path: path.explained.sum(),
     formula=r"\sum_{i \le 3} s_i^2 / \sum_j s_j^2",
     range=(0.0, 1.0),
     aligned=1.0,
-    invariant_under=Symmetry.ORTHOGONAL,
-    invariance="signs of the vectors, and one orthogonal map of the space on all layers; not a general linear map",
-    invariance_statement="path_invariance",
-    null="unrelated directions, aligned in sign like the real ones, by seeded draws; 3 / (L - 1) for dimensions far "
-    "above the number L of layers",
-    null_moments=_null,
-    null_statement="explained_variance_null",
+    invariance=Invariance(
+        Symmetry.ORTHOGONAL,
+        "signs of the vectors, and one orthogonal map of the space on all layers; not a general linear map",
+        "path_invariance",
+    ),
+    null=Null(
+        text="unrelated directions, aligned in sign like the measured ones, by seeded draws; 3 / (L - 1) for "
+        "dimensions far above the number L of layers",
+        law=_null,
+        statement="explained_variance_null",
+    ),
+    tolerance=1e-5,
     reading="Whether the first direction moves through depth along a curve of few dimensions: 1 if three suffice.",
-    misuse="Not for few layers: three components hold most of any path of 5 or 6 layers, and all of one of 4. Not "
-    "where neighbouring directions are unrelated, since their signs are then a matter of chance.",
-    derived=("evr_1", "evr_2", "evr_3"),
+    misuse="Do not use it for few layers: three components hold most of any trajectory of 5 or 6 layers, and all of "
+    "one of 4. Do not use it where neighbouring directions are unrelated, since their signs are random then.",
+    companions=tuple(
+        (
+            Column(f"evr_{number + 1}", "float64", f"explained variance ratio of component {number + 1}"),
+            partial(_component, number),
+        )
+        for number in range(_COMPONENTS)
+    ),
+)
+
+TRAJECTORY_OBSERVABLES: tuple[Observable[Trajectory], ...] = (EXPLAINED_VARIANCE,)
+
+_ROLE = Column("role", "str", "role of the weights")
+_SIDE = Column("side", "str", "read for right singular vectors, write for left ones")
+TRAJECTORY_SCHEMA = Schema(
+    "One row for each role, side and layer: where its first singular vector lies",
+    (
+        _ROLE,
+        _SIDE,
+        Column("layer", "int64", "layer"),
+        *(
+            Column(f"pc{number + 1}", "float64", f"position along principal component {number + 1} of the trajectory")
+            for number in range(_COMPONENTS)
+        ),
+    ),
 )
 
 
-def path_table(weights: Iterable[Weight], spectra: Mapping[str, Spectrum]) -> pd.DataFrame:
+def trajectory_variance_schema() -> Schema:
+    """Columns of `trajectory_variance_table`."""
+    return Schema(
+        "One row for each role and side: how much of the trajectory lies in three dimensions",
+        (
+            _ROLE,
+            _SIDE,
+            Column("layers", "int64", "number of layers"),
+            Column("space", "str", "space that the vectors lie in, or the first and the last one"),
+            Column("shared_space", "bool", "whether all layers share the space"),
+            *(column for observable in TRAJECTORY_OBSERVABLES for column in observable.columns),
+        ),
+    )
+
+
+def trajectory_table(weights: Iterable[Weight], spectra: Mapping[str, Spectrum]) -> pd.DataFrame:
     """Position of the first direction of every role and side along its first three principal components.
 
     Parameters
@@ -162,34 +197,26 @@ def path_table(weights: Iterable[Weight], spectra: Mapping[str, Spectrum]) -> pd
     Returns
     -------
     table : pandas.DataFrame
-        One row a role, side and layer; the columns are `PATH_COLUMNS`. Zero weights are left out, as are paths
-        of fewer than 3 layers and sides whose width changes with depth or is 1. Dimensionless: the directions
-        are unit vectors. NaN for a component that does not exist, or of a path that does not move.
-
-    See Also
-    --------
-    path_variance_table : How much of the path the components hold.
+        The columns are those of `TRAJECTORY_SCHEMA`. Zero weights are left out, as are trajectories of fewer than 3
+        layers and sides whose width changes with depth or is 1. Dimensionless: the directions are unit vectors. NaN for
+        a component that does not exist, or of a trajectory that does not move.
 
     References
     ----------
-    arXiv:2605.04971, equation 6; theory/continuity, section 1.
+    arXiv:2605.04971, equation 6.
     """
     tables = []
-    for side, members, path in _paths(weights, spectra):
+    for side, members, path in _trajectories(weights, spectra):
         positions = path.components[1][:, :_COMPONENTS].cpu()
         found = torch.where(path.explained.cpu().isnan(), torch.nan, positions).numpy()
-        table = pd.DataFrame(found, columns=list(PATH_COLUMNS[3:]))
-        table["role"], table["side"] = members[0].role, side.value
-        table["layer"] = [weight.layer for weight in members]
-        tables.append(table)
-    if not tables:
-        numbers = dict.fromkeys(PATH_COLUMNS[3:], "float64")
-        return pd.DataFrame(columns=list(PATH_COLUMNS)).astype({"layer": "int64"} | numbers)
-    return pd.concat(tables, ignore_index=True)[list(PATH_COLUMNS)]
+        place = {"role": members[0].role, "side": side.value, "layer": [weight.layer for weight in members]}
+        components = {f"pc{number + 1}": found[:, number] for number in range(_COMPONENTS)}
+        tables.append(TRAJECTORY_SCHEMA.frame(place | components))
+    return TRAJECTORY_SCHEMA.concatenated(tables)
 
 
-def path_variance_table(weights: Iterable[Weight], spectra: Mapping[str, Spectrum]) -> pd.DataFrame:
-    """How much of the path of the first direction of every role and side lies in three dimensions.
+def trajectory_variance_table(weights: Iterable[Weight], spectra: Mapping[str, Spectrum]) -> pd.DataFrame:
+    """How much of the trajectory of the first direction of every role and side lies in three dimensions.
 
     Parameters
     ----------
@@ -201,34 +228,31 @@ def path_variance_table(weights: Iterable[Weight], spectra: Mapping[str, Spectru
     Returns
     -------
     table : pandas.DataFrame
-        One row a role and side, left out as in `path_table`; the columns are `PATH_VARIANCE_COLUMNS`. ``evr_1``
-        to ``evr_3`` are explained variance ratios and ``evr`` is their sum, which is NaN for 4 layers or 3
-        dimensions or fewer, where three components hold everything; its null is that of
-        `explained_variance_moments`.
+        One row for each role and side, left out as in `trajectory_table`; the columns are those of
+        `trajectory_variance_schema`. ``evr`` is NaN for 4 layers or 3 dimensions or fewer, where three components hold
+        everything.
 
     References
     ----------
-    arXiv:2605.04971, equation 6; theory/continuity, sections 1 and 7.7.
+    arXiv:2605.04971, equation 6.
     """
     rows = []
-    for side, members, path in _paths(weights, spectra):
-        ratios = path.explained
-        mean, spread = explained_variance_moments(path.directions.shape[1], len(members))
+    for side, members, path in _trajectories(weights, spectra):
+        columns = measured(TRAJECTORY_OBSERVABLES, path)
         # Three components of 4 points, or of a space of 3 dimensions, hold everything, whatever the points.
-        trivial = min(len(members) - 1, path.directions.shape[1]) <= _COMPONENTS
-        evr = float("nan") if trivial else float(ratios.sum())
-        identity = (members[0].role, side.value, len(members))
-        rows.append(
-            (*identity, *ratios.tolist(), evr, mean, spread, space_name(members, side), is_shared(members, side))
-        )
-    table = pd.DataFrame(rows, columns=list(PATH_VARIANCE_COLUMNS))
-    numbers = dict.fromkeys(PATH_VARIANCE_COLUMNS[3:9], "float64")
-    return table.astype({"layers": "int64", "shared_space": "bool"} | numbers)
+        if min(len(members) - 1, path.directions.shape[1]) <= _COMPONENTS:
+            columns |= dict.fromkeys(("evr", "evr_effect_size"), np.asarray(np.nan))
+        place = {"role": members[0].role, "side": side.value, "layers": len(members)}
+        shared = {"space": space_name(members, side), "shared_space": is_shared(members, side)}
+        rows.append(place | shared | columns)
+    return trajectory_variance_schema().frame(rows)
 
 
-def _paths(weights: Iterable[Weight], spectra: Mapping[str, Spectrum]) -> Iterator[tuple[Side, list[Weight], Path]]:
+def _trajectories(
+    weights: Iterable[Weight], spectra: Mapping[str, Spectrum]
+) -> Iterator[tuple[Side, list[Weight], Trajectory]]:
     """Every side whose width is the same at all depths, with the weights that have a direction there."""
     for side, chain in even_sides(weights):
         members = [weight for weight in chain if spectra[weight.name].frame(side).shape[1]]
         if len(members) > 2:
-            yield side, members, Path(torch.stack([spectra[weight.name].frame(side)[:, 0] for weight in members]))
+            yield side, members, Trajectory(torch.stack([spectra[one.name].frame(side)[:, 0] for one in members]))

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from ...network import Symmetry
-from ..observable import Observable
+from ..observable import Invariance, Null, Observable
 from .factors import ProjectionHeads
 
 #: The other projection of a head: what it reads with the one acts through the other.
@@ -29,6 +29,11 @@ class CompositionPair:
     writer: Tensor
     reader: Tensor
 
+    @property
+    def dim(self) -> int:
+        """Dimension of the common space."""
+        return self.writer.shape[-2]
+
 
 def _composition_score(pair: CompositionPair) -> Tensor:
     passed = torch.linalg.matrix_norm(pair.reader.mT @ pair.writer)
@@ -37,27 +42,33 @@ def _composition_score(pair: CompositionPair) -> Tensor:
 
 
 COMPOSITION_SCORE = Observable(
-    name="composition score",
+    title="composition score",
     table="heads",
     column="composition_score",
+    pair=CompositionPair,
     measure=_composition_score,
     formula=r"\lVert R\, W_O W_V \rVert_F / (\lVert R \rVert_F \lVert W_O W_V \rVert_F), \quad "
     r"R = W_K^\top W_Q,\; W_Q^\top W_K \text{ or } W_O W_V \text{ of the later head}",
     range=(0.0, 1.0),
     aligned=1.0,
-    invariant_under=Symmetry.ORTHOGONAL,
-    invariance="changes of basis inside either head, the scale of either, and one orthogonal map of the stream; not a "
-    "general linear map",
-    invariance_statement="composition_score_invariance",
-    null="independent uniform orientation: the root of the mean square is the root of 1/n, exactly; the square has an "
-    "exact spread too, by which composition_z counts",
-    null_moments=None,  # of the square they are exact, see `composition_null`; of the root they are not
-    null_statement="composition_score_null",
+    invariance=Invariance(
+        Symmetry.ORTHOGONAL,
+        "changes of basis inside either head, the scale of either, and one orthogonal map of the stream; not a "
+        "general linear map",
+        "composition_score_invariance",
+    ),
+    null=Null(
+        text="independent uniform orientation, exact: the square has mean 1 / n",
+        law=lambda pair: (pair.dim**-0.5, None),
+        statement="composition_score_null",
+        moment="rms",
+        has_sd=False,
+    ),
+    tolerance=1e-5,
     reading="How much of what the earlier head writes passes the later head's reading, each weighed by its singular "
     "values: 1 where the one main direction of both is the same.",
-    misuse="Not as the share of a subspace that is read: two heads with one loud direction each score high by it "
-    "alone. The projection kernel is the number without weights.",
-    derived=("composition_null_rms", "composition_z"),
+    misuse="It is not the share of a subspace that is read: two heads with one dominant direction each score "
+    "high by it alone. The projection kernel is the number without weights.",
 )
 
 

@@ -6,17 +6,22 @@ from numpy.typing import NDArray
 from scipy import special, stats
 from scipy.spatial import KDTree
 
-DIVERGENCE_COLUMNS = (
-    "kind",
-    "pairs",
-    "mean",
-    "sd",
-    "null_mean",
-    "null_sd",
-    "sign_flip_mean",
-    "margin_matched_mean",
-    "excess",
-    "kl",
+from ..schema import Column, Schema
+
+DIVERGENCE_SCHEMA = Schema(
+    "One row for each kind of pair of heads",
+    (
+        Column("kind", "str", "QQ, KK, VV, OO, OQ, OK or OV"),
+        Column("pairs", "int64", "number of pairs that have a kernel"),
+        Column("kernel", "float64", "mean projection kernel over the pairs"),
+        Column("kernel_sd", "float64", "its standard deviation over the pairs"),
+        Column("kernel_null_mean", "float64", "mean kernel of unrelated heads"),
+        Column("kernel_null_sd", "float64", "standard deviation of one pair of unrelated heads"),
+        Column("kernel_sign_flip_mean", "float64", "mean kernel under random signs of the coordinates"),
+        Column("kernel_norm_matched_mean", "float64", "mean kernel of heads of norm-matched random projections"),
+        Column("overlap_excess", "float64", "mean excess of the overlap over its largest null"),
+        Column("kl", "float64", "Kullback-Leibler divergence of the observed kernels from the law of unrelated heads"),
+    ),
 )
 # Quantiles at which the random law is compared; more change the third digit.
 _NODES = 1000
@@ -33,12 +38,8 @@ def head_divergences(table: pd.DataFrame) -> pd.DataFrame:
     Returns
     -------
     divergences : pandas.DataFrame
-        One row a kind; the columns are `DIVERGENCE_COLUMNS`. ``mean`` and ``sd`` are those of the kernel over
-        the ``pairs`` that have one; ``null_mean``, ``sign_flip_mean``, ``margin_matched_mean`` and ``excess`` are
-        means over those of them that have these, and ``null_sd`` is the spread of one pair of unrelated heads, its
-        root mean square where heads differ in rank. ``kl`` is the Kullback-Leibler divergence in nats of the
-        observed distribution from the random law, KL(random || observed); NaN where there is one pair only, or
-        the law is a single value.
+        The columns are those of `DIVERGENCE_SCHEMA`. ``kl`` is KL(random || observed) in nats; NaN where there is one
+        pair only, or the law of unrelated heads is a single value.
 
     Notes
     -----
@@ -55,7 +56,7 @@ def head_divergences(table: pd.DataFrame) -> pd.DataFrame:
     width moved by three of its standard deviations). A binned estimate, as in arXiv:2601.10266, need not agree
     to the last digit.
 
-    It tells that heads are not random, not by how much: a narrow law makes small shifts large. Read ``excess``
+    It tells that heads are not random, not by how much: a narrow law makes small shifts large. Read the excess
     beside it.
 
     References
@@ -64,34 +65,29 @@ def head_divergences(table: pd.DataFrame) -> pd.DataFrame:
     distances; arXiv:2601.10266; theory/alignment, section 11.1.
     """
     defined = table[table["kernel"].notna()]
-    rows = [
-        (
-            kind,
-            len(pairs),
-            pairs["kernel"].mean(),
-            pairs["kernel"].std(),
-            pairs["null_mean"].mean(),
-            np.sqrt(pairs["null_sd"].pow(2).mean()),
-            pairs["sign_flip_mean"].mean(),
-            pairs["margin_matched_mean"].mean(),
-            pairs["excess"].mean(),
-            _divergence(pairs),
-        )
+    smaller = defined[["source_rank", "target_rank"]].min(axis=1)
+    nulls = {name: smaller * defined[f"overlap_{name}"] for name in ("sign_flip_mean", "norm_matched_mean")}
+    defined = defined.assign(**{f"kernel_{name}": kernels for name, kernels in nulls.items()})
+    return DIVERGENCE_SCHEMA.frame(
+        {"kind": kind, "pairs": len(pairs)}
+        | {
+            column: pairs[column].mean()
+            for column in ("kernel", "kernel_null_mean", *(f"kernel_{name}" for name in nulls), "overlap_excess")
+        }
+        | {"kernel_sd": pairs["kernel"].std(), "kernel_null_sd": np.sqrt(pairs["kernel_null_sd"].pow(2).mean())}
+        | {"kl": _divergence(pairs)}
         for kind, pairs in defined.groupby("kind", sort=False)
-    ]
-    return pd.DataFrame(rows, columns=list(DIVERGENCE_COLUMNS)).astype(
-        {"pairs": "int64"} | dict.fromkeys(DIVERGENCE_COLUMNS[2:], "float64")  # also where there are no rows
     )
 
 
 def _divergence(pairs: pd.DataFrame) -> float:
     """KL(random || observed) in nats."""
-    if len(pairs) < 2 or (pairs["null_sd"] == 0).any():
+    if len(pairs) < 2 or (pairs["kernel_null_sd"] == 0).any():
         return np.nan
     # One law for each combination of ranks, with its share of the pairs; almost always there is one.
     largest = pairs[["source_rank", "target_rank"]].min(axis=1)
     parameters, counts = np.unique(
-        np.column_stack([largest, pairs["null_mean"], pairs["null_sd"]]), axis=0, return_counts=True
+        np.column_stack([largest, pairs["kernel_null_mean"], pairs["kernel_null_sd"]]), axis=0, return_counts=True
     )
     laws, shares = [_beta(*row) for row in parameters.tolist()], counts / len(pairs)
     nodes = np.concatenate([law.ppf((np.arange(_NODES) + 0.5) / _NODES) for law in laws])

@@ -1,55 +1,66 @@
 """Redundancy and composition of attention heads: the subspaces of all heads beside each other."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
-from scipy.stats import false_discovery_control
 from torch import Tensor
 
 from manifolds import pairwise_gram_inner_product
 
-from ..chance.haar import against_chance
-from ..chance.sign_flip import leverages, named_leverages, sign_flip_p_value, sign_flip_spread
-from .composition import PARTNERS, composed_factors, composition_null, traceless_norms
+from ..chance.haar import Array, Dimensions
+from ..chance.overlaps import Overlaps
+from ..chance.sign_flip import leverages, named_leverages, sign_flip_spread
+from ..observable import Observable
+from ..schema import Column, Schema
+from ..table import beside_nulls, q_values
+from .composition import COMPOSITION_SCORE, PARTNERS, composed_factors, composition_null, traceless_norms
 from .factors import ProjectionHeads
+from .projection_kernel import HEAD_OVERLAP, PROJECTION_KERNEL
 
-HEAD_COLUMNS = (
-    "source",
-    "target",
-    "kind",
-    "source_layer",
-    "source_head",
-    "target_layer",
-    "target_head",
-    "lag",
-    "source_rank",
-    "target_rank",
-    "kernel",
-    "overlap",
-    "null_mean",
-    "null_sd",
-    "sign_flip_mean",
-    "sign_flip_sd",
-    "sign_flip_p_value",
-    "margin_matched_mean",
-    "excess",
-    "adjusted_overlap",
-    "z",
-    "p_value",
-    "q_value",
-    "composition_score",
-    "composition_null_rms",
-    "composition_z",
-)
-_COMPOSITION_COLUMNS = HEAD_COLUMNS[-3:]
 #: Same role: redundancy. Output of an earlier layer to query, key or value of a later one: composition.
 HEAD_KINDS = ("QQ", "KK", "VV", "OO", "OQ", "OK", "OV")
-# Share of the smaller rank below which a difference of kernels is rounding: float32 moves them by less.
-_ROUNDING = 1e-5
+#: What is measured of two heads. To add an observable, list it here.
+HEAD_OBSERVABLES: tuple[Observable[Any], ...] = (PROJECTION_KERNEL, HEAD_OVERLAP, COMPOSITION_SCORE)
+
+
+def head_schema() -> Schema:
+    """Columns of `head_table`."""
+    return Schema(
+        "One row for each pair of attention heads, at their full width",
+        (
+            Column("source", "str", "the earlier head's subspace: `layers.3.o.heads.5.write`"),
+            Column("target", "str", "the later head's"),
+            Column(
+                "kind",
+                "str",
+                "QQ, KK, VV, OO for two heads of one role; OQ, OK, OV for an output head and a head of a later layer "
+                "that reads the stream",
+            ),
+            Column("source_layer", "int64", "layer of the source"),
+            Column("source_head", "int64", "number of the head in its layer"),
+            Column("target_layer", "int64", "layer of the target"),
+            Column("target_head", "int64", "number of the head in its layer"),
+            Column("lag", "int64", "difference of the layers"),
+            Column("source_rank", "int64", "dimension of the source"),
+            Column("target_rank", "int64", "dimension of the target"),
+            *(column for observable in HEAD_OBSERVABLES for column in observable.columns),
+            Column(
+                "composition_score_z",
+                "float64",
+                "square of the composition score, in its exact standard deviations above the mean of unrelated heads",
+            ),
+            Column(
+                "basis_independent",
+                "bool",
+                "whether no change of basis that leaves the network's function unchanged alters kernel and overlap",
+            ),
+        ),
+    )
 
 
 @dataclass(frozen=True)
@@ -62,7 +73,7 @@ class _RoleHeads:
     layers, numbers, ranks : ndarray of int, shape=[heads]
     frames : list of Tensor, shape=[n, k]
     leverages, matched_leverages : Tensor, shape=[heads, n]
-        How much of a subspace lives on each coordinate, and how much of its margin-matched surrogates on average.
+        How much of a subspace lives on each coordinate, and how much of its norm-matched surrogates on average.
     factors : list of Tensor, shape=[n, k]
         Through both projections of each head; NaN where the network's part that was taken lacks the other.
     factor_norms : Tensor, shape=[heads]
@@ -81,9 +92,11 @@ class _RoleHeads:
 
 
 def head_table(
-    heads: Iterable[ProjectionHeads], surrogate_leverages: Mapping[str, Tensor] | None = None
+    heads: Iterable[ProjectionHeads],
+    surrogate_leverages: Mapping[str, Tensor] | None = None,
+    basis_independent: Collection[str] = (),
 ) -> pd.DataFrame:
-    r"""Projection kernels of all pairs of heads, and composition scores, beside what chance would give.
+    r"""Projection kernels of all pairs of heads, and composition scores, beside their nulls.
 
     .. math::
         \mathrm{PK} = \lVert A^\top B \rVert_F^2 = \sum_i \cos^2 \theta_i, \qquad
@@ -95,27 +108,18 @@ def head_table(
         From `projection_heads`, of one network, dtype and device.
     surrogate_leverages : mapping of str to Tensor, optional
         By name of the subspace (``layers.3.q.heads.0.read``), shape=[n]: mean `leverages` of what the head is in
-        margin-matched surrogates of its projection, see `continuity_nulls`. Where a head has none,
-        ``margin_matched_mean`` is NaN.
+        norm-matched surrogates of its projection, see `continuity_nulls`. Where a head has none, the norm-matched mean
+        is NaN.
+    basis_independent : collection of str, optional
+        Names of the subspaces that no change of basis of the network alters.
 
     Returns
     -------
     table : pandas.DataFrame
-        One row a pair; the columns are `HEAD_COLUMNS`. ``kind`` QQ, KK, VV and OO take all pairs of heads of one
-        role, within and across layers; OQ, OK and OV an output head and a reading head of a later layer.
-        ``source_rank`` and ``target_rank`` are the dimensions k and m of the subspaces,
-        ``kernel`` is PK and ``overlap`` its share of the largest value min(k, m); ``null_mean`` and ``null_sd``
-        are those of PK for unrelated subspaces, ``sign_flip_mean`` and ``sign_flip_sd`` when the coordinates of one
-        head get random signs, both exact (see `sign_flip_spread`), and ``margin_matched_mean`` is its mean when
-        both heads are cut from random projections with the row and column norms of theirs.
-        ``adjusted_overlap`` is the effect size over null_mean, ``excess`` over the largest of the three means.
-        ``p_value`` is the chance of unrelated subspaces to share as much, ``sign_flip_p_value`` about that of
-        random signs; ``q_value`` is the rate of false discoveries among the pairs of its kind whose larger p-value
-        is as small (Benjamini-Hochberg).
-        ``composition_score`` is CS, NaN for pairs of one role; unrelated heads give ``composition_null_rms`` as
-        root mean square, and ``composition_z`` counts CS^2 in its exact standard deviations.
-        All numbers are dimensionless; NaN for a head that is zero, and for effect sizes where chance
-        leaves no room above it: a subspace that is the whole stream, or two that are the same coordinates.
+        The columns are those of `head_schema`. Pairs of heads of one role are taken within and across layers. All
+        numbers are dimensionless; NaN for a head that is zero, composition scores of two heads of one role, and effect
+        sizes where a null leaves no room above it: a subspace that is the whole stream, or two that are the same
+        coordinates. The q-value of a pair is its false discovery rate among the pairs of its kind.
 
     Raises
     ------
@@ -128,8 +132,8 @@ def head_table(
     such a pair see `composed_factors`. The 139 thousand pairs of SmolLM2 take about 8 seconds of one core in
     float32, which moves PK by less than 1e-5 of its largest value.
 
-    A projection and its surrogates have the same norms, so that what its heads share by loud channels is in the
-    null. The surrogates of two heads of one projection are not quite independent: ``margin_matched_mean`` is then too
+    A projection and its surrogates have the same norms, so that what its heads share by outlier channels is in the
+    null. The surrogates of two heads of one projection are not quite independent: the norm-matched mean is then too
     large, by 0.2 % for 9 heads of 64 dimensions in 576 and 0.6 % for 3, see `continuity_nulls`.
 
     The p-values of pairs that share heads are not all independent; Benjamini-Hochberg holds where they depend
@@ -137,25 +141,22 @@ def head_table(
 
     References
     ----------
-    arXiv:2601.10266; Elhage et al. 2021; theory/alignment, sections 6.0, 6.1 and 6.5; theory/continuity, section
-    2.3; `proofs`: sign_flip_overlap_mean.
+    arXiv:2601.10266; N. Elhage et al., A Mathematical Framework for Transformer Circuits (2021); `proofs`:
+    sign_flip_overlap_mean.
     """
     projections = {(one.layer, one.role): one for one in heads}
     _require_one_stream(projections.values())
     surrogates = surrogate_leverages or {}
     roles = {role: _collect(projections, role, surrogates) for role in sorted({role for _, role in projections})}
     spreads = _sign_flip_spreads(roles)
-    tables = [
+    table = head_schema().concatenated(
         _pairs(kind, roles[kind[0].lower()], roles[kind[1].lower()], spreads[kind.lower()])
         for kind in HEAD_KINDS
         if set(kind.lower()) <= roles.keys()
-    ]
-    tables = [table for table in tables if len(table)]
-    if not tables:
-        return pd.DataFrame(columns=list(HEAD_COLUMNS)).astype(
-            dict.fromkeys(HEAD_COLUMNS[3:10], "int64") | dict.fromkeys(HEAD_COLUMNS[10:], "float64")
-        )
-    return pd.concat(tables, ignore_index=True)[list(HEAD_COLUMNS)]
+    )
+    table[f"{HEAD_OVERLAP.column}_q_value"] = q_values(table, HEAD_OVERLAP, "kind")
+    independent = set(basis_independent)
+    return table.assign(basis_independent=table["source"].isin(independent) & table["target"].isin(independent))
 
 
 def _require_one_stream(heads: Iterable[ProjectionHeads]) -> None:
@@ -209,76 +210,50 @@ def _pairs(kind: str, sources: _RoleHeads, targets: _RoleHeads, spreads: Tensor)
     else:
         first, second = np.nonzero(sources.layers[:, None] < targets.layers)
     if len(first) == 0:
-        return pd.DataFrame()
+        return head_schema().frame()
 
-    def of_pairs(matrix: Tensor) -> NDArray[np.float64]:
+    def of_pairs(matrix: Tensor) -> Array:
         return matrix.cpu().numpy()[first, second].astype(np.float64)
 
-    dim = sources.leverages.shape[1]
-    ranks = sources.ranks[first], targets.ranks[second]
-    largest = np.where(np.minimum(*ranks) > 0, np.minimum(*ranks), np.nan)
+    dimensions = Dimensions(sources.leverages.shape[1], (sources.ranks[first], targets.ranks[second]))
+    smaller = np.minimum(*dimensions.ranks)
+    largest = np.where(smaller > 0, smaller, np.nan)
     kernels = pairwise_gram_inner_product(sources.frames, None if same_role else targets.frames)
     kernel = of_pairs(kernels).clip(0, largest)
-    columns = against_chance(kernel / largest, dim, *ranks)
-    columns["null_mean"] *= largest
-    columns["null_sd"] *= largest
-    defined = ~np.isnan(largest)
-    sign_flip_mean, sign_flip_sd, margin_matched_mean = (
-        np.where(defined, of_pairs(moment), np.nan)
-        for moment in (
-            sources.leverages @ targets.leverages.mT,
-            spreads,
-            sources.matched_leverages @ targets.matched_leverages.mT,
-        )
+    moments = (
+        sources.leverages @ targets.leverages.mT,
+        spreads,
+        sources.matched_leverages @ targets.matched_leverages.mT,
     )
-    # A spread of no more than rounding is none, and what remains of the kernel over its mean is rounding too.
-    spread = np.where(sign_flip_sd > _ROUNDING * largest, sign_flip_sd, 0)
-    sign_flip_p = np.where(
-        defined, sign_flip_p_value(kernel / largest, sign_flip_mean / largest, spread / largest), np.nan
+    overlaps = Overlaps(kernel / largest, *dimensions, *(of_pairs(moment) / largest for moment in moments))
+    identity = {
+        "source": sources.names[first],
+        "target": targets.names[second],
+        "kind": kind,
+        "source_layer": sources.layers[first],
+        "source_head": sources.numbers[first],
+        "target_layer": targets.layers[second],
+        "target_head": targets.numbers[second],
+        "lag": targets.layers[second] - sources.layers[first],
+        "source_rank": dimensions.ranks[0],
+        "target_rank": dimensions.ranks[1],
+        "basis_independent": False,
+    }
+    columns = beside_nulls(PROJECTION_KERNEL, kernel, dimensions) | beside_nulls(
+        HEAD_OVERLAP, overlaps.values, overlaps
     )
-    q_value = np.full_like(kernel, np.nan)
-    # Beyond chance means beyond both kinds of it.
-    q_value[defined] = false_discovery_control(np.maximum(columns["p_value"], sign_flip_p)[defined])
-    largest_null = np.fmax(np.fmax(columns["null_mean"], sign_flip_mean), margin_matched_mean)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        # Where chance leaves nothing above it but the rounding of the frames, there is no effect to size.
-        has_room = largest_null < (1 - _ROUNDING) * largest
-        excess = np.where(has_room, (kernel - largest_null) / (largest - largest_null), np.nan)
-    return pd.DataFrame(
-        {
-            "source": sources.names[first],
-            "target": targets.names[second],
-            "kind": kind,
-            "source_layer": sources.layers[first],
-            "source_head": sources.numbers[first],
-            "target_layer": targets.layers[second],
-            "target_head": targets.numbers[second],
-            "lag": targets.layers[second] - sources.layers[first],
-            "source_rank": ranks[0],
-            "target_rank": ranks[1],
-            "kernel": kernel,
-            "overlap": kernel / largest,
-            "sign_flip_mean": sign_flip_mean,
-            "sign_flip_sd": sign_flip_sd,
-            "sign_flip_p_value": sign_flip_p,
-            "margin_matched_mean": margin_matched_mean,
-            "excess": excess,
-            "q_value": q_value,
-        }
-        | columns
-        | dict(zip(_COMPOSITION_COLUMNS, _compositions(sources, targets, of_pairs), strict=True))
-    )
+    if not same_role:
+        columns |= _compositions(sources, targets, of_pairs)
+    return head_schema().frame(identity | columns)
 
 
-def _compositions(
-    sources: _RoleHeads, targets: _RoleHeads, of_pairs: Callable[[Tensor], NDArray[np.float64]]
-) -> tuple[NDArray[np.float64] | float, ...]:
-    """Composition scores, their root mean square for unrelated heads, and z of their squares."""
-    if sources is targets:
-        return np.nan, np.nan, np.nan
+def _compositions(sources: _RoleHeads, targets: _RoleHeads, of_pairs: Callable[[Tensor], Array]) -> dict[str, Array]:
+    """Composition scores beside their null, and z of their squares."""
+    dim = sources.leverages.shape[1]
     squares = of_pairs(pairwise_gram_inner_product(sources.factors, targets.factors)).clip(0, 1)
-    mean, spreads = composition_null(sources.leverages.shape[1], sources.factor_norms, targets.factor_norms)
-    spread = of_pairs(spreads)
+    mean, spreads = composition_null(dim, sources.factor_norms, targets.factor_norms)
+    sd = of_pairs(spreads)
     with np.errstate(divide="ignore", invalid="ignore"):
-        z = np.where(spread > 0, (squares - mean) / spread, np.nan)
-    return np.sqrt(squares), mean**0.5, z
+        z = np.where(sd > 0, (squares - mean) / sd, np.nan)
+    columns = beside_nulls(COMPOSITION_SCORE, np.sqrt(squares), Dimensions(dim, (1, 1)))
+    return columns | {"composition_score_z": z}

@@ -1,53 +1,64 @@
-"""How many dimensions two heads share."""
+"""How many dimensions two heads share, and what share of the narrower head that is."""
 
 from math import inf
 
-from torch import Tensor
-
-from manifolds import overlap_moments
+import numpy as np
 
 from ...network import Symmetry
-from ..observable import Observable
+from ..chance.haar import Array, RankedPair, haar_overlap
+from ..chance.overlaps import NORM_MATCHED, SIGN_FLIP, UNRELATED
+from ..observable import Invariance, Null, Observable
+from ..pairs.overlap import PROJECTION_OVERLAP
 from ..pairs.subspace_pair import SubspacePair
 
 
-def _haar_kernel(pair: SubspacePair) -> tuple[Tensor, Tensor]:
-    (n, r), s = pair.first.shape[-2:], pair.second.shape[-1]
-    mean, spread = overlap_moments(n, r, s)
-    return pair.first.new_tensor(min(r, s) * mean), pair.first.new_tensor(min(r, s) * spread)
+def _haar_kernel(pair: RankedPair) -> tuple[Array, Array]:
+    (mean, sd), smaller = haar_overlap(pair), np.minimum(*pair.ranks)
+    return smaller * mean, smaller * sd
 
+
+_INVARIANCE = Invariance(
+    Symmetry.ORTHOGONAL,
+    "every change of basis inside the heads, exactly, and one orthogonal map of the stream; not a general linear map",
+    "projection_overlap_invariance",
+)
 
 PROJECTION_KERNEL = Observable(
-    name="projection kernel of heads",
+    title="projection kernel of two heads",
     table="heads",
     column="kernel",
+    pair=SubspacePair,
     measure=lambda pair: pair.products.square().sum(dim=(-2, -1)),
     formula=r"\lVert A^\top B \rVert_F^2 = \sum_i \cos^2 \theta_i",
     range=(0.0, inf),
     aligned=inf,
-    invariant_under=Symmetry.ORTHOGONAL,
-    invariance="every change of basis inside the heads, exactly, and one orthogonal map of the stream; not a general "
-    "linear map",
-    invariance_statement="projection_overlap_invariance",
-    null="independent uniform subspaces, exact mean k m / n and spread; beside it exact mean and spread over random "
-    "signs of the coordinates, and the mean of heads cut from random projections with the same row and column norms",
-    null_moments=_haar_kernel,
-    null_statement="haar_overlap_moments",
+    invariance=_INVARIANCE,
+    null=Null(
+        text="independent uniform (Haar) subspaces, exact: mean k m / n",
+        law=_haar_kernel,
+        statement="haar_overlap_moments",
+    ),
+    tolerance=1e-5,
     reading="How many dimensions two heads share, up to the width of the narrower one: of two heads of one role, "
     "redundancy; of an output head and a later reading one, a way from the one to the other.",
-    misuse="Not across widths or dimensions without its null, and not where a few loud channels bring both heads "
-    "together: excess counts from the largest of the nulls, and the q-value holds against uniform subspaces and "
-    "random signs both, which p-value, z and adjusted overlap do not.",
-    derived=(
-        "overlap",
-        "sign_flip_mean",
-        "sign_flip_sd",
-        "sign_flip_p_value",
-        "margin_matched_mean",
-        "excess",
-        "adjusted_overlap",
-        "z",
-        "p_value",
-        "q_value",
-    ),
+    misuse="Do not compare it across widths or dimensions without its null, nor where a few outlier channels bring "
+    "both heads together: see the excess of the overlap.",
+)
+HEAD_OVERLAP = Observable(
+    title="overlap of two heads",
+    table="heads",
+    column="overlap",
+    pair=SubspacePair,
+    measure=PROJECTION_OVERLAP.measure,
+    formula=r"\lVert A^\top B \rVert_F^2 / \min(k, m)",
+    range=(0.0, 1.0),
+    aligned=1.0,
+    invariance=_INVARIANCE,
+    null=UNRELATED,
+    further_nulls=(SIGN_FLIP, NORM_MATCHED),
+    tolerance=1e-5,
+    reading="The projection kernel as a share of the narrower head: 1 when the wider head contains it. The excess "
+    "counts from the largest null, and the q-value holds against unrelated subspaces and against random signs.",
+    misuse="Do not read effect size, z or p-value alone where a few outlier channels bring both heads together: they "
+    "compare with unrelated subspaces only.",
 )

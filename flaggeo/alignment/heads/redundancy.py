@@ -6,13 +6,25 @@ from numpy.typing import NDArray
 from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.spatial.distance import squareform
 
-CLUSTER_COLUMNS = ("role", "cluster", "size", "adjusted_overlap", "excess", "heads")
+from ..schema import Column, Schema
+
+CLUSTER_SCHEMA = Schema(
+    "One row for each group of at least two heads of one role",
+    (
+        Column("role", "str", "role of the heads"),
+        Column("cluster", "int64", "number within the role, the largest group first"),
+        Column("size", "int64", "number of heads"),
+        Column("overlap_effect_size", "float64", "mean over the pairs inside"),
+        Column("overlap_excess", "float64", "mean over the pairs inside that have one"),
+        Column("heads", "str", "names of the subspaces, separated by commas"),
+    ),
+)
 
 
 def head_clusters(table: pd.DataFrame, *, least: float = 0.5) -> pd.DataFrame:
     """Groups of heads of one role whose subspaces nearly coincide, over all layers.
 
-    Average linkage on one minus the adjusted overlap: two groups are joined while the mean over all pairs
+    Average linkage on one minus the effect size of the overlap: two groups are joined while the mean over all pairs
     between them is at least `least`.
 
     Parameters
@@ -20,17 +32,14 @@ def head_clusters(table: pd.DataFrame, *, least: float = 0.5) -> pd.DataFrame:
     table : pandas.DataFrame
         From `head_table`, with every pair of each role that it holds.
     least : float, optional
-        The cut, as adjusted overlap: 0 is what unrelated heads give and 1 one subspace. The default asks for
-        half of what two heads could share beyond chance; a tenth lies 50 standard deviations above chance
-        for heads of GPT-2 small, and is still far from the same subspace.
+        The cut, as an effect size: 0 is what unrelated heads give and 1 one subspace. The default asks for
+        half of what two heads could share beyond that; a tenth lies 50 standard deviations above the mean of
+        unrelated heads for heads of GPT-2 small, and is still far from the same subspace.
 
     Returns
     -------
     clusters : pandas.DataFrame
-        One row a group of at least two heads; the columns are `CLUSTER_COLUMNS`. Within each ``role`` they are
-        numbered from 0, the largest first, and among equals the tightest; ``adjusted_overlap`` and ``excess`` are
-        means over the pairs inside, NaN where no pair has one; ``heads`` are the names of the subspaces, separated
-        by ", ".
+        The columns are those of `CLUSTER_SCHEMA`. Among groups of equal size the tightest comes first.
 
     Raises
     ------
@@ -39,20 +48,16 @@ def head_clusters(table: pd.DataFrame, *, least: float = 0.5) -> pd.DataFrame:
 
     Notes
     -----
-    Heads without an adjusted overlap (zero heads, and those that read the whole stream) join no group.
+    Heads without an effect size (zero heads, and those that read the whole stream) join no group.
 
-    Groups say that heads nearly coincide, not why: heads that live on the same few loud channels form one too.
-    Their ``excess``, which counts from the largest of the nulls, is then near 0 or below.
-
-    References
-    ----------
-    theory/alignment, section 6.5 (redundancy).
+    Groups say that heads nearly coincide, not why: heads that live on the same few outlier channels form one too.
+    Their excess, which counts from the largest of the nulls, is then near 0 or below.
     """
     if not 0 < least <= 1:
         raise ValueError(f"head_clusters needs a cut above 0 and at most 1; got {least}.")
     rows = []
     for role in "qkvo":
-        pairs = table[(table["kind"] == 2 * role.upper()) & table["adjusted_overlap"].notna()]
+        pairs = table[(table["kind"] == 2 * role.upper()) & table["overlap_effect_size"].notna()]
         names, overlaps = _square(pairs)
         if len(names) == 0:
             continue
@@ -67,23 +72,16 @@ def head_clusters(table: pd.DataFrame, *, least: float = 0.5) -> pd.DataFrame:
         ]
         found.sort(key=lambda cluster: (-cluster[0], -cluster[1]))
         rows += [(role, number, *cluster) for number, cluster in enumerate(found)]
-    return pd.DataFrame(rows, columns=list(CLUSTER_COLUMNS)).astype(
-        {
-            "cluster": "int64",
-            "size": "int64",
-            "adjusted_overlap": "float64",
-            "excess": "float64",
-        }  # also where there are no rows
-    )
+    return CLUSTER_SCHEMA.frame(dict(zip(CLUSTER_SCHEMA.names, row, strict=True)) for row in rows)
 
 
 def _square(pairs: pd.DataFrame) -> tuple[NDArray[np.object_], NDArray[np.float64]]:
-    """Names of the heads in order of depth, and the symmetric matrix of their adjusted overlaps."""
+    """Names of the heads in order of depth, and the symmetric matrix of the effect sizes of their overlaps."""
     names = pd.Index(pd.unique(pd.concat([pairs["source"], pairs["target"]])))
     overlaps = np.full((len(names), len(names)), np.nan)
     np.fill_diagonal(overlaps, 1)
     first, second = names.get_indexer(pairs["source"]), names.get_indexer(pairs["target"])
-    overlaps[first, second] = overlaps[second, first] = pairs["adjusted_overlap"]
+    overlaps[first, second] = overlaps[second, first] = pairs["overlap_effect_size"]
     if np.isnan(overlaps).any():
         lacking = np.argwhere(np.isnan(overlaps))[0]
         raise ValueError(
@@ -93,6 +91,6 @@ def _square(pairs: pd.DataFrame) -> tuple[NDArray[np.object_], NDArray[np.float6
 
 
 def _means_inside(pairs: pd.DataFrame, names: NDArray[np.object_]) -> tuple[float, float]:
-    """Means of adjusted overlap and excess over the pairs of these heads."""
+    """Means of effect size and excess over the pairs of these heads."""
     inside = pairs[pairs["source"].isin(names) & pairs["target"].isin(names)]
-    return float(inside["adjusted_overlap"].mean()), float(inside["excess"].mean())
+    return float(inside["overlap_effect_size"].mean()), float(inside["overlap_excess"].mean())

@@ -1,6 +1,5 @@
 """Balance at an interface: how far the two Gram matrices are from equal, and the pairs for which they are."""
 
-from dataclasses import replace
 from math import nan
 
 import torch
@@ -10,7 +9,7 @@ from manifolds import polar_factor
 
 from ...network import Symmetry
 from ..chance.free_product import nuclear_norm_moments
-from ..observable import Observable
+from ..observable import Invariance, Null, Observable
 from .commutator import haar_gram_product
 from .interface import Interface, interface_pair
 
@@ -154,56 +153,81 @@ def _permuted_imbalance(pair: Interface) -> tuple[Tensor, Tensor]:
     return _from_square(pair, mean, 2 * spreads[0] * spreads[1] / max(pair.dim - 1, 1) ** 0.5)
 
 
-KEMPF_NESS_GAP = Observable[Interface](
-    name="Kempf-Ness gap (κ)",
+KEMPF_NESS_GAP = Observable(
+    title="Kempf-Ness gap (κ)",
     table="interfaces",
     column="kempf_ness_gap",
+    pair=Interface,
     measure=_gap,
     formula=r"\kappa = (\lVert W_1 \rVert^2 + \lVert W_2 \rVert^2) / (2 \lVert W_2 W_1 \rVert_*)",
     range=(1.0, float("inf")),
     aligned=1.0,
-    invariant_under=Symmetry.ORTHOGONAL,
-    invariance="one orthogonal map of the hidden space, a common scale of both weights, and orthogonal maps of input "
-    "and output; not separate scales, nor a general linear map, along which it measures the way to balance",
-    invariance_statement="balance_invariance",
-    null="relative rotations: mean and spread in the limit of large width",
-    null_moments=_haar_gap,
-    null_statement="free_nuclear_norm",
+    invariance=Invariance(
+        Symmetry.ORTHOGONAL,
+        "one orthogonal map of the hidden space, a common scale of both weights, and orthogonal maps of input "
+        "and output; not separate scales, nor a general linear map, along which it measures the way to balance",
+        "balance_invariance",
+    ),
+    null=Null(
+        text="relative rotations: mean and standard deviation in the limit of large width",
+        law=_haar_gap,
+        statement="free_nuclear_norm",
+    ),
+    tolerance=1e-5,
     reading="Square norm of the two weights over the least that any pair with the same product has: 1 exactly if the "
     "two Gram matrices are equal. Infinite where the product is 0.",
-    misuse="Not as an angle: two aligned weights of different norm are far from balance too.",
+    misuse="It is no angle: two aligned weights of different norm are far from balance too.",
 )
-IMBALANCE = replace(
-    KEMPF_NESS_GAP,
-    name="imbalance",
+IMBALANCE = Observable(
+    title="imbalance",
+    table="interfaces",
     column="imbalance",
+    pair=Interface,
     measure=_imbalance,
     formula=r"\lVert A - B \rVert / (\lVert A \rVert + \lVert B \rVert)",
     range=(0.0, 1.0),
     aligned=0.0,
-    invariance="one orthogonal map of the hidden space, a common scale of both weights, and orthogonal maps of input "
-    "and output; not separate scales",
-    null="relative rotations: root mean square, exact; spread to first order",
-    null_moments=_haar_imbalance,
-    null_statement="gram_imbalance_null",
+    invariance=Invariance(
+        Symmetry.ORTHOGONAL,
+        "one orthogonal map of the hidden space, a common scale of both weights, and orthogonal maps of input "
+        "and output; not separate scales",
+        "balance_invariance",
+    ),
+    null=Null(
+        text="relative rotations: root mean square exact, standard deviation to first order",
+        law=_haar_imbalance,
+        statement="gram_imbalance_null",
+        moment="rms",
+    ),
+    tolerance=1e-5,
     reading="What ridge removes from a linear interface at twice its rate: 0 when both weights have equal Gram "
     "matrices in the hidden space.",
-    misuse="Not for a nonlinear interface without the diagonal beside it: gates keep the rest from vanishing.",
+    misuse="Do not use it at a nonlinear interface without the imbalance of single units beside it: gates keep "
+    "the rest from vanishing.",
 )
-DIAGONAL_IMBALANCE = replace(
-    IMBALANCE,
-    name="imbalance of single units",
+DIAGONAL_IMBALANCE = Observable(
+    title="imbalance of single units",
+    table="interfaces",
     column="diagonal_imbalance",
+    pair=Interface,
     measure=_diagonal_imbalance,
     formula=r"\lVert \mathrm{diag}(A - B) \rVert / (\lVert A \rVert + \lVert B \rVert)",
-    invariant_under=Symmetry.SIGNED_PERMUTATION,
-    invariance="permutations and signs of the hidden units, a common scale of both weights, and orthogonal maps of "
-    "input and output; not rotations of the hidden space",
-    invariance_statement="unit_norms_invariance",
-    null="hidden units of the second weight permuted: root mean square, exact; spread to first order",
-    null_moments=_permuted_imbalance,
-    null_statement="permuted_diagonal_null",
+    range=(0.0, 1.0),
+    aligned=0.0,
+    invariance=Invariance(
+        Symmetry.SIGNED_PERMUTATION,
+        "permutations and signs of the hidden units, a common scale of both weights, and orthogonal maps of "
+        "input and output; not rotations of the hidden space",
+        "unit_norms_invariance",
+    ),
+    null=Null(
+        text="hidden units of the second weight permuted: root mean square exact, standard deviation to first order",
+        law=_permuted_imbalance,
+        statement="permuted_diagonal_null",
+        moment="rms",
+    ),
+    tolerance=1e-5,
     reading="What ridge removes under every homogeneous activation too: 0 when each unit's incoming and outgoing "
     "weights have equal norm.",
-    misuse="Not as a measure of alignment: it sees norms of units alone.",
+    misuse="It does not measure alignment: it depends on the norms of units alone.",
 )

@@ -1,50 +1,41 @@
 """What is written and what is read, compared at every number of leading directions, so that no single one decides."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import pandas as pd
-import torch
-from torch import Tensor
 
+from ..schema import Column, Schema
+from ..table import Array, measured
+from . import leading_directions as leading
 from .interface import Interface
-from .leading_directions import INTERFACE_OVERLAP, WINDOW_CONTRAST, WINDOW_RHO, adjusted, haar_overlap, sign_flip_mean
 
-_PLACE = ("name", "kind", "layer", "head", "gauge_fixed")
-_NUMBERS = (
-    *("overlap", "null_mean", "null_sd", "adjusted_overlap", "sign_flip_mean", "excess"),
-    *("window_rho", "window_contrast"),
-)
-INTERFACE_CURVE_COLUMNS = (*_PLACE, "k", *_NUMBERS)
+_IDENTITY = ("name", "kind", "layer", "head", "gauge_fixed")
 
 
-@dataclass(frozen=True)
-class _EveryRank(Interface):
-    """A pair compared at 1, 2, ... up to `rank` directions: whatever is measured of it has these as a first axis.
-
-    What leading directions show is taken from the `whole` pair, once for all.
-    """
-
-    whole: Interface
-
-    @cached_property
-    def kept(self) -> Tensor:
-        kept = self.whole.kept
-        counts = torch.arange(1, self.rank + 1, device=kept.device)
-        return torch.minimum(kept, counts.view(-1, *(1,) * kept.ndim))
-
-    @cached_property
-    def subspace_products(self) -> Tensor:
-        return self.within(self.whole.subspace_products)
-
-    @cached_property
-    def leading_grams(self) -> tuple[Tensor, Tensor]:
-        return self.whole.leading_grams
+def interfaces_by_rank_schema() -> Schema:
+    """Columns of `interfaces_by_rank`."""
+    return Schema(
+        "One row for each interface and number of directions k",
+        (
+            Column("name", "str", "name of the interface, as in the table of interfaces"),
+            Column("kind", "str", "which weights compose: up-down, q-k ..."),
+            Column("layer", "Int64", "layer"),
+            Column("head", "Int64", "query head, or key-value head of a group; missing in an MLP"),
+            Column("gauge_fixed", "bool", "whether single units were balanced first"),
+            Column("k", "int64", "leading directions compared, up to the rank of the interface"),
+            *(
+                column
+                for observable in leading.LEADING_OBSERVABLES
+                for column in observable.columns
+                # No orientation is drawn for every k.
+                if observable.null.law or column.name == observable.column
+            ),
+        ),
+    )
 
 
-def interface_curve(pair: Interface) -> dict[str, Tensor]:
+def interface_curve(pair: Interface) -> dict[str, Array]:
     r"""Overlap and window commutator of the k leading directions of two composable weights, for each k.
 
     .. math:: S_k = \lVert U_k^\top V_k \rVert_F^2 / k
@@ -56,30 +47,22 @@ def interface_curve(pair: Interface) -> dict[str, Tensor]:
 
     Returns
     -------
-    curve : dict of str to Tensor, shape=[k, ...]
-        By column of `interface_curve_table`. Behind the `kept` directions of a pair its last value is repeated; a
-        pair without any has NaN.
-
-    References
-    ----------
-    theory/alignment, sections 2.6 (the whole curve, never one k), 6.1 and 6.2.
+    curve : dict of str to ndarray, shape=[k, ...]
+        By column of `interfaces_by_rank`. Beyond the directions that a pair has, its last value is repeated; a pair
+        without any has NaN.
 
     Examples
     --------
+    >>> import torch
     >>> from flaggeo.alignment import interface_pair
     >>> first, second = torch.diag(torch.tensor([3.0, 2.0, 1.0])), torch.diag(torch.tensor([2.0, 1.0, 3.0]))
     >>> interface_curve(interface_pair(first, second, rank=3))["overlap"]
-    tensor([0.0000, 0.5000, 1.0000])
+    array([0. , 0.5, 1. ])
     """
-    every = _EveryRank(pair.first, pair.second, pair.rank, pair.inputs, pair.outputs, pair)
-    overlap, (mean, spread) = INTERFACE_OVERLAP.measure(every), haar_overlap(every)
-    flipped = sign_flip_mean(every)
-    beyond = adjusted(overlap, mean), flipped, adjusted(overlap, torch.maximum(mean, flipped))
-    window = WINDOW_RHO.measure(every), WINDOW_CONTRAST.measure(every)
-    return dict(zip(_NUMBERS, (overlap, mean, spread, *beyond, *window), strict=True))
+    return measured(leading.LEADING_OBSERVABLES, pair.leading.at_every_rank())
 
 
-def interface_curve_table(rows: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
+def interfaces_by_rank(rows: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
     """The curves of all interfaces as one table.
 
     Parameters
@@ -90,20 +73,15 @@ def interface_curve_table(rows: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
     Returns
     -------
     table : pandas.DataFrame
-        One row an interface and k from 1 to its ``rank``; the columns are `INTERFACE_CURVE_COLUMNS`. ``null_mean`` and
-        ``null_sd`` of the overlap are exact for uniform subspaces, ``adjusted_overlap`` is :math:`(S_k - E) / (1 - E)`,
-        NaN where k is the dimension of the space; ``sign_flip_mean`` and ``excess`` are as in `interface_table`. An
-        interface of which one weight is zero has no rows.
+        The columns are those of `interfaces_by_rank_schema`. An interface of which one weight is zero has no rows.
 
     Notes
     -----
     The last k gives the numbers of `interface_table`. A k between two close singular values cuts through directions
-    that may turn into each other: read the curve, not one point.
+    that may rotate into each other: read the curve, not one point.
     """
-    curves = [(row, row["curve"]) for row in rows]
-    places = [row for row, curve in curves for _ in curve["overlap"]]
-    columns = {column: [row[column] for row in places] for column in _PLACE}
-    columns["k"] = [k for _, curve in curves for k in range(1, len(curve["overlap"]) + 1)]
-    columns |= {column: [value for _, curve in curves for value in curve[column]] for column in _NUMBERS}
-    place = {"name": "str", "kind": "str", "layer": "Int64", "head": "Int64", "gauge_fixed": "bool", "k": "int64"}
-    return pd.DataFrame(columns).astype(place | dict.fromkeys(_NUMBERS, "float64"))
+    schema, curves = interfaces_by_rank_schema(), [(row, row["curve"]) for row in rows]
+    columns = {name: [row[name] for row, curve in curves for _ in curve["k"]] for name in _IDENTITY}
+    for name in schema.names[len(_IDENTITY) :]:
+        columns[name] = [value for _, curve in curves for value in curve[name]]
+    return schema.frame(columns)

@@ -36,11 +36,11 @@ class Composable:
     first: tuple[Weight, ...]
     second: tuple[Weight, ...]
 
-    def survives(self, *, folded: bool, balanced: bool) -> bool:
-        """Whether the overlap, balance and commutators survive every change of basis that leaves the network alone.
+    def is_basis_independent(self, *, folded: bool, balanced: bool) -> bool:
+        """Whether no change of basis that leaves the network's function unchanged alters overlap and commutators.
 
-        They do where the space may be rotated at most, or where single units may be scaled too and are balanced
-        first; and where no gain stands beside a weight that is not folded in. The ranks always do.
+        None does where the space may be rotated at most, or where single units may be scaled too and are balanced
+        first; and where no gain stands beside a weight that is not folded in. The ranks never change.
         """
         members = (*self.first, *self.second)
         scaled = self.first[0].symmetry(Side.WRITE) is Symmetry.SCALED_PERMUTATION

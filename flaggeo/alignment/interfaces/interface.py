@@ -8,6 +8,7 @@ from torch import Tensor
 
 from ...numerics.eigensolver import leading_eigenpairs
 from ...numerics.spectrum import matrix_product
+from .leading_directions import LeadingDirections, leading_directions
 
 # Rounding errors of a product or a decomposition, in units of eps times the larger side and the norms.
 _ROUNDING_UNITS = 50
@@ -113,6 +114,11 @@ class Interface:
         """Dimension d of the hidden space."""
         return self.first.dim
 
+    @property
+    def batch(self) -> torch.Size:
+        """Shape of whatever is measured of the pair."""
+        return self.leading.kept.shape
+
     @cached_property
     def product(self) -> Tensor:
         """:math:`W_2 W_1` up to orthogonal maps of input and output, shape=[..., min(p, d), min(n, d)]."""
@@ -144,89 +150,41 @@ class Interface:
         return (2 * (mixed - self.product_values.pow(4).sum(dim=-1))).clamp(min=0).sqrt()
 
     @cached_property
-    def kept(self) -> Tensor:
-        """Directions compared, shape=[...]: `rank`, or the smaller rank of the two weights where that is less."""
-        return torch.minimum(self.first.rank, self.second.rank).clamp(max=self.rank)
-
-    @cached_property
-    def subspace_products(self) -> Tensor:
-        """Inner products of the `kept` leading directions of the two, shape=[..., k, k]; zero behind them."""
-        return self.within(self.first.frame.mT @ self.second.frame)
-
-    def within(self, products: Tensor) -> Tensor:
-        """Products with zeros behind the `kept` directions."""
-        index = torch.arange(products.shape[-1], device=products.device)
-        inside = index < self.kept[..., None]
-        return products * (inside[..., :, None] & inside[..., None, :])
-
-    @cached_property
-    def leading_grams(self) -> tuple[Tensor, Tensor]:
-        """Both Gram matrices between the leading directions of the first and then the second weight, [..., 2k, 2k]."""
-        frames = self.first.frame, self.second.frame
-        return self.first.compressed(*frames), self.second.compressed(*frames)
-
-    @property
-    def right_angle(self) -> float:
-        """Largest cosine that counts as that of a right angle."""
-        return rounding(self.subspace_products)
-
-    @cached_property
-    def window_grams(self) -> tuple[Tensor, Tensor]:
-        """Both Gram matrices on the common window, shape=[..., k, k] each; NaN where that is undetermined.
-
-        The window is spanned by the leading eigenvectors of the sum of the two projectors, the bisectors of the
-        principal angles. A right angle among these leaves it open.
-        """
-        left, cosines, right = torch.linalg.svd(self.subspace_products)
-        inside = torch.arange(self.rank, device=cosines.device) < self.kept[..., None]
-        bisectors = torch.cat([left, right.mT], dim=-2) * (inside / (2 + 2 * cosines).sqrt())[..., None, :]
-        undetermined = (inside & (cosines <= self.right_angle)).any(dim=-1)
-        bisectors = torch.where(undetermined[..., None, None], torch.nan, bisectors)
-        first, second = (bisectors.mT @ gram @ bisectors for gram in self.leading_grams)
-        return first, second
-
-    def reordered(self, order: Tensor, signs: Tensor) -> "Interface":
-        """The two weights in other relative orientations: signed permutations of W_2's hidden units, [draws, d] each.
-
-        The draws are a first axis. In float32; nothing is decomposed again, and only what is made of leading directions
-        is known.
-        """
-        single = self.first.to(torch.float32), self.second.to(torch.float32)
-        return _Reordered(*single, self.rank, self.inputs, self.outputs, order, signs.to(torch.float32))
-
-
-@dataclass(frozen=True)
-class _Reordered(Interface):
-    """`Interface.reordered`: leading directions are moved, so that no matrix has to be."""
-
-    order: Tensor
-    signs: Tensor
-
-    @property
-    def right_angle(self) -> float:
-        # Of many draws some come close to one. Their window has fewer digits, and a mean needs no more.
-        return torch.finfo(torch.float32).eps
-
-    @property
-    def product(self) -> Tensor:
-        raise NotImplementedError("the product is not formed in other orientations")
-
-    @cached_property
-    def subspace_products(self) -> Tensor:
-        return self.within(self.first.frame.mT @ self._moved(self.second.frame, self.order, self.signs))
-
-    @cached_property
-    def leading_grams(self) -> tuple[Tensor, Tensor]:
-        inverse = self.order.argsort(dim=-1)
+    def leading(self) -> LeadingDirections:
+        """The `rank` leading directions of the two weights, or as many as both have, beside each other."""
         first, second = self.first.frame, self.second.frame
-        moved = self._moved(second, self.order, self.signs)
-        moved_back = self._moved(first, inverse, self.signs.gather(-1, inverse))
-        return self.first.compressed(first, moved), self.second.compressed(moved_back, second)
+        kept = torch.minimum(self.first.rank, self.second.rank).clamp(max=self.rank)
+        grams = self.first.compressed(first, second), self.second.compressed(first, second)
+        return leading_directions(first, second, kept, grams, right_angle=rounding(first.mT @ second))
 
-    def _moved(self, frame: Tensor, order: Tensor, signs: Tensor) -> Tensor:
-        """Frame after the signed permutations, shape=[draws, ..., d, k]."""
-        each = frame.expand(*self.kept.shape, *frame.shape[-2:])[..., order, :]
-        return (signs[..., None] * each).movedim(-3, 0)
+    def reordered(self, order: Tensor, signs: Tensor) -> LeadingDirections:
+        """The leading directions in other relative orientations of the two weights.
+
+        Parameters
+        ----------
+        order, signs : Tensor, shape=[draws, d]
+            Signed permutations of the hidden units of W_2. They move the leading directions, so that no matrix has to
+            be decomposed again.
+
+        Returns
+        -------
+        leading : LeadingDirections
+            In float32, with the draws as a first axis.
+        """
+        first, second = (factor.to(torch.float32) for factor in (self.first, self.second))
+        signs, inverse, kept = signs.to(torch.float32), order.argsort(dim=-1), self.leading.kept
+        moved = _moved(second.frame, kept.shape, order, signs)
+        moved_back = _moved(first.frame, kept.shape, inverse, signs.gather(-1, inverse))
+        grams = first.compressed(first.frame, moved), second.compressed(moved_back, second.frame)
+        # Of many draws some come close to a right angle. Their window has fewer digits, and a mean needs no more.
+        eps = torch.finfo(torch.float32).eps
+        return leading_directions(first.frame, moved, kept, grams, right_angle=eps)
+
+
+def _moved(frame: Tensor, batch: torch.Size, order: Tensor, signs: Tensor) -> Tensor:
+    """A frame of shape [..., d, k] after signed permutations of its coordinates, shape=[draws, *batch, d, k]."""
+    each = frame.expand(*batch, *frame.shape[-2:])[..., order, :]
+    return (signs[..., None] * each).movedim(-3, 0)
 
 
 def interface_pair(first: Tensor, second: Tensor, rank: int) -> Interface:
@@ -258,7 +216,7 @@ def interface_pair(first: Tensor, second: Tensor, rank: int) -> Interface:
     Examples
     --------
     >>> pair = interface_pair(torch.tensor([[2.0], [0.0]]), torch.tensor([[1.0, 0.0]]), rank=1)
-    >>> pair.product_values, pair.kept
+    >>> pair.product_values, pair.leading.kept
     (tensor([2.]), tensor(1))
     """
     if first.ndim < 2 or second.ndim < 2 or first.shape[-2] != second.shape[-1]:

@@ -12,15 +12,19 @@ from ...network import Side, Symmetry, Weight
 from ...numerics.threads import workers
 from ..chance.seeds import seeded_generator
 from ..observable import Observable
+from ..schema import Column, Schema
+from ..table import measured
 from .balance import DIAGONAL_IMBALANCE, IMBALANCE, KEMPF_NESS_GAP, neuron_balanced
 from .by_rank import interface_curve
 from .commutator import GRAM_COMMUTATOR, GRAM_COSINE, RHO
 from .composable import Composable, interfaces_of
 from .gate import GATE_COMMUTATOR
 from .interface import Interface, interface_pair
-from .leading_directions import INTERFACE_OVERLAP, STACKED_RATIO, WINDOW_CONTRAST, WINDOW_RHO, adjusted, sign_flip_mean
+from .leading_directions import LEADING_OBSERVABLES
 from .ranks import FIRST_RANK, POLYSTABILITY_DEFECT, PRODUCT_RANK, SECOND_RANK, UNREAD_DIMENSION
+from .stacked_ratio import STACKED_RATIO
 
+#: What is measured of two whole weights that compose, beside `LEADING_OBSERVABLES`. To add an observable, list it here.
 INTERFACE_OBSERVABLES: tuple[Observable[Interface], ...] = (
     FIRST_RANK,
     SECOND_RANK,
@@ -30,28 +34,46 @@ INTERFACE_OBSERVABLES: tuple[Observable[Interface], ...] = (
     KEMPF_NESS_GAP,
     IMBALANCE,
     DIAGONAL_IMBALANCE,
-    INTERFACE_OVERLAP,
     STACKED_RATIO,
     GRAM_COMMUTATOR,
     RHO,
-    WINDOW_RHO,
-    WINDOW_CONTRAST,
     GRAM_COSINE,
     GATE_COMMUTATOR,
 )
-_PLACE = ("name", "kind", "layer", "head", "space", "dim", "symmetry", "gauge_fixed", "survives", "rank", "draws")
-INTERFACE_COLUMNS = (
-    *_PLACE,
-    *(f"{observable.column}{part}" for observable in INTERFACE_OBSERVABLES for part in ("", "_null_mean", "_null_sd")),
-    "adjusted_overlap",
-    "overlap_sign_flip_mean",
-    "excess",
-)
 
-_COUNTS = {
-    observable.column: "Int64"
-    for observable in (FIRST_RANK, SECOND_RANK, PRODUCT_RANK, UNREAD_DIMENSION, POLYSTABILITY_DEFECT)
-}
+
+def interface_schema() -> Schema:
+    """Columns of `interface_table`."""
+    return Schema(
+        "One row for each pair of weights of which one reads what the other writes, inside an MLP or a head; a second "
+        "row where single units may be scaled, measured after balancing them",
+        (
+            Column("name", "str", "name: `layers.3.up-down`, `layers.3.heads.5.q-k`, `layers.3.groups.1.v-o`"),
+            Column(
+                "kind",
+                "str",
+                "up-down, gate-down, q-k, v-o; q-k-group and v-o-group for all query heads that share keys and values",
+            ),
+            Column("layer", "Int64", "layer"),
+            Column("head", "Int64", "query head, or key-value head of a group; missing in an MLP"),
+            Column("space", "str", "space between the two weights"),
+            Column("dim", "Int64", "its dimension"),
+            Column("symmetry", "str", "changes of basis of the space that leave the network's function unchanged"),
+            Column(
+                "gauge_fixed", "bool", "whether each unit was first given incoming and outgoing weights of one norm"
+            ),
+            Column(
+                "basis_independent",
+                "bool",
+                "whether no change of basis that leaves the network's function unchanged alters these numbers; the "
+                "ranks are always basis-independent",
+            ),
+            Column("rank", "Int64", "leading directions compared"),
+            Column("draws", "Int64", "random orientations behind the nulls without a closed form"),
+            *(column for observable in INTERFACE_OBSERVABLES for column in observable.columns),
+            *(column for observable in LEADING_OBSERVABLES for column in observable.columns),
+        ),
+    )
 
 
 def interface_rows(
@@ -136,21 +158,10 @@ def interface_table(rows: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
     Returns
     -------
     table : pandas.DataFrame
-        The columns are `INTERFACE_COLUMNS`: every number beside the mean and the spread of its null. ``symmetry``
-        says which changes of basis of the space leave the network alone, ``survives`` whether all but the ranks
-        keep their values under them (the ranks always do, see `Composable.survives`), ``rank`` how many directions
-        were compared, ``draws`` how many orientations stand behind the nulls without a closed form.
-        ``adjusted_overlap`` is :math:`(S - E) / (1 - E)`, and ``excess`` the same with the larger of E and
-        ``overlap_sign_flip_mean``, the exact mean under random signs of the hidden units: units that are loud on both
-        sides overlap by it, and after balancing a loud unit is loud on both.
+        The columns are those of `interface_schema`. Units of high norm in both weights overlap by the sign-flip mean
+        of the overlap, and after balancing a unit of high norm in one weight has it in the other as well.
     """
-    table = pd.DataFrame(list(rows), columns=list(INTERFACE_COLUMNS))
-    numbers = dict.fromkeys(INTERFACE_COLUMNS[len(_PLACE) :], "float64") | _COUNTS
-    place = dict.fromkeys(("layer", "head", "dim", "rank", "draws"), "Int64") | {
-        "gauge_fixed": "bool",
-        "survives": "bool",
-    }
-    return table.astype(place | numbers)
+    return interface_schema().frame(rows)
 
 
 def balanced(interfaces: pd.DataFrame) -> pd.DataFrame:
@@ -181,8 +192,9 @@ def _batch_rows(
     if fixed:
         first, second = neuron_balanced(first, second)
     pair = interface_pair(first, second, rank)
-    columns = _numbers(pair, draws, f"{seed} {members[0].name} {fixed}")
-    curve = interface_curve(pair)
+    drawn = _drawn_moments(pair, draws, f"{seed} {members[0].name} {fixed}")
+    columns = measured(INTERFACE_OBSERVABLES, pair) | measured(LEADING_OBSERVABLES, pair.leading, drawn)
+    curve, kept = interface_curve(pair), pair.leading.kept.tolist()
     return [
         {
             "name": member.name,
@@ -193,39 +205,22 @@ def _batch_rows(
             "dim": member.space.dim,
             "symmetry": member.space.symmetry.value,
             "gauge_fixed": fixed,
-            "survives": member.survives(folded=folded, balanced=fixed),
-            "rank": int(pair.kept[place]),
+            "basis_independent": member.is_basis_independent(folded=folded, balanced=fixed),
+            "rank": kept[place],
             "draws": draws,
-            "curve": {name: values[: pair.kept[place], place].tolist() for name, values in curve.items()},
+            "curve": {"k": list(range(1, kept[place] + 1))}
+            | {name: values[: kept[place], place].tolist() for name, values in curve.items()},
         }
         | {name: values[place].item() for name, values in columns.items()}
         for place, member in enumerate(members)
     ]
 
 
-def _numbers(pair: Interface, draws: int, stream: str) -> dict[str, Tensor]:
-    """Every number and the moments of its null, by column, shape=[batch]."""
-    drawn = [observable for observable in INTERFACE_OBSERVABLES if observable.null_moments is None]
-    moments = dict(zip((one.column for one in drawn), _drawn_moments(pair, drawn, draws, stream), strict=True))
-    found: dict[str, Tensor] = {}
-    for observable in INTERFACE_OBSERVABLES:
-        name = observable.column
-        mean, spread = observable.null_moments(pair) if observable.null_moments else moments[name]
-        found |= {name: observable.measure(pair), f"{name}_null_mean": mean, f"{name}_null_sd": spread}
-    overlap, null_mean, flipped = found["overlap"], found["overlap_null_mean"], sign_flip_mean(pair)
-    found["adjusted_overlap"], found["overlap_sign_flip_mean"] = adjusted(overlap, null_mean), flipped
-    found["excess"] = adjusted(overlap, torch.maximum(null_mean, flipped))
-    return found
-
-
-def _drawn_moments(
-    pair: Interface, observables: list[Observable[Interface]], draws: int, stream: str
-) -> list[tuple[Tensor, Tensor]]:
-    """Mean and spread of each over signed permutations of the second weight's hidden units."""
-    unknown = pair.first.gram_norm.new_full(pair.kept.shape, torch.nan)
+def _drawn_moments(pair: Interface, draws: int, stream: str) -> dict[str, tuple[Tensor, Tensor]]:
+    """Mean and spread over signed permutations of the second weight's hidden units, of observables without a law."""
     if draws == 0:
-        return [(unknown, unknown) for _ in observables]
-    device = unknown.device
+        return {}
+    device = pair.first.columns.device
 
     def orientation(index: int) -> tuple[Tensor, Tensor]:
         generator = seeded_generator(index, stream, device)
@@ -234,5 +229,6 @@ def _drawn_moments(
 
     order, signs = (torch.stack(parts) for parts in zip(*map(orientation, range(draws)), strict=True))
     turned = pair.reordered(order, signs)
-    found = [observable.measure(turned) for observable in observables]
-    return [(values.mean(dim=0), values.std(dim=0) if draws > 1 else unknown) for values in found]
+    found = {one.column: one.measure(turned) for one in LEADING_OBSERVABLES if one.null.law is None}
+    unknown = torch.full(pair.batch, torch.nan)
+    return {name: (values.mean(dim=0), values.std(dim=0) if draws > 1 else unknown) for name, values in found.items()}

@@ -1,105 +1,122 @@
-"""The leading directions at an interface: how what is written there meets what is read, and what lies beyond."""
+"""The leading directions that one weight writes and another reads: their overlap, and whether they share axes."""
 
-from dataclasses import replace
-from functools import partial
+from dataclasses import dataclass, replace
+from functools import cached_property
 from math import nan
 
 import numpy as np
-import scipy.sparse.linalg
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from manifolds import overlap_moments
-
 from ...network import Symmetry
-from ..chance.free_sum import stacked_ratio_moments
-from ..observable import Observable
-from .commutator import GRAM_COMMUTATOR
-from .interface import Interface
-
-# Above this size Lanczos' method finds a few eigenvalues faster than LAPACK all of them (20 against 130 ms at 1152),
-# as long as they are no more than this share of all.
-_LANCZOS_SIZE = 256
-_LANCZOS_SHARE = 1 / 16
+from ..chance.haar import haar_overlap
+from ..observable import Invariance, Null, Observable
 
 
-def _overlap(pair: Interface) -> Tensor:
-    return pair.subspace_products.square().sum(dim=(-2, -1)) / torch.where(pair.kept > 0, pair.kept, nan)
+@dataclass(frozen=True)
+class LeadingDirections:
+    """Leading directions of two weights at an interface of dimension d, see `leading_directions`.
+
+    Attributes
+    ----------
+    kept : Tensor of int, shape=[...]
+        Number of directions compared, at most K.
+    products : Tensor, shape=[..., K, K]
+        Inner products of the K leading directions of the two weights.
+    shared_leverages : Tensor, shape=[..., K]
+        For each number k of leading directions, the sum over the hidden units of the products of their leverages.
+    grams : tuple of Tensor, shape=[..., 2K, 2K] each
+        Gram matrices of the two weights between the directions of the first and then those of the second.
+    dim : int
+        d.
+    right_angle : float
+        Largest cosine that counts as that of a right angle.
+    """
+
+    kept: Tensor
+    products: Tensor
+    shared_leverages: Tensor
+    grams: tuple[Tensor, Tensor]
+    dim: int
+    right_angle: float
+
+    @property
+    def ranks(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Dimensions of the two subspaces compared, shape=[...] each."""
+        kept = self.kept.cpu().numpy()
+        return kept, kept
+
+    def at_every_rank(self) -> "LeadingDirections":
+        """The same compared at 1, 2, ..., K directions, as a first axis; none of a pair beyond its `kept` ones."""
+        counts = torch.arange(1, self.products.shape[-1] + 1, device=self.kept.device)
+        return replace(self, kept=torch.minimum(self.kept, counts.view(-1, *(1,) * self.kept.ndim)))
+
+    @property
+    def inside(self) -> Tensor:
+        """Which of the K directions are compared, shape=[..., K]."""
+        return torch.arange(self.products.shape[-1], device=self.kept.device) < self.kept[..., None]
+
+    @cached_property
+    def compared(self) -> Tensor:
+        """Inner products of the directions compared, shape=[..., K, K]; zero beyond them."""
+        return self.products * (self.inside[..., :, None] & self.inside[..., None, :])
+
+    @cached_property
+    def window_grams(self) -> tuple[Tensor, Tensor]:
+        """Both Gram matrices on the common window, shape=[..., K, K] each; NaN where that is undetermined.
+
+        The window is spanned by the leading eigenvectors of the sum of the two projectors, the bisectors of the
+        principal angles. A right angle among these leaves it open.
+        """
+        left, cosines, right = torch.linalg.svd(self.compared)
+        scales = self.inside / (2 + 2 * cosines).sqrt()
+        bisectors = torch.cat([left, right.mT], dim=-2) * scales[..., None, :]
+        undetermined = (self.inside & (cosines <= self.right_angle)).any(dim=-1)
+        bisectors = torch.where(undetermined[..., None, None], torch.nan, bisectors)
+        first, second = (bisectors.mT @ gram @ bisectors for gram in self.grams)
+        return first, second
 
 
-def haar_overlap(pair: Interface) -> tuple[Tensor, Tensor]:
-    """Exact mean and spread of the overlap of independent uniform subspaces."""
-    moments = [overlap_moments(pair.dim, k, k) if k else (nan, nan) for k in pair.kept.flatten().tolist()]
-    mean, spread = pair.subspace_products.new_tensor(moments).mT
-    return mean.view(pair.kept.shape), spread.view(pair.kept.shape)
+def leading_directions(
+    first: Tensor, second: Tensor, kept: Tensor, grams: tuple[Tensor, Tensor], *, right_angle: float
+) -> LeadingDirections:
+    """Compare the leading directions of two weights.
+
+    Parameters
+    ----------
+    first, second : Tensor, shape=[..., d, K]
+        Orthonormal frames of what the one writes and the other reads.
+    kept, grams, right_angle
+        As in `LeadingDirections`.
+
+    Returns
+    -------
+    leading : LeadingDirections
+    """
+    leverages = (frame.square().cumsum(dim=-1) for frame in (first, second))
+    shared = (next(leverages) * next(leverages)).sum(dim=-2)
+    return LeadingDirections(kept, first.mT @ second, shared, grams, first.shape[-2], right_angle)
 
 
-def sign_flip_mean(pair: Interface) -> Tensor:
-    """Mean overlap under random signs of the hidden units: what units that are loud on both sides account for."""
-    first, second = (factor.frame.square().cumsum(dim=-1) for factor in (pair.first, pair.second))
-    shared = (first * second).sum(dim=-2)  # for every number of leading directions
-    at_kept = shared.expand(*pair.kept.shape, -1).gather(-1, (pair.kept - 1).clamp(min=0)[..., None])[..., 0]
+def _overlap(pair: LeadingDirections) -> Tensor:
+    return pair.compared.square().sum(dim=(-2, -1)) / torch.where(pair.kept > 0, pair.kept, nan)
+
+
+def _sign_flip_mean(pair: LeadingDirections) -> Tensor:
+    """Mean overlap under random signs of the hidden units: what units of high norm in both weights account for."""
+    shared = pair.shared_leverages.expand(*pair.kept.shape, -1)
+    at_kept = shared.gather(-1, (pair.kept - 1).clamp(min=0)[..., None])[..., 0]
     return torch.where(pair.kept > 0, at_kept / pair.kept, nan)
 
 
-def adjusted(overlap: Tensor, null_mean: Tensor) -> Tensor:
-    """Share of what lies beyond chance, (S - E) / (1 - E); NaN where the space leaves no choice."""
-    return torch.where(null_mean < 1, (overlap - null_mean) / (1 - null_mean), nan)
-
-
-def _stacked_ratio(pair: Interface) -> Tensor:
-    first, second = (
-        torch.where(factor.square_norm > 0, factor.square_norm, 1).sqrt()[..., None, None]
-        for factor in (pair.first, pair.second)
-    )
-    if pair.dim <= sum(pair.product.shape[-2:]):
-        left, right = pair.first.columns / first, pair.second.columns / second
-        gram = left @ left.mT + right @ right.mT
-    else:
-        product = pair.product / (first * second)
-        corners = (
-            (factor.gram / norm.square()).expand(*product.shape[:-2], -1, -1)
-            for factor, norm in ((pair.first, first), (pair.second, second))
-        )
-        gram = torch.cat(
-            [torch.cat([next(corners), product.mT], dim=-1), torch.cat([product, next(corners)], dim=-1)], dim=-2
-        )
-    values = _largest_eigenvalues(gram, min(pair.rank + 1, gram.shape[-1])).clamp(min=0).sqrt()
-    values = torch.nn.functional.pad(values, (0, 1))
-    last, beyond = (values.gather(-1, (pair.kept - step).clamp(min=0)[..., None])[..., 0] for step in (1, 0))
-    return torch.where((pair.kept > 0) & (pair.kept < pair.dim), beyond / last, nan)
-
-
-def _free_stacked_ratio(pair: Interface) -> tuple[Tensor, Tensor]:
-    return stacked_ratio_moments(pair.first.singular_values, pair.second.singular_values, pair.kept, pair.dim)
-
-
-def _largest_eigenvalues(gram: Tensor, count: int) -> Tensor:
-    """Largest eigenvalues of symmetric matrices, descending, shape=[..., count]."""
-    size = gram.shape[-1]
-    if gram.device.type != "cpu" or size <= _LANCZOS_SIZE or count > _LANCZOS_SHARE * size:
-        values: Tensor = torch.linalg.eigvalsh(gram)
-        return values.flip(-1)[..., :count]
-    find = partial(
-        scipy.sparse.linalg.eigsh,
-        k=count,
-        which="LA",
-        v0=np.random.default_rng(0).standard_normal(size),
-        tol=torch.finfo(gram.dtype).eps ** 0.5,
-        return_eigenvectors=False,
-    )
-    found = [np.sort(find(matrix.numpy()))[::-1] for matrix in gram.reshape(-1, *gram.shape[-2:])]
-    return torch.from_numpy(np.stack(found)).to(gram).view(*gram.shape[:-2], count)
-
-
-def _traceless(gram: Tensor, pair: Interface) -> Tensor:
+def _traceless(gram: Tensor, pair: LeadingDirections) -> Tensor:
     """Compressed Gram matrix minus its mean eigenvalue on the window."""
-    inside = torch.arange(gram.shape[-1], device=gram.device) < pair.kept[..., None]
     mean = gram.diagonal(dim1=-2, dim2=-1).sum(dim=-1) / pair.kept.clamp(min=1)
-    return gram - torch.diag_embed(torch.where(inside, mean[..., None], 0))
+    return gram - torch.diag_embed(torch.where(pair.inside, mean[..., None], 0))
 
 
-def _window_rho(pair: Interface) -> Tensor:
+def _window_rho(pair: LeadingDirections) -> Tensor:
     first, second = (_traceless(gram, pair) for gram in pair.window_grams)
     k = pair.kept.to(first.dtype)
     norms = torch.linalg.matrix_norm(first) * torch.linalg.matrix_norm(second)
@@ -108,79 +125,92 @@ def _window_rho(pair: Interface) -> Tensor:
     return torch.where((k > 1) & (norms > 0), commutator / chance, nan)
 
 
-def _window_contrast(pair: Interface) -> Tensor:
+def _window_contrast(pair: LeadingDirections) -> Tensor:
     shares = [
         torch.linalg.matrix_norm(_traceless(gram, pair)) / torch.linalg.matrix_norm(gram) for gram in pair.window_grams
     ]
     return torch.minimum(*shares)
 
 
-INTERFACE_OVERLAP = Observable[Interface](
-    name="overlap of what is written with what is read",
+INTERFACE_OVERLAP = Observable(
+    title="overlap of what is written with what is read",
     table="interfaces",
     column="overlap",
+    pair=LeadingDirections,
     measure=_overlap,
     formula=r"S_k = \lVert U_k^\top V_k \rVert_F^2 / k",
     range=(0.0, 1.0),
     aligned=1.0,
-    invariant_under=Symmetry.ORTHOGONAL,
-    invariance="one orthogonal map of the hidden space, the scale of either weight, and orthogonal maps of input and "
-    "output; not a general linear map, which moves the row space by its inverse transpose",
-    invariance_statement="projection_overlap_invariance",
-    null="independent uniform subspaces, exact mean and spread; beside it the exact mean under random signs of the "
-    "hidden units",
-    null_moments=haar_overlap,
-    null_statement="haar_overlap_moments",
+    invariance=Invariance(
+        Symmetry.ORTHOGONAL,
+        "one orthogonal map of the hidden space, the scale of either weight, and orthogonal maps of input and "
+        "output; not a general linear map, which moves the row space by its inverse transpose",
+        "projection_overlap_invariance",
+    ),
+    null=Null(
+        text="independent uniform (Haar) subspaces, exact",
+        law=haar_overlap,
+        statement="haar_overlap_moments",
+    ),
+    further_nulls=(
+        Null(
+            name="sign_flip",
+            text="random signs of the hidden units, which keep the norms of the units, exact",
+            law=lambda pair: (_sign_flip_mean(pair), None),
+            statement="sign_flip_overlap_mean",
+            has_sd=False,
+        ),
+    ),
+    tolerance=1e-5,
     reading="Mean squared cosine between the k leading directions that the first weight writes and those that the "
     "second reads: 1 when the two subspaces are one.",
-    misuse="Not as a reparameterisation invariant, and not at one k alone: at k equal to the dimension it is always 1. "
-    "The table interface_curves has every k.",
-    derived=("adjusted_overlap", "overlap_sign_flip_mean", "excess"),
+    misuse="It is no reparameterisation invariant. Do not read it at one k alone: at k equal to the dimension it is "
+    "always 1, and the table interfaces_by_rank has every k.",
 )
-STACKED_RATIO = replace(
-    INTERFACE_OVERLAP,
-    name="stacked ratio",
-    column="stacked_ratio",
-    measure=_stacked_ratio,
-    formula=r"\sigma_{k+1} / \sigma_k \text{ of } [W_1 / \lVert W_1 \rVert,\; W_2^\top / \lVert W_2 \rVert]",
-    aligned=0.0,
-    invariance="one orthogonal map of the hidden space, the scale of either weight, and orthogonal maps of input and "
-    "output; not a general linear map",
-    invariance_statement="stacked_ratio_invariance",
-    null="relative rotations: mean in the limit of large width, spread by Wigner's surmise where no value stands apart",
-    null_moments=_free_stacked_ratio,
-    null_statement=None,
-    reading="0 exactly if both weights live in one k-dimensional subspace of the hidden space; near 1 where nothing "
-    "sets k directions apart.",
-    misuse="Not without its null, nor across values of k: neighbouring singular values are close in any large matrix.",
-    derived=(),
-)
-WINDOW_RHO = replace(
-    GRAM_COMMUTATOR,
-    name="commutator on the common window (ρ_k)",
+WINDOW_RHO = Observable(
+    title="commutator on the common window (ρ_k)",
+    table="interfaces",
     column="window_rho",
+    pair=LeadingDirections,
     measure=_window_rho,
     formula=r"\rho \text{ of } F^\top A F,\; F^\top B F, \; F \text{ the } k \text{ bisectors of } U_k, V_k",
     range=(0.0, float("inf")),
-    invariance_statement="window_invariance",
-    null="signed permutations of the second weight's hidden units, drawn",
-    null_moments=None,
-    null_statement=None,
-    reading="Whether the two weights, on the subspace that they share most, also share a basis: 0 they do, about 1 "
-    "they do not. The table interface_curves has every k from 2.",
-    misuse="Not where the window contrast is small: a Gram matrix that is nearly a multiple of the identity has no "
-    "basis to share, and the quotient is noise.",
+    aligned=0.0,
+    invariance=Invariance(
+        Symmetry.ORTHOGONAL,
+        "one orthogonal map of the hidden space, the scale of either weight, and orthogonal maps of input and "
+        "output; not a scaling of single hidden units",
+        "window_invariance",
+    ),
+    null=Null(text="signed permutations of the second weight's hidden units, drawn", law=None),
+    tolerance=3e-4,
+    reading="Whether the two weights, on the subspace that they share most, also share a basis: 0 they do, "
+    "about 1 they do not. The table interfaces_by_rank has every k from 2.",
+    misuse="Do not use it where the window contrast is small: a Gram matrix that is nearly a multiple of the "
+    "identity has no basis to share, and the quotient is noise.",
 )
-WINDOW_CONTRAST = replace(
-    WINDOW_RHO,
-    name="contrast on the common window",
+WINDOW_CONTRAST = Observable(
+    title="contrast on the common window",
+    table="interfaces",
     column="window_contrast",
+    pair=LeadingDirections,
     measure=_window_contrast,
     formula=r"\min(\lVert A_0 \rVert / \lVert A \rVert, \lVert B_0 \rVert / \lVert B \rVert) "
     r"\text{ of the compressions } F^\top A F, F^\top B F",
     range=(0.0, 1.0),
     aligned=None,
+    invariance=Invariance(
+        Symmetry.ORTHOGONAL,
+        "one orthogonal map of the hidden space, the scale of either weight, and orthogonal maps of input and "
+        "output; not a scaling of single hidden units",
+        "window_invariance",
+    ),
+    null=Null(text="signed permutations of the second weight's hidden units, drawn", law=None),
+    tolerance=1e-5,
     reading="How far the two Gram matrices on the window are from a multiple of the identity: it says how far the "
     "commutator there can be trusted.",
-    misuse="Not as alignment.",
+    misuse="It does not measure alignment.",
 )
+
+#: What is measured of the leading directions at an interface, and at every number of them.
+LEADING_OBSERVABLES: tuple[Observable[LeadingDirections], ...] = (INTERFACE_OVERLAP, WINDOW_RHO, WINDOW_CONTRAST)

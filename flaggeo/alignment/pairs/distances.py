@@ -10,7 +10,7 @@ from torch import Tensor
 from manifolds import largest_cosine_p_value, overlap_p_value
 
 from ...network import Symmetry
-from ..observable import Observable
+from ..observable import Invariance, Null, Observable
 from .subspace_pair import SubspacePair
 
 # Nodes of the integrals; with a tenth as many the moments agree to 1e-5.
@@ -126,38 +126,41 @@ def _uniform_geodesic_distance(pair: SubspacePair) -> tuple[Tensor, Tensor]:
 _ROTATIONS = "the choice of frames, and one orthogonal map of the space on both subspaces; not a general linear map"
 
 SMALLEST_ANGLE = Observable(
-    name="smallest principal angle",
+    title="smallest principal angle",
     table="pairs",
     column="smallest_angle",
+    pair=SubspacePair,
     measure=lambda pair: pair.angles[..., 0],
     formula=r"\theta_1 = \arccos \sigma_1(A^\top B)",
     range=(0.0, pi / 2),
     aligned=0.0,
-    invariant_under=Symmetry.ORTHOGONAL,
-    invariance=_ROTATIONS,
-    invariance_statement="projection_overlap_invariance",
-    null="independent uniform subspaces, by the Tracy-Widom limit law; exact for lines; 0 where r + s exceeds n",
-    null_moments=_uniform_smallest_angle,
-    null_statement=None,
+    invariance=Invariance(Symmetry.ORTHOGONAL, _ROTATIONS, "projection_overlap_invariance"),
+    null=Null(
+        text="independent uniform subspaces, by the Tracy-Widom limit law; exact for lines; 0 where r + s exceeds n",
+        law=_uniform_smallest_angle,
+    ),
+    tolerance=1e-5,
     reading="Radians between the two closest directions: 0 when the subspaces share one.",
-    misuse="Not across ranks: unrelated subspaces come closer the wider they are, up to 0 where r + s exceeds n.",
+    misuse="Do not compare it across ranks: unrelated subspaces come closer the wider they are, up to 0 where "
+    "r + s exceeds n.",
 )
 GEODESIC_DISTANCE = Observable(
-    name="Grassmann geodesic distance",
+    title="Grassmann geodesic distance",
     table="pairs",
     column="geodesic_distance",
+    pair=SubspacePair,
     measure=lambda pair: torch.linalg.vector_norm(pair.angles, dim=-1),
     formula=r"\Bigl( \sum_{i \le \min(r, s)} \theta_i^2 \Bigr)^{1/2}",
     range=(0.0, inf),
     aligned=0.0,
-    invariant_under=Symmetry.ORTHOGONAL,
-    invariance=_ROTATIONS,
-    invariance_statement="projection_overlap_invariance",
-    null="independent uniform subspaces, by the limit law of large dimensions; exact for lines",
-    null_moments=_uniform_geodesic_distance,
-    null_statement=None,
+    invariance=Invariance(Symmetry.ORTHOGONAL, _ROTATIONS, "projection_overlap_invariance"),
+    null=Null(
+        text="independent uniform subspaces, by the limit law of large dimensions; exact for lines",
+        law=_uniform_geodesic_distance,
+    ),
+    tolerance=1e-5,
     reading="Radians along the shortest path from one subspace to the other; divided by the root of min(r, s) it is "
     "the root mean square angle, at most π/2.",
-    misuse="Not across ranks without its null; no metric between subspaces of different dimensions, where it is 0 "
-    "when one contains the other.",
+    misuse="Do not compare it across ranks without its null. It is no metric between subspaces of different "
+    "dimensions, where it is 0 when one contains the other.",
 )

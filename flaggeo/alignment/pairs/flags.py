@@ -9,7 +9,7 @@ from torch import Tensor
 from manifolds import chordal_distance, solve_flag_logarithm
 
 from ...network import Symmetry
-from ..observable import Observable
+from ..observable import Invariance, Null, Observable
 from .subspace_pair import SubspacePair, squared_cosine_moments
 
 
@@ -164,60 +164,69 @@ _SIGNED_ROTATIONS = (
 )
 
 FLAG_SCORE = Observable(
-    name="flag score",
+    title="flag score",
     table="pairs",
     column="flag_score",
+    pair=SubspacePair,
     measure=_weighted(_flag_weights),
     formula=r"\sum_{k \le K} \lVert U_k^\top V_k \rVert_F^2 \,/\, \tfrac12 K (K + 1), \quad K = \min(r, s)",
     range=(0.0, 1.0),
     aligned=1.0,
-    invariant_under=Symmetry.ORTHOGONAL,
-    invariance=_SIGNED_ROTATIONS,
-    invariance_statement="singular_vector_cosine_invariance",
-    null="independent uniform flags: mean (2 K + 1) / (3 n), exact mean and spread",
-    null_moments=_uniform(_flag_weights),
-    null_statement="squared_cosine_moments",
+    invariance=Invariance(Symmetry.ORTHOGONAL, _SIGNED_ROTATIONS, "singular_vector_cosine_invariance"),
+    null=Null(
+        text="independent uniform flags, exact: mean (2 K + 1) / (3 n)",
+        law=_uniform(_flag_weights),
+        statement="squared_cosine_moments",
+    ),
+    tolerance=1e-5,
     reading="Mean overlap of the leading k-dimensional subspaces over all k up to K: 1 when the flags agree, and below "
     "the overlap when the subspaces share their directions in another order.",
-    misuse="Not where singular values are close: the order of their directions is then an accident.",
+    misuse="Do not use it where singular values are close: the order of their directions is arbitrary then.",
 )
 BASIS_SCORE = Observable(
-    name="basis score",
+    title="basis score",
     table="pairs",
     column="basis_score",
+    pair=SubspacePair,
     measure=_weighted(_basis_weights),
     formula=r"\tfrac1K \sum_{i \le K} \langle u_i, v_i \rangle^2, \quad K = \min(r, s)",
     range=(0.0, 1.0),
     aligned=1.0,
-    invariant_under=Symmetry.ORTHOGONAL,
-    invariance=_SIGNED_ROTATIONS,
-    invariance_statement="singular_vector_cosine_invariance",
-    null="independent uniform frames: mean 1 / n, exact mean and spread",
-    null_moments=_uniform(_basis_weights),
-    null_statement="squared_cosine_moments",
+    invariance=Invariance(Symmetry.ORTHOGONAL, _SIGNED_ROTATIONS, "singular_vector_cosine_invariance"),
+    null=Null(
+        text="independent uniform frames, exact: mean 1 / n",
+        law=_uniform(_basis_weights),
+        statement="squared_cosine_moments",
+    ),
+    tolerance=1e-5,
     reading="Mean squared cosine of the singular vectors of equal index: 1 when the two weights share their singular "
     "basis.",
-    misuse="Not where singular values are close, and not as evidence against alignment: two directions that change "
-    "places lower it without any change of subspace.",
+    misuse="Do not use it where singular values are close, nor as evidence against alignment: exchanging two "
+    "directions lowers it without any change of subspace.",
 )
 FLAG_DISTANCE = Observable(
-    name="chordal flag distance",
+    title="chordal flag distance",
     table="pairs",
     column="flag_distance",
+    pair=SubspacePair,
     measure=_flag_distance,
     formula=r"\Bigl( K - \sum_b \lVert U_{(b)}^\top V_{(b)} \rVert_F^2 \Bigr)^{1/2}, \quad "
     r"b \text{ over the blocks of columns } 1,\; 2,\; 3\text{-}4,\; 5\text{-}8, \dots, K = \min(r, s)",
     range=(0.0, float("inf")),
     aligned=0.0,
-    invariant_under=Symmetry.ORTHOGONAL,
-    invariance="turns inside a block of columns, and one orthogonal map of the space on both flags; not a general "
-    "linear map",
-    invariance_statement="projection_overlap_invariance",
-    null="independent uniform flags: exact mean and spread of the square, and those of its root to second order",
-    null_moments=_uniform_flag_distance,
-    null_statement="squared_cosine_moments",
-    reading="Distance of the flags of dimensions 1, 2, 4, 8, ..., K: 0 when all those subspaces agree, at most the "
-    "root of K. Unlike the basis score it forgives the order inside a block.",
-    misuse="Not across ranks: it grows like the root of K. It is not the length of the shortest path, for which see "
-    "`flag_geodesic_distance`.",
+    invariance=Invariance(
+        Symmetry.ORTHOGONAL,
+        "turns inside a block of columns, and one orthogonal map of the space on both flags; not a general linear map",
+        "projection_overlap_invariance",
+    ),
+    null=Null(
+        text="independent uniform flags: moments of the square exact, those of its root to second order",
+        law=_uniform_flag_distance,
+        statement="squared_cosine_moments",
+    ),
+    tolerance=1e-5,
+    reading="Distance of the flags of dimensions 1, 2, 4, 8, ..., K: 0 when all those subspaces agree, at most "
+    "the root of K. Unlike the basis score it does not depend on the order inside a block.",
+    misuse="Do not compare it across ranks: it grows like the root of K. It is not the length of the shortest "
+    "path, for which see `flag_geodesic_distance`.",
 )

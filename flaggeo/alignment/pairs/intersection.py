@@ -7,7 +7,7 @@ from torch import Tensor
 from manifolds import largest_cosine_edge, largest_cosine_p_value
 
 from ...network import Symmetry
-from ..observable import Observable
+from ..observable import Invariance, Null, Observable
 from .subspace_pair import SubspacePair
 
 #: Largest sine of a principal angle that counts as zero. An error of eps |W| turns a singular subspace by at most
@@ -37,42 +37,56 @@ def _uniform_above_edge(pair: SubspacePair) -> tuple[Tensor, Tensor]:
 
 
 INTERSECTION_DIMENSION = Observable(
-    name="intersection dimension",
+    title="intersection dimension",
     table="pairs",
     column="intersection_dimension",
+    pair=SubspacePair,
     measure=_intersection_dimension,
     formula=r"\#\{ i : \sin \theta_i \le 10^{-3} \}",
     range=(0.0, inf),
     aligned=inf,
-    invariant_under=Symmetry.ORTHOGONAL,
-    invariance="the choice of frames, and one orthogonal map of the space on both subspaces; also one invertible map "
-    "where both are read or both are written. A change of basis of the network moves what is written and what is read "
-    "by inverse maps, which a write-read pair does not survive",
-    invariance_statement="pairs_of_subspaces",
-    null="subspaces in general position: exactly max(0, r + s - n)",
-    null_moments=_generic_dimension,
-    null_statement="orbit_codimension",
+    invariance=Invariance(
+        Symmetry.ORTHOGONAL,
+        "the choice of frames, and one orthogonal map of the space on both subspaces; also one "
+        "invertible map where both are read or both are written. A change of basis of the network moves "
+        "what is written and what is read by inverse maps, so that a write-read pair can change",
+        "pairs_of_subspaces",
+    ),
+    null=Null(
+        text="subspaces in general position: exactly max(0, r + s - n)",
+        law=_generic_dimension,
+        statement="orbit_codimension",
+    ),
+    tolerance=1e-5,
     reading="Dimensions that the two subspaces share to the precision of the weights: those of tied, copied or "
     "low-rank weights. Trained weights rarely share any; see the count above the random edge.",
-    misuse="Not as a measure of alignment in trained weights, where it is nearly always max(0, r + s - n).",
+    misuse="It does not measure alignment in trained weights, where it is nearly always max(0, r + s - n).",
+    dtype="int64",
 )
 ABOVE_EDGE = Observable(
-    name="cosines above the random edge",
+    title="cosines above the random edge",
     table="pairs",
     column="above_edge",
+    pair=SubspacePair,
     measure=_above_edge,
     formula=r"\#\{ i : \cos \theta_i > \sqrt{\alpha (1 - \beta)} + \sqrt{\beta (1 - \alpha)} \}, \quad "
     r"\alpha = r / n,\; \beta = s / n",
     range=(0.0, inf),
     aligned=inf,
-    invariant_under=Symmetry.ORTHOGONAL,
-    invariance="the choice of frames, and one orthogonal map of the space on both subspaces; not a general linear map",
-    invariance_statement="projection_overlap_invariance",
-    null="none in the limit of large dimensions; by the Tracy-Widom law about one unrelated pair in eight has one, "
-    "one in twenty for lines",
-    null_moments=_uniform_above_edge,
-    null_statement=None,
-    reading="How many directions the two subspaces share beyond chance. A single one is no evidence, two are.",
-    misuse="Not where r + s reaches n: the edge is then 1 and nothing can lie above. Not for one pair picked out of "
-    "many by it: see the q-value.",
+    invariance=Invariance(
+        Symmetry.ORTHOGONAL,
+        "the choice of frames, and one orthogonal map of the space on both subspaces; not a general linear map",
+        "projection_overlap_invariance",
+    ),
+    null=Null(
+        text="no cosine in the limit of large dimensions; by the Tracy-Widom law about one unrelated pair in "
+        "eight has one above the edge, one in twenty for lines",
+        law=_uniform_above_edge,
+    ),
+    tolerance=1e-5,
+    reading="How many directions the two subspaces share beyond what unrelated ones do. A single one is no "
+    "evidence, two are.",
+    misuse="Do not use it where r + s reaches n: the edge is 1 then and no cosine can exceed it. Do not pick "
+    "one pair out of many by it: see the q-value.",
+    dtype="int64",
 )

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from ...network import Side, Space, Symmetry, Weight
+from ...network import Side, Space, Weight
 from ...numerics.spectrum import Spectrum
+from ..invariance import angles_are_basis_independent
 
 
 @dataclass(frozen=True)
@@ -35,37 +36,10 @@ class Subspace:
         """Space that the subspace lies in."""
         return self.weight.space(self.side)
 
-    def survives(self, *, folded: bool) -> bool:
-        """Whether angles with it keep their values under every change of basis that leaves the network alone."""
+    def is_basis_independent(self, *, folded: bool) -> bool:
+        """Whether no change of basis that leaves the network's function unchanged alters angles with it."""
         complete = self.frame.shape[1] == min(self.weight.source.dim, self.weight.target.dim)
-        return angles_survive(self.weight, self.side, folded=folded, complete=complete)
-
-
-def angles_survive(weight: Weight, side: Side, *, folded: bool, complete: bool = False) -> bool:
-    """Whether angles with what a weight reads or writes survive every change of basis that leaves the network alone.
-
-    Three things can move a subspace: the group of its space, where that is more than rotations; the group of the
-    space at the other end, since lengths there decide which directions are the leading ones, unless all of them
-    are kept; and a gain between its space and the weight, which can be traded for the scale of single coordinates
-    unless it is folded in.
-
-    Parameters
-    ----------
-    weight : Weight
-    side : Side
-    folded : bool
-        Whether the norms beside the weights are folded into them.
-    complete : bool, optional
-        Whether the subspace is all that the weight reads or writes.
-
-    Returns
-    -------
-    survives : bool
-    """
-    here, there = (weight.symmetry(end) for end in (side, side.other))
-    gain = weight.folding.read if side is Side.READ else weight.folding.written
-    rotations_alone = Symmetry.ORTHOGONAL.contains(here) and (complete or Symmetry.ORTHOGONAL.contains(there))
-    return rotations_alone and (folded or gain is None)
+        return angles_are_basis_independent(self.weight, self.side, folded=folded, complete=complete)
 
 
 def subspaces_of(weights: Iterable[Weight], spectra: Mapping[str, Spectrum]) -> list[Subspace]:

@@ -1,0 +1,31 @@
+"""Which angles depend on the basis that training happened to choose, and which do not."""
+
+from ..network import Side, Symmetry, Weight
+
+
+def angles_are_basis_independent(weight: Weight, side: Side, *, folded: bool, complete: bool = False) -> bool:
+    """Whether no change of basis of the network alters angles with what a weight reads or writes.
+
+    Three things can move a subspace: the group of its space, where that is more than rotations; the group of the
+    space at the other end, since lengths there decide which directions are the leading ones, unless all of them
+    are kept; and a gain between its space and the weight, which can be traded for the scale of single coordinates
+    unless it is folded in.
+
+    Parameters
+    ----------
+    weight : Weight
+    side : Side
+    folded : bool
+        Whether the norms beside the weights are folded into them.
+    complete : bool, optional
+        Whether the subspace is all that the weight reads or writes.
+
+    Returns
+    -------
+    independent : bool
+        Changes of basis are those that leave the network's function unchanged.
+    """
+    here, there = (weight.symmetry(end) for end in (side, side.other))
+    gain = weight.folding.read if side is Side.READ else weight.folding.written
+    rotations_alone = Symmetry.ORTHOGONAL.contains(here) and (complete or Symmetry.ORTHOGONAL.contains(there))
+    return rotations_alone and (folded or gain is None)

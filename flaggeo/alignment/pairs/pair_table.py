@@ -1,0 +1,216 @@
+"""All pairs of subspaces that lie in one space: every number beside its nulls."""
+
+from collections.abc import Iterable, Mapping
+from itertools import combinations_with_replacement
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ...network import Side, Weight
+from ...numerics.spectrum import Spectrum
+from ...numerics.threads import workers
+from ..chance.overlaps import Overlaps
+from ..chance.sign_flip import leverages, named_leverages, sign_flip_spread
+from ..observable import Observable
+from ..schema import Column, Schema
+from ..table import beside_nulls, q_values
+from .distances import GEODESIC_DISTANCE, SMALLEST_ANGLE
+from .flags import BASIS_SCORE, FLAG_DISTANCE, FLAG_SCORE
+from .intersection import ABOVE_EDGE, INTERSECTION_DIMENSION
+from .overlap import PROJECTION_OVERLAP
+from .subspace import Subspace, subspaces_of
+from .subspace_pair import SubspacePair
+
+#: What is measured of every pair. To add an observable, list it here.
+PAIR_OBSERVABLES: tuple[Observable[SubspacePair], ...] = (
+    PROJECTION_OVERLAP,
+    INTERSECTION_DIMENSION,
+    ABOVE_EDGE,
+    SMALLEST_ANGLE,
+    GEODESIC_DISTANCE,
+    FLAG_SCORE,
+    BASIS_SCORE,
+    FLAG_DISTANCE,
+)
+
+# Entries of the products of one tile of pairs: 2 MiB in float64, which a cache holds.
+_TILE_ENTRIES = 2**18
+
+
+def pair_schema() -> Schema:
+    """Columns of `pair_table`: only the overlap, which is tested, stands beside its nulls; see `pair_null_table`."""
+    return Schema(
+        "One row for each pair of subspaces of one space",
+        (
+            Column("source", "str", "the earlier subspace: `layers.3.q.read`"),
+            Column("target", "str", "the later one"),
+            Column("space", "str", "space that both lie in"),
+            Column(
+                "kind",
+                "str",
+                "write-read where what the source writes can reach what the target reads, read-read or write-write",
+            ),
+            Column("lag", "Int64", "difference of their layers; missing where one has no layer"),
+            *PROJECTION_OVERLAP.columns,
+            *(one.columns[0] for one in PAIR_OBSERVABLES if one is not PROJECTION_OVERLAP),
+            Column(
+                "basis_independent",
+                "bool",
+                "whether no change of basis that leaves the network's function unchanged alters the overlap",
+            ),
+        ),
+    )
+
+
+def pair_table(
+    weights: Iterable[Weight],
+    spectra: Mapping[str, Spectrum],
+    surrogate_leverages: Mapping[str, Tensor] | None = None,
+    *,
+    folded: bool = False,
+) -> pd.DataFrame:
+    r"""Measure every pair of subspaces of one space, beside what chance would give.
+
+    Parameters
+    ----------
+    weights : iterable of Weight
+    spectra : mapping of str to Spectrum
+        By name of the weight.
+    surrogate_leverages : mapping of str to Tensor, optional
+        By name of the subspace (``layers.3.q.read``): mean of `leverages` over margin-matched surrogates of the
+        weight, or for a head over its share of those of its projection, shape=[n]; see `continuity_nulls`. Where
+        a subspace has none, ``margin_matched_mean`` is NaN.
+    folded : bool, optional
+        Whether the norms beside the weights are folded into them.
+
+    Returns
+    -------
+    table : pandas.DataFrame
+        One row for each pair; the columns are those of `pair_schema`. A write-read pair is one in the direction of the
+        signal. A projection and a head of the same projection, which it contains, are no pair. The q-value of a pair is
+        its false discovery rate among the pairs of its kind.
+
+    Raises
+    ------
+    ValueError
+        If a mean leverage does not have the dimension of its space.
+
+    Notes
+    -----
+    Neither of the two nulls that keep the outlier channels needs a draw for each pair: both means are products
+    of leverages, see `sign_flip_spread`. A mean alone would not do to tell outlier channels from alignment, since
+    half of all unrelated pairs lie above it.
+
+    z grows with dimension and rank; compare effect sizes. Pairs share subspaces, so that their p-values depend on
+    each other, positively on the whole; Benjamini-Hochberg assumes that.
+
+    References
+    ----------
+    docs/measurements.md, "Pairs of subspaces"; `proofs`: sign_flip_overlap_mean.
+    """
+    members: dict[str, list[Subspace]] = {}
+    for subspace in subspaces_of(weights, spectra):
+        members.setdefault(subspace.space.name, []).append(subspace)
+    surrogates = surrogate_leverages or {}
+    with workers():  # for all spaces, most of which are small
+        tables = [_pairs_in_one_space(group, surrogates, folded) for group in members.values() if len(group) > 1]
+    table = pair_schema().concatenated(tables)
+    table[f"{PROJECTION_OVERLAP.column}_q_value"] = q_values(table, PROJECTION_OVERLAP, "kind")
+    return table
+
+
+def _pairs_in_one_space(group: list[Subspace], surrogates: Mapping[str, Tensor], folded: bool) -> pd.DataFrame:
+    group = sorted(group, key=lambda subspace: subspace.weight.stage)
+    space = group[0].space
+    first, second, kinds = _meetings(group)
+    if not len(first):
+        return pair_schema().frame()
+    columns = _measure_all(group, first, second)
+    frames = [subspace.frame for subspace in group]
+    ranks = np.array([frame.shape[1] for frame in frames])
+    smaller = np.minimum(ranks[first], ranks[second])
+    names = np.array([subspace.name for subspace in group])
+    leverage = torch.stack([leverages(frame) for frame in frames])
+    matched = named_leverages(surrogates, names.tolist(), leverage)
+    moments = (
+        moment.cpu().numpy()[first, second] / smaller
+        for moment in (leverage @ leverage.mT, sign_flip_spread(frames), matched @ matched.mT)
+    )
+    overlaps = Overlaps(
+        columns[PROJECTION_OVERLAP.column],
+        space.dim,
+        (ranks[first], ranks[second]),
+        *(m.astype(float) for m in moments),
+    )
+    independent = np.array([subspace.is_basis_independent(folded=folded) for subspace in group])
+    layers = np.array([np.nan if subspace.weight.layer is None else subspace.weight.layer for subspace in group])
+    identity = {
+        "source": names[first],
+        "target": names[second],
+        "space": space.name,
+        "kind": kinds,
+        "lag": pd.array(layers[second] - layers[first], dtype="Int64"),
+        "basis_independent": independent[first] & independent[second],
+    }
+    return pair_schema().frame(identity | columns | beside_nulls(PROJECTION_OVERLAP, overlaps.values, overlaps))
+
+
+def _meetings(group: list[Subspace]) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.str_]]:
+    """Places of both subspaces of every pair that has a meaning, the earlier first, and its kind."""
+    first, second = np.triu_indices(len(group), k=1)
+    writes = np.array([subspace.side is Side.WRITE for subspace in group])
+    stages = np.unique([subspace.weight.stage for subspace in group], axis=0, return_inverse=True)[1].ravel()
+    kinds = np.select(
+        [writes[first] & writes[second], ~writes[first] & ~writes[second]], ["write-write", "read-read"], "write-read"
+    )
+    # A later writing never reaches an earlier reading, nor one of the same stage.
+    flows = (kinds != "write-read") | (writes[first] & (stages[first] < stages[second]))
+    tensors = np.array([subspace.weight.tensor for subspace in group])
+    is_head = np.array([subspace.weight.head is not None for subspace in group])
+    part_of = (tensors[first] == tensors[second]) & (is_head[first] != is_head[second])
+    kept = flows & ~part_of
+    return first[kept], second[kept], kinds[kept]
+
+
+def _measure_all(group: list[Subspace], first: NDArray[np.int64], second: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
+    """Every observable of all these pairs of subspaces, by column."""
+    wanted = torch.zeros(len(group), len(group), dtype=torch.bool)
+    wanted[first, second] = wanted[second, first] = True
+    tiles = [
+        (left, right)
+        for left, right in combinations_with_replacement(_chunks(group), 2)
+        if wanted[left[:, None], right].any()
+    ]
+
+    def measure(tile: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
+        left, right = (torch.stack([group[place].frame for place in places]) for places in tile)
+        pairs = SubspacePair(left[:, None], right)
+        return {observable.column: observable.measure(pairs).cpu() for observable in PAIR_OBSERVABLES}
+
+    tables: dict[str, Tensor] = {}
+    with workers() as pool:
+        for (left, right), measured in zip(tiles, pool.map(measure, tiles), strict=True):
+            for column, values in measured.items():
+                if column not in tables:
+                    tables[column] = values.new_zeros(wanted.shape)
+                # No observable minds which subspace of a pair comes first.
+                tables[column][left[:, None], right] = values
+                tables[column][right, left[:, None]] = values
+    return {column: table[first, second].numpy() for column, table in tables.items()}
+
+
+def _chunks(group: list[Subspace]) -> list[Tensor]:
+    """Places of subspaces of one width and side: so many that two chunks fill a tile."""
+    places: dict[tuple[int, Side], list[int]] = {}
+    for place, subspace in enumerate(group):
+        # Sides apart, so that whole tiles of a later writing and an earlier reading fall away.
+        places.setdefault((subspace.frame.shape[1], subspace.side), []).append(place)
+    return [
+        chunk
+        for (width, _), members in places.items()
+        for chunk in torch.tensor(members).split(max(1, int(_TILE_ENTRIES**0.5 / width)))
+    ]
