@@ -52,9 +52,9 @@ def space_table(weights: list[Weight]) -> pd.DataFrame:
     rows = [
         (
             *(space.name, space.dim, space.depth, space.symmetry.value, space.assumed),
-            PROJECTION_OVERLAP.survives(space.symmetry),
+            PROJECTION_OVERLAP.is_basis_independent(space.symmetry),
         )
         for space in spaces.values()
     ]
-    table = pd.DataFrame(rows, columns=["name", "dim", "depth", "symmetry", "assumed", "overlap_survives"])
+    table = pd.DataFrame(rows, columns=["name", "dim", "depth", "symmetry", "assumed", "overlap_basis_independent"])
     return table.astype({"depth": "Int64"})

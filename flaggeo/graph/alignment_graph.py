@@ -1,4 +1,4 @@
-"""The alignment graph: subspaces that meet in a space more than chance would have it."""
+"""The alignment graph: subspaces of one space that overlap more than unrelated ones."""
 
 import networkx as nx
 import pandas as pd
@@ -10,7 +10,15 @@ FALSE_DISCOVERY_RATE = 0.01
 #: Edges that a node keeps of each kind: enough to see who its partners are, few enough to draw.
 STRONGEST = 6
 
-_MEASURES = ("overlap", "adjusted_overlap", "excess", "z", "q_value", "smallest_angle", "geodesic_distance")
+_MEASURES = (
+    "overlap",
+    "overlap_effect_size",
+    "overlap_excess",
+    "overlap_z",
+    "overlap_q_value",
+    "smallest_angle",
+    "geodesic_distance",
+)
 
 
 def alignment_graph(
@@ -40,16 +48,16 @@ def alignment_graph(
         (-1 before the first layer, one past the last behind it), ``head`` (-1 for a whole projection),
         ``space``, ``dimension`` (of the space), ``rank`` and ``effective_rank`` (of the weight, 0 for a zero one).
         A projection that is there head by head is no node. Edges run from the earlier to the later
-        subspace, keyed by ``kind``, with ``kind``, ``overlap``, ``adjusted_overlap``, ``excess``, ``z``,
-        ``q_value``, ``survives``, ``intersection_dimension``, ``smallest_angle``, ``geodesic_distance`` (radians)
-        and, where both ends have a layer, ``lag``. Only write-read edges follow a signal; the others are symmetric. All
+        subspace, keyed by ``kind``, with ``kind``, ``overlap``, its ``overlap_effect_size``, ``overlap_excess``,
+        ``overlap_z`` and ``overlap_q_value``, ``basis_independent``, ``intersection_dimension``, ``smallest_angle``,
+        ``geodesic_distance`` (radians) and, where both ends have a layer, ``lag``. Only write-read edges follow a signal; the others are symmetric. All
         attributes are plain numbers, strings and truth values, so that every format of networkx can hold them.
 
     Notes
     -----
     An edge passes three tests: its overlap is significant among all pairs of its kind, against uniform subspaces and
-    against random signs of the coordinates (``q_value``); it is larger than what every null gives on average,
-    margin-matched surrogates included where they were drawn (``excess`` above 0); and it is among the
+    against random signs of the coordinates (``overlap_q_value``); it is larger than what every null gives on average,
+    norm-matched surrogates included where they were drawn (``overlap_excess`` above 0); and it is among the
     strongest of its node. The dense overlaps stay in `pairs`: a
     missing edge means "not among the strongest", never "zero".
     """
@@ -75,7 +83,7 @@ def alignment_graph(
     for row in _outstanding(pairs, false_discovery_rate, strongest).to_dict("records"):
         attributes = {name: float(row[name]) for name in _MEASURES}
         attributes["intersection_dimension"] = int(row["intersection_dimension"])
-        attributes["survives"] = bool(row["survives"])
+        attributes["basis_independent"] = bool(row["basis_independent"])
         if not pd.isna(row["lag"]):
             attributes["lag"] = int(row["lag"])
         graph.add_edge(row["source"], row["target"], key=row["kind"], kind=row["kind"], **attributes)
@@ -83,8 +91,10 @@ def alignment_graph(
 
 
 def _outstanding(pairs: pd.DataFrame, false_discovery_rate: float, strongest: int) -> pd.DataFrame:
-    above = pairs[(pairs["q_value"] <= false_discovery_rate) & (pairs["excess"] > 0)].reset_index(names="pair")
+    above = pairs[(pairs["overlap_q_value"] <= false_discovery_rate) & (pairs["overlap_excess"] > 0)].reset_index(
+        names="pair"
+    )
     ends = pd.concat([above.assign(end=above[side]) for side in ("source", "target")])
-    ends = ends.sort_values(["excess", "pair"], ascending=[False, True])
+    ends = ends.sort_values(["overlap_excess", "pair"], ascending=[False, True])
     kept = ends.groupby(["end", "kind"], sort=False).head(strongest)["pair"]
     return above[above["pair"].isin(kept)]

@@ -57,11 +57,11 @@ def signal_graph(edges: pd.DataFrame, passages: list[tuple[str, str]]) -> "nx.Di
         sorted({*written["source"].tolist(), *written["target"].tolist(), *chain.from_iterable(passages)})
     )
     graph.add_edges_from(passages, kind="passage", weight=1.0, length=0.0)
-    add_meetings(graph, written)
+    add_alignments(graph, written)
     return graph
 
 
-def add_meetings(graph: "nx.DiGraph[str]", edges: pd.DataFrame) -> None:
+def add_alignments(graph: "nx.DiGraph[str]", edges: pd.DataFrame) -> None:
     """Add edges from their sources to their targets."""
     table = edges[["source", "target", "kind", "weight"]].assign(length=-np.log(edges["weight"].clip(upper=1.0)))
     for source, target, kind, weight, length in zip(*(table[name].tolist() for name in table), strict=True):
