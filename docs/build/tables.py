@@ -12,7 +12,7 @@ HEAD = """\
 | `report.html` | the page; self-contained |
 | `result.json` | schema version, provenance, the summary |
 | {tables} (`.csv`, `.parquet`) | the tables below |
-| `bases.safetensors` | float32 frames `layers.3.q.read`, `layers.3.q.write` and `layers.3.q.singular_values` (all of them) |
+| `bases.safetensors` | float32 frames `layers.3.q.read` and `layers.3.q.write`; all of `layers.3.q.singular_values` |
 | `graph.graphml` | the alignment graph |
 
 All measurements are dimensionless. An empty cell means undefined: a direction that does not exist, a subspace that is

@@ -44,13 +44,13 @@ def alignment_graph(
     Returns
     -------
     graph : networkx.MultiDiGraph
-        Nodes are subspaces named as in `pairs`, with attributes ``weight``, ``side``, ``role``, ``layer``
-        (-1 before the first layer, one past the last behind it), ``head`` (-1 for a whole projection),
-        ``space``, ``dimension`` (of the space), ``rank`` and ``effective_rank`` (of the weight, 0 for a zero one).
-        A projection that is there head by head is no node. Edges run from the earlier to the later
-        subspace, keyed by ``kind``, with ``kind``, ``overlap``, its ``overlap_effect_size``, ``overlap_excess``,
-        ``overlap_z`` and ``overlap_q_value``, ``basis_independent``, ``intersection_dimension``, ``smallest_angle``,
-        ``geodesic_distance`` (radians) and, where both ends have a layer, ``lag``. Only write-read edges follow a signal; the others are symmetric. All
+        Nodes are subspaces named as in `pairs`, with attributes ``weight``, ``side``, ``role``, ``layer`` (-1 before
+        the first layer, one past the last behind it), ``head`` (-1 for a whole projection), ``space``, ``dimension``
+        (of the space), ``rank`` and ``effective_rank`` (of the weight, 0 for a zero one). A projection that is there
+        head by head is no node. Edges run from the earlier to the later subspace, keyed by ``kind``, with ``kind``,
+        ``overlap``, its ``overlap_effect_size``, ``overlap_excess``, ``overlap_z`` and ``overlap_q_value``,
+        ``basis_independent``, ``intersection_dimension``, ``smallest_angle``, ``geodesic_distance`` (radians) and,
+        where both ends have a layer, ``lag``. Only write-read edges follow a signal; the others are symmetric. All
         attributes are plain numbers, strings and truth values, so that every format of networkx can hold them.
 
     Notes
@@ -91,9 +91,8 @@ def alignment_graph(
 
 
 def _outstanding(pairs: pd.DataFrame, false_discovery_rate: float, strongest: int) -> pd.DataFrame:
-    above = pairs[(pairs["overlap_q_value"] <= false_discovery_rate) & (pairs["overlap_excess"] > 0)].reset_index(
-        names="pair"
-    )
+    significant = (pairs["overlap_q_value"] <= false_discovery_rate) & (pairs["overlap_excess"] > 0)
+    above = pairs[significant].reset_index(names="pair")
     ends = pd.concat([above.assign(end=above[side]) for side in ("source", "target")])
     ends = ends.sort_values(["overlap_excess", "pair"], ascending=[False, True])
     kept = ends.groupby(["end", "kind"], sort=False).head(strongest)["pair"]

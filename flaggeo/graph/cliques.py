@@ -34,8 +34,8 @@ def clique_tables(
     -------
     cliques : pandas.DataFrame
         One row a member; the columns are `CLIQUE_COLUMNS`. Every two members of a clique, heads of one role, are
-        aligned at least so strongly; ``least`` is the weakest of these alignments. A head can be in several. The largest come
-        first, at most `MOST_CLIQUES`; both tables are empty where no two heads were compared.
+        aligned at least so strongly; ``least`` is the weakest of these alignments. A head can be in several. The
+        largest come first, at most `MOST_CLIQUES`; both tables are empty where no two heads were compared.
     comparisons : pandas.DataFrame
         By measure: number of cliques of two, number of three or more, and size of the largest.
 

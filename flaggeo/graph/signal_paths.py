@@ -47,8 +47,8 @@ def path_tables(
     -------
     paths : pandas.DataFrame
         One row for each edge of a path; the columns are `PATH_COLUMNS`. The strength of a path is the product of the
-        weights of its edges, numbered by ``number``. ``kind`` is write-read, passage (through a layer, weight 1) or write-write (see the notes). Empty without
-        an embedding, or where nothing leads to an end.
+        weights of its edges, numbered by ``number``. ``kind`` is write-read, passage (through a layer, weight 1) or
+        write-write (see the notes). Empty without an embedding, or where nothing leads to an end.
     comparisons : pandas.DataFrame
         Strength of the strongest path, 0 where there is none, against the null graphs.
 

@@ -22,8 +22,8 @@ class Structure:
     """Statistics of the network of subspaces, each number beside null graphs.
 
     Strength, everywhere, is the excess: the effect size of the overlap over the largest of its nulls (uniform
-    subspaces, sign flips, norm-matched weights where they were drawn), 0 for what weights with the same outlier channels
-    would give, 1 where one subspace contains the other.
+    subspaces, sign flips, norm-matched weights where they were drawn), 0 for what weights with the same outlier
+    channels would give, 1 where one subspace contains the other.
 
     Attributes
     ----------
@@ -99,10 +99,10 @@ def structure(
     Notes
     -----
     Only spaces whose own group, when the gains beside the weights are folded in, keeps angles count
-    (``overlap_basis_independent`` of the spaces). Leading subspaces also depend on the group of the space at the other end of
-    their weight, and on whether gains were folded in, which this does not ask: ``basis_independent`` of the pairs does. Null
-    graphs keep the degrees, so they ask whether the pattern of the edges means anything, not whether the edges do:
-    that the graph's own q-values say.
+    (``overlap_basis_independent`` of the spaces). Leading subspaces also depend on the group of the space at the other
+    end of their weight, and on whether gains were folded in, which this does not ask: ``basis_independent`` of the
+    pairs does. Null graphs keep the degrees, so they ask whether the pattern of the edges means anything, not whether
+    the edges do: that the graph's own q-values say.
 
     Norm-matched weights are drawn for whole projections of layers alone. For heads and the embedding the largest null
     is that of uniform subspaces or of sign flips, which a few outlier channels can exceed.
