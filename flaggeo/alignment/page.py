@@ -52,8 +52,8 @@ def _section(observable: Observable[Any]) -> Iterator[str]:
     yield f"Unrelated weights\n: {_text(observable.null)}{_proof(observable.null_statement)}\n"
     yield f"Left alone by\n: {_text(observable.invariance)}{_proof(observable.invariance_statement)}\n"
     changes = [symmetry for symmetry in Symmetry if symmetry is not Symmetry.TRIVIAL]
-    survives = [symmetry.value for symmetry in changes if observable.survives(symmetry)]
-    depends = [symmetry.value for symmetry in changes if not observable.survives(symmetry)]
+    survives = [_spelt(symmetry) for symmetry in changes if observable.survives(symmetry)]
+    depends = [_spelt(symmetry) for symmetry in changes if not observable.survives(symmetry)]
     yield f"Survives where the network allows\n: {'; '.join(survives)}\n"
     if depends:
         yield f"Depends on the chosen basis where it allows\n: {'; '.join(depends)}\n"
@@ -61,6 +61,10 @@ def _section(observable: Observable[Any]) -> Iterator[str]:
     yield f"What it must not be used for\n: {_text(observable.misuse)}\n"
     if observable.derived:
         yield f"Columns made of it\n: {', '.join(f'`{column}`' for column in observable.derived)}\n"
+
+
+def _spelt(symmetry: Symmetry) -> str:
+    return symmetry.value.replace("_", " ") + " maps"
 
 
 def _bound(value: float) -> str:

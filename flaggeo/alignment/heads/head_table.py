@@ -12,9 +12,10 @@ from torch import Tensor
 
 from manifolds import pairwise_gram_inner_product
 
+from ...network.roles import HEAD_PAIRS, HEAD_PARTNERS, head_pair_name
 from ..chance.haar import against_chance
 from ..chance.sign_flip import leverages, named_leverages, sign_flip_p_value, sign_flip_spread
-from .composition import PARTNERS, composed_factors, composition_null, traceless_norms
+from .composition import composed_factors, composition_null, traceless_norms
 from .factors import ProjectionHeads
 
 HEAD_COLUMNS = (
@@ -47,7 +48,7 @@ HEAD_COLUMNS = (
 )
 _COMPOSITION_COLUMNS = HEAD_COLUMNS[-3:]
 #: Same role: redundancy. Output of an earlier layer to query, key or value of a later one: composition.
-HEAD_KINDS = ("QQ", "KK", "VV", "OO", "OQ", "OK", "OV")
+HEAD_KINDS = tuple(head_pair_name(*pair) for pair in HEAD_PAIRS)
 # Share of the smaller rank below which a difference of kernels is rounding: float32 moves them by less.
 _ROUNDING = 1e-5
 
@@ -146,9 +147,9 @@ def head_table(
     roles = {role: _collect(projections, role, surrogates) for role in sorted({role for _, role in projections})}
     spreads = _sign_flip_spreads(roles)
     tables = [
-        _pairs(kind, roles[kind[0].lower()], roles[kind[1].lower()], spreads[kind.lower()])
-        for kind in HEAD_KINDS
-        if set(kind.lower()) <= roles.keys()
+        _pairs(head_pair_name(first, second), roles[first], roles[second], spreads[first, second])
+        for first, second in HEAD_PAIRS
+        if {first, second} <= roles.keys()
     ]
     tables = [table for table in tables if len(table)]
     if not tables:
@@ -165,14 +166,14 @@ def _require_one_stream(heads: Iterable[ProjectionHeads]) -> None:
         raise ValueError(f"head_table compares heads of one stream, dtype and device; got {kinds}.")
 
 
-def _sign_flip_spreads(roles: Mapping[str, _RoleHeads]) -> dict[str, Tensor]:
-    """Spreads of the kernels of all heads of two roles, by the letters of both: found together, which is cheaper."""
+def _sign_flip_spreads(roles: Mapping[str, _RoleHeads]) -> dict[tuple[str, str], Tensor]:
+    """Spreads of the kernels of all heads of two roles, by both: found together, which is cheaper."""
     if not roles:
         return {}
     counts = [len(role.frames) for role in roles.values()]
     spread = sign_flip_spread([frame for role in roles.values() for frame in role.frames])
     return {
-        first + second: block
+        (first, second): block
         for first, rows in zip(roles, spread.split(counts), strict=True)
         for second, block in zip(roles, rows.split(counts, dim=1), strict=True)
     }
@@ -184,7 +185,7 @@ def _collect(
     chosen = [projections[key] for key in sorted(projections) if key[1] == role]
     factors = []
     for near in chosen:
-        far = projections.get((near.layer, PARTNERS[role]))
+        far = projections.get((near.layer, HEAD_PARTNERS[role]))
         factors.append(torch.full_like(near.frames, torch.nan) if far is None else composed_factors(near, far))
     names = [name for one in chosen for name in one.names]
     measured = torch.cat([leverages(one.frames) for one in chosen])

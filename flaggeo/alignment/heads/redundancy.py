@@ -6,6 +6,8 @@ from numpy.typing import NDArray
 from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.spatial.distance import squareform
 
+from ...network.roles import HEAD_ROLES, head_pair_name
+
 CLUSTER_COLUMNS = ("role", "cluster", "size", "adjusted_overlap", "excess", "heads")
 
 
@@ -51,8 +53,8 @@ def head_clusters(table: pd.DataFrame, *, least: float = 0.5) -> pd.DataFrame:
     if not 0 < least <= 1:
         raise ValueError(f"head_clusters needs a cut above 0 and at most 1; got {least}.")
     rows = []
-    for role in "qkvo":
-        pairs = table[(table["kind"] == 2 * role.upper()) & table["adjusted_overlap"].notna()]
+    for role in HEAD_ROLES:
+        pairs = table[(table["kind"] == head_pair_name(role, role)) & table["adjusted_overlap"].notna()]
         names, overlaps = _square(pairs)
         if len(names) == 0:
             continue
