@@ -236,9 +236,9 @@ def select_weights(
     unknown = sorted(set(roles or ()) - set(ROLES))
     if unknown:
         raise ValueError(f"expected roles among {', '.join(ROLES)}; got {', '.join(unknown)}.")
-    missing = sorted(set(layers or ()) - set(network.layers))
+    missing = sorted(set(layers or ()) - set(network.layer_numbers))
     if missing:
-        raise ValueError(f"expected layers from 0 to {network.layers[-1]}; got {missing[0]}.")
+        raise ValueError(f"expected layers from 0 to {network.layer_numbers[-1]}; got {missing[0]}.")
     chosen = [
         weight
         for weight in network.weights

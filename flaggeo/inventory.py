@@ -14,7 +14,7 @@ from .numerics.spectrum import Spectrum
 def weight_table(weights: list[Weight], spectra: Mapping[str, Spectrum]) -> pd.DataFrame:
     """One row a weight: where it stands and what its spectrum says; spectra by name of the weight."""
     table = pd.DataFrame([_weight_row(weight, spectra[weight.name]) for weight in weights])
-    return table.astype({"layer": "Int64", "head": "Int64"})
+    return table.astype(dict.fromkeys(("layer", "head", "expert"), "Int64"))
 
 
 def _weight_row(weight: Weight, spectrum: Spectrum) -> dict[str, Any]:
@@ -24,6 +24,7 @@ def _weight_row(weight: Weight, spectrum: Spectrum) -> dict[str, Any]:
         "role": weight.role,
         "layer": weight.layer,
         "head": weight.head,
+        "expert": weight.expert,
         "tensor": weight.tensor,
         "source": weight.source.name,
         "target": weight.target.name,
@@ -51,10 +52,12 @@ def space_table(weights: list[Weight]) -> pd.DataFrame:
     spaces = {space.name: space for weight in weights for space in (weight.source, weight.target)}
     rows = [
         (
-            *(space.name, space.dim, space.depth, space.symmetry.value, space.assumed),
+            *(space.name, space.kind.value, space.dim, space.depth, space.symmetry.value, space.assumed),
             PROJECTION_OVERLAP.is_basis_independent(space.symmetry),
         )
         for space in spaces.values()
     ]
-    table = pd.DataFrame(rows, columns=["name", "dim", "depth", "symmetry", "assumed", "overlap_basis_independent"])
+    table = pd.DataFrame(
+        rows, columns=["name", "kind", "dim", "depth", "symmetry", "assumed", "overlap_basis_independent"]
+    )
     return table.astype({"depth": "Int64"})

@@ -100,9 +100,9 @@ class Settings:
         ValueError
             If the network lacks a layer that was asked for, or no weight has the roles and layers.
         """
-        missing = sorted(set(self.layers or ()) - set(network.layers))
+        missing = sorted(set(self.layers or ()) - set(network.layer_numbers))
         if missing:
-            raise ValueError(f"layers: expected layers from 0 to {network.layers[-1]}; got {missing[0]}")
+            raise ValueError(f"layers: expected layers from 0 to {network.layer_numbers[-1]}; got {missing[0]}")
         chosen = [weight for weight in network.weights if self.includes(weight)]
         if not chosen:
             present = ", ".join(dict.fromkeys(weight.role for weight in network.weights))

@@ -5,6 +5,7 @@ from math import inf
 from typing import Any
 
 from flaggeo.alignment import Null, Observable, observables
+from flaggeo.findings.words import CHANGES_OF_BASIS
 from flaggeo.network import Symmetry
 
 from .markdown import escaped
@@ -53,8 +54,8 @@ def _section(observable: Observable[Any]) -> Iterator[str]:
         yield f"{null.name.replace('_', '-').capitalize()} null\n: {_null(null)}\n"
     yield f"Unchanged by\n: {escaped(observable.invariance.text)}{_proof(observable.invariance.statement)}\n"
     changes = [symmetry for symmetry in Symmetry if symmetry is not Symmetry.TRIVIAL]
-    independent = [SYMMETRY_WORDS[one] for one in changes if observable.is_basis_independent(one)]
-    depends = [SYMMETRY_WORDS[one] for one in changes if not observable.is_basis_independent(one)]
+    independent = [CHANGES_OF_BASIS[one.value] for one in changes if observable.is_basis_independent(one)]
+    depends = [CHANGES_OF_BASIS[one.value] for one in changes if not observable.is_basis_independent(one)]
     yield f"Basis-independent where the network allows\n: {'; '.join(independent)}\n"
     if depends:
         yield f"Depends on the chosen basis where it allows\n: {'; '.join(depends)}\n"

@@ -121,7 +121,7 @@ def analyze(
         with usage_errors():
             from ..analysis import select_weights
 
-            chosen_layers = None if layer_ranges is None else expanded(layer_ranges, network.layers[-1])
+            chosen_layers = None if layer_ranges is None else expanded(layer_ranges, network.layer_numbers[-1])
             select_weights(network, roles=chosen_roles, layers=chosen_layers, heads=heads)
         options = {
             "rank": rank,
@@ -178,13 +178,14 @@ def _network_record(network: "Network") -> dict[str, object]:
         "remarks": list(network.remarks),
         "weights": [
             {"name": weight.name, "role": weight.role, "layer": weight.layer, "head": weight.head}
+            | {"expert": weight.expert}
             | {"source": weight.source.name, "target": weight.target.name}
             | {"shape": [weight.target.dim, weight.source.dim]}
             | {"tensor": weight.tensor, "dtype": headers[weight.tensor].dtype}
             for weight in network.weights
         ],
         "spaces": [
-            {"name": space.name, "dim": space.dim, "depth": space.depth}
+            {"name": space.name, "kind": space.kind.value, "dim": space.dim, "depth": space.depth}
             | {"symmetry": space.symmetry.value, "assumed": space.assumed}
             for space in network.spaces.values()
         ],
@@ -197,10 +198,13 @@ def _network_record(network: "Network") -> dict[str, object]:
 def _print_network(network: "Network", every_tensor: bool) -> None:
     from rich.table import Table
 
+    from ..findings.words import CHANGES_OF_BASIS
     from ..network import ROLES
 
     console = standard_output()
-    console.print(f"{network.checkpoint.location}: {len(network.layers)} layers of the {network.family} family\n")
+    console.print(
+        f"{network.checkpoint.location}: {len(network.layer_numbers)} layers of the {network.family} family\n"
+    )
     table = Table("role", "tensors", "heads", "shape", "dtype", "reads", "writes", box=None, header_style="bold")
     for role in ROLES:
         whole = [weight for weight in network.weights if weight.role == role and weight.head is None]
@@ -219,7 +223,7 @@ def _print_network(network: "Network", every_tensor: bool) -> None:
     console.print("\nspaces")
     spaces = Table("space", "dimension", "free changes of basis", box=None, header_style="bold")
     seen = {
-        (_any_layer(space.name), space.dim, space.symmetry.value + " (assumed)" * space.assumed)
+        (_any_layer(space.name), space.dim, CHANGES_OF_BASIS[space.symmetry.value] + " (assumed)" * space.assumed)
         for space in network.spaces.values()
     }
     for name, dim, symmetry in sorted(seen):

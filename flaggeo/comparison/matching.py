@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from ..checkpoint import AdaptedCheckpoint, is_adapter, open_checkpoint
 from ..network import Network, Weight, read_network
+from ..network.roles import TABLES
 from ..results.analysis import Analysis
 from ..results.storage import RESULT_FILE
 
@@ -151,7 +152,7 @@ def shared_weights(first: Version, second: Version, settings: Mapping[str, Any])
         expected, found = (_spelt(known.get(name)) for known in shapes)
         if expected == found:
             shared.append(name)
-        elif name in ("embed", "unembed"):
+        elif name in TABLES:
             skipped[name] = f"{first.location} has {expected}, {second.location} {found}: another vocabulary"
         else:
             raise MismatchError(

@@ -7,6 +7,8 @@ from ..alignment import SEEDED_NULLS
 from ..alignment.interfaces.interface_table import balanced
 from ..graph import NULL_MEANS
 from ..graph.alignment_graph import FALSE_DISCOVERY_RATE
+from ..network import ROLE_RECORDS
+from ..network.roles import HEAD_ROLES, head_pair_name
 from ..results.analysis import Analysis
 from .words import listed
 
@@ -21,7 +23,7 @@ _ENOUGH_LAYERS = 5
 # Steps of a role that do not carry over are named up to so many.
 _NAMED_STEPS = 8
 
-_ALIKE = {"QQ": "queries", "KK": "keys", "VV": "values", "OO": "outputs"}
+_ALIKE = {head_pair_name(role, role): ROLE_RECORDS[role].products for role in HEAD_ROLES}
 _VERBS = {"read": ("reading", "right"), "write": ("writing", "left")}
 
 
@@ -220,7 +222,7 @@ def _heads(analysis: Analysis) -> list[str]:
     if heads.empty:
         return []
     sentences = []
-    feeding = heads[heads["kind"].isin(["OQ", "OK", "OV"]) & (heads["q_value"] <= FALSE_DISCOVERY_RATE)]
+    feeding = heads[~heads["kind"].isin(_ALIKE) & (heads["q_value"] <= FALSE_DISCOVERY_RATE)]
     strongest = feeding.loc[feeding["excess"] > 0].nlargest(3, "excess")
     if len(strongest):
         links = [

@@ -3,6 +3,8 @@
 import networkx as nx
 import pandas as pd
 
+from ..network.roles import BlockKind, roles_in
+
 #: Expected share of unrelated pairs among all that pass the test of a kind, at most (Benjamini-Hochberg). A bound on z
 #: would not do: at low rank the overlap has a heavy tail, and 5 standard deviations are common among ten thousand
 #: unrelated lines.
@@ -64,9 +66,10 @@ def alignment_graph(
     graph: nx.MultiDiGraph[str] = nx.MultiDiGraph()
     last = weights["layer"].max()
     behind = 0 if pd.isna(last) else int(last) + 1
+    before = roles_in(BlockKind.EMBEDDING)
     cut = weights.loc[weights["head"].notna(), "tensor"]
     for row in weights[weights["head"].notna() | ~weights["tensor"].isin(cut)].to_dict("records"):
-        outside = -1 if row["role"] == "embed" else behind
+        outside = -1 if row["role"] in before else behind
         for side, dimension in (("read", row["source_dim"]), ("write", row["target_dim"])):
             graph.add_node(
                 f"{row['name']}.{side}",

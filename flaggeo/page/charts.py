@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 
 from ..alignment.interfaces.interface_table import balanced
-from ..network import ROLES, Side
+from ..network import ROLE_RECORDS, ROLES, Side
+from ..network.roles import COMPOSED, HEAD_PAIRS, head_pair_name
 from ..results.analysis import Analysis
 from .parts import number, read_spec
 
@@ -23,15 +24,14 @@ _NO_PAIR = 255
 
 #: Kinds of pairs of heads, in the order in which the page offers them.
 HEAD_KINDS = {
-    "OK": "what a head writes into later keys (O→K)",
-    "OQ": "what a head writes into later queries (O→Q)",
-    "OV": "what a head writes into later values (O→V)",
-    "QQ": "queries that read alike (Q, Q)",
-    "KK": "keys that read alike (K, K)",
-    "VV": "values that read alike (V, V)",
-    "OO": "heads that write alike (O, O)",
+    head_pair_name(first, second): (
+        f"{ROLE_RECORDS[first].products} that are alike ({first.upper()}, {second.upper()})"
+        if first == second
+        else f"what a head writes into later {ROLE_RECORDS[second].products} ({first.upper()}→{second.upper()})"
+    )
+    for first, second in sorted(HEAD_PAIRS, key=lambda pair: pair[0] == pair[1])
 }
-_INTERFACE_KINDS = ("up-down", "gate-down", "v-o", "q-k")
+_INTERFACE_KINDS = tuple("-".join(pair) for pair in reversed(COMPOSED))
 INTERFACE_MEASURES = {
     "subspace overlap": "overlap",
     "Gram cosine": "gram_cosine",

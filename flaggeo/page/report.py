@@ -8,7 +8,7 @@ import pandas as pd
 from ..alignment import OBSERVABLES
 from ..findings import sentences
 from ..findings.analysis import findings
-from ..findings.words import norm_gains
+from ..findings.words import CHANGES_OF_BASIS, norm_gains
 from ..graph import NULL_MEANS, Structure
 from ..graph.alignment_graph import FALSE_DISCOVERY_RATE, STRONGEST
 from ..results.analysis import Analysis
@@ -86,7 +86,7 @@ def render_report(analysis: Analysis) -> str:
         said_of_graph=sentences(analysis.structure),
         structure=_structure_tables(analysis.structure),
         observables=OBSERVABLES,
-        spaces=analysis.spaces,
+        spaces=analysis.spaces.replace({"symmetry": CHANGES_OF_BASIS}),
         skipped=analysis.skipped,
         provenance=provenance_table(provenance),
         data=script({"charts": charts, "matrix": cells}),
