@@ -3,11 +3,13 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
+from pathlib import PurePath
 
 import torch
 from torch import Tensor
 
 from ..checkpoint import Checkpoint
+from ..display import Displayed
 from .folding import Folding
 from .splits import Split
 
@@ -153,8 +155,8 @@ class Skipped:
     reason: str
 
 
-@dataclass(frozen=True)
-class Network:
+@dataclass(frozen=True, repr=False)
+class Network(Displayed):
     """The quiver of a checkpoint.
 
     Attributes
@@ -186,6 +188,18 @@ class Network:
     def layers(self) -> list[int]:
         """Layer numbers, ascending."""
         return sorted({weight.layer for weight in self.weights if weight.layer is not None})
+
+    def _facts(self) -> Mapping[str, object]:
+        heads = sum(weight.head is not None for weight in self.weights)
+        return {
+            "checkpoint": PurePath(self.checkpoint.location).name,
+            "family": self.family,
+            "layers": len(self.layers),
+            "weights": len(self.weights) - heads,
+            "heads": heads,
+            "spaces": len(self.spaces),
+            "skipped": len(self.skipped),
+        }
 
     def matrix(
         self,

@@ -20,13 +20,14 @@ from ..alignment import SEEDED_NULLS, head_clusters, head_divergences
 from ..graph import Structure, structure
 from ..graph.alignment_graph import FALSE_DISCOVERY_RATE, alignment_graph
 from ..network import ROLES
-from .storage import BASES_FILE, GRAPH_FILE, REPORT_FILE, RESULT_FILE, RESULT_NAMES, TABLES, load_tables, save_tables
+from .saved import Kind, Result
 
-SCHEMA_VERSION = 4
+_BASES_FILE = "bases.safetensors"
+_GRAPH_FILE = "graph.graphml"
 
 
-@dataclass(frozen=True)
-class Analysis:
+@dataclass(frozen=True, kw_only=True, repr=False, eq=False)
+class Analysis(Result):
     """The measurements of one network. The columns of all tables are documented in ``docs/tables.md``.
 
     Attributes
@@ -63,10 +64,21 @@ class Analysis:
         One row a tensor that was not used, with the reason.
     bases : mapping of str to Tensor
         Frames ``layers.3.q.read``, shape=[dim, rank], and ``layers.3.q.singular_values``,
-        all of them, shape=[min(m, n)].
+        all of them, shape=[min(m, n)]. In float32 once loaded.
     provenance : mapping
         What was read, with what settings and versions, and when.
     """
+
+    KIND = Kind(
+        name="an analysis",
+        record_file="result.json",
+        page_file="report.html",
+        schema_version=5,
+        remedy="analyze the checkpoint again",
+        renderer="render_report",
+        teller="findings",
+        further_files=(_BASES_FILE, _GRAPH_FILE),
+    )
 
     weights: pd.DataFrame
     spaces: pd.DataFrame
@@ -83,7 +95,6 @@ class Analysis:
     heads: pd.DataFrame
     skipped: pd.DataFrame
     bases: Mapping[str, Tensor]
-    provenance: Mapping[str, Any]
 
     @cached_property
     def graph(self) -> "nx.MultiDiGraph[str]":
@@ -163,73 +174,33 @@ class Analysis:
         order = {role: position for position, role in enumerate(ROLES)}
         return table.sort_values(["shared_space", "role"], key=_by(order), ascending=[False, True], ignore_index=True)
 
-    def save(self, folder: str | Path, *, report: str | None = None, overwrite: bool = False) -> None:
-        """Write everything to a folder, at once or not at all.
-
-        Parameters
-        ----------
-        folder : str or Path
-            Made if missing.
-        report : str, optional
-            The page, from `flaggeo.render_report`, stored beside the tables as ``report.html``.
-        overwrite : bool, optional
-            Replace an earlier result in this folder.
-
-        Raises
-        ------
-        FileExistsError
-            If the folder is in use and `overwrite` is False, or it holds anything but a result.
-        PermissionError
-            If nothing may be written there.
-
-        Notes
-        -----
-        The folder holds ``result.json`` (schema version, provenance, summary), each table as CSV and
-        Parquet, ``bases.safetensors`` (float32), ``graph.graphml``.
-        """
-        record = {
-            "schema_version": SCHEMA_VERSION,
-            "provenance": dict(self.provenance),
-            "summary": json.loads(self.summary.to_json(orient="records")),
+    def _facts(self) -> Mapping[str, object]:
+        settings, heads = self.settings, int(self.weights["head"].notna().sum())
+        return {
+            "checkpoint": Path(self.provenance["checkpoint"]).name,
+            "family": self.provenance["family"],
+            "layers": self.provenance["layers"],
+            "weights": len(self.weights) - heads,
+            "heads": heads,
+            "rank": settings.rank,
+            "draws": settings.draws,
+            "spaces": len(self.spaces),
+            "pairs": len(self.pairs),
+            "interfaces": len(self.interfaces),
         }
-        save_tables(
-            Path(folder),
-            {name: getattr(self, name) for name in TABLES},
-            {RESULT_FILE: record},
-            {REPORT_FILE: report},
-            others={GRAPH_FILE: partial(nx.write_graphml, self.graph), BASES_FILE: self._write_bases},
-            names=RESULT_NAMES,
-            overwrite=overwrite,
-        )
+
+    def _record(self) -> dict[str, Any]:
+        return super()._record() | {"summary": json.loads(self.summary.to_json(orient="records"))}
+
+    def _writers(self) -> dict[str, Callable[[Path], object]]:
+        return {_GRAPH_FILE: partial(nx.write_graphml, self.graph), _BASES_FILE: self._write_bases}
 
     def _write_bases(self, path: Path) -> None:
         path.write_bytes(serialize({name: frame.float().cpu().contiguous() for name, frame in self.bases.items()}))
 
     @classmethod
-    def load(cls, folder: str | Path) -> "Analysis":
-        """Read back what `save` wrote; the checkpoint is not needed.
-
-        Parameters
-        ----------
-        folder : str or Path
-
-        Returns
-        -------
-        analysis : Analysis
-            With frames in float32.
-
-        Raises
-        ------
-        FileNotFoundError
-            If the folder holds no result.
-        ValueError
-            If another version of flaggeo wrote it in a form that this one does not know.
-        """
-        folder = Path(folder)
-        tables, record = load_tables(
-            folder, TABLES, RESULT_FILE, "a result", SCHEMA_VERSION, "analyze the checkpoint again"
-        )
-        return cls(**tables, bases=load_file(folder / BASES_FILE), provenance=record["provenance"])
+    def _loaded(cls, folder: Path) -> dict[str, Any]:
+        return super()._loaded(folder) | {"bases": load_file(folder / _BASES_FILE)}
 
 
 def _by(order: Mapping[str, int]) -> Callable[[Any], Any]:
