@@ -190,7 +190,7 @@ def analyze(
 
 
 def circumstances(settings: Settings, device: str | torch.device, started: datetime) -> dict[str, Any]:
-    """What every result records of its run, when it has been made: with what settings, where, when and how."""
+    """What every result records of the run that it ends: the settings, where and when it ran, and how it was called."""
     return {
         "settings": settings.record(),
         "device": str(device),
@@ -253,7 +253,7 @@ def _compared(weights: list[Weight]) -> list[Weight]:
 
 
 def _head_table(heads: list[ProjectionHeads], nulls: Nulls, weights: list[Weight], folded: bool) -> pd.DataFrame:
-    """Table of heads, and which of its angles survive."""
+    """Table of heads, and which of its angles are basis-independent."""
     survives = {
         f"{weight.name}.{side.value}": angles_survive(weight, side, folded=folded, complete=True)
         for weight in weights

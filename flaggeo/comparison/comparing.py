@@ -213,7 +213,7 @@ def _changes(
 
 
 def _noise(network: Network, weight: Weight, stored: Tensor, folded: bool) -> Rounding:
-    """Of the numbers of a weight, which gains stretch as they do the weight; centring only makes them smaller."""
+    """Rounding of the numbers of a weight. Gains stretch it as they do the weight; centring only makes it smaller."""
     deviations = rounding_variance(stored, network.checkpoint.headers[weight.tensor].dtype).sqrt()
     uncentred = replace(weight, folding=replace(weight.folding, centred=False))
     return rounding(network.matrix(uncentred, deviations, folded=folded).square())
@@ -231,7 +231,7 @@ def _diagonals(network: Network, weight: Weight) -> list[Tensor]:
 
 
 def _gain_noise(network: Network, weight: Weight, values: Tensor) -> Rounding:
-    """Of the gains folded into a weight with these singular values."""
+    """Rounding of the gains folded into a weight with these singular values."""
     noise = EXACT
     for gain, diagonal in zip(weight.folding.gains, _diagonals(network, weight), strict=True):
         dtype = network.checkpoint.headers[gain.tensor].dtype

@@ -35,7 +35,7 @@ class Analysis(Result):
     weights : pandas.DataFrame
         One row a weight: where it stands, its leading spectrum and the certificate of it.
     spaces : pandas.DataFrame
-        One row a space: dimension, symmetry, and whether angles measured there survive it.
+        One row a space: dimension, symmetry, and whether angles measured there are basis-independent.
     continuity : pandas.DataFrame
         One row a role, side and pair of neighbouring layers.
     curves : pandas.DataFrame
@@ -126,8 +126,8 @@ class Analysis(Result):
             ``abs_cos_1``, ``abs_cos_2``, ``sigma2_weighted`` and ``overlap`` are means over ``layer_pairs``,
             those of two weights that have a direction; ``adjusted`` is (abs_cos_1 - E) / (1 - E) with the Haar
             mean E in ``null_mean``; ``z`` is (abs_cos_1 - E) / (sd / sqrt(layer_pairs)). ``beyond_chance`` counts
-            the layer pairs whose q-value is at most `FALSE_DISCOVERY_RATE`, missing where they share no space; loud
-            channels may account for their size, see `step_chance`. ``overlap_far`` is the mean overlap of layers
+            the layer pairs whose q-value is at most `FALSE_DISCOVERY_RATE`, missing where they share no space;
+            outlier channels may account for their size, see `step_chance`. ``overlap_far`` is the mean overlap of layers
             ``far_lag`` or more apart, half of the network, counted along the role. ``channels`` is the median
             participation ratio of the first singular vector: on how many coordinates of ``dim`` it lives (dim /
             3 for a random one). ``undetermined`` is the share of layer pairs whose first direction is.
