@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Executor
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from math import prod
 from typing import Any
 
@@ -169,6 +169,8 @@ class Measures:
         Whether the norms beside the weights are folded into the matrices.
     draws, seed : int
         Of the nulls of interfaces that have no closed form.
+    continuity, interfaces : bool
+        Whether Gram cosines with the layer before, and interfaces, are measured.
     """
 
     decomposed: frozenset[str]
@@ -178,6 +180,8 @@ class Measures:
     folded: bool = False
     draws: int = 0
     seed: int = 0
+    continuity: bool = True
+    interfaces: bool = True
 
 
 class LayerTasks:
@@ -196,9 +200,10 @@ class LayerTasks:
         self._layer = layer
         largest_first = sorted(layer.tensors, key=layer.size, reverse=True)
         list(pool.map(layer.read, largest_first))
-        interfaces = [pool.submit(_interfaces, layer, measures, heads=heads) for heads in (False, True)]
+        measured = (False, True) if measures.interfaces else ()
+        interfaces = [pool.submit(_interfaces, layer, measures, heads=heads) for heads in measured]
         self._decomposed = {tensor: pool.submit(_decompose, layer, tensor, measures) for tensor in largest_first}
-        others = [pool.submit(_grams, layer)] + [pool.submit(_heads, layer)] * measures.heads
+        others = [pool.submit(_grams, layer)] * measures.continuity + [pool.submit(_heads, layer)] * measures.heads
         self._others = interfaces + others
 
     def result(self, progress: Callable[[str], None]) -> LayerResult:
@@ -244,7 +249,7 @@ def _grams(layer: Layer) -> LayerResult:
     earlier = {weight.role: weight for weight in layer.earlier.weights if weight.head is None}
     rows = [
         {"earlier": earlier[weight.role].name, "side": side.value}
-        | asdict(gram_cosines(layer.earlier.gram(earlier[weight.role], side), layer.gram(weight, side)))
+        | gram_cosines(layer.earlier.gram(earlier[weight.role], side), layer.gram(weight, side))
         for weight in layer.weights
         if weight.head is None and weight.role in earlier
         for side in Side

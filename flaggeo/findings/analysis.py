@@ -39,7 +39,7 @@ def findings(analysis: Analysis) -> list[str]:
     sentences : list of str
         Plain text: names from the checkpoint are not escaped.
     """
-    if analysis.pairs.empty and analysis.summary.empty:
+    if all(table.empty for table in (analysis.continuity, analysis.pairs, analysis.interfaces, analysis.heads)):
         return ["Too few weights share a space here to compare anything."]
     return (
         _continuity(analysis)
@@ -290,7 +290,7 @@ def _survival(analysis: Analysis) -> list[str]:
     if not shares or min(shares.values()) == 1:
         return []
     standing = listed([f"{share:.0%} of the {what}" for what, share in shares.items()])
-    folded = "Norm gains are folded in" if analysis.provenance["fold_norms"] else "Without --fold-norms"
+    folded = "Norm gains are folded in" if analysis.settings.fold_norms else "Without --fold-norms"
     return [
         f"{folded}: the numbers of {standing} survive every change of basis that leaves the network's function alone. "
         "The others depend on the basis that training happened to choose: compare them inside one network, not between "

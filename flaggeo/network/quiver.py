@@ -4,11 +4,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import groupby
 from math import inf
+from pathlib import PurePath
 
 import torch
 from torch import Tensor
 
 from ..checkpoint import Checkpoint
+from ..display import Displayed
 from .folding import Folding
 from .roles import ROLE_RECORDS, BlockKind, Role
 from .spaces import Side, Space, Symmetry
@@ -145,8 +147,8 @@ class Skipped:
     reason: str
 
 
-@dataclass(frozen=True)
-class Network:
+@dataclass(frozen=True, repr=False)
+class Network(Displayed):
     """The quiver of a checkpoint.
 
     Attributes
@@ -184,6 +186,18 @@ class Network:
     def layer_numbers(self) -> list[int]:
         """Numbers of the layers, ascending."""
         return sorted({weight.layer for weight in self.weights if weight.layer is not None})
+
+    def _facts(self) -> Mapping[str, object]:
+        heads = sum(weight.head is not None for weight in self.weights)
+        return {
+            "checkpoint": PurePath(self.checkpoint.location).name,
+            "family": self.family,
+            "layers": len(self.layer_numbers),
+            "weights": len(self.weights) - heads,
+            "heads": heads,
+            "spaces": len(self.spaces),
+            "skipped": len(self.skipped),
+        }
 
     def matrix(
         self,

@@ -55,7 +55,7 @@ def continuity_chart(analysis: Analysis) -> Spec | None:
     """Continuity of each role in a shared space against depth; None where there is none."""
     whole = analysis.weights[analysis.weights["head"].isna()].set_index(["role", "layer"])
     channels = {side.value: whole[f"{side.value}_channels"].to_dict() for side in Side}
-    rank = analysis.provenance["rank"]
+    rank = analysis.settings.rank
     measures = (
         ("first singular vectors: |cos|", "abs_cos_1", "null_mean", "null_sd"),
         (f"leading {rank}-dimensional subspaces: overlap", "overlap", "overlap_null_mean", "overlap_null_sd"),

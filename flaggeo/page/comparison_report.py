@@ -36,8 +36,8 @@ def render_comparison(comparison: Comparison) -> str:
         names=names,
         stored=provenance["stored"],
         subtitle=f"{provenance['family']} family, {comparison.weights['name'].nunique()} weights at rank "
-        f"{provenance['rank']}",
-        rank=provenance["rank"],
+        f"{comparison.settings.rank}",
+        rank=comparison.settings.rank,
         shown=_SHOWN,
         findings=comparison_findings(comparison),
         remarks=provenance["remarks"],
@@ -48,7 +48,7 @@ def render_comparison(comparison: Comparison) -> str:
         summary=_summary_table(comparison.summary),
         edges=_edge_table(comparison.pairs),
         skipped=comparison.skipped,
-        norm_gains=norm_gains(provenance["fold_norms"]),
+        norm_gains=norm_gains(comparison.settings.fold_norms),
         provenance=provenance_table(provenance),
         drift_spec=script(_drift_spec(comparison)),
     )

@@ -38,6 +38,8 @@ _SECTIONS = {
     "structure": "What the graph says",
     "reading": "How to read the numbers",
 }
+# Sections that tell of a measurement which may not have been asked for.
+_MEASURED = {"continuity": "continuity", "graph": "pairs", "structure": "pairs"}
 
 
 def render_report(analysis: Analysis) -> str:
@@ -65,15 +67,16 @@ def render_report(analysis: Analysis) -> str:
         "interface-curves": interface_curves_chart(analysis),
     }
     absent = {name for name in ("matrix", "heads", "interfaces") if charts[name] is None}
+    absent |= {name for name, measurement in _MEASURED.items() if measurement not in analysis.settings.measure}
     return page_template("report.html.j2").render(
         title=Path(provenance["checkpoint"]).name,
         subtitle=_subtitle(analysis),
         sections={anchor: title for anchor, title in _SECTIONS.items() if anchor not in absent},
-        rank=provenance["rank"],
+        rank=analysis.settings.rank,
         discovery_rate=f"{FALSE_DISCOVERY_RATE:.0%}",
         strongest=STRONGEST,
-        draws=provenance["draws"],
-        norm_gains=norm_gains(provenance["fold_norms"]),
+        draws=analysis.settings.draws,
+        norm_gains=norm_gains(analysis.settings.fold_norms),
         findings=findings(analysis),
         summary=_summary_table(analysis.summary, shared_space=True),
         by_index=_summary_table(analysis.summary, shared_space=False),
@@ -101,7 +104,7 @@ def _subtitle(analysis: Analysis) -> str:
     return (
         f"{provenance['layers']} layers of the {provenance['family']} family, {len(analysis.weights) - heads} weights"
         + (f" and {heads} heads of attention projections" if heads else "")
-        + f" at rank {provenance['rank']}, in {len(analysis.spaces)} spaces"
+        + f" at rank {analysis.settings.rank}, in {len(analysis.spaces)} spaces"
         + (f"; stored as {stored}, de-quantised" if stored else "")
         + f"; {len(analysis.skipped)} tensors not used"
     )

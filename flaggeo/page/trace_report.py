@@ -51,10 +51,10 @@ def render_trace(trace: Trace) -> str:
     return page_template("trace.html.j2").render(
         title=_title(trace),
         subtitle=f"{len(checkpoints)} checkpoints from step {first} to step {last}, {provenance['family']} family, "
-        f"{trace.weights['name'].nunique()} weights at rank {provenance['rank']}",
+        f"{trace.weights['name'].nunique()} weights at rank {trace.settings.rank}",
         steps=len(checkpoints),
-        rank=provenance["rank"],
-        draws=provenance["draws"],
+        rank=trace.settings.rank,
+        draws=trace.settings.draws,
         remarks=provenance["remarks"],
         findings=trace_findings(trace),
         charts=[name for name, chart in charts.items() if chart],
@@ -66,7 +66,7 @@ def render_trace(trace: Trace) -> str:
         shown=_SHOWN,
         skipped=trace.skipped,
         checkpoints=checkpoints,
-        norm_gains=norm_gains(provenance["fold_norms"]),
+        norm_gains=norm_gains(trace.settings.fold_norms),
         provenance=provenance_table(provenance),
         data=script(
             {
@@ -104,7 +104,7 @@ def _continuity_charts(trace: Trace) -> tuple[Spec, Spec] | tuple[None, None]:
     """Means over the layers against the step, and every layer at one step; None where nothing shares a space."""
     if trace.summary.empty or not trace.summary["shared_space"].any():
         return None, None
-    index, rank = _index(trace), trace.provenance["rank"]
+    index, rank = _index(trace), trace.settings.rank
     measures = {
         "abs_cos_1": ("first singular vectors: |cos|", "null_mean", "null_sd", "margin_matched"),
         "overlap": (f"leading {rank}-dimensional subspaces: overlap", "overlap_null_mean", "overlap_null_sd", None),
@@ -138,7 +138,7 @@ def _continuity_charts(trace: Trace) -> tuple[Spec, Spec] | tuple[None, None]:
         present = {panel["panel"] for panel in panels.values()}
         spec["facet"]["sort"] = [name for name in LANES if name in present]
     chart = over_training["spec"]
-    if not trace.provenance["draws"]:
+    if not trace.settings.draws:
         chart["layer"] = [layer for layer in chart["layer"] if layer.get("name") != "margin_matched"]
     _place_steps(chart["encoding"]["x"], trace)
     return over_training, by_layer

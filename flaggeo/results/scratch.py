@@ -13,7 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from ..alignment import Nulls, Profile, ProjectionHeads, null_table
+from ..alignment import NULL_SCHEMA, Nulls, Profile, ProjectionHeads
 from ..engine import LayerResult
 from ..numerics.spectrum import Spectrum
 
@@ -89,12 +89,12 @@ class Scratch:
         if stored is None:
             return None
         tensors, rows = stored
-        return Nulls(null_table(rows), *(_under(tensors, kind) for kind in _LEVERAGES))
+        return Nulls(NULL_SCHEMA.frame(rows), *(_under(tensors, kind) for kind in _LEVERAGES))
 
     def keep_nulls(self, role: str, nulls: Nulls) -> None:
         """Write the nulls of a role."""
         tensors = {f"{kind}/{name}": found for kind in _LEVERAGES for name, found in getattr(nulls, kind).items()}
-        self._save(f"nulls {role}", tensors, nulls.table.to_numpy().tolist())
+        self._save(f"nulls {role}", tensors, nulls.table.to_dict("records"))
 
     def _save(self, name: str, tensors: Mapping[str, Tensor], plain: Any) -> None:
         """Write tensors, and whatever JSON can hold, at once."""

@@ -9,13 +9,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from .storage import TRACE_FILE, TRACE_NAMES, TRACE_REPORT_FILE, TRACE_TABLES, load_tables, save_tables
-
-SCHEMA_VERSION = 1
+from .saved import Kind, Result
 
 
-@dataclass(frozen=True)
-class Trace:
+@dataclass(frozen=True, kw_only=True, repr=False, eq=False)
+class Trace(Result):
     """How alignment and the leading subspaces change over the checkpoints of one run.
 
     Every table but `skipped` has the columns ``step`` and ``checkpoint`` (the label) first, and its rows in the
@@ -43,6 +41,16 @@ class Trace:
         What was read, with what settings and versions, and when.
     """
 
+    KIND = Kind(
+        name="a trace",
+        record_file="trace.json",
+        page_file="trace.html",
+        schema_version=2,
+        remedy="trace the checkpoints again",
+        renderer="render_trace",
+        teller="trace_findings",
+    )
+
     checkpoints: pd.DataFrame
     summary: pd.DataFrame
     continuity: pd.DataFrame
@@ -50,7 +58,6 @@ class Trace:
     drift: pd.DataFrame
     weights: pd.DataFrame
     skipped: pd.DataFrame
-    provenance: Mapping[str, Any]
 
     @cached_property
     def role_drift(self) -> pd.DataFrame:
@@ -97,61 +104,17 @@ class Trace:
         columns = ["role", "side", "quantity", "first", "last", "change", "half_step", "noise"]
         return pd.DataFrame(rows, columns=columns).astype({"half_step": "Int64"})
 
-    def save(self, folder: str | Path, *, report: str | None = None, overwrite: bool = False) -> None:
-        """Write everything to a folder, at once or not at all.
-
-        Parameters
-        ----------
-        folder : str or Path
-            Made if missing.
-        report : str, optional
-            The page, from `flaggeo.render_trace`, stored beside the tables as ``trace.html``.
-        overwrite : bool, optional
-            Replace an earlier trace in this folder.
-
-        Raises
-        ------
-        FileExistsError
-            If the folder is in use and `overwrite` is False, or it holds anything but a trace.
-        PermissionError
-            If nothing may be written there.
-
-        Notes
-        -----
-        The folder holds ``trace.json`` (schema version, provenance) and each table as CSV and Parquet.
-        """
-        save_tables(
-            Path(folder),
-            {name: getattr(self, name) for name in TRACE_TABLES},
-            {TRACE_FILE: {"schema_version": SCHEMA_VERSION, "provenance": dict(self.provenance)}},
-            {TRACE_REPORT_FILE: report},
-            names=TRACE_NAMES,
-            overwrite=overwrite,
-        )
-
-    @classmethod
-    def load(cls, folder: str | Path) -> "Trace":
-        """Read back what `save` wrote; no checkpoint is needed.
-
-        Parameters
-        ----------
-        folder : str or Path
-
-        Returns
-        -------
-        trace : Trace
-
-        Raises
-        ------
-        FileNotFoundError
-            If the folder holds no trace.
-        ValueError
-            If another version of flaggeo wrote it in a form that this one does not know.
-        """
-        tables, record = load_tables(
-            Path(folder), TRACE_TABLES, TRACE_FILE, "a trace", SCHEMA_VERSION, "trace the checkpoints again"
-        )
-        return cls(**tables, provenance=record["provenance"])
+    def _facts(self) -> Mapping[str, object]:
+        steps = self.checkpoints["step"]
+        return {
+            "checkpoints": len(steps),
+            "steps": (int(steps.iloc[0]), int(steps.iloc[-1])),
+            "last": Path(self.checkpoints["location"].iloc[-1]).name,
+            "family": self.provenance["family"],
+            "weights": self.weights["name"].nunique(),
+            "rank": self.settings.rank,
+            "skipped": len(self.skipped),
+        }
 
 
 def _by_role(table: pd.DataFrame) -> Any:

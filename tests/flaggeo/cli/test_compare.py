@@ -4,8 +4,8 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from flaggeo import analyze, load
-from flaggeo.cli.main import app
+from flaggeo import Comparison, analyze, load
+from flaggeo.cli import app
 from flaggeo.cli.terminal import UNREADABLE, USAGE
 from tests.builders import save_folder, tiny_llama, with_gains
 from tests.flaggeo.checkpoint.test_adapter import factors_of, save_adapter
@@ -31,9 +31,7 @@ def test_an_adapter_is_compared_with_its_base(base, adapter, tmp_path):
     assert "layers.1.q" in result.stdout
     assert "1 of 23 weights changed beyond the rounding of the files, q of layer 1" in result.stdout
     assert str(out / "comparison.html") in result.stdout
-    tables = ("weights", "deltas", "summary", "observables", "pairs", "skipped")
-    files = {f"{name}.{kind}" for name in tables for kind in ("csv", "parquet")}
-    assert {file.name for file in out.iterdir()} == files | {"comparison.json", "comparison.html"}
+    assert {file.name for file in out.iterdir()} == Comparison.file_names()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["adapter", "base", "out"]
 
 
@@ -61,11 +59,11 @@ def test_a_comparison_never_replaces_an_analysis(base, tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--rank", "0"], "--rank: expected at least 1; found 0"),
-        (["--draws", "-1"], "--draws: expected at least 0; found -1"),
+        (["--rank", "0"], "rank: expected a whole number of at least 1; got 0"),
+        (["--draws", "-1"], "draws: expected a whole number of at least 0; got -1"),
         (["--device", "toaster"], "--device: expected a device"),
         (["--layers", "7"], "expected layers from 0 to 2; got 7"),
-        (["--roles", "nose"], "expected roles among"),
+        (["--roles", "nose"], "roles: expected some of embed, q"),
     ],
 )
 def test_what_is_wrong_with_the_command_exits_with_2(base, tmp_path, options, message):
@@ -102,7 +100,7 @@ def test_norms_are_folded_on_request_and_as_a_saved_analysis_has_them(tmp_path):
         ([str(tmp_path / "saved"), base], True),
     ):
         record = json.loads(run(app, ["compare", *arguments, *output]).stdout)
-        assert record["provenance"]["fold_norms"] is fold_norms
+        assert record["provenance"]["settings"]["fold_norms"] is fold_norms
         assert record["ranked"][0]["rms_angle"] < 1e-5
     analyze(load(base), rank=2, roles=["q"]).save(tmp_path / "plain")
     result = run(app, ["compare", str(tmp_path / "plain"), base, "--fold-norms", *output])

@@ -54,7 +54,7 @@ def test_nothing_points_to_a_network(html):
 
 
 def test_a_saved_comparison_gives_the_same_page(html, comparison, tmp_path):
-    comparison.save(tmp_path / "out", report=html)
+    comparison.save(tmp_path / "out")
     assert render_comparison(Comparison.load(tmp_path / "out")) == html
     assert (tmp_path / "out" / "comparison.html").read_text() == html
 

@@ -91,7 +91,7 @@ def test_the_margin_matched_null_is_drawn_where_it_was_measured(draws):
 
 
 def test_a_saved_trace_gives_the_same_page(planted, html, tmp_path):
-    planted.save(tmp_path / "out", report=html)
+    planted.save(tmp_path / "out")
     assert render_trace(Trace.load(tmp_path / "out")) == html
     assert (tmp_path / "out" / "trace.html").read_text() == html
 
