@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 _LEGEND = (
     "unrelated: exact mean for unrelated (Haar) directions; effect size: (|cos| - unrelated) / (1 - unrelated);\n"
-    "significant: layer pairs whose |cos| 1st has a q-value of at most {rate:.0%}; channels: number of coordinates that\n"
+    "significant: layer pairs whose |cos| 1st has a q-value of at most {rate:.0%}; channels: how many coordinates\n"
     "carry the first vector. A rotation of the stream changes the channels, not the cosines and overlaps."
 )
 _NULLS_LEGEND = (
