@@ -23,13 +23,13 @@ _NO_PAIR = 255
 
 #: Kinds of pairs of heads, in the order in which the page offers them.
 HEAD_KINDS = {
-    "OK": "what a head writes into later keys (O→K)",
-    "OQ": "what a head writes into later queries (O→Q)",
-    "OV": "what a head writes into later values (O→V)",
-    "QQ": "queries that read alike (Q, Q)",
-    "KK": "keys that read alike (K, K)",
-    "VV": "values that read alike (V, V)",
-    "OO": "heads that write alike (O, O)",
+    "OK": "outputs that later keys read (O→K)",
+    "OQ": "outputs that later queries read (O→Q)",
+    "OV": "outputs that later values read (O→V)",
+    "QQ": "queries that read alike (Q–Q)",
+    "KK": "keys that read alike (K–K)",
+    "VV": "values that read alike (V–V)",
+    "OO": "outputs that write alike (O–O)",
 }
 _INTERFACE_KINDS = ("up-down", "gate-down", "v-o", "q-k")
 INTERFACE_MEASURES = {
@@ -61,7 +61,8 @@ def continuity_chart(analysis: Analysis) -> Spec | None:
         (f"leading {rank}-dimensional subspaces: overlap", "overlap", "overlap_null_mean", "overlap_null_sd"),
     )
     shared = analysis.continuity[analysis.continuity["shared_space"]]
-    margins = analysis.nulls[analysis.nulls["null"] == "margin_matched"].set_index(["role", "side", "measure"])["mean"]
+    drawn = analysis.nulls[analysis.nulls["null"] == "margin_matched"]
+    norm_matched = drawn.set_index(["role", "side", "measure"])["mean"]
     rows = [
         {
             "panel": lane(row["role"], row["side"]),
@@ -69,10 +70,10 @@ def continuity_chart(analysis: Analysis) -> Spec | None:
             "next_layer": row["next_layer"],
             "measure": measure,
             "value": row[value],
-            "chance": row[mean],
-            "chance_low": max(0.0, row[mean] - 2 * row[spread]),
-            "chance_high": min(1.0, row[mean] + 2 * row[spread]),
-            "margin_matched": number(margins.get((row["role"], row["side"], value))),
+            "unrelated": row[mean],
+            "low": max(0.0, row[mean] - 2 * row[spread]),
+            "high": min(1.0, row[mean] + 2 * row[spread]),
+            "norm_matched": number(norm_matched.get((row["role"], row["side"], value))),
             "undetermined": row["undetermined"] and value == "abs_cos_1",
             "channels": round(channels[row["side"]][row["role"], row["layer"]]),
         }
@@ -83,26 +84,26 @@ def continuity_chart(analysis: Analysis) -> Spec | None:
         return None
     spec = read_spec("continuity.vl.json")
     spec["datasets"] = {"continuity": rows}
-    if margins.empty:
-        spec["spec"]["layer"] = [layer for layer in spec["spec"]["layer"] if layer.get("name") != "margin_matched"]
+    if norm_matched.empty:
+        spec["spec"]["layer"] = [layer for layer in spec["spec"]["layer"] if layer.get("name") != "norm_matched"]
     spec["facet"]["sort"] = [name for name in LANES if any(row["panel"] == name for row in rows)]
     return spec
 
 
 def graph_chart(graph: "nx.MultiDiGraph[str]") -> Spec | None:
-    """Alignment graph by layer and lane; None where no two subspaces stand out from chance."""
+    """Alignment graph by layer and lane; None where no two subspaces are significantly aligned."""
     if not graph.number_of_edges():
         return None
     numbers = node_numbers(graph)
     heads: dict[str, int] = {}
     for name in numbers:
         node = graph.nodes[name]
-        place = lane(node["role"], node["side"])
-        heads[place] = max(heads.get(place, 0), node["head"] + 1)
+        name_of_lane = lane(node["role"], node["side"])
+        heads[name_of_lane] = max(heads.get(name_of_lane, 0), node["head"] + 1)
     nodes = [
         {"id": number, "name": name, "lane": lane(node["role"], node["side"]), "edges": graph.degree(name)}
         | {key: node[key] for key in ("layer", "space", "rank", "dimension")}
-        | _place_of_head(node["head"], heads[lane(node["role"], node["side"])])
+        | _position_of_head(node["head"], heads[lane(node["role"], node["side"])])
         for name, number in numbers.items()
         for node in [graph.nodes[name]]
     ]
@@ -131,7 +132,7 @@ def node_numbers(graph: "nx.MultiDiGraph[str]") -> dict[str, int]:
     return {name: number for number, name in enumerate(name for name in graph if graph.degree(name))}
 
 
-def _place_of_head(head: int, heads: int) -> Spec:
+def _position_of_head(head: int, heads: int) -> Spec:
     """Where in its lane a dot stands, as a share of the lane's height, and how large it is."""
     if head < 0:
         return {"offset": 0.5, "size": 46}
@@ -142,7 +143,7 @@ def matrix_chart(analysis: Analysis) -> tuple[Spec, Spec] | tuple[None, None]:
     """Overlaps of all pairs in the stream by role and layer: the specification, and the numbers in compact form.
 
     Heads of one role and layer share a row; a cell holds the largest overlap of any two of them. The numbers are
-    one byte a cell of the upper triangle, row by row: 254 times the overlap beyond chance, 255 where there is no pair.
+    one byte a cell of the upper triangle, row by row: 254 times the effect size, 255 where there is no pair.
     """
     graph = analysis.graph
     numbers = node_numbers(graph)
@@ -226,13 +227,13 @@ def heads_chart(analysis: Analysis) -> Spec | None:
     links = []
     for kind, of_kind in table.groupby("kind", sort=False):
         largest = of_kind.nlargest(_HEAD_LINKS, "excess")
-        for place, row in enumerate(largest.to_dict("records"), start=1):
+        for order, row in enumerate(largest.to_dict("records"), start=1):
             source, target = (
                 numbers[row[f"{end}_layer"], row[f"{end}_head"], keyed_of[str(kind)[position].lower()]]
                 for position, end in enumerate(("source", "target"))
             )
             links.append(
-                {"s": source, "t": target, "kind": kind, "place": place}
+                {"s": source, "t": target, "kind": kind, "order": order}
                 | {
                     "kernel": round(row["kernel"], 3),
                     "null": round(row["null_mean"], 3),

@@ -22,6 +22,24 @@ def page_template(name: str) -> Template:
     return environment.get_template(name)
 
 
+#: What the columns of tables are called where a person reads them; others by their own names.
+_HEADINGS = {
+    "adjusted_overlap": "effect size",
+    "null_largest": "largest under the null",
+    "sign_flip_mean": "sign-flip",
+    "margin_matched_mean": "norm-matched",
+    "kernel": "shared dimensions",
+    "kl": "KL divergence (nats)",
+    "q_value": "q-value",
+    "survives": "basis-independent",
+    "overlap_survives": "angles basis-independent",
+    "least": "least excess",
+    "matched": "share norm-matched",
+    "share_of_null": "share of largest null",
+    "r_squared": "R²",
+}
+
+
 def provenance_table(provenance: Mapping[str, Any]) -> pd.DataFrame:
     """What was read, with what and when, as text."""
     return pd.DataFrame(
@@ -53,30 +71,36 @@ def read_spec(name: str) -> dict[str, Any]:
 
 def html_table(table: pd.DataFrame) -> Markup:
     """Accessible table; every cell is escaped."""
+    headings = [_HEADINGS.get(str(column), str(column).replace("_", " ")) for column in table.columns]
     row = Markup("<tr>{}</tr>")
     numeric = [pd.api.types.is_numeric_dtype(dtype) and not pd.api.types.is_bool_dtype(dtype) for dtype in table.dtypes]
     classes = ["" if is_number else "text" for is_number in numeric]
     head = row.format(
         Markup("").join(
-            Markup('<th scope="col" class="{}">{}</th>').format(kind, str(column).replace("_", " "))
-            for kind, column in zip(classes, table.columns, strict=True)
+            Markup('<th scope="col" class="{}">{}</th>').format(kind, heading)
+            for kind, heading in zip(classes, headings, strict=True)
         )
     )
     body = Markup("").join(
         row.format(
             Markup("").join(
-                Markup('<td class="{}">{}</td>').format(kind, _cell(value))
-                for kind, value in zip(classes, record, strict=True)
+                Markup('<td class="{}">{}</td>').format(kind, _cell(value, least=0.001 if heading == "q-value" else 0))
+                for kind, heading, value in zip(classes, headings, record, strict=True)
             )
         )
         for record in table.itertuples(index=False, name=None)
     )
-    return Markup('<div class="scroll"><table><thead>{}</thead><tbody>{}</tbody></table></div>').format(head, body)
+    scrolled = Markup('<div class="scroll" tabindex="0" role="region" aria-label="Table: {}">{}</div>')
+    content = Markup("<table><thead>{}</thead><tbody>{}</tbody></table>").format(head, body)
+    return scrolled.format(", ".join(headings[:3]), content)
 
 
-def _cell(value: Any) -> str:
+def _cell(value: Any, *, least: float) -> str:
+    """A value as text; below the least that three digits can tell, that it is so."""
     if value is pd.NA or value is None or value != value:
         return "–"
     if isinstance(value, bool):
         return "yes" if value else "no"
-    return f"{value:.3f}" if isinstance(value, float) else str(value)
+    if isinstance(value, float):
+        return f"< {least}" if value < least else f"{value:.3f}"
+    return str(value)

@@ -6,8 +6,8 @@ from typing import Any
 
 import pandas as pd
 
-from ..findings.comparison import SAME_ANGLE
-from ..findings.trace import ends_of, trace_findings
+from ..findings import SAME_ANGLE, trace_findings
+from ..findings.trace import ends_of
 from ..findings.words import norm_gains
 from ..network import ROLES
 from ..tracing import Trace
@@ -17,8 +17,19 @@ from .parts import number, page_template, provenance_table, read_spec, script
 _SHOWN = 30
 # Ratio of the largest step to the smallest from which the axis is logarithmic.
 _WIDE_RANGE = 100
-_SIDES = {"read": "what it reads", "write": "what it writes"}
+_SIDES = {"read": "input subspaces", "write": "output subspaces"}
 _WEIGHT_MEASURES = {"effective_rank": "effective rank", "stable_rank": "stable rank", "frobenius_norm": "norm"}
+
+# Sections of the page in order: anchor and title. One that has nothing to show is left out.
+_SECTIONS = {
+    "findings": "Findings",
+    "training": "Alignment over training",
+    "layers": "Layer pairs at one step",
+    "drift": "How far each subspace moved",
+    "weights": "Spectra over training",
+    "interfaces": "Alignment inside MLPs and heads",
+    "reading": "How to read the numbers",
+}
 _QUANTITIES = {
     "abs_cos_1": "|cos| of first vectors of neighbouring layers",
     "overlap": "overlap of neighbouring layers",
@@ -47,9 +58,14 @@ def render_trace(trace: Trace) -> str:
         "drift": _drift_chart(trace),
         "weights": _weights_chart(trace),
     }
+    absent = {
+        name for name, missing in (("layers", by_layer is None), ("interfaces", trace.interfaces.empty)) if missing
+    }
     first, last = checkpoints["step"].iloc[0], checkpoints["step"].iloc[-1]
     return page_template("trace.html.j2").render(
         title=_title(trace),
+        about="alignment over training",
+        sections={anchor: title for anchor, title in _SECTIONS.items() if anchor not in absent},
         subtitle=f"{len(checkpoints)} checkpoints from step {first} to step {last}, {provenance['family']} family, "
         f"{trace.weights['name'].nunique()} weights at rank {provenance['rank']}",
         steps=len(checkpoints),
@@ -112,8 +128,8 @@ def _continuity_charts(trace: Trace) -> tuple[Spec, Spec] | tuple[None, None]:
     means = [
         {"index": index[row["step"]], "step": row["step"], "checkpoint": row["checkpoint"]}
         | {"key": f"{lane(row['role'], row['side'])} {measure}", "value": round(row[measure], 4)}
-        | {"margin_matched": number(row[margin]) if margin else None}
-        for measure, (_, _, _, margin) in measures.items()
+        | {"norm_matched": number(row[drawn]) if drawn else None}
+        for measure, (_, _, _, drawn) in measures.items()
         for row in trace.summary[trace.summary["shared_space"]].to_dict("records")
         if number(row[measure]) is not None
     ]
@@ -124,7 +140,7 @@ def _continuity_charts(trace: Trace) -> tuple[Spec, Spec] | tuple[None, None]:
         for row in shared[shared[measure].notna()].to_dict("records"):
             panel = lane(row["role"], row["side"])
             key = f"{panel} {measure}"
-            panels[key] = {"key": key, "panel": panel, "measure": title, "chance": row[mean]}
+            panels[key] = {"key": key, "panel": panel, "measure": title, "unrelated": row[mean]}
             for name, count in (("", 1), ("mean_", pairs[row["role"], row["side"]])):
                 reach = 2 * row[spread] / math.sqrt(count)
                 panels[key] |= {f"{name}low": max(0.0, row[mean] - reach), f"{name}high": min(1.0, row[mean] + reach)}
@@ -139,7 +155,7 @@ def _continuity_charts(trace: Trace) -> tuple[Spec, Spec] | tuple[None, None]:
         spec["facet"]["sort"] = [name for name in LANES if name in present]
     chart = over_training["spec"]
     if not trace.provenance["draws"]:
-        chart["layer"] = [layer for layer in chart["layer"] if layer.get("name") != "margin_matched"]
+        chart["layer"] = [layer for layer in chart["layer"] if layer.get("name") != "norm_matched"]
     _place_steps(chart["encoding"]["x"], trace)
     return over_training, by_layer
 
@@ -215,9 +231,9 @@ def _summary_table(summary: pd.DataFrame) -> pd.DataFrame:
     if summary.empty:
         return summary
     rows = summary[summary["shared_space"]]
-    columns = {"step": "step", "abs_cos_1": "|cos| first", "null_mean": "chance", "adjusted": "adjusted"}
-    columns |= {"margin_matched": "margin-matched", "excess": "excess", "overlap": "overlap"}
-    columns |= {"overlap_null_mean": "chance of overlap", "channels": "channels"}
+    columns = {"step": "step", "abs_cos_1": "|cos| of first", "null_mean": "unrelated", "adjusted": "effect size"}
+    columns |= {"margin_matched": "norm-matched", "excess": "excess", "overlap": "overlap"}
+    columns |= {"overlap_null_mean": "unrelated overlap", "channels": "channels"}
     table = rows[list(columns)].rename(columns=columns)
     names = [lane(role, side) for role, side in zip(rows["role"], rows["side"], strict=True)]
     table.insert(1, "role and side", names)
@@ -235,8 +251,8 @@ def _farthest_table(trace: Trace) -> pd.DataFrame:
             "RMS angle": rows["rms_angle"].map(math.degrees),
             "Grassmann distance (rad)": rows["geodesic_distance"],
             "overlap": rows["overlap"],
-            "chance": rows["null_mean"],
-            "angle of the first": rows["angle_1"].map(math.degrees),
+            "unrelated": rows["null_mean"],
+            "angle of first direction": rows["angle_1"].map(math.degrees),
             "undetermined": rows["undetermined"].astype(bool).astype(object),
         }
     )
