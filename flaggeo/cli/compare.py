@@ -62,7 +62,7 @@ def compare(
     verbose: Verbose = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier comparison in DIR.")] = False,
 ) -> None:
-    """Measure how far the subspaces of two versions of a network lie apart; write a page and tables."""
+    """Measure how far the subspaces of two versions of a network are apart; write a page and tables."""
     folder = output or Path(f"{_name(first)}-{_name(second)}-comparison")
     with errors_reported(verbose):
         with usage_errors():
@@ -106,7 +106,7 @@ def _record(comparison: "Comparison", folder: Path) -> dict[str, object]:
     return {
         "output": str(folder),
         "provenance": dict(comparison.provenance),
-        "findings": comparison_findings(comparison),
+        "findings": [finding.as_dict() for finding in comparison_findings(comparison)],
         "ranked": json.loads(comparison.ranked.to_json(orient="records")),
         "observables": json.loads(comparison.observables.to_json(orient="records")),
     }
@@ -122,12 +122,12 @@ def _print(comparison: "Comparison", folder: Path) -> None:
     for remark in comparison.provenance["remarks"]:
         console.print(f"note: {remark}")
     for item in comparison.skipped.itertuples():
-        console.print(f"note: {item.name} is not compared: {item.reason}")
+        console.print(f"note: {item.name} was not compared: {item.reason}")
     ranked = comparison.ranked
     moved = ranked[ranked["rms_angle"] >= SAME_ANGLE].head(SHOWN_ROWS)
-    numbers = {"rms angle": "rms_angle", "overlap": "overlap", "chance": "null_mean"}
-    numbers |= {"flag": "flag_distance", "first": "angle_1", "|D|/|A|": "relative_norm"}
-    table = Table("weight", "side", *numbers, "rank of D", box=None, header_style="bold")
+    numbers = {"rms angle": "rms_angle", "overlap": "overlap", "unrelated": "null_mean"}
+    numbers |= {"flag distance": "flag_distance", "first angle": "angle_1", "|B - A|/|A|": "relative_norm"}
+    table = Table("weight", "side", *numbers, "rank of B - A", box=None, header_style="bold")
     for column in table.columns[2:]:
         column.justify = "right"
     for row in moved.to_dict("records"):
@@ -139,7 +139,8 @@ def _print(comparison: "Comparison", folder: Path) -> None:
         )
     if len(moved):
         console.print(table)
-        console.print("angles and distances in radians, of the leading subspaces; chance: overlap of unrelated ones\n")
-    for sentence in comparison_findings(comparison):
-        console.print(f"- {sentence}")
+        console.print("Angles and distances are those of the leading subspaces, in radians; unrelated ones overlap by")
+        console.print("the value in the column unrelated.\n")
+    for finding in comparison_findings(comparison):
+        console.print(f"- {finding}")
     console.print(f"\ntables: {folder}\npage:   {folder / COMPARISON_REPORT_FILE}", soft_wrap=True)

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     name="flaggeo",
-    help="Read a network's weights from disk and measure how their subspaces lie to each other.",
+    help="Read a network's weights from disk and measure how their subspaces are aligned.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -107,7 +107,7 @@ def analyze(
     verbose: Verbose = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier result in DIR.")] = False,
 ) -> None:
-    """Measure how a checkpoint's subspaces lie to each other; write a page and tables."""
+    """Measure how a checkpoint's subspaces are aligned; write a page and tables."""
     folder = output or Path(f"{path.stem or path.resolve().name}-alignment")
     with errors_reported(verbose):
         chosen_roles = parse_roles(roles)
@@ -252,7 +252,7 @@ def _analysis_record(analysis: "Analysis", folder: Path) -> dict[str, object]:
         "output": str(folder),
         "provenance": dict(analysis.provenance),
         "summary": json.loads(analysis.summary.to_json(orient="records")),
-        "findings": findings(analysis),
+        "findings": [finding.as_dict() for finding in findings(analysis)],
     }
 
 
@@ -263,42 +263,50 @@ def _print_analysis(analysis: "Analysis", folder: Path, verbose: bool) -> None:
     console = standard_output()
     if not analysis.summary.empty:
         console.print(_summary_table(analysis.summary))
-        console.print("chance: exact mean for unrelated (Haar) directions; adjusted: (|cos| - chance) / (1 - chance);")
-        console.print(f"beyond chance: steps with a q-value of at most {FALSE_DISCOVERY_RATE:.0%}, of |cos| 1st;")
-        console.print("channels: on how many coordinates the first vector lives. A rotation of the stream leaves")
-        console.print("cosines and overlaps as they are, not the channels.")
+        console.print("Unrelated is the exact mean for unrelated (Haar) directions, and effect size is")
+        console.print(
+            "(|cos| - unrelated) / (1 - unrelated). Significant counts the layer pairs whose q-value is at most"
+        )
+        console.print(
+            f"{FALSE_DISCOVERY_RATE:.0%}. Channels is the number of coordinates that the first vector lives on;"
+        )
+        console.print("unlike the other numbers, it changes when the stream is rotated.")
         if not analysis.nulls.empty:
-            console.print("norms alone: random matrices with the same row and column norms; flips: random signs of the")
             console.print(
-                "coordinates; excess: beyond the largest null; equalised: |cos| with all channels of one norm."
+                "Norm-matched: random matrices with the same row and column norms. Sign-flip: random signs of"
             )
+            console.print(
+                "the coordinates. Excess is the effect size over the largest null, and equal norms is |cos| with"
+            )
+            console.print("all channels scaled to one norm.")
         console.print()
-    for sentence in findings(analysis):
-        console.print(f"- {sentence}")
+    for finding in findings(analysis):
+        console.print(f"- {finding}")
     if verbose:
         console.print(f"\nlargest residual of a singular triplet: {analysis.weights['residual'].max():.1e}")
         for item in analysis.skipped.itertuples():
             console.print(f"not used: {item.tensor}: {item.reason}")
-    console.print(f"\n{len(analysis.skipped)} tensors not used (flaggeo inspect says why)")
+    console.print(f"\n{len(analysis.skipped)} tensors were not used; flaggeo inspect says why")
     console.print(f"tables: {folder}\npage:   {folder / 'report.html'}", soft_wrap=True)
 
 
 def _summary_table(summary: "pd.DataFrame") -> object:
     from rich.table import Table
 
-    numbers = {"|cos| 1st": "abs_cos_1", "chance": "null_mean", "adjusted": "adjusted"}
+    numbers = {"|cos| 1st": "abs_cos_1", "unrelated": "null_mean", "effect size": "adjusted"}
     if summary["excess"].notna().any():
-        numbers |= {"norms alone": "margin_matched", "flips": "sign_flip", "excess": "excess", "equalised": "equalised"}
-    numbers |= {"|cos| 2nd": "abs_cos_2", "overlap": "overlap", "its chance": "overlap_null_mean"}
+        numbers |= {"norm-matched": "margin_matched", "sign-flip": "sign_flip"}
+        numbers |= {"excess": "excess", "equal norms": "equalised"}
+    numbers |= {"|cos| 2nd": "abs_cos_2", "overlap": "overlap", "unrelated overlap": "overlap_null_mean"}
     table = Table(
         "role",
         "side",
         *numbers,
-        "beyond chance",
+        "significant layer pairs",
         "channels",
         box=None,
         header_style="bold",
-        title="from one layer to the next, mean",
+        title="continuity across layers, mean over the layer pairs",
         title_justify="left",
     )
     for column in table.columns[2:]:

@@ -103,7 +103,7 @@ def _record(found: "Trace", folder: Path) -> dict[str, object]:
     return {
         "output": str(folder),
         "provenance": dict(found.provenance),
-        "findings": trace_findings(found),
+        "findings": [finding.as_dict() for finding in trace_findings(found)],
         "checkpoints": json.loads(found.checkpoints.to_json(orient="records")),
         "milestones": json.loads(found.milestones.to_json(orient="records")),
         "summary": json.loads(found.summary.to_json(orient="records")),
@@ -120,18 +120,21 @@ def _print(found: "Trace", folder: Path) -> None:
     for remark in found.provenance["remarks"]:
         console.print(f"note: {remark}")
     for item in found.skipped.itertuples():
-        console.print(f"note: drift of {item.name} is not measured: {item.reason}")
+        console.print(f"note: drift of {item.name} was not measured: {item.reason}")
     rows = found.milestones[found.milestones["quantity"] == "abs_cos_1"]
     if len(rows):
         table = Table("role", "side", "first", "last", "change", "half of it by step", box=None, header_style="bold")
-        table.title, table.title_justify = "|cos| from one layer to the next, mean, over training", "left"
+        table.title, table.title_justify = (
+            "continuity across layers over training: mean |cos| over the layer pairs",
+            "left",
+        )
         for column in table.columns[2:]:
             column.justify = "right"
         for row in rows.to_dict("records"):
             numbers = (f"{row[column]:.3f}" for column in ("first", "last", "change"))
             table.add_row(row["role"], row["side"], *numbers, str(row["half_step"]).replace("<NA>", "–"))
         console.print(table)
-        console.print(f"chance: {found.summary['null_mean'].iloc[0]:.3f}, the mean for unrelated (Haar) directions\n")
-    for sentence in trace_findings(found):
-        console.print(f"- {sentence}")
+        console.print(f"Unrelated (Haar) directions give {found.summary['null_mean'].iloc[0]:.3f} on average.\n")
+    for finding in trace_findings(found):
+        console.print(f"- {finding}")
     console.print(f"\ntables: {folder}\npage:   {folder / TRACE_REPORT_FILE}", soft_wrap=True)

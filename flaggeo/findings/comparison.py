@@ -80,7 +80,8 @@ def _moved(weights: pd.DataFrame) -> list[Finding]:
     moved = weights[weights["rms_angle"] >= SAME_ANGLE]
     means = moved.groupby(["role", "side"], sort=False)["rms_angle"].mean().reset_index().to_dict("records")
     farthest = moved.sort_values("rms_angle", ascending=False, kind="stable").head(_NAMED)
-    numbers = max(means, key=lambda row: row["rms_angle"])
+    most = max(means, key=lambda row: row["rms_angle"])
+    numbers: dict[str, Any] = {name: most[name] for name in ("role", "side", "rms_angle")}
     numbers |= {"farthest": farthest[["name", "side", "rms_angle"]].to_dict("records")}
     found = [Finding("movement", "present", numbers, "drift")]
     turned = moved[(moved["angle_1"] > math.pi / 4) & ~moved["undetermined"]]

@@ -120,7 +120,7 @@ def _redundant_groups(cliques: pd.DataFrame, comparisons: pd.DataFrame) -> list[
         return []
     measured = _measures(comparisons, "redundant heads")
     largest = cliques[cliques["clique"] == 0]
-    numbers = {"pairs": measured["redundant pairs"], "larger_groups": measured["redundant groups"]}
+    numbers: dict[str, Any] = {"pairs": measured["redundant pairs"], "larger_groups": measured["redundant groups"]}
     numbers |= {"heads": largest["subspace"].tolist(), "least_excess": largest["least"].iloc[0]}
     return [Finding("redundant_groups", "present", numbers, "redundant-heads")]
 

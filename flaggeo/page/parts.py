@@ -84,7 +84,7 @@ def html_table(table: pd.DataFrame) -> Markup:
     body = Markup("").join(
         row.format(
             Markup("").join(
-                Markup('<td class="{}">{}</td>').format(kind, _cell(value, least=0.001 if heading == "q-value" else 0))
+                Markup('<td class="{}">{}</td>').format(kind, _cell(value, probability=heading == "q-value"))
                 for kind, heading, value in zip(classes, headings, record, strict=True)
             )
         )
@@ -95,12 +95,12 @@ def html_table(table: pd.DataFrame) -> Markup:
     return scrolled.format(", ".join(headings[:3]), content)
 
 
-def _cell(value: Any, *, least: float) -> str:
-    """A value as text; below the least that three digits can tell, that it is so."""
+def _cell(value: Any, *, probability: bool) -> str:
+    """A value as text."""
     if value is pd.NA or value is None or value != value:
         return "–"
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, float):
-        return f"< {least}" if value < least else f"{value:.3f}"
+        return "< 0.001" if probability and value < 0.001 else f"{value:.3f}"
     return str(value)

@@ -41,10 +41,10 @@ _SECTIONS = {
 _STATISTICS = {
     "hubs": "Hubs, by measure",
     "communities": "Communities",
-    "signal-paths": "Strongest paths from the embedding to the unembedding",
+    "signal-paths": "Strongest paths",
     "redundant-heads": "Groups of redundant heads",
-    "decay": "Decay of alignment with distance in depth",
-    "bottlenecks": "Effective dimension of what is read and written, by space",
+    "decay": "Decay with depth",
+    "bottlenecks": "Bottlenecks",
     "similar-layers": "Most similar neighbouring layers",
     "comparisons": "Measures of the whole graph against null graphs",
 }
@@ -181,7 +181,9 @@ def _interface_table(interfaces: pd.DataFrame) -> pd.DataFrame:
     """Means over layers and heads by kind, each number beside what unrelated weights give."""
     keys = ["kind", "gauge_fixed", "survives"]
     means = interfaces.drop(columns=["name", "space"]).groupby(keys, sort=False).mean(numeric_only=True).reset_index()
-    table = means[["kind"]].assign(measured=["after balancing" if fixed else "as stored" for fixed in means["gauge_fixed"]])
+    table = means[["kind"]].assign(
+        measured=["after balancing" if fixed else "as stored" for fixed in means["gauge_fixed"]]
+    )
     for title, column in INTERFACE_MEASURES.items():
         nulls = means[f"{column}_null_mean"]
         table[title] = [f"{value:.3f} ({null:.3f})" for value, null in zip(means[column], nulls, strict=True)]
