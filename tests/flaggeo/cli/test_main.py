@@ -36,17 +36,17 @@ def test_json_goes_to_standard_output_alone(model, tmp_path):
     record = json.loads(result.stdout)
     assert record["output"] == str(tmp_path / "out")
     assert {row["role"] for row in record["summary"]} == {"q", "k", "v", "o", "gate", "up", "down"}
-    assert record["findings"]
+    assert {"kind", "verdict", "numbers", "place", "sentence"} == set(record["findings"][0])
 
 
 def test_draws_put_the_nulls_into_every_output(model, tmp_path):
     command = ["analyze", str(model), "-o", str(tmp_path / "out"), "-k", "4", "--draws", "2", "--seed", "5"]
-    assert "norms alone" in run(app, command).stdout
+    assert "norm-matched" in run(app, command).stdout
     record = json.loads(run(app, [*command, "--overwrite", "--format", "json"]).stdout)
     assert (record["provenance"]["draws"], record["provenance"]["seed"]) == (2, 5)
     assert all(isinstance(row["excess"], float) for row in record["summary"])
     plain = run(app, ["analyze", str(model), "-o", str(tmp_path / "plain"), "-k", "4"])
-    assert "norms alone" not in plain.stdout
+    assert "norm-matched" not in plain.stdout
 
 
 def test_quiet_prints_nothing(model, tmp_path):

@@ -38,7 +38,7 @@ def test_json_goes_to_standard_output_alone_and_quiet_prints_nothing(training, t
     record = json.loads(run(app, [*command, "--format", "json"]).stdout)
     assert [item["step"] for item in record["checkpoints"]] == [0, 200, 1000]
     assert {row["role"] for row in record["summary"]} == {"q", "up"}
-    assert record["findings"]
+    assert {"kind", "verdict", "numbers", "place", "sentence"} == set(record["findings"][0])
     again = run(app, command)
     assert (again.exit_code, again.stdout) == (USAGE, "")
     assert "found an existing one" in again.stderr
