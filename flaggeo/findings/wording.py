@@ -407,7 +407,7 @@ def change_against_base(
     }[verdict]
     return (
         f"The {END[side]} directions of the low-rank changes {answer}: the overlap is {overlap:.2f}, where unrelated "
-        f"directions give {unrelated:.2f} (z = {z:.1f}). {trailing:.0%} of them lies in the trailing half of the "
+        f"directions give {unrelated:.2f} (z = {z:.1f}). {trailing:.0%} of them lie in the trailing half of the "
         f"base's singular directions (unrelated: {trailing_unrelated:.0%})."
     )
 

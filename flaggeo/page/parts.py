@@ -24,6 +24,13 @@ def page_template(name: str) -> Template:
 
 #: What the columns of tables are called where a person reads them; others by their own names.
 _HEADINGS = {
+    "a": "A",
+    "b": "B",
+    "mean_a": "mean in A",
+    "mean_b": "mean in B",
+    "mean_change": "mean absolute change",
+    "relative_change": "change / sd in A",
+    "place": "where it changed most",
     "adjusted_overlap": "effect size",
     "null_largest": "largest under the null",
     "sign_flip_mean": "sign-flip",

@@ -217,7 +217,7 @@ def _milestone_table(milestones: pd.DataFrame) -> pd.DataFrame:
     rows.loc[drift, columns] = rows.loc[drift, columns].map(math.degrees)
     table = {
         "role and side": [lane(role, side) for role, side in zip(rows["role"], rows["side"], strict=True)],
-        "number": rows["quantity"].map(_QUANTITIES),
+        "measure": rows["quantity"].map(_QUANTITIES),
         "first": rows["first"],
         "last": rows["last"],
         "change": rows["change"],
@@ -267,7 +267,11 @@ def _interface_table(interfaces: pd.DataFrame) -> pd.DataFrame:
     for title, column in INTERFACE_MEASURES.items():
         for row in ends_of(interfaces, kinds, [column, f"{column}_null_mean"]).to_dict("records"):
             parts.append(
-                {"kind": row["kind"], "units balanced first": row["gauge_fixed"], "number": title}
+                {
+                    "kind": row["kind"],
+                    "measured": "after balancing" if row["gauge_fixed"] else "as stored",
+                    "measure": title,
+                }
                 | {"first": row[f"{column}, first"], "last": row[f"{column}, last"]}
                 | {"unrelated, last": row[f"{column}_null_mean, last"]}
             )

@@ -6,8 +6,10 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
+from flaggeo import Analysis
 from flaggeo.cli.main import app
 from flaggeo.cli.terminal import FAILED, UNREADABLE, USAGE
+from flaggeo.findings import findings
 from flaggeo.results.storage import TABLES
 from tests.builders import CONFIG, save_folder, tiny_llama
 
@@ -24,7 +26,9 @@ def test_analyze_writes_the_page_and_the_tables_and_says_where(model, tmp_path):
     assert result.exit_code == 0, result.stderr
     assert str(tmp_path / "out" / "report.html") in result.stdout
     assert "gate" in result.stdout
-    assert "0 of 2" in result.stdout  # steps beyond chance, of weights that are unrelated
+    assert "0 of 2" in result.stdout  # significant layer pairs, of weights that are unrelated
+    printed = " ".join(result.stdout.split())
+    assert all(record.sentence in printed for record in findings(Analysis.load(tmp_path / "out")))
     names = {file.name for file in (tmp_path / "out").iterdir()}
     tables = {f"{name}.{kind}" for name in TABLES for kind in ("csv", "parquet")}
     assert names == tables | {"result.json", "bases.safetensors", "graph.graphml", "report.html"}
