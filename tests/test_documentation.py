@@ -49,7 +49,8 @@ def test_the_figures_of_the_readme_are_measured(smollm2_file):
     assert counts in measurements
     assert writing in measurements
     near, far = re.search(r"overlap by (\d+%) beyond chance in neighbouring layers, by (\d+%)", text).groups()
-    assert any(near in sentence and far in sentence for sentence in findings(analysis))
+    (over_depth,) = [record.numbers for record in findings(analysis) if record.kind == "alignment_over_depth"]
+    assert [near, far] == [f"{over_depth[name]:.0%}" for name in ("near", "far")]
 
 
 def test_the_nulls_of_the_readme_are_those_of_the_demo(smollm2_file):

@@ -28,7 +28,7 @@ def compare(
     ],
     run: Run,
 ) -> None:
-    """Measure how far the subspaces of two versions of a network lie apart, and write a page and tables.
+    """Measure how far the subspaces of two versions of a network are apart, and write a page and tables.
 
     Settings that are not given are those of a saved analysis, if one of the two is one.
     """
@@ -50,12 +50,12 @@ def _show(console: "Console", comparison: "Comparison") -> None:
     for remark in comparison.provenance["remarks"]:
         console.print(f"note: {remark}")
     for item in comparison.skipped.itertuples():
-        console.print(f"note: {item.name} is not compared: {item.reason}")
+        console.print(f"note: {item.name} was not compared: {item.reason}")
     ranked = comparison.ranked
     moved = ranked[ranked["rms_angle"] >= SAME_ANGLE].head(SHOWN_ROWS)
-    numbers = {"rms angle": "rms_angle", "overlap": "overlap", "unrelated": "null_mean"}
-    numbers |= {"flag": "flag_distance", "first": "angle_1", "|D|/|A|": "relative_norm"}
-    table = Table("weight", "side", *numbers, "rank of D", box=None, header_style="bold")
+    numbers = {"rms angle": "rms_angle", "overlap": "overlap", "unrelated": "overlap_null_mean"}
+    numbers |= {"flag distance": "flag_distance", "first angle": "angle_1", "|B - A|/|A|": "relative_norm"}
+    table = Table("weight", "side", *numbers, "rank of B - A", box=None, header_style="bold")
     for column in table.columns[2:]:
         column.justify = "right"
     for row in moved.to_dict("records"):
@@ -67,5 +67,5 @@ def _show(console: "Console", comparison: "Comparison") -> None:
         )
     if len(moved):
         console.print(table)
-        console.print("D is B - A; angles and distances of the leading subspaces are in radians; unrelated is the")
-        console.print("mean overlap of unrelated subspaces.\n")
+        console.print("Angles and distances are those of the leading subspaces, in radians; unrelated ones overlap by")
+        console.print("the value in the column unrelated.\n")

@@ -52,15 +52,18 @@ def _show(console: "Console", found: "Trace") -> None:
     for remark in found.provenance["remarks"]:
         console.print(f"note: {remark}")
     for item in found.skipped.itertuples():
-        console.print(f"note: drift of {item.name} is not measured: {item.reason}")
+        console.print(f"note: drift of {item.name} was not measured: {item.reason}")
     rows = found.milestones[found.milestones["quantity"] == "abs_cos_1"]
     if len(rows):
         table = Table("role", "side", "first", "last", "change", "half of it by step", box=None, header_style="bold")
-        table.title, table.title_justify = "|cos| of neighbouring layers, mean, over training", "left"
+        table.title = "continuity across layers over training: mean |cos| over the layer pairs"
+        table.title_justify = "left"
         for column in table.columns[2:]:
             column.justify = "right"
         for row in rows.to_dict("records"):
             numbers = (f"{row[column]:.3f}" for column in ("first", "last", "change"))
             table.add_row(row["role"], row["side"], *numbers, str(row["half_step"]).replace("<NA>", "–"))
         console.print(table)
-        console.print(f"Unrelated (Haar) directions have {found.summary['null_mean'].iloc[0]:.3f} on average.\n")
+        console.print(
+            f"Unrelated (Haar) directions give {found.summary['abs_cos_1_null_mean'].iloc[0]:.3f} on average.\n"
+        )

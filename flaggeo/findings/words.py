@@ -1,9 +1,12 @@
 """How numbers and names are put into sentences."""
 
 import math
+from collections.abc import Sequence
 
-#: What a weight does on a side.
-DOING = {"read": "reading", "write": "writing"}
+#: The end of a weight that a side is.
+END = {"read": "input", "write": "output"}
+#: The singular vectors of a side.
+VECTORS = {"read": "right", "write": "left"}
 
 
 #: The changes of basis that a `Symmetry` allows, by its value.
@@ -18,9 +21,14 @@ CHANGES_OF_BASIS = {
 }
 
 
-def listed(words: list[str]) -> str:
+def listed(words: Sequence[str]) -> str:
     """Words joined by commas, the last by and."""
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
+
+
+def counted(number: float, noun: str) -> str:
+    """A number of things, the noun in the plural unless there is one."""
+    return f"{number:.0f} {noun}{'' if number == 1 else 's'}"
 
 
 def degrees(angle: float) -> str:
@@ -29,6 +37,11 @@ def degrees(angle: float) -> str:
     return f"{value:.1f}°" if value >= 0.05 else f"{value:.1e}°"
 
 
+def with_spread(mean: float, sd: float, form: str = ".2f") -> str:
+    """A mean and its standard deviation."""
+    return f"{mean:{form}} ± {sd:{form}}"
+
+
 def norm_gains(fold_norms: bool) -> str:
     """What was done with the gains of norms."""
-    return f"Norm gains are {'folded into the weights' if fold_norms else 'not folded'}."
+    return f"The gains of the norms are {'folded into the weights' if fold_norms else 'not folded into the weights'}."

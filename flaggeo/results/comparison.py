@@ -9,7 +9,7 @@ import pandas as pd
 
 from .saved import Kind, Result
 
-_RANKED = ("rms_angle", "overlap", "null_mean", "flag_distance", "angle_1", "undetermined")
+_RANKED = ("rms_angle", "overlap", "overlap_null_mean", "flag_distance", "angle_1", "undetermined")
 
 
 @dataclass(frozen=True, kw_only=True, repr=False, eq=False)

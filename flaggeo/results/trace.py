@@ -66,12 +66,12 @@ class Trace(Result):
         Returns
         -------
         table : pandas.DataFrame
-            One row a step, role, side and ``since``: ``rms_angle``, in radians, ``overlap`` and its ``null_mean``,
-            means over the layers.
+            One row a step, role, side and ``since``: ``rms_angle``, in radians, ``overlap`` and its
+            ``overlap_null_mean``,            means over the layers.
         """
         whole = self.drift[self.drift["head"].isna()]
         keys = ["step", "checkpoint", "role", "side", "since"]
-        return whole.groupby(keys, sort=False)[["rms_angle", "overlap", "null_mean"]].mean().reset_index()
+        return whole.groupby(keys, sort=False)[["rms_angle", "overlap", "overlap_null_mean"]].mean().reset_index()
 
     @cached_property
     def milestones(self) -> pd.DataFrame:
@@ -90,7 +90,7 @@ class Trace(Result):
         rows = []
         shared = self.summary[self.summary["shared_space"]] if len(self.summary) else self.summary
         # Two means over the same number of pairs, independent under the null.
-        spreads = {"abs_cos_1": "null_sd", "overlap": "overlap_null_sd"}
+        spreads = {"abs_cos_1": "abs_cos_1_null_sd", "overlap": "overlap_null_sd"}
         for quantity, spread in spreads.items():
             for (role, side), group in _by_role(shared):
                 pairs = self.continuity[(self.continuity["role"] == role) & (self.continuity["side"] == side)]

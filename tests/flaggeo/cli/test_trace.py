@@ -7,6 +7,7 @@ from typer.testing import CliRunner
 from flaggeo import Trace, analyze, load
 from flaggeo.cli import app
 from flaggeo.cli.terminal import UNREADABLE, USAGE
+from flaggeo.findings import trace_findings
 from tests.builders import save_folder, tiny_llama
 from tests.flaggeo.tracing.planted_run import SHARES, STEPS, checkpoint
 
@@ -25,7 +26,9 @@ def test_a_run_is_traced_in_the_order_of_its_steps(training, tmp_path):
     out = tmp_path / "out"
     result = run(app, ["trace", str(training), "-o", str(out), "-k", "3"])
     assert result.exit_code == 0, result.stderr
-    assert "half of it by step 200" in result.stdout
+    records = trace_findings(Trace.load(out))
+    assert {record.kind for record in records} >= {"continuity_change", "drift"}
+    assert all(record.sentence in " ".join(result.stdout.split()) for record in records)
     assert str(out / "trace.html") in result.stdout
     assert {file.name for file in out.iterdir()} == Trace.file_names()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "run"]
@@ -37,7 +40,7 @@ def test_json_goes_to_standard_output_alone_and_quiet_prints_nothing(training, t
     record = json.loads(run(app, [*command, "--format", "json"]).stdout)
     assert [item["step"] for item in record["checkpoints"]] == [0, 200, 1000]
     assert {row["role"] for row in record["summary"]} == {"q", "up"}
-    assert record["findings"]
+    assert {"kind", "verdict", "numbers", "place", "sentence"} == set(record["findings"][0])
     again = run(app, command)
     assert (again.exit_code, again.stdout) == (USAGE, "")
     assert "found an existing one" in again.stderr
