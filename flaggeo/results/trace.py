@@ -67,7 +67,7 @@ class Trace(Result):
         -------
         table : pandas.DataFrame
             One row a step, role, side and ``since``: ``rms_angle``, in radians, ``overlap`` and its
-            ``overlap_null_mean``,            means over the layers.
+            ``overlap_null_mean``, means over the layers.
         """
         whole = self.drift[self.drift["head"].isna()]
         keys = ["step", "checkpoint", "role", "side", "since"]
