@@ -71,7 +71,10 @@ class Flag(LevelSet):  # type: ignore[misc]  # geomstats is untyped
         super().__init__(dim=dimension, equip=equip)
 
     def __repr__(self) -> str:
-        return f"Flag(n={self.n}, dims={self.dims})"
+        return f"Flag(n={self.n}, dims={self.dims}{self._equip_option()})"
+
+    def _equip_option(self) -> str:
+        return "" if hasattr(self, "metric") else ", equip=False"
 
     @staticmethod
     def default_metric() -> type[FlagMetric]:

@@ -60,6 +60,10 @@ class FlagMetric(RiemannianMetric):  # type: ignore[misc]  # geomstats is untype
         super().__init__(space)
         self.n_restarts = n_restarts
 
+    def __repr__(self) -> str:
+        option = f", n_restarts={self.n_restarts}" if self.n_restarts else ""
+        return f"{type(self).__name__}({self._space!r}{option})"
+
     def inner_product(self, tangent_vec_a: Tensor, tangent_vec_b: Tensor, base_point: Tensor) -> Tensor:
         """Inner product of two tangent vectors at a point, in radians squared."""
         self._space.require_vector(tangent_vec_a, base_point, "tangent_vec_a")

@@ -82,7 +82,7 @@ class Grassmannian(Flag):
         self.k = k
 
     def __repr__(self) -> str:
-        return f"Grassmannian(n={self.n}, k={self.dims[0]})"
+        return f"Grassmannian(n={self.n}, k={self.dims[0]}{self._equip_option()})"
 
     @staticmethod
     def default_metric() -> type[GrassmannianMetric]:
