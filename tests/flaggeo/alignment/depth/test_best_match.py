@@ -93,7 +93,7 @@ def test_random_weights_stand_at_the_nulls():
     spectra = [leading_spectrum(torch.randn(40, 32, generator=generator), MATCHES) for _ in range(80)]
     pairs = [LayerPair(a, b, Side.READ) for a, b in itertools.pairwise(spectra)]
     for observable in (BEST_MATCH, PROJECTION):
-        mean, spread = map(float, observable.null_moments(pairs[0]))
+        mean, spread = map(float, observable.null.law(pairs[0]))
         found = np.mean([float(observable.measure(pair)) for pair in pairs])
         assert abs(found - mean) < 4 * spread / np.sqrt(len(pairs))
 
@@ -102,11 +102,11 @@ def test_random_weights_stand_at_the_nulls():
 def test_a_zero_weight_has_no_match_and_no_null(observable):
     for pair in (pair_of(torch.zeros(4, 6), torch.ones(4, 6)), pair_of(torch.ones(4, 6), torch.zeros(4, 6))):
         assert np.isnan(float(observable.measure(pair)))
-        assert np.isnan(float(observable.null_moments(pair)[0]))
+        assert np.isnan(float(observable.null.law(pair)[0]))
 
 
 def test_a_later_weight_of_rank_one_offers_one_candidate():
     pair = pair_of(permuted([0, 1, 2, 3, 4])[0], torch.ones(20, 30))
-    mean, _ = BEST_MATCH.null_moments(pair)
+    mean, _ = BEST_MATCH.null.law(pair)
     assert float(mean) == pytest.approx(abs_cosine_moments(30)[0])
     assert float(BEST_MATCH.measure(pair)) ** 2 == pytest.approx(float(PROJECTION.measure(pair)))

@@ -79,7 +79,7 @@ def test_the_null_is_that_of_uniform_orientations(observable):
     fixed, spectrum = gram_matrix(gaussian(4, n, 7), Side.READ), torch.linspace(0, 1, n, dtype=torch.float64)
     pairs = GramPair(fixed.expand(draws, n, n), (turns * spectrum) @ turns.mT)
     found = observable.measure(pairs)
-    mean, spread = (float(moment[0]) for moment in observable.null_moments(pairs))
+    mean, spread = (float(moment[0]) for moment in observable.null.law(pairs))
     assert abs(float(found.mean()) - mean) < 4 * spread / draws**0.5
     assert float(found.std()) == pytest.approx(spread, rel=0.03)
 

@@ -19,7 +19,7 @@ def weight(values, right):
 
 def measured(first, second, rank=6):
     pair = LayerPair(leading_spectrum(first, rank), leading_spectrum(second, rank), Side.READ)
-    return float(BLOCK_OVERLAP.measure(pair)), [float(moment) for moment in BLOCK_OVERLAP.null_moments(pair)]
+    return float(BLOCK_OVERLAP.measure(pair)), [float(moment) for moment in BLOCK_OVERLAP.null.law(pair)]
 
 
 @pytest.mark.parametrize(

@@ -54,7 +54,7 @@ def test_random_weights_stand_at_the_null():
     spectra = [leading_spectrum(gaussian(8, 12, seed), 1) for seed in range(2000)]
     pairs = [LayerPair(a, b, Side.READ) for a, b in zip(spectra[::2], spectra[1::2], strict=True)]
     found = np.array([float(SIGNED_RANK_ONE.measure(pair)) for pair in pairs])
-    mean, spread = map(float, SIGNED_RANK_ONE.null_moments(pairs[0]))
+    mean, spread = map(float, SIGNED_RANK_ONE.null.law(pairs[0]))
     assert (mean, spread) == pytest.approx((0, 96**-0.5))
     assert abs(found.mean()) < 4 * spread / np.sqrt(len(found))
     # The square of a product of cosines has a kurtosis near 9.
@@ -65,4 +65,4 @@ def test_zero_weights_and_weights_of_different_shape_are_undefined():
     assert np.isnan(measured(torch.zeros(8, 12), gaussian(8, 12, 9)))
     pair = LayerPair(leading_spectrum(gaussian(8, 12, 10), 3), leading_spectrum(gaussian(9, 12, 11), 3), Side.READ)
     assert np.isnan(float(SIGNED_RANK_ONE.measure(pair)))
-    assert np.isnan(float(SIGNED_RANK_ONE.null_moments(pair)[1]))
+    assert np.isnan(float(SIGNED_RANK_ONE.null.law(pair)[1]))

@@ -10,8 +10,8 @@ from flaggeo.alignment.depth.trajectory import (
     PATH_VARIANCE_COLUMNS,
     Path,
     explained_variance_moments,
-    path_table,
-    path_variance_table,
+    trajectory_table,
+    trajectory_variance_table,
 )
 from manifolds import uniform_frame
 from tests.builders import chain_of, random_frame
@@ -102,7 +102,7 @@ def rank_ones(directions):
 
 def test_tables():
     weights, spectra = chain_of(rank_ones(arc(0.2, 6)))
-    coordinates, variances = path_table(weights, spectra), path_variance_table(weights, spectra)
+    coordinates, variances = trajectory_table(weights, spectra), trajectory_variance_table(weights, spectra)
     assert tuple(coordinates.columns) == PATH_COLUMNS
     assert tuple(variances.columns) == PATH_VARIANCE_COLUMNS
     read = variances.set_index("side").loc["read"]
@@ -119,7 +119,7 @@ def test_tables():
 
 @pytest.mark.parametrize(("layers", "defined"), [(3, 2), (4, 3), (5, 3)])
 def test_short_paths_do_not_read_one(layers, defined):
-    variances = path_variance_table(*chain_of(rank_ones(uniform_directions(layers, 30, seed=7))))
+    variances = trajectory_variance_table(*chain_of(rank_ones(uniform_directions(layers, 30, seed=7))))
     read = variances.set_index("side").loc["read"]
     assert read[["evr_1", "evr_2", "evr_3"]].notna().sum() == defined
     assert np.isnan(read["evr"]) == (layers < 5)
@@ -131,7 +131,7 @@ def test_short_paths_do_not_read_one(layers, defined):
     ids=["two layers", "zero", "one dimension", "none"],
 )
 def test_no_rows_where_there_is_no_path(matrices):
-    coordinates, variances = path_table(*chain_of(matrices)), path_variance_table(*chain_of(matrices))
+    coordinates, variances = trajectory_table(*chain_of(matrices)), trajectory_variance_table(*chain_of(matrices))
     assert (len(coordinates), len(variances)) == (0, 0)
     assert (tuple(coordinates.columns), tuple(variances.columns)) == (PATH_COLUMNS, PATH_VARIANCE_COLUMNS)
     assert variances["evr"].dtype == "float64"
@@ -140,5 +140,5 @@ def test_no_rows_where_there_is_no_path(matrices):
 def test_a_zero_weight_is_left_out_of_the_path():
     matrices = rank_ones(arc(0.2, 6))
     matrices[2] = torch.zeros(4, 30)
-    coordinates = path_table(*chain_of(matrices))
+    coordinates = trajectory_table(*chain_of(matrices))
     assert list(coordinates[coordinates["side"] == "read"]["layer"]) == [0, 1, 3, 4, 5]

@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 
 from flaggeo import analyze, load
-from flaggeo.alignment import CHANCE_COLUMNS, PAIR_OBSERVABLES, SubspacePair, chance_table
+from flaggeo.alignment import CHANCE_COLUMNS, PAIR_OBSERVABLES, SubspacePair, pair_null_table
 from tests.builders import CONFIG, random_frame, tiny_llama
 
 COLUMNS = [observable.column for observable in PAIR_OBSERVABLES]
@@ -36,19 +36,19 @@ def test_every_pair_finds_the_null_of_each_of_its_numbers(tiny):
 def test_the_moments_are_those_of_the_observables():
     frames = {"a": random_frame(20, 3, seed=0), "b": random_frame(20, 5, seed=1), "c": random_frame(20, 3, seed=2)}
     pairs = pd.DataFrame({"source": ["a", "c", "b"], "target": ["b", "b", "a"]})
-    table = chance_table(pairs, frames)
+    table = pair_null_table(pairs, frames)
     assert list(table.columns) == list(CHANCE_COLUMNS)
     assert len(table) == 2 * len(COLUMNS)  # a and c are alike
     found = table.set_index(["first_rank", "column"])
     for observable in PAIR_OBSERVABLES:
-        mean, spread = observable.null_moments(SubspacePair(frames["a"], frames["b"]))
+        mean, spread = observable.null.law(SubspacePair(frames["a"], frames["b"]))
         for first in (3, 5):  # no number minds which subspace comes first, and neither does its null
             row = found.loc[(first, observable.column)]
             assert (row["null_mean"], row["null_sd"]) == pytest.approx((float(mean), float(spread)), nan_ok=True)
 
 
 def test_without_pairs_the_table_is_empty_and_typed():
-    table = chance_table(pd.DataFrame({"source": [], "target": []}), {})
+    table = pair_null_table(pd.DataFrame({"source": [], "target": []}), {})
     assert list(table.columns) == list(CHANCE_COLUMNS)
     assert table["dim"].dtype == "int64"
     assert table["null_mean"].dtype == "float64"

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from flaggeo import load
 from flaggeo.alignment.chance.sign_flip import leverages
-from flaggeo.alignment.depth.drawn_nulls import margin_matched
+from flaggeo.alignment.depth.drawn_nulls import norm_matched
 from flaggeo.alignment.pairs.overlap import PAIR_COLUMNS, PAIR_OBSERVABLES, pair_table
 from flaggeo.alignment.pairs.subspace import subspaces_of
 from flaggeo.alignment.pairs.subspace_pair import SubspacePair
@@ -124,7 +124,7 @@ def test_the_margin_matched_mean_is_the_product_of_the_mean_leverages(network):
         columns = torch.ones(WIDTH)
         columns[: 2 + number] = 6.0
         rows = torch.full((40,), float(columns.norm() / 40**0.5))
-        surrogates = [margin_matched(rows, columns, generator) for _ in range(draws)]
+        surrogates = [norm_matched(rows, columns, generator) for _ in range(draws)]
         frames.append(torch.stack([torch.linalg.svd(one, full_matrices=False).Vh[:4].mT for one in surrogates]))
     means = {f"{name}.read": leverages(frame).double().mean(dim=0) for name, frame in zip(names, frames, strict=True)}
     table = pair_table(weights, spectra, means).set_index(["source", "target"])
@@ -275,7 +275,7 @@ def test_the_null_is_what_unrelated_subspaces_give(observable, n, r, s):
         uniform_frame(n, s, (draws,), generator=generator, dtype=torch.float64),
     )
     values = observable.measure(pair).double()
-    mean, spread = (float(moment) for moment in observable.null_moments(pair))
+    mean, spread = (float(moment) for moment in observable.null.law(pair))
     off = 0 if min(r, s) == 1 and observable.column != "flag_distance" else LIMIT_LAWS.get(observable.column, 0)
     assert abs(float(values.mean()) - mean) <= (off + 5 / draws**0.5) * spread
     assert float(values.std()) == pytest.approx(spread, rel=0.07 + off / 2)
@@ -287,7 +287,7 @@ def test_measures_and_nulls_are_in_range_in_the_smallest_spaces(observable, n, r
     pair = SubspacePair(random_frame(n, r, seed=30), random_frame(n, s, seed=31))
     least, most = observable.range
     assert least <= float(observable.measure(pair)) <= most + 1e-12
-    mean, spread = (float(moment) for moment in observable.null_moments(pair))
+    mean, spread = (float(moment) for moment in observable.null.law(pair))
     if (observable.column, n, r) == ("smallest_angle", 4, 2):
         assert np.isnan(mean)  # at r + s = n the law of the edge is another
     else:

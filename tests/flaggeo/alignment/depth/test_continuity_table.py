@@ -10,9 +10,9 @@ from flaggeo.alignment import (
     constant_component,
     gram_cosines,
     gram_matrix,
-    lag_table,
+    continuity_by_lag,
     participation_ratio,
-    path_variance_table,
+    trajectory_variance_table,
 )
 from flaggeo.alignment.depth.continuity import (
     ABS_COSINE,
@@ -207,8 +207,8 @@ def minilm(minilm_folder):
     spectra = {w.name: leading_spectrum(w.split(network.checkpoint.read(w.tensor)), 8) for w in weights}
     table = continuity_table(weights, spectra).groupby(["role", "side"])
     measured = table[["abs_cos_1", "best_match", "overlap", "signed_rank_one"]].mean()
-    measured["evr"] = path_variance_table(weights, spectra).set_index(["role", "side"])["evr"]
-    lags = lag_table(weights, spectra).query("distant")
+    measured["evr"] = trajectory_variance_table(weights, spectra).set_index(["role", "side"])["evr"]
+    lags = continuity_by_lag(weights, spectra).query("distant")
     summed = (lags["abs_cos_1"] * lags["pairs"]).groupby([lags["role"], lags["side"]]).sum()
     measured["distant"] = summed / lags.groupby(["role", "side"])["pairs"].sum()
     for role, side in measured.index:
