@@ -2,9 +2,10 @@
 
 import torch
 
-from flaggeo.alignment import Interface, ProjectionHeads, interface_pair
+from flaggeo.alignment import Interface, LayerPair, ProjectionHeads, interface_pair
 from flaggeo.alignment.interfaces.leading_directions import LeadingDirections
 from flaggeo.alignment.observable import Observable
+from flaggeo.network import Side
 from flaggeo.numerics.spectrum import leading_spectrum
 
 
@@ -59,6 +60,11 @@ def gaussian_heads(layers, heads, n, width, *, seed, dtype=torch.float32):
             entries = torch.randn(heads, n, width, generator=generator, dtype=dtype)
             found.append(ProjectionHeads(layer, role, *torch.linalg.qr(entries)))
     return found
+
+
+def layer_pair(first, second, side=Side.READ, *, rank=4):
+    """A weight in two layers."""
+    return LayerPair(leading_spectrum(first, rank), leading_spectrum(second, rank), side)
 
 
 def matrices(network):

@@ -1,109 +1,33 @@
-import itertools
-from dataclasses import replace
-
 import numpy as np
 import pytest
 import torch
+from scipy import stats
 
 from flaggeo import load
 from flaggeo.alignment import (
     constant_component,
+    continuity_by_lag,
+    continuity_table,
     gram_cosines,
     gram_matrix,
-    continuity_by_lag,
     participation_ratio,
     trajectory_variance_table,
 )
-from flaggeo.alignment.depth.continuity import (
-    ABS_COSINE,
-    CONTINUITY_COLUMNS,
-    LEADING_OVERLAP,
-    SIGMA2_WEIGHTED,
-    continuity_table,
-    singular_vector_continuity,
-)
-from flaggeo.alignment.depth.layer_pair import LayerPair
+from flaggeo.alignment.depth.continuity_table import LAYER_OBSERVABLES
+from flaggeo.alignment.depth.gram_cosine import GRAM_OBSERVABLES
 from flaggeo.network import Side
 from flaggeo.numerics.spectrum import leading_spectrum
 from tests.builders import CONFIG, chain_of, planted, random_frame, tiny_llama
+from tests.flaggeo.alignment.builders import gaussian, spectra_of
 
-VALUES = [5.0, 3.0, 2.0, 1.0]
-
-
-def rotated_in_first_plane(angle):
-    """Two weights whose right singular vectors differ by a rotation in the plane of the first two."""
-    matrix, left, right = planted(VALUES, 20, 30, seed=0)
-    turn = torch.eye(4, dtype=torch.float64)
-    turn[:2, :2] = torch.tensor([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
-    return matrix, (left * torch.tensor(VALUES)) @ (right @ turn).mT
-
-
-@pytest.mark.parametrize("angle", [0.0, 0.3, 1.2, np.pi / 2])
-def test_a_planted_rotation_comes_back_as_its_cosine(angle):
-    first, second = (leading_spectrum(matrix, 4) for matrix in rotated_in_first_plane(angle))
-    read = singular_vector_continuity(first, second, Side.READ)
-    assert read.abs_cos_1 == pytest.approx(abs(np.cos(angle)), abs=1e-12)
-    assert read.abs_cos_2 == pytest.approx(abs(np.cos(angle)), abs=1e-12)
-    assert read.overlap == pytest.approx(1.0)
-    assert read.sigma2_weighted == pytest.approx(((25 + 9) * abs(np.cos(angle)) + 4 + 1) / 39)
-    write = singular_vector_continuity(first, second, Side.WRITE)
-    assert write.abs_cos_1 == pytest.approx(1.0)
-
-
-def test_matches_a_brute_force_over_full_svds():
-    generator = torch.Generator().manual_seed(1)
-    first, second = (torch.randn(12, 9, generator=generator, dtype=torch.float64) for _ in range(2))
-    (u, s, vh), (u2, _, vh2) = (torch.linalg.svd(matrix, full_matrices=False) for matrix in (first, second))
-    for side, mine, theirs in ((Side.READ, vh.mT, vh2.mT), (Side.WRITE, u, u2)):
-        found = singular_vector_continuity(leading_spectrum(first, 9), leading_spectrum(second, 9), side)
-        cosines = (mine * theirs).sum(0).abs()
-        assert found.abs_cos_1 == pytest.approx(float(cosines[0]), abs=1e-10)
-        assert found.sigma2_weighted == pytest.approx(float((s**2 * cosines).sum() / (s**2).sum()), abs=1e-10)
-        assert found.overlap == pytest.approx(float((mine.mT @ theirs).square().sum()) / 9, abs=1e-10)
-
-
-def test_truncation_is_a_lower_bound_within_the_missing_energy():
-    generator = torch.Generator().manual_seed(2)
-    first, second = (torch.randn(30, 30, generator=generator) for _ in range(2))
-    whole = singular_vector_continuity(leading_spectrum(first, 30), leading_spectrum(second, 30), Side.READ)
-    part = singular_vector_continuity(leading_spectrum(first, 5), leading_spectrum(second, 5), Side.READ)
-    assert part.sigma2_weighted <= whole.sigma2_weighted <= part.sigma2_weighted + 1 - leading_spectrum(first, 5).energy
-
-
-def test_one_rotation_of_the_space_changes_nothing_and_one_of_a_single_weight_does():
-    first, second = rotated_in_first_plane(0.4)
-    turn = random_frame(30, 30, seed=3)
-    plain = singular_vector_continuity(leading_spectrum(first, 3), leading_spectrum(second, 3), Side.READ)
-    both = singular_vector_continuity(leading_spectrum(first @ turn, 3), leading_spectrum(second @ turn, 3), Side.READ)
-    one = singular_vector_continuity(leading_spectrum(first @ turn, 3), leading_spectrum(second, 3), Side.READ)
-    assert (both.abs_cos_1, both.overlap) == pytest.approx((plain.abs_cos_1, plain.overlap), abs=1e-10)
-    assert one.abs_cos_1 < 0.6 < plain.abs_cos_1
-
-
-def test_a_general_linear_map_of_the_space_changes_it():
-    first, second = rotated_in_first_plane(0.4)
-    shear = torch.eye(30, dtype=torch.float64)
-    shear[0, 1] = 3
-    plain = singular_vector_continuity(leading_spectrum(first, 3), leading_spectrum(second, 3), Side.READ)
-    moved = singular_vector_continuity(
-        leading_spectrum(first @ shear, 3), leading_spectrum(second @ shear, 3), Side.READ
-    )
-    assert abs(moved.abs_cos_1 - plain.abs_cos_1) > 1e-3
-
-
-@pytest.mark.parametrize(("matrix", "second_is_nan"), [(torch.zeros(4, 6), True), (torch.ones(4, 6), True)])
-def test_directions_that_do_not_exist_are_undefined_not_one(matrix, second_is_nan):
-    """An SVD of a zero matrix returns the identity: every continuity would read 1.00."""
-    found = singular_vector_continuity(leading_spectrum(matrix, 3), leading_spectrum(matrix, 3), Side.READ)
-    assert np.isnan(found.abs_cos_2) == second_is_nan
-    assert np.isnan(found.abs_cos_1) == (float(matrix.sum()) == 0)
+NUMBERS = ["abs_cos_1", "sigma2_weighted", "overlap", "best_match", "projection", "block_overlap", "signed_rank_one"]
+P_VALUES = ["abs_cos_1_p_value", "abs_cos_1_sign_flip_p_value"]
+TESTED = [*P_VALUES, "abs_cos_1_sign_flip_mean", "abs_cos_1_p_value_floor", "abs_cos_1_q_value"]
 
 
 def test_table_pairs_neighbouring_layers_of_each_role_and_side():
     network = load(tiny_llama(), config=CONFIG)
-    spectra = {w.name: leading_spectrum(w.split(network.checkpoint.read(w.tensor)), 4) for w in network.weights}
-    table = continuity_table(network.weights, spectra)
-    assert tuple(table.columns) == CONTINUITY_COLUMNS
+    table = continuity_table(network.weights, spectra_of(network))
     assert len(table) == 7 * 2 * 2
     assert set(zip(table["layer"], table["next_layer"], strict=True)) == {(0, 1), (1, 2)}
     shared = table[table["shared_space"]]
@@ -115,35 +39,34 @@ def test_table_pairs_neighbouring_layers_of_each_role_and_side():
     assert set(shared["space"]) == {"stream"}
 
 
-def test_random_weights_stand_at_their_null():
-    """80 independent layers: the mean lies within four standard errors of the Haar mean."""
-    generator = torch.Generator().manual_seed(4)
-    spectra = [leading_spectrum(torch.randn(32, 24, generator=generator), 2) for _ in range(81)]
-    from manifolds import abs_cosine_moments
-
-    for side, dim in ((Side.READ, 24), (Side.WRITE, 32)):
-        cosines = [singular_vector_continuity(a, b, side).abs_cos_1 for a, b in itertools.pairwise(spectra)]
-        mean, spread = abs_cosine_moments(dim)
-        assert abs(np.mean(cosines) - mean) < 4 * spread / np.sqrt(len(cosines))
+@pytest.fixture(scope="module")
+def random_layers():
+    """Continuity of 60 independent weights."""
+    return continuity_table(*chain_of([gaussian(20, 30, seed=seed) for seed in range(60)]))
 
 
-NUMBERS = ["abs_cos_1", "sigma2_weighted", "overlap", "best_match", "projection", "block_overlap", "signed_rank_one"]
-
-
-def test_every_number_stands_beside_its_null():
-    generator = torch.Generator().manual_seed(5)
-    table = continuity_table(*chain_of([torch.randn(20, 30, generator=generator) for _ in range(60)]))
-    for number in NUMBERS:
-        prefix = "" if number == "abs_cos_1" else f"{number}_"
-        for _, rows in table.groupby("side"):
+def test_every_number_of_random_weights_stands_at_its_null(random_layers):
+    for number in (one.column for one in LAYER_OBSERVABLES):
+        for _, rows in random_layers.groupby("side"):
             # Blocks differ in size from pair to pair, and with them the null.
-            z = (rows[number] - rows[f"{prefix}null_mean"]) / rows[f"{prefix}null_sd"]
+            z = (rows[number] - rows[f"{number}_null_mean"]) / rows[f"{number}_null_sd"]
             assert abs(z.mean()) < 4 / len(rows) ** 0.5, number
 
 
+def test_effect_sizes_run_from_the_null_to_perfect_alignment(random_layers):
+    for number in (one.column for one in LAYER_OBSERVABLES):
+        null = random_layers[f"{number}_null_mean"]
+        expected = (random_layers[number] - null) / (1 - null)
+        np.testing.assert_allclose(random_layers[f"{number}_effect_size"], expected)
+    largest = random_layers[["abs_cos_1_null_mean", "abs_cos_1_sign_flip_mean"]].max(axis=1)
+    expected = (random_layers["abs_cos_1"] - largest) / (1 - largest)
+    np.testing.assert_allclose(random_layers["abs_cos_1_excess"], expected)
+
+
 def test_the_table_finds_a_planted_swap():
-    matrix, left, right = planted(VALUES, 20, 30, seed=0)
-    swapped = (left * torch.tensor(VALUES)) @ right[:, [1, 0, 2, 3]].mT
+    values = [5.0, 3.0, 2.0, 1.0]
+    matrix, left, right = planted(values, 20, 30, seed=0)
+    swapped = (left * torch.tensor(values)) @ right[:, [1, 0, 2, 3]].mT
     read = continuity_table(*chain_of([matrix, swapped])).set_index("side").loc["read"]
     assert read["abs_cos_1"] == pytest.approx(0, abs=1e-9)
     assert (read["best_match"], read["best_match_index"]) == (pytest.approx(1), 2)
@@ -152,22 +75,19 @@ def test_the_table_finds_a_planted_swap():
 
 
 def test_gram_cosines_stand_where_they_were_given():
-    generator = torch.Generator().manual_seed(6)
-    matrices = [torch.randn(20, 30, generator=generator) for _ in range(3)]
+    matrices = [gaussian(20, 30, seed=seed) for seed in range(3)]
     weights, spectra = chain_of(matrices)
     grams = [gram_matrix(matrix, Side.READ) for matrix in matrices]
     found = gram_cosines(grams[1], grams[2])
     table = continuity_table(weights, spectra, {("layers.1.up", Side.READ): found}).set_index(["side", "layer"])
-    row = table.loc[("read", 1)]
-    assert (row["gram_cosine"], row["gram_cosine_null_mean"]) == (found.gram_cosine, found.gram_cosine_null_mean)
-    assert row["centred_gram_cosine_null_sd"] == found.centred_gram_cosine_null_sd
-    others = table.drop(("read", 1))
-    assert others[[column for column in CONTINUITY_COLUMNS if "gram" in column]].isna().all(axis=None)
+    columns = [column.name for observable in GRAM_OBSERVABLES for column in observable.columns]
+    assert table.loc[("read", 1), columns].to_dict() == found
+    assert table.drop(("read", 1))[columns].isna().all(axis=None)
 
 
 def test_a_chain_with_a_zero_weight_has_no_numbers_there():
     table = continuity_table(*chain_of([torch.zeros(4, 6), torch.ones(4, 6)]))
-    assert table[[*NUMBERS, "abs_cos_2", "best_match_index"]].isna().all(axis=None)
+    assert table[[*NUMBERS, "abs_cos_2", "best_match_index", *TESTED]].isna().all(axis=None)
     assert list(table["rank"]) == [0, 0]
 
 
@@ -185,18 +105,95 @@ def test_a_subspace_that_fills_the_space_says_nothing():
 
 @pytest.mark.parametrize("matrices", [[torch.ones(4, 6)], [torch.ones(1, 1)] * 3, []], ids=["one layer", "1x1", "none"])
 def test_no_rows_where_there_is_nothing_to_compare(matrices):
-    table = continuity_table(*chain_of(matrices))
-    assert (len(table), tuple(table.columns)) == (0, CONTINUITY_COLUMNS)
+    assert continuity_table(*chain_of(matrices)).empty
 
 
-@pytest.mark.parametrize("observable", [ABS_COSINE, SIGMA2_WEIGHTED, LEADING_OVERLAP], ids=lambda o: o.column)
-def test_single_precision(observable):
-    first, second = (leading_spectrum(matrix, 4) for matrix in rotated_in_first_plane(0.4))
-    single = [
-        replace(s, all_values=s.all_values.float(), left=s.left.float(), right=s.right.float()) for s in (first, second)
-    ]
-    expected = float(observable.measure(LayerPair(first, second, Side.READ)))
-    assert float(observable.measure(LayerPair(*single, Side.READ))) == pytest.approx(expected, abs=1e-6)
+def lines(count, n=50):
+    """Unrelated directions."""
+    return [random_frame(n, 1, seed=1000 + seed)[:, 0] for seed in range(count)]
+
+
+def reading(direction, *, seed):
+    """Weight that reads this direction, and writes one of its own."""
+    return 5 * random_frame(20, 1, seed=seed) @ direction[None]
+
+
+def layer_pairs_of(directions):
+    """Rows of the continuity of weights that read these."""
+    table = continuity_table(*chain_of([reading(line, seed=seed) for seed, line in enumerate(directions)], rank=1))
+    return table[table["side"] == "read"]
+
+
+def test_unrelated_layer_pairs_have_even_p_values_and_no_discovery():
+    rows = layer_pairs_of(lines(200))
+    for column in P_VALUES:
+        assert stats.kstest(rows[column], "uniform").pvalue > 0.01
+    assert rows["abs_cos_1_q_value"].min() > 0.05
+    assert (rows["abs_cos_1_p_value_floor"] <= rows[P_VALUES].max(axis=1)).all()
+    assert (rows["abs_cos_1_p_value_floor"] < 0.01).all()
+
+
+def test_a_direction_spread_out_is_found_and_one_on_an_outlier_coordinate_is_not():
+    spread, outlier = torch.ones(50, dtype=torch.float64) / 50**0.5, torch.eye(50, dtype=torch.float64)[7]
+    [found] = layer_pairs_of([spread, spread]).to_dict("records")
+    assert max(found[column] for column in (*P_VALUES, "abs_cos_1_q_value")) < 1e-9
+    assert found["abs_cos_1_sign_flip_mean"] == pytest.approx((2 / np.pi / 50) ** 0.5, rel=0.02)
+    [explained] = layer_pairs_of([outlier, outlier]).to_dict("records")
+    assert explained["abs_cos_1_p_value"] < 1e-9
+    assert (explained["abs_cos_1_sign_flip_mean"], explained["abs_cos_1_sign_flip_p_value"]) == (pytest.approx(1), 1)
+    assert explained["abs_cos_1_q_value"] == 1
+    assert np.isnan(explained["abs_cos_1_excess"])
+
+
+@pytest.mark.parametrize(("coordinates", "floor"), [(2, 0.5), (5, 2**-4), (9, 2**-8)])
+def test_directions_on_few_coordinates_cannot_become_significant_and_the_table_says_so(coordinates, floor):
+    """Below 8 coordinates no alignment reaches 0.01, though unrelated directions are never equal."""
+    line = torch.zeros(50, dtype=torch.float64)
+    line[:coordinates] = coordinates**-0.5
+    [row] = layer_pairs_of([line, line]).to_dict("records")
+    assert row["abs_cos_1_p_value"] == pytest.approx(0, abs=1e-12)
+    assert row["abs_cos_1_p_value_floor"] == pytest.approx(floor)
+    assert row["abs_cos_1_p_value_floor"] == row["abs_cos_1_sign_flip_p_value"] == row["abs_cos_1_q_value"]
+
+
+def test_the_layer_pairs_that_carry_over_are_told_from_those_that_do_not():
+    kept, *others = lines(7)
+    rows = layer_pairs_of([others[0], others[1], kept, kept, kept, others[2], others[3], others[4]])
+    assert (rows["abs_cos_1_q_value"] < 0.01).tolist() == [False, False, True, True, False, False, False]
+
+
+def test_a_family_is_one_side_of_all_roles_and_has_no_sides_without_a_common_space():
+    network = load(tiny_llama(), config=CONFIG)
+    table = continuity_table(network.weights, spectra_of(network))
+    assert table.loc[~table["shared_space"], "abs_cos_1_q_value"].isna().all()
+    assert table[P_VALUES].notna().all(axis=None)
+    for _, family in table[table["shared_space"]].groupby("side"):
+        expected = stats.false_discovery_control(family[P_VALUES].max(axis=1))
+        np.testing.assert_allclose(family["abs_cos_1_q_value"], expected, rtol=1e-12)
+        assert family["role"].nunique() > 1
+
+
+def test_a_zero_weight_has_no_p_values_and_leaves_the_others_theirs():
+    matrices = [reading(line, seed=seed) for seed, line in enumerate(lines(2))]
+    whole, broken = (
+        continuity_table(*chain_of(weights, rank=1)).query("side == 'read'")
+        for weights in (matrices, [*matrices, torch.zeros(20, 50)])
+    )
+    assert broken.iloc[1][TESTED].isna().all()
+    assert broken.iloc[0][TESTED].tolist() == whole.iloc[0][TESTED].tolist()
+
+
+def test_signs_of_the_vectors_do_not_matter_and_a_rotation_moves_the_sign_flips_alone():
+    spread = torch.ones(50, dtype=torch.float64) / 50**0.5
+    first, second = torch.stack([spread, spread + lines(1)[0]])
+    plain, turned = (
+        layer_pairs_of([first @ turn, second @ turn / second.norm()]).iloc[0]
+        for turn in (torch.eye(50, dtype=torch.float64), random_frame(50, 50, seed=4))
+    )
+    flipped = layer_pairs_of([first, -second / second.norm()]).iloc[0]
+    assert flipped[TESTED].tolist() == pytest.approx(plain[TESTED].tolist())
+    assert turned["abs_cos_1_p_value"] == pytest.approx(plain["abs_cos_1_p_value"])
+    assert turned["abs_cos_1_sign_flip_mean"] != pytest.approx(plain["abs_cos_1_sign_flip_mean"], rel=1e-3)
 
 
 @pytest.fixture(scope="module")
