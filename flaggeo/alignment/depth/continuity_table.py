@@ -121,6 +121,7 @@ def _row(earlier: Weight, later: Weight, side: Side, spectra: Mapping[str, Spect
     first, second = spectra[earlier.name], spectra[later.name]
     pair, both = LayerPair(first, second, side), (earlier, later)
     shared = is_shared(both, side)
+    columns = unless_forced(LAYER_OBSERVABLES, measured(LAYER_OBSERVABLES, pair))
     return {
         "role": earlier.role,
         "side": side.value,
@@ -132,4 +133,4 @@ def _row(earlier: Weight, later: Weight, side: Side, spectra: Mapping[str, Spect
         "undetermined": bool(first.undetermined[0] or second.undetermined[0]),
         "rank": min(pair.products.shape),
         "energy": first.energy,
-    } | unless_forced(LAYER_OBSERVABLES, measured(LAYER_OBSERVABLES, pair))
+    } | {name: float(value) for name, value in columns.items()}

@@ -19,10 +19,10 @@ from flaggeo.alignment import (
     gram_matrix,
     interface_pair,
     pair_table,
-    path_variance_table,
+    trajectory_variance_table,
 )
 from flaggeo.alignment.depth.gram_cosine import GramPair
-from flaggeo.alignment.depth.trajectory import Path
+from flaggeo.alignment.depth.trajectory import Trajectory
 from flaggeo.alignment.heads.composition import CompositionPair
 from flaggeo.network import Side, Symmetry
 from flaggeo.numerics.spectrum import Spectrum, leading_spectrum
@@ -147,7 +147,7 @@ def test_it_survives_the_groups_that_it_declares_and_no_other(observable, symmet
             first, second = move(g)
             changes.append((observable.measure(kind.pair(first @ x, second @ y)).double() - value).abs())
     # Commutators and imbalances lose half of the digits where they cancel; condition numbers of g are below 1000.
-    if observable.survives(symmetry):
+    if observable.is_basis_independent(symmetry):
         assert max(changes) < 1e-6
     else:
         assert max(changes) > 1e-3
@@ -207,7 +207,7 @@ def test_it_is_defined_for_random_weights(observable):
 
 def test_a_zero_weight_has_no_pair_and_no_place_in_a_path():
     weights, spectra = chain_of([gaussian(9, 8, seed=layer) * (layer != 2) for layer in range(6)])
-    pairs, path = pair_table(weights, spectra), path_variance_table(weights, spectra)
+    pairs, path = pair_table(weights, spectra), trajectory_variance_table(weights, spectra)
     assert not {"layers.2.up.read", "layers.2.up.write"} & ({*pairs["source"]} | {*pairs["target"]})
     assert len(pairs) == 5 * 4 // 2
     assert set(path["layers"]) == {5}
@@ -296,7 +296,7 @@ def test_only_those_without_a_law_have_no_moments():
 def test_its_null_is_what_unrelated_weights_give(observable):
     pairs = OTHERWISE_UNRELATED.get(observable.column, UNRELATED[kind_of(observable)])()
     values = torch.cat([observable.measure(pair).double().expand(DRAWS // len(pairs)) for pair in pairs])
-    mean, spread = (float(moment.flatten()[0]) for moment in observable.null_moments(pairs[0]))
+    mean, spread = (float(moment.flatten()[0]) for moment in observable.null.law(pairs[0]))
     if spread == 0:
         assert (values == mean).all()
         return

@@ -1,24 +1,30 @@
 import numpy as np
 import pytest
 
-from flaggeo.alignment.chance.haar import against_chance
+from flaggeo.alignment.chance.haar import Dimensions, haar_overlap, haar_overlap_p_value
 from manifolds import overlap_moments, overlap_p_value
+
+OVERLAPS, RANKS = np.array([0.5, 0.2, 0.9]), (np.array([2, 1, 2]), np.array([3, 4, 3]))
 
 
 def test_each_pair_is_held_against_the_law_of_its_own_ranks():
-    overlap, first, second = np.array([0.5, 0.2, 0.9]), np.array([2, 1, 2]), np.array([3, 4, 3])
-    columns = against_chance(overlap, 10, first, second)
-    for place, (r, s) in enumerate(zip(first, second, strict=True)):
-        mean, spread = overlap_moments(10, r, s)
-        assert (columns["null_mean"][place], columns["null_sd"][place]) == (mean, spread)
-        assert columns["adjusted_overlap"][place] == pytest.approx((overlap[place] - mean) / (1 - mean))
-        assert columns["z"][place] == pytest.approx((overlap[place] - mean) / spread)
-        assert columns["p_value"][place] == pytest.approx(float(overlap_p_value(overlap[place], 10, r, s)))
+    pairs = Dimensions(10, RANKS)
+    (mean, sd), (p_value, floor) = haar_overlap(pairs), haar_overlap_p_value(pairs, OVERLAPS)
+    for place, (r, s) in enumerate(zip(*RANKS, strict=True)):
+        assert (mean[place], sd[place]) == overlap_moments(10, r, s)
+        assert p_value[place] == pytest.approx(float(overlap_p_value(OVERLAPS[place], 10, r, s)))
+        assert floor[place] == float(overlap_p_value(np.ones(1), 10, r, s)[0])
 
 
-def test_the_whole_space_has_no_effect_size_and_the_zero_space_nothing():
-    columns = against_chance(np.array([1.0, np.nan]), 4, np.array([4, 0]), np.array([2, 2]))
-    assert np.isnan(columns["adjusted_overlap"]).all()
-    assert np.isnan(columns["z"]).all()
-    assert columns["p_value"][0] == 1
-    assert all(np.isnan(column[1]) for column in columns.values())
+def test_ranks_broadcast_and_one_pair_is_a_number():
+    both = haar_overlap(Dimensions(10, (2, np.arange(1, 4))))
+    assert both[0].tolist() == [overlap_moments(10, 2, s)[0] for s in (1, 2, 3)]
+    mean, sd = haar_overlap(Dimensions(10, (2, 3)))
+    assert (float(mean), float(sd)) == overlap_moments(10, 2, 3)
+
+
+def test_the_whole_space_is_never_improbable_and_the_zero_space_has_no_law():
+    pairs = Dimensions(4, (np.array([4, 0]), np.array([2, 2])))
+    (mean, sd), (p_value, floor) = haar_overlap(pairs), haar_overlap_p_value(pairs, np.array([1.0, np.nan]))
+    assert (mean[0], sd[0], p_value[0], floor[0]) == (1, 0, 1, 1)
+    assert all(np.isnan(numbers[1]) for numbers in (mean, sd, p_value, floor))

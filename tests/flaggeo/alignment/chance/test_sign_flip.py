@@ -5,8 +5,14 @@ import pytest
 import torch
 from scipy import stats
 
-from flaggeo.alignment.chance.sign_flip import leverages, sign_flip_p_value, sign_flip_spread, sign_flips_of_lines
-from flaggeo.alignment.depth.drawn_nulls import margin_matched
+from flaggeo.alignment.chance.norm_matched import norm_matched
+from flaggeo.alignment.chance.sign_flip import (
+    leverages,
+    sign_flip_p_value,
+    sign_flip_spread,
+    sign_flipped,
+    sign_flips_of_lines,
+)
 from manifolds import overlap_moments, overlap_p_value, projection_overlap
 from tests.builders import random_frame
 
@@ -16,7 +22,7 @@ def loud_frame(n, k, loud, *, seed):
     columns, generator = torch.ones(n), torch.Generator().manual_seed(seed)
     columns[: len(loud)] = torch.tensor(loud)
     rows = torch.full((2 * n,), float(columns.norm() / (2 * n) ** 0.5))
-    return torch.linalg.svd(margin_matched(rows, columns, generator).double(), full_matrices=False).Vh[:k].mT
+    return torch.linalg.svd(norm_matched(rows, columns, generator).double(), full_matrices=False).Vh[:k].mT
 
 
 def moments(first, second):
@@ -25,7 +31,17 @@ def moments(first, second):
 
 def p_value(first, second):
     overlap, rank = projection_overlap(first, second).numpy(), min(first.shape[1], second.shape[1])
-    return float(sign_flip_p_value(overlap, *(np.array(moment) / rank for moment in moments(first, second))))
+    return float(sign_flip_p_value(overlap, *(np.array(moment) / rank for moment in moments(first, second)))[0])
+
+
+def test_a_flipped_frame_stays_a_frame_with_the_same_leverages():
+    frame = random_frame(30, 3, seed=0)
+    flipped = sign_flipped(frame, torch.Generator().manual_seed(1))
+    torch.testing.assert_close(flipped.mT @ flipped, torch.eye(3, dtype=torch.float64))
+    assert torch.equal(flipped.abs(), frame.abs())
+    signs = (flipped / frame)[:, 0]
+    assert set(signs.tolist()) == {-1.0, 1.0}
+    assert torch.equal(frame * signs[:, None], flipped)  # one sign a coordinate, not one an entry
 
 
 def test_leverages_are_the_diagonal_of_the_projector():
@@ -82,7 +98,7 @@ def test_small_p_values_are_not_too_small(pair):
     mean, spread = (moment / k for moment in moments(first, second))
     for share in (0.05, 0.01, 0.001):
         level = np.quantile(overlaps, 1 - share)
-        assert share <= float(sign_flip_p_value(np.array(level), np.array(mean), np.array(spread)))
+        assert share <= float(sign_flip_p_value(np.array(level), np.array(mean), np.array(spread))[0])
 
 
 def test_lines_on_two_coordinates_are_the_worst_case():
@@ -132,16 +148,28 @@ def rest(seed):
 
 def test_no_room_is_no_evidence():
     ones, zeros = np.ones(2), np.zeros(2)
-    assert sign_flip_p_value(ones, ones, zeros).tolist() == [1, 1]
-    assert sign_flip_p_value(ones / 2, ones / 2, zeros).tolist() == [1, 1]
-    assert sign_flip_p_value(zeros, ones / 2, ones / 2).tolist() == [1, 1]
+    for overlap, mean in ((ones, ones), (ones / 2, ones / 2)):
+        assert [found.tolist() for found in sign_flip_p_value(overlap, mean, zeros)] == [[1, 1], [1, 1]]
+    p_value, floor = sign_flip_p_value(zeros, ones / 2, ones / 2)
+    assert p_value.tolist() == [1, 1]
+    assert (floor < 1).all()
+
+
+def test_the_floor_is_the_p_value_of_the_largest_overlap_and_undefined_where_there_is_none():
+    overlap, mean, sd = np.array([0.3, 1.0, np.nan]), np.array([0.2, 0.1, 0.1]), np.array([0.1, 0.05, 0.05])
+    p_value, floor = sign_flip_p_value(overlap, mean, sd)
+    assert floor[:2].tolist() == sign_flip_p_value(np.ones(3), mean, sd)[0][:2].tolist()
+    assert floor[0] < p_value[0]
+    assert floor[1] == p_value[1]
+    assert np.isnan([p_value[2], floor[2]]).all()
 
 
 def of_all_signs(first, second):
-    """The mean and the p-value by every pattern of signs."""
+    """The mean, the p-value and the least p-value by every pattern of signs."""
     signs = torch.tensor(list(product([1.0, -1.0], repeat=len(first))), dtype=torch.float64)
     cosines = (signs @ (first * second)).abs()
-    return float(cosines.mean()), float((cosines >= (first @ second).abs() - 1e-9).double().mean())
+    reached = (first @ second).abs(), cosines.max()
+    return float(cosines.mean()), *(float((cosines >= level - 1e-9).double().mean()) for level in reached)
 
 
 def two_lines(n, *, unevenness, agreement, seed):
@@ -164,19 +192,21 @@ def test_few_coordinates_are_gone_through(n):
 def test_many_coordinates_are_nearly_those_of_all_sign_patterns(unevenness, agreement):
     for seed in range(4):
         lines = two_lines(16, unevenness=unevenness, agreement=agreement, seed=seed)
-        mean, p_value = map(float, sign_flips_of_lines(*lines))
-        exact_mean, exact_p_value = of_all_signs(*lines)
+        mean, p_value, floor = map(float, sign_flips_of_lines(*lines))
+        exact_mean, exact_p_value, _ = of_all_signs(*lines)
         assert mean == pytest.approx(exact_mean, rel=1e-3)
         assert p_value > exact_p_value / 3.2
         if exact_p_value >= 0.01:
             assert p_value == pytest.approx(exact_p_value, rel=0.03)
+        assert floor <= p_value
 
 
 def test_equal_coordinates_coincide_only_where_all_signs_are_equal():
     for count in (2, 4, 7):
         line = torch.zeros(30)
         line[:count] = count**-0.5
-        assert float(sign_flips_of_lines(line, line)[1]) == pytest.approx(2.0 ** (1 - count))
+        _, p_value, floor = sign_flips_of_lines(line, line)
+        assert float(p_value) == float(floor) == pytest.approx(2.0 ** (1 - count))
 
 
 def test_a_batch_of_lines_is_the_lines_one_by_one_in_either_precision():
@@ -194,14 +224,14 @@ def test_a_loud_coordinate_leaves_no_room_but_quiet_ones_that_agree_do():
     loud, generator = torch.eye(200, dtype=torch.float64)[0], torch.Generator().manual_seed(0)
     quiet = torch.randn(2, 200, generator=generator, dtype=torch.float64) * (1 - loud)
     first, unrelated = (0.9**0.5 * loud + 0.1**0.5 * rest / rest.norm() for rest in quiet)
-    assert [float(value) for value in sign_flips_of_lines(loud, loud)] == pytest.approx([1, 1])
+    assert [float(value) for value in sign_flips_of_lines(loud, loud)] == pytest.approx([1, 1, 1])
     assert float(sign_flips_of_lines(first, unrelated)[1]) > 0.01
-    mean, p_value = sign_flips_of_lines(first, first)
+    mean, p_value, floor = sign_flips_of_lines(first, first)
     assert float(mean) == pytest.approx(0.9, abs=0.01)
-    assert float(p_value) < 1e-10
+    assert float(floor) == float(p_value) < 1e-10
 
 
-def test_margin_matched_lines_have_even_p_values():
+def test_norm_matched_lines_have_even_p_values():
     """Their law is unchanged by coordinate signs, however loud a channel is."""
     pairs = [[loud_frame(20, 1, [9.0, 5], seed=2 * draw + side)[:, 0] for side in (0, 1)] for draw in range(300)]
     p_values = sign_flips_of_lines(*map(torch.stack, zip(*pairs, strict=True)))[1].numpy()

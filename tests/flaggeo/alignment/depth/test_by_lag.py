@@ -6,11 +6,10 @@ import pytest
 import torch
 
 from flaggeo import load
-from flaggeo.alignment import continuity_table
-from flaggeo.alignment.depth.by_lag import LAG_COLUMNS, lag_table
-from flaggeo.numerics.spectrum import leading_spectrum
+from flaggeo.alignment import continuity_by_lag, continuity_table
 from manifolds import overlap_moments, projection_overlap, uniform_frame
 from tests.builders import CONFIG, chain_of, random_frame, tiny_llama
+from tests.flaggeo.alignment.builders import spectra_of
 
 LAYERS = 7
 
@@ -32,7 +31,7 @@ def read(table):
 
 
 def test_a_turning_direction_decays_with_distance_and_its_companion_stays():
-    table = read(lag_table(*chain_of(turning(0.2))))
+    table = read(continuity_by_lag(*chain_of(turning(0.2))))
     assert list(table.index) == [1, 2, 3, 4, 5, 6]
     assert list(table["pairs"]) == [6, 5, 4, 3, 2, 1]
     for lag, row in table.iterrows():
@@ -43,8 +42,7 @@ def test_a_turning_direction_decays_with_distance_and_its_companion_stays():
 
 def test_against_a_loop_over_pairs():
     weights, spectra = chain_of(gaussians(5))
-    table = lag_table(weights, spectra)
-    assert tuple(table.columns) == LAG_COLUMNS
+    table = continuity_by_lag(weights, spectra)
     for row in table.itertuples():
         frames = [spectra[w.name].right if row.side == "read" else spectra[w.name].left for w in weights]
         pairs = list(zip(frames, frames[row.lag :], strict=False))
@@ -54,8 +52,8 @@ def test_against_a_loop_over_pairs():
 
 def test_lag_one_is_the_mean_of_the_continuity_table():
     network = load(tiny_llama(), config=CONFIG)
-    spectra = {w.name: leading_spectrum(w.split(network.checkpoint.read(w.tensor)), 4) for w in network.weights}
-    lags = lag_table(network.weights, spectra)
+    spectra = spectra_of(network)
+    lags = continuity_by_lag(network.weights, spectra)
     means = continuity_table(network.weights, spectra).groupby(["role", "side"])[["abs_cos_1", "overlap"]].mean()
     first = lags[lags["lag"] == 1].set_index(["role", "side"])
     assert set(first.index) == set(means.index)
@@ -69,9 +67,9 @@ def test_the_spread_of_a_mean_is_that_of_independent_pairs():
     generator = torch.Generator().manual_seed(0)
     frames = uniform_frame(8, 2, (5000, LAYERS), generator=generator, dtype=torch.float64)
     products = frames[:, :-2].mT @ frames[:, 2:]
-    row = read(lag_table(*chain_of(gaussians(LAYERS, 6, 8), rank=2))).loc[2]
+    row = read(continuity_by_lag(*chain_of(gaussians(LAYERS, 6, 8), rank=2))).loc[2]
     for null, found in (
-        ("null", products[..., 0, 0].abs().mean(dim=1)),
+        ("abs_cos_1_null", products[..., 0, 0].abs().mean(dim=1)),
         ("overlap_null", products.square().sum(dim=(-2, -1)).mean(dim=1) / 2),
     ):
         assert abs(float(found.mean()) - row[f"{null}_mean"]) < 4 * row[f"{null}_sd"] / 5000**0.5
@@ -80,10 +78,10 @@ def test_the_spread_of_a_mean_is_that_of_independent_pairs():
 
 def test_one_rotation_of_the_space_changes_nothing_and_one_of_each_layer_does():
     matrices = turning(0.2)
-    plain = read(lag_table(*chain_of(matrices)))["abs_cos_1"]
+    plain = read(continuity_by_lag(*chain_of(matrices)))["abs_cos_1"]
     turn = random_frame(30, 30, seed=3)
-    same = read(lag_table(*chain_of([w @ turn for w in matrices])))["abs_cos_1"]
-    own = read(lag_table(*chain_of([w @ random_frame(30, 30, seed=i) for i, w in enumerate(matrices)])))["abs_cos_1"]
+    same = read(continuity_by_lag(*chain_of([w @ turn for w in matrices])))["abs_cos_1"]
+    own = read(continuity_by_lag(*chain_of([w @ random_frame(30, 30, seed=i) for i, w in enumerate(matrices)])))["abs_cos_1"]
     np.testing.assert_allclose(same, plain, atol=1e-9)
     assert own.max() < 0.7
 
@@ -91,21 +89,21 @@ def test_one_rotation_of_the_space_changes_nothing_and_one_of_each_layer_does():
 def test_a_zero_weight_is_left_out_and_layers_keep_their_distance():
     matrices = turning(0.2, layers=4)
     matrices[1] = torch.zeros(20, 30)
-    table = read(lag_table(*chain_of(matrices)))
+    table = read(continuity_by_lag(*chain_of(matrices)))
     assert dict(table["pairs"]) == {1: 1, 2: 1, 3: 1}
     assert table.loc[2, "abs_cos_1"] == pytest.approx(np.cos(0.4))
 
 
 def test_weights_of_different_rank():
     matrices = [*gaussians(2), torch.outer(torch.ones(20), torch.ones(30)).double()]
-    table = read(lag_table(*chain_of(matrices)))
+    table = read(continuity_by_lag(*chain_of(matrices)))
     null = (overlap_moments(30, 4, 4)[0] + overlap_moments(30, 4, 1)[0]) / 2
     assert table.loc[1, "overlap_null_mean"] == pytest.approx(null)
     assert table.loc[2, "overlap_null_mean"] == pytest.approx(4 / 30)
 
 
 def test_a_subspace_that_fills_the_space_says_nothing():
-    table = lag_table(*chain_of(gaussians(3, 20, 4)))
+    table = continuity_by_lag(*chain_of(gaussians(3, 20, 4)))
     assert table[table["side"] == "read"]["overlap"].isna().all()
     assert table[table["side"] == "read"]["abs_cos_1"].notna().all()
     assert table[table["side"] == "write"]["overlap"].notna().all()
@@ -117,19 +115,15 @@ def test_a_subspace_that_fills_the_space_says_nothing():
     ids=["one layer", "zero", "one dimension", "none"],
 )
 def test_no_rows_where_there_is_nothing_to_compare(matrices):
-    table = lag_table(*chain_of(matrices))
-    assert tuple(table.columns) == LAG_COLUMNS
-    assert len(table) == 0
-    assert table["abs_cos_1"].dtype == "float64"
-    assert table["shared_space"].dtype == bool
+    assert continuity_by_lag(*chain_of(matrices)).empty
 
 
 def test_a_side_whose_width_changes_with_depth_has_no_rows():
     matrices = [torch.ones(4, 6), torch.ones(5, 6), torch.ones(4, 6)]
-    assert set(lag_table(*chain_of(matrices))["side"]) == {"read"}
+    assert set(continuity_by_lag(*chain_of(matrices))["side"]) == {"read"}
 
 
 def test_distance_is_counted_along_the_role_where_layers_are_left_out():
     weights, spectra = chain_of(gaussians(5))
     apart = [replace(weight, layer=3 * weight.layer) for weight in weights]
-    pd.testing.assert_frame_equal(lag_table(apart, spectra), lag_table(weights, spectra))
+    pd.testing.assert_frame_equal(continuity_by_lag(apart, spectra), continuity_by_lag(weights, spectra))

@@ -2,17 +2,15 @@ import pytest
 import torch
 
 from flaggeo import load
-from flaggeo.alignment import continuity_table
-from flaggeo.alignment.depth.by_rank import CURVE_COLUMNS, overlap_curves
-from flaggeo.numerics.spectrum import leading_spectrum
+from flaggeo.alignment import continuity_by_rank, continuity_table
 from manifolds import overlap_moments, projection_overlap
 from tests.builders import CONFIG, WIDTH, tiny_llama
+from tests.flaggeo.alignment.builders import spectra_of
 
 
 def measured(tensors, rank):
     network = load(tensors, config=CONFIG)
-    spectra = {w.name: leading_spectrum(w.split(network.checkpoint.read(w.tensor)), rank) for w in network.weights}
-    return network.weights, spectra
+    return network.weights, spectra_of(network, rank)
 
 
 @pytest.fixture(scope="module")
@@ -22,20 +20,19 @@ def tiny():
 
 def test_every_point_is_the_overlap_of_as_many_leading_directions(tiny):
     weights, spectra = tiny
-    curves = overlap_curves(weights, spectra)
-    assert tuple(curves.columns) == CURVE_COLUMNS
+    curves = continuity_by_rank(weights, spectra)
     for row in curves.sample(40, random_state=0).itertuples():
         ends = [spectra[f"layers.{layer}.{row.role}"] for layer in (row.layer, row.next_layer)]
         frames = [(end.right if row.side == "read" else end.left)[:, : row.k] for end in ends]
         assert row.overlap == pytest.approx(float(projection_overlap(*frames)))
         mean, spread = overlap_moments(frames[0].shape[0], row.k, row.k)
-        assert (row.null_mean, row.null_sd) == (mean, spread)
-        assert row.adjusted_overlap == pytest.approx((row.overlap - mean) / (1 - mean))
+        assert (row.overlap_null_mean, row.overlap_null_sd) == (mean, spread)
+        assert row.overlap_effect_size == pytest.approx((row.overlap - mean) / (1 - mean))
 
 
 def test_a_curve_ends_at_the_overlap_of_the_continuity_table(tiny):
     keys = ["role", "side", "layer", "next_layer"]
-    curves, continuity = overlap_curves(*tiny), continuity_table(*tiny)
+    curves, continuity = continuity_by_rank(*tiny), continuity_table(*tiny)
     ends = curves.loc[curves.groupby(keys)["k"].idxmax()].merge(continuity, on=keys)
     assert len(ends) == len(continuity)
     assert (ends["k"] == ends["rank"]).all()
@@ -45,12 +42,12 @@ def test_a_curve_ends_at_the_overlap_of_the_continuity_table(tiny):
 def test_the_whole_space_and_a_weight_without_directions_say_nothing():
     tensors = tiny_llama()
     tensors["model.layers.1.mlp.up_proj.weight"].zero_()
-    curves = overlap_curves(*measured(tensors, WIDTH))
+    curves = continuity_by_rank(*measured(tensors, WIDTH))
     assert "up" not in set(curves["role"])
     whole = curves[(curves["role"] == "gate") & (curves["side"] == "read") & (curves["k"] == WIDTH)]
     assert len(whole)
     assert whole["overlap"].to_numpy() == pytest.approx(1.0)
-    assert whole["adjusted_overlap"].isna().all()
+    assert whole["overlap_effect_size"].isna().all()
 
 
 def test_a_rank_that_is_shared_shows_as_a_peak():
@@ -61,12 +58,6 @@ def test_a_rank_that_is_shared_shows_as_a_peak():
         reads = axes[:, [0, 1, *rest]] * torch.tensor([8.0, 6, 3, 2])
         writes = torch.linalg.qr(torch.randn(40, 4, generator=torch.Generator().manual_seed(2 + layer))).Q
         tensors[f"model.layers.{layer}.self_attn.q_proj.weight"] = writes @ reads.mT
-    curves = overlap_curves(*measured(tensors, 4))
+    curves = continuity_by_rank(*measured(tensors, 4))
     curve = curves[(curves["role"] == "q") & (curves["side"] == "read") & (curves["layer"] == 0)]
     assert curve["overlap"].to_numpy() == pytest.approx([1, 1, 2 / 3, 1 / 2], abs=1e-6)
-
-
-def test_no_layers_give_an_empty_table_with_the_columns():
-    curves = overlap_curves([], {})
-    assert tuple(curves.columns) == CURVE_COLUMNS
-    assert curves.empty

@@ -222,7 +222,7 @@ def test_the_observable_measures_what_the_table_holds(tensors, table):
     row = table[(table["kind"] == "OK") & (table["source_head"] == 2)].iloc[0]
     pair = SubspacePair(heads[0, "o"].frames[2], heads[row["target_layer"], "k"].frames[row["target_head"]])
     assert float(PROJECTION_KERNEL.measure(pair)) == pytest.approx(row["kernel"])
-    mean, spread = PROJECTION_KERNEL.null_moments(pair)
+    mean, spread = PROJECTION_KERNEL.null.law(pair)
     assert (float(mean), float(spread)) == (pytest.approx(row["null_mean"]), pytest.approx(row["null_sd"]))
 
 

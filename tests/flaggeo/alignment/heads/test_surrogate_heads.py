@@ -8,7 +8,7 @@ from scipy.stats import false_discovery_control
 
 from flaggeo import analyze, load
 from flaggeo.alignment import continuity_nulls, layer_chains, norm_profile, projection_heads
-from flaggeo.alignment.depth.drawn_nulls import margin_matched, seeded_generator
+from flaggeo.alignment.depth.drawn_nulls import norm_matched, seeded_generator
 from flaggeo.alignment.heads.surrogate_heads import HeadCut
 from flaggeo.network import Side
 from flaggeo.numerics.spectrum import leading_spectrum
@@ -120,7 +120,7 @@ def test_heads_are_cut_from_the_surrogates_of_their_projection(network, role, co
     (weight,) = (one for one in network.weights if one.name == name)
     profile = norm_profile(network.matrix(weight), RANK)
     surrogates = [
-        margin_matched(
+        norm_matched(
             profile.row_norms,
             profile.column_norms,
             seeded_generator(0, f"margin matched {name} {draw}", torch.device("cpu")),
@@ -173,7 +173,7 @@ def test_the_margin_matched_mean_is_that_of_independent_surrogates(network, firs
     for _ in range(brute):
         frames = []
         for profile, side, count, head in places:
-            surrogate = margin_matched(profile.row_norms, profile.column_norms, generator)
+            surrogate = norm_matched(profile.row_norms, profile.column_norms, generator)
             frames.append(torch.linalg.svd(heads_of(surrogate, side, count)[head], full_matrices=False).U)
         kernels.append(float((frames[0].mT @ frames[1]).square().sum()))
         overlaps.append(float((frames[0][:, :RANK].mT @ frames[1][:, :RANK]).square().sum()) / RANK)
@@ -196,7 +196,7 @@ def test_siblings_of_one_surrogate_overlap_by_their_leverages_which_hardly_depen
     rows = torch.full((heads * width,), float(columns.norm()) / math.sqrt(heads * width))
     kernels, products, means = [], [], torch.zeros(heads, dim)
     for _ in range(draws):
-        frames = torch.linalg.qr(margin_matched(rows, columns, generator).unflatten(0, (heads, width)).mT).Q
+        frames = torch.linalg.qr(norm_matched(rows, columns, generator).unflatten(0, (heads, width)).mT).Q
         leverages = frames.square().sum(dim=-1)
         kernels.append(float((frames[0].mT @ frames[1]).square().sum()))
         products.append(float(leverages[0] @ leverages[1]))

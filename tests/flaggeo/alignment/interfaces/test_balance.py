@@ -133,7 +133,7 @@ def test_nulls_over_rotations_are_those_of_random_rotations(shape):
     pair = interface_pair(first, second, 4)
     for observable, tolerance in ((IMBALANCE, 1e-3), (KEMPF_NESS_GAP, 0.01)):
         values = drawn(observable, first, turns, second)
-        mean, spread = (float(moment) for moment in observable.null_moments(pair))
+        mean, spread = (float(moment) for moment in observable.null.law(pair))
         error = float(values.std()) / 20
         assert float(values.mean()) == pytest.approx(mean, abs=4 * error + tolerance * mean)
         assert float(values.std()) == pytest.approx(spread, rel=0.2)
@@ -145,7 +145,7 @@ def test_null_of_single_units_is_that_of_random_orders():
     values = torch.stack(
         [measured(DIAGONAL_IMBALANCE, first, second[:, torch.randperm(12, generator=generator)]) for _ in range(1000)]
     )
-    mean, spread = (float(moment) for moment in DIAGONAL_IMBALANCE.null_moments(interface_pair(first, second, 4)))
+    mean, spread = (float(moment) for moment in DIAGONAL_IMBALANCE.null.law(interface_pair(first, second, 4)))
     assert float(values.square().mean().sqrt()) == pytest.approx(mean, rel=0.02)
     assert float(values.std()) == pytest.approx(spread, rel=0.15)
 

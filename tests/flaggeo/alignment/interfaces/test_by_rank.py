@@ -9,7 +9,7 @@ from flaggeo import load
 from flaggeo.alignment import (
     INTERFACE_CURVE_COLUMNS,
     interface_curve,
-    interface_curve_table,
+    interfaces_by_rank,
     interface_pair,
     interface_rows,
     interface_table,
@@ -154,7 +154,7 @@ def test_a_zero_weight_has_no_numbers():
 
 
 def test_the_last_row_is_that_of_the_interface_and_every_interface_has_its_ranks(rows):
-    curves, interfaces = interface_curve_table(rows), interface_table(rows)
+    curves, interfaces = interfaces_by_rank(rows), interface_table(rows)
     assert tuple(curves.columns) == INTERFACE_CURVE_COLUMNS
     keys = ["name", "kind", "layer", "head", "gauge_fixed"]
     of_interface = curves.groupby(keys, dropna=False)["k"]
@@ -173,7 +173,7 @@ def test_weights_of_small_rank_end_early_and_a_zero_one_has_no_rows():
     keys = tensors["model.layers.1.self_attn.k_proj.weight"]
     keys[:HEAD_WIDTH] = keys[:1] * 2.0 ** torch.arange(HEAD_WIDTH)[:, None]
     rows = rows_of(tensors)
-    curves, interfaces = interface_curve_table(rows), interface_table(rows)
+    curves, interfaces = interfaces_by_rank(rows), interface_table(rows)
     assert "layers.0.up-down" not in set(curves["name"])
     ends = curves.loc[curves.groupby(["name", "gauge_fixed"])["k"].idxmax()]
     there = ends.merge(interfaces[interfaces["rank"] > 0], on=["name", "gauge_fixed"], suffixes=("", "_there"))
@@ -185,10 +185,10 @@ def test_weights_of_small_rank_end_early_and_a_zero_one_has_no_rows():
 
 
 def test_no_rows_give_an_empty_table_with_the_columns():
-    table = interface_curve_table([])
+    table = interfaces_by_rank([])
     assert tuple(table.columns) == INTERFACE_CURVE_COLUMNS
     assert table.empty
-    assert dict(table.dtypes) == dict(interface_curve_table(rows_of(tiny_llama())).dtypes)
+    assert dict(table.dtypes) == dict(interfaces_by_rank(rows_of(tiny_llama())).dtypes)
 
 
 def test_units_that_are_loud_on_both_sides_are_what_random_signs_give():

@@ -56,9 +56,9 @@ def test_nulls_over_rotations():
     found = interface_pair(first, turned, 2)
     for observable in (GRAM_COMMUTATOR, RHO):
         root_mean_square = float(observable.measure(found).square().mean().sqrt())
-        assert root_mean_square == pytest.approx(float(observable.null_moments(pair)[0]), rel=0.03)
+        assert root_mean_square == pytest.approx(float(observable.null.law(pair)[0]), rel=0.03)
     cosines = GRAM_COSINE.measure(found)
-    mean, spread = (float(moment) for moment in GRAM_COSINE.null_moments(pair))
+    mean, spread = (float(moment) for moment in GRAM_COSINE.null.law(pair))
     assert float(cosines.mean()) == pytest.approx(mean, abs=4 * spread / math.sqrt(2000))
     assert float(cosines.std()) == pytest.approx(spread, rel=0.08)
 

@@ -46,7 +46,7 @@ def test_every_row_agrees_with_the_pair_measured_alone(table):
             value = float(observable.measure(alone))
             assert getattr(row, observable.column) == pytest.approx(value, rel=1e-8, abs=1e-7)
             if observable.null_moments:
-                moments = [float(moment) for moment in observable.null_moments(alone)]
+                moments = [float(moment) for moment in observable.null.law(alone)]
                 found = [getattr(row, f"{observable.column}_null_{part}") for part in ("mean", "sd")]
                 assert found == pytest.approx(moments, nan_ok=True, abs=1e-9)
 

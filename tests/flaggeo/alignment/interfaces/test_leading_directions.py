@@ -75,14 +75,14 @@ def test_directions_beyond_the_rank_are_left_out():
     assert int(whole.kept) == 2
     for observable in (INTERFACE_OVERLAP, STACKED_RATIO, WINDOW_RHO, WINDOW_CONTRAST):
         torch.testing.assert_close(observable.measure(whole), observable.measure(part))
-    assert INTERFACE_OVERLAP.null_moments(whole) == INTERFACE_OVERLAP.null_moments(part)
+    assert INTERFACE_OVERLAP.null.law(whole) == INTERFACE_OVERLAP.null.law(part)
 
 
 def test_the_whole_space_has_nothing_beyond_it():
     pair = interface_pair(gaussian(3, 5, seed=12), gaussian(4, 3, seed=13), 3)
     assert float(INTERFACE_OVERLAP.measure(pair)) == pytest.approx(1)
     assert math.isnan(STACKED_RATIO.measure(pair))
-    assert [float(moment) for moment in INTERFACE_OVERLAP.null_moments(pair)] == [1, 0]
+    assert [float(moment) for moment in INTERFACE_OVERLAP.null.law(pair)] == [1, 0]
 
 
 def test_level_of_random_layers():
@@ -91,7 +91,7 @@ def test_level_of_random_layers():
     values = INTERFACE_OVERLAP.measure(pair)
     assert float(values.mean()) == pytest.approx(0.165, abs=4 * 0.049 / math.sqrt(200))
     assert float(values.std()) == pytest.approx(0.049, rel=0.2)
-    mean, spread = (float(moment[0]) for moment in INTERFACE_OVERLAP.null_moments(pair))
+    mean, spread = (float(moment[0]) for moment in INTERFACE_OVERLAP.null.law(pair))
     assert float(values.mean()) == pytest.approx(mean, abs=4 * spread / math.sqrt(200))
 
 

@@ -79,7 +79,7 @@ def test_defect_of_random_weights_is_its_null(shape, defect):
     pair = interface_pair(*gaussian_pair(*shape, seed=6), 2)
     assert int(POLYSTABILITY_DEFECT.measure(pair)) == defect
     for observable in (*RANKS, POLYSTABILITY_DEFECT):
-        mean, spread = observable.null_moments(pair)
+        mean, spread = observable.null.law(pair)
         assert (float(mean), float(spread)) == (float(observable.measure(pair)), 0)
 
 

@@ -34,7 +34,7 @@ def test_unrelated_subspaces_share_what_they_must(n, r, s):
     generator = torch.Generator().manual_seed(3)
     first, second = (uniform_frame(n, k, (50,), generator=generator, dtype=torch.float64) for k in (r, s))
     pair = SubspacePair(first, second)
-    expected, spread = INTERSECTION_DIMENSION.null_moments(pair)
+    expected, spread = INTERSECTION_DIMENSION.null.law(pair)
     assert (INTERSECTION_DIMENSION.measure(pair) == expected).all()
     assert spread == 0
 
@@ -66,4 +66,4 @@ def test_cosines_count_only_above_the_edge():
 def test_nothing_lies_above_the_edge_of_subspaces_that_fill_the_space():
     whole = SubspacePair(torch.eye(4, dtype=torch.float64), random_frame(4, 2, seed=8))
     assert ABOVE_EDGE.measure(whole) == 0
-    assert [float(moment) for moment in ABOVE_EDGE.null_moments(whole)] == [0, 0]
+    assert [float(moment) for moment in ABOVE_EDGE.null.law(whole)] == [0, 0]
