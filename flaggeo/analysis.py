@@ -33,13 +33,13 @@ from .alignment import (
     path_variance_table,
 )
 from .checkpoint import open_checkpoint
-from .engine import Layer, LayerResult, LayerTasks, Measures, Row, layers_of
+from .engine import LayerResult, Row, draws_along_layers, measure_layers
 from .inventory import space_table, weight_table
 from .network import ROLES, Network, Side, Weight, read_network
 from .numerics.spectrum import Spectrum
-from .numerics.threads import one_ahead, workers
 from .results.analysis import Analysis
 from .results.scratch import Scratch
+from .settings import Settings
 
 #: Called before each tensor, and before the draws of each weight, with its name, how many are done and how
 #: many there are.
@@ -156,23 +156,14 @@ def analyze(
     }
     fingerprint = _fingerprint(network)
     memory = None if scratch is None else Scratch(Path(scratch), json.dumps([fingerprint, settings, _stamps(network)]))
-    chains = list(layer_chains(chosen).values()) if draws else []
+    restricted: dict[str, Any] = {"roles": roles, "layers": layers}
+    measured = Settings(rank=rank, heads=heads, fold_norms=fold_norms, draws=draws, seed=seed, **restricted)
+    chains = list(layer_chains(chosen).values()) if draws_along_layers(measured) else []
     steps = _Steps(progress, len({weight.tensor for weight in chosen}) + sum(map(len, chains)))
-    measures = Measures(
-        decomposed=frozenset(weight.name for weight in chosen),
-        profiled=frozenset(weight.name for chain in chains for weight in chain),
-        rank=rank,
-        heads=heads,
-        folded=fold_norms,
-        draws=draws,
-        seed=seed,
-    )
-    with_heads = select_weights(network, roles=roles, layers=layers, heads=True)
-    layers_read = layers_of(with_heads, network, device, folded=fold_norms)
-    found = _measure(layers_read, measures, device, steps, memory)
+    found = measure_layers(measured, network.layers, device=device, progress=steps, memory=memory)
     spectra = found.spectra
     nulls = _draw_nulls(chains, found, draws, seed, device, steps, memory)
-    cosines = _gram_cosines(found.tables.get("gram_cosines", []))
+    cosines = _gram_cosines(found.gram_cosines)
     pairs = pair_table(_compared(chosen), spectra, nulls.leverages, folded=fold_norms)
     bases = _bases(spectra)
     return Analysis(
@@ -186,8 +177,8 @@ def analyze(
         nulls=nulls.table,
         pairs=pairs,
         chance=chance_table(pairs, bases),
-        interfaces=interface_table(found.tables.get("interfaces", [])),
-        interface_curves=interface_curve_table(found.tables.get("interfaces", [])),
+        interfaces=interface_table(found.interfaces),
+        interface_curves=interface_curve_table(found.interfaces),
         heads=_head_table(found.heads, nulls, chosen, fold_norms),
         skipped=pd.DataFrame(
             [(item.tensor, "x".join(map(str, item.shape)), item.reason) for item in network.skipped],
@@ -262,37 +253,6 @@ class _Steps:
         if self._progress is not None:
             self._progress(name, self._done, self._total)
         self._done += 1
-
-
-def _measure(
-    layers: list[Layer],
-    measures: Measures,
-    device: torch.device,
-    step: Callable[[str], None],
-    scratch: Scratch | None,
-) -> LayerResult:
-    """Whatever needs the matrices, of which three layers are in memory at most.
-
-    A layer begins while the last pieces of the one before are being measured, so that no core waits for them.
-    """
-    found: dict[str, LayerResult] = {}
-    for layer in layers:
-        recalled = scratch.recall_layer(layer.name, device) if scratch else None
-        if recalled is not None:
-            found[layer.name] = recalled
-            for tensor in layer.tensors:
-                step(tensor)
-    missing = [layer for layer in layers if layer.name not in found]
-    with workers() as pool:
-        begun = one_ahead(LayerTasks(layer, measures, pool) for layer in missing)
-        for layer, later, tasks in zip(missing, [*missing, None][1:], begun, strict=True):
-            result = found[layer.name] = tasks.result(step)
-            if scratch:
-                scratch.keep_layer(layer.name, result)
-            for done in (layer.earlier, layer):
-                if done is not None and (later is None or later.earlier is not done):
-                    done.let_go()
-    return LayerResult.joined(found[layer.name] for layer in layers)
 
 
 def _compared(weights: list[Weight]) -> list[Weight]:

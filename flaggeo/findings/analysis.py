@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 
 from ..alignment import SEEDED_NULLS
+from ..alignment.interfaces.composable import INTERFACE_KINDS
 from ..alignment.interfaces.interface_table import balanced
 from ..graph import NULL_MEANS
 from ..graph.alignment_graph import FALSE_DISCOVERY_RATE
@@ -260,7 +261,7 @@ def _heads(analysis: Analysis) -> list[str]:
 
 def _interfaces(interfaces: pd.DataFrame) -> list[str]:
     """Where the two weights of an interface know of each other, and where they do not."""
-    shown = balanced(interfaces[interfaces["kind"].isin(["up-down", "gate-down", "v-o", "q-k"])])
+    shown = balanced(interfaces[interfaces["kind"].isin(INTERFACE_KINDS)])
     shown = shown[shown["overlap_null_sd"] > 0]
     nulls = shown[["overlap_null_mean", "overlap_sign_flip_mean"]]
     shown = shown.assign(beyond=shown["overlap"] - nulls.max(axis=1))

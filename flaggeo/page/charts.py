@@ -8,9 +8,10 @@ import networkx as nx
 import numpy as np
 import pandas as pd
 
+from ..alignment.interfaces.composable import INTERFACE_KINDS
 from ..alignment.interfaces.interface_table import balanced
 from ..network import ROLE_RECORDS, ROLES, Side
-from ..network.roles import COMPOSED, HEAD_PAIRS, head_pair_name
+from ..network.roles import HEAD_PAIRS, head_pair_name
 from ..results.analysis import Analysis
 from .parts import number, read_spec
 
@@ -31,7 +32,6 @@ HEAD_KINDS = {
     )
     for first, second in sorted(HEAD_PAIRS, key=lambda pair: pair[0] == pair[1])
 }
-_INTERFACE_KINDS = tuple("-".join(pair) for pair in reversed(COMPOSED))
 INTERFACE_MEASURES = {
     "subspace overlap": "overlap",
     "Gram cosine": "gram_cosine",
@@ -259,7 +259,7 @@ def interfaces_chart(analysis: Analysis) -> Spec | None:
     interfaces = interfaces.assign(
         overlap_null_mean=interfaces[["overlap_null_mean", "overlap_sign_flip_mean"]].max(axis=1)
     )
-    records = interfaces[interfaces["kind"].isin(_INTERFACE_KINDS)].to_dict("records")
+    records = interfaces[interfaces["kind"].isin(INTERFACE_KINDS)].to_dict("records")
     rows = [
         {"name": row["name"], "kind": row["kind"], "layer": row["layer"], "measure": title}
         | {"value": row[column], "null": number(row.get(f"{column}_null_mean"))}
@@ -272,14 +272,14 @@ def interfaces_chart(analysis: Analysis) -> Spec | None:
     spec = read_spec("interfaces.vl.json")
     spec["datasets"] = {"interfaces": rows}
     spec["facet"]["row"]["sort"] = list(INTERFACE_MEASURES)
-    spec["facet"]["column"]["sort"] = list(_INTERFACE_KINDS)
+    spec["facet"]["column"]["sort"] = list(INTERFACE_KINDS)
     return spec
 
 
 def interface_curves_chart(analysis: Analysis) -> Spec | None:
     """Overlap at each number of directions, over all layers; None where there is no interface."""
     curves = balanced(analysis.interface_curves)
-    shown = curves[curves["kind"].isin(_INTERFACE_KINDS)]
+    shown = curves[curves["kind"].isin(INTERFACE_KINDS)]
     if shown.empty:
         return None
     shown = shown.assign(null=shown[["null_mean", "sign_flip_mean"]].max(axis=1))
@@ -293,7 +293,7 @@ def interface_curves_chart(analysis: Analysis) -> Spec | None:
     )
     spec = read_spec("interface_curves.vl.json")
     spec["datasets"] = {"interface-curves": over_layers.reset_index().to_dict("records")}
-    spec["facet"]["column"]["sort"] = list(_INTERFACE_KINDS)
+    spec["facet"]["column"]["sort"] = list(INTERFACE_KINDS)
     return spec
 
 
