@@ -4,7 +4,6 @@ import json
 import platform
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from datetime import UTC, datetime
 from hashlib import sha256
 from importlib.metadata import version
@@ -34,11 +33,10 @@ from .alignment import (
     trajectory_variance_table,
 )
 from .checkpoint import open_checkpoint
-from .engine import Layer, LayerResult, LayerTasks, Measures, Row, layers_of
+from .engine import LayerResult, Row, draws_along_layers, measure_layers
 from .inventory import skipped_table, space_table, weight_table
 from .network import Network, Side, Weight, read_network
 from .numerics.spectrum import Spectrum
-from .numerics.threads import one_ahead, workers
 from .results.analysis import Analysis
 from .results.scratch import Scratch
 from .settings import Options, Settings, given_options
@@ -130,24 +128,9 @@ def analyze(
     started = datetime.now(UTC)
     chosen = settings.chosen(network)
     memory = None if scratch is None else Scratch(Path(scratch), _run_of(network, settings, chosen))
-    # Pairs and heads take their share of the draws that are made along the layers.
-    drawn = settings.draws and (settings.heads or not {"continuity", "pairs"}.isdisjoint(settings.measure))
-    chains = list(layer_chains(chosen).values()) if drawn else []
+    chains = list(layer_chains(chosen).values()) if draws_along_layers(settings) else []
     steps = _Steps(progress, len({weight.tensor for weight in chosen}) + sum(map(len, chains)))
-    measures = Measures(
-        decomposed=frozenset(weight.name for weight in chosen),
-        profiled=frozenset(weight.name for chain in chains for weight in chain),
-        rank=settings.rank,
-        heads=settings.heads,
-        folded=settings.fold_norms,
-        draws=settings.draws,
-        seed=settings.seed,
-        continuity="continuity" in settings.measure,
-        interfaces="interfaces" in settings.measure,
-    )
-    with_heads = replace(settings, heads=True).chosen(network)
-    layers_read = layers_of(with_heads, network, device, folded=settings.fold_norms)
-    found = _measure(layers_read, measures, device, steps, memory)
+    found = measure_layers(settings, network.layers, device=device, progress=steps, memory=memory)
     spectra = found.spectra
     nulls = _draw_nulls(chains, found, settings, device, steps, memory)
     continued = chosen if "continuity" in settings.measure else []
@@ -157,9 +140,7 @@ def analyze(
     return Analysis(
         weights=weight_table(chosen, spectra),
         spaces=space_table(chosen),
-        continuity=continuity_table(
-            continued, spectra, _gram_cosines(found.tables.get("gram_cosines", [])), folded=settings.fold_norms
-        ),
+        continuity=continuity_table(continued, spectra, _gram_cosines(found.gram_cosines), folded=settings.fold_norms),
         continuity_by_rank=continuity_by_rank(continued, spectra),
         continuity_by_lag=continuity_by_lag(continued, spectra),
         continuity_nulls=nulls.table if continued else NULL_SCHEMA.frame(),
@@ -167,8 +148,8 @@ def analyze(
         trajectory_variance=trajectory_variance_table(continued, spectra),
         pairs=pairs,
         pair_nulls=pair_null_table(pairs, bases),
-        interfaces=interface_table(found.tables.get("interfaces", [])),
-        interfaces_by_rank=interfaces_by_rank(found.tables.get("interfaces", [])),
+        interfaces=interface_table(found.interfaces),
+        interfaces_by_rank=interfaces_by_rank(found.interfaces),
         heads=_head_table(found.heads, nulls, chosen, settings.fold_norms),
         skipped=skipped_table(network.skipped),
         bases=bases,
@@ -209,37 +190,6 @@ class _Steps:
         if self._progress is not None:
             self._progress(name, self._done, self._total)
         self._done += 1
-
-
-def _measure(
-    layers: list[Layer],
-    measures: Measures,
-    device: torch.device,
-    step: Callable[[str], None],
-    scratch: Scratch | None,
-) -> LayerResult:
-    """Whatever needs the matrices, of which three layers are in memory at most.
-
-    A layer begins while the last pieces of the one before are being measured, so that no core waits for them.
-    """
-    found: dict[str, LayerResult] = {}
-    for layer in layers:
-        recalled = scratch.recall_layer(layer.name, device) if scratch else None
-        if recalled is not None:
-            found[layer.name] = recalled
-            for tensor in layer.tensors:
-                step(tensor)
-    missing = [layer for layer in layers if layer.name not in found]
-    with workers() as pool:
-        begun = one_ahead(LayerTasks(layer, measures, pool) for layer in missing)
-        for layer, later, tasks in zip(missing, [*missing, None][1:], begun, strict=True):
-            result = found[layer.name] = tasks.result(step)
-            if scratch:
-                scratch.keep_layer(layer.name, result)
-            for done in (layer.earlier, layer):
-                if done is not None and (later is None or later.earlier is not done):
-                    done.let_go()
-    return LayerResult.joined(found[layer.name] for layer in layers)
 
 
 def _compared(weights: list[Weight]) -> list[Weight]:

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from ..alignment import SEEDED_NULLS
+from ..alignment.interfaces.composable import INTERFACE_KINDS
 from ..alignment.interfaces.interface_table import balanced
 from ..graph import NULL_MEANS
 from ..graph.alignment_graph import FALSE_DISCOVERY_RATE
@@ -225,7 +226,7 @@ def _redundant(groups: pd.DataFrame) -> list[Finding]:
 
 def _composed_weights(interfaces: pd.DataFrame) -> list[Finding]:
     """Whether a weight and the one that reads it are aligned, by kind of interface."""
-    shown = balanced(interfaces[interfaces["kind"].isin(["up-down", "gate-down", "v-o", "q-k"])])
+    shown = balanced(interfaces[interfaces["kind"].isin(INTERFACE_KINDS)])
     shown = shown[shown["overlap_null_sd"] > 0]
     largest = shown[["overlap_null_mean", "overlap_sign_flip_mean"]].max(axis=1)
     shown = shown.assign(difference=shown["overlap"] - largest)

@@ -11,10 +11,11 @@ import pandas as pd
 from ..alignment import Observable
 from ..alignment.interfaces.balance import IMBALANCE, KEMPF_NESS_GAP
 from ..alignment.interfaces.commutator import GRAM_COSINE, RHO
+from ..alignment.interfaces.composable import INTERFACE_KINDS
 from ..alignment.interfaces.interface_table import balanced
 from ..alignment.interfaces.leading_directions import INTERFACE_OVERLAP
 from ..network import ROLE_RECORDS, ROLES, Side
-from ..network.roles import COMPOSED, HEAD_PAIRS, head_pair_name
+from ..network.roles import HEAD_PAIRS, head_pair_name
 from ..results.analysis import Analysis
 from .parts import number, read_spec
 
@@ -35,7 +36,6 @@ HEAD_KINDS = {
     )
     for first, second in sorted(HEAD_PAIRS, key=lambda pair: pair[0] == pair[1])
 }
-_INTERFACE_KINDS = tuple("-".join(pair) for pair in reversed(COMPOSED))
 INTERFACE_MEASURES: dict[str, Observable[Any]] = {
     "subspace overlap": INTERFACE_OVERLAP,
     "Gram cosine": GRAM_COSINE,
@@ -268,7 +268,7 @@ def interfaces_chart(analysis: Analysis) -> Spec | None:
     interfaces = interfaces.assign(
         overlap_null_mean=interfaces[["overlap_null_mean", "overlap_sign_flip_mean"]].max(axis=1)
     )
-    records = interfaces[interfaces["kind"].isin(_INTERFACE_KINDS)].to_dict("records")
+    records = interfaces[interfaces["kind"].isin(INTERFACE_KINDS)].to_dict("records")
     rows = [
         {"name": row["name"], "kind": row["kind"], "layer": row["layer"], "measure": title}
         | {"value": row[measure.column], "null": number(row[measure.null_column])}
@@ -281,14 +281,14 @@ def interfaces_chart(analysis: Analysis) -> Spec | None:
     spec = read_spec("interfaces.vl.json")
     spec["datasets"] = {"interfaces": rows}
     spec["facet"]["row"]["sort"] = list(INTERFACE_MEASURES)
-    spec["facet"]["column"]["sort"] = list(_INTERFACE_KINDS)
+    spec["facet"]["column"]["sort"] = list(INTERFACE_KINDS)
     return spec
 
 
 def interface_curves_chart(analysis: Analysis) -> Spec | None:
     """Overlap at each number of directions, over all layers; None where there is no interface."""
     curves = balanced(analysis.interfaces_by_rank)
-    shown = curves[curves["kind"].isin(_INTERFACE_KINDS)]
+    shown = curves[curves["kind"].isin(INTERFACE_KINDS)]
     if shown.empty:
         return None
     shown = shown.assign(null=shown[["overlap_null_mean", "overlap_sign_flip_mean"]].max(axis=1))
@@ -302,7 +302,7 @@ def interface_curves_chart(analysis: Analysis) -> Spec | None:
     )
     spec = read_spec("interface_curves.vl.json")
     spec["datasets"] = {"interface-curves": over_layers.reset_index().to_dict("records")}
-    spec["facet"]["column"]["sort"] = list(_INTERFACE_KINDS)
+    spec["facet"]["column"]["sort"] = list(INTERFACE_KINDS)
     return spec
 
 

@@ -57,10 +57,10 @@ class Scratch:
             ProjectionHeads(layer, role, **_parts(tensors, f"heads/{role}", _HEAD_PARTS))
             for layer, role in plain["heads"]
         ]
-        return LayerResult(spectra, profiles, plain["tables"], heads)
+        return LayerResult(spectra, profiles, heads, interfaces=plain["interfaces"], gram_cosines=plain["gram_cosines"])
 
     def keep_layer(self, layer: str, result: LayerResult) -> None:
-        """Write what is kept of a layer."""
+        """Write what is kept of a layer; its Gram matrices, which are large, can be formed again."""
         kinds: dict[str, tuple[Mapping[str, object], tuple[str, ...]]] = {
             "spectra": (result.spectra, _SPECTRUM_PARTS),
             "profiles": (result.profiles, _PROFILE_PARTS),
@@ -79,7 +79,8 @@ class Scratch:
             },
             "profiles": list(result.profiles),
             "heads": [(heads.layer, heads.role) for heads in result.heads],
-            "tables": result.tables,
+            "interfaces": result.interfaces,
+            "gram_cosines": result.gram_cosines,
         }
         self._save(f"layer {layer}", tensors, plain)
 

@@ -10,6 +10,9 @@ from torch import Tensor
 from ...network import ROLE_RECORDS, HeadGroup, Side, Space, SpaceKind, Symmetry, Weight
 from ...network.roles import COMPOSED
 
+#: Kinds of interfaces between two weights, those in MLPs first.
+INTERFACE_KINDS = tuple(f"{first}-{second}" for first, second in reversed(COMPOSED))
+
 
 @dataclass(frozen=True)
 class Composable:
