@@ -127,8 +127,8 @@ class Analysis(Result):
             those of two weights that have a direction; ``adjusted`` is (abs_cos_1 - E) / (1 - E) with the Haar
             mean E in ``null_mean``; ``z`` is (abs_cos_1 - E) / (sd / sqrt(layer_pairs)). ``beyond_chance`` counts
             the layer pairs whose q-value is at most `FALSE_DISCOVERY_RATE`, missing where they share no space;
-            outlier channels may account for their size, see `step_chance`. ``overlap_far`` is the mean overlap of layers
-            ``far_lag`` or more apart, half of the network, counted along the role. ``channels`` is the median
+            outlier channels may account for their size, see `step_chance`. ``overlap_far`` is the mean overlap of
+            layers ``far_lag`` or more apart, half of the network, counted along the role. ``channels`` is the median
             participation ratio of the first singular vector: on how many coordinates of ``dim`` it lives (dim /
             3 for a random one). ``undetermined`` is the share of layer pairs whose first direction is.
             ``margin_matched`` and ``sign_flip`` are what those nulls give for ``abs_cos_1``, ``equalised`` is
