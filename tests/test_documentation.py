@@ -42,9 +42,9 @@ def test_the_figures_of_the_readme_are_measured(smollm2_file):
     steps = shared.loc["q", "layer_pairs"]
     assert f"({steps - shared.loc['q', 'beyond_chance']} of {steps} for q)" in text
     counts = "in {} of {steps} steps for q, {} for k, {} for gate, {} for up\nand {} for v".format(
-        *shared.loc[["q", "k", "gate", "up", "v"], "beyond_chance"], steps=steps
+        *shared.loc[["q", "k", "gate", "up", "v"], "significant_pairs"], steps=steps
     )
-    writing = "in {} and {} of {steps} steps".format(*shared.loc[["o", "down"], "beyond_chance"], steps=steps)
+    writing = "in {} and {} of {steps} steps".format(*shared.loc[["o", "down"], "significant_pairs"], steps=steps)
     measurements = (ROOT / "docs" / "measurements.md").read_text()
     assert counts in measurements
     assert writing in measurements
@@ -58,8 +58,8 @@ def test_the_nulls_of_the_readme_are_those_of_the_demo(smollm2_file):
     text = (ROOT / "README.md").read_text()
     summary = analyze(load(smollm2_file), roles=["o", "down"], draws=draws).summary.set_index(["role", "side"])
     writing = summary.loc[[("o", "write"), ("down", "write")]]
-    assert "same row and column norms score {:.2f} and {:.2f}".format(*writing["margin_matched"]) in text
-    assert "brought to one norm {:.2f} and {:.2f} remain".format(*writing["equalised"]) in text
+    assert "same row and column norms score {:.2f} and {:.2f}".format(*writing["abs_cos_1_norm_matched_mean"]) in text
+    assert "brought to one norm {:.2f} and {:.2f} remain".format(*writing["abs_cos_1_equalised"]) in text
     assert f"{draws} draws of each null" in text
 
 
@@ -69,7 +69,7 @@ def test_the_heads_and_interfaces_of_the_readme_are_measured(smollm2_file):
     link = heads.heads.set_index(["source", "target"]).loc[("layers.23.o.heads.2.write", "layers.29.v.heads.0.read")]
     assert f"shares {link['kernel']:.1f} of {link['source_rank']} dimensions" in text
     assert f"unrelated heads share {link['null_mean']:.1f}" in text
-    closest = heads.head_clusters.nlargest(1, "adjusted_overlap")["heads"].iloc[0]
+    closest = heads.head_clusters.nlargest(1, "overlap_effect_size")["heads"].iloc[0]
     assert closest == ", ".join(f"layers.18.o.heads.{head}.write" for head in (6, 7, 8))
     mlps = analyze(load(smollm2_file), roles=["gate", "up", "down"]).interfaces
     balanced = mlps["gauge_fixed"] | (mlps["kind"] == "gate-down")

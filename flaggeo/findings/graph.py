@@ -39,7 +39,7 @@ def graph_findings(structure: Structure) -> list[Finding]:
         *_bottlenecks(structure.bottlenecks),
         *_decay(structure.decay),
         *_redundant_groups(structure.cliques, structure.comparisons),
-        *_strongest_path(structure.paths, structure.comparisons),
+        *_strongest_path(structure.signal_paths, structure.comparisons),
         *_similar_layers(structure.blocks),
         *_norm_matched_missing(structure.bottlenecks),
     ]

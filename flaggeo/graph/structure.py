@@ -37,7 +37,7 @@ class Structure:
         One row a member of a clique of redundant heads, see `flaggeo.graph.cliques.clique_tables`.
     bottlenecks : pandas.DataFrame
         One row a space and side, see `flaggeo.graph.bottlenecks.bottleneck_table`.
-    paths : pandas.DataFrame
+    signal_paths : pandas.DataFrame
         One row an edge of a path from the embedding to the unembedding, see `flaggeo.graph.signal_paths.path_tables`.
     distances : pandas.DataFrame
         One row a pair of roles and a lag, see `flaggeo.graph.decay.distance_table`.
@@ -55,7 +55,7 @@ class Structure:
     members: pd.DataFrame
     cliques: pd.DataFrame
     bottlenecks: pd.DataFrame
-    paths: pd.DataFrame
+    signal_paths: pd.DataFrame
     distances: pd.DataFrame
     decay: pd.DataFrame
     blocks: pd.DataFrame
@@ -130,7 +130,7 @@ def structure(
         members=communities.members,
         cliques=cliques,
         bottlenecks=bottleneck_table(possible, nodes),
-        paths=paths,
+        signal_paths=paths,
         distances=distances,
         decay=decay_table(distances),
         blocks=block_table(possible),

@@ -199,7 +199,7 @@ def _statistics(structure: Structure) -> dict[str, pd.DataFrame]:
     tables = {
         "hubs": structure.hubs.groupby("measure", sort=False).head(8),
         "communities": structure.communities,
-        "signal-paths": structure.paths.head(_TABLE_ROWS),
+        "signal-paths": structure.signal_paths.head(_TABLE_ROWS),
         "redundant-heads": structure.cliques.head(_TABLE_ROWS),
         "decay": structure.decay,
         "bottlenecks": structure.bottlenecks,

@@ -68,7 +68,7 @@ def headline(analysis):
 
 def test_smollm2_has_the_published_continuity(smollm2):
     assert headline(smollm2) == pytest.approx(SMOLLM2, abs=0.005)
-    assert smollm2.summary["null_mean"].iloc[0] == pytest.approx(0.0333, abs=5e-5)
+    assert smollm2.summary["abs_cos_1_null_mean"].iloc[0] == pytest.approx(0.0333, abs=5e-5)
     assert smollm2.provenance["layers"] == 30
     assert smollm2.weights["residual"].max() < 1e-12
 
@@ -80,19 +80,20 @@ def test_minilm_has_the_published_continuity(minilm_folder):
 def published_nulls_hold(analysis, published):
     rows = analysis.summary.set_index(["role", "side"])
     assert set(rows.index) == set(published)
-    columns = {column: rows[column].to_dict() for column in ("margin_matched", "equalised")}
-    assert columns["margin_matched"] == pytest.approx({key: pair[0] for key, pair in published.items()}, abs=0.03)
-    assert columns["equalised"] == pytest.approx({key: pair[1] for key, pair in published.items()}, abs=0.01)
+    matched, equalised = (rows[f"abs_cos_1_{part}"].to_dict() for part in ("norm_matched_mean", "equalised"))
+    assert matched == pytest.approx({key: pair[0] for key, pair in published.items()}, abs=0.03)
+    assert equalised == pytest.approx({key: pair[1] for key, pair in published.items()}, abs=0.01)
 
 
 def test_minilm_has_the_published_nulls(minilm_folder):
     analysis = analyze(load(minilm_folder), draws=20)
     published_nulls_hold(analysis, MINILM_NULLS)
-    overlaps = analysis.nulls[analysis.nulls["measure"] == "overlap"].set_index(["role", "side", "null"])["mean"]
+    nulls = analysis.continuity_nulls[analysis.continuity_nulls["measure"] == "overlap"]
+    overlaps = nulls.set_index(["role", "side", "null"])["mean"]
     # practice/checkpoints-and-engine, section 4: the 16-dimensional subspaces, 20 draws.
     signs = {"q": 0.057, "k": 0.070, "v": 0.054, "o": 0.068, "up": 0.046, "down": 0.139}
     margins = {"q": 0.048, "k": 0.088, "v": 0.063, "o": 0.089, "up": 0.059, "down": 0.187}
-    for null, published in (("sign_flip", signs), ("margin_matched", margins)):
+    for null, published in (("sign_flip", signs), ("norm_matched", margins)):
         for role, value in published.items():
             side = "write" if role in ("o", "down") else "read"
             assert overlaps[role, side, null] == pytest.approx(value, abs=0.005)
@@ -101,15 +102,15 @@ def test_minilm_has_the_published_nulls(minilm_folder):
 def test_smollm2_has_the_published_nulls(smollm2_file):
     analysis = analyze(load(smollm2_file), draws=4)
     published_nulls_hold(analysis, SMOLLM2_NULLS)
-    excess = analysis.summary.set_index(["role", "side"])["excess"]
-    assert excess[[("o", "write"), ("down", "write")]].max() < 0.05  # outlier channels
+    excess = analysis.summary.set_index(["role", "side"])["abs_cos_1_excess"]
+    assert excess[[("o", "write"), ("down", "write")]].max() < 0.1  # outlier channels
     assert excess[[(role, "read") for role in ("q", "k", "gate", "up")]].min() > 0.3
 
 
 def test_without_draws_the_table_of_nulls_is_empty_and_its_columns_of_the_summary_undefined(tiny, tiny_with_nulls):
-    assert tiny.nulls.empty
-    assert tiny.nulls.dtypes["mean"] == tiny_with_nulls.nulls.dtypes["mean"]
-    columns = ["margin_matched", "sign_flip", "equalised", "excess"]
+    assert tiny.continuity_nulls.empty
+    assert tiny.continuity_nulls.dtypes["mean"] == tiny_with_nulls.continuity_nulls.dtypes["mean"]
+    columns = [f"abs_cos_1_{part}" for part in ("norm_matched_mean", "sign_flip_mean", "equalised", "excess")]
     assert tiny.summary[columns].isna().all(axis=None)
     assert tiny_with_nulls.summary[columns].notna().all(axis=None)
     assert tiny_with_nulls.settings.draws == 3
@@ -117,19 +118,24 @@ def test_without_draws_the_table_of_nulls_is_empty_and_its_columns_of_the_summar
 
 
 def test_the_summary_holds_the_nulls_and_the_excess_over_the_largest(tiny_with_nulls):
-    nulls = tiny_with_nulls.nulls.set_index(["role", "side", "null", "measure"])["mean"]
-    assert len(tiny_with_nulls.nulls) == 7 * 2 * 3 * 2
+    nulls = tiny_with_nulls.continuity_nulls.set_index(["role", "side", "null", "measure"])["mean"]
+    assert len(tiny_with_nulls.continuity_nulls) == 7 * 2 * 3 * 2
     for row in tiny_with_nulls.summary.itertuples():
-        for null in ("margin_matched", "sign_flip", "equalised"):
-            assert getattr(row, null) == nulls[row.role, row.side, null, "abs_cos_1"]
-        assert row.excess == pytest.approx(row.abs_cos_1 - max(row.null_mean, row.margin_matched, row.sign_flip))
+        for null, part in (
+            ("norm_matched", "norm_matched_mean"),
+            ("sign_flip", "sign_flip_mean"),
+            ("equalised", "equalised"),
+        ):
+            assert getattr(row, f"abs_cos_1_{part}") == nulls[row.role, row.side, null, "abs_cos_1"]
+        largest = max(row.abs_cos_1_null_mean, row.abs_cos_1_norm_matched_mean, row.abs_cos_1_sign_flip_mean)
+        assert row.abs_cos_1_excess == pytest.approx((row.abs_cos_1 - largest) / (1 - largest))
 
 
 def test_the_nulls_of_a_role_do_not_depend_on_what_else_is_measured(tiny_with_nulls):
     alone = analyze(load(tiny_llama(), config=CONFIG), rank=4, draws=3, roles=["down"], heads=True)
-    together = tiny_with_nulls.nulls
+    together = tiny_with_nulls.continuity_nulls
     pd.testing.assert_frame_equal(
-        alone.nulls, together[together["role"] == "down"].reset_index(drop=True), check_exact=True
+        alone.continuity_nulls, together[together["role"] == "down"].reset_index(drop=True), check_exact=True
     )
 
 
@@ -179,7 +185,7 @@ def test_tables_say_what_was_asked_for(tiny):
     assert len(tiny.weights) == 3 * 7 + 2
     assert tiny.weights["head"].isna().all()
     assert set(tiny.spaces["name"]) >= {"stream", "vocabulary", "layers.2.hidden"}
-    assert tiny.spaces.set_index("name").loc["layers.0.values", "overlap_survives"] == False  # noqa: E712
+    assert tiny.spaces.set_index("name").loc["layers.0.values", "overlap_basis_independent"] == False  # noqa: E712
     assert set(tiny.skipped["tensor"]) == {
         "model.norm.weight",
         *(f"model.layers.{i}.input_layernorm.weight" for i in range(3)),
@@ -264,7 +270,7 @@ def test_a_run_interrupted_in_its_draws_resumes_with_the_same_numbers(tmp_path):
         load(folder), rank=3, draws=2, progress=lambda *step: seen.append(step), scratch=tmp_path / "scratch"
     )
     assert len(seen) == 23 + 7 * 3
-    pd.testing.assert_frame_equal(resumed.nulls, whole.nulls, check_exact=True)
+    pd.testing.assert_frame_equal(resumed.continuity_nulls, whole.continuity_nulls, check_exact=True)
 
 
 def test_a_tensor_that_is_not_finite_is_named(tmp_path):

@@ -45,7 +45,7 @@ def test_an_overlap_matrix_is_symmetric_and_holds_the_pairs(analysis):
     values = np.ma.filled(ax.images[0].get_array(), np.nan)
     np.testing.assert_array_equal(values, values.T)
     np.testing.assert_array_equal(values.diagonal(), 1)
-    pairs = analysis.pairs.set_index(["source", "target"])["adjusted_overlap"]
+    pairs = analysis.pairs.set_index(["source", "target"])["overlap_effect_size"]
     assert values[1, 4] == pairs["layers.1.q.read", "layers.5.q.read"]
     label = ax.xaxis.get_major_formatter()
     assert [label(position, None) for position in (0, 4, 9)] == ["0", "5", ""]
@@ -53,9 +53,9 @@ def test_an_overlap_matrix_is_symmetric_and_holds_the_pairs(analysis):
 
 def test_a_path_goes_through_the_positions_of_the_table(analysis):
     ax = plots.path(analysis, "q")
-    rows = analysis.paths.query("role == 'q' and side == 'read'")
+    rows = analysis.trajectories.query("role == 'q' and side == 'read'")
     np.testing.assert_allclose(ax.lines[0].get_data_3d(), rows[["pc1", "pc2", "pc3"]].T)
-    variance = analysis.path_variance.query("role == 'q' and side == 'read'").iloc[0]
+    variance = analysis.trajectory_variance.query("role == 'q' and side == 'read'").iloc[0]
     assert ax.get_title() == (
         f"q reads: 3 components explain {variance['evr']:.0%} (unrelated: {variance['evr_null_mean']:.0%})"
     )

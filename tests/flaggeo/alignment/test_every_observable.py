@@ -22,7 +22,6 @@ from flaggeo.alignment import (
     trajectory_variance_table,
 )
 from flaggeo.alignment.depth.gram_cosine import GramPair
-from flaggeo.alignment.depth.trajectory import Trajectory
 from flaggeo.alignment.heads.composition import CompositionPair
 from flaggeo.network import Side, Symmetry
 from flaggeo.numerics.spectrum import Spectrum, leading_spectrum

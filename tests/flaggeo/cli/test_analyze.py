@@ -40,7 +40,7 @@ def test_draws_put_the_nulls_into_every_output(model, tmp_path):
     assert "norm-matched" in run(app, command).stdout
     record = json.loads(run(app, [*command, "--overwrite", "--format", "json"]).stdout)
     assert [record["provenance"]["settings"][name] for name in ("draws", "seed")] == [2, 5]
-    assert all(isinstance(row["excess"], float) for row in record["summary"])
+    assert all(isinstance(row["abs_cos_1_excess"], float) for row in record["summary"])
     plain = run(app, ["analyze", str(model), "-o", str(tmp_path / "plain"), "--roles", "q,k"])
     assert "norm-matched" not in plain.stdout
 

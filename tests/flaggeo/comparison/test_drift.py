@@ -67,7 +67,7 @@ def test_distances_agree_with_scipy_and_the_flag_manifold():
     assert row["overlap"] == pytest.approx(np.mean(np.cos(angles) ** 2))
     flags = Flag(DIM, (1, 2, 4, 6))
     assert row["flag_distance"] == pytest.approx(float(flags.metric.dist(before, after)))
-    assert row["adjusted_overlap"] == pytest.approx((row["overlap"] - RANK / DIM) / (1 - RANK / DIM))
+    assert row["overlap_effect_size"] == pytest.approx((row["overlap"] - RANK / DIM) / (1 - RANK / DIM))
 
 
 def test_unchanged_by_one_rotation_of_both_and_not_by_a_stretch():
@@ -83,7 +83,7 @@ def test_unchanged_by_one_rotation_of_both_and_not_by_a_stretch():
 
 def test_unrelated_subspaces_give_their_null():
     rows = [moved(random_frame(DIM, RANK, seed=seed), random_frame(DIM, RANK, seed=seed + 100)) for seed in range(20)]
-    z = np.array([row["z"] for row in rows], dtype=float)
+    z = np.array([row["overlap_z"] for row in rows], dtype=float)
     assert abs(z.mean()) < 3 / math.sqrt(20)
     cosines = [row["abs_cos_1"] for row in rows]
     mean, spread = abs_cosine_moments(DIM)
@@ -103,9 +103,11 @@ def test_what_is_undefined_is_nan_and_what_is_undetermined_is_said():
     frame = random_frame(DIM, RANK, seed=2)
     zero = moved(frame, frame[:, :0])
     assert zero["rank"] == 0
-    assert np.isnan([zero[name] for name in ("angle_1", "geodesic_distance", "flag_distance", "overlap", "z")]).all()
+    assert np.isnan(
+        [zero[name] for name in ("angle_1", "geodesic_distance", "flag_distance", "overlap", "overlap_z")]
+    ).all()
     line = moved(torch.ones(1, 1, dtype=torch.float64), -torch.ones(1, 1, dtype=torch.float64))
     assert line["geodesic_distance"] == line["flag_distance"] == 0
-    assert np.isnan([line["adjusted_overlap"], line["z"]]).all()
+    assert np.isnan([line["overlap_effect_size"], line["overlap_z"]]).all()
     assert not moved(frame, frame)["undetermined"]
     assert moved(frame, frame, gap=1e-3)["undetermined"]

@@ -101,7 +101,7 @@ def test_random_graphs_have_no_communities():
 )
 def test_a_bottleneck_is_claimed_only_beyond_the_largest_null(overlap, null, matched, verdict):
     network = toy({}, layers=4, matched=matched)
-    pairs = network.pairs.assign(overlap=overlap, sign_flip_mean=null)
+    pairs = network.pairs.assign(overlap=overlap, overlap_sign_flip_mean=null)
     records = graph_findings(structure(network.graph, network.weights, network.spaces, pairs, draws=0))
     bottlenecks = [record for record in records if record.kind == "bottleneck"]
     assert [record.verdict for record in bottlenecks] == [verdict] * 2

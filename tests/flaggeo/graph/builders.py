@@ -8,10 +8,10 @@ import networkx as nx
 import numpy as np
 import pandas as pd
 
-from flaggeo.graph.edges import edge_table, node_table, possible_pairs
+from flaggeo.graph.edges import EDGE_WEIGHT, edge_table, node_table, possible_pairs
+from flaggeo.network import ROLE_RECORDS
 
 WIDTH, RANK = 64, 4
-_STEPS = {"embed": 0, "q": 0, "k": 0, "v": 0, "o": 1, "gate": 2, "up": 2, "down": 3, "unembed": 4}
 _READERS = ("q", "k", "v", "gate", "up")
 # Exact for two 4-spaces of R^64.
 NULL_MEAN, NULL_SD = 4 / 64, float(np.sqrt(2 * 60 * 60 / (64**2 * 63 * 66)))
@@ -86,7 +86,7 @@ def toy(
             head = -1 if pd.isna(row["head"]) else int(row["head"])
             graph.add_node(node, weight=row["name"], side=side, role=row["role"], layer=layer, head=head)
             graph.nodes[node].update(space=space, dimension=WIDTH, rank=RANK)
-            stages[node] = layer, _STEPS[row["role"]]
+            stages[node] = layer, ROLE_RECORDS[row["role"]].stage
     rng = np.random.default_rng(seed)
     pairs = []
     in_stream = sorted((node for node in graph if graph.nodes[node]["space"] == "stream"), key=stages.__getitem__)
@@ -107,14 +107,24 @@ def toy(
         kind = "-".join(sides)
         pairs.append((source, target, "stream", kind, lag, overlap, NULL_MEAN, value, q_value))
         if strength is not None:
-            graph.add_edge(source, target, key=kind, kind=kind, overlap=overlap, excess=value)
-    columns = ["source", "target", "space", "kind", "lag", "overlap", "null_mean", "excess", "q_value"]
+            graph.add_edge(source, target, key=kind, kind=kind, overlap=overlap, overlap_excess=value)
+    columns = [
+        "source",
+        "target",
+        "space",
+        "kind",
+        "lag",
+        "overlap",
+        "overlap_null_mean",
+        EDGE_WEIGHT,
+        "overlap_q_value",
+    ]
     table = pd.DataFrame(pairs, columns=columns).astype({"lag": "Int64"})
-    table = table.assign(sign_flip_mean=NULL_MEAN, margin_matched_mean=NULL_MEAN if matched else np.nan)
+    table = table.assign(overlap_sign_flip_mean=NULL_MEAN, overlap_norm_matched_mean=NULL_MEAN if matched else np.nan)
     unmet = set(strengths) - set(zip(table["source"], table["target"], strict=True))
     assert not unmet, f"no pair of this network: {unmet}"
     names = sorted({*weights["source"], *weights["target"]})
-    return Toy(graph, weights, pd.DataFrame({"name": names, "overlap_survives": True}), table)
+    return Toy(graph, weights, pd.DataFrame({"name": names, "overlap_basis_independent": True}), table)
 
 
 def strengths_of(network: Toy) -> dict[tuple[str, str], float]:

@@ -26,9 +26,9 @@ def test_the_planted_path_is_an_edge_and_unrelated_weights_hardly_any(analysis):
     edge = graph.edges["layers.0.down.write", "layers.2.gate.read", "write-read"]
     assert edge["overlap"] == pytest.approx(1.0, abs=1e-6)
     assert (edge["lag"], edge["intersection_dimension"]) == (2, 4)
-    assert edge["excess"] == pytest.approx(1.0, abs=1e-6)
+    assert edge["overlap_excess"] == pytest.approx(1.0, abs=1e-6)
     assert (edge["smallest_angle"], edge["geodesic_distance"]) == pytest.approx((0, 0), abs=1e-6)
-    assert edge["q_value"] < 1e-2
+    assert edge["overlap_q_value"] < 1e-2
     unrelated = [pair for pair in graph.edges() if pair != ("layers.0.down.write", "layers.2.gate.read")]
     assert unrelated == []
 
@@ -44,7 +44,7 @@ def test_random_networks_have_no_edges_at_any_rank(rank):
 
 def test_edges_are_the_strongest_of_the_pairs_that_pass_both_tests(analysis):
     graph = alignment_graph(analysis.weights, analysis.pairs, false_discovery_rate=0.995, strongest=2)
-    eligible = analysis.pairs[(analysis.pairs["q_value"] <= 0.995) & (analysis.pairs["excess"] > 0)]
+    eligible = analysis.pairs[(analysis.pairs["overlap_q_value"] <= 0.995) & (analysis.pairs["overlap_excess"] > 0)]
     assert 20 < len(eligible) < len(analysis.pairs) / 2
     expected = set()
     for row in eligible.itertuples():
@@ -52,7 +52,7 @@ def test_edges_are_the_strongest_of_the_pairs_that_pass_both_tests(analysis):
             rivals = eligible[
                 ((eligible["source"] == end) | (eligible["target"] == end)) & (eligible["kind"] == row.kind)
             ]
-            if (rivals["excess"] > row.excess).sum() < 2:
+            if (rivals["overlap_excess"] > row.overlap_excess).sum() < 2:
                 expected.add((row.source, row.target, row.kind))
     assert set(graph.edges(keys=True)) == expected
 
@@ -69,8 +69,8 @@ def test_loud_channels_alone_make_no_edge():
     reads = analysis.pairs[analysis.pairs["source"].str.fullmatch(r"layers\.\d\.[qkv]\.read")]
     reads = reads[reads["target"].str.fullmatch(r"layers\.\d\.[qkv]\.read")]
     assert len(reads) == 36
-    assert (reads["p_value"] < 1e-6).all()
-    assert (reads["excess"] > 0).any()
+    assert (reads["overlap_p_value"] < 1e-6).all()
+    assert (reads["overlap_excess"] > 0).any()
     edges = {(source, target) for source, target in analysis.graph.edges()}
     assert not edges & set(zip(reads["source"], reads["target"], strict=True))
 

@@ -28,7 +28,7 @@ def measured(frames, heads=None, *, layers=None, sign_flips=False, margin_matche
             overlap = float(projection_overlap(earlier, later))
             nulls = (mean, flipped if sign_flips else mean, margin_matched)
             rows.append((f"{first}.read", f"{second}.read", "stream", "read-read", 1, overlap, *nulls, 0.0))
-    columns = ["source", "target", "space", "kind", "lag", "overlap", *NULL_MEANS, "excess"]
+    columns = ["source", "target", "space", "kind", "lag", "overlap", *NULL_MEANS, "overlap_excess"]
     nodes = node_table(graph, ["stream"])
     return bottleneck_table(possible_pairs(pd.DataFrame(rows, columns=columns), nodes), nodes)
 

@@ -69,7 +69,7 @@ def test_what_loud_channels_explain_does_not_fade():
     """The overlap falls, but the margin-matched null falls with it."""
     network = toy({}, layers=8)
     falling = 0.6 * 0.5 ** network.pairs["lag"].astype("float64")
-    pairs = network.pairs.assign(overlap=falling, margin_matched_mean=falling, excess=0.0)
+    pairs = network.pairs.assign(overlap=falling, overlap_norm_matched_mean=falling, overlap_excess=0.0)
     distances = distance_table(possible_pairs(pairs, network.nodes))
     assert (distances["largest_null"] > distances["null_mean"]).any()
     assert decay_table(distances)["length"].isna().all()

@@ -27,7 +27,7 @@ def test_spaces_that_are_not_asked_for_are_left_out():
 
 def test_pairs_that_say_nothing_are_left_out_and_the_others_know_their_ends():
     network = toy({MEETING: 0.3})
-    network.pairs.loc[0, "excess"] = float("nan")
+    network.pairs.loc[0, "overlap_excess"] = float("nan")
     possible = network.possible
     assert len(possible) == len(network.pairs) - 1
     row = possible.set_index(["source", "target"]).loc[MEETING]

@@ -76,7 +76,7 @@ def test_queries_and_keys_lead_nowhere():
 
 def test_a_pair_within_chance_is_no_step():
     network = toy(PLANTED)
-    network.pairs.loc[network.pairs["target"] == "unembed.read", "q_value"] = 0.5
+    network.pairs.loc[network.pairs["target"] == "unembed.read", "overlap_q_value"] = 0.5
     assert paths_of(network)[0].empty
 
 

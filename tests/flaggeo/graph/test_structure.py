@@ -32,7 +32,7 @@ def test_a_random_network_says_little():
     analysis = analyze(load(tiny_llama(), config=CONFIG), rank=4)
     found = structure(analysis.graph, analysis.weights, analysis.spaces, analysis.pairs, draws=3)
     assert found.hubs.empty
-    assert found.paths.empty
+    assert found.signal_paths.empty
     assert found.decay["length"].isna().all()
     assert found.bottlenecks["share_of_null"].between(0.9, 1.1).all()
 
@@ -46,7 +46,7 @@ def test_the_same_seed_gives_the_same_tables():
 
 def test_spaces_whose_angles_do_not_survive_are_left_out():
     network = random_toy(layers=4)
-    spaces = network.spaces.assign(overlap_survives=False)
+    spaces = network.spaces.assign(overlap_basis_independent=False)
     found = structure(network.graph, network.weights, spaces, network.pairs, draws=2)
     assert all(getattr(found, name).empty for name in TABLES)
 
@@ -65,7 +65,7 @@ def test_spaces_whose_angles_do_not_survive_are_left_out():
 def test_networks_that_lack_something_give_empty_tables(shape):
     found = structure(*toy({}, **shape).tables, draws=2)
     assert found.hubs.empty
-    assert found.paths.empty
+    assert found.signal_paths.empty
     assert found.cliques.empty
     assert all(finding.sentence for finding in graph_findings(found))
 
@@ -104,13 +104,13 @@ def test_five_thousand_subspaces_and_twenty_thousand_edges():
     kinds = pairs["source"].str.split(".").str[-1] + "-" + pairs["target"].str.split(".").str[-1]
     pairs = pairs.assign(kind=kinds)[(kinds != "read-write") & (pairs["lag"] > 0)].drop_duplicates(["source", "target"])
     strength = rng.uniform(0, 1, len(pairs))
-    pairs = pairs.assign(space="stream", overlap=strength, null_mean=0.06, excess=strength)
-    pairs = pairs.assign(sign_flip_mean=0.06, margin_matched_mean=np.nan, q_value=1.0)
-    for source, target, kind, weight in pairs[["source", "target", "kind", "excess"]].head(20_000).to_numpy():
-        graph.add_edge(source, target, key=kind, kind=kind, excess=weight)
+    pairs = pairs.assign(space="stream", overlap=strength, overlap_null_mean=0.06, overlap_excess=strength)
+    pairs = pairs.assign(overlap_sign_flip_mean=0.06, overlap_norm_matched_mean=np.nan, overlap_q_value=1.0)
+    for source, target, kind, weight in pairs[["source", "target", "kind", "overlap_excess"]].head(20_000).to_numpy():
+        graph.add_edge(source, target, key=kind, kind=kind, overlap_excess=weight)
     assert len(graph) == 4998
     assert graph.number_of_edges() == 20_000
-    spaces = pd.DataFrame({"name": ["stream"], "overlap_survives": [True]})
+    spaces = pd.DataFrame({"name": ["stream"], "overlap_basis_independent": [True]})
     found = structure(graph, weights, spaces, pairs, draws=1)
     assert len(found.members) > 5000
     assert set(found.hubs["measure"]) == {"strength", "pagerank", "source pagerank", "betweenness"}

@@ -1,4 +1,4 @@
-"""What is said to survive does survive a change of basis that the network does not notice, and the rest moves."""
+"""What is said to be basis-independent is unchanged in another basis of the same network, and the rest moves."""
 
 import pytest
 import torch
@@ -31,18 +31,18 @@ def side_by_side(both, table, keys):
     return first, second.loc[first.index]
 
 
-def test_overlaps_that_survive_are_equal_and_the_others_move(both):
+def test_overlaps_that_are_basis_independent_are_equal_and_the_others_move(both):
     first, second = side_by_side(both, "pairs", ["source", "target"])
-    survives = first["survives"]
-    assert survives.any()
-    assert (first["survives"] == second["survives"]).all()
+    independent = first["basis_independent"]
+    assert independent.any()
+    assert (first["basis_independent"] == second["basis_independent"]).all()
     for column in ("overlap", "smallest_angle", "geodesic_distance", "flag_score", "basis_score"):
         change = (first[column] - second[column]).abs()
-        assert change[survives].max() < 2e-4, column  # angles near 0 and singular vectors of float32 weights
-        assert change[~survives].median() > 0.01, column
+        assert change[independent].max() < 2e-4, column  # angles near 0 and singular vectors of float32 weights
+        assert change[~independent].median() > 0.01, column
 
 
-def test_whole_heads_survive_every_change_of_basis(both):
+def test_whole_heads_are_basis_independent(both):
     first, second = side_by_side(both, "heads", ["source", "target"])
     assert (first["kernel"] - second["kernel"]).abs().max() < 1e-4
     scores = (first["composition_score"] - second["composition_score"]).abs().dropna()
@@ -50,7 +50,7 @@ def test_whole_heads_survive_every_change_of_basis(both):
     assert scores.max() < 1e-4
 
 
-def test_ranks_survive_at_every_interface_and_angles_where_the_group_is_of_rotations(both):
+def test_ranks_are_basis_independent_at_every_interface_and_angles_under_rotations(both):
     first, second = side_by_side(both, "interfaces", ["name", "gauge_fixed"])
     for column in ("first_rank", "second_rank", "product_rank", "polystability_defect"):
         assert (first[column] == second[column]).all()
@@ -60,7 +60,7 @@ def test_ranks_survive_at_every_interface_and_angles_where_the_group_is_of_rotat
     assert raw.any()
     for column in ("kempf_ness_gap", "imbalance", "gram_cosine", "rho"):
         assert (first[column] - second[column]).abs()[raw].median() > 1e-3, column
-    # Balancing the units undoes their scaling, so that what is measured then survives.
+    # Balancing the units undoes their scaling, so that what is measured then is basis-independent.
     balanced = ["kempf_ness_gap", "imbalance", "rho"]
     assert fixed.any()
     assert (first.loc[fixed, balanced] - second.loc[fixed, balanced]).abs().max(axis=None) < 1e-4

@@ -28,7 +28,7 @@ def test_a_figure_has_the_marks_of_its_data(analysis):
     assert dots.count("<path") == nodes
     shared = analysis.continuity[analysis.continuity["shared_space"]]
     points = render_figure(analysis, "continuity").decode().count('aria-roledescription="point"')
-    curves = analysis.interface_curves
+    curves = analysis.interfaces_by_rank
     means = len(curves[~curves["kind"].str.contains("group")].groupby(["kind", "k"]))
     assert render_figure(analysis, "interface-curves").decode().count('aria-roledescription="point"') == means
     assert points == shared["abs_cos_1"].notna().sum() + shared["overlap"].notna().sum()

@@ -154,7 +154,7 @@ def test_a_search_by_name_shows_what_it_finds(page, analysis):
 @pytest.mark.browser
 def test_a_click_in_the_matrix_shows_in_the_graph_what_joins_row_and_column(page, analysis):
     in_stream = [edge for edge in analysis.graph.edges(data=True) if analysis.graph.nodes[edge[0]]["space"] == "stream"]
-    source, target, _ = max(in_stream, key=lambda edge: edge[2]["excess"])
+    source, target, _ = max(in_stream, key=lambda edge: edge[2]["overlap_excess"])
     page.evaluate("document.getElementById('matrix-chart').scrollIntoView()")
     place = page.evaluate(
         """([source, target]) => {
@@ -283,8 +283,8 @@ def crowd(nodes, edges):
     for number in range(edges):
         # Every node has an edge: the first ones go round.
         source, target = names[number % nodes], names[(number + 1 + rng.randrange(60)) % nodes]
-        graph.add_edge(source, target, key="read-read", kind="read-read", overlap=0.5, adjusted_overlap=0.5, z=9.0)
-        graph.edges[source, target, "read-read"].update(excess=rng.random(), smallest_angle=0.1)
+        graph.add_edge(source, target, key="read-read", kind="read-read", overlap=0.5, overlap_effect_size=0.5)
+        graph.edges[source, target, "read-read"].update(overlap_z=9.0, overlap_excess=rng.random(), smallest_angle=0.1)
     return graph
 
 
@@ -292,14 +292,14 @@ def crowd(nodes, edges):
 @pytest.mark.browser
 def test_five_thousand_subspaces_open(analysis, open_page, tmp_path):
     graph = crowd(5000, 12_000)
-    nx.set_edge_attributes(graph, values=False, name="survives")
+    nx.set_edge_attributes(graph, values=False, name="basis_independent")
     pairs = pd.DataFrame(
         [
             {"source": source, "target": target, "space": "stream"} | edge
             for source, target, edge in graph.edges(data=True)
         ]
     )
-    large = dataclasses.replace(analysis, pairs=pairs.assign(null_mean=0.03, survives=False))
+    large = dataclasses.replace(analysis, pairs=pairs.assign(overlap_null_mean=0.03, basis_independent=False))
     vars(large).update(graph=graph, structure=analysis.structure)
     html = render_report(large)
     assert len(html) < 3_000_000
@@ -340,7 +340,7 @@ def test_every_number_of_the_tables_is_on_the_page(html, analysis):
     counted = analysis.summary[analysis.summary["shared_space"]]
     columns = '<th scope="col" class="">significant</th><th scope="col" class="">of layer pairs</th>'
     assert html.count(columns) == 1  # and none for the sides without a common space
-    for found, steps in zip(counted["beyond_chance"], counted["layer_pairs"], strict=True):
+    for found, steps in zip(counted["significant_pairs"], counted["layer_pairs"], strict=True):
         assert f'<td class="">{found}</td><td class="">{steps}</td>' in html
     points = data_of(html)["charts"]["continuity"]["datasets"]["continuity"]
     shared = analysis.continuity[analysis.continuity["shared_space"]]
@@ -354,14 +354,14 @@ def test_curves_of_interfaces_are_means_and_tenths_over_layers(html, analysis):
         (kind, k) for kind in ("up-down", "gate-down", "v-o", "q-k") for k in (1, 2)
     }
     point = next(point for point in points if (point["kind"], point["k"]) == ("v-o", 2))
-    curves = analysis.interface_curves.query("kind == 'v-o' and k == 2")
+    curves = analysis.interfaces_by_rank.query("kind == 'v-o' and k == 2")
     layers = [curves.loc[curves["layer"] == layer, "overlap"].mean() for layer in range(4)]
     assert [point["mean"], point["layers"]] == [pytest.approx(sum(layers) / 4), 4]
     assert [point["low"], point["high"]] == pytest.approx(list(np.quantile(layers, [0.1, 0.9])))
-    nulls = curves[["null_mean", "sign_flip_mean"]].max(axis=1).groupby(curves["layer"]).mean()
+    nulls = curves[["overlap_null_mean", "overlap_sign_flip_mean"]].max(axis=1).groupby(curves["layer"]).mean()
     assert point["null"] == pytest.approx(nulls.mean())
     # Where units may be scaled, the balanced rows alone.
-    up = analysis.interface_curves.query("kind == 'up-down' and k == 1 and gauge_fixed")
+    up = analysis.interfaces_by_rank.query("kind == 'up-down' and k == 1 and gauge_fixed")
     drawn = next(point for point in points if (point["kind"], point["k"]) == ("up-down", 1))
     assert drawn["mean"] == pytest.approx(up["overlap"].mean())
 
@@ -390,7 +390,7 @@ def test_the_norm_matched_null_is_drawn_where_it_was_measured(draws, open_page, 
     html = render_report(measured)
     points = data_of(html)["charts"]["continuity"]["datasets"]["continuity"]
     values = {point["norm_matched"] for point in points}
-    means = measured.nulls.query("null == 'margin_matched'")["mean"]
+    means = measured.continuity_nulls.query("null == 'norm_matched'")["mean"]
     assert values <= set(means) if draws else values == {None}
     assert (">norm-matched</th>" in html) == bool(draws)
     assert "--draws" not in html

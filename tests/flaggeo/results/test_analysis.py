@@ -21,7 +21,7 @@ def test_a_single_layer_and_no_pairs_still_give_every_table(tmp_path):
     network = load(tiny_llama(layers=1), config=CONFIG | {"num_hidden_layers": 1})
     analysis = analyze(network, roles=["down"], draws=2)
     assert analysis.summary.empty
-    assert analysis.nulls.empty
+    assert analysis.continuity_nulls.empty
     assert analysis.pairs.empty
     analysis.save(tmp_path / "out")
     assert Analysis.load(tmp_path / "out").pairs.columns.tolist() == analysis.pairs.columns.tolist()
@@ -61,7 +61,7 @@ def test_save_refuses_what_is_not_its_own_and_a_later_schema(tiny, tmp_path):
 
 def test_far_layers_are_counted_as_the_lags_are_where_layers_are_left_out():
     analysis = analyze(load(tiny_llama(layers=7), config=CONFIG | {"num_hidden_layers": 7}), rank=3, layers=[0, 3, 6])
-    lags = analysis.lags.query("role == 'q' and side == 'read'").set_index("lag")
+    lags = analysis.continuity_by_lag.query("role == 'q' and side == 'read'").set_index("lag")
     assert lags["distant"].to_dict() == {1: False, 2: True}
     row = analysis.summary.set_index(["role", "side"]).loc[("q", "read")]
     assert row["far_lag"] == 2
@@ -79,16 +79,16 @@ def test_pairs_without_a_direction_do_not_count(silent):
     mean, spread = abs_cosine_moments(24)
     assert row["layer_pairs"] == len(cosines) == (1 if len(silent) == 1 else 0)
     expected = (cosines.mean() - mean) / spread if len(cosines) else math.nan
-    assert row["z"] == pytest.approx(expected, nan_ok=True)
+    assert row["abs_cos_1_z"] == pytest.approx(expected, nan_ok=True)
 
 
-def test_steps_beyond_chance_are_counted_where_a_space_is_shared():
+def test_significant_layer_pairs_are_counted_where_a_space_is_shared():
     tensors, direction = tiny_llama(layers=5), random_frame(24, 1, seed=9).float()
     for layer in (1, 2, 3):
         name = f"model.layers.{layer}.mlp.up_proj.weight"
         tensors[name] += 50 * random_frame(len(tensors[name]), 1, seed=layer).float() @ direction.mT
     analysis = analyze(load(tensors, config=CONFIG | {"num_hidden_layers": 5}), rank=3, roles=["q", "up"])
-    counts = analysis.summary.set_index(["role", "side"])[["beyond_chance", "layer_pairs"]]
+    counts = analysis.summary.set_index(["role", "side"])[["significant_pairs", "layer_pairs"]]
     assert counts.loc[("up", "read")].tolist() == [2, 4]
     assert counts.loc[("q", "read")].tolist() == [0, 4]
-    assert counts.loc[[("up", "write"), ("q", "write")], "beyond_chance"].isna().all()
+    assert counts.loc[[("up", "write"), ("q", "write")], "significant_pairs"].isna().all()

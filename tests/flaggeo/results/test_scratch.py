@@ -4,7 +4,7 @@ from math import nan
 import pandas as pd
 import torch
 
-from flaggeo.alignment import Nulls, ProjectionHeads, norm_profile, null_table
+from flaggeo.alignment import NULL_SCHEMA, Nulls, ProjectionHeads, norm_profile
 from flaggeo.engine import LayerResult
 from flaggeo.network import Side
 from flaggeo.numerics.spectrum import leading_spectrum
@@ -47,8 +47,12 @@ def test_scratch_recalls_bit_for_bit_what_it_kept_of_a_layer(tmp_path):
 
 
 def test_scratch_recalls_nulls_bit_for_bit(tmp_path):
-    rows = [("q", "read", "sign_flip", "overlap", 1 / 3, 2**0.5, 4), ("q", "read", "equalised", "overlap", 0.1, nan, 1)]
-    kept = Nulls(null_table(rows), {"layers.0.q.read": torch.rand(5)}, {"layers.0.q.heads.0.read": torch.rand(5)})
+    values = [("q", "read", "sign_flip", "overlap", 1 / 3, 2**0.5, 4)]
+    values += [("q", "read", "equalised", "overlap", 0.1, nan, 1)]
+    rows = [dict(zip(NULL_SCHEMA.names, row, strict=True)) for row in values]
+    kept = Nulls(
+        NULL_SCHEMA.frame(rows), {"layers.0.q.read": torch.rand(5)}, {"layers.0.q.heads.0.read": torch.rand(5)}
+    )
     Scratch(tmp_path, "run").keep_nulls("q", kept)
     found = Scratch(tmp_path, "run").recall_nulls("q", CPU)
     assert found is not None

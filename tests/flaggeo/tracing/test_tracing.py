@@ -76,7 +76,7 @@ def test_milestones_are_the_ends_and_the_step_by_which_half_was_made(planted):
     assert up["half_step"] == 200  # sin(54°)² = .65, after sin(18°)² = .10
     assert rows.loc["up", "read", "drift"]["half_step"] == 200
     pairs = planted.continuity.query("role == 'up' and side == 'read' and step == 0")
-    assert up["noise"] == pytest.approx(pairs["null_sd"].iloc[0] * math.sqrt(2 / (LAYERS - 1)))
+    assert up["noise"] == pytest.approx(pairs["abs_cos_1_null_sd"].iloc[0] * math.sqrt(2 / (LAYERS - 1)))
     assert pd.isna(rows.loc["q", "read", "abs_cos_1"]["half_step"])
 
 
@@ -147,7 +147,7 @@ def test_draws_and_heads_are_passed_on_and_progress_counts_all_checkpoints():
     told = []
     networks = [load(tiny_llama(seed=seed), config=CONFIG) for seed in (0, 1)]
     found = trace(networks, rank=2, roles=["q"], heads=True, draws=2, progress=lambda *step: told.append(step))
-    assert found.summary["margin_matched"].notna().any()
+    assert found.summary["abs_cos_1_norm_matched_mean"].notna().any()
     assert found.drift["head"].notna().any()
     assert found.role_drift["rms_angle"].notna().all()
     total = told[0][2]

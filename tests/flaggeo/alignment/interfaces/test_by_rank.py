@@ -9,10 +9,10 @@ from flaggeo import load
 from flaggeo.alignment import (
     INTERFACE_CURVE_COLUMNS,
     interface_curve,
-    interfaces_by_rank,
     interface_pair,
     interface_rows,
     interface_table,
+    interfaces_by_rank,
 )
 from flaggeo.alignment.interfaces.leading_directions import INTERFACE_OVERLAP, WINDOW_CONTRAST, WINDOW_RHO
 from manifolds import overlap_moments, projection_overlap
