@@ -90,10 +90,27 @@ def test_q_values_are_those_of_all_pairs_of_one_kind(table):
 
 
 def test_no_row_has_a_p_value_below_its_floor(table):
-    """What two subspaces of these ranks and leverages can reach at all, which is not the same everywhere."""
     floor = table["overlap_p_value_floor"]
     assert (floor <= table[P_VALUES].max(axis="columns")).all()
-    assert 0 < floor.min() < 0.01 < floor.max()
+    assert floor.between(0, 0.01, inclusive="neither").all()
+
+
+def test_equal_lines_on_two_coordinates_cannot_become_significant_and_spread_out_ones_do():
+    tensors = tiny_llama()
+    two, all_alike = torch.zeros(2, WIDTH)
+    two[:2], all_alike[:] = 0.5**0.5, WIDTH**-0.5
+    for layer in (0, 1):
+        tensors[f"model.layers.{layer}.self_attn.q_proj.weight"] = torch.ones(40, 1) * two
+        tensors[f"model.layers.{layer}.mlp.gate_proj.weight"] = torch.ones(40, 1) * all_alike
+    network = load(tensors, config=CONFIG)
+    table = pair_table(network.weights, spectra_of(network, rank=1)).set_index(["source", "target"])
+    coupled, spread = (table.loc[(f"layers.0.{role}.read", f"layers.1.{role}.read")] for role in ("q", "gate"))
+    for row in (coupled, spread):
+        assert row["overlap"] == pytest.approx(1)
+        assert row[P_VALUES].max() == pytest.approx(row["overlap_p_value_floor"], rel=1e-3)
+    assert coupled["overlap_p_value"] < 1e-6 < 0.1 < coupled["overlap_p_value_floor"] < coupled["overlap_q_value"]
+    assert spread["overlap_p_value_floor"] < 1e-5
+    assert spread["overlap_q_value"] < 0.01
 
 
 def test_the_sign_flip_mean_is_that_of_random_signs():
@@ -137,15 +154,15 @@ def test_the_norm_matched_mean_is_the_product_of_the_mean_leverages(network, spe
     table = pair_table(weights, spectra, means).set_index(["source", "target"])
     row = table.loc["layers.0.q.read", "layers.1.q.read"]
     drawn = projection_overlap(*frames).double()
-    assert row["margin_matched_mean"] == pytest.approx(float(drawn.mean()), abs=5 * float(drawn.std()) / draws**0.5)
-    largest = max(row["null_mean"], row["sign_flip_mean"], row["margin_matched_mean"])
-    assert largest == row["margin_matched_mean"]
-    assert row["excess"] == pytest.approx((row["overlap"] - largest) / (1 - largest))
+    largest = row["overlap_norm_matched_mean"]
+    assert largest == pytest.approx(float(drawn.mean()), abs=5 * float(drawn.std()) / draws**0.5)
+    assert largest > max(row["overlap_null_mean"], row["overlap_sign_flip_mean"])
+    assert row["overlap_excess"] == pytest.approx((row["overlap"] - largest) / (1 - largest))
 
 
-def test_without_draws_the_margin_matched_mean_is_missing_and_a_wrong_one_is_refused(network, table):
-    assert table["margin_matched_mean"].isna().all()
-    assert not table["excess"].isna().any()
+def test_without_draws_the_norm_matched_mean_is_missing_and_a_wrong_one_is_refused(network, spectra, table):
+    assert table["overlap_norm_matched_mean"].isna().all()
+    assert not table["overlap_excess"].isna().any()
     with pytest.raises(ValueError, match=r"shape \(24,\) for layers\.0\.q\.read; got \(7,\)"):
         pair_table(network.weights, spectra, {"layers.0.q.read": torch.ones(7)})
 
