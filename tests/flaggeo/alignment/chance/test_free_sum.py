@@ -31,7 +31,10 @@ def drawn(first, second, dim, k):
     for _ in range(DRAWS):
         turned = np.linalg.qr(rng.standard_normal((dim, len(second)))).Q * second / np.linalg.norm(second)
         fixed = np.eye(dim, len(first)) * first / np.linalg.norm(first)
-        values = np.linalg.svd(np.hstack([fixed, turned]), compute_uv=False)
+        stacked = np.hstack([fixed, turned])
+        # Of the smaller Gram matrix, which is faster; ratios near 0 have 7 digits left.
+        gram = min(stacked @ stacked.T, stacked.T @ stacked, key=len)
+        values = np.linalg.eigvalsh(gram)[::-1].clip(min=0) ** 0.5
         ratios.append(values[k] / values[k - 1])
     return np.mean(ratios), np.std(ratios)
 

@@ -1,3 +1,4 @@
+from functools import cache
 from itertools import product
 
 import numpy as np
@@ -51,8 +52,7 @@ def test_leverages_are_the_diagonal_of_the_projector():
 
 def test_the_moments_are_those_of_all_sign_patterns():
     first, second = random_frame(8, 2, seed=0), random_frame(8, 3, seed=1)
-    signs = torch.tensor(list(product([1.0, -1.0], repeat=8)), dtype=torch.float64)
-    overlaps = (first.mT @ (signs[:, :, None] * second)).square().sum(dim=(1, 2))
+    overlaps = (first.mT @ (sign_patterns(8)[:, :, None] * second)).square().sum(dim=(1, 2))
     mean, spread = moments(first, second)
     assert mean == pytest.approx(float(overlaps.mean()))
     assert spread == pytest.approx(float(overlaps.std(correction=0)), rel=1e-5)
@@ -128,8 +128,12 @@ def test_unrelated_weights_with_loud_channels_do_not_stand_out(n, k, loud):
 
 
 def test_the_law_of_lines_is_even():
-    lines = [[random_frame(60, 1, seed=2 * draw + side) for side in (0, 1)] for draw in range(400)]
-    p_values = np.array([p_value(*pair) for pair in lines])
+    first, second = ([random_frame(60, 1, seed=2 * draw + side) for draw in range(400)] for side in (0, 1))
+    first_lines, second_lines = torch.stack(first), torch.stack(second)
+    overlaps = projection_overlap(first_lines, second_lines)
+    means = (leverages(first_lines) * leverages(second_lines)).sum(dim=1)
+    sds = sign_flip_spread(first + second)[:400, 400:].diagonal()
+    p_values, _ = sign_flip_p_value(*(moment.double().numpy() for moment in (overlaps, means, sds)))
     for level in (0.05, 0.2, 0.5):
         assert np.mean(p_values <= level) == pytest.approx(level, abs=4 * (level * (1 - level) / 400) ** 0.5)
 
@@ -164,10 +168,14 @@ def test_the_floor_is_the_p_value_of_the_largest_overlap_and_undefined_where_the
     assert np.isnan([p_value[2], floor[2]]).all()
 
 
+@cache
+def sign_patterns(n):
+    return torch.tensor(list(product([1.0, -1.0], repeat=n)), dtype=torch.float64)
+
+
 def of_all_signs(first, second):
     """The mean, the p-value and the least p-value by every pattern of signs."""
-    signs = torch.tensor(list(product([1.0, -1.0], repeat=len(first))), dtype=torch.float64)
-    cosines = (signs @ (first * second)).abs()
+    cosines = (sign_patterns(len(first)) @ (first * second)).abs()
     reached = (first @ second).abs(), cosines.max()
     return float(cosines.mean()), *(float((cosines >= level - 1e-9).double().mean()) for level in reached)
 

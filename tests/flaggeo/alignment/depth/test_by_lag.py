@@ -81,7 +81,9 @@ def test_one_rotation_of_the_space_changes_nothing_and_one_of_each_layer_does():
     plain = read(continuity_by_lag(*chain_of(matrices)))["abs_cos_1"]
     turn = random_frame(30, 30, seed=3)
     same = read(continuity_by_lag(*chain_of([w @ turn for w in matrices])))["abs_cos_1"]
-    own = read(continuity_by_lag(*chain_of([w @ random_frame(30, 30, seed=i) for i, w in enumerate(matrices)])))["abs_cos_1"]
+    own = read(continuity_by_lag(*chain_of([w @ random_frame(30, 30, seed=i) for i, w in enumerate(matrices)])))[
+        "abs_cos_1"
+    ]
     np.testing.assert_allclose(same, plain, atol=1e-9)
     assert own.max() < 0.7
 

@@ -56,9 +56,9 @@ def attention(network, roles="qkvo", layers=(0, 1)):
     return weights, matrices, {name: leading_spectrum(matrix, RANK) for name, matrix in matrices.items()}
 
 
-def nulls_of(network, *, draws, roles="qkvo", layers=(0, 1), with_heads=True):
+def nulls_of(parts, *, draws, with_heads=True):
     """Nulls of these roles, one by one, from the matrices of the network."""
-    weights, matrices, spectra = attention(network, roles, layers)
+    weights, matrices, spectra = parts
     profiles = {
         name: norm_profile(matrix, spectra[name].frame(Side.READ).shape[1]) for name, matrix in matrices.items()
     }
@@ -69,12 +69,20 @@ def nulls_of(network, *, draws, roles="qkvo", layers=(0, 1), with_heads=True):
     }
 
 
-def tables_of(network, *, draws, roles="qkvo", layers=(0, 1)):
-    """Pairs of leading subspaces and of heads, beside what their surrogates give."""
-    weights, matrices, spectra = attention(network, roles, layers)
-    nulls = Nulls.joined(list(nulls_of(network, draws=draws, roles=roles, layers=layers).values()))
-    heads = projection_heads(weights, matrices)
-    return pair_table(weights, spectra, nulls.leverages), head_table(heads, nulls.whole_head_leverages)
+def joined_nulls(parts, draws):
+    return Nulls.joined(list(nulls_of(parts, draws=draws).values()))
+
+
+def table_of_heads(parts, *, draws):
+    """Pairs of heads beside what their surrogates give."""
+    weights, matrices, _ = parts
+    return head_table(projection_heads(weights, matrices), joined_nulls(parts, draws).whole_head_leverages)
+
+
+def table_of_pairs(parts, *, draws):
+    """The same for leading subspaces."""
+    weights, _, spectra = parts
+    return pair_table(weights, spectra, joined_nulls(parts, draws).leverages)
 
 
 def heads_of(projection, side, count):
@@ -89,8 +97,8 @@ def network():
 
 
 @pytest.fixture(scope="module")
-def pairs_and_heads(network):
-    return tables_of(network, draws=20)
+def heads(network):
+    return table_of_heads(attention(network), draws=20)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -140,7 +148,7 @@ def test_zero_heads_and_heads_of_lower_rank_have_the_leverages_that_they_have():
 def test_heads_are_cut_from_the_surrogates_of_their_projection(network, role, count):
     """The same draws, by SVD: rows of queries and keys, columns of outputs."""
     draws, side = 3, Side.WRITE if role == "o" else Side.READ
-    nulls = nulls_of(network, draws=draws, roles=role)[role]
+    nulls = nulls_of(attention(network, role), draws=draws)[role]
     name = f"layers.1.{role}"
     (weight,) = (one for one in network.weights if one.name == name)
     profile = norm_profile(network.matrix(weight), RANK)
@@ -173,8 +181,8 @@ def test_heads_are_cut_from_the_surrogates_of_their_projection(network, role, co
 
 
 def test_heads_take_no_draws_of_their_own(network):
-    for role, nulls in nulls_of(network, draws=2).items():
-        without = nulls_of(network, draws=2, roles=role, with_heads=False)[role]
+    for role, nulls in nulls_of(attention(network), draws=2).items():
+        without = nulls_of(attention(network, role), draws=2, with_heads=False)[role]
         pd.testing.assert_frame_equal(nulls.table, without.table, check_exact=True)
         assert not without.whole_head_leverages
         assert set(without.leverages) == {f"layers.{layer}.{role}.{side.value}" for layer in (0, 1) for side in Side}
@@ -202,8 +210,8 @@ def test_the_norm_matched_mean_is_that_of_independent_surrogates(network, first,
             frames.append(torch.linalg.svd(heads_of(surrogate, side, count)[head], full_matrices=False).U)
         kernels.append(float((frames[0].mT @ frames[1]).square().sum()))
         overlaps.append(float((frames[0][:, :RANK].mT @ frames[1][:, :RANK]).square().sum()) / RANK)
-    roles = {first.split(".")[1], second.split(".")[1]}
-    pairs, heads = tables_of(network, draws=draws, roles=roles)
+    parts = attention(network, {first.split(".")[1], second.split(".")[1]})
+    pairs, heads = table_of_pairs(parts, draws=draws), table_of_heads(parts, draws=draws)
     for table, measured in ((heads, np.array(kernels) / HEAD_WIDTH), (pairs, overlaps)):
         row = table.set_index(["source", "target"]).loc[(f"layers.{first}", f"layers.{second}")]
         # Both sides are drawn; leverages spread less than overlaps do.
@@ -214,7 +222,7 @@ def test_the_norm_matched_mean_is_that_of_independent_surrogates(network, first,
 
 def test_siblings_of_one_surrogate_overlap_by_their_leverages_which_hardly_depend_on_each_other():
     """The overlap is the inner product of both leverages in each draw; the product of means is a little larger."""
-    heads, width, dim, draws = 3, 16, 60, 600
+    heads, width, dim, draws = 3, 16, 60, 300
     generator = torch.Generator().manual_seed(2)
     columns = torch.ones(dim)
     columns[:3] = 5
@@ -233,9 +241,8 @@ def test_siblings_of_one_surrogate_overlap_by_their_leverages_which_hardly_depen
 
 
 @pytest.mark.parametrize("kind", ["QQ", "OO", "OK"])
-def test_outlier_channels_are_no_redundancy(pairs_and_heads, kind):
+def test_outlier_channels_are_no_redundancy(heads, kind):
     """All heads share 4 of 8 dimensions, far beyond unrelated ones, and nothing but the loud channels."""
-    _, heads = pairs_and_heads
     heads = heads[heads["kind"] == kind]
     assert (heads["kernel"] > 3.5).all()
     assert (heads["overlap_effect_size"] > 0.4).all()
@@ -250,7 +257,7 @@ def test_alignment_of_quiet_channels_is_found_among_outliers():
         earlier, later = (tensors[f"model.layers.{layer}.self_attn.q_proj.weight"] for layer in (0, 1))
         later[HEAD_WIDTH : 2 * HEAD_WIDTH] = earlier[:HEAD_WIDTH]
 
-    _, heads = tables_of(loud_network(30.0, changed=copy), draws=5)
+    heads = table_of_heads(attention(loud_network(30.0, changed=copy)), draws=5)
     copied = (heads["source"] == "layers.0.q.heads.0.read") & (heads["target"] == "layers.1.q.heads.1.read")
     row = heads[copied].iloc[0]
     assert row["overlap_q_value"] < 1e-3
@@ -258,8 +265,8 @@ def test_alignment_of_quiet_channels_is_found_among_outliers():
     assert (heads.loc[~copied & (heads["kind"] == "QQ"), "overlap_q_value"] > 0.05).all()
 
 
-def test_excess_counts_from_the_largest_null_and_heads_of_pairs_have_all_of_them(pairs_and_heads):
-    for table in pairs_and_heads:
+def test_excess_counts_from_the_largest_null_and_heads_of_pairs_have_all_of_them(network, heads):
+    for table in (heads, table_of_pairs(attention(network), draws=2)):
         nulls = table[[f"overlap_{name}_mean" for name in ("null", "sign_flip", "norm_matched")]]
         assert nulls.notna().all(axis=None)
         largest, room = nulls.max(axis="columns"), table["overlap_excess"].notna()
@@ -268,10 +275,9 @@ def test_excess_counts_from_the_largest_null_and_heads_of_pairs_have_all_of_them
         np.testing.assert_allclose(table["overlap_excess"][room], expected, rtol=1e-6, atol=1e-9)
 
 
-def test_a_role_alone_has_the_nulls_that_it_has_among_others(network, pairs_and_heads):
-    _, together = pairs_and_heads
-    _, alone = tables_of(network, draws=20, roles="k", layers=(1,))
-    together = together[(together["kind"] == "KK") & (together["source_layer"] == 1)]
+def test_a_role_alone_has_the_nulls_that_it_has_among_others(network, heads):
+    alone = table_of_heads(attention(network, "k", layers=(1,)), draws=20)
+    together = heads[(heads["kind"] == "KK") & (heads["source_layer"] == 1)]
     assert len(alone) == 1
     expected = together["overlap_norm_matched_mean"].to_numpy()
     assert alone["overlap_norm_matched_mean"].to_numpy() == pytest.approx(expected, rel=1e-6)
@@ -282,7 +288,7 @@ def test_zero_heads_have_no_null():
         tensors["model.layers.0.self_attn.q_proj.weight"][:HEAD_WIDTH] = 0
         tensors["model.layers.1.self_attn.o_proj.weight"].zero_()
 
-    _, heads = tables_of(loud_network(1.0, changed=silence), draws=2)
+    heads = table_of_heads(attention(loud_network(1.0, changed=silence)), draws=2)
     zero = heads[["source", "target"]].isin(["layers.0.q.heads.0.read"]).any(axis=1) | (
         heads["source"].str.startswith("layers.1.o") | heads["target"].str.startswith("layers.1.o")
     )

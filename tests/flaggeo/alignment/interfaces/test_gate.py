@@ -36,6 +36,4 @@ def test_null_of_gaussian_weights(d, n):
     off_diagonal, whole = (
         part.square().mean() for part in (GATE_COMMUTATOR.measure(pair) * pair.first.gram_norm, pair.first.gram_norm)
     )
-    assert float((off_diagonal / whole).sqrt()) == pytest.approx(
-        float(GATE_COMMUTATOR.null.law(pair)[0][0]), rel=0.01
-    )
+    assert float((off_diagonal / whole).sqrt()) == pytest.approx(float(GATE_COMMUTATOR.null.law(pair)[0][0]), rel=0.01)
