@@ -15,7 +15,7 @@ SPECTRA = {
     "as many as there are": (np.ones(16), np.ones(16), 64, 16),
     "lines": (np.ones(1), np.ones(1), 30, 1),
     "narrow": (np.array([3.0, 2, 1]), np.array([3.0, 2, 1]), 3, 2),
-    "wide": (np.linspace(1, 0.05, 100), np.linspace(1, 0.05, 120), 300, 16),
+    "wide": (np.linspace(1, 0.05, 60), np.linspace(1, 0.05, 72), 180, 16),
 }
 #: The same where the value stands apart from the next one.
 APART = {
