@@ -1,5 +1,5 @@
 """``python -m flaggeo`` is the ``flaggeo`` command."""
 
-from .cli.main import main
+from .cli import main
 
 main()

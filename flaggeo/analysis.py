@@ -3,43 +3,43 @@
 import json
 import platform
 import sys
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import pandas as pd
 import torch
 from torch import Tensor, nn
 
 from .alignment import (
-    GramCosines,
+    NULL_SCHEMA,
     Nulls,
     ProjectionHeads,
-    angles_survive,
-    chance_table,
+    angles_are_basis_independent,
+    continuity_by_lag,
+    continuity_by_rank,
     continuity_nulls,
     continuity_table,
     head_table,
-    interface_curve_table,
     interface_table,
-    lag_table,
+    interfaces_by_rank,
     layer_chains,
-    overlap_curves,
+    pair_null_table,
     pair_table,
-    path_table,
-    path_variance_table,
+    trajectory_table,
+    trajectory_variance_table,
 )
 from .checkpoint import open_checkpoint
-from .engine import Layer, LayerResult, LayerTasks, Measures, Row, layers_of
-from .inventory import space_table, weight_table
-from .network import ROLES, Network, Side, Weight, read_network
+from .engine import LayerResult, Row, draws_along_layers, measure_layers
+from .inventory import skipped_table, space_table, weight_table
+from .network import Network, Side, Weight, read_network
 from .numerics.spectrum import Spectrum
-from .numerics.threads import one_ahead, workers
 from .results.analysis import Analysis
 from .results.scratch import Scratch
+from .settings import Options, Settings, given_options
 
 #: Called before each tensor, and before the draws of each weight, with its name, how many are done and how
 #: many there are.
@@ -84,41 +84,21 @@ def load(source: str | Path | Mapping[str, Tensor] | nn.Module, config: Mapping[
 
 def analyze(
     network: Network,
+    settings: Settings | None = None,
     *,
-    rank: int = 16,
-    roles: Collection[str] | None = None,
-    layers: Collection[int] | None = None,
-    heads: bool = False,
-    fold_norms: bool = False,
-    draws: int = 0,
-    seed: int = 0,
     device: str | torch.device = "cpu",
     progress: Progress | None = None,
     scratch: str | Path | None = None,
+    **options: Unpack[Options],
 ) -> Analysis:
-    """Measure how the leading subspaces of a network's weights lie to each other.
+    """Measure how the leading subspaces of a network's weights are aligned.
 
     Parameters
     ----------
     network : Network
         From `load`.
-    rank : int, optional
-        Singular directions kept of each weight, capped at its smaller side.
-    roles, layers : collection, optional
-        Only these; all by default. Tables without a layer (embed, unembed) are chosen by role alone.
-    heads : bool, optional
-        Also take every attention head as a weight of its own. The number of pairs grows with the square
-        of the number of subspaces: 22 thousand for a 30-layer model without heads, 430 thousand with 9 each.
-    fold_norms : bool, optional
-        Measure the weights with the gains of the norms beside them folded in, and what a LayerNorm does not
-        see taken out of the writes; see `Network.matrix`. Only so do rotations of the stream leave the numbers
-        of reading weights alone. The papers measure the weights as they are stored, which is the default.
-    draws : int, optional
-        Random draws of each null that has no closed form: margin-matched weights and sign flips for continuity, see
-        `continuity_nulls`, from which pairs and heads have a mean too, and the common window of interfaces. None by
-        default; 20 about double the time.
-    seed : int, optional
-        Of the draws.
+    settings : Settings, optional
+        What is measured.
     device : str or torch.device, optional
         Where the linear algebra runs. The draws of one seed differ between kinds of device.
     progress : callable, optional
@@ -127,6 +107,8 @@ def analyze(
     scratch : str or Path, optional
         Folder for what is done so far; a later call with the same network and settings continues from
         there. The caller removes it.
+    **options
+        The fields of `Settings`, in place of `settings`: ``rank=32, heads=True``.
 
     Returns
     -------
@@ -134,122 +116,68 @@ def analyze(
 
     Raises
     ------
+    TypeError
+        If settings and single options are given.
     ValueError
-        If the rank is below 1, the number of draws below 0, or no weight has the roles and layers asked for.
+        If a setting is out of range, or no weight has the roles and layers asked for.
     CheckpointError
         If a tensor turns out to be unreadable or not finite.
     """
-    if rank < 1:
-        raise ValueError(f"analyze needs a rank of at least 1; got {rank}.")
-    if draws < 0:
-        raise ValueError(f"analyze needs a number of draws of at least 0; got {draws}.")
+    settings = Settings(**given_options(settings, options))
     device = torch.device(device)
     started = datetime.now(UTC)
-    chosen = select_weights(network, roles=roles, layers=layers, heads=heads)
-    settings = {
-        "rank": rank,
-        "heads": heads,
-        "fold_norms": fold_norms,
-        "draws": draws,
-        "seed": seed,
-        "weights": [weight.name for weight in chosen],
-    }
-    fingerprint = _fingerprint(network)
-    memory = None if scratch is None else Scratch(Path(scratch), json.dumps([fingerprint, settings, _stamps(network)]))
-    chains = list(layer_chains(chosen).values()) if draws else []
+    chosen = settings.chosen(network)
+    memory = None if scratch is None else Scratch(Path(scratch), _run_of(network, settings, chosen))
+    chains = list(layer_chains(chosen).values()) if draws_along_layers(settings) else []
     steps = _Steps(progress, len({weight.tensor for weight in chosen}) + sum(map(len, chains)))
-    measures = Measures(
-        decomposed=frozenset(weight.name for weight in chosen),
-        profiled=frozenset(weight.name for chain in chains for weight in chain),
-        rank=rank,
-        heads=heads,
-        folded=fold_norms,
-        draws=draws,
-        seed=seed,
-    )
-    with_heads = select_weights(network, roles=roles, layers=layers, heads=True)
-    layers_read = layers_of(with_heads, network, device, folded=fold_norms)
-    found = _measure(layers_read, measures, device, steps, memory)
+    found = measure_layers(settings, network.layers, device=device, progress=steps, memory=memory)
     spectra = found.spectra
-    nulls = _draw_nulls(chains, found, draws, seed, device, steps, memory)
-    cosines = _gram_cosines(found.tables.get("gram_cosines", []))
-    pairs = pair_table(_compared(chosen), spectra, nulls.leverages, folded=fold_norms)
+    nulls = _draw_nulls(chains, found, settings, device, steps, memory)
+    continued = chosen if "continuity" in settings.measure else []
+    paired = _compared(chosen) if "pairs" in settings.measure else []
+    pairs = pair_table(paired, spectra, nulls.leverages, folded=settings.fold_norms)
     bases = _bases(spectra)
     return Analysis(
         weights=weight_table(chosen, spectra),
         spaces=space_table(chosen),
-        continuity=continuity_table(chosen, spectra, cosines, folded=fold_norms),
-        curves=overlap_curves(chosen, spectra),
-        lags=lag_table(chosen, spectra),
-        paths=path_table(chosen, spectra),
-        path_variance=path_variance_table(chosen, spectra),
-        nulls=nulls.table,
+        continuity=continuity_table(continued, spectra, _gram_cosines(found.gram_cosines), folded=settings.fold_norms),
+        continuity_by_rank=continuity_by_rank(continued, spectra),
+        continuity_by_lag=continuity_by_lag(continued, spectra),
+        continuity_nulls=nulls.table if continued else NULL_SCHEMA.frame(),
+        trajectories=trajectory_table(continued, spectra),
+        trajectory_variance=trajectory_variance_table(continued, spectra),
         pairs=pairs,
-        chance=chance_table(pairs, bases),
-        interfaces=interface_table(found.tables.get("interfaces", [])),
-        interface_curves=interface_curve_table(found.tables.get("interfaces", [])),
-        heads=_head_table(found.heads, nulls, chosen, fold_norms),
-        skipped=pd.DataFrame(
-            [(item.tensor, "x".join(map(str, item.shape)), item.reason) for item in network.skipped],
-            columns=["tensor", "shape", "reason"],
-        ),
+        pair_nulls=pair_null_table(pairs, bases),
+        interfaces=interface_table(found.interfaces),
+        interfaces_by_rank=interfaces_by_rank(found.interfaces),
+        heads=_head_table(found.heads, nulls, chosen, settings.fold_norms),
+        skipped=skipped_table(network.skipped),
         bases=bases,
         provenance={
             "checkpoint": network.checkpoint.location,
             "family": network.family,
             "metadata": dict(network.checkpoint.metadata),
             "remarks": list(network.remarks),
-            "headers_sha256": fingerprint,
+            "headers_sha256": _fingerprint(network),
             "layers": len({weight.layer for weight in chosen if weight.layer is not None}),
-            "rank": rank,
-            "heads": heads,
-            "fold_norms": fold_norms,
-            "nulls": ["Haar, closed form"] + ["margin-matched", "sign flip"] * bool(draws),
-            "draws": draws,
-            "seed": seed,
-            "device": str(device),
-            "threads": torch.get_num_threads(),
-            "started": started.isoformat(timespec="seconds"),
-            "finished": datetime.now(UTC).isoformat(timespec="seconds"),
-            "command": " ".join(sys.argv),
-            "versions": {name: version(name) for name in ("flaggeo", "torch", "numpy", "scipy")}
-            | {"python": platform.python_version()},
-        },
+            "nulls": ["Haar, closed form"] + ["norm-matched", "sign-flip"] * bool(settings.draws),
+        }
+        | circumstances(settings, device, started),
     )
 
 
-def select_weights(
-    network: Network,
-    *,
-    roles: Collection[str] | None = None,
-    layers: Collection[int] | None = None,
-    heads: bool = False,
-) -> list[Weight]:
-    """Weights that `analyze` takes with these settings, in order of depth.
-
-    Raises
-    ------
-    ValueError
-        If a role or a layer does not exist, or no weight has both.
-    """
-    roles = [roles] if isinstance(roles, str) else roles
-    unknown = sorted(set(roles or ()) - set(ROLES))
-    if unknown:
-        raise ValueError(f"expected roles among {', '.join(ROLES)}; got {', '.join(unknown)}.")
-    missing = sorted(set(layers or ()) - set(network.layers))
-    if missing:
-        raise ValueError(f"expected layers from 0 to {network.layers[-1]}; got {missing[0]}.")
-    chosen = [
-        weight
-        for weight in network.weights
-        if (roles is None or weight.role in roles)
-        and (layers is None or weight.layer is None or weight.layer in layers)
-        and (heads or weight.head is None)
-    ]
-    if not chosen:
-        present = [role for role in ROLES if any(weight.role == role for weight in network.weights)]
-        raise ValueError(f"no weight has the roles and layers asked for; there are {', '.join(present)}.")
-    return chosen
+def circumstances(settings: Settings, device: str | torch.device, started: datetime) -> dict[str, Any]:
+    """What every result records of the run that it ends: the settings, where and when it ran, and how it was called."""
+    return {
+        "settings": settings.record(),
+        "device": str(device),
+        "threads": torch.get_num_threads(),
+        "started": started.isoformat(timespec="seconds"),
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": " ".join(sys.argv),
+        "versions": {name: version(name) for name in ("flaggeo", "torch", "numpy", "scipy")}
+        | {"python": platform.python_version()},
+    }
 
 
 class _Steps:
@@ -264,37 +192,6 @@ class _Steps:
         self._done += 1
 
 
-def _measure(
-    layers: list[Layer],
-    measures: Measures,
-    device: torch.device,
-    step: Callable[[str], None],
-    scratch: Scratch | None,
-) -> LayerResult:
-    """Whatever needs the matrices, of which three layers are in memory at most.
-
-    A layer begins while the last pieces of the one before are being measured, so that no core waits for them.
-    """
-    found: dict[str, LayerResult] = {}
-    for layer in layers:
-        recalled = scratch.recall_layer(layer.name, device) if scratch else None
-        if recalled is not None:
-            found[layer.name] = recalled
-            for tensor in layer.tensors:
-                step(tensor)
-    missing = [layer for layer in layers if layer.name not in found]
-    with workers() as pool:
-        begun = one_ahead(LayerTasks(layer, measures, pool) for layer in missing)
-        for layer, later, tasks in zip(missing, [*missing, None][1:], begun, strict=True):
-            result = found[layer.name] = tasks.result(step)
-            if scratch:
-                scratch.keep_layer(layer.name, result)
-            for done in (layer.earlier, layer):
-                if done is not None and (later is None or later.earlier is not done):
-                    done.let_go()
-    return LayerResult.joined(found[layer.name] for layer in layers)
-
-
 def _compared(weights: list[Weight]) -> list[Weight]:
     """Without the projections that are there head by head: a head and its projection are no pair."""
     cut = {weight.tensor for weight in weights if weight.head is not None}
@@ -302,27 +199,26 @@ def _compared(weights: list[Weight]) -> list[Weight]:
 
 
 def _head_table(heads: list[ProjectionHeads], nulls: Nulls, weights: list[Weight], folded: bool) -> pd.DataFrame:
-    """Table of heads, and which of its angles survive."""
-    survives = {
-        f"{weight.name}.{side.value}": angles_survive(weight, side, folded=folded, complete=True)
+    """Table of heads, and whether their angles are basis-independent."""
+    independent = [
+        f"{weight.name}.{side.value}"
         for weight in weights
         if weight.head is not None
         for side in Side
-    }
-    table = head_table(heads, nulls.whole_head_leverages)
-    return table.assign(survives=table["source"].map(survives).eq(True) & table["target"].map(survives).eq(True))
+        if angles_are_basis_independent(weight, side, folded=folded, complete=True)
+    ]
+    return head_table(heads, nulls.whole_head_leverages, independent)
 
 
-def _gram_cosines(rows: list[Row]) -> dict[tuple[str, Side], GramCosines]:
+def _gram_cosines(rows: list[Row]) -> dict[tuple[str, Side], Row]:
     """Gram cosines by the name of the earlier weight and the side."""
-    return {(row.pop("earlier"), Side(row.pop("side"))): GramCosines(**row) for row in map(dict, rows)}
+    return {(row.pop("earlier"), Side(row.pop("side"))): row for row in map(dict, rows)}
 
 
 def _draw_nulls(
     chains: list[list[Weight]],
     found: LayerResult,
-    draws: int,
-    seed: int,
+    settings: Settings,
     device: torch.device,
     step: Callable[[str], None],
     scratch: Scratch | None,
@@ -334,7 +230,15 @@ def _draw_nulls(
         role = chain[0].role
         nulls = scratch.recall_nulls(role, device) if scratch else None
         if nulls is None:
-            nulls = continuity_nulls(chain, found.spectra, found.profiles, heads, draws=draws, seed=seed, progress=step)
+            nulls = continuity_nulls(
+                chain,
+                found.spectra,
+                found.profiles,
+                heads,
+                draws=settings.draws,
+                seed=settings.seed,
+                progress=step,
+            )
             if scratch:
                 scratch.keep_nulls(role, nulls)
         else:
@@ -348,6 +252,12 @@ def _fingerprint(network: Network) -> str:
     """Hash of names, shapes and dtypes: free, and the same for every copy of a checkpoint."""
     headers = [(header.name, header.shape, header.dtype) for header in network.checkpoint.headers.values()]
     return sha256(json.dumps(headers).encode()).hexdigest()
+
+
+def _run_of(network: Network, settings: Settings, weights: list[Weight]) -> str:
+    """Whatever determines the numbers of a run, by which a scratch knows it."""
+    names = [weight.name for weight in weights]
+    return json.dumps([_fingerprint(network), settings.record(), names, _stamps(network)])
 
 
 def _stamps(network: Network) -> list[tuple[str, int, int]]:

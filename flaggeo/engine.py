@@ -1,10 +1,11 @@
 """The network layer by layer: each tensor is read once, measured and let go."""
 
-from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import Executor
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Executor, Future
+from dataclasses import dataclass, field, replace
 from math import prod
-from typing import Any
+from queue import SimpleQueue
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -18,8 +19,11 @@ from .alignment import (
     norm_profile,
     projection_heads,
 )
-from .network import Network, Side, Weight
+from .alignment.depth.layer_pair import comparable_across_layers
+from .network import Layer, Side, Space, Weight
 from .numerics.spectrum import Spectrum, leading_spectrum
+from .numerics.threads import coordinators, one_ahead, workers
+from .settings import Settings
 
 #: One row of a table: plain numbers, strings and None.
 Row = dict[str, Any]
@@ -35,224 +39,238 @@ class LayerResult:
         By name of the weight.
     profiles : mapping of str to Profile
         By name of the weight, of those whose continuity gets seeded nulls.
-    tables : mapping of str to list of rows
-        By name of the table.
     heads : list of ProjectionHeads
         Of the projections that are cut into heads.
+    interfaces : list of rows
+        For `interface_table`.
+    grams : mapping of (str, Side) to Tensor
+        Gram matrices by name of the weight and side, of the sides that lie in a space which layers share.
+    gram_cosines : list of rows
+        Of these with the next of their role, under the name of the ``earlier`` weight and the ``side``. No layer
+        knows another one: `measure_layers` fills it in, and drops the Gram matrices.
     """
 
-    spectra: Mapping[str, Spectrum]
-    profiles: Mapping[str, Profile]
-    tables: Mapping[str, list[Row]] = field(default_factory=dict)
+    spectra: Mapping[str, Spectrum] = field(default_factory=dict)
+    profiles: Mapping[str, Profile] = field(default_factory=dict)
     heads: list[ProjectionHeads] = field(default_factory=list)
+    interfaces: list[Row] = field(default_factory=list)
+    grams: Mapping[tuple[str, Side], Tensor] = field(default_factory=dict)
+    gram_cosines: list[Row] = field(default_factory=list)
 
     @staticmethod
     def joined(results: Iterable["LayerResult"]) -> "LayerResult":
-        """All of them as one; the rows of a table in their order."""
-        spectra: dict[str, Spectrum] = {}
-        profiles: dict[str, Profile] = {}
-        tables: dict[str, list[Row]] = {}
-        heads: list[ProjectionHeads] = []
-        for result in results:
-            spectra |= result.spectra
-            profiles |= result.profiles
-            heads += result.heads
-            for name, rows in result.tables.items():
-                tables.setdefault(name, []).extend(rows)
-        return LayerResult(spectra, profiles, tables, heads)
+        """All of them as one; rows in their order."""
+        parts = list(results)
+        return LayerResult(
+            {name: one for part in parts for name, one in part.spectra.items()},
+            {name: one for part in parts for name, one in part.profiles.items()},
+            [one for part in parts for one in part.heads],
+            [row for part in parts for row in part.interfaces],
+            {place: gram for part in parts for place, gram in part.grams.items()},
+            [row for part in parts for row in part.gram_cosines],
+        )
 
 
-class Layer:
-    """Weights whose matrices are in memory together.
+class Memory(Protocol):
+    """What remembers layers that an interrupted run has measured."""
 
-    Parameters
-    ----------
-    weights : list of Weight
-        Of one layer; or of one tensor outside all layers.
-    network : Network
-        That they belong to.
-    device : torch.device
-        Where their matrices go.
-    folded : bool, optional
-        Whether the norms beside a weight are folded into its matrix.
-    earlier : Layer, optional
-        The layer before.
-    """
+    def recall_layer(self, layer: str, device: torch.device) -> LayerResult | None:
+        """What was kept under this name, if anything was."""
 
-    def __init__(
-        self,
-        weights: list[Weight],
-        network: Network,
-        device: torch.device,
-        *,
-        folded: bool = False,
-        earlier: "Layer | None" = None,
-    ) -> None:
-        self.weights, self.earlier = weights, earlier
-        self._network, self._device, self._folded = network, device, folded
-        self._read: dict[str, dict[str, Tensor]] = {}
-        self._grams: dict[tuple[str, Side], Tensor] = {}
-
-    @property
-    def name(self) -> str:
-        """The first of its weights, which no other layer has."""
-        return self.weights[0].name
-
-    @property
-    def tensors(self) -> list[str]:
-        """Names of the tensors that the weights are cut from."""
-        return list(dict.fromkeys(weight.tensor for weight in self.weights))
-
-    def size(self, tensor: str) -> int:
-        """Number of entries of one of the tensors."""
-        return prod(self._network.checkpoint.headers[tensor].shape)
-
-    def read(self, tensor: str) -> Mapping[str, Tensor]:
-        """Matrices cut from one of the tensors, by name of the weight; the file is read at the first call."""
-        if tensor not in self._read:
-            stored = self._network.checkpoint.read(tensor, device=self._device)
-            self._read[tensor] = {
-                weight.name: self._network.matrix(weight, stored, folded=self._folded)
-                for weight in self.weights
-                if weight.tensor == tensor
-            }
-        return self._read[tensor]
-
-    @property
-    def matrices(self) -> Mapping[str, Tensor]:
-        """Matrices of all weights, by name, shape=[target.dim, source.dim]; read where they are not yet."""
-        return {name: matrix for tensor in self.tensors for name, matrix in self.read(tensor).items()}
-
-    def gram(self, weight: Weight, side: Side) -> Tensor:
-        """Gram matrix of one side of a weight, see `gram_matrix`; formed once for both neighbours."""
-        if (weight.name, side) not in self._grams:
-            self._grams[weight.name, side] = gram_matrix(self.read(weight.tensor)[weight.name], side)
-        return self._grams[weight.name, side]
-
-    def let_go(self) -> None:
-        """Free the matrices. Who asks for them again has them read again, as a run that resumes does."""
-        self._read.clear()
-        self._grams.clear()
+    def keep_layer(self, layer: str, result: LayerResult) -> None:
+        """Keep a result under the name of its layer."""
 
 
-def layers_of(
-    weights: Iterable[Weight], network: Network, device: torch.device, *, folded: bool = False
-) -> list[Layer]:
-    """The layers that have these weights, in order of depth; tensors outside all layers stand alone."""
-    groups: dict[int | str, list[Weight]] = {}
-    for weight in weights:
-        groups.setdefault(weight.tensor if weight.layer is None else weight.layer, []).append(weight)
-    layers: list[Layer] = []
-    earlier: Layer | None = None
-    for key, group in groups.items():
-        layer = Layer(group, network, device, folded=folded, earlier=earlier if isinstance(key, int) else None)
-        layers.append(layer)
-        earlier = layer if isinstance(key, int) else earlier
-    return layers
+def draws_along_layers(settings: Settings) -> bool:
+    """Whether surrogates of the weights are drawn: pairs and heads take their share of those for continuity."""
+    return settings.draws > 0 and (settings.heads or not {"continuity", "pairs"}.isdisjoint(settings.measure))
 
 
-@dataclass(frozen=True)
-class Measures:
-    """What is measured of each layer.
+def measure_layer(
+    settings: Settings,
+    layer: Layer,
+    *,
+    device: str | torch.device = "cpu",
+    progress: Callable[[str], object] | None = None,
+) -> LayerResult:
+    """Measure whatever needs the matrices of a layer, and nothing but them.
 
-    Attributes
-    ----------
-    decomposed : frozenset of str
-        Names of the weights whose leading spectrum is wanted.
-    profiled : frozenset of str
-        Names of those among them whose norm profile is wanted.
-    rank : int
-        Singular directions kept of each weight.
-    heads : bool
-        Whether attention heads are kept for comparison.
-    folded : bool
-        Whether the norms beside the weights are folded into the matrices.
-    draws, seed : int
-        Of the nulls of interfaces that have no closed form.
-    """
-
-    decomposed: frozenset[str]
-    profiled: frozenset[str] = frozenset()
-    rank: int = 16
-    heads: bool = False
-    folded: bool = False
-    draws: int = 0
-    seed: int = 0
-
-
-class LayerTasks:
-    """A layer that is being measured: what needs its matrices, spread over a pool.
+    The arguments and the result can be pickled, so that a layer can be measured in another process.
 
     Parameters
     ----------
+    settings : Settings
     layer : Layer
-        Read when this returns, so that an unreadable tensor raises here.
-    measures : Measures
-    pool : Executor
-        Of `workers`. Tasks of the next layer may wait there behind those of this one.
+        Of `Network.layers`. Weights that the settings do not include are left out.
+    device : str or torch.device, optional
+        Where the linear algebra runs.
+    progress : callable, optional
+        Called with the name of each tensor before its spectra are waited for.
+
+    Returns
+    -------
+    result : LayerResult
+        The same bits whatever the number of threads. Without Gram cosines, for which it takes two layers.
+
+    Raises
+    ------
+    CheckpointError
+        If a tensor turns out to be unreadable or not finite.
     """
+    with_interfaces = "interfaces" in settings.measure
+    reading = replace(settings, heads=settings.heads or with_interfaces)
+    read = [weight for weight in layer.weights if reading.includes(weight)]
+    by_tensor: dict[str, list[Weight]] = {}
+    for weight in read:
+        by_tensor.setdefault(weight.tensor, []).append(weight)
+    headers = layer.checkpoint.headers
+    largest_first = sorted(by_tensor, key=lambda tensor: prod(headers[tensor].shape), reverse=True)
 
-    def __init__(self, layer: Layer, measures: Measures, pool: Executor) -> None:
-        self._layer = layer
-        largest_first = sorted(layer.tensors, key=layer.size, reverse=True)
-        list(pool.map(layer.read, largest_first))
-        interfaces = [pool.submit(_interfaces, layer, measures, heads=heads) for heads in (False, True)]
-        self._decomposed = {tensor: pool.submit(_decompose, layer, tensor, measures) for tensor in largest_first}
-        others = [pool.submit(_grams, layer)] + [pool.submit(_heads, layer)] * measures.heads
-        self._others = interfaces + others
+    def matrices_of(tensor: str) -> dict[str, Tensor]:
+        stored = layer.checkpoint.read(tensor, device=device)
+        return {
+            weight.name: weight.matrix(layer.checkpoint, stored, folded=settings.fold_norms)
+            for weight in by_tensor[tensor]
+        }
 
-    def result(self, progress: Callable[[str], None]) -> LayerResult:
-        """Wait for all of it; the same bits whatever the number of threads.
-
-        Parameters
-        ----------
-        progress : callable
-            Called with the name of each tensor before its spectra are waited for.
-        """
+    with workers() as pool:
+        matrices = {name: one for of_tensor in pool.map(matrices_of, largest_first) for name, one in of_tensor.items()}
+        alone = {tensor: pool.submit(_alone, settings, by_tensor[tensor], matrices) for tensor in largest_first}
+        heads = pool.submit(projection_heads, read, matrices) if settings.heads else None
+        interfaces = []
+        if with_interfaces:
+            interfaces = interface_rows(
+                read,
+                matrices,
+                rank=settings.rank,
+                draws=settings.draws,
+                seed=settings.seed,
+                folded=settings.fold_norms,
+            )
         results = []
-        for tensor in self._layer.tensors:
-            progress(tensor)
-            results.append(self._decomposed[tensor].result())
-        return LayerResult.joined(results + [task.result() for task in self._others])
+        for tensor in by_tensor:
+            if progress is not None:
+                progress(tensor)
+            results.append(alone[tensor].result())
+        together = LayerResult(interfaces=interfaces, heads=heads.result() if heads else [])
+        return LayerResult.joined([*results, together])
 
 
-def _decompose(layer: Layer, tensor: str, measures: Measures) -> LayerResult:
-    """Spectra of the weights that are cut from a tensor, and profiles of some."""
-    matrices = {name: matrix for name, matrix in layer.read(tensor).items() if name in measures.decomposed}
-    spectra = {name: leading_spectrum(matrix, measures.rank) for name, matrix in matrices.items()}
+def _alone(settings: Settings, weights: list[Weight], matrices: Mapping[str, Tensor]) -> LayerResult:
+    """What each weight needs but its own matrix for."""
+    measured = [weight for weight in weights if settings.includes(weight)]
+    spectra = {weight.name: leading_spectrum(matrices[weight.name], settings.rank) for weight in measured}
     profiles = {
-        name: norm_profile(matrix, spectra[name].frame(Side.READ).shape[1])
-        for name, matrix in matrices.items()
-        if name in measures.profiled
+        weight.name: norm_profile(matrices[weight.name], spectra[weight.name].frame(Side.READ).shape[1])
+        for weight in measured
+        if draws_along_layers(settings) and comparable_across_layers(weight)
     }
-    return LayerResult(spectra, profiles)
+    grams = {
+        (weight.name, side): gram_matrix(matrices[weight.name], side) for weight, side in _shared(settings, measured)
+    }
+    return LayerResult(spectra, profiles, grams=grams)
 
 
-def _interfaces(layer: Layer, measures: Measures, *, heads: bool) -> LayerResult:
-    """Where one weight of the layer meets the next, inside the MLP or inside the heads."""
-    weights = [weight for weight in layer.weights if (weight.head is not None) == heads]
-    rows = interface_rows(
-        weights, layer.matrices, rank=measures.rank, draws=measures.draws, seed=measures.seed, folded=measures.folded
-    )
-    return LayerResult({}, {}, {"interfaces": rows})
+def _shared(settings: Settings, weights: Iterable[Weight]) -> Iterator[tuple[Weight, Side]]:
+    """Sides of weights that are compared with the next layer's by their Gram matrices."""
+    for weight in weights:
+        if "continuity" in settings.measure and settings.includes(weight) and comparable_across_layers(weight):
+            yield from ((weight, side) for side in Side if weight.space(side).depth is None)
 
 
-def _grams(layer: Layer) -> LayerResult:
-    """Gram cosines with the layer before, of the sides that lie in one space in both."""
-    if layer.earlier is None:
-        return LayerResult({}, {})
-    earlier = {weight.role: weight for weight in layer.earlier.weights if weight.head is None}
-    rows = [
-        {"earlier": earlier[weight.role].name, "side": side.value}
-        | asdict(gram_cosines(layer.earlier.gram(earlier[weight.role], side), layer.gram(weight, side)))
-        for weight in layer.weights
-        if weight.head is None and weight.role in earlier
-        for side in Side
-        if weight.space(side) == earlier[weight.role].space(side)
-    ]
-    return LayerResult({}, {}, {"gram_cosines": rows})
+def measure_layers(
+    settings: Settings,
+    layers: Iterable[Layer],
+    *,
+    device: str | torch.device = "cpu",
+    progress: Callable[[str], object] | None = None,
+    memory: Memory | None = None,
+) -> LayerResult:
+    """Measure layers one after the other, and neighbours by their Gram matrices.
+
+    Two layers are in progress at most, so that no core waits for the last pieces of one.
+
+    Parameters
+    ----------
+    settings : Settings
+    layers : iterable of Layer
+        In order of depth. Those without a weight that the settings include are passed over.
+    device : str or torch.device, optional
+        Where the linear algebra runs.
+    progress : callable, optional
+        Called with the name of each tensor, in order.
+    memory : Memory, optional
+        Asked for each layer before it is measured, and told its result.
+
+    Returns
+    -------
+    result : LayerResult
+        Of all of them.
+
+    Raises
+    ------
+    CheckpointError
+        If a tensor turns out to be unreadable or not finite.
+    """
+    device = torch.device(device)
+    tell = progress or (lambda _: None)
+    layers = [layer for layer in layers if any(map(settings.includes, layer.weights))]
+    recalled = {layer.name: memory.recall_layer(layer.name, device) if memory else None for layer in layers}
+    neighbours = _Neighbours(settings, device)
+    results = []
+    with coordinators() as threads:
+        begun = one_ahead(_begin(threads, settings, layer, device) for layer in layers if recalled[layer.name] is None)
+        for layer in layers:
+            result = recalled[layer.name]
+            if result is not None:
+                for tensor in dict.fromkeys(weight.tensor for weight in layer.weights if settings.includes(weight)):
+                    tell(tensor)
+                neighbours.pass_over(layer)
+            else:
+                tensors, measured = next(begun)
+                for tensor in iter(tensors.get, None):
+                    tell(tensor)
+                result = measured.result()
+                cosines = threads.submit(neighbours.compare, layer, result.grams).result()
+                result = replace(result, grams={}, gram_cosines=cosines)
+                if memory is not None:
+                    memory.keep_layer(layer.name, result)
+            results.append(result)
+    return LayerResult.joined(results)
 
 
-def _heads(layer: Layer) -> LayerResult:
-    """The attention heads of the layer, reduced to what they read and write in the stream."""
-    return LayerResult({}, {}, heads=projection_heads(layer.weights, layer.matrices))
+def _begin(
+    threads: Executor, settings: Settings, layer: Layer, device: torch.device
+) -> "tuple[SimpleQueue[str | None], Future[LayerResult]]":
+    """A layer that is being measured: the tensors that it comes to, None after the last, and the result."""
+    tensors: SimpleQueue[str | None] = SimpleQueue()
+    result = threads.submit(measure_layer, settings, layer, device=device, progress=tensors.put)
+    result.add_done_callback(lambda _: tensors.put(None))
+    return tensors, result
+
+
+class _Neighbours:
+    """The last weight of each role and its Gram matrices, with which the next of the role is compared."""
+
+    def __init__(self, settings: Settings, device: torch.device) -> None:
+        self._settings, self._device = settings, device
+        self._last: dict[tuple[str, Side, Space], tuple[Weight, Tensor | None]] = {}
+
+    def pass_over(self, layer: Layer) -> None:
+        """Go on behind a layer whose Gram matrices are not at hand."""
+        for weight, side in _shared(self._settings, layer.weights):
+            self._last[weight.role, side, weight.space(side)] = weight, None
+
+    def compare(self, layer: Layer, grams: Mapping[tuple[str, Side], Tensor]) -> list[Row]:
+        """Gram cosines of a layer with the weights before, which are read again where they were passed over."""
+        rows = []
+        for weight, side in _shared(self._settings, layer.weights):
+            gram, place = grams[weight.name, side], (weight.role, side, weight.space(side))
+            if place in self._last:
+                earlier, before = self._last[place]
+                if before is None:
+                    folded = self._settings.fold_norms
+                    before = gram_matrix(earlier.matrix(layer.checkpoint, folded=folded, device=self._device), side)
+                rows.append({"earlier": earlier.name, "side": side.value} | gram_cosines(before, gram))
+            self._last[place] = weight, gram
+        return rows

@@ -1,20 +1,85 @@
-"""What there is to compare: tables of the weights and spaces of an analysis."""
+"""What there is to compare: tables of the weights and spaces of an analysis, and of the tensors that it skipped."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from .alignment import PROJECTION_OVERLAP, constant_component, participation_ratio
-from .network import Side, Weight
+from .alignment import PROJECTION_OVERLAP, Column, Schema, constant_component, participation_ratio
+from .network import Side, Skipped, Weight
 from .numerics.spectrum import Spectrum
 
+WEIGHT_SCHEMA = Schema(
+    "One row for each weight",
+    (
+        Column("name", "str", "the same whatever the file's spelling: `layers.3.q`, `layers.3.q.heads.0`, `embed`"),
+        Column("role", "str", "embed, q, k, v, o, gate, up, down or unembed"),
+        Column("layer", "Int64", "layer; missing for embed and unembed"),
+        Column("head", "Int64", "number of the head; missing for a whole projection"),
+        Column("expert", "Int64", "number of the expert in its layer; missing outside mixtures of experts"),
+        Column("tensor", "str", "name in the checkpoint"),
+        Column("source", "str", "space that it reads"),
+        Column("target", "str", "space that it writes"),
+        Column("source_dim", "int64", "dimension of the source"),
+        Column("target_dim", "int64", "dimension of the target; the matrix has shape (target_dim, source_dim)"),
+        Column("rank", "int64", "kept directions of non-zero singular value"),
+        Column("sigma_max", "float64", "largest singular value"),
+        Column("frobenius_norm", "float64", "root of the sum of all squared entries"),
+        Column("stable_rank", "float64", "squared Frobenius norm over squared largest singular value"),
+        Column(
+            "effective_rank",
+            "float64",
+            "exp of the entropy of the shares of the squared Frobenius norm: on how many directions it is spread",
+        ),
+        Column(
+            "above_random_edge",
+            "int64",
+            "singular values above |W| (1/√m + 1/√n), where those of a random matrix of this shape and norm end",
+        ),
+        Column("energy", "float64", "share of the squared Frobenius norm in the kept directions"),
+        Column("gap_1", "float64", "(s_1 - s_2) / s_1"),
+        Column(
+            "undetermined", "int64", "kept directions that a relative gap below 1 % leaves free to rotate into the next"
+        ),
+        Column(
+            "read_channels", "float64", "participation ratio of the first right singular vector: 1 to the dimension"
+        ),
+        Column("write_channels", "float64", "participation ratio of the first left singular vector"),
+        Column("read_constant", "float64", "|cos| of the first right singular vector with the constant vector"),
+        Column("write_constant", "float64", "|cos| of the first left singular vector with the constant vector"),
+        Column("residual", "float64", "largest misfit of a kept triplet, relative to s_1"),
+    ),
+)
+SPACE_SCHEMA = Schema(
+    "One row for each space",
+    (
+        Column("name", "str", "`stream`, `vocabulary`, `layers.3.hidden`, `layers.3.heads.0.keys` ..."),
+        Column("kind", "str", "stream, hidden, keys, values or vocabulary"),
+        Column("dim", "int64", "dimension"),
+        Column("depth", "Int64", "layer; missing for the stream and the vocabulary"),
+        Column("symmetry", "str", "group of the changes of basis that leave the network's function unchanged"),
+        Column("assumed", "bool", "whether the settings do not tell: it is the largest group that may apply then"),
+        Column(
+            "overlap_basis_independent",
+            "bool",
+            "whether none of these alters angles between whole subspaces; for leading ones see `pairs`",
+        ),
+    ),
+)
+SKIPPED_SCHEMA = Schema(
+    "One row for each tensor that no weight uses",
+    (
+        Column("tensor", "str", "name in the checkpoint"),
+        Column("shape", "str", "as stored"),
+        Column("reason", "str", "why it is not used"),
+    ),
+)
 
-def weight_table(weights: list[Weight], spectra: Mapping[str, Spectrum]) -> pd.DataFrame:
+
+def weight_table(weights: Iterable[Weight], spectra: Mapping[str, Spectrum]) -> pd.DataFrame:
     """One row a weight: where it stands and what its spectrum says; spectra by name of the weight."""
-    table = pd.DataFrame([_weight_row(weight, spectra[weight.name]) for weight in weights])
-    return table.astype({"layer": "Int64", "head": "Int64"})
+    return WEIGHT_SCHEMA.frame(_weight_row(weight, spectra[weight.name]) for weight in weights)
 
 
 def _weight_row(weight: Weight, spectrum: Spectrum) -> dict[str, Any]:
@@ -24,6 +89,7 @@ def _weight_row(weight: Weight, spectrum: Spectrum) -> dict[str, Any]:
         "role": weight.role,
         "layer": weight.layer,
         "head": weight.head,
+        "expert": weight.expert,
         "tensor": weight.tensor,
         "source": weight.source.name,
         "target": weight.target.name,
@@ -46,15 +112,19 @@ def _weight_row(weight: Weight, spectrum: Spectrum) -> dict[str, Any]:
     }
 
 
-def space_table(weights: list[Weight]) -> pd.DataFrame:
+def space_table(weights: Iterable[Weight]) -> pd.DataFrame:
     """One row a space that the weights read or write, with the changes of basis that it allows."""
     spaces = {space.name: space for weight in weights for space in (weight.source, weight.target)}
-    rows = [
-        (
-            *(space.name, space.dim, space.depth, space.symmetry.value, space.assumed),
-            PROJECTION_OVERLAP.survives(space.symmetry),
-        )
+    return SPACE_SCHEMA.frame(
+        {"name": space.name, "kind": space.kind.value, "dim": space.dim, "depth": space.depth}
+        | {"symmetry": space.symmetry.value, "assumed": space.assumed}
+        | {"overlap_basis_independent": PROJECTION_OVERLAP.is_basis_independent(space.symmetry)}
         for space in spaces.values()
-    ]
-    table = pd.DataFrame(rows, columns=["name", "dim", "depth", "symmetry", "assumed", "overlap_survives"])
-    return table.astype({"depth": "Int64"})
+    )
+
+
+def skipped_table(skipped: Iterable[Skipped]) -> pd.DataFrame:
+    """One row a tensor that was not used, with the reason."""
+    return SKIPPED_SCHEMA.frame(
+        {"tensor": item.tensor, "shape": "x".join(map(str, item.shape)), "reason": item.reason} for item in skipped
+    )

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def continuity(analysis: "Analysis", *, measure: str = "abs_cos_1", ax: "Axes | None" = None) -> "Axes":
-    """Continuity of every role in a shared space against depth, over the band of chance.
+    """Continuity of every role in a shared space against depth, over the band of unrelated weights.
 
     Parameters
     ----------
@@ -30,24 +30,24 @@ def continuity(analysis: "Analysis", *, measure: str = "abs_cos_1", ax: "Axes | 
     Returns
     -------
     ax : matplotlib.axes.Axes
-        Chance is shaded: Haar mean and two standard deviations on either side.
+        The shaded band is the Haar mean and two standard deviations on either side.
 
     Raises
     ------
     ValueError
         If there is no such measure.
     """
-    prefixes = {"abs_cos_1": "null", "overlap": "overlap_null"}
-    if measure not in prefixes:
-        raise ValueError(f"expected a measure among {', '.join(prefixes)}; found {measure!r}")
+    measures = ("abs_cos_1", "overlap")
+    if measure not in measures:
+        raise ValueError(f"expected a measure among {', '.join(measures)}; found {measure!r}")
     ax = ax or _new_axes()
     shared = analysis.continuity[analysis.continuity["shared_space"]]
     for (role, side), rows in sorted(shared.groupby(["role", "side"]), key=lambda item: ROLES.index(item[0][0])):
         ax.plot(rows["layer"], rows[measure], marker=".", label=f"{role} {side}s")
-    mean, spread = (shared[f"{prefixes[measure]}_{moment}"].to_numpy(float) for moment in ("mean", "sd"))
+    mean, spread = (shared[f"{measure}_null_{moment}"].to_numpy(float) for moment in ("mean", "sd"))
     if len(shared):
         low, high = np.nanmin(mean - 2 * spread), np.nanmax(mean + 2 * spread)
-        ax.axhspan(max(0.0, low), high, color="0.85", label="chance")
+        ax.axhspan(max(0.0, low), high, color="0.85", label="unrelated weights")
         ax.legend(fontsize="small", loc="upper left", bbox_to_anchor=(1, 1))
     ax.set(
         xlabel="layer", ylabel="|cos| of first singular vectors" if measure == "abs_cos_1" else "overlap", ylim=(0, 1)
@@ -56,7 +56,7 @@ def continuity(analysis: "Analysis", *, measure: str = "abs_cos_1", ax: "Axes | 
 
 
 def overlap_matrix(analysis: "Analysis", role: str, side: str = "read", *, ax: "Axes | None" = None) -> "Axes":
-    """Overlap beyond chance of one role's subspaces in every two layers.
+    """Effect size of the overlap of one role's subspaces in every two layers.
 
     Parameters
     ----------
@@ -87,9 +87,9 @@ def overlap_matrix(analysis: "Analysis", role: str, side: str = "read", *, ax: "
     values = np.full((len(order), len(order)), np.nan)
     np.fill_diagonal(values, 1)
     first, second = (pairs[end].map(layers).map(order).to_numpy() for end in ("source", "target"))
-    values[first, second] = values[second, first] = pairs["adjusted_overlap"].to_numpy(float)
+    values[first, second] = values[second, first] = pairs["overlap_effect_size"].to_numpy(float)
     image = ax.imshow(values, vmin=0, vmax=1, cmap="magma_r", origin="lower")
-    ax.figure.colorbar(image, ax=ax, label="overlap beyond chance")
+    ax.figure.colorbar(image, ax=ax, label="effect size of the overlap")
     ax.set(xlabel="layer", ylabel="layer", title=f"{role} {side}s")
     names = dict(enumerate(order))
     for axis in (ax.xaxis, ax.yaxis):
@@ -118,10 +118,12 @@ def path(analysis: "Analysis", role: str, side: str = "read", *, ax: "Axes3D | N
     ValueError
         If the role has no path on this side.
     """
-    rows = analysis.paths[(analysis.paths["role"] == role) & (analysis.paths["side"] == side)].sort_values("layer")
+    rows = analysis.trajectories[
+        (analysis.trajectories["role"] == role) & (analysis.trajectories["side"] == side)
+    ].sort_values("layer")
     if rows.empty:
         raise ValueError(f"expected a role and side with a path over layers; found none for {role!r}, {side!r}")
-    variance = analysis.path_variance
+    variance = analysis.trajectory_variance
     explained = variance[(variance["role"] == role) & (variance["side"] == side)].iloc[0]
     if ax is None:
         import matplotlib.pyplot as plt

@@ -1,7 +1,8 @@
-"""What is measured of a network: every option, its default, its check and its help, in one place."""
+"""What is measured of a network: every option, with its default, its check and its help, in one place."""
 
-from collections.abc import Collection, Mapping
-from dataclasses import asdict, dataclass, field, fields
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, fields
+from operator import index
 from typing import TYPE_CHECKING, Any, TypedDict
 
 if TYPE_CHECKING:
@@ -10,28 +11,81 @@ if TYPE_CHECKING:
 #: What can be measured: one weight in neighbouring layers, pairs of subspaces, weights that compose.
 MEASUREMENTS = ("continuity", "pairs", "interfaces")
 
+# No network is deeper: 0-999999999999 is an error, not a list that fills the memory.
+_LAST_LAYER = 9999
+
+#: Takes the name of an option and what was given; gives its normal form or raises ValueError.
+_Check = Callable[[str, Any], Any]
+
 
 class Options(TypedDict, total=False):
     """The fields of `Settings` as keyword arguments, of which any may be left out."""
 
     rank: int
-    roles: Collection[str] | None
-    layers: Collection[int] | None
+    roles: Iterable[str] | None
+    layers: Iterable[int] | None
     heads: bool
     fold_norms: bool
     draws: int
     seed: int
-    measure: Collection[str]
+    measure: Iterable[str]
 
 
-def _option(default: Any, help_text: str, *, short: str | None = None) -> Any:
-    """A field with the text that every command prints of it, and its short flag."""
-    return field(default=default, metadata={"help": help_text, "short": short})
+def _option(default: Any, check: _Check, help_text: str, *, short: str | None = None) -> Any:
+    """A field with its check, the sentence that every command prints of it, and its short flag."""
+    return field(default=default, metadata={"check": check, "help": help_text, "short": short})
+
+
+def _whole(least: int, most: float = float("inf")) -> _Check:
+    def check(name: str, given: Any) -> int:
+        try:
+            number = index(given)
+        except TypeError:
+            number = least - 1
+        if isinstance(given, bool) or not least <= number <= most:
+            bounds = f"of at least {least}" if most == float("inf") else f"from {least} to {most}"
+            raise ValueError(f"{name}: expected a whole number {bounds}; got {given!r}")
+        return number
+
+    return check
+
+
+def _switch(name: str, given: Any) -> bool:
+    if given not in (True, False):
+        raise ValueError(f"{name}: expected True or False; got {given!r}")
+    return bool(given)
+
+
+def _layers(name: str, given: Iterable[int]) -> tuple[int, ...]:
+    layer = _whole(0, _LAST_LAYER)
+    chosen = tuple(sorted({layer(name, one) for one in given}))
+    if not chosen:
+        raise ValueError(f"{name}: expected some layers; got none")
+    return chosen
+
+
+def _among(known: Callable[[], tuple[str, ...]]) -> _Check:
+    """What was given in the order of what is known, which is looked up when it is needed."""
+
+    def check(name: str, given: str | Iterable[str]) -> tuple[str, ...]:
+        asked = {given} if isinstance(given, str) else set(given)
+        unknown = sorted(asked - set(known()))
+        if unknown or not asked:
+            raise ValueError(f"{name}: expected some of {', '.join(known())}; got {', '.join(unknown) or 'none'}")
+        return tuple(one for one in known() if one in asked)
+
+    return check
+
+
+def _roles() -> tuple[str, ...]:
+    from .network import ROLES
+
+    return ROLES
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """What is measured. The device, which changes no number beyond rounding, is none of it.
+    """What is measured. The device, which changes no number beyond rounding, is not part of it.
 
     Attributes
     ----------
@@ -52,37 +106,42 @@ class Settings:
     draws : int
         Random draws of each null that has no closed form. There are none by default; 20 about double the time.
     seed : int
-        Seed of these draws.
+        Seed of these draws. The draws of one seed differ between kinds of device.
     measure : tuple of str
-        Which of `MEASUREMENTS` are made; the tables of the others are empty.
+        Which of `MEASUREMENTS` are made: ``continuity`` fills the tables that begin with this word, and
+        trajectories; ``pairs`` fills pairs and pair_nulls, from which the alignment graph is made; ``interfaces`` fills
+        interfaces and interfaces_by_rank. The tables of the others are empty. The table of heads
+        follows `heads` alone.
 
     Raises
     ------
     ValueError
         If a number is out of range, or a role or measurement does not exist.
+
+    Examples
+    --------
+    >>> Settings(roles=["k", "q"]).roles
+    ('q', 'k')
     """
 
-    rank: int = _option(16, "Singular directions kept of each weight.", short="-k")
-    roles: tuple[str, ...] | None = _option(None, "Restrict to these roles, e.g. q,k.")
-    layers: tuple[int, ...] | None = _option(None, "Restrict to these layers, e.g. 0-5,8.")
-    heads: bool = _option(False, "Also treat every attention head as a weight of its own.")
-    fold_norms: bool = _option(False, "Fold the gains of the norms beside a weight into its matrix.")
-    draws: int = _option(0, "Random draws of each null that has no closed form; 20 about double the time.")
-    seed: int = _option(0, "Seed of the random draws.")
-    measure: tuple[str, ...] = _option(MEASUREMENTS, f"Measure only these of {', '.join(MEASUREMENTS)}.")
+    rank: int = _option(16, _whole(1), "Keep this many singular directions of each weight.", short="-k")
+    roles: tuple[str, ...] | None = _option(None, _among(_roles), "Restrict to these roles, for example q,k.")
+    layers: tuple[int, ...] | None = _option(None, _layers, "Restrict to these layers, for example 0-5,8.")
+    heads: bool = _option(False, _switch, "Treat every attention head as a weight of its own as well.")
+    fold_norms: bool = _option(False, _switch, "Fold the gains of the norms beside a weight into its matrix.")
+    draws: int = _option(
+        0, _whole(0), "Draw each null that has no closed form this many times; 20 draws about double the time."
+    )
+    seed: int = _option(0, _whole(0), "Seed the random draws with this number.")
+    measure: tuple[str, ...] = _option(
+        MEASUREMENTS, _among(lambda: MEASUREMENTS), f"Measure only some of {', '.join(MEASUREMENTS)}."
+    )
 
     def __post_init__(self) -> None:
-        from .network import ROLES
-
-        for name, least in (("rank", 1), ("draws", 0), ("seed", 0)):
-            value = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool) or value < least:
-                raise ValueError(f"{name}: expected a whole number of at least {least}; got {value!r}")
-        if self.roles is not None:
-            object.__setattr__(self, "roles", _among("roles", self.roles, ROLES))
-        object.__setattr__(self, "measure", _among("measure", self.measure, MEASUREMENTS))
-        if self.layers is not None:
-            object.__setattr__(self, "layers", tuple(sorted({int(layer) for layer in self.layers})))
+        for option in fields(self):
+            value = getattr(self, option.name)
+            if value is not option.default:
+                object.__setattr__(self, option.name, option.metadata["check"](option.name, value))
 
     def includes(self, weight: "Weight") -> bool:
         """Whether a weight is among those that are measured."""
@@ -100,9 +159,9 @@ class Settings:
         ValueError
             If the network lacks a layer that was asked for, or no weight has the roles and layers.
         """
-        missing = sorted(set(self.layers or ()) - set(network.layers))
+        missing = sorted(set(self.layers or ()) - set(network.layer_numbers))
         if missing:
-            raise ValueError(f"layers: expected layers from 0 to {network.layers[-1]}; got {missing[0]}")
+            raise ValueError(f"layers: expected layers from 0 to {network.layer_numbers[-1]}; got {missing[0]}")
         chosen = [weight for weight in network.weights if self.includes(weight)]
         if not chosen:
             present = ", ".join(dict.fromkeys(weight.role for weight in network.weights))
@@ -111,7 +170,7 @@ class Settings:
 
     def record(self) -> dict[str, Any]:
         """The settings as plain numbers, strings and lists, for JSON; `from_record` reads them back."""
-        return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in vars(self).items()}
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> "Settings":
@@ -128,10 +187,19 @@ class Settings:
         return cls(**record)
 
 
-def _among(name: str, given: Collection[str], known: tuple[str, ...]) -> tuple[str, ...]:
-    """What was given, in the order of what is known."""
-    asked = {given} if isinstance(given, str) else set(given)
-    unknown = sorted(asked - set(known))
-    if unknown or not asked:
-        raise ValueError(f"{name}: expected some of {', '.join(known)}; got {', '.join(unknown) or 'none'}")
-    return tuple(one for one in known if one in asked)
+def given_options(settings: Settings | None, options: Options) -> dict[str, Any]:
+    """The options that a caller gave, checked and in normal form, by name: all of them where it gave settings.
+
+    Raises
+    ------
+    TypeError
+        If both are given, or an option does not exist.
+    ValueError
+        If an option is out of range.
+    """
+    if settings is not None and options:
+        raise TypeError(f"expected settings or single options; got settings and {', '.join(options)}")
+    if settings is not None:
+        return dict(vars(settings))
+    checked = Settings(**options)  # type: ignore[arg-type]  # its checks make tuples of whatever can be gone through
+    return {name: getattr(checked, name) for name in options}

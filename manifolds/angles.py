@@ -1,4 +1,9 @@
-"""Principal angles between subspaces, and what a product of their frames says about them."""
+"""Principal angles between subspaces, and what a product of their frames says about them.
+
+The functions take orthonormal frames `first`, of shape ``[..., n, r]``, and `second`, of shape ``[..., n, s]``, with
+r, s >= 1, under the conventions of the package. Their results do not change when one orthogonal map acts on both
+subspaces; they do change under a general linear map.
+"""
 
 import torch
 from torch import Tensor
@@ -10,39 +15,16 @@ from .frames import residual
 def principal_angles(first: Tensor, second: Tensor) -> Tensor:
     r"""Principal angles between two subspaces, accurate at both ends of the range.
 
-    Small angles come from sines, large ones from cosines, so that the absolute error stays at working
-    precision from 1e-15 to :math:`\pi/2`, also when both kinds occur in one pair. Equal to
-    `scipy.linalg.subspace_angles` in reverse order, which loses half of the digits of small angles in
-    the company of angles above 45 degrees.
-
-    Parameters
-    ----------
-    first : Tensor, shape=[..., n, r]
-        Orthonormal frame. float32 or float64.
-    second : Tensor, shape=[..., n, s]
-        Orthonormal frame in the same space, with the dtype and device of `first`.
+    Small angles are computed from sines and large ones from cosines, so that the absolute error stays at working
+    precision from 1e-15 to :math:`\pi/2`, even if both kinds occur in one pair. The angles are those of
+    `scipy.linalg.subspace_angles` in reverse order; scipy loses half of the digits of a small angle when there is also
+    one above 45 degrees. Gradients are finite everywhere; at an angle of exactly 0 or pi/2 they are one of the
+    subgradients. The cost is ``4 n r s`` multiply-adds and two sets of singular values.
 
     Returns
     -------
     angles : Tensor, shape=[..., min(r, s)]
-        Radians, ascending, in [0, pi/2].
-
-    Raises
-    ------
-    ValueError
-        If the frames do not lie in one space, or if one is not orthonormal to working precision.
-
-    See Also
-    --------
-    projection_overlap : One number, without a decomposition.
-    geodesic_distance : The Euclidean norm of the angles.
-
-    Notes
-    -----
-    The complete invariant of a pair of subspaces under one orthogonal map of the space; unchanged when
-    either frame is replaced by another frame of the same span. Gradients are finite everywhere;
-    at an angle of exactly 0 or pi/2 they are one of the subgradients.
-    Cost: ``4 n r s`` multiply-adds and two sets of singular values.
+        Radians, ascending, in [0, pi/2]. They are the complete invariant of the pair under orthogonal maps.
 
     References
     ----------
@@ -70,44 +52,18 @@ def principal_angles(first: Tensor, second: Tensor) -> Tensor:
 
 
 def projection_overlap(first: Tensor, second: Tensor) -> Tensor:
-    r"""Mean squared cosine of the principal angles between two subspaces.
-
-    Use it to ask how much of the smaller subspace the larger one contains.
+    r"""Mean squared cosine of the principal angles: how much of the smaller subspace the larger one contains.
 
     .. math:: \omega(A, B) = \frac{\lVert A^\top B \rVert_F^2}{\min(r, s)}
 
-    Parameters
-    ----------
-    first : Tensor, shape=[..., n, r]
-        Orthonormal frame. float32 or float64.
-    second : Tensor, shape=[..., n, s]
-        Orthonormal frame in the same space, with the dtype and device of `first`.
+    It needs ``n * r * s`` multiply-adds a pair and no decomposition. The invariance is proved in docs/proofs.md,
+    `projection_overlap_invariance`.
 
     Returns
     -------
     overlap : Tensor, shape=[...]
-        Dimensionless, in [0, 1] up to rounding: 0 for orthogonal subspaces, 1 when one contains the other.
-
-    Raises
-    ------
-    ValueError
-        If the frames do not lie in one space, or if one is not orthonormal to working precision.
-
-    See Also
-    --------
-    pairwise_overlap : All pairs of many subspaces at once.
-    overlap_moments : Mean and spread for unrelated subspaces.
-
-    Notes
-    -----
-    Unchanged when one orthogonal map acts on both subspaces and when either frame is replaced by
-    another frame of the same span; changed by a general linear map of the space. Independent uniform
-    subspaces give ``max(r, s) / n`` on average. Cost: ``n * r * s`` multiply-adds a pair.
-
-    References
-    ----------
-    theory/alignment, section 2.5: under the orthogonal group the principal angles are the complete
-    invariant of a pair of subspaces.
+        In [0, 1] up to rounding: 0 for orthogonal subspaces, 1 when one contains the other. Independent uniform
+        subspaces give ``max(r, s) / n`` on average, with the spread of `overlap_moments`.
 
     Examples
     --------
@@ -122,23 +78,10 @@ def projection_overlap(first: Tensor, second: Tensor) -> Tensor:
 
 
 def plucker_inner_product(first: Tensor, second: Tensor) -> Tensor:
-    r"""Inner product of the Plücker vectors of two frames, :math:`\det(A^\top B)` by Cauchy-Binet.
+    r"""Inner product of the Plücker vectors of two frames of one width, :math:`\det(A^\top B)` by Cauchy-Binet.
 
-    Parameters
-    ----------
-    first, second : Tensor, shape=[..., n, k]
-        Orthonormal frames in one space, of one width, dtype and device.
-
-    Returns
-    -------
-    product : Tensor, shape=[...]
-        Dimensionless, in [-1, 1]. Its absolute value is the product of the cosines of the principal
-        angles; its sign changes with the orientation of either frame.
-
-    Raises
-    ------
-    ValueError
-        If the frames do not lie in one space, differ in width, or are not orthonormal.
+    It lies in [-1, 1]. Its absolute value is the product of the cosines of the principal angles; its sign changes with
+    the orientation of either frame.
 
     Examples
     --------

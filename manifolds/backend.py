@@ -23,27 +23,19 @@ BACKEND = "pytorch"
 def import_geomstats(name: str) -> ModuleType:
     """Import a geomstats module on the torch backend, leaving numpy and torch as they were.
 
-    Later imports of the same module by name get what this one loaded.
+    Later imports of the same module by name get what this one loaded. If geomstats was imported before this package,
+    torch's default dtype is already float64 and stays so.
 
     Parameters
     ----------
     name : str
-        Full name, such as ``"geomstats.learning.frechet_mean"``.
-
-    Returns
-    -------
-    module : ModuleType
-        The imported module.
+        Full name of the module.
 
     Raises
     ------
     RuntimeError
         If geomstats runs, or is told by the environment variable ``GEOMSTATS_BACKEND`` to run, on a
         backend other than torch. Its backend cannot change within a process.
-
-    Notes
-    -----
-    If geomstats was imported before this package, torch's default dtype is already float64 and stays so.
 
     Examples
     --------

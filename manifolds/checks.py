@@ -1,4 +1,8 @@
-"""What the functions of this package ask of their arguments, and how they refuse the rest."""
+"""What the functions of this package ask of their arguments, and how they refuse the rest.
+
+Every ``require_`` function raises `ValueError`; `name` and `caller` are what its message calls the argument and the
+function that it speaks for.
+"""
 
 import itertools
 import operator
@@ -12,22 +16,8 @@ from torch import Tensor
 def require_frame(frame: Tensor, name: str) -> None:
     """Raise unless the columns are orthonormal to working precision.
 
-    The bound ``10 * n * eps`` is what a QR factor of any size meets; ``n * eps`` is not (a 2-wide
-    float32 factor misses it by half).
-
-    Parameters
-    ----------
-    frame : Tensor, shape=[..., n, k]
-        The candidate.
-    name : str
-        What the message calls it.
-
-    Raises
-    ------
-    ValueError
-        If it is not a float32 or float64 tensor with k <= n, or if ``frame.mT @ frame`` differs from the
-        identity by more than ``10 * n * eps(dtype)``, or holds NaN. On the meta device, where a
-        tensor has no values, only shape and dtype are checked.
+    The Gram matrix may differ from the identity by ``10 * n * eps``, which a QR factor of any size satisfies. A bound
+    of ``n * eps`` would be too small: a 2-wide float32 factor misses it by half.
     """
     require_tall(frame, name)
     n, rank = frame.shape[-2:]
@@ -42,7 +32,7 @@ def require_frame(frame: Tensor, name: str) -> None:
 
 
 def require_fit(first: Tensor, second: Tensor, caller: str, first_name: str, second_name: str) -> None:
-    """Raise `ValueError` unless two tensors have one ambient dimension, dtype and device, and batch axes that fit."""
+    """Raise unless two tensors have one ambient dimension, dtype and device, and batch axes that broadcast."""
     found = f"{first_name} of shape {tuple(first.shape)} and {second_name} of shape {tuple(second.shape)}"
     if min(first.ndim, second.ndim) < 2:
         raise ValueError(f"{caller} expected tensors of shape [..., n, k]; got {found}.")
@@ -63,23 +53,7 @@ def require_fit(first: Tensor, second: Tensor, caller: str, first_name: str, sec
 
 
 def require_pair(first: Tensor, second: Tensor, caller: str) -> None:
-    """Raise unless two tensors are orthonormal frames in one space that can be compared.
-
-    Parameters
-    ----------
-    first : Tensor, shape=[..., n, r]
-        A candidate.
-    second : Tensor, shape=[..., n, s]
-        The other.
-    caller : str
-        The function that the message speaks for.
-
-    Raises
-    ------
-    ValueError
-        If ambient dimension, dtype or device differ, if the batch axes do not broadcast, or if either
-        is not an orthonormal frame or has no column.
-    """
+    """Raise unless two tensors are orthonormal frames, of at least one column each, of one space."""
     require_fit(first, second, caller, "first", "second")
     if 0 in (first.shape[-1], second.shape[-1]):
         raise ValueError(
@@ -91,25 +65,7 @@ def require_pair(first: Tensor, second: Tensor, caller: str) -> None:
 
 
 def require_dims(dims: Iterable[int], n: int) -> tuple[int, ...]:
-    """Dimensions of a flag as a tuple of ints.
-
-    Parameters
-    ----------
-    dims : iterable of int
-        Dimensions of the nested subspaces.
-    n : int
-        Dimension of the space.
-
-    Returns
-    -------
-    dims : tuple of int
-        The same.
-
-    Raises
-    ------
-    ValueError
-        Unless ``1 <= dims[0] < dims[1] < ... < n``.
-    """
+    """Dimensions of a flag as a tuple of ints; raise unless ``1 <= dims[0] < dims[1] < ... < n``."""
     checked = tuple(operator.index(dim) for dim in dims)
     bounds = (0, *checked, n)
     if not checked or any(low >= high for low, high in itertools.pairwise(bounds)):
@@ -120,7 +76,7 @@ def require_dims(dims: Iterable[int], n: int) -> tuple[int, ...]:
 
 
 def require_dimensions(caller: str, n: int, *dimensions: int) -> None:
-    """Raise `ValueError` unless all are dimensions of non-zero subspaces of n-space."""
+    """Raise unless all are dimensions of non-zero subspaces of n-space."""
     if not all(1 <= dimension <= n for dimension in dimensions):
         raise ValueError(f"{caller} needs subspaces of dimension 1 to n = {n}; got {', '.join(map(str, dimensions))}.")
 
@@ -137,7 +93,7 @@ def common_batch(first: Tensor, second: Tensor) -> torch.Size:
 
 
 def require_tall(matrix: Tensor, name: str) -> None:
-    """Raise `ValueError` unless a tensor has shape ``[..., n, k]`` with k <= n, in float32 or float64."""
+    """Raise unless a tensor has shape ``[..., n, k]`` with k <= n, in float32 or float64."""
     if not isinstance(matrix, Tensor):
         raise ValueError(f"{name} needs a torch tensor; got a {type(matrix).__name__}.")
     if matrix.ndim < 2 or matrix.shape[-1] > matrix.shape[-2]:

@@ -1,4 +1,11 @@
-"""Distances between subspaces, all of them functions of the principal angles."""
+"""Distances between subspaces, all of them functions of the principal angles.
+
+The functions take orthonormal frames `first`, of shape ``[..., n, r]``, and `second`, of shape ``[..., n, s]``, with
+r, s >= 1, under the conventions of the package, and return one distance for each pair: a tensor of the batch shape.
+The formulas are those of table 2 of K. Ye and L.-H. Lim, Schubert varieties and distances between subspaces of
+different dimensions, SIAM J. Matrix Anal. Appl. 37 (2016), which also treats r != s. The section "How two subspaces lie
+to each other" of docs/grassmannians-and-flags.md puts them side by side.
+"""
 
 from collections.abc import Sequence
 
@@ -11,39 +18,19 @@ from .frames import residual
 
 
 def chordal_distance(first: Tensor, second: Tensor, dims: Sequence[int] | None = None) -> Tensor:
-    r"""Chordal (extrinsic) distance between subspaces or flags.
+    r"""Chordal (extrinsic) distance between subspaces or flags, in [0, sqrt(min(r, s))].
 
     .. math:: d_c^2 = \sum_i \sin^2 \theta_i = \tfrac12 \lVert P_A - P_B \rVert_F^2
 
-    The second form is for equal dimensions. For flags the squares of the distances of the blocks are added.
+    The second form holds for equal dimensions. For flags the squared distances of the blocks are added. The distance is
+    computed from what lies outside the other subspace, so that small distances keep their digits.
 
     Parameters
     ----------
-    first : Tensor, shape=[..., n, r]
-        Orthonormal frame. float32 or float64.
-    second : Tensor, shape=[..., n, s]
-        Orthonormal frame in the same space, with the dtype and device of `first`.
+    first, second : Tensor
+        Orthonormal frames.
     dims : sequence of int, optional
         Dimensions of the nested subspaces when the frames stand for flags; then ``r = s = dims[-1]``.
-
-    Returns
-    -------
-    distance : Tensor, shape=[...]
-        Dimensionless, in [0, sqrt(min(r, s))].
-
-    Raises
-    ------
-    ValueError
-        If the frames do not lie in one space, do not have the dimensions of the flag, or are not
-        orthonormal to working precision.
-
-    See Also
-    --------
-    geodesic_distance : The length of the shortest path between the subspaces.
-
-    Notes
-    -----
-    Computed from what lies outside the other subspace, so that small distances keep their digits.
 
     References
     ----------
@@ -75,33 +62,9 @@ def chordal_distance(first: Tensor, second: Tensor, dims: Sequence[int] | None =
 def geodesic_distance(first: Tensor, second: Tensor) -> Tensor:
     r"""Length of the shortest path between two subspaces: the Euclidean norm of the principal angles.
 
-    Parameters
-    ----------
-    first : Tensor, shape=[..., n, r]
-        Orthonormal frame. float32 or float64.
-    second : Tensor, shape=[..., n, s]
-        Orthonormal frame in the same space, with the dtype and device of `first`.
-
-    Returns
-    -------
-    distance : Tensor, shape=[...]
-        Radians, in [0, sqrt(min(r, s)) pi/2]. For r = s the distance of `Grassmannian`; otherwise the
-        distance from the smaller subspace to the nearest one inside the larger, which is no metric:
-        it is 0 when one contains the other.
-
-    Raises
-    ------
-    ValueError
-        If the frames do not lie in one space, or if one is not orthonormal to working precision.
-
-    Notes
-    -----
-    geomstats' own Grassmannian measures projectors and is ``sqrt(2)`` times this.
-
-    References
-    ----------
-    .. [1] K. Ye and L.-H. Lim, Schubert varieties and distances between subspaces of different
-       dimensions, SIAM J. Matrix Anal. Appl. 37 (2016), for r != s and for the distances below.
+    It lies in [0, sqrt(min(r, s)) pi/2]. For r = s it is the distance of `Grassmannian`; geomstats' own Grassmannian
+    measures projectors, and its distance is ``sqrt(2)`` times this one. For r != s it is the distance from the smaller
+    subspace to the nearest one inside the larger, which is no metric: it is 0 when one contains the other.
 
     Examples
     --------
@@ -113,29 +76,7 @@ def geodesic_distance(first: Tensor, second: Tensor) -> Tensor:
 
 
 def asimov_distance(first: Tensor, second: Tensor) -> Tensor:
-    """Largest principal angle between two subspaces.
-
-    Parameters
-    ----------
-    first : Tensor, shape=[..., n, r]
-        Orthonormal frame. float32 or float64.
-    second : Tensor, shape=[..., n, s]
-        Orthonormal frame in the same space, with the dtype and device of `first`.
-
-    Returns
-    -------
-    distance : Tensor, shape=[...]
-        Radians, in [0, pi/2].
-
-    Raises
-    ------
-    ValueError
-        If the frames do not lie in one space, or if one is not orthonormal to working precision.
-
-    References
-    ----------
-    .. [1] K. Ye and L.-H. Lim, Schubert varieties and distances between subspaces of different
-       dimensions, SIAM J. Matrix Anal. Appl. 37 (2016), table 2.
+    """Largest principal angle between two subspaces, in radians, in [0, pi/2].
 
     Examples
     --------
@@ -147,33 +88,11 @@ def asimov_distance(first: Tensor, second: Tensor) -> Tensor:
 
 
 def procrustes_distance(first: Tensor, second: Tensor) -> Tensor:
-    r"""Smallest Frobenius distance between frames of the two subspaces.
+    r"""Smallest Frobenius distance between frames of the two subspaces, in [0, sqrt(2 min(r, s))].
 
     .. math:: 2 \lVert \sin(\theta / 2) \rVert_2 = \min_O \lVert A - B O \rVert_F
 
-    The second form is for equal dimensions.
-
-    Parameters
-    ----------
-    first : Tensor, shape=[..., n, r]
-        Orthonormal frame. float32 or float64.
-    second : Tensor, shape=[..., n, s]
-        Orthonormal frame in the same space, with the dtype and device of `first`.
-
-    Returns
-    -------
-    distance : Tensor, shape=[...]
-        Dimensionless, in [0, sqrt(2 min(r, s))].
-
-    Raises
-    ------
-    ValueError
-        If the frames do not lie in one space, or if one is not orthonormal to working precision.
-
-    References
-    ----------
-    .. [1] K. Ye and L.-H. Lim, Schubert varieties and distances between subspaces of different
-       dimensions, SIAM J. Matrix Anal. Appl. 37 (2016), table 2.
+    The second form holds for equal dimensions.
 
     Examples
     --------
@@ -185,25 +104,10 @@ def procrustes_distance(first: Tensor, second: Tensor) -> Tensor:
 
 
 def martin_distance(first: Tensor, second: Tensor) -> Tensor:
-    r"""Minus the logarithm of the product of squared cosines, :math:`-\log \prod_i \cos^2 \theta_i`.
+    r"""Minus the logarithm of the product of squared cosines, :math:`-\log \prod_i \cos^2 \theta_i`, in [0, inf].
 
-    Parameters
-    ----------
-    first : Tensor, shape=[..., n, r]
-        Orthonormal frame. float32 or float64.
-    second : Tensor, shape=[..., n, s]
-        Orthonormal frame in the same space, with the dtype and device of `first`.
-
-    Returns
-    -------
-    distance : Tensor, shape=[...]
-        Dimensionless, in [0, inf]. A cosine below 4 units of rounding counts as zero and gives infinity: a pair with an
-        orthogonal direction has no finite Martin distance.
-
-    Raises
-    ------
-    ValueError
-        If the frames do not lie in one space, or if one is not orthonormal to working precision.
+    A cosine below 4 units of rounding counts as zero and gives infinity: a pair with an orthogonal direction has no
+    finite Martin distance.
 
     References
     ----------
@@ -220,29 +124,7 @@ def martin_distance(first: Tensor, second: Tensor) -> Tensor:
 
 
 def fubini_study_distance(first: Tensor, second: Tensor) -> Tensor:
-    r"""Angle between the subspaces' Plücker vectors, :math:`\arccos \prod_i \cos \theta_i`.
-
-    Parameters
-    ----------
-    first : Tensor, shape=[..., n, r]
-        Orthonormal frame. float32 or float64.
-    second : Tensor, shape=[..., n, s]
-        Orthonormal frame in the same space, with the dtype and device of `first`.
-
-    Returns
-    -------
-    distance : Tensor, shape=[...]
-        Radians, in [0, pi/2].
-
-    Raises
-    ------
-    ValueError
-        If the frames do not lie in one space, or if one is not orthonormal to working precision.
-
-    References
-    ----------
-    .. [1] K. Ye and L.-H. Lim, Schubert varieties and distances between subspaces of different
-       dimensions, SIAM J. Matrix Anal. Appl. 37 (2016), table 2.
+    r"""Angle between the subspaces' Plücker vectors, :math:`\arccos \prod_i \cos \theta_i`, in [0, pi/2].
 
     Examples
     --------
@@ -255,24 +137,7 @@ def fubini_study_distance(first: Tensor, second: Tensor) -> Tensor:
 
 
 def binet_cauchy_distance(first: Tensor, second: Tensor) -> Tensor:
-    r"""Sine of the Fubini-Study distance, :math:`\sqrt{1 - \prod_i \cos^2 \theta_i}`.
-
-    Parameters
-    ----------
-    first : Tensor, shape=[..., n, r]
-        Orthonormal frame. float32 or float64.
-    second : Tensor, shape=[..., n, s]
-        Orthonormal frame in the same space, with the dtype and device of `first`.
-
-    Returns
-    -------
-    distance : Tensor, shape=[...]
-        Dimensionless, in [0, 1].
-
-    Raises
-    ------
-    ValueError
-        If the frames do not lie in one space, or if one is not orthonormal to working precision.
+    r"""Sine of the Fubini-Study distance, :math:`\sqrt{1 - \prod_i \cos^2 \theta_i}`, in [0, 1].
 
     References
     ----------

@@ -19,38 +19,31 @@ class Flag(LevelSet):  # type: ignore[misc]  # geomstats is untyped
 
     A point is an orthonormal frame P of shape ``[n, k]``, ``k = dims[-1]``, whose first ``d_i`` columns span the
     i-th subspace. Frames that differ by an orthogonal map inside a block of columns are the same point, so
-    compare points by `dist`, or frames by their blocks' spans. A tangent vector is an n x k matrix
-    that does not turn the columns of a block into each other. A geomstats space: geomstats' learning
-    algorithms run on it.
+    compare points by `FlagMetric.dist`, or frames by the spans of their blocks. A tangent vector is an n x k matrix
+    that does not turn the columns of a block into each other.
 
     Parameters
     ----------
     n : int
         Dimension of the space.
     dims : sequence of int
-        Dimensions of the subspaces, strictly increasing between 1 and n - 1.
+        Dimensions of the subspaces, strictly increasing between 1 and n - 1; `ValueError` otherwise.
     equip : bool
         Whether to equip the manifold with `FlagMetric`.
 
     Attributes
     ----------
-    n : int
-        Dimension of the space.
-    dims : tuple of int
-        Dimensions of the subspaces.
     dim : int
         Dimension of the manifold: the number of pairs of basis vectors in different blocks.
     metric : FlagMetric
         The canonical metric.
 
-    Raises
-    ------
-    ValueError
-        If `dims` do not increase strictly between 1 and n - 1.
-
-    See Also
-    --------
-    Grassmannian : One subspace.
+    Notes
+    -----
+    This is a geomstats space, and geomstats' learning algorithms run on it. In its methods `point` and `base_point` are
+    points, and `vector` and `tangent_vec` are matrices at `base_point`, all of shape ``[..., n, k]`` under the
+    conventions of the package. A `generator` is a `torch.Generator` on the device of the result; torch's own is used
+    when it is absent.
 
     References
     ----------
@@ -78,7 +71,10 @@ class Flag(LevelSet):  # type: ignore[misc]  # geomstats is untyped
         super().__init__(dim=dimension, equip=equip)
 
     def __repr__(self) -> str:
-        return f"Flag(n={self.n}, dims={self.dims})"
+        return f"Flag(n={self.n}, dims={self.dims}{self._equip_option()})"
+
+    def _equip_option(self) -> str:
+        return "" if hasattr(self, "metric") else ", equip=False"
 
     @staticmethod
     def default_metric() -> type[FlagMetric]:
@@ -89,52 +85,22 @@ class Flag(LevelSet):  # type: ignore[misc]  # geomstats is untyped
         return Matrices(self.n, self.dims[-1], equip=False)
 
     def submersion(self, point: Tensor) -> Tensor:
-        """``P' P - I``, which vanishes on frames.
-
-        Parameters
-        ----------
-        point : Tensor, shape=[..., n, k]
-            Any matrix.
-
-        Returns
-        -------
-        value : Tensor, shape=[..., k, k]
-            Dimensionless.
-        """
+        """``P' P - I`` for any matrix P, shape=[..., k, k]; it vanishes on frames."""
         return point.mT @ point - torch.eye(point.shape[-1], dtype=point.dtype, device=point.device)
 
     def tangent_submersion(self, vector: Tensor, point: Tensor) -> Tensor:
-        """``M + M'`` outside the diagonal blocks and ``2 M`` in them, ``M = P' V``, which vanishes on tangent vectors.
+        """``M + M'`` outside the diagonal blocks and ``2 M`` in them, with ``M = P' V``, shape=[..., k, k].
 
-        Parameters
-        ----------
-        vector : Tensor, shape=[..., n, k]
-            Any matrix.
-        point : Tensor, shape=[..., n, k]
-            Frame.
-
-        Returns
-        -------
-        value : Tensor, shape=[..., k, k]
-            Dimensionless.
+        It is defined for any matrix V and vanishes on tangent vectors.
         """
         inside = point.mT @ vector
         return torch.where(same_block(self.dims, inside.device), 2 * inside, inside + inside.mT)
 
     def belongs(self, point: Tensor, atol: float | None = None) -> Tensor:
-        """Whether a matrix is an orthonormal frame of the right shape.
+        """Whether a matrix is an orthonormal frame of the right shape; false for any other shape.
 
-        Parameters
-        ----------
-        point : Tensor, shape=[..., n, k]
-            Candidate.
-        atol : float, optional
-            Largest entry of `submersion` allowed; by default ``10 * n * eps``, which the other methods ask for.
-
-        Returns
-        -------
-        belongs : Tensor of bool, shape=[...]
-            False for any other shape.
+        `atol` is the largest entry of `submersion` allowed; by default ``10 * n * eps``, which the other methods ask
+        for.
         """
         if point.shape[-2:] != self.shape:
             return torch.zeros(point.shape[:-2], dtype=torch.bool, device=point.device)
@@ -143,22 +109,10 @@ class Flag(LevelSet):  # type: ignore[misc]  # geomstats is untyped
         return self.submersion(point).abs().amax(dim=(-2, -1)) <= atol
 
     def is_tangent(self, vector: Tensor, base_point: Tensor, atol: float | None = None) -> Tensor:
-        """Whether a matrix is tangent at a point.
+        """Whether a matrix is tangent at a point; false for any other shape.
 
-        Parameters
-        ----------
-        vector : Tensor, shape=[..., n, k]
-            Candidate.
-        base_point : Tensor, shape=[..., n, k]
-            Point.
-        atol : float, optional
-            Largest entry of `tangent_submersion` allowed; by default ``10 * n * eps`` times the larger of 1
-            and the norm of the vector, which the methods of the metric ask for.
-
-        Returns
-        -------
-        is_tangent : Tensor of bool, shape=[...]
-            False for any other shape.
+        `atol` is the largest entry of `tangent_submersion` allowed; by default ``10 * n * eps`` times the larger of 1
+        and the norm of the vector, which the methods of the metric ask for.
         """
         if vector.shape[-2:] != self.shape:
             return torch.zeros(vector.shape[:-2], dtype=torch.bool, device=vector.device)
@@ -169,25 +123,10 @@ class Flag(LevelSet):  # type: ignore[misc]  # geomstats is untyped
         return defect <= 10 * self.n * eps * torch.linalg.matrix_norm(vector).clamp(min=1)
 
     def to_tangent(self, vector: Tensor, base_point: Tensor) -> Tensor:
-        """Orthogonal projection of a matrix onto the tangent space at a point.
+        """Orthogonal projection of any matrix onto the tangent space at a point.
 
-        Parameters
-        ----------
-        vector : Tensor, shape=[..., n, k]
-            Any matrix.
-        base_point : Tensor, shape=[..., n, k]
-            Point.
-
-        Returns
-        -------
-        tangent_vec : Tensor, shape=[..., n, k]
-            The nearest tangent vector. It is not the Riemannian gradient of a Euclidean one: that is
-            `FlagMetric.riemannian_gradient`, which counts the in-plane part twice.
-
-        Raises
-        ------
-        ValueError
-            If `base_point` is no point of the manifold or `vector` does not fit it.
+        The nearest tangent vector is not the Riemannian gradient of a Euclidean one: that is
+        `FlagMetric.riemannian_gradient`, which counts the in-plane part twice.
         """
         self.require_point(base_point, "base_point")
         self.require_vector(vector, base_point, "vector")
@@ -195,23 +134,7 @@ class Flag(LevelSet):  # type: ignore[misc]  # geomstats is untyped
         return vector - base_point @ (inside - off_blocks(skew(inside), self.dims))
 
     def projection(self, point: Tensor) -> Tensor:
-        """Nearest point to a matrix of full column rank: its polar factor.
-
-        Parameters
-        ----------
-        point : Tensor, shape=[..., n, k]
-            Matrix of full column rank.
-
-        Returns
-        -------
-        point : Tensor, shape=[..., n, k]
-            Orthonormal frame.
-
-        Raises
-        ------
-        ValueError
-            If the shape is wrong, the columns are dependent, or an entry is not finite.
-        """
+        """Nearest point to a matrix of full column rank: its polar factor. See `polar_factor`."""
         if point.shape[-2:] != self.shape:
             raise ValueError(f"{self} expected matrices of shape {self.shape}; got {tuple(point.shape)}.")
         return polar_factor(point)
@@ -219,23 +142,8 @@ class Flag(LevelSet):  # type: ignore[misc]  # geomstats is untyped
     def regularize(self, point: Tensor) -> Tensor:
         """Choose the representative whose diagonal sub-blocks are symmetric positive semidefinite.
 
-        For display and export. The choice jumps where a sub-block is singular, so compare points by
+        It serves display and export. The choice jumps where a sub-block is singular, so compare points by
         `FlagMetric.dist` instead.
-
-        Parameters
-        ----------
-        point : Tensor, shape=[..., n, k]
-            Point.
-
-        Returns
-        -------
-        point : Tensor, shape=[..., n, k]
-            The same flag by another frame.
-
-        Raises
-        ------
-        ValueError
-            If it is no point of the manifold.
         """
         self.require_point(point, "point")
         columns = []
@@ -253,25 +161,12 @@ class Flag(LevelSet):  # type: ignore[misc]  # geomstats is untyped
         dtype: torch.dtype | None = None,
         device: torch.device | str | None = None,
     ) -> Tensor:
-        """Independent uniform flags.
-
-        Parameters
-        ----------
-        n_samples : int
-            Number of flags.
-        bound : float
-            Ignored.
-        generator : torch.Generator, optional
-            Source of randomness, on `device`.
-        dtype : torch.dtype, optional
-            float32 or float64; torch's default when absent.
-        device : torch.device, optional
-            torch's default when absent.
+        """Independent uniform (Haar) flags, drawn by `uniform_frame`; `bound` is ignored.
 
         Returns
         -------
         point : Tensor, shape=[n_samples, n, k], or [n, k] for one sample
-            Frames from the uniform (Haar) distribution.
+            Frames of the flags.
         """
         batch = () if n_samples == 1 else (n_samples,)
         return uniform_frame(self.n, self.dims[-1], batch, generator=generator, dtype=dtype, device=device)
@@ -281,24 +176,11 @@ class Flag(LevelSet):  # type: ignore[misc]  # geomstats is untyped
     ) -> Tensor:
         """Draw standard normal tangent vectors: independent, of unit variance along every unit direction.
 
-        Parameters
-        ----------
-        base_point : Tensor, shape=[..., n, k]
-            Point.
-        n_samples : int
-            Number of vectors; with several base points, one for each.
-        generator : torch.Generator, optional
-            Source of randomness, on the device of `base_point`.
-
         Returns
         -------
         tangent_vec : Tensor, shape=[..., n, k]
-            With a leading axis of length `n_samples` if that is more than 1 and there is one base point.
-
-        Raises
-        ------
-        ValueError
-            If `base_point` is no point, or if there are several of them and another number of samples.
+            At one base point, `n_samples` vectors along a leading axis if there is more than 1. Several base points get
+            one vector each; another number of samples is refused.
         """
         self.require_point(base_point, "base_point")
         several = base_point.ndim > 2

@@ -38,7 +38,7 @@ class FlagLogarithm:
     length : Tensor, shape=[...]
         Its norm, in radians.
     residual : Tensor, shape=[...]
-        Norm of the diagonal blocks that should vanish, relative to the larger of 1 and the whole.
+        Norm of the diagonal blocks that should vanish, relative to the larger of 1 and the norm of the whole.
     newton_steps : Tensor of int, shape=[...]
         Newton steps taken by the start that gave the result.
     converged : Tensor of bool, shape=[...]
@@ -75,10 +75,8 @@ def solve_flag_logarithm(
 
     Parameters
     ----------
-    point : Tensor, shape=[..., n, k]
-        Orthonormal frame of the end flag. float32 or float64.
-    base_point : Tensor, shape=[..., n, k]
-        Orthonormal frame of the flag to start from, with the dtype and device of `point`.
+    point, base_point : Tensor, shape=[..., n, k]
+        Orthonormal frames of the end flag and of the flag to start from.
     dims : sequence of int
         Dimensions of the nested subspaces, increasing, ``dims[-1] = k < n``.
     tolerance : float
@@ -95,19 +93,9 @@ def solve_flag_logarithm(
     logarithm : FlagLogarithm
         The tangent vector, its length, and the report. It carries no gradient; the distances of `Flag` do.
 
-    Raises
-    ------
-    ValueError
-        If the frames do not lie in one space, are not orthonormal to working precision, or do not have
-        ``dims[-1]`` columns.
-
-    See Also
-    --------
-    Flag : The manifold whose metric uses it.
-
     Notes
     -----
-    Cost: ``O(n k^2)`` for the reduction, then ``O(k^3)`` for each product with the Hessian. The reduced
+    The reduction costs ``O(n k^2)``, and each product with the Hessian ``O(k^3)`` after it. The reduced
     problem is solved in float64 for every input dtype; the tangent vector is cast back.
     The start aligns each block by the orthogonal Procrustes solution. That start led to the shortest
     geodesic in all but rare pairs far beyond the injectivity radius; for those use `n_restarts`. If all

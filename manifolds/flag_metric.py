@@ -43,10 +43,13 @@ class FlagMetric(RiemannianMetric):  # type: ignore[misc]  # geomstats is untype
 
     Notes
     -----
-    Points are frames up to an orthogonal map of each block, and no method depends on the frame except
-    through the frame that its result is expressed in.
-    All methods raise `ValueError` for a wrong shape, a frame that is not orthonormal to working precision, a
-    vector that is not tangent, NaN, or arguments that differ in dtype or device.
+    In all methods the points and the tangent vectors at `base_point` have shape ``[..., n, k]``, under the conventions
+    of the package, and results that are numbers have shape ``[...]``. No method depends on the frame that stands for a
+    point, except that a tangent vector is expressed in the frame of its point.
+
+    A vector that is not tangent is refused with a `ValueError` by all methods but `inner_product` and the norms. The
+    methods that need the logarithm of two points (`log`, `dist`, `squared_dist`, `dist_pairwise`, and those given an
+    `end_point`) raise `AlignmentError` if no geodesic was found for some pair; `solve_flag_logarithm` reports on each.
 
     References
     ----------
@@ -57,72 +60,38 @@ class FlagMetric(RiemannianMetric):  # type: ignore[misc]  # geomstats is untype
         super().__init__(space)
         self.n_restarts = n_restarts
 
+    def __repr__(self) -> str:
+        option = f", n_restarts={self.n_restarts}" if self.n_restarts else ""
+        return f"{type(self).__name__}({self._space!r}{option})"
+
     def inner_product(self, tangent_vec_a: Tensor, tangent_vec_b: Tensor, base_point: Tensor) -> Tensor:
-        """Inner product of two tangent vectors.
-
-        Parameters
-        ----------
-        tangent_vec_a, tangent_vec_b : Tensor, shape=[..., n, k]
-            Tangent vectors at `base_point`.
-        base_point : Tensor, shape=[..., n, k]
-            Point.
-
-        Returns
-        -------
-        inner_product : Tensor, shape=[...]
-            Radians squared.
-        """
+        """Inner product of two tangent vectors at a point, in radians squared."""
         self._space.require_vector(tangent_vec_a, base_point, "tangent_vec_a")
         self._space.require_vector(tangent_vec_b, base_point, "tangent_vec_b")
         inside_a, inside_b = base_point.mT @ tangent_vec_a, base_point.mT @ tangent_vec_b
         return (tangent_vec_a * tangent_vec_b).sum(dim=(-2, -1)) - (inside_a * inside_b).sum(dim=(-2, -1)) / 2
 
     def norm(self, vector: Tensor, base_point: Tensor) -> Tensor:
-        """Length of a tangent vector in radians, shape=[...]; its gradient is 0 at the zero vector."""
+        """Length of a tangent vector in radians; its gradient is 0 at the zero vector."""
         return safe_sqrt(self.squared_norm(vector, base_point))
 
     def normalize(self, vector: Tensor, base_point: Tensor) -> Tensor:
-        """Tangent vector divided by its length, shape=[..., n, k]; the zero vector is left as it is."""
+        """Tangent vector divided by its length; the zero vector is left as it is."""
         norm = self.norm(vector, base_point)[..., None, None]
         return vector / torch.where(norm == 0, 1, norm)
 
     def random_unit_tangent_vec(
         self, base_point: Tensor, n_vectors: int = 1, *, generator: torch.Generator | None = None
     ) -> Tensor:
-        """Uniform unit tangent vectors.
-
-        Parameters
-        ----------
-        base_point : Tensor, shape=[..., n, k]
-            Point.
-        n_vectors : int
-            Number of vectors; more than 1 only at a single point.
-        generator : torch.Generator, optional
-            Source of randomness, on the device of `base_point`.
-
-        Returns
-        -------
-        tangent_vec : Tensor, shape=[..., n, k]
-            With a leading axis of length `n_vectors` if that is more than 1.
-        """
+        """Uniform unit tangent vectors, `n_vectors` of them as in `Flag.random_tangent_vec`."""
         unit = self.normalize(self._space.random_tangent_vec(base_point, n_vectors, generator=generator), base_point)
         # Lengthening a short vector lengthens its rounding errors, which need not be tangent.
         return self._space.to_tangent(unit, base_point)
 
     def riemannian_gradient(self, euclidean_gradient: Tensor, base_point: Tensor) -> Tensor:
-        """Gradient of a function of flags from its derivative as a function of n x k matrices.
+        """Gradient of a function of flags from its derivative as a function of n x k matrices, such as autograd's.
 
-        Parameters
-        ----------
-        euclidean_gradient : Tensor, shape=[..., n, k]
-            Derivative with respect to the entries of the frame, such as autograd's.
-        base_point : Tensor, shape=[..., n, k]
-            Point.
-
-        Returns
-        -------
-        tangent_vec : Tensor, shape=[..., n, k]
-            Direction of steepest ascent, with the in-plane part doubled against `to_tangent`.
+        It is the direction of steepest ascent. Its in-plane part is twice that of `Flag.to_tangent`.
         """
         self._space.require_point(base_point, "base_point")
         self._space.require_vector(euclidean_gradient, base_point, "euclidean_gradient")
@@ -130,19 +99,9 @@ class FlagMetric(RiemannianMetric):  # type: ignore[misc]  # geomstats is untype
         return normal + 2 * base_point @ off_blocks(skew(inside), self._space.dims)
 
     def exp(self, tangent_vec: Tensor, base_point: Tensor) -> Tensor:
-        """Point reached after unit time on the geodesic with a given initial velocity.
+        """Point reached after unit time on the geodesic with a given initial velocity of any length.
 
-        Parameters
-        ----------
-        tangent_vec : Tensor, shape=[..., n, k]
-            Tangent vector at `base_point`, of any length.
-        base_point : Tensor, shape=[..., n, k]
-            Point.
-
-        Returns
-        -------
-        point : Tensor, shape=[..., n, k]
-            Differentiable in both arguments.
+        It is differentiable in both arguments.
         """
         self._space.require_point(base_point, "base_point")
         self._space.require_tangent(tangent_vec, base_point, "tangent_vec")
@@ -152,23 +111,8 @@ class FlagMetric(RiemannianMetric):  # type: ignore[misc]  # geomstats is untype
     def log(self, point: Tensor, base_point: Tensor) -> Tensor:
         """Find the initial velocity of the shortest geodesic from one point to another.
 
-        Parameters
-        ----------
-        point : Tensor, shape=[..., n, k]
-            End point.
-        base_point : Tensor, shape=[..., n, k]
-            Point to start from.
-
-        Returns
-        -------
-        tangent_vec : Tensor, shape=[..., n, k]
-            Tangent vector at `base_point`; one of several where the shortest geodesic is not unique. It carries
-            no gradient; `squared_dist` and `dist` do.
-
-        Raises
-        ------
-        AlignmentError
-            If no geodesic was found for some pair; `solve_flag_logarithm` reports on each.
+        It is one of several where the shortest geodesic is not unique. It carries no gradient; `squared_dist` and
+        `dist` do.
         """
         self._require_points(point, base_point, "point", "base_point")
         return self._logarithm(point, base_point)
@@ -180,12 +124,10 @@ class FlagMetric(RiemannianMetric):  # type: ignore[misc]  # geomstats is untype
 
         Parameters
         ----------
-        initial_point : Tensor, shape=[..., n, k]
+        initial_point : Tensor
             Point at time 0.
-        end_point : Tensor, shape=[..., n, k], optional
-            Point at time 1.
-        initial_tangent_vec : Tensor, shape=[..., n, k], optional
-            Velocity at time 0. Exactly one of the two is given.
+        end_point, initial_tangent_vec : Tensor, optional
+            Point at time 1, or velocity at time 0. Exactly one of the two is given.
 
         Returns
         -------
@@ -206,69 +148,23 @@ class FlagMetric(RiemannianMetric):  # type: ignore[misc]  # geomstats is untype
         return path
 
     def squared_dist(self, point_a: Tensor, point_b: Tensor) -> Tensor:
-        """Squared geodesic distance, whose gradient in either point is minus twice the logarithm.
-
-        Parameters
-        ----------
-        point_a, point_b : Tensor, shape=[..., n, k]
-            Points.
-
-        Returns
-        -------
-        squared_dist : Tensor, shape=[...]
-            Radians squared.
-
-        Raises
-        ------
-        AlignmentError
-            If no geodesic was found for some pair.
-        """
+        """Squared geodesic distance, whose gradient in either point is minus twice the logarithm."""
         self._require_points(point_a, point_b, "point_a", "point_b")
         squared: Tensor = _SquaredDistance.apply(point_a, point_b, self)  # type: ignore[no-untyped-call]
         return squared
 
     def dist(self, point_a: Tensor, point_b: Tensor) -> Tensor:
-        """Geodesic distance.
-
-        Parameters
-        ----------
-        point_a, point_b : Tensor, shape=[..., n, k]
-            Points.
-
-        Returns
-        -------
-        dist : Tensor, shape=[...]
-            Radians. Its gradient is 0 where the points coincide to working precision.
-
-        Raises
-        ------
-        AlignmentError
-            If no geodesic was found for some pair.
-        """
+        """Geodesic distance; its gradient is 0 where the points coincide to working precision."""
         squared = self.squared_dist(point_a, point_b)
         # Closer than rounding moves a frame, the direction from one to the other is noise.
         coincident = squared <= (self._space.n * torch.finfo(squared.dtype).eps) ** 2
         return safe_sqrt(torch.where(coincident, squared.detach(), squared))
 
     def dist_pairwise(self, points: Tensor, n_jobs: int = 1, **joblib_kwargs: Any) -> Tensor:  # noqa: ARG002
-        """Distances of all pairs, in batches of bounded memory.
+        """Distances of all pairs of points of shape ``[n_samples, n, k]``, in batches of bounded memory.
 
-        Parameters
-        ----------
-        points : Tensor, shape=[n_samples, n, k]
-            Points.
-        n_jobs, joblib_kwargs
-            geomstats' arguments, ignored: torch runs the batches in parallel.
-
-        Returns
-        -------
-        dist : Tensor, shape=[n_samples, n_samples]
-            Radians, symmetric with zeros on the diagonal. Carries no gradient.
-
-        Raises
-        ------
-        AlignmentError
-            If no geodesic was found for some pair.
+        The matrix is symmetric with zeros on the diagonal and carries no gradient. geomstats' arguments `n_jobs` and
+        `joblib_kwargs` are ignored: torch runs the batches in parallel.
         """
         self._space.require_point(points, "points")
         if points.ndim != 3:
@@ -277,18 +173,7 @@ class FlagMetric(RiemannianMetric):  # type: ignore[misc]  # geomstats is untype
             return self._all_lengths(points)
 
     def injectivity_radius(self, base_point: Tensor | None = None) -> Tensor:
-        """Radius pi/2 within which geodesics are the only shortest ones.
-
-        Parameters
-        ----------
-        base_point : Tensor, shape=[..., n, k], optional
-            Point; the radius is the same everywhere.
-
-        Returns
-        -------
-        radius : Tensor, shape=[...]
-            Radians, with dtype and device of `base_point`.
-        """
+        """Radius pi/2 within which geodesics are the only shortest ones, the same at every point."""
         if base_point is None:
             return torch.tensor(math.pi / 2)
         return base_point.new_full(base_point.shape[:-2], math.pi / 2)
@@ -300,14 +185,10 @@ class FlagMetric(RiemannianMetric):  # type: ignore[misc]  # geomstats is untype
 
         Parameters
         ----------
-        tangent_vec : Tensor, shape=[..., n, k]
-            Tangent vector at `base_point` to transport.
-        base_point : Tensor, shape=[..., n, k]
-            Point to start from.
-        direction : Tensor, shape=[..., n, k], optional
-            Initial velocity of the geodesic; the end is ``exp(direction, base_point)``.
-        end_point : Tensor, shape=[..., n, k], optional
-            End of the geodesic. Exactly one of the two is given.
+        tangent_vec, base_point : Tensor
+            Tangent vector to transport, and the point to start from.
+        direction, end_point : Tensor, optional
+            Initial velocity or end of the geodesic. Exactly one of the two is given.
 
         Returns
         -------
@@ -329,40 +210,27 @@ class FlagMetric(RiemannianMetric):  # type: ignore[misc]  # geomstats is untype
         return change_representative(transported, self._exponential(direction, base_point), end_point, dims)
 
     def polar_retraction(self, tangent_vec: Tensor, base_point: Tensor) -> Tensor:
-        """Approximate `exp` by the polar factor of the sum, shape=[..., n, k].
+        """Approximate `exp` by the polar factor of ``base_point + tangent_vec``.
 
-        Of first order, of second for one block. When the frame of the base point is turned inside its blocks, that of
-        the result turns with it.
+        The approximation is of first order, and of second order for one block. When the frame of the base point is
+        turned inside its blocks, that of the result turns with it.
         """
         self._space.require_point(base_point, "base_point")
         self._space.require_tangent(tangent_vec, base_point, "tangent_vec")
         return polar_retraction(tangent_vec, base_point)
 
     def qr_retraction(self, tangent_vec: Tensor, base_point: Tensor) -> Tensor:
-        """Approximate `exp` by the Q factor of the sum, shape=[..., n, k].
+        """Approximate `exp` by the Q factor of ``base_point + tangent_vec``.
 
-        Of the order of `polar_retraction`. The flag depends on that of the base point alone; its frame does not turn
-        with the base point's.
+        The approximation is of the order of `polar_retraction`. The resulting flag depends on the flag of the base
+        point alone, but its frame does not turn with that of the base point.
         """
         self._space.require_point(base_point, "base_point")
         self._space.require_tangent(tangent_vec, base_point, "tangent_vec")
         return qr_retraction(tangent_vec, base_point)
 
     def sectional_curvature(self, tangent_vec_a: Tensor, tangent_vec_b: Tensor, base_point: Tensor) -> Tensor:
-        """Sectional curvature of the plane of two tangent vectors.
-
-        Parameters
-        ----------
-        tangent_vec_a, tangent_vec_b : Tensor, shape=[..., n, k]
-            Linearly independent tangent vectors at `base_point`.
-        base_point : Tensor, shape=[..., n, k]
-            Point.
-
-        Returns
-        -------
-        curvature : Tensor, shape=[...]
-            In [0, 2]; NaN for dependent vectors.
-        """
+        """Sectional curvature of the plane of two tangent vectors, in [0, 2]; NaN if they are linearly dependent."""
         self._space.require_point(base_point, "base_point")
         self._space.require_tangent(tangent_vec_a, base_point, "tangent_vec_a")
         self._space.require_tangent(tangent_vec_b, base_point, "tangent_vec_b")

@@ -1,4 +1,8 @@
-"""Orthonormal frames ``[..., n, k]``: how to make one, and what to do with it."""
+"""Orthonormal frames: how to make one, and what to do with it.
+
+A `matrix` has shape ``[..., n, k]``, `vectors` are the columns of a tensor of shape ``[..., n, m]``, and a `frame` is
+orthonormal, of shape ``[..., n, k]``, all under the conventions of the package.
+"""
 
 import torch
 from torch import Tensor
@@ -9,28 +13,13 @@ from .checks import common_batch, holds, require_fit, require_frame, require_pai
 def orthonormalize(matrix: Tensor) -> Tensor:
     """Orthonormal frame of the column space of a matrix of full column rank.
 
-    Equal to the ``Q`` of `torch.linalg.qr` in reduced mode.
-
-    Parameters
-    ----------
-    matrix : Tensor, shape=[..., n, k]
-        Linearly independent columns, k <= n. float32 or float64.
-
-    Returns
-    -------
-    frame : Tensor, shape=[..., n, k]
-        Orthonormal columns with the same span, leading columns spanning leading columns: the flag
-        of the columns is kept.
+    Equal to the ``Q`` of `torch.linalg.qr` in reduced mode. The leading columns of the result span what the leading
+    columns of the matrix span, so that the flag of the columns is kept; `polar_factor` treats all columns alike.
 
     Raises
     ------
     ValueError
-        If there are more columns than rows, if a column depends on the columns before it to working
-        precision, or if an entry is not finite.
-
-    See Also
-    --------
-    polar_factor : The nearest frame, which treats all columns alike.
+        If a column depends on the columns before it to working precision, or if an entry is not finite.
 
     Examples
     --------
@@ -54,25 +43,15 @@ def orthonormalize(matrix: Tensor) -> Tensor:
 
 
 def polar_factor(matrix: Tensor) -> Tensor:
-    r"""Nearest orthonormal frame to a matrix of full column rank.
+    r"""Orthonormal frame, with the same span, that is nearest in Frobenius norm to a matrix of full column rank.
 
     Equal to `scipy.linalg.polar`'s first factor: ``U @ Vh`` of the thin singular value decomposition.
-
-    Parameters
-    ----------
-    matrix : Tensor, shape=[..., n, k]
-        Linearly independent columns, k <= n. float32 or float64.
-
-    Returns
-    -------
-    frame : Tensor, shape=[..., n, k]
-        The frame with the same span that minimises the Frobenius distance to `matrix`.
 
     Raises
     ------
     ValueError
-        If there are more columns than rows, if the columns are dependent to working precision (the
-        nearest frame is then not unique), or if an entry is not finite.
+        If the columns are dependent to working precision (the nearest frame is then not unique), or if an entry is not
+        finite.
 
     Examples
     --------
@@ -95,26 +74,9 @@ def polar_factor(matrix: Tensor) -> Tensor:
 
 
 def orthogonal_complement(frame: Tensor) -> Tensor:
-    """Orthonormal frame of the vectors orthogonal to a subspace.
+    """Orthonormal frame, of shape ``[..., n, n - k]``, of the vectors orthogonal to a subspace.
 
-    Parameters
-    ----------
-    frame : Tensor, shape=[..., n, k]
-        Orthonormal frame. float32 or float64.
-
-    Returns
-    -------
-    complement : Tensor, shape=[..., n, n - k]
-        Together with `frame` an orthonormal basis of the whole space.
-
-    Raises
-    ------
-    ValueError
-        If `frame` is not orthonormal to working precision.
-
-    Notes
-    -----
-    Cost: ``2 n^2 k`` multiply-adds and n x n numbers; in a large space work with `reject` instead.
+    The cost is ``2 n^2 k`` multiply-adds and n x n numbers; in a large space work with `reject` instead.
 
     Examples
     --------
@@ -128,28 +90,7 @@ def orthogonal_complement(frame: Tensor) -> Tensor:
 
 
 def project(vectors: Tensor, frame: Tensor) -> Tensor:
-    """Orthogonal projection of columns onto a subspace.
-
-    Parameters
-    ----------
-    vectors : Tensor, shape=[..., n, m]
-        Columns to project.
-    frame : Tensor, shape=[..., n, k]
-        Orthonormal frame of the subspace, of the dtype and device of `vectors`.
-
-    Returns
-    -------
-    projected : Tensor, shape=[..., n, m]
-        The nearest vectors in the subspace.
-
-    Raises
-    ------
-    ValueError
-        If the two do not fit together or `frame` is not orthonormal.
-
-    See Also
-    --------
-    reject : What is left.
+    """Orthogonal projection of vectors onto a subspace; `reject` gives what is left.
 
     Examples
     --------
@@ -163,27 +104,10 @@ def project(vectors: Tensor, frame: Tensor) -> Tensor:
 
 
 def reject(vectors: Tensor, frame: Tensor) -> Tensor:
-    """Part of columns orthogonal to a subspace: the vectors minus their projection.
+    """Part of the vectors orthogonal to a subspace: the vectors minus their projection.
 
     The projection is subtracted twice, so that the result is orthogonal to the subspace to working
-    precision relative to itself, also where the vectors almost lie in the subspace.
-
-    Parameters
-    ----------
-    vectors : Tensor, shape=[..., n, m]
-        Columns.
-    frame : Tensor, shape=[..., n, k]
-        Orthonormal frame of the subspace, of the dtype and device of `vectors`.
-
-    Returns
-    -------
-    rejected : Tensor, shape=[..., n, m]
-        Vectors of the orthogonal complement.
-
-    Raises
-    ------
-    ValueError
-        If the two do not fit together or `frame` is not orthonormal.
+    precision relative to itself, even where the vectors almost lie in the subspace.
 
     Examples
     --------
@@ -203,24 +127,9 @@ def residual(vectors: Tensor, frame: Tensor) -> Tensor:
 
 
 def same_span(first: Tensor, second: Tensor, tolerance: float | None = None) -> Tensor:
-    """Whether two frames span the same subspace.
+    """Whether two frames of one space span the same subspace; false for subspaces of different dimension.
 
-    Parameters
-    ----------
-    first, second : Tensor, shape=[..., n, k]
-        Orthonormal frames in one space.
-    tolerance : float, optional
-        Largest sine of a principal angle that counts as equal; ``20 * n * eps(dtype)`` by default.
-
-    Returns
-    -------
-    same : Tensor of bool, shape=[...]
-        False for subspaces of different dimension.
-
-    Raises
-    ------
-    ValueError
-        If the frames do not lie in one space or are not orthonormal.
+    `tolerance` is the largest sine of a principal angle that counts as equal; ``20 * n * eps`` by default.
 
     Examples
     --------

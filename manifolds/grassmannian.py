@@ -36,24 +36,10 @@ class GrassmannianMetric(FlagMetric):
         return pairwise_geodesic_distance(list(points))
 
     def inverse_polar_retraction(self, point: Tensor, base_point: Tensor) -> Tensor:
-        """Tangent vector that `polar_retraction` takes to a point: ``Q (P'Q)^-1 - P``.
+        """Tangent vector that `polar_retraction` takes to a point Q: ``Q (P'Q)^-1 - P``.
 
-        Parameters
-        ----------
-        point : Tensor, shape=[..., n, k]
-            End point.
-        base_point : Tensor, shape=[..., n, k]
-            Point to start from.
-
-        Returns
-        -------
-        tangent_vec : Tensor, shape=[..., n, k]
-            Horizontal vector whose singular values are the tangents of the principal angles.
-
-        Raises
-        ------
-        ValueError
-            If the arguments are no points, or if a principal angle is pi/2 to working precision.
+        Its singular values are the tangents of the principal angles. `ValueError` is raised if one of the angles is
+        pi/2 to working precision.
         """
         self._require_points(point, base_point, "point", "base_point")
         overlap = base_point.mT @ point
@@ -71,31 +57,17 @@ class Grassmannian(Flag):
     r"""Manifold of the k-dimensional subspaces of n-space: flags of one block.
 
     A point is an orthonormal frame ``[n, k]``; every frame of a subspace is the same point. A tangent vector
-    is an n x k matrix orthogonal to the subspace. No n x n projector is formed.
+    is an n x k matrix orthogonal to the subspace. No n x n projector is formed. The methods are those of `Flag`.
+    geomstats' own Grassmannian takes the Frobenius norm of projectors: its distances are ``sqrt(2)`` times these.
 
     Parameters
     ----------
     n : int
         Dimension of the space.
     k : int
-        Dimension of the subspaces, 1 <= k < n.
+        Dimension of the subspaces, 1 <= k < n; `ValueError` otherwise.
     equip : bool
         Whether to equip the manifold with `GrassmannianMetric`.
-
-    Raises
-    ------
-    ValueError
-        If k is not between 1 and n - 1.
-
-    See Also
-    --------
-    Flag : Nested families of subspaces.
-    principal_angles : Subspaces of different dimension as well.
-
-    Notes
-    -----
-    geomstats' own Grassmannian takes the Frobenius norm on projectors: its distances are ``sqrt(2)`` times
-    these.
 
     Examples
     --------
@@ -110,7 +82,7 @@ class Grassmannian(Flag):
         self.k = k
 
     def __repr__(self) -> str:
-        return f"Grassmannian(n={self.n}, k={self.dims[0]})"
+        return f"Grassmannian(n={self.n}, k={self.dims[0]}{self._equip_option()})"
 
     @staticmethod
     def default_metric() -> type[GrassmannianMetric]:

@@ -1,4 +1,9 @@
-"""Uniform (Haar) subspaces of R^n, and the law of the overlap of two of them."""
+"""Uniform (Haar) subspaces of R^n, and the law of the overlap of two of them.
+
+The functions of numbers take the dimension n of the space and the dimensions r and s of two independent uniform
+subspaces, and raise `ValueError` unless 1 <= r, s <= n. An `overlap` is their `projection_overlap`, the squared
+Frobenius norm of ``A'B`` divided by ``min(r, s)``; it may be an array, and the result then has its shape.
+"""
 
 import math
 from collections.abc import Sequence
@@ -23,32 +28,17 @@ def uniform_frame(
 ) -> Tensor:
     """Independent orthonormal frames from the uniform (Haar) distribution.
 
-    The span of the columns is then a uniform subspace, and the spans of the leading columns a uniform flag.
+    The span of the columns is then a uniform subspace, and the spans of the leading columns a uniform flag. The
+    distribution of a frame stays the same under an orthogonal map on either side.
 
     Parameters
     ----------
-    n : int
-        Dimension of the space.
-    k : int
-        Number of columns, 1 <= k <= n.
+    n, k : int
+        Dimension of the space and number of columns, 1 <= k <= n.
     batch : sequence of int
-        Leading axes.
-    generator : torch.Generator, optional
-        Source of randomness, on `device`.
-    dtype : torch.dtype, optional
-        float32 or float64; torch's default when absent.
-    device : torch.device, optional
-        torch's default when absent.
-
-    Returns
-    -------
-    frame : Tensor, shape=[..., n, k]
-        Its distribution is the same after an orthogonal map on either side.
-
-    Raises
-    ------
-    ValueError
-        If k is not between 1 and n.
+        Leading axes of the result, whose shape is ``[*batch, n, k]``.
+    generator, dtype, device
+        As for `torch.randn`, float32 or float64; torch's defaults when absent.
 
     References
     ----------
@@ -67,38 +57,18 @@ def uniform_frame(
 
 
 def overlap_moments(n: int, r: int, s: int) -> tuple[float, float]:
-    r"""Mean and standard deviation of the projection overlap of two independent uniform subspaces.
+    r"""Mean and standard deviation of the overlap of two independent uniform subspaces.
 
     .. math::
         \mathrm{E} = \frac{\max(r, s)}{n}, \qquad
         \mathrm{Var} = \frac{2\, r s\, (n-r)(n-s)}{n^2 (n-1)(n+2) \min(r, s)^2}
 
-    Parameters
-    ----------
-    n : int
-        Dimension of the space.
-    r, s : int
-        Dimensions of the two subspaces, 1 <= r, s <= n.
-
-    Returns
-    -------
-    mean, standard_deviation : float
-        Of `projection_overlap`, that is of the squared Frobenius norm divided by ``min(r, s)``.
-        The standard deviation is 0 when either subspace is the whole space.
-
-    Raises
-    ------
-    ValueError
-        If a dimension is below 1 or above n.
-
-    See Also
-    --------
-    abs_cosine_moments : The same for the absolute cosine of two lines.
+    The standard deviation is 0 when either subspace is the whole space.
 
     References
     ----------
-    theory/continuity, section 2.2; the value 64^2 / 768 = 5.333 with spread .1080 for the unnormalised
-    overlap of two 64-dimensional heads in 768 dimensions is that of arXiv:2601.10266.
+    The moments are proved in docs/proofs.md, `haar_overlap_moments`. The value 64^2 / 768 = 5.333 with spread .1080 for
+    the unnormalised overlap of two 64-dimensional heads in 768 dimensions is that of arXiv:2601.10266.
 
     Examples
     --------
@@ -121,28 +91,8 @@ def abs_cosine_moments(n: int) -> tuple[float, float]:
         \mathrm{E} = \frac{\Gamma(n/2)}{\sqrt{\pi}\, \Gamma((n+1)/2)}, \qquad
         \mathrm{Var} = \frac{1}{n} - \mathrm{E}^2
 
-    Parameters
-    ----------
-    n : int
-        Dimension of the space, at least 1.
-
-    Returns
-    -------
-    mean, standard_deviation : float
-        Dimensionless; the mean is close to ``sqrt(2 / (pi n))``.
-
-    Raises
-    ------
-    ValueError
-        If `n` is below 1.
-
-    See Also
-    --------
-    overlap_p_value : With r = s = 1, how often the squared cosine is that large.
-
-    References
-    ----------
-    theory/continuity, section 2.2: the squared cosine follows Beta(1/2, (n-1)/2).
+    The mean is close to ``sqrt(2 / (pi n))``. The squared cosine follows Beta(1/2, (n-1)/2); `overlap_p_value` with
+    r = s = 1 says how often it is that large. The moments are proved in docs/proofs.md, `haar_abs_cosine_moments`.
 
     Examples
     --------
@@ -156,26 +106,10 @@ def abs_cosine_moments(n: int) -> tuple[float, float]:
 
 
 def overlap_z(overlap: ArrayLike, n: int, r: int, s: int) -> NDArray[np.float64]:
-    """Projection overlap in standard deviations above the mean of unrelated subspaces.
+    """Overlap in standard deviations above the mean of unrelated subspaces.
 
-    Parameters
-    ----------
-    overlap : array-like
-        `projection_overlap` of subspaces of dimensions r and s.
-    n : int
-        Dimension of the space.
-    r, s : int
-        Dimensions of the subspaces, 1 <= r, s < n.
-
-    Returns
-    -------
-    z : ndarray of float64, shape of `overlap`
-        Dimensionless. It grows with n for the same overlap: use it to ask whether, not how much.
-
-    Raises
-    ------
-    ValueError
-        If a dimension is below 1 or not below n: the overlap is then always 1 and has no spread.
+    It grows with n for the same overlap: use it to ask whether two subspaces are related, not how closely.
+    `ValueError` is raised also if r or s is n: the overlap is then always 1 and has no spread.
 
     Examples
     --------
@@ -191,36 +125,14 @@ def overlap_z(overlap: ArrayLike, n: int, r: int, s: int) -> NDArray[np.float64]
 def overlap_p_value(overlap: ArrayLike, n: int, r: int, s: int) -> NDArray[np.float64]:
     r"""Probability that two independent uniform subspaces overlap at least as much.
 
-    Parameters
-    ----------
-    overlap : array-like
-        `projection_overlap` of subspaces of dimensions r and s; for two lines the squared cosine.
-    n : int
-        Dimension of the space.
-    r, s : int
-        Dimensions of the subspaces, 1 <= r, s <= n.
-
-    Returns
-    -------
-    p_value : ndarray of float64, shape of `overlap`
-        In [0, 1]. Exact when either subspace or its complement is a line; otherwise that of the Beta
-        distribution with the exact range, mean and variance.
-
-    Raises
-    ------
-    ValueError
-        If a dimension is below 1 or above n.
+    It is exact when either subspace or its complement is a line, whose squared cosine with an s-dimensional subspace
+    has the law :math:`B(s/2, (n-s)/2)`. Otherwise it is that of the Beta distribution with the exact range, mean and
+    variance. With subspaces wider than n/2 replaced by their complements the overlap ranges over the whole of [0, 1].
 
     Notes
     -----
-    A line and an s-dimensional subspace have a squared cosine of law :math:`B(s/2, (n-s)/2)`. With
-    subspaces wider than n/2 replaced by their complements the overlap ranges over the whole of [0, 1].
     Of simulated pairs in 20 to 100 dimensions 4.7 to 5.2 % fell below a p-value of 5 %, and 0.06 to 0.13 %
     below 0.1 %; in very small spaces the tail is less exact (n = 4, r = s = 2: 0.6 % below 0.1 %).
-
-    References
-    ----------
-    theory/continuity, section 2.2, for the law of a line; theory/alignment, section 6.1, for the variance.
 
     Examples
     --------

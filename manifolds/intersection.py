@@ -3,6 +3,12 @@
 Dimensions of intersections survive every linear change of basis of the space, unlike angles. Each comes
 with the tolerance it was taken at and the sines on either side of it, so that a reader can see how clear
 the decision was.
+
+The functions take orthonormal frames `first` (or `outer`), of shape ``[..., n, r]``, and `second` (or `inner`), of
+shape ``[..., n, s]``, under the conventions of the package. Their `tolerance` is the largest sine of a principal angle
+that counts as zero, in [0, 1). By default it is ``40 * n * eps``, the rounding errors of two well-separated
+factorizations. For singular subspaces use the sum of their `singular_subspace_error`, for noisy data the noise.
+The computation is that of G. H. Golub and C. F. Van Loan, Matrix Computations, 4th edition (2013), section 6.4.
 """
 
 from dataclasses import dataclass
@@ -56,11 +62,6 @@ def singular_subspace_error(singular_values: Tensor, rank: int, shape: tuple[int
     shape : (int, int)
         Shape of the matrix; a value behind the last counts as 0.
 
-    Returns
-    -------
-    error : Tensor, shape=[...]
-        Dimensionless sine.
-
     Raises
     ------
     ValueError
@@ -92,40 +93,10 @@ def singular_subspace_error(singular_values: Tensor, rank: int, shape: tuple[int
 
 
 def intersection_dimension(first: Tensor, second: Tensor, tolerance: float | None = None) -> IntersectionDimension:
-    """Dimension of the intersection of two subspaces.
+    """Dimension of the intersection of two subspaces, and the sines on either side of the tolerance.
 
-    Parameters
-    ----------
-    first : Tensor, shape=[..., n, r]
-        Orthonormal frame. float32 or float64.
-    second : Tensor, shape=[..., n, s]
-        Orthonormal frame in the same space, with the dtype and device of `first`.
-    tolerance : float, optional
-        Largest sine of a principal angle that counts as zero, in [0, 1). By default ``40 * n * eps``: the rounding
-        errors of two well-separated factorizations. For singular subspaces use the sum of their
-        `singular_subspace_error`, for noisy data the noise.
-
-    Returns
-    -------
-    intersection : IntersectionDimension
-        The dimension and the sines on either side of the tolerance.
-
-    Raises
-    ------
-    ValueError
-        If the frames do not lie in one space or are not orthonormal, or if the tolerance is out of range.
-
-    See Also
-    --------
-    largest_cosine_edge : The cosine that chance alone reaches, for data in which no angle is exactly 0.
-
-    Notes
-    -----
-    With the two dimensions it is the complete invariant of the pair under invertible linear maps.
-
-    References
-    ----------
-    .. [1] G. H. Golub and C. F. Van Loan, Matrix Computations, 4th edition (2013), section 6.4.
+    With the two dimensions it is the complete invariant of the pair under invertible linear maps. For data in which no
+    angle is exactly 0, `largest_cosine_edge` gives the cosine that chance alone reaches.
 
     Examples
     --------
@@ -147,28 +118,8 @@ def intersection_dimension(first: Tensor, second: Tensor, tolerance: float | Non
 def subspace_sum(first: Tensor, second: Tensor, tolerance: float | None = None) -> Tensor:
     """Orthonormal frame of the sum of two subspaces.
 
-    Parameters
-    ----------
-    first : Tensor, shape=[n, r]
-        Orthonormal frame. float32 or float64.
-    second : Tensor, shape=[n, s]
-        Orthonormal frame in the same space, with the dtype and device of `first`.
-    tolerance : float, optional
-        Largest sine that counts as zero, as in `intersection_dimension`.
-
-    Returns
-    -------
-    frame : Tensor, shape=[n, r + s - c]
-        With c the dimension of the intersection. The frame of the wider subspace comes first.
-
-    Raises
-    ------
-    ValueError
-        If the frames do not lie in one space, are not orthonormal, or are batched: a batch has no one width.
-
-    References
-    ----------
-    .. [1] G. H. Golub and C. F. Van Loan, Matrix Computations, 4th edition (2013), section 6.4.
+    Its shape is ``[n, r + s - c]``, with c the dimension of the intersection. The frame of the wider subspace comes
+    first. Batches are refused: a batch has no one width.
 
     Examples
     --------
@@ -183,30 +134,10 @@ def subspace_sum(first: Tensor, second: Tensor, tolerance: float | None = None) 
 
 
 def subspace_intersection(first: Tensor, second: Tensor, tolerance: float | None = None) -> Tensor:
-    """Orthonormal frame of the intersection of two subspaces.
+    """Orthonormal frame, of shape ``[n, c]``, of the intersection of two subspaces.
 
-    Parameters
-    ----------
-    first : Tensor, shape=[n, r]
-        Orthonormal frame. float32 or float64.
-    second : Tensor, shape=[n, s]
-        Orthonormal frame in the same space, with the dtype and device of `first`.
-    tolerance : float, optional
-        Largest sine that counts as zero, as in `intersection_dimension`.
-
-    Returns
-    -------
-    frame : Tensor, shape=[n, c]
-        Vectors of the narrower subspace within the tolerance of the wider one; c may be 0.
-
-    Raises
-    ------
-    ValueError
-        If the frames do not lie in one space, are not orthonormal, or are batched: a batch has no one width.
-
-    References
-    ----------
-    .. [1] G. H. Golub and C. F. Van Loan, Matrix Computations, 4th edition (2013), section 6.4.
+    It consists of vectors of the narrower subspace within the tolerance of the wider one; c may be 0. Batches are
+    refused: a batch has no one width.
 
     Examples
     --------
@@ -222,30 +153,7 @@ def subspace_intersection(first: Tensor, second: Tensor, tolerance: float | None
 
 
 def contains(outer: Tensor, inner: Tensor, tolerance: float | None = None) -> Tensor:
-    """Whether one subspace contains another.
-
-    Parameters
-    ----------
-    outer : Tensor, shape=[..., n, r]
-        Orthonormal frame. float32 or float64.
-    inner : Tensor, shape=[..., n, s]
-        Orthonormal frame in the same space, with the dtype and device of `outer`.
-    tolerance : float, optional
-        Largest sine that counts as zero, as in `intersection_dimension`.
-
-    Returns
-    -------
-    contained : Tensor of bool, shape=[...]
-        Whether every direction of `inner` lies in `outer`.
-
-    Raises
-    ------
-    ValueError
-        If the frames do not lie in one space or are not orthonormal.
-
-    References
-    ----------
-    .. [1] G. H. Golub and C. F. Van Loan, Matrix Computations, 4th edition (2013), section 6.4.
+    """Whether every direction of the subspace `inner` lies in the subspace `outer`.
 
     Examples
     --------

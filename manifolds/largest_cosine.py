@@ -1,4 +1,8 @@
-"""Law of the largest cosine between two unrelated subspaces: independent and uniform (Haar) in R^n."""
+"""Law of the largest cosine between two unrelated subspaces: independent and uniform (Haar) in R^n.
+
+The functions take the dimension n of the space and the dimensions r and s of the subspaces, and raise `ValueError`
+unless 1 <= r, s <= n.
+"""
 
 import functools
 import math
@@ -17,24 +21,8 @@ def largest_cosine_edge(n: int, r: int, s: int) -> float:
     .. math:: \cos^2 = \left( \sqrt{\alpha (1 - \beta)} + \sqrt{\beta (1 - \alpha)} \right)^2,
         \qquad \alpha = r / n, \quad \beta = s / n
 
-    Use it to count the directions that two subspaces share beyond chance: those with a larger cosine.
-
-    Parameters
-    ----------
-    n : int
-        Dimension of the space.
-    r, s : int
-        Dimensions of the subspaces, 1 <= r, s <= n.
-
-    Returns
-    -------
-    cosine : float
-        In (0, 1]; 1 when r + s >= n. Typical samples of finite dimension lie a little below.
-
-    Raises
-    ------
-    ValueError
-        If a dimension is below 1 or above n.
+    Use it to count the directions that two subspaces share beyond chance: those with a larger cosine. It is 1 when
+    r + s >= n. Typical samples of finite dimension lie a little below it.
 
     References
     ----------
@@ -55,27 +43,10 @@ def largest_cosine_edge(n: int, r: int, s: int) -> float:
 def largest_cosine_p_value(cosine: ArrayLike, n: int, r: int, s: int) -> NDArray[np.float64]:
     r"""Probability that the largest cosine of two independent uniform subspaces is at least as large.
 
-    Parameters
-    ----------
-    cosine : array-like
-        Cosine of the smallest principal angle, in [0, 1].
-    n : int
-        Dimension of the space.
-    r, s : int
-        Dimensions of the subspaces, with r + s < n.
-
-    Returns
-    -------
-    p_value : ndarray of float64, shape of `cosine`
-        In [0, 1]. Exact for a line; otherwise from the Tracy-Widom law of the logarithm of
-        ``cos^2 / sin^2``, whose error falls as the power -2/3 of the dimensions, in the tail on the safe side: of
-        simulated pairs with r = 3, s = 4, n = 20 only 3.9 % fell below a p-value of 5 %.
-
-    Raises
-    ------
-    ValueError
-        If a dimension is below 1, or if r + s >= n: above n the subspaces always share a direction, and at
-        n the law of the edge is another.
+    It needs r + s < n: above n the subspaces always share a direction, and at n the law of the edge is another. It is
+    exact for a line; otherwise it comes from the Tracy-Widom law of the logarithm of ``cos^2 / sin^2``, whose error
+    falls as the power -2/3 of the dimensions. In the tail the error is on the safe side: of simulated pairs with r = 3,
+    s = 4, n = 20 only 3.9 % fell below a p-value of 5 %. The result has the shape of `cosine`.
 
     References
     ----------

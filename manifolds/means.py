@@ -1,4 +1,18 @@
-"""Means and medians of subspaces and flags."""
+"""Means and medians of subspaces and flags.
+
+The functions take these arguments, under the conventions of the package, and return a `Mean`.
+
+frames : Tensor, shape=[n_samples, n, k]
+    Orthonormal frames of the samples.
+dims : sequence of int, optional
+    Dimensions of the nested subspaces when the frames stand for flags, ``dims[-1] = k``.
+weights : Tensor, shape=[n_samples], optional
+    Non-negative finite weights, not all zero; equal by default.
+tolerance : float, optional
+    Value of `Mean.residual` at which the iteration stops.
+max_iterations : int
+    Largest number of steps.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -51,40 +65,10 @@ def chordal_mean(
 ) -> Mean:
     """Chordal (extrinsic) mean: the subspace or flag of least mean squared chordal distance.
 
-    Parameters
-    ----------
-    frames : Tensor, shape=[n_samples, n, k]
-        Orthonormal frames. float32 or float64.
-    dims : sequence of int, optional
-        Dimensions of the nested subspaces when the frames stand for flags, ``dims[-1] = k``.
-    weights : Tensor, shape=[n_samples], optional
-        Non-negative weights; equal by default.
-    tolerance : float, optional
-        Chordal distance of a step at which the iteration stops; ``100 * sqrt(k) * eps`` by default.
-    max_iterations : int
-        Largest number of steps.
-
-    Returns
-    -------
-    mean : Mean
-        For subspaces the global minimum, without iteration. For flags a stationary point from a start that
-        favours the smaller subspaces; each step lowers the objective.
-
-    Raises
-    ------
-    ValueError
-        If the frames are not orthonormal or do not fit `dims`, or if weights are negative, all zero or not finite.
-
-    See Also
-    --------
-    frechet_mean : The same for geodesic distances.
-    chordal_median : Less moved by outliers.
-
-    Notes
-    -----
-    For subspaces the mean is spanned by the leading left singular vectors of all frames side by side. For
-    flags the sum of the blocks' overlaps is convex in the frame, so that the polar factor of its
-    gradient cannot lower it; where the gradient has not full rank, any completion will do.
+    For subspaces it is the global minimum, spanned by the leading left singular vectors of all frames side by side. For
+    flags it is a stationary point, found from a start that favours the smaller subspaces. The sum of the blocks'
+    overlaps is convex in the frame, so that each step, to the polar factor of its gradient, cannot raise the objective;
+    where the gradient has not full rank, any completion will do. The tolerance is ``100 * sqrt(k) * eps`` by default.
 
     References
     ----------
@@ -126,29 +110,8 @@ def chordal_median(
 ) -> Mean:
     """Chordal median: the subspace or flag of least mean chordal distance, by reweighted means (Weiszfeld).
 
-    Parameters
-    ----------
-    frames : Tensor, shape=[n_samples, n, k]
-        Orthonormal frames. float32 or float64.
-    dims : sequence of int, optional
-        Dimensions of the nested subspaces when the frames stand for flags, ``dims[-1] = k``.
-    weights : Tensor, shape=[n_samples], optional
-        Non-negative weights; equal by default.
-    tolerance : float, optional
-        Chordal distance of a step at which the iteration stops; the square root of eps by default, since the
-        iteration converges linearly.
-    max_iterations : int
-        Largest number of steps.
-
-    Returns
-    -------
-    median : Mean
-        A stationary point. Half of the samples may lie anywhere without carrying it away.
-
-    Raises
-    ------
-    ValueError
-        If the frames are not orthonormal or do not fit `dims`, or if weights are negative, all zero or not finite.
+    It is a stationary point; fewer than half of the samples may lie anywhere without carrying it away. The tolerance is
+    the square root of eps by default, since the iteration converges linearly.
 
     References
     ----------
@@ -193,35 +156,9 @@ def frechet_mean(
 ) -> Mean:
     """Fréchet (Karcher) mean: the subspace or flag of least mean squared geodesic distance.
 
-    Parameters
-    ----------
-    frames : Tensor, shape=[n_samples, n, k]
-        Orthonormal frames. float32 or float64.
-    dims : sequence of int, optional
-        Dimensions of the nested subspaces when the frames stand for flags, ``dims[-1] = k``.
-    weights : Tensor, shape=[n_samples], optional
-        Non-negative weights; equal by default.
-    tolerance : float, optional
-        Norm of the mean logarithm, in radians, at which the iteration stops; the larger of 1e-11 and
-        ``100 * eps`` by default.
-    max_iterations : int
-        Largest number of steps.
-
-    Returns
-    -------
-    mean : Mean
-        A stationary point, found from the chordal mean. Unique if all samples lie within pi/4 of some point.
-
-    Raises
-    ------
-    ValueError
-        If the frames are not orthonormal or do not fit `dims`, or if weights are negative, all zero or not finite.
-    AlignmentError
-        If no geodesic to some sample was found.
-
-    Notes
-    -----
-    Each step follows the mean logarithm; a step that would raise the objective is halved. geomstats'
+    It is a stationary point, found from the chordal mean, and unique if all samples lie within pi/4 of some point. Each
+    step follows the mean logarithm; a step that would raise the objective is halved. The tolerance is the larger of
+    1e-11 and ``100 * eps`` by default. `AlignmentError` is raised if no geodesic to some sample was found. geomstats'
     `FrechetMean` runs on `Flag` too; its default stopping rule grows with the dimension of the manifold.
 
     References

@@ -1,4 +1,9 @@
-"""All pairs of many subspaces of one space at once, in bounded memory."""
+"""All pairs of many subspaces of one space at once, in bounded memory.
+
+The functions take a sequence of orthonormal `frames` of one space, each of shape ``[n, k_i]`` with a k_i >= 1 of its
+own, under the conventions of the package, and return a symmetric matrix with one row and one column for each frame.
+No temporary holds more than 64 MiB, besides one copy of the frames.
+"""
 
 import itertools
 from collections.abc import Callable, Iterator, Sequence
@@ -16,33 +21,10 @@ _TILE_ENTRIES = 2**23
 def pairwise_overlap(frames: Sequence[Tensor]) -> Tensor:
     """Projection overlaps of all pairs of subspaces of one space.
 
-    Equal to `projection_overlap` on each pair, computed as a few large matrix products.
-
-    Parameters
-    ----------
-    frames : sequence of Tensor, shape=[n, k_i]
-        Orthonormal frames of one space, of any dimensions k_i >= 1, of one dtype and device.
-
-    Returns
-    -------
-    overlaps : Tensor, shape=[len(frames), len(frames)]
-        Symmetric, dimensionless, in [0, 1] up to rounding, with ones on the diagonal.
-
-    Raises
-    ------
-    ValueError
-        If the frames do not lie in one space, differ in dtype or device, or are not orthonormal.
-
-    See Also
-    --------
-    projection_overlap : One pair, with its invariance and its null.
-
-    Notes
-    -----
-    For L frames of width k the products of the frames cost ``n (L k)^2`` multiply-adds, and the inner
-    products of the projectors, formed a few rows at a time, ``L n^2 k / 2 + L^2 n^2 / 2``. The cheaper one is
-    taken: the projectors for wide frames, about ``k^2 > n``. No temporary holds more than 64 MiB,
-    besides one copy of the frames.
+    Equal to `projection_overlap` on each pair, with ones on the diagonal, computed as a few large matrix products. For
+    L frames of width k the products of the frames cost ``n (L k)^2`` multiply-adds, and the inner products of the
+    projectors, formed a few rows at a time, ``L n^2 k / 2 + L^2 n^2 / 2``. The cheaper way is taken: the projectors for
+    wide frames, about ``k^2 > n``.
 
     Examples
     --------
@@ -71,7 +53,7 @@ def pairwise_gram_inner_product(first: Sequence[Tensor], second: Sequence[Tensor
     Parameters
     ----------
     first : sequence of Tensor, shape=[n, a_i]
-        Factors X of positive semi-definite matrices, of one dtype and device; a_i >= 1.
+        Factors X of positive semi-definite matrices, which need not be orthonormal; a_i >= 1.
     second : sequence of Tensor, shape=[n, b_j], optional
         Factors Y of the same space; `first` again by default, at half of the cost.
 
@@ -81,20 +63,11 @@ def pairwise_gram_inner_product(first: Sequence[Tensor], second: Sequence[Tensor
         Not negative up to rounding, in the units of both factors squared. NaN in the rows or columns of factors
         that hold NaN, and nowhere else.
 
-    Raises
-    ------
-    ValueError
-        If the factors do not lie in one space, or differ in dtype or device.
-
-    See Also
-    --------
-    pairwise_overlap : The same for orthonormal frames, divided by the smaller dimension.
-
     Notes
     -----
-    Cost as that of `pairwise_overlap`. Unchanged by an orthogonal map of the space on all factors, and by one on
-    the columns of each. The rounding error is that of one sum over all n^2 entries: an inner product far below
-    the product of the two Gram norms loses digits.
+    The cost is that of `pairwise_overlap`. The result does not change when one orthogonal map of the space acts on all
+    factors, nor when one acts on the columns of each. The rounding error is that of one sum over all n^2 entries: an
+    inner product far below the product of the two Gram norms loses digits.
 
     Examples
     --------
@@ -170,27 +143,8 @@ def pairwise_geodesic_distance(frames: Sequence[Tensor]) -> Tensor:
     """Geodesic distances of all pairs of subspaces of one space.
 
     Equal to `geodesic_distance` on each pair. Cosines suffice for most pairs; those with a small angle are
-    computed again from sines.
-
-    Parameters
-    ----------
-    frames : sequence of Tensor, shape=[n, k_i]
-        Orthonormal frames of one space, of any dimensions k_i >= 1, of one dtype and device.
-
-    Returns
-    -------
-    distances : Tensor, shape=[len(frames), len(frames)]
-        Symmetric, in radians, with zeros on the diagonal. The absolute error is of the order of
-        ``sqrt(k) * eps**0.8``: 2e-12 in float64 and 2e-5 in float32 at k = 64. It carries no gradient.
-
-    Raises
-    ------
-    ValueError
-        If the frames do not lie in one space, differ in dtype or device, or are not orthonormal.
-
-    See Also
-    --------
-    geodesic_distance : One pair.
+    computed again from sines. The absolute error is of the order of ``sqrt(k) * eps**0.8``: 2e-12 in float64 and
+    2e-5 in float32 at k = 64. The result carries no gradient.
 
     Examples
     --------
@@ -212,27 +166,8 @@ def pairwise_geodesic_distance(frames: Sequence[Tensor]) -> Tensor:
 def pairwise_chordal_distance(frames: Sequence[Tensor]) -> Tensor:
     """Chordal distances of all pairs of subspaces of one space.
 
-    Equal to `chordal_distance` on each pair; close pairs are computed again from sines.
-
-    Parameters
-    ----------
-    frames : sequence of Tensor, shape=[n, k_i]
-        Orthonormal frames of one space, of any dimensions k_i >= 1, of one dtype and device.
-
-    Returns
-    -------
-    distances : Tensor, shape=[len(frames), len(frames)]
-        Symmetric, dimensionless, with zeros on the diagonal. The absolute error is below 1e-12 in float64 and
-        1e-5 in float32. It carries no gradient.
-
-    Raises
-    ------
-    ValueError
-        If the frames do not lie in one space, differ in dtype or device, or are not orthonormal.
-
-    See Also
-    --------
-    chordal_distance : One pair.
+    Equal to `chordal_distance` on each pair; close pairs are computed again from sines. The absolute error is below
+    1e-12 in float64 and 1e-5 in float32. The result carries no gradient.
 
     Examples
     --------

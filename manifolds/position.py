@@ -1,6 +1,7 @@
 """Relative position of flags: the integers that survive every linear change of basis of the space.
 
-All of them are decisions about rank; each result carries the tolerance and how clear the decision was.
+All of them are decisions about rank; each result carries the tolerance and how clear the decision was. The tolerance is
+the largest sine that counts as zero, as in `intersection_dimension`; frames follow the conventions of the package.
 """
 
 from collections.abc import Sequence
@@ -91,27 +92,13 @@ def relative_position(
 
     Parameters
     ----------
-    first : Tensor, shape=[..., n, k]
-        Orthonormal frame whose leading columns span the subspaces of the first flag.
-    second : Tensor, shape=[..., n, m]
-        The same for the second flag.
-    first_dims : sequence of int
-        Dimensions of the first flag, increasing, the last one k < n.
-    second_dims : sequence of int
-        Dimensions of the second flag, increasing, the last one m < n.
+    first, second : Tensor, shape=[..., n, k] and [..., n, m]
+        Orthonormal frames whose leading columns span the subspaces of the flags.
+    first_dims, second_dims : sequence of int
+        Dimensions of the flags, increasing, the last ones k < n and m < n.
     tolerance : float, optional
-        Largest sine that counts as zero, as in `intersection_dimension`.
-
-    Returns
-    -------
-    position : RelativePosition
-        Table of intersections, double coset, and the clarity of the decisions.
-
-    Raises
-    ------
-    ValueError
-        If the frames do not lie in one space, are not orthonormal or do not fit the dimensions; or if the
-        decisions contradict each other at this tolerance, so that no pair of flags has this table.
+        Largest sine that counts as zero. `ValueError` is raised if the decisions contradict each other at this
+        tolerance, so that no pair of flags has this table.
 
     References
     ----------
@@ -164,26 +151,16 @@ def relative_position(
 
 
 def schubert_position(subspace: Tensor, flag: Tensor, tolerance: float | None = None) -> SchubertPosition:
-    """Schubert symbol and partition of a subspace relative to a complete flag.
+    """Schubert symbol and partition of a subspace relative to a complete flag, constant on each Schubert cell.
 
     Parameters
     ----------
     subspace : Tensor, shape=[n, k]
-        Orthonormal frame. float32 or float64.
+        Orthonormal frame; batches are refused.
     flag : Tensor, shape=[n, n]
         Orthonormal basis whose first j columns span the j-th subspace of the flag.
     tolerance : float, optional
-        Largest sine that counts as zero, as in `intersection_dimension`.
-
-    Returns
-    -------
-    position : SchubertPosition
-        Constant on each Schubert cell.
-
-    Raises
-    ------
-    ValueError
-        If the frames do not lie in one space, are not orthonormal, are batched, or if `flag` is not square.
+        Largest sine that counts as zero.
 
     References
     ----------

@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from flaggeo.network import Space, Symmetry, Weight
+from flaggeo.network import Space, SpaceKind, Symmetry, Weight
 from flaggeo.numerics.spectrum import Spectrum, leading_spectrum
 
 LAYERS, WIDTH, HIDDEN, VOCABULARY = 3, 24, 40, 50
@@ -101,8 +101,8 @@ def chain_of(matrices: list[Tensor], *, rank: int = 4) -> tuple[list[Weight], di
             role="up",
             layer=layer,
             head=None,
-            source=Space("stream", matrix.shape[1], Symmetry.ORTHOGONAL),
-            target=Space(f"layers.{layer}.hidden", matrix.shape[0], Symmetry.PERMUTATION, layer),
+            source=Space("stream", SpaceKind.STREAM, matrix.shape[1], Symmetry.ORTHOGONAL),
+            target=Space(f"layers.{layer}.hidden", SpaceKind.HIDDEN, matrix.shape[0], Symmetry.PERMUTATION, layer),
             tensor=f"up.{layer}",
         )
         for layer, matrix in enumerate(matrices)

@@ -66,7 +66,7 @@ class Null(Generic[PairT]):
     def columns(self, of: str) -> list[Column]:
         """Columns that stand beside the number ``of``."""
         moment = {"mean": "mean", "rms": "root mean square"}[self.moment]
-        found = [Column(f"{of}_{self.name}_{self.moment}", "float64", f"{moment} of `{of}`: {self.text}")]
+        found = [Column(self.moment_column(of), "float64", f"{moment} of `{of}`: {self.text}")]
         if self.has_sd:
             found.append(Column(f"{of}_{self.name}_sd", "float64", f"standard deviation of `{of}` under the same null"))
         if self.p_value:
@@ -74,6 +74,10 @@ class Null(Generic[PairT]):
                 Column(self.p_value_column(of), "float64", f"probability of at least this `{of}` under the same null")
             )
         return found
+
+    def moment_column(self, of: str) -> str:
+        """Name of the column of the mean or root mean square."""
+        return f"{of}_{self.name}_{self.moment}"
 
     def p_value_column(self, of: str) -> str:
         """Name of the column of p-values."""
@@ -143,6 +147,11 @@ class Observable(Generic[PairT]):
         return self.null, *self.further_nulls
 
     @property
+    def null_column(self) -> str:
+        """Column of what unrelated weights give."""
+        return self.null.moment_column(self.column)
+
+    @property
     def p_value_columns(self) -> list[str]:
         """Columns of its p-values, one for each null that gives a test."""
         return [null.p_value_column(self.column) for null in self.nulls if null.p_value]
@@ -159,8 +168,7 @@ class Observable(Generic[PairT]):
         found = [Column(name, self.dtype, f"{self.title}, in [{self.range[0]:g}, {self.range[1]:g}]")]
         found += [column for null in self.nulls for column in null.columns(name)]
         if self.has_effect_size:
-            first = f"{name}_{self.null.name}_{self.null.moment}"
-            text = f"effect size ({name} - null) / ({self.aligned:g} - null) over `{first}`: 0 unrelated, 1 aligned"
+            text = f"effect size ({name} - null) / ({self.aligned:g} - null) over `{self.null_column}`"
             found.append(Column(f"{name}_effect_size", "float64", text))
         if self.further_nulls:
             text = f"excess of `{name}`: its effect size over the largest of its nulls"

@@ -46,11 +46,10 @@ def beside_nulls(observable: Observable[Any], value: Any, pair: Any, drawn: Draw
     means, floors = [], []
     for null in observable.nulls:
         moment, sd = null.law(pair) if null.law else (drawn or {}).get(name, (np.nan, np.nan))
-        prefix = f"{name}_{null.name}"
-        columns[f"{prefix}_{null.moment}"] = mean = np.broadcast_to(_array(moment), number.shape)
+        columns[null.moment_column(name)] = mean = np.broadcast_to(_array(moment), number.shape)
         means.append(mean)
         if null.has_sd:
-            columns[f"{prefix}_sd"] = np.broadcast_to(_array(sd), number.shape)
+            columns[f"{name}_{null.name}_sd"] = np.broadcast_to(_array(sd), number.shape)
         if null.p_value:
             columns[null.p_value_column(name)], floor = map(_array, null.p_value(pair))
             floors.append(np.broadcast_to(floor, number.shape))

@@ -66,17 +66,14 @@ class AdaptedCheckpoint(Checkpoint):
         self.base = base
         self.location = str(folder)
         self.config = base.config
-        self.aliases = base.aliases
+        self.aliases = dict(base.aliases)
         self.naming = base.naming  # type: ignore[misc]  # of the class everywhere else
         self.readable_dtypes = base.readable_dtypes | {"F64"}  # type: ignore[misc]
         self._file = folder / WEIGHTS_NAME
         self._settings = _settings(folder / CONFIG_NAME)
         if not self._file.is_file():
             raise CheckpointError(f"{self._file}: expected the weights of an adapter, found no such file")
-        try:
-            self._stored = safe_open(self._file, framework="pt")
-        except (SafetensorError, OSError) as error:
-            raise CheckpointError(f"{self._file}: expected a complete safetensors file, found: {error}") from error
+        self._stored = self._open()
         self._low_rank: dict[str, _LowRank] = {}
         self._replaced: dict[str, str] = {}
         self._sort_tensors()
@@ -86,6 +83,20 @@ class AdaptedCheckpoint(Checkpoint):
         }
         ranks = sorted({self._shape(change.first)[0] for change in self._low_rank.values()})
         self.metadata = {**base.metadata, "adapter": f"LoRA of rank {', '.join(map(str, ranks)) or 'none'}"}
+
+    def _open(self) -> Any:
+        try:
+            return safe_open(self._file, framework="pt")
+        except (SafetensorError, OSError) as error:
+            raise CheckpointError(f"{self._file}: expected a complete safetensors file, found: {error}") from error
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Another process opens the file itself."""
+        return {name: value for name, value in self.__dict__.items() if name != "_stored"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._stored = self._open()
 
     def _sort_tensors(self) -> None:
         factors: dict[tuple[str, bool], dict[str, str]] = {}

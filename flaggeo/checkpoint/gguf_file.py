@@ -91,6 +91,7 @@ class GGUFCheckpoint(Checkpoint):
 
     def __init__(self, location: Path) -> None:
         self.location = str(location)
+        self._file = location
         try:
             reader = _BoundedReader(location)
             scalars = {
@@ -119,6 +120,14 @@ class GGUFCheckpoint(Checkpoint):
         self.metadata = {"format": "gguf", "tensor types": ", ".join(quantisation)}
         if "general.name" in scalars:
             self.metadata["name"] = str(scalars["general.name"])
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Another process maps the file itself."""
+        return {name: value for name, value in self.__dict__.items() if name != "_tensors"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._tensors = {tensor.name: tensor for tensor in _BoundedReader(self._file).tensors}
 
     def _read(self, name: str, rows: slice) -> Tensor:
         stored = self._tensors[name]

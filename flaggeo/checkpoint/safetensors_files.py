@@ -56,8 +56,13 @@ class SafetensorsCheckpoint(Checkpoint):
         self._handles[str(file)] = handle
         return handle
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Another process opens the files itself, each when it is first read from."""
+        return self.__dict__ | {"_handles": {}}
+
     def _read(self, name: str, rows: slice) -> Tensor:
-        handle = self._handles[self.headers[name].file]
+        file = self.headers[name].file
+        handle = self._handles.get(file) or self._open(Path(file))
         tensor: Tensor = handle.get_tensor(name) if rows == slice(None) else handle.get_slice(name)[rows]
         return tensor
 

@@ -1,3 +1,40 @@
-"""The commands, one file each."""
+"""The commands, one file each. Everything heavy is imported inside them: ``flaggeo --help`` answers at once."""
 
-from .main import main as main
+from typing import Annotated
+
+import typer
+
+from .analyze import analyze
+from .compare import compare
+from .figure import figure
+from .inspect import inspect
+from .prove import prove
+from .report import report
+from .trace import trace
+
+app = typer.Typer(
+    name="flaggeo",
+    help="Read a network's weights from disk and measure how their subspaces are aligned.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+for command in (inspect, analyze, compare, trace, report, figure, prove):
+    app.command()(command)
+
+
+@app.callback(invoke_without_command=True)
+def _version(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.", is_eager=True)] = False,
+) -> None:
+    if version:
+        from importlib.metadata import version as installed
+
+        typer.echo(installed("flaggeo"))
+        raise typer.Exit
+
+
+def main() -> None:
+    """Entry point of the ``flaggeo`` command."""
+    app()

@@ -72,7 +72,7 @@ def print_table(verdicts: "Sequence[Verdict]", console: "Console", *, verbose: b
     first = Column("statement", no_wrap=True, min_width=max(map(len, names)))
     table = Table(first, "kind of proof", "dimensions", "verdict", "seconds")
     for verdict in verdicts:
-        shown = str(verdict.outcome) if verdict.as_recorded else f"{verdict.outcome}, not {verdict.statement.recorded}"
+        shown = _shown(verdict)
         style = "green" if verdict.as_recorded else "bold red"
         kinds, dimensions = "; ".join(verdict.kinds), "; ".join(verdict.dimensions)
         table.add_row(verdict.statement.name, kinds, dimensions, f"[{style}]{shown}[/]", f"{verdict.seconds:.2f}")
@@ -83,6 +83,13 @@ def print_table(verdicts: "Sequence[Verdict]", console: "Console", *, verbose: b
     deviating = [verdict.statement.name for verdict in verdicts if not verdict.as_recorded]
     found = f"not as recorded: {', '.join(deviating)}" if deviating else "all verdicts as recorded"
     console.print(f"{len(verdicts)} checked in {sum(v.seconds for v in verdicts):.1f} s, {found}", highlight=False)
+
+
+def _shown(verdict: "Verdict") -> str:
+    """The outcome, and whether it is the expected one where a reader may wonder."""
+    if not verdict.as_recorded:
+        return f"{verdict.outcome}, not {verdict.statement.recorded}"
+    return f"{verdict.outcome}, as expected" if verdict.outcome == "refuted" else str(verdict.outcome)
 
 
 def detail_lines(verdict: "Verdict") -> "Iterator[str]":

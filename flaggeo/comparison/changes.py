@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ..alignment import OBSERVABLES
+from ..alignment import observables
 from ..results.analysis import Analysis
 
 # Columns that say where a number was measured; all text does as well.
@@ -48,7 +48,7 @@ def observables_table(first: Analysis, second: Analysis) -> pd.DataFrame:
         the one unit in which counts, angles and cosines can be ranked. NaN where it is the same at all places.
     """
     rows: list[dict[str, Any]] = []
-    for observable in OBSERVABLES:
+    for observable in observables():
         tables = [getattr(analysis, observable.table) for analysis in (first, second)]
         if any(table.empty or observable.column not in table for table in tables):
             continue
@@ -62,7 +62,7 @@ def observables_table(first: Analysis, second: Analysis) -> pd.DataFrame:
             continue
         largest, spread = change.abs().idxmax(), a.astype("float64").std()
         rows.append(
-            {"observable": observable.name, "table": observable.table, "column": observable.column}
+            {"observable": observable.title, "table": observable.table, "column": observable.column}
             | {"rows": int(change.notna().sum()), "mean_a": a.mean(), "mean_b": b.mean()}
             | {"mean_change": change.abs().mean(), "a": a[largest], "b": b[largest], "change": change[largest]}
             | {"relative_change": change[largest] / spread if spread > 0 else nan}
@@ -81,13 +81,13 @@ def pairs_table(first: Analysis, second: Analysis) -> pd.DataFrame:
     Returns
     -------
     table : pandas.DataFrame
-        ``source``, ``target``, ``space``, ``kind``, ``overlap_a``, ``overlap_b``, ``change``, ``null_mean`` of
-        the first, and ``edge``: whether the alignment graph has the pair in both (``kept``), in the second alone
+        ``source``, ``target``, ``space``, ``kind``, ``overlap_a``, ``overlap_b``, ``change``, ``overlap_null_mean``
+        of the first, and ``edge``: whether the alignment graph has the pair in both (``kept``), in the second alone
         (``appeared``), in the first alone (``vanished``) or in neither (empty). An edge is among the few strongest
         at one of its ends, so that one may vanish because others grew: look at the overlaps.
     """
     keys = ["source", "target", "space", "kind"]
-    table = first.pairs[[*keys, "overlap", "null_mean"]].merge(
+    table = first.pairs[[*keys, "overlap", "overlap_null_mean"]].merge(
         second.pairs[[*keys, "overlap"]], on=keys, suffixes=("_a", "_b")
     )
     table["change"] = table["overlap_b"] - table["overlap_a"]
@@ -96,4 +96,6 @@ def pairs_table(first: Analysis, second: Analysis) -> pd.DataFrame:
     before, after = (np.array([edge in of_graph for edge in found], dtype=bool) for of_graph in edges)
     table["edge"] = np.select([before & after, after, before], ["kept", "appeared", "vanished"], "")
     order = table["change"].abs().sort_values(ascending=False, kind="stable").index
-    return table.loc[order, [*keys, "overlap_a", "overlap_b", "change", "null_mean", "edge"]].reset_index(drop=True)
+    return table.loc[order, [*keys, "overlap_a", "overlap_b", "change", "overlap_null_mean", "edge"]].reset_index(
+        drop=True
+    )

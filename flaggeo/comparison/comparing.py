@@ -1,21 +1,21 @@
 """Runs the steps from two sources to a `Comparison`."""
 
-import sys
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import pandas as pd
 import torch
 from torch import Tensor
 
-from ..analysis import Progress, analyze, select_weights
+from ..analysis import Progress, analyze, circumstances
 from ..checkpoint import AdaptedCheckpoint
 from ..network import Network, Side, Weight
 from ..results.analysis import Analysis
 from ..results.comparison import Comparison
+from ..settings import Options, Settings, given_options
 from .changes import observables_table, pairs_table, summary_table
 from .delta import EXACT, UNKNOWN, Rounding, gain_rounding, measure_delta, rounding, rounding_variance
 from .drift import drift_table
@@ -25,17 +25,12 @@ from .matching import MismatchError, Source, Version, open_versions, shared_sett
 def compare(
     first: Source,
     second: Source,
+    settings: Settings | None = None,
     *,
-    rank: int | None = None,
-    roles: Collection[str] | None = None,
-    layers: Collection[int] | None = None,
-    heads: bool | None = None,
-    fold_norms: bool | None = None,
-    draws: int | None = None,
-    seed: int | None = None,
     device: str | torch.device = "cpu",
     progress: Progress | None = None,
     scratch: str | Path | None = None,
+    **options: Unpack[Options],
 ) -> Comparison:
     """Measure how far the subspaces of two versions of a network lie apart, and what kind of change it was.
 
@@ -45,8 +40,9 @@ def compare(
         A base and its fine-tuning, or two steps of one run: whatever `load` takes, a network, an analysis, or
         the folder of a saved one (which has frames but no matrices, so that the change itself cannot be
         measured). The second may be the folder of a LoRA adapter of the first.
-    rank, roles, layers, heads, fold_norms, draws, seed, device, progress, scratch : optional
-        As for `analyze`, and the same for both. By default those of a saved analysis if one is given.
+    settings, device, progress, scratch, **options
+        As for `analyze`, and the same for both. An option that is not given is that of a saved analysis, if there
+        is one.
 
     Returns
     -------
@@ -55,12 +51,12 @@ def compare(
     Raises
     ------
     MismatchError
-        If the two do not have the same weights, but for the vocabulary, if saved analyses have other settings,
-        or if there are no such roles or layers.
+        If the two do not have the same weights, but for the vocabulary, if a saved analysis has another setting
+        than was given or than the other one has, or if there are no such roles or layers.
     CheckpointError
         If one cannot be read.
-    ValueError
-        If a setting is out of range.
+    TypeError, ValueError
+        If settings and single options are given, or one is out of range.
 
     Examples
     --------
@@ -72,22 +68,20 @@ def compare(
     [['layers.0.up', 'read'], ['layers.0.up', 'write']]
     """
     started = datetime.now(UTC)
+    given = given_options(settings, options)
     versions = open_versions(first, second)
-    asked: dict[str, Any] = {"rank": rank, "heads": heads, "fold_norms": fold_norms, "draws": draws, "seed": seed}
-    asked |= {"roles": None if roles is None else sorted(roles), "layers": None if layers is None else sorted(layers)}
-    settings = shared_settings(versions, asked)
+    settings = shared_settings(versions, given)
     names, skipped = shared_weights(*versions, settings)
     for version in versions:
         require_choice(version, settings)
-    options = settings | {"device": device}
     a, b = (
-        analysis_of(version, options, letter, progress, None if scratch is None else Path(scratch) / letter)
+        analysis_of(version, settings, device, letter, progress, None if scratch is None else Path(scratch) / letter)
         for version, letter in zip(versions, "ab", strict=True)
     )
     chosen = [name for name in names if name in set(a.weights["name"])]
     return Comparison(
         weights=drift_table(a, b, chosen),
-        deltas=_delta_table(versions, a, b, chosen, settings["fold_norms"], torch.device(device), progress),
+        deltas=_delta_table(versions, a, b, chosen, settings.fold_norms, torch.device(device), progress),
         summary=summary_table(a, b),
         observables=observables_table(a, b),
         pairs=pairs_table(a, b),
@@ -99,24 +93,16 @@ def compare(
             "remarks": list(dict.fromkeys(remark for version in versions for remark in version.remarks)),
             "stored": [stored_as(version) for version in versions],
             "deltas": "measured" if all(version.network for version in versions) else "not measured: frames alone",
-            "rank": settings["rank"],
-            "heads": settings["heads"],
-            "fold_norms": settings["fold_norms"],
-            "draws": settings["draws"],
-            "seed": settings["seed"],
-            "started": started.isoformat(timespec="seconds"),
-            "finished": datetime.now(UTC).isoformat(timespec="seconds"),
-            "command": " ".join(sys.argv),
-            "versions": a.provenance["versions"],
-        },
+        }
+        | circumstances(settings, device, started),
     )
 
 
-def require_choice(version: Version, settings: dict[str, Any]) -> None:
+def require_choice(version: Version, settings: Settings) -> None:
     """Raise `MismatchError` unless the roles and layers asked for are there."""
     if version.network is not None:
         try:
-            select_weights(version.network, **{key: settings[key] for key in ("roles", "layers", "heads")})
+            settings.chosen(version.network)
         except ValueError as error:
             raise MismatchError(f"{version.location}: {error}") from None
 
@@ -132,7 +118,12 @@ def stored_as(version: Version) -> str:
 
 
 def analysis_of(
-    version: Version, options: Mapping[str, Any], label: str, progress: Progress | None, scratch: Path | None
+    version: Version,
+    settings: Settings,
+    device: str | torch.device,
+    label: str,
+    progress: Progress | None,
+    scratch: Path | None,
 ) -> Analysis:
     """The saved analysis, or a new one that tells its progress under a label and can resume from a scratch."""
     if version.analysis is not None:
@@ -142,7 +133,8 @@ def analysis_of(
     resumable = not isinstance(version.network.checkpoint, AdaptedCheckpoint)
     return analyze(
         version.network,
-        **options,
+        settings,
+        device=device,
         progress=progress and (lambda name, done, total: progress(f"{label}: {name}", done, total)),
         scratch=scratch if resumable else None,
     )
@@ -221,7 +213,7 @@ def _changes(
 
 
 def _noise(network: Network, weight: Weight, stored: Tensor, folded: bool) -> Rounding:
-    """Of the numbers of a weight, which gains stretch as they do the weight; centring only makes them smaller."""
+    """Rounding of the numbers of a weight. Gains stretch it as they do the weight; centring only makes it smaller."""
     deviations = rounding_variance(stored, network.checkpoint.headers[weight.tensor].dtype).sqrt()
     uncentred = replace(weight, folding=replace(weight.folding, centred=False))
     return rounding(network.matrix(uncentred, deviations, folded=folded).square())
@@ -239,7 +231,7 @@ def _diagonals(network: Network, weight: Weight) -> list[Tensor]:
 
 
 def _gain_noise(network: Network, weight: Weight, values: Tensor) -> Rounding:
-    """Of the gains folded into a weight with these singular values."""
+    """Rounding of the gains folded into a weight with these singular values."""
     noise = EXACT
     for gain, diagonal in zip(weight.folding.gains, _diagonals(network, weight), strict=True):
         dtype = network.checkpoint.headers[gain.tensor].dtype

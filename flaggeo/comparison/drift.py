@@ -40,8 +40,9 @@ def drift_table(first: Analysis, second: Analysis, names: list[str]) -> pd.DataF
         where ``undetermined``, one of them is free to rotate into the second and the angle says little.
         ``geodesic_distance`` is that of the leading subspaces and ``rms_angle`` the root mean square of
         their principal angles, ``flag_distance`` that of the flags of the leading 1, 2, 4 ... directions; all
-        in radians. ``overlap`` stands beside the Haar mean and spread ``null_mean`` and ``null_sd`` that
-        unrelated subspaces would give, with the effect size ``adjusted_overlap`` and ``z``; ``overlap_1`` ...
+        in radians. ``overlap`` stands beside the Haar mean and standard deviation
+        ``overlap_null_mean`` and ``overlap_null_sd`` of unrelated subspaces, with ``overlap_effect_size`` and
+        ``overlap_z``; ``overlap_1`` ...
         ``overlap_16`` are overlaps of so many leading directions. What is undefined is NaN: everything where
         a matrix is zero, the flag distance also where no geodesic was found.
 
@@ -92,10 +93,10 @@ _NUMBERS = (
     "rms_angle",
     "flag_distance",
     "overlap",
-    "null_mean",
-    "null_sd",
-    "adjusted_overlap",
-    "z",
+    "overlap_null_mean",
+    "overlap_null_sd",
+    "overlap_effect_size",
+    "overlap_z",
     *(f"overlap_{count}" for count in CURVE),
 )
 
@@ -115,10 +116,10 @@ def _movement(first: Tensor, second: Tensor, same: float) -> dict[str, Tensor]:
         "rms_angle": distance / math.sqrt(rank),
         "flag_distance": flag_geodesic_distance(SubspacePair(first, second), same=same),
         "overlap": overlap,
-        "null_mean": torch.full_like(overlap, mean),
-        "null_sd": torch.full_like(overlap, spread),
-        "adjusted_overlap": (overlap - mean) / (1 - mean) if spread else nothing,
-        "z": (overlap - mean) / spread if spread else nothing,
+        "overlap_null_mean": torch.full_like(overlap, mean),
+        "overlap_null_sd": torch.full_like(overlap, spread),
+        "overlap_effect_size": (overlap - mean) / (1 - mean) if spread else nothing,
+        "overlap_z": (overlap - mean) / spread if spread else nothing,
     }
     for count in CURVE:
         if count <= rank:

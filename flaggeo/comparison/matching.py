@@ -1,7 +1,7 @@
 """Whether two sources are versions of one network, and which of their weights can be compared."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +9,9 @@ from torch import Tensor, nn
 
 from ..checkpoint import AdaptedCheckpoint, is_adapter, open_checkpoint
 from ..network import Network, Weight, read_network
+from ..network.roles import TABLES
 from ..results.analysis import Analysis
-from ..results.storage import RESULT_FILE
+from ..settings import Settings
 
 #: Whatever can stand for one version of a network.
 Source = str | Path | Mapping[str, Tensor] | nn.Module | Network | Analysis
@@ -79,7 +80,7 @@ def open_version(source: Source) -> Version:
     if isinstance(source, str | Path):
         if is_adapter(Path(source)):
             raise MismatchError(f"{source}: expected the base first and the adapter second, found the adapter first")
-        if (Path(source) / RESULT_FILE).is_file():
+        if Analysis.is_in(source):
             return _of_analysis(Analysis.load(source))
     return _of_network(read_network(open_checkpoint(source)))
 
@@ -93,46 +94,44 @@ def _of_analysis(analysis: Analysis) -> Version:
     return Version(provenance["checkpoint"], provenance["family"], None, analysis, tuple(provenance["remarks"]))
 
 
-def shared_settings(versions: Iterable[Version], asked: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings under which all are analysed: those asked for, or those of a saved analysis.
+def shared_settings(versions: Iterable[Version], given: Mapping[str, Any]) -> Settings:
+    """Settings under which all are analysed: the options that were given; the others as saved, or by default.
 
     Parameters
     ----------
     versions : iterable of Version
-    asked : mapping
-        Arguments of `analyze`; None stands for what a saved analysis has, or the default.
+    given : mapping
+        From `given_options`.
 
     Raises
     ------
     MismatchError
-        If a saved analysis has other settings than another one or than asked for.
+        If a saved analysis has another setting than was given, or than another saved analysis has.
     """
-    settings = dict(asked)
-    for version in versions:
-        if version.analysis is None:
-            continue
-        provenance, weights = version.analysis.provenance, version.analysis.weights
-        layers = sorted({int(layer) for layer in weights["layer"].dropna()})
-        saved = {key: provenance[key] for key in ("rank", "heads", "fold_norms", "draws", "seed")}
-        saved |= {"roles": sorted(set(weights["role"])), "layers": layers}
-        for key, value in saved.items():
-            if settings.get(key) is None:
-                settings[key] = value
-            elif settings[key] != value:
+    saved = [(version.location, version.analysis.settings) for version in versions if version.analysis is not None]
+    settings = replace(saved[0][1] if saved else Settings(), **given)
+    for location, found in saved:
+        for name, value in vars(settings).items():
+            if getattr(found, name) != value:
                 raise MismatchError(
-                    f"{version.location}: expected an analysis with {key} {settings[key]}, found {value}"
+                    f"{location}: expected an analysis with {name} {_said(value)}, found {_said(getattr(found, name))}"
                 )
-    defaults = {"rank": 16, "heads": False, "fold_norms": False, "draws": 0, "seed": 0}
-    return settings | {key: value for key, value in defaults.items() if settings.get(key) is None}
+    return settings
 
 
-def shared_weights(first: Version, second: Version, settings: Mapping[str, Any]) -> tuple[list[str], dict[str, str]]:
+def _said(value: Any) -> str:
+    if isinstance(value, tuple):
+        return ", ".join(map(str, value))
+    return "all" if value is None else str(value)
+
+
+def shared_weights(first: Version, second: Version, settings: Settings) -> tuple[list[str], dict[str, str]]:
     """Names of the weights to compare, and of those that only differ in the vocabulary, with the reason.
 
     Parameters
     ----------
     first, second : Version
-    settings : mapping
+    settings : Settings
         From `shared_settings`.
 
     Raises
@@ -151,7 +150,7 @@ def shared_weights(first: Version, second: Version, settings: Mapping[str, Any])
         expected, found = (_spelt(known.get(name)) for known in shapes)
         if expected == found:
             shared.append(name)
-        elif name in ("embed", "unembed"):
+        elif name in TABLES:
             skipped[name] = f"{first.location} has {expected}, {second.location} {found}: another vocabulary"
         else:
             raise MismatchError(
@@ -160,19 +159,16 @@ def shared_weights(first: Version, second: Version, settings: Mapping[str, Any])
     return shared, skipped
 
 
-def _chosen_shapes(version: Version, settings: Mapping[str, Any]) -> dict[str, tuple[int, int]]:
+def _chosen_shapes(version: Version, settings: Settings) -> dict[str, tuple[int, int]]:
     """(target dimension, source dimension) of every weight that the settings choose, by name."""
     if version.network is None:
         assert version.analysis is not None
         rows = version.analysis.weights.to_dict("records")
         return {row["name"]: (int(row["target_dim"]), int(row["source_dim"])) for row in rows}
-    roles, layers = settings["roles"], settings["layers"]
     return {
         weight.name: (weight.target.dim, weight.source.dim)
         for weight in version.network.weights
-        if (roles is None or weight.role in roles)
-        and (layers is None or weight.layer is None or weight.layer in layers)
-        and (settings["heads"] or weight.head is None)
+        if settings.includes(weight)
     }
 
 

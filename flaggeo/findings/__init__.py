@@ -1,7 +1,8 @@
-"""Every sentence about results: a finding is a record, worded in one place."""
+"""What results say: each finding is a record with its numbers, and its sentence stands in one place."""
 
 from .analysis import findings as findings
 from .comparison import SAME_ANGLE as SAME_ANGLE
 from .comparison import comparison_findings as comparison_findings
-from .graph import sentences as sentences
+from .finding import Finding as Finding
+from .graph import graph_findings as graph_findings
 from .trace import trace_findings as trace_findings

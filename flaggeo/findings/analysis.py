@@ -1,32 +1,37 @@
-"""What an analysis found, in sentences with their numbers."""
+"""What an analysis found: continuity across layers, overlaps, heads, and what limits these numbers."""
+
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from ..alignment import SEEDED_NULLS
+from ..alignment.interfaces.composable import INTERFACE_KINDS
 from ..alignment.interfaces.interface_table import balanced
 from ..graph import NULL_MEANS
 from ..graph.alignment_graph import FALSE_DISCOVERY_RATE
+from ..network.roles import HEAD_ROLES, head_pair_name
 from ..results.analysis import Analysis
-from .words import listed
+from .finding import Finding
+from .words import END
 
-# Adjusted values (value - chance) / (1 - chance) from which a mean is said to carry over, and below which
-# it is said not to: words for the reader, not tests.
-CARRIED = 0.15
+# Effect sizes from which a direction is said to be kept across layers, and below which it is said not to be: words for
+# the reader, not tests.
+KEPT = 0.15
 LITTLE = 0.08
-# Without draws, a first vector on fewer than this share of its coordinates is said to live on a few channels.
+# Without draws, a first vector on fewer than this share of its coordinates may owe its continuity to outlier channels.
 FEW_CHANNELS = 0.05
 # Layers that a mean over them needs before it is held against its error.
 _ENOUGH_LAYERS = 5
-# Steps of a role that do not carry over are named up to so many.
-_NAMED_STEPS = 8
+_STANDARD_ERRORS = 3
+_STRONGEST_LINKS = 3
 
-_ALIKE = {"QQ": "queries", "KK": "keys", "VV": "values", "OO": "outputs"}
-_VERBS = {"read": ("reading", "right"), "write": ("writing", "left")}
+# Kinds of pairs of heads of one role.
+_ALIKE = tuple(head_pair_name(role, role) for role in HEAD_ROLES)
 
 
-def findings(analysis: Analysis) -> list[str]:
-    """Plain sentences, the most important first.
+def findings(analysis: Analysis) -> list[Finding]:
+    """What an analysis found, the most important first.
 
     Parameters
     ----------
@@ -34,263 +39,236 @@ def findings(analysis: Analysis) -> list[str]:
 
     Returns
     -------
-    sentences : list of str
-        Plain text: names from the checkpoint are not escaped.
+    findings : list of Finding
+        Their places are sections of the page of `flaggeo.render_report`.
     """
-    if analysis.pairs.empty and analysis.summary.empty:
-        return ["Too few weights share a space here to compare anything."]
-    return (
-        _continuity(analysis)
-        + _distance(analysis)
-        + _strongest(analysis)
-        + _heads(analysis)
-        + _interfaces(analysis.interfaces)
-        + _survival(analysis)
-    )
-
-
-def _with_values(rows: pd.DataFrame) -> str:
-    return listed([f"{row.role} {row.abs_cos_1:.2f}" for row in rows.itertuples()])
-
-
-def _has_nulls(summary: pd.DataFrame) -> bool:
-    return bool(summary["excess"].notna().any())
-
-
-def _doubtful(rows: pd.DataFrame) -> "pd.Series[bool]":
-    """Rows whose continuity the loudness of single channels can produce: by the nulls, or by a guess without them."""
-    if not _has_nulls(rows):
-        return rows["channels"] < FEW_CHANNELS * rows["dim"]
-    largest = rows["abs_cos_1"] - rows["excess"]
-    return (rows["adjusted"] >= CARRIED) & ~(rows["excess"] / (1 - largest) >= CARRIED)
-
-
-def _continuity(analysis: Analysis) -> list[str]:
-    if analysis.summary.empty:
-        return []
-    shared = analysis.summary[analysis.summary["shared_space"]]
-    carried, doubtful = shared["adjusted"] >= CARRIED, _doubtful(shared)
-    sentences = []
-    for side in _VERBS:
-        rows = shared[carried & ~doubtful & (shared["beyond_chance"] > 0) & (shared["side"] == side)]
-        if len(rows):
-            sentences += [_real(rows, side), _steps(rows, side, analysis.continuity)]
-        rows = shared[carried & doubtful & (shared["side"] == side)]
-        if len(rows):
-            told = _explained(rows, side) if _has_nulls(shared) else _suspected(rows, side)
-            sentences.append(told + _quiet_channels(rows))
-    little = shared[shared["adjusted"] < LITTLE]
-    if len(little):
-        sentences.append(
-            f"Little carries over from layer to layer for {_with_values(little)} (unrelated weights: "
-            f"{little['null_mean'].iloc[0]:.3f})"
-            + (f"; at single steps it does, {_beyond_chance(little)}." if little["beyond_chance"].any() else ".")
-        )
-    return sentences
-
-
-def _beyond_chance(rows: pd.DataFrame) -> str:
-    """Steps that stand out, of the roles that have some."""
-    some = rows[rows["beyond_chance"] > 0]
-    return listed([f"{row.beyond_chance} of {row.layer_pairs} for {row.role}" for row in some.itertuples()])
-
-
-def _real(rows: pd.DataFrame, side: str) -> str:
-    doing, which = _VERBS[side]
-    sentence = (
-        f"The main direction of {doing} carries over from layer to layer: mean |cos| of neighbouring first "
-        f"{which} singular vectors is {_with_values(rows)}, where unrelated weights give "
-        f"{rows['null_mean'].iloc[0]:.3f}"
-    )
-    if _has_nulls(rows):
-        largest = (rows["abs_cos_1"] - rows["excess"]).max()
-        sentence += f" and nulls that keep how loud each channel is {largest:.2f} at most"
-    return sentence + "."
-
-
-def _steps(rows: pd.DataFrame, side: str, continuity: pd.DataFrame) -> str:
-    """In how many single steps each of these roles carries over, and where not."""
-    told = []
-    for row in rows.itertuples():
-        steps = continuity[(continuity["role"] == row.role) & (continuity["side"] == side)]
-        breaks = steps[steps["q_value"] > FALSE_DISCOVERY_RATE]
-        # The direction may be there all the same, as the second or third of the next layer.
-        moved = breaks[breaks["best_match"] - breaks["best_match_null_mean"] >= CARRIED]
-        count = f"{row.beyond_chance} of {row.layer_pairs} for {row.role}"
-        if 0 < len(breaks) <= _NAMED_STEPS:
-            count += f" (not from layer{'s' * (len(breaks) > 1)} {_layers(breaks)} to the next"
-            count += f"; from {_layers(moved)} it loses the first place only)" if len(moved) else ")"
-        told.append(count)
-    return (
-        f"Step by step, beyond chance and random signs of the coordinates (false discovery rate "
-        f"{FALSE_DISCOVERY_RATE:.0%}), {_VERBS[side][0]} carries over in {listed(told)}."
-    )
-
-
-def _layers(steps: pd.DataFrame) -> str:
-    return listed(steps["layer"].astype(str).tolist())
-
-
-def _quiet_channels(rows: pd.DataFrame) -> str:
-    """Where loud channels account for the numbers, but the signs of the others agree."""
-    if not rows["beyond_chance"].any():
-        return ""
-    return (
-        " At single steps quieter channels agree too, beyond random signs of the coordinates "
-        f"({_beyond_chance(rows)}), but it is the loud ones that make the numbers: these steps do not count as "
-        "carried over."
-    )
-
-
-def _explained(rows: pd.DataFrame, side: str) -> str:
-    """What the largest of the nulls gives as well, up to an effect size of `CARRIED`."""
-    doing, _ = _VERBS[side]
-    look = "look" if len(rows) > 1 else "looks"
-    lines = "rows" if side == "write" else "columns"
-    nulls = rows.assign(abs_cos_1=rows["abs_cos_1"] - rows["excess"])
-    remaining = _with_values(rows.assign(abs_cos_1=rows["equalised"]))
-    return (
-        f"In {doing}, {_with_values(rows)} {look} continuous too, but a null that keeps only how loud each channel is "
-        f"gives {_with_values(nulls)}: outlier channels account for these numbers, so do not take them for "
-        f"alignment. What remains with all {lines} brought to one norm is {remaining}."
-    )
-
-
-def _suspected(rows: pd.DataFrame, side: str) -> str:
-    """Without draws only the participation ratio warns."""
-    doing, which = _VERBS[side]
-    look, live = ("look", "vectors live") if len(rows) > 1 else ("looks", "vector lives")
-    channels = listed([f"{row.channels:.0f}" for row in rows.itertuples()])
-    return (
-        f"In {doing}, {_with_values(rows)} {look} continuous too, but the first {which} singular {live} on "
-        f"about {channels} of {rows['dim'].iloc[0]} channels: a few outlier channels can produce such numbers "
-        "by themselves, so do not take them for alignment."
-    )
-
-
-def _distance(analysis: Analysis) -> list[str]:
-    """Neighbours against layers half the network apart: a path that turns, or one global subspace."""
-    if analysis.summary.empty:
-        return []
-    rows = analysis.summary[analysis.summary["shared_space"] & analysis.summary["overlap_far"].notna()]
-    drawn = analysis.nulls[analysis.nulls["null"].isin(SEEDED_NULLS) & (analysis.nulls["measure"] == "overlap")]
-    if drawn.empty:
-        rows = rows[~_doubtful(rows)]
-    loudest = drawn.groupby(["role", "side"])["mean"].max()
-    keys = pd.MultiIndex.from_frame(rows[["role", "side"]])
-    null = np.fmax(rows["overlap_null_mean"].to_numpy(), loudest.reindex(keys).to_numpy(dtype=float))
-    beyond = rows[["overlap", "overlap_far"]].sub(null, axis=0).div(1 - null, axis=0)
-    beyond = beyond[beyond["overlap"] >= LITTLE]
-    if beyond.empty:
-        return []
-    near, far = beyond["overlap"].mean(), beyond["overlap_far"].mean()
-    shape = "they turn with depth" if far < near / 2 else "much of what neighbours share, the whole network shares"
-    which = "chance" if drawn.empty else "the largest null"
+    tables = (analysis.continuity, analysis.pairs, analysis.interfaces, analysis.heads)
+    if all(table.empty for table in tables):
+        return [Finding("comparable_weights", "absent", {}, "continuity")]
     return [
-        f"Leading subspaces of neighbouring layers overlap by {near:.0%} beyond {which} (mean over "
-        f"{listed(rows.loc[beyond.index, 'role'].tolist())}), those of layers {rows['far_lag'].iloc[0]} or more apart "
-        f"by {max(far, 0):.0%}: {shape}."
+        *_continuity(analysis),
+        *_alignment_over_depth(analysis),
+        *_strongest_overlaps(analysis),
+        *_heads(analysis),
+        *_composed_weights(analysis.interfaces),
+        *_basis_independence(analysis),
+        *_p_value_resolution(analysis),
     ]
 
 
-def _strongest(analysis: Analysis) -> list[str]:
+def _continuity(analysis: Analysis) -> list[Finding]:
+    if analysis.summary.empty:
+        return []
+    shared = analysis.summary[analysis.summary["shared_space"]]
+    kept, doubtful = shared["abs_cos_1_effect_size"] >= KEPT, _doubtful(shared)
+    found = []
+    for side in END:
+        of_side = kept & (shared["side"] == side)
+        rows = shared[of_side & ~doubtful & (shared["significant_pairs"] > 0)]
+        if len(rows):
+            found += [_of_roles(rows, "present"), _layer_pairs(rows, analysis.continuity)]
+        rows = shared[of_side & doubtful]
+        if len(rows):
+            found.append(_of_roles(rows, "explained_by_outlier_channels" if _drawn(shared) else "undetermined"))
+    rows = shared[shared["abs_cos_1_effect_size"] < LITTLE]
+    return [*found, _of_roles(rows, "absent")] if len(rows) else found
+
+
+def _drawn(summary: pd.DataFrame) -> bool:
+    return bool(summary["abs_cos_1_norm_matched_mean"].notna().any())
+
+
+def _doubtful(rows: pd.DataFrame) -> "pd.Series[bool]":
+    """Rows whose continuity outlier channels can produce: by the nulls, or by a guess where none were drawn."""
+    if not _drawn(rows):
+        return rows["channels"] < FEW_CHANNELS * rows["dim"]
+    return (rows["abs_cos_1_effect_size"] >= KEPT) & ~(rows["abs_cos_1_excess"] >= KEPT)
+
+
+def _of_roles(rows: pd.DataFrame, verdict: str) -> Finding:
+    largest = rows[[f"abs_cos_1_{null}_mean" for null in ("null", *SEEDED_NULLS)]].max(axis=1)
+    roles = [
+        {
+            "role": row["role"],
+            "side": row["side"],
+            "cosine": row["abs_cos_1"],
+            "unrelated": row["abs_cos_1_null_mean"],
+            "largest_null": null,
+            "equal_norms": row["abs_cos_1_equalised"],
+            "channels": row["channels"],
+            "dimension": row["dim"],
+            "significant": row["significant_pairs"],
+            "layer_pairs": row["layer_pairs"],
+        }
+        for row, null in zip(rows.to_dict("records"), largest, strict=True)
+    ]
+    return Finding("continuity", verdict, {"roles": roles, "drawn": _drawn(rows)}, "continuity")
+
+
+def _layer_pairs(rows: pd.DataFrame, continuity: pd.DataFrame) -> Finding:
+    """In how many single layer pairs each of these roles keeps its direction, and where not."""
+    roles = []
+    for row in rows.to_dict("records"):
+        pairs = continuity[(continuity["role"] == row["role"]) & (continuity["side"] == row["side"])]
+        breaks = pairs[pairs["abs_cos_1_q_value"] > FALSE_DISCOVERY_RATE]
+        # The direction may be there all the same, as the second or third of the next layer.
+        demoted = breaks[breaks["best_match"] - breaks["best_match_null_mean"] >= KEPT]
+        roles.append(
+            {
+                "role": row["role"],
+                "significant": row["significant_pairs"],
+                "layer_pairs": row["layer_pairs"],
+                "breaks_after": breaks["layer"].tolist(),
+                "demoted_after": demoted["layer"].tolist(),
+            }
+        )
+    numbers = {"side": rows["side"].iloc[0], "false_discovery_rate": FALSE_DISCOVERY_RATE, "roles": roles}
+    return Finding("continuity_by_layer_pair", "present", numbers, "continuity")
+
+
+def _alignment_over_depth(analysis: Analysis) -> list[Finding]:
+    """Neighbours against layers half the network apart: alignment that decays, or one subspace for all layers."""
+    if analysis.summary.empty:
+        return []
+    rows = analysis.summary[analysis.summary["shared_space"] & analysis.summary["overlap_far"].notna()]
+    drawn = analysis.continuity_nulls
+    drawn = drawn[drawn["null"].isin(SEEDED_NULLS) & (drawn["measure"] == "overlap")]
+    if drawn.empty:
+        rows = rows[~_doubtful(rows)]
+    largest = drawn.groupby(["role", "side"])["mean"].max()
+    keys = pd.MultiIndex.from_frame(rows[["role", "side"]])
+    null = np.fmax(rows["overlap_null_mean"].to_numpy(), largest.reindex(keys).to_numpy(dtype=float))
+    effects = rows[["overlap", "overlap_far"]].sub(null, axis=0).div(1 - null, axis=0)
+    effects = effects[effects["overlap"] >= LITTLE]
+    if effects.empty:
+        return []
+    near, far = effects["overlap"].mean(), effects["overlap_far"].mean()
+    numbers = {
+        "roles": rows.loc[effects.index, "role"].tolist(),
+        "near": near,
+        "far": far,
+        "layers_apart": rows["far_lag"].iloc[0],
+        "drawn": not drawn.empty,
+    }
+    return [Finding("alignment_over_depth", "decays" if far < near / 2 else "persists", numbers, "continuity")]
+
+
+def _strongest_overlaps(analysis: Analysis) -> list[Finding]:
     """Largest overlap of two kinds among the spaces that may be rotated at most, if the graph has it."""
-    surviving = analysis.spaces.loc[analysis.spaces["overlap_survives"], "name"]
-    comparable = analysis.pairs[analysis.pairs["space"].isin(surviving) & analysis.pairs["excess"].notna()]
-    sentences = []
-    for kind, what in (
-        ("write-read", "Of all writings that meet a later reading, {source} into {target} overlap most"),
-        ("read-read", "Of all pairs of readings, {source} and {target} overlap most"),
-    ):
+    rotated = analysis.spaces.loc[analysis.spaces["overlap_basis_independent"], "name"]
+    comparable = analysis.pairs[analysis.pairs["space"].isin(rotated) & analysis.pairs["overlap_excess"].notna()]
+    found = []
+    for kind in ("write-read", "read-read"):
         pairs = comparable[comparable["kind"] == kind]
         if pairs.empty:
             continue
         largest = pairs.nlargest(1, "overlap").to_dict("records")[0]
         if analysis.graph.has_edge(largest["source"], largest["target"], key=kind):
-            sentences.append(
-                f"{what.format(source=largest['source'], target=largest['target'])}: {largest['overlap']:.2f}, the "
-                f"largest of {len(pairs)} pairs; one unrelated pair gives {largest['null_mean']:.3f} on average."
-            )
-    return sentences
+            numbers = {name: largest[name] for name in ("source", "target", "overlap")}
+            numbers |= {"pair_kind": kind, "unrelated": largest["overlap_null_mean"], "pairs": len(pairs)}
+            found.append(Finding("strongest_overlap", "present", numbers, "graph"))
+    return found
 
 
-def _heads(analysis: Analysis) -> list[str]:
+def _heads(analysis: Analysis) -> list[Finding]:
     """Which heads feed which, and which do the same, at the full width of the heads."""
-    heads = analysis.heads
-    if heads.empty:
+    if analysis.heads.empty:
         return []
-    sentences = []
-    feeding = heads[heads["kind"].isin(["OQ", "OK", "OV"]) & (heads["q_value"] <= FALSE_DISCOVERY_RATE)]
-    strongest = feeding.loc[feeding["excess"] > 0].nlargest(3, "excess")
-    if len(strongest):
-        links = [
-            f"{row['source']} into {row['target']} ({row['kernel']:.1f} of "
-            f"{min(row['source_rank'], row['target_rank'])} dimensions)"
-            for row in strongest.to_dict("records")
-        ]
-        loud = np.nanmax(strongest[list(NULL_MEANS)])
-        sentences.append(
-            f"Of all heads that write what a later head reads, the strongest links are {listed(links)}; unrelated "
-            f"heads share {strongest['null_mean'].max():.1f}, heads with channels as loud {loud:.1f} at most."
-        )
-    kinds = analysis.head_kinds.set_index("kind")
-    means = kinds["mean"].to_dict()
-    alike = [f"{word} {means[kind]:.1f}" for kind, word in _ALIKE.items() if kind in means]
-    if alike:
-        mean = float(kinds["null_mean"].iloc[0])
-        loud = np.nanmax(kinds.loc[[kind for kind in _ALIKE if kind in means], list(NULL_MEANS)])
-        sentences.append(
-            f"On average two heads share, in dimensions: {listed(alike)}; unrelated ones share {mean:.1f}, "
-            f"ones with channels as loud {loud:.1f} at most."
-        )
-    groups = analysis.head_clusters
-    if len(groups):
-        largest = groups.nlargest(1, "adjusted_overlap").iloc[0]
-        count = f"{len(groups)} groups of heads" if len(groups) > 1 else "One group of heads"
-        has_room = not np.isnan(largest["excess"])
-        beyond = f", by {largest['excess']:.2f} beyond what loud channels account for" if has_room else ""
-        sentences.append(
-            f"{count} of one role overlap by half or more beyond chance, the closest by "
-            f"{largest['adjusted_overlap']:.2f} on average{beyond}: {largest['heads']}."
-        )
-    return sentences
+    return [*_feeding_heads(analysis.heads), *_similar_heads(analysis.head_kinds), *_redundant(analysis.head_clusters)]
 
 
-def _interfaces(interfaces: pd.DataFrame) -> list[str]:
-    """Where the two weights of an interface know of each other, and where they do not."""
-    shown = balanced(interfaces[interfaces["kind"].isin(["up-down", "gate-down", "v-o", "q-k"])])
-    shown = shown[shown["overlap_null_sd"] > 0]
-    nulls = shown[["overlap_null_mean", "overlap_sign_flip_mean"]]
-    shown = shown.assign(beyond=shown["overlap"] - nulls.max(axis=1))
-    standing, known = [], []
-    for kind, rows in shown.groupby("kind", sort=False):
-        # Heads of a layer may depend on each other, and few layers may vary less than chance alone would.
-        layers = rows.groupby("layer")["beyond"].mean()
-        chance = (rows["overlap_null_sd"].pow(2).mean() / len(rows)) ** 0.5
-        error = max(layers.std() / len(layers) ** 0.5, chance) if len(layers) > 1 else np.inf
-        if len(layers) >= _ENOUGH_LAYERS and layers.mean() > 3 * error:
-            known.append(str(kind))
-        loud, null = rows["overlap_sign_flip_mean"].mean(), rows["overlap_null_mean"].mean()
-        standing.append(f"{kind} {rows['overlap'].mean():.3f} (unrelated {null:.3f}, loud units {loud:.3f})")
-    if not known:
+def _feeding_heads(heads: pd.DataFrame) -> list[Finding]:
+    feeding = heads[~heads["kind"].isin(_ALIKE) & (heads["overlap_q_value"] <= FALSE_DISCOVERY_RATE)]
+    strongest = feeding[feeding["overlap_excess"] > 0].nlargest(_STRONGEST_LINKS, "overlap_excess")
+    if strongest.empty:
         return []
-    return [
-        "Where one weight writes what the next reads, their leading subspaces overlap on average by "
-        f"{listed(standing)}: more than either kind of chance, by 3 standard errors over layers, for {listed(known)}."
+    links = [
+        {"source": row["source"], "target": row["target"], "shared": row["kernel"]}
+        | {"dimensions": min(row["source_rank"], row["target_rank"]), "excess": row["overlap_excess"]}
+        for row in strongest.to_dict("records")
     ]
+    numbers = {"links": links, "significant": len(feeding), "unrelated": strongest["kernel_null_mean"].max()}
+    smaller = strongest[["source_rank", "target_rank"]].min(axis=1)
+    numbers |= {"largest_null": np.nanmax(strongest[list(NULL_MEANS)].mul(smaller, axis=0))}
+    return [Finding("heads_feeding", "present", numbers, "heads")]
 
 
-def _survival(analysis: Analysis) -> list[str]:
+def _similar_heads(kinds: pd.DataFrame) -> list[Finding]:
+    """Heads of one role, on average over all pairs of them."""
+    rows = kinds[kinds["kind"].isin(_ALIKE)]
+    if rows.empty:
+        return []
+    roles = [
+        {"role": row["kind"][0].lower(), "shared": row["kernel"], "excess": row["overlap_excess"]}
+        for row in rows.to_dict("records")
+    ]
+    numbers = {
+        "roles": roles,
+        "unrelated": rows["kernel_null_mean"].iloc[0],
+        "largest_null": np.nanmax(rows[[f"kernel_{null}_mean" for null in ("null", *SEEDED_NULLS)]]),
+    }
+    verdict = "present" if rows["overlap_excess"].max() > 0 else "absent"
+    return [Finding("similar_heads", verdict, numbers, "heads")]
+
+
+def _redundant(groups: pd.DataFrame) -> list[Finding]:
+    if groups.empty:
+        return []
+    closest = groups.nlargest(1, "overlap_effect_size").iloc[0]
+    excess = closest["overlap_excess"]
+    verdict = "present" if excess >= KEPT else "explained_by_outlier_channels"
+    if np.isnan(excess):  # heads that nearly fill the space leave no room above the largest null
+        verdict = "undetermined"
+    numbers = {"groups": len(groups), "heads": closest["heads"].split(", ")}
+    numbers |= {"effect_size": closest["overlap_effect_size"], "excess": excess}
+    return [Finding("redundant_heads", verdict, numbers, "heads")]
+
+
+def _composed_weights(interfaces: pd.DataFrame) -> list[Finding]:
+    """Whether a weight and the one that reads it are aligned, by kind of interface."""
+    shown = balanced(interfaces[interfaces["kind"].isin(INTERFACE_KINDS)])
+    shown = shown[shown["overlap_null_sd"] > 0]
+    largest = shown[["overlap_null_mean", "overlap_sign_flip_mean"]].max(axis=1)
+    shown = shown.assign(difference=shown["overlap"] - largest)
+    kinds, aligned = [], []
+    for kind, rows in shown.groupby("kind", sort=False):
+        # Heads of a layer may depend on each other, and few layers may vary less than unrelated ones would.
+        layers = rows.groupby("layer")["difference"].mean()
+        unrelated = (rows["overlap_null_sd"].pow(2).mean() / len(rows)) ** 0.5
+        error = max(layers.std() / len(layers) ** 0.5, unrelated) if len(layers) > 1 else np.inf
+        if len(layers) >= _ENOUGH_LAYERS and layers.mean() > _STANDARD_ERRORS * error:
+            aligned.append(kind)
+        means = rows[["overlap", "overlap_null_mean", "overlap_sign_flip_mean"]].mean()
+        kinds.append({"kind": kind} | dict(zip(("overlap", "unrelated", "sign_flip"), means, strict=True)))
+    if not aligned:
+        return []
+    numbers = {"kinds": kinds, "aligned": aligned, "standard_errors": _STANDARD_ERRORS}
+    return [Finding("composed_weights", "present", numbers, "interfaces")]
+
+
+def _basis_independence(analysis: Analysis) -> list[Finding]:
     """What of all this another checkpoint of the same function could change."""
     tables = {"pairs of leading subspaces": analysis.pairs, "pairs of heads": analysis.heads}
     tables["interfaces"] = analysis.interfaces
-    shares = {what: table["survives"].mean() for what, table in tables.items() if len(table)}
+    shares = {what: table["basis_independent"].mean() for what, table in tables.items() if len(table)}
     if not shares or min(shares.values()) == 1:
         return []
-    standing = listed([f"{share:.0%} of the {what}" for what, share in shares.items()])
-    folded = "Norm gains are folded in" if analysis.provenance["fold_norms"] else "Without --fold-norms"
-    return [
-        f"{folded}: the numbers of {standing} survive every change of basis that leaves the network's function alone. "
-        "The others depend on the basis that training happened to choose: compare them inside one network, not between "
-        "networks."
-    ]
+    numbers = {"shares": shares, "fold_norms": analysis.settings.fold_norms}
+    return [Finding("basis_independence", "partial", numbers, "reading")]
+
+
+def _p_value_resolution(analysis: Analysis) -> list[Finding]:
+    """Rows whose nulls are too coarse for any alignment to be significant."""
+    found = []
+    for table, column, what, place in (
+        (analysis.continuity, "abs_cos_1_p_value_floor", "layer pair", "continuity"),
+        (analysis.pairs, "overlap_p_value_floor", "pair of subspaces", "graph"),
+        (analysis.heads, "overlap_p_value_floor", "pair of heads", "heads"),
+    ):
+        floors: list[float] = table[column].dropna().tolist()
+        coarse = [floor for floor in floors if floor > FALSE_DISCOVERY_RATE]
+        if coarse:
+            numbers: dict[str, Any] = {"what": what, "rows": len(coarse), "of": len(floors)}
+            numbers |= {"smallest_floor": min(coarse), "false_discovery_rate": FALSE_DISCOVERY_RATE}
+            found.append(Finding("p_value_resolution", "undetermined", numbers, place))
+    return found

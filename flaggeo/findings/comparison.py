@@ -1,23 +1,25 @@
-"""What a comparison found, in sentences with their numbers."""
+"""What a comparison found: which weights changed, how far their subspaces moved, of which rank the change is."""
 
 import math
+from typing import Any
 
 import pandas as pd
 
 from ..comparison import Comparison
-from .words import DOING, degrees, listed
+from .finding import Finding
+from .words import END
 
 #: RMS angles up to this, in radians, are those of frames saved in single precision.
 SAME_ANGLE = 1e-5
-# Mean effect size of the overlap below which the two share next to nothing: words for the reader, not a test.
+# Mean effect size of the overlap below which the two look unrelated: words for the reader, not a test.
 UNRELATED = 0.1
 # Distance of an overlap from its null mean, in standard deviations, from which it is said to be above or below.
 NOTICEABLE = 3.0
 _NAMED = 3
 
 
-def comparison_findings(comparison: Comparison) -> list[str]:
-    """Plain sentences, the most important first.
+def comparison_findings(comparison: Comparison) -> list[Finding]:
+    """What a comparison found, the most important first.
 
     Parameters
     ----------
@@ -25,173 +27,130 @@ def comparison_findings(comparison: Comparison) -> list[str]:
 
     Returns
     -------
-    sentences : list of str
-        Plain text: names from the checkpoints are not escaped.
+    findings : list of Finding
+        Their places are sections of the page of `flaggeo.render_comparison`.
     """
     deltas, measured = comparison.deltas, comparison.provenance["deltas"] == "measured"
     if measured and (deltas["relative_norm"].fillna(0) == 0).all():
-        return ["The two checkpoints hold the same numbers: every weight compared is equal, and all distances are 0."]
-    unmoved = bool((comparison.weights["rms_angle"].fillna(0) < SAME_ANGLE).all())
-    sentences = [] if measured else [_frames_alone(unmoved)]
-    if measured:
-        sentences += _changed(deltas)
-    if not unmoved:
-        sentences += _related(comparison.weights) + _moved(comparison.weights)
-    if measured:
-        sentences += _low_rank(deltas) + _intruders(deltas)
-    if not unmoved:
-        sentences += _observables(comparison.observables) + _edges(comparison.pairs)
-    return sentences
+        return [_weight_change("absent", deltas)]
+    if (comparison.weights["rms_angle"].fillna(0) < SAME_ANGLE).all():
+        subspaces, measurements = [Finding("movement", "absent", {}, "drift")], []
+    else:
+        subspaces = [*_relatedness(comparison.weights), *_moved(comparison.weights)]
+        measurements = [*_observables(comparison.observables), *_edges(comparison.pairs)]
+    if not measured:
+        return [*subspaces, *measurements, Finding("weight_change", "undetermined", {}, "low-rank")]
+    return [_changed(deltas), *subspaces, *_low_rank(deltas), *_intruders(deltas), *measurements]
 
 
-def _frames_alone(unmoved: bool) -> str:
-    sentence = (
-        "One of the two is a saved analysis, which holds leading subspaces but no matrices: the changes of the "
-        "weights themselves are not measured."
-    )
-    if unmoved:
-        return f"All leading subspaces are the same. {sentence}"
-    return sentence
-
-
-def _changed(deltas: pd.DataFrame) -> list[str]:
+def _changed(deltas: pd.DataFrame) -> Finding:
     """How many weights changed, and by how much."""
+    beyond = (deltas["relative_norm"] > 0) & (deltas["rank"] > 0)
+    return _weight_change("present" if beyond.any() else "within_storage_precision", deltas)
+
+
+def _weight_change(verdict: str, deltas: pd.DataFrame) -> Finding:
     different = deltas[deltas["relative_norm"] > 0]
     beyond = different[different["rank"] > 0]
-    if beyond.empty:
-        return [
-            f"No difference is larger than the rounding of the files: {len(different)} of {len(deltas)} weights "
-            f"differ, by {different['relative_norm'].max():.1e} of their norm at most."
-        ]
-    # A list of nearly everything tells nothing.
-    named = f"{_by_role(beyond)}, " if len(beyond) <= len(deltas) / 2 else ""
-    sentence = (
-        f"{len(beyond)} of {len(deltas)} weights changed beyond the rounding of the files, {named}by "
-        f"{beyond['relative_norm'].median():.2g} of their norm (median)."
-    )
-    rest = len(different) - len(beyond)
-    return [sentence + (f" {rest} more differ by no more than rounding." if rest else "")]
+    numbers = {
+        "weights": len(deltas),
+        "changed": len(beyond),
+        "within_precision": len(different) - len(beyond),
+        "median_norm": beyond["relative_norm"].median(),
+        "largest_norm": different["relative_norm"].max(),
+        "where": _by_role(beyond),
+    }
+    return Finding("weight_change", verdict, numbers, "drift")
 
 
-def _by_role(rows: pd.DataFrame) -> str:
-    """Roles and the layers that they are from: q of layers 3 to 5."""
-    parts = []
-    for role, group in rows.groupby("role", sort=False):
-        layers = sorted({int(layer) for layer in group["layer"].dropna()})
-        parts.append(f"{role} of {_layers(layers)}" if layers else str(role))
-    return listed(parts)
-
-
-def _layers(layers: list[int]) -> str:
-    if len(layers) == 1:
-        return f"layer {layers[0]}"
-    if layers == list(range(layers[0], layers[-1] + 1)):
-        return f"layers {layers[0]} to {layers[-1]}"
-    if len(layers) > 6:
-        return f"{len(layers)} layers from {layers[0]} to {layers[-1]}"
-    return f"layers {listed([str(layer) for layer in layers])}"
-
-
-def _related(weights: pd.DataFrame) -> list[str]:
-    shared = weights["adjusted_overlap"].mean()
-    if not shared < UNRELATED:
-        return []
+def _by_role(rows: pd.DataFrame) -> list[dict[str, Any]]:
+    """Roles and the layers that they are from, none for the embedding."""
     return [
-        f"The two share next to nothing: leading subspaces overlap by {shared:.0%} beyond chance on average. Distances "
-        "between them mean something only if one was trained from the other, in the same basis."
+        {"role": role, "layers": sorted({int(layer) for layer in group["layer"].dropna()})}
+        for role, group in rows.groupby("role", sort=False)
     ]
 
 
-def _moved(weights: pd.DataFrame) -> list[str]:
+def _relatedness(weights: pd.DataFrame) -> list[Finding]:
+    shared = weights["overlap_effect_size"].mean()
+    return [Finding("relatedness", "absent", {"effect_size": shared}, "drift")] if shared < UNRELATED else []
+
+
+def _moved(weights: pd.DataFrame) -> list[Finding]:
     moved = weights[weights["rms_angle"] >= SAME_ANGLE]
     means = moved.groupby(["role", "side"], sort=False)["rms_angle"].mean().reset_index().to_dict("records")
+    farthest = moved.sort_values("rms_angle", ascending=False, kind="stable").head(_NAMED)
     most = max(means, key=lambda row: row["rms_angle"])
-    farthest = moved.sort_values("rms_angle", ascending=False, kind="stable").head(_NAMED).to_dict("records")
-    named = listed([f"{row['name']} {row['side']}s {degrees(row['rms_angle'])}" for row in farthest])
-    sentences = [
-        f"The {DOING[most['side']]} of {most['role']} moved most, by {degrees(most['rms_angle'])} (root mean square "
-        "angle between the leading subspaces, mean over the layers where it moved). Single subspaces that moved "
-        f"farthest: {named}."
-    ]
+    numbers: dict[str, Any] = {name: most[name] for name in ("role", "side", "rms_angle")}
+    numbers |= {"farthest": farthest[["name", "side", "rms_angle"]].to_dict("records")}
+    found = [Finding("movement", "present", numbers, "drift")]
     turned = moved[(moved["angle_1"] > math.pi / 4) & ~moved["undetermined"]]
     if len(turned):
-        sentences.append(
-            f"The first direction itself turned by more than 45° in {len(turned)} of {len(weights)} subspaces, though "
-            "the spectrum determines it in both."
-        )
-    return sentences
+        numbers = {"turned": len(turned), "subspaces": len(weights), "angle": math.pi / 4}
+        found.append(Finding("first_direction_turned", "present", numbers, "drift"))
+    return found
 
 
-def _low_rank(deltas: pd.DataFrame) -> list[str]:
+def _low_rank(deltas: pd.DataFrame) -> list[Finding]:
     changed = deltas[deltas["rank"] > 0]
+    if changed.empty:
+        return []
     low = changed[changed["low_rank"]]
-    if low.empty:
-        if changed.empty:
-            return []
-        return [
-            f"No change is of low rank: the effective rank of what changed is {changed['effective_rank'].median():.0f} "
-            "in the median."
-        ]
-    ranks = sorted({int(rank) for rank in low["rank"]})
-    spelt = f"rank {ranks[0]}" if len(ranks) == 1 else f"rank {ranks[0]} to {ranks[-1]}"
-    every = "All" if len(low) == len(changed) else f"{len(low)} of {len(changed)}"
-    sentences = [
-        f"{every} changes are of low rank ({spelt}, as far as the precision of the files tells), as a LoRA adapter's "
-        f"are: {_by_role(low)}."
-    ]
-    return sentences + [_inside(low, side) for side in DOING if low[f"{side}_inside"].notna().any()]
+    numbers = {
+        "low_rank": len(low),
+        "changed": len(changed),
+        "ranks": sorted({int(rank) for rank in low["rank"]}),
+        "where": _by_role(low),
+        "median_effective_rank": changed["effective_rank"].median(),
+    }
+    found = [Finding("low_rank_change", "present" if len(low) else "absent", numbers, "low-rank")]
+    return found + [_inside(low, side) for side in END if low[f"{side}_inside"].notna().any()]
 
 
-def _inside(low: pd.DataFrame, side: str) -> str:
+def _inside(low: pd.DataFrame, side: str) -> Finding:
     """Whether the changes stay inside the subspaces that the base already used."""
-    inside, null = low[f"{side}_inside"].mean(), low[f"{side}_inside_null"].mean()
+    inside = low[f"{side}_inside"].mean()
     # The mean of independent overlaps has a spread smaller by the root of their number.
     z = low[f"{side}_inside_z"].mean() * math.sqrt(len(low))
     if z > NOTICEABLE:
-        where = "mostly inside it" if inside > 0.5 else "inside it more than by chance"
-    elif z < -NOTICEABLE:
-        where = "outside it, farther than by chance"
+        verdict = "inside" if inside > 0.5 else "partly_inside"
     else:
-        where = "as chance would have it"
-    trailing, expected = low[f"{side}_trailing"].mean(), low[f"{side}_trailing_null"].mean()
-    return (
-        f"Against the base's leading {DOING[side]} subspace, they lie {where}: overlap {inside:.2f} where unrelated "
-        f"ones give {null:.2f}; {trailing:.0%} of them is in the trailing half of the base's directions (unrelated: "
-        f"{expected:.0%})."
-    )
+        verdict = "outside" if z < -NOTICEABLE else "as_unrelated"
+    numbers = {
+        "side": side,
+        "overlap": inside,
+        "unrelated": low[f"{side}_inside_null"].mean(),
+        "z": z,
+        "trailing": low[f"{side}_trailing"].mean(),
+        "trailing_unrelated": low[f"{side}_trailing_null"].mean(),
+    }
+    return Finding("change_against_base", verdict, numbers, "low-rank")
 
 
-def _intruders(deltas: pd.DataFrame) -> list[str]:
-    counts = {side: int(deltas[f"{side}_intruders"].sum()) for side in DOING}
+def _intruders(deltas: pd.DataFrame) -> list[Finding]:
+    counts = {side: int(deltas[f"{side}_intruders"].sum()) for side in END}
     if not any(counts.values()):
         return []
-    where = deltas[(deltas["read_intruders"] > 0) | (deltas["write_intruders"] > 0)]
-    return [
-        f"Intruder dimensions: {counts['read']} leading reading and {counts['write']} leading writing directions of "
-        f"{len(where)} weights resemble no singular direction of the base (no |cos| of 0.5 or more)."
-    ]
+    weights = int((deltas[[f"{side}_intruders" for side in END]] > 0).any(axis=1).sum())
+    return [Finding("intruder_dimensions", "present", counts | {"weights": weights}, "low-rank")]
 
 
-def _observables(observables: pd.DataFrame) -> list[str]:
+def _observables(observables: pd.DataFrame) -> list[Finding]:
     sizes = observables["relative_change"].abs()
     if not (sizes > 0).any():
         return []
     row = observables[sizes == sizes.max()].to_dict("records")[0]
-    return [
-        f"Of the measurements, {row['observable']} changed most for how it varies in the first network: from "
-        f"{row['a']:.3f} to {row['b']:.3f}, {abs(row['relative_change']):.1f} of its standard deviations there "
-        f"({row['place']}); {row['mean_change']:.2g} on average over {row['rows']}."
-    ]
+    numbers = {"observable": row["observable"], "at": row["place"], "before": row["a"], "after": row["b"]}
+    numbers |= {name: row[name] for name in ("relative_change", "mean_change", "rows")}
+    return [Finding("largest_measured_change", "present", numbers, "measurements")]
 
 
-def _edges(pairs: pd.DataFrame) -> list[str]:
-    counts = pairs["edge"].value_counts()
-    appeared, vanished = int(counts.get("appeared", 0)), int(counts.get("vanished", 0))
-    if not appeared + vanished:
+def _edges(pairs: pd.DataFrame) -> list[Finding]:
+    changed = pairs[pairs["edge"].isin(["appeared", "vanished"])]
+    if changed.empty:
         return []
-    row = pairs[pairs["edge"].isin(["appeared", "vanished"])].iloc[0]
-    return [
-        f"In the alignment graph {appeared} edges appeared and {vanished} vanished; the one with the largest change "
-        f"of overlap joins {row['source']} and {row['target']}: {row['overlap_a']:.2f} before, "
-        f"{row['overlap_b']:.2f} after."
-    ]
+    row = changed.to_dict("records")[0]
+    numbers = {status: int((changed["edge"] == status).sum()) for status in ("appeared", "vanished")}
+    numbers |= {"source": row["source"], "target": row["target"]}
+    numbers |= {"before": row["overlap_a"], "after": row["overlap_b"]}
+    return [Finding("graph_edges_changed", "present", numbers, "measurements")]

@@ -1,4 +1,4 @@
-"""What the network of subspaces says, in plain words with their numbers."""
+"""What the alignment graph says about the network as a whole."""
 
 from math import isnan
 from typing import Any
@@ -6,20 +6,23 @@ from typing import Any
 import pandas as pd
 
 from ..graph.structure import Structure
+from .finding import Finding
 
-#: Spreads of the null from which a number is said to differ from it; below, the sentence says that it does not.
+#: Spreads of the null from which a number is said to differ from it; below, the verdict is that it does not.
 FAR = 3.0
-#: Share of the dimensions that the null gives, from which readings or writings are said to use fewer than it.
+#: Share of the dimensions that the null gives, from which subspaces are said to use fewer than it.
 CLEARLY_BELOW = 0.9
-#: Share of pairs with a margin-matched null, from which loud channels are said not to account for a bottleneck.
+#: Share of pairs with a norm-matched null, from which outlier channels are said not to account for a bottleneck.
 MOSTLY_MATCHED = 0.5
+_ROLES_WITH_LENGTH = 4
+_SIMILAR_LAYERS = 3
 
 
-def sentences(structure: Structure) -> list[str]:
-    """Few plain sentences, the most important first; every number in them stands in a table of `structure`.
+def graph_findings(structure: Structure) -> list[Finding]:
+    """What the alignment graph says, the most important first; every number stands in a table of `structure`.
 
-    Strengths in them are excesses over the largest null of each pair, see `Structure`; a null graph that one is held
-    against is named beside it.
+    Strengths are excesses over the largest null of each pair, see `Structure`. A null graph that a number is held
+    against stands beside it.
 
     Parameters
     ----------
@@ -27,173 +30,129 @@ def sentences(structure: Structure) -> list[str]:
 
     Returns
     -------
-    sentences : list of str
-        Plain text: names from the checkpoint are not escaped. Empty where nothing could be compared.
+    findings : list of Finding
+        Their places are tables in the graph statistics of the page. Empty where nothing could be compared.
     """
     return [
         *_hubs(structure.hubs),
         *_communities(structure.comparisons, structure.communities),
         *_bottlenecks(structure.bottlenecks),
         *_decay(structure.decay),
-        *_cliques(structure.cliques, structure.comparisons),
-        *_paths(structure.paths, structure.comparisons),
-        *_blocks(structure.blocks),
-        *_caution(structure.bottlenecks),
+        *_redundant_groups(structure.cliques, structure.comparisons),
+        *_strongest_path(structure.paths, structure.comparisons),
+        *_similar_layers(structure.blocks),
+        *_norm_matched_missing(structure.bottlenecks),
     ]
 
 
 def _measures(comparisons: pd.DataFrame, edges: str) -> dict[str, dict[str, Any]]:
+    """Measures of these edges by name, each with its value and what null graphs give."""
     rows = comparisons[comparisons["edges"] == edges].to_dict("records")
-    return {str(row["measure"]): {str(name): value for name, value in row.items()} for row in rows}
+    return {str(row["measure"]): _against_null(row) for row in rows}
 
 
-def _hubs(hubs: pd.DataFrame) -> list[str]:
-    """The strongest writing and the strongest reading of write-read edges, if stronger than any placed at random."""
+def _against_null(row: dict[Any, Any]) -> dict[str, Any]:
+    return {"value": row["value"], "random": row["null_mean"], "random_sd": row["null_sd"], "z": row["z"]}
+
+
+def _hubs(hubs: pd.DataFrame) -> list[Finding]:
+    """The strongest output and the strongest input of write-read edges, if stronger than any placed at random."""
     strong = hubs[
         (hubs["measure"] == "strength") & (hubs["kind"] == "write-read") & (hubs["value"] > hubs["null_largest"])
     ]
     found = []
-    for side, sentence in (
-        ("write", "What {name} writes meets later readings the most: {edges} edges"),
-        ("read", "What {name} reads meets earlier writings the most: {edges} edges"),
-    ):
+    for side in ("write", "read"):
         for row in strong[strong["side"] == side].head(1).to_dict("records"):
-            name = row["subspace"].removesuffix(f".{side}")
-            found.append(
-                f"{sentence.format(name=name, edges=row['edges'])} of total excess {row['value']:.2f} over their "
-                f"largest nulls; the same edges placed at random give it {row['null_mean']:.2f}, and the largest of "
-                f"all subspaces {row['null_largest']:.2f}."
-            )
+            numbers = {"name": row["subspace"].removesuffix(f".{side}"), "side": side, "edges": row["edges"]}
+            numbers |= {"strength": row["value"], "random": row["null_mean"], "largest_random": row["null_largest"]}
+            found.append(Finding("hub", "present", numbers, "hubs"))
     return found
 
 
-def _communities(comparisons: pd.DataFrame, communities: pd.DataFrame) -> list[str]:
+def _communities(comparisons: pd.DataFrame, communities: pd.DataFrame) -> list[Finding]:
     measured = _measures(comparisons, "symmetric")
     if not measured or isnan(measured["modularity"]["z"]):
         return []
-    modularity, depth = measured["modularity"], measured["depth"]
-    if modularity["z"] < FAR:
-        return [
-            f"Subspaces that share directions form no communities beyond chance: modularity {modularity['value']:.2f}, "
-            f"where random graphs of the same degrees give {_null(modularity)}."
-        ]
     sizes = communities.loc[communities["edges"] == "symmetric", "size"]
-    roles, layers = measured["nmi role"], measured["nmi layer"]
-    beyond = roles["value"] - roles["null_mean"] - (layers["value"] - layers["null_mean"])
-    spread = (
-        f" {depth['value']:.0%} of the variance in depth lies between communities "
-        f"(random graphs {_null(depth, '.0%')})."
-    )
-    follow = "roles more than single layers" if beyond > 0 else "single layers more than roles"
+    numbers = {"communities": len(sizes), "largest": sizes.max(), "modularity": measured["modularity"]}
+    numbers |= {"roles": measured["nmi role"], "layers": measured["nmi layer"], "depth": measured["depth"]}
     return [
-        f"Subspaces that share directions form {len(sizes)} communities, the largest of {sizes.max()}: modularity "
-        f"{modularity['value']:.2f}, where random graphs of the same degrees give {_null(modularity)}. Beyond those "
-        f"graphs they follow {follow}: normalised mutual information {roles['value']:.2f} with roles (random graphs "
-        f"{_null(roles)}), {layers['value']:.2f} with layers ({_null(layers)})."
-        + ("" if isnan(depth["value"]) else spread)
+        Finding("communities", "present" if measured["modularity"]["z"] >= FAR else "absent", numbers, "communities")
     ]
 
 
-def _bottlenecks(bottlenecks: pd.DataFrame) -> list[str]:
-    """The space that most subspaces meet."""
+def _bottlenecks(bottlenecks: pd.DataFrame) -> list[Finding]:
+    """The space that most subspaces lie in, for what is read and for what is written."""
     if bottlenecks.empty:
         return []
     busiest = bottlenecks["space"].iloc[int(bottlenecks["subspaces"].argmax())]
-    rows = bottlenecks[bottlenecks["space"] == busiest]
-    parts = [
-        f"the leading subspaces of {row['subspaces']} {'readings' if row['side'] == 'read' else 'writings'} together "
-        f"use about {row['value']:.0f}, where unrelated ones would use {row['null_mean']:.0f} (Haar null), and with "
-        f"channels as loud {row['largest_null']:.0f} (largest null of each pair): {_verdict(row)}"
-        for row in rows.to_dict("records")
-    ]
-    return [f"Of the {rows['dimension'].iloc[0]} dimensions of the {busiest}, {'; '.join(parts)}."]
-
-
-def _verdict(row: dict[str, Any]) -> str:
-    """Whether there is a bottleneck, and whether a null that knows loud channels accounts for it."""
-    if row["value"] > CLEARLY_BELOW * row["null_mean"]:
-        return "no bottleneck"
-    if row["share_of_null"] > CLEARLY_BELOW:
-        return "loud channels account for it"
-    if row["matched"] < MOSTLY_MATCHED:
-        return "fewer than both, but for most pairs neither keeps the norms of the weights"
-    return "a bottleneck that loud channels do not account for"
-
-
-def _caution(bottlenecks: pd.DataFrame) -> list[str]:
-    """Where the null that knows most of loud channels is missing from most pairs, as it is without draws."""
-    if (bottlenecks["matched"] >= MOSTLY_MATCHED).all():
-        return []
-    return [
-        "For most pairs no weights of the same row and column norms were drawn: loud channels may account for more of "
-        "these excesses, and of how few dimensions are used, than the nulls that were at hand know."
-    ]
-
-
-def _decay(decay: pd.DataFrame) -> list[str]:
-    same = decay[(decay["source_role"] == decay["target_role"]) & decay["length"].notna()]
-    same = same.sort_values("nearest", ascending=False)
     found = []
-    for kind, what in (("read-read", "readings"), ("write-write", "writings")):
-        lengths = [
-            f"{row.source_role} {row.length:.1f} layers (from {row.nearest:.2f} at the nearest; R² {row.r_squared:.2f})"
-            for row in same[same["kind"] == kind].head(4).itertuples()
-        ]
-        if lengths:
-            found.append(
-                f"The excess of overlap over the largest null, between {what} of one role, falls with distance in "
-                f"depth to 1/e of itself within: {', '.join(lengths)}."
-            )
+    for row in bottlenecks[bottlenecks["space"] == busiest].to_dict("records"):
+        numbers = {name: row[name] for name in ("space", "side", "subspaces", "dimension", "largest_null")}
+        numbers |= {"effective_dimension": row["value"], "unrelated": row["null_mean"]}
+        found.append(Finding("bottleneck", _bottleneck_verdict(row), numbers, "bottlenecks"))
     return found
 
 
-def _cliques(cliques: pd.DataFrame, comparisons: pd.DataFrame) -> list[str]:
+def _bottleneck_verdict(row: dict[Any, Any]) -> str:
+    if row["value"] > CLEARLY_BELOW * row["null_mean"]:
+        return "absent"
+    if row["share_of_null"] > CLEARLY_BELOW:
+        return "explained_by_outlier_channels"
+    return "undetermined" if row["matched"] < MOSTLY_MATCHED else "present"
+
+
+def _decay(decay: pd.DataFrame) -> list[Finding]:
+    same = decay[(decay["source_role"] == decay["target_role"]) & decay["length"].notna()]
+    same = same.sort_values("nearest", ascending=False)
+    found = []
+    for kind, side in (("read-read", "read"), ("write-write", "write")):
+        rows = same[same["kind"] == kind].head(_ROLES_WITH_LENGTH)
+        if len(rows):
+            roles = rows[["source_role", "length", "nearest", "r_squared"]].rename(columns={"source_role": "role"})
+            numbers = {"side": side, "roles": roles.to_dict("records")}
+            found.append(Finding("decay_length", "present", numbers, "decay"))
+    return found
+
+
+def _redundant_groups(cliques: pd.DataFrame, comparisons: pd.DataFrame) -> list[Finding]:
     if cliques.empty:
         return []
     measured = _measures(comparisons, "redundant heads")
-    counts = [
-        f"{row['value']:.0f} {what}"
-        + ("" if isnan(row["null_sd"]) else f" (random graphs of the same degrees {_null(row, '.1f')})")
-        for what, row in (("pairs", measured["redundant pairs"]), ("larger groups", measured["redundant groups"]))
-    ]
     largest = cliques[cliques["clique"] == 0]
-    return [
-        f"Heads of one role that repeat each other: {' and '.join(counts)}. In the largest, every two have an "
-        f"excess of at least {largest['least'].iloc[0]:.2f} over the largest null: {', '.join(largest['subspace'])}."
-    ]
+    numbers: dict[str, Any] = {"pairs": measured["redundant pairs"], "larger_groups": measured["redundant groups"]}
+    numbers |= {"heads": largest["subspace"].tolist(), "least_excess": largest["least"].iloc[0]}
+    return [Finding("redundant_groups", "present", numbers, "redundant-heads")]
 
 
-def _paths(paths: pd.DataFrame, comparisons: pd.DataFrame) -> list[str]:
+def _strongest_path(paths: pd.DataFrame, comparisons: pd.DataFrame) -> list[Finding]:
     if paths.empty:
         return []
     best = paths[paths["path"] == 0]
-    measured = _measures(comparisons, "write-read")["strength of the strongest path"]
-    tied = (best["kind"] == "write-write").any()
-    end = "tied unembedding (the embedding read back)" if tied else "unembedding"
-    verdict = ""
-    if not isnan(measured["z"]):
-        relation = "no larger than" if measured["z"] < FAR else "larger than"
-        verdict = f", {relation} with the same excesses dealt to other pairs at random ({_null(measured, '.2g')})"
-    return [
-        f"The strongest path from the embedding to the {end} is "
-        f"{' → '.join([best['source'].iloc[0], *best['target']])}, the product of its excesses "
-        f"{best['strength'].iloc[0]:.2g}{verdict}."
-    ]
+    against = _measures(comparisons, "write-read")["strength of the strongest path"]
+    numbers = {
+        "subspaces": [best["source"].iloc[0], *best["target"]],
+        "strength": best["strength"].iloc[0],
+        "tied": (best["kind"] == "write-write").any(),
+        "random": against["random"],
+        "random_sd": against["random_sd"],
+    }
+    verdict = "undetermined" if isnan(against["z"]) else "present" if against["z"] >= FAR else "absent"
+    return [Finding("strongest_path", verdict, numbers, "signal-paths")]
 
 
-def _blocks(blocks: pd.DataFrame) -> list[str]:
-    standing = blocks[blocks["value"] > blocks["null_largest"]].head(3)
-    if standing.empty:
+def _similar_layers(blocks: pd.DataFrame) -> list[Finding]:
+    similar = blocks[blocks["value"] > blocks["null_largest"]].head(_SIMILAR_LAYERS)
+    if similar.empty:
         return []
-    pairs = ", ".join(f"{row.layer} and {row.next_layer} ({row.value:.2f})" for row in standing.itertuples())
-    return [
-        f"Most alike of all neighbouring layers, by their mean excess over the largest null, role by role: {pairs}; "
-        f"layers of this network that are no neighbours reach "
-        f"{standing['null_largest'].iloc[0]:.2f} at most. If layers are to be shared or removed, geometry alone "
-        "suggests to look there first; what the layers do was not tested."
-    ]
+    pairs = similar[["layer", "next_layer", "value"]].rename(columns={"value": "mean_excess"}).to_dict("records")
+    numbers = {"pairs": pairs, "largest_elsewhere": similar["null_largest"].iloc[0]}
+    return [Finding("similar_layers", "present", numbers, "similar-layers")]
 
 
-def _null(row: dict[str, Any], form: str = ".2f") -> str:
-    """Mean and spread over null graphs."""
-    return f"{row['null_mean']:{form}} ± {row['null_sd']:{form}}"
+def _norm_matched_missing(bottlenecks: pd.DataFrame) -> list[Finding]:
+    """Where the null that knows most of outlier channels is missing from most pairs, as it is without draws."""
+    if (bottlenecks["matched"] >= MOSTLY_MATCHED).all():
+        return []
+    numbers = {"share_matched": bottlenecks["matched"].min()}
+    return [Finding("norm_matched_null", "undetermined", numbers, "bottlenecks")]

@@ -1,14 +1,34 @@
 """How numbers and names are put into sentences."""
 
 import math
+from collections.abc import Sequence
 
-#: What a weight does on a side.
-DOING = {"read": "reading", "write": "writing"}
+#: The end of a weight that a side is.
+END = {"read": "input", "write": "output"}
+#: The singular vectors of a side.
+VECTORS = {"read": "right", "write": "left"}
 
 
-def listed(words: list[str]) -> str:
+#: The changes of basis that a `Symmetry` allows, by its value.
+CHANGES_OF_BASIS = {
+    "general_linear": "any invertible map",
+    "orthogonal": "rotations, once the norm gains are folded into the reads",
+    "scaled_permutation": "permutations and scalings of the coordinates",
+    "signed_permutation": "permutations and sign changes of the coordinates",
+    "rotary_block": "rotations and scalings of each rotary plane",
+    "permutation": "permutations of the coordinates",
+    "trivial": "none",
+}
+
+
+def listed(words: Sequence[str]) -> str:
     """Words joined by commas, the last by and."""
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
+
+
+def counted(number: float, noun: str) -> str:
+    """A number of things, the noun in the plural unless there is one."""
+    return f"{number:.0f} {noun}{'' if number == 1 else 's'}"
 
 
 def degrees(angle: float) -> str:
@@ -17,6 +37,11 @@ def degrees(angle: float) -> str:
     return f"{value:.1f}°" if value >= 0.05 else f"{value:.1e}°"
 
 
+def with_spread(mean: float, sd: float, form: str = ".2f") -> str:
+    """A mean and its standard deviation."""
+    return f"{mean:{form}} ± {sd:{form}}"
+
+
 def norm_gains(fold_norms: bool) -> str:
     """What was done with the gains of norms."""
-    return f"Norm gains are {'folded into the weights' if fold_norms else 'not folded'}."
+    return f"The gains of the norms are {'folded into the weights' if fold_norms else 'not folded into the weights'}."

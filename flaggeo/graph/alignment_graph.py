@@ -1,7 +1,9 @@
-"""The alignment graph: subspaces that meet in a space more than chance would have it."""
+"""The alignment graph: subspaces of one space that overlap more than unrelated ones."""
 
 import networkx as nx
 import pandas as pd
+
+from ..network.roles import BlockKind, roles_in
 
 #: Expected share of unrelated pairs among all that pass the test of a kind, at most (Benjamini-Hochberg). A bound on z
 #: would not do: at low rank the overlap has a heavy tail, and 5 standard deviations are common among ten thousand
@@ -10,7 +12,15 @@ FALSE_DISCOVERY_RATE = 0.01
 #: Edges that a node keeps of each kind: enough to see who its partners are, few enough to draw.
 STRONGEST = 6
 
-_MEASURES = ("overlap", "adjusted_overlap", "excess", "z", "q_value", "smallest_angle", "geodesic_distance")
+_MEASURES = (
+    "overlap",
+    "overlap_effect_size",
+    "overlap_excess",
+    "overlap_z",
+    "overlap_q_value",
+    "smallest_angle",
+    "geodesic_distance",
+)
 
 
 def alignment_graph(
@@ -36,29 +46,30 @@ def alignment_graph(
     Returns
     -------
     graph : networkx.MultiDiGraph
-        Nodes are subspaces named as in `pairs`, with attributes ``weight``, ``side``, ``role``, ``layer``
-        (-1 before the first layer, one past the last behind it), ``head`` (-1 for a whole projection),
-        ``space``, ``dimension`` (of the space), ``rank`` and ``effective_rank`` (of the weight, 0 for a zero one).
-        A projection that is there head by head is no node. Edges run from the earlier to the later
-        subspace, keyed by ``kind``, with ``kind``, ``overlap``, ``adjusted_overlap``, ``excess``, ``z``,
-        ``q_value``, ``survives``, ``intersection_dimension``, ``smallest_angle``, ``geodesic_distance`` (radians)
-        and, where both ends have a layer, ``lag``. Only write-read edges follow a signal; the others are symmetric. All
+        Nodes are subspaces named as in `pairs`, with attributes ``weight``, ``side``, ``role``, ``layer`` (-1 before
+        the first layer, one past the last behind it), ``head`` (-1 for a whole projection), ``space``, ``dimension``
+        (of the space), ``rank`` and ``effective_rank`` (of the weight, 0 for a zero one). A projection that is there
+        head by head is no node. Edges run from the earlier to the later subspace, keyed by ``kind``, with ``kind``,
+        ``overlap``, its ``overlap_effect_size``, ``overlap_excess``, ``overlap_z`` and ``overlap_q_value``,
+        ``basis_independent``, ``intersection_dimension``, ``smallest_angle``, ``geodesic_distance`` (radians) and,
+        where both ends have a layer, ``lag``. Only write-read edges follow a signal; the others are symmetric. All
         attributes are plain numbers, strings and truth values, so that every format of networkx can hold them.
 
     Notes
     -----
     An edge passes three tests: its overlap is significant among all pairs of its kind, against uniform subspaces and
-    against random signs of the coordinates (``q_value``); it is larger than what every null gives on average,
-    margin-matched surrogates included where they were drawn (``excess`` above 0); and it is among the
+    against random signs of the coordinates (``overlap_q_value``); it is larger than what every null gives on average,
+    norm-matched surrogates included where they were drawn (``overlap_excess`` above 0); and it is among the
     strongest of its node. The dense overlaps stay in `pairs`: a
     missing edge means "not among the strongest", never "zero".
     """
     graph: nx.MultiDiGraph[str] = nx.MultiDiGraph()
     last = weights["layer"].max()
     behind = 0 if pd.isna(last) else int(last) + 1
+    before = roles_in(BlockKind.EMBEDDING)
     cut = weights.loc[weights["head"].notna(), "tensor"]
     for row in weights[weights["head"].notna() | ~weights["tensor"].isin(cut)].to_dict("records"):
-        outside = -1 if row["role"] == "embed" else behind
+        outside = -1 if row["role"] in before else behind
         for side, dimension in (("read", row["source_dim"]), ("write", row["target_dim"])):
             graph.add_node(
                 f"{row['name']}.{side}",
@@ -75,7 +86,7 @@ def alignment_graph(
     for row in _outstanding(pairs, false_discovery_rate, strongest).to_dict("records"):
         attributes = {name: float(row[name]) for name in _MEASURES}
         attributes["intersection_dimension"] = int(row["intersection_dimension"])
-        attributes["survives"] = bool(row["survives"])
+        attributes["basis_independent"] = bool(row["basis_independent"])
         if not pd.isna(row["lag"]):
             attributes["lag"] = int(row["lag"])
         graph.add_edge(row["source"], row["target"], key=row["kind"], kind=row["kind"], **attributes)
@@ -83,8 +94,9 @@ def alignment_graph(
 
 
 def _outstanding(pairs: pd.DataFrame, false_discovery_rate: float, strongest: int) -> pd.DataFrame:
-    above = pairs[(pairs["q_value"] <= false_discovery_rate) & (pairs["excess"] > 0)].reset_index(names="pair")
+    significant = (pairs["overlap_q_value"] <= false_discovery_rate) & (pairs["overlap_excess"] > 0)
+    above = pairs[significant].reset_index(names="pair")
     ends = pd.concat([above.assign(end=above[side]) for side in ("source", "target")])
-    ends = ends.sort_values(["excess", "pair"], ascending=[False, True])
+    ends = ends.sort_values(["overlap_excess", "pair"], ascending=[False, True])
     kept = ends.groupby(["end", "kind"], sort=False).head(strongest)["pair"]
     return above[above["pair"].isin(kept)]

@@ -42,14 +42,14 @@ def bottleneck_table(possible: pd.DataFrame, nodes: pd.DataFrame) -> pd.DataFram
         One row a space and side of at least two subspaces, the narrowest against its largest null first; the columns
         are `BOTTLENECK_COLUMNS`. ``value`` is the effective dimension. The nulls put the mean overlap that each pair
         has under them in the place of its overlap, which is right to first order: ``null_mean`` that of uniform (Haar)
-        subspaces, ``largest_null`` the largest of each pair, which also knows loud channels. ``matched`` is the share
-        of pairs whose margin-matched null was drawn. ``share_of_null`` is value over largest_null.
+        subspaces, ``largest_null`` the largest of each pair, which also keeps outlier channels. ``matched`` is the
+        share of pairs whose margin-matched null was drawn. ``share_of_null`` is value over largest_null.
 
     Notes
     -----
-    A few loud channels narrow readings and writings by themselves, so few dimensions beside the Haar null alone are no
-    bottleneck. There is no z: the spread of the largest null is not known, and that of the Haar null is so small that
-    everything is many spreads away from it.
+    A few outlier channels narrow readings and writings by themselves, so few dimensions beside the Haar null alone are
+    no bottleneck. There is no z: the spread of the largest null is not known, and that of the Haar null is so small
+    that everything is many spreads away from it.
 
     A projection that stands here as a whole contains its heads, which are then left out. Only the leading directions
     that the analysis kept are counted, all alike, so a value well below ``dimension`` says that layers use the same
@@ -71,10 +71,10 @@ def bottleneck_table(possible: pd.DataFrame, nodes: pd.DataFrame) -> pd.DataFram
                 "space": inside["space"],
                 "side": inside["source_side"],
                 "shared": 2 * inside["overlap"] * smaller,
-                "haar": 2 * inside["null_mean"] * smaller,
+                "haar": 2 * inside["overlap_null_mean"] * smaller,
                 "largest": 2 * inside["largest_null"] * smaller,
                 "pairs": 1,
-                "drawn": inside["margin_matched_mean"].notna(),
+                "drawn": inside["overlap_norm_matched_mean"].notna(),
             }
         )
         .groupby(["space", "side"])

@@ -33,9 +33,9 @@ def clique_tables(
     Returns
     -------
     cliques : pandas.DataFrame
-        One row a member; the columns are `CLIQUE_COLUMNS`. Every two members of a clique, heads of one role, meet
-        at least so strongly; ``least`` is the weakest of these meetings. A head can be in several. The largest come
-        first, at most `MOST_CLIQUES`; both tables are empty where no two heads were compared.
+        One row a member; the columns are `CLIQUE_COLUMNS`. Every two members of a clique, heads of one role, are
+        aligned at least so strongly; ``least`` is the weakest of these alignments. A head can be in several. The
+        largest come first, at most `MOST_CLIQUES`; both tables are empty where no two heads were compared.
     comparisons : pandas.DataFrame
         By measure: number of cliques of two, number of three or more, and size of the largest.
 

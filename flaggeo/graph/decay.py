@@ -9,7 +9,7 @@ from scipy.optimize import minimize_scalar
 from .edges import EDGE_WEIGHT
 
 #: Mean excess at the shortest distance below which there is nothing to fade: two hundredths of the way from the
-#: largest null to equal subspaces. An effect size, since against the spread of a null everything is far from chance.
+#: largest null to equal subspaces. An effect size, since in standard deviations of a null every value is large.
 LEAST_EXCESS = 0.02
 
 _ROLES = ["kind", "source_role", "target_role"]
@@ -30,14 +30,14 @@ def distance_table(possible: pd.DataFrame) -> pd.DataFrame:
     table : pandas.DataFrame
         One row a kind, role of the earlier and of the later end, and ``lag`` in layers; the columns are
         `DISTANCE_COLUMNS`. All are means over the ``pairs``: ``overlap``, its mean ``null_mean`` for uniform (Haar)
-        subspaces, the ``largest_null`` of each pair, which also knows loud channels, and ``excess``, the effect size
-        over that null. It is below 0 where loud weights would overlap more than these do.
+        subspaces, the ``largest_null`` of each pair, which also keeps outlier channels, and ``excess``, the effect size
+        over that null. It is below 0 where weights with the same outlier channels would overlap more.
     """
     whole = possible[(possible["source_head"] < 0) & (possible["target_head"] < 0) & possible["lag"].notna()]
     table = whole.groupby([*_ROLES, "lag"]).agg(
         pairs=("overlap", "size"),
         overlap=("overlap", "mean"),
-        null_mean=("null_mean", "mean"),
+        null_mean=("overlap_null_mean", "mean"),
         largest_null=("largest_null", "mean"),
         excess=(EDGE_WEIGHT, "mean"),
     )

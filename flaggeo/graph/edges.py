@@ -5,11 +5,11 @@ from collections.abc import Collection
 import networkx as nx
 import pandas as pd
 
-#: Attribute of the edges, and column of the pairs, that says how strong a meeting is: 0 for what unrelated or merely
-#: loud weights would give, 1 at most.
-EDGE_WEIGHT = "excess"
+#: Attribute of the edges, and column of the pairs, that says how strong an alignment is: 0 for what unrelated weights,
+#: or weights with the same outlier channels, would give, 1 at most.
+EDGE_WEIGHT = "overlap_excess"
 #: Columns of the pairs with the mean overlap under each null; the last is NaN where no such weights were drawn.
-NULL_MEANS = ("null_mean", "sign_flip_mean", "margin_matched_mean")
+NULL_MEANS = ("overlap_null_mean", "overlap_sign_flip_mean", "overlap_norm_matched_mean")
 #: Kinds of edges without a direction.
 SYMMETRIC_KINDS = ("read-read", "write-write")
 

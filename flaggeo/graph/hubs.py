@@ -1,4 +1,4 @@
-"""Hubs: subspaces that more, and more strongly, meets than chance would have it."""
+"""Hubs: subspaces with more, and stronger, alignments than null graphs give."""
 
 from collections.abc import Sequence
 
@@ -24,7 +24,7 @@ def hub_table(
     draws: int,
     seed: int,
 ) -> pd.DataFrame:
-    """How much each subspace is met.
+    """How many alignments each subspace has, and how strong they are.
 
     Parameters
     ----------

@@ -6,9 +6,7 @@ import networkx as nx
 import numpy as np
 import pandas as pd
 
-#: What is read by the one role reaches the writing of the other inside a layer. Queries and keys only decide
-#: where an output head looks: nothing that they read is written.
-PASSES = {"v": "o", "gate": "down", "up": "down"}
+from ..network.roles import HEAD_ROLES, PASSES
 
 
 def passages(weights: pd.DataFrame) -> list[tuple[str, str]]:
@@ -22,15 +20,18 @@ def passages(weights: pd.DataFrame) -> list[tuple[str, str]]:
     Returns
     -------
     passages : list of tuple of str
-        Whole projections reach whole projections; a value head reaches the output heads of its group.
+        A weight reaches those that read the space it writes to: a value head the output heads of its group, an
+        expert its own output. The whole projections of attention, whose concatenated heads are mixed in between,
+        reach each other.
     """
     inner = weights[["name", "role", "layer", "head", "source", "target"]].assign(reaches=weights["role"].map(PASSES))
-    joined = inner[inner["reaches"].notna()].merge(
-        inner, left_on=["layer", "reaches"], right_on=["layer", "role"], suffixes=("", "_behind")
+    joined = (
+        inner.explode("reaches")
+        .dropna(subset="reaches")
+        .merge(inner, left_on=["layer", "reaches"], right_on=["layer", "role"], suffixes=("", "_behind"))
     )
-    whole = joined["head"].isna() & joined["head_behind"].isna()
-    heads = joined["head"].notna() & joined["head_behind"].notna() & (joined["target"] == joined["source_behind"])
-    joined = joined[whole | heads]
+    whole = joined["role"].isin(HEAD_ROLES) & joined["head"].isna() & joined["head_behind"].isna()
+    joined = joined[whole | (joined["target"] == joined["source_behind"])]
     return list(zip(joined["name"] + ".read", joined["name_behind"] + ".write", strict=True))
 
 
@@ -57,11 +58,11 @@ def signal_graph(edges: pd.DataFrame, passages: list[tuple[str, str]]) -> "nx.Di
         sorted({*written["source"].tolist(), *written["target"].tolist(), *chain.from_iterable(passages)})
     )
     graph.add_edges_from(passages, kind="passage", weight=1.0, length=0.0)
-    add_meetings(graph, written)
+    add_alignments(graph, written)
     return graph
 
 
-def add_meetings(graph: "nx.DiGraph[str]", edges: pd.DataFrame) -> None:
+def add_alignments(graph: "nx.DiGraph[str]", edges: pd.DataFrame) -> None:
     """Add edges from their sources to their targets."""
     table = edges[["source", "target", "kind", "weight"]].assign(length=-np.log(edges["weight"].clip(upper=1.0)))
     for source, target, kind, weight, length in zip(*(table[name].tolist() for name in table), strict=True):

@@ -1,4 +1,4 @@
-"""The strongest chains of meetings from the embedding to the unembedding."""
+"""The strongest chains of alignments from the embedding to the unembedding."""
 
 from itertools import islice, pairwise
 from math import exp, inf
@@ -7,10 +7,11 @@ import networkx as nx
 import numpy as np
 import pandas as pd
 
+from ..network.roles import BlockKind, roles_in
 from .alignment_graph import FALSE_DISCOVERY_RATE
 from .edges import EDGE_COLUMNS, EDGE_WEIGHT
 from .null_graphs import compared
-from .signal_graph import add_meetings, signal_graph
+from .signal_graph import add_alignments, signal_graph
 
 #: Paths that are listed.
 STRONGEST_PATHS = 10
@@ -18,7 +19,7 @@ STRONGEST_PATHS = 10
 #: Name of the end where the embedding is read back as the unembedding.
 TIED_END = "unembed.read"
 
-PATH_COLUMNS = ("path", "strength", "step", "source", "target", "kind", "weight")
+PATH_COLUMNS = ("path", "strength", "number", "source", "target", "kind", "weight")
 
 
 def path_tables(
@@ -30,7 +31,7 @@ def path_tables(
     seed: int,
     count: int = STRONGEST_PATHS,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Strongest paths along write-read pairs that stand out from chance, and through the layers between.
+    """Strongest paths along significant write-read pairs, and through the layers between.
 
     Parameters
     ----------
@@ -46,9 +47,9 @@ def path_tables(
     Returns
     -------
     paths : pandas.DataFrame
-        One row a step; the columns are `PATH_COLUMNS`. The strength of a path is the product of the weights of its
-        steps. ``kind`` is write-read, passage (through a layer, weight 1) or write-write (see the notes). Empty without
-        an embedding, or where nothing leads to an end.
+        One row for each edge of a path; the columns are `PATH_COLUMNS`. The strength of a path is the product of the
+        weights of its edges, numbered by ``number``. ``kind`` is write-read, passage (through a layer, weight 1) or
+        write-write (see the notes). Empty without an embedding, or where nothing leads to an end.
     comparisons : pandas.DataFrame
         Strength of the strongest path, 0 where there is none, against the null graphs.
 
@@ -62,46 +63,46 @@ def path_tables(
     end `TIED_END` by its write-write pair with the embedding. For an encoder that is the head of its masked
     pretraining.
 
-    A product of strengths ranks chains of meetings; it does not say what the network does with a signal: a passage
+    A product of strengths ranks chains of alignments; it does not say what the network does with a signal: a passage
     counts 1 whatever the weights and the activation do, and the residual stream carries everything past every layer
-    besides. Every further step can only weaken a path, so the strongest are short.
+    besides. Every further edge can only weaken a path, so the strongest are short.
     """
-    start = nodes.index[(nodes["role"] == "embed") & (nodes["side"] == "write")]
-    end = nodes.index[(nodes["role"] == "unembed") & (nodes["side"] == "read")]
+    start = nodes.index[nodes["role"].isin(roles_in(BlockKind.EMBEDDING)) & (nodes["side"] == "write")]
+    end = nodes.index[nodes["role"].isin(roles_in(BlockKind.UNEMBEDDING)) & (nodes["side"] == "read")]
     if start.empty:
         return pd.DataFrame(columns=list(PATH_COLUMNS)), compared({}, [])
     ends = start[0], end[0] if len(end) else TIED_END
-    steps = _steps(possible, *ends, tied=end.empty)
-    graph = _graph(steps, passages, *ends)
+    edges = _edges(possible, *ends, tied=end.empty)
+    graph = _graph(edges, passages, *ends)
     rows = []
     for number, path in enumerate(_strongest(graph, *ends, count)):
         strength = exp(-nx.path_weight(graph, path, "length"))
-        for step, pair in enumerate(pairwise(path)):
-            rows.append((number, strength, step, *pair, graph.edges[pair]["kind"], graph.edges[pair]["weight"]))
+        for place, pair in enumerate(pairwise(path)):
+            rows.append((number, strength, place, *pair, graph.edges[pair]["kind"], graph.edges[pair]["weight"]))
     rng = np.random.default_rng(seed)
     nulls = []
     for _ in range(draws):
-        permuted = steps.assign(weight=steps.groupby("kind")["weight"].transform(lambda w: rng.permutation(w)))
+        permuted = edges.assign(weight=edges.groupby("kind")["weight"].transform(lambda w: rng.permutation(w)))
         nulls.append(_strength(_graph(permuted, passages, *ends), *ends))
     return pd.DataFrame(rows, columns=list(PATH_COLUMNS)), compared(_strength(graph, *ends), nulls)
 
 
-def _steps(possible: pd.DataFrame, start: str, end: str, *, tied: bool) -> pd.DataFrame:
+def _edges(possible: pd.DataFrame, start: str, end: str, *, tied: bool) -> pd.DataFrame:
     """Pairs along which a path can run, with the columns of an edge table."""
-    outstanding = possible[possible["q_value"] <= FALSE_DISCOVERY_RATE]
+    outstanding = possible[possible["overlap_q_value"] <= FALSE_DISCOVERY_RATE]
     outstanding = outstanding.assign(weight=outstanding[EDGE_WEIGHT])
-    steps = outstanding.loc[outstanding["weight"] > 0, list(EDGE_COLUMNS)]
-    forward = steps[steps["kind"] == "write-read"]
+    edges = outstanding.loc[outstanding["weight"] > 0, list(EDGE_COLUMNS)]
+    forward = edges[edges["kind"] == "write-read"]
     if not tied:
         return forward
     # The embedding comes first, so it is the source of all its pairs.
-    back = steps[(steps["kind"] == "write-write") & (steps["source"] == start)]
+    back = edges[(edges["kind"] == "write-write") & (edges["source"] == start)]
     return pd.concat([forward, back.assign(source=back["target"], target=end)], ignore_index=True)
 
 
-def _graph(steps: pd.DataFrame, passages: list[tuple[str, str]], start: str, end: str) -> "nx.DiGraph[str]":
-    graph = signal_graph(steps, passages)
-    add_meetings(graph, steps[steps["kind"] == "write-write"])
+def _graph(edges: pd.DataFrame, passages: list[tuple[str, str]], start: str, end: str) -> "nx.DiGraph[str]":
+    graph = signal_graph(edges, passages)
+    add_alignments(graph, edges[edges["kind"] == "write-write"])
     graph.add_nodes_from([start, end])
     return graph
 

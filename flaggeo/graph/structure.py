@@ -19,11 +19,11 @@ from .similar_layers import block_table
 
 @dataclass(frozen=True)
 class Structure:
-    """What the network of subspaces says, each number beside what chance would give.
+    """Statistics of the network of subspaces, each number beside null graphs.
 
-    Strength, everywhere, is the excess: the overlap beyond the largest of its nulls (uniform subspaces, flipped signs,
-    margin-matched weights where they were drawn), 0 for what merely loud weights would give, 1 where one subspace
-    contains the other.
+    Strength, everywhere, is the excess: the effect size of the overlap over the largest of its nulls (uniform
+    subspaces, sign flips, norm-matched weights where they were drawn), 0 for what weights with the same outlier
+    channels would give, 1 where one subspace contains the other.
 
     Attributes
     ----------
@@ -38,7 +38,7 @@ class Structure:
     bottlenecks : pandas.DataFrame
         One row a space and side, see `flaggeo.graph.bottlenecks.bottleneck_table`.
     paths : pandas.DataFrame
-        One row a step of a path from the embedding to the unembedding, see `flaggeo.graph.signal_paths.path_tables`.
+        One row an edge of a path from the embedding to the unembedding, see `flaggeo.graph.signal_paths.path_tables`.
     distances : pandas.DataFrame
         One row a pair of roles and a lag, see `flaggeo.graph.decay.distance_table`.
     decay : pandas.DataFrame
@@ -72,7 +72,7 @@ def structure(
     seed: int = 0,
     redundant: float = REDUNDANT,
 ) -> Structure:
-    """Hubs, communities, cliques, bottlenecks, paths and decay of an alignment graph, each against chance.
+    """Hubs, communities, cliques, bottlenecks, paths and decay of an alignment graph, each beside null graphs.
 
     Parameters
     ----------
@@ -99,13 +99,13 @@ def structure(
     Notes
     -----
     Only spaces whose own group, when the gains beside the weights are folded in, keeps angles count
-    (``overlap_survives`` of the spaces). Leading subspaces also depend on the group of the space at the other end of
-    their weight, and on whether gains were folded in, which this does not ask: ``survives`` of the pairs does. Null
-    graphs keep the degrees, so they ask whether the pattern of the edges means anything, not whether the edges do:
-    that the graph's own q-values say.
+    (``overlap_basis_independent`` of the spaces). Leading subspaces also depend on the group of the space at the other
+    end of their weight, and on whether gains were folded in, which this does not ask: ``basis_independent`` of the
+    pairs does. Null graphs keep the degrees, so they ask whether the pattern of the edges means anything, not whether
+    the edges do: that the graph's own q-values say.
 
-    Margin-matched weights are drawn for whole projections of layers alone. For heads and the embedding the largest null
-    is that of uniform subspaces or of flipped signs, which a few loud channels can exceed.
+    Norm-matched weights are drawn for whole projections of layers alone. For heads and the embedding the largest null
+    is that of uniform subspaces or of sign flips, which a few outlier channels can exceed.
 
     A draw costs about one run of Louvain on the edges; ten take 2 s for 1,700 edges and 8 s for 8,500 on one core.
     """
@@ -113,7 +113,7 @@ def structure(
         raise ValueError(f"structure needs a number of draws of at least 0; got {draws}.")
     if not 0 < redundant <= 1:
         raise ValueError(f"structure needs a threshold of redundancy above 0 and at most 1; got {redundant}.")
-    nodes = node_table(graph, spaces.loc[spaces["overlap_survives"].astype(bool), "name"])
+    nodes = node_table(graph, spaces.loc[spaces["overlap_basis_independent"].astype(bool), "name"])
     edges = edge_table(graph, nodes)
     possible = possible_pairs(pairs, nodes)
     null_edges = rewired(edges, possible, draws=draws, seed=seed)

@@ -1,17 +1,14 @@
 """What the settings and the norms of a checkpoint say about its spaces and weights."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ..checkpoint import Checkpoint, CheckpointError
 from .families import Family
 from .folding import Folding, Gain
-from .quiver import Symmetry
+from .roles import ROLE_RECORDS
+from .spaces import Side, SpaceKind, Symmetry
 from .symmetries import hidden_symmetry, key_symmetry, stream_symmetry
-
-# Which norm a role reads the stream through, and which its output passes.
-_READ = dict.fromkeys(("q", "k", "v"), "attention") | dict.fromkeys(("gate", "up"), "mlp") | {"unembed": "final"}
-_WRITTEN = {"o": "attention output", "down": "mlp output", "q": "q", "k": "k"}
 
 
 class Architecture:
@@ -41,21 +38,37 @@ class Architecture:
     @property
     def stream(self) -> tuple[Symmetry, bool]:
         """Symmetry of the residual stream, and whether it is only assumed."""
+        behind = {role.writes_through for role in ROLE_RECORDS.values() if role.writes_to_stream}
         return stream_symmetry(
             self._family.stream if self._known else None,
             normed=any("norm" in name.lower() for name in self._checkpoint.headers),
-            writes_normed=any(norm in ("attention output", "mlp output") for norm, _ in self._norms),
+            writes_normed=any(norm in behind for norm, _ in self._norms),
         )
 
-    def hidden(self, *, gated: bool) -> tuple[Symmetry, bool]:
-        """Symmetry of the hidden layer of an MLP, and whether it is only assumed."""
-        activation = self._settings.get("hidden_activation") or self._settings.get("hidden_act")
-        default = self._family.activation if self._known else None
-        return hidden_symmetry(default if activation is None else str(activation), gated=gated)
+    def inside(self, kind: SpaceKind, layer: int, roles: Iterable[str]) -> tuple[Symmetry, bool]:
+        """Symmetry of a space inside a block, and whether it is only assumed.
 
-    def keys(self, layer: int) -> tuple[Symmetry, bool]:
-        """Symmetry of the spaces in which queries meet keys, and whether it is only assumed."""
-        return key_symmetry(self._rotary(layer), normed=("q", layer) in self._norms or ("k", layer) in self._norms)
+        Parameters
+        ----------
+        kind : SpaceKind
+        layer : int
+        roles : iterable of str
+            Of the weights that read it or write to it.
+        """
+        records = [ROLE_RECORDS[role] for role in roles]
+        match kind:
+            case SpaceKind.HIDDEN:
+                activation = self._settings.get("hidden_activation") or self._settings.get("hidden_act")
+                default = self._family.activation if self._known else None
+                gated = not all(record.scalable for record in records)
+                return hidden_symmetry(default if activation is None else str(activation), gated=gated)
+            case SpaceKind.KEYS:
+                normed = any((record.writes_through, layer) in self._norms for record in records)
+                return key_symmetry(self._rotary(layer), normed=normed)
+            case SpaceKind.VALUES:
+                return Symmetry.GENERAL_LINEAR, False
+            case _:
+                return Symmetry.TRIVIAL, False
 
     def _rotary(self, layer: int) -> bool | None:
         if not self._known:
@@ -83,12 +96,13 @@ class Architecture:
         CheckpointError
             If a norm has not as many gains as there are coordinates.
         """
-        read = self._gain(_READ.get(role), layer, {source})
+        record = ROLE_RECORDS[role]
+        read = self._gain(record.reads_through, layer, {source})
         sizes = {target}
-        if role in ("q", "k"):
+        if record.heads and record.side is Side.READ:
             sizes |= {head_width} if head_width else {size for size in range(1, target) if target % size == 0}
-        written = self._gain(_WRITTEN.get(role), layer, sizes)
-        centred = self._known and self._family.layer_norm and role in ("embed", "o", "down")
+        written = self._gain(record.writes_through, layer, sizes)
+        centred = self._known and self._family.layer_norm and record.writes_to_stream
         return Folding(read, written, centred)
 
     def _gain(self, norm: str | None, layer: int | None, sizes: set[int]) -> Gain | None:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ..checkpoint import Checkpoint
-from . import FAMILIES, Family, Network, Space, Symmetry, Weight
+from . import FAMILIES, ROLE_RECORDS, Family, Network, Side, Space, Symmetry, Weight
 
 #: The kinds of spaces whose basis can be changed.
 SPACES = ("values", "keys", "hidden", "stream")
@@ -100,7 +100,7 @@ def _require_understood(network: Network, kinds: Collection[str]) -> None:
     if checkpoint.naming != "huggingface":
         raise ValueError(f"change_basis expects tensors under Hugging Face names; {checkpoint.location} has others.")
     for space in network.spaces.values():
-        if space.assumed and _kind(space) in kinds:
+        if space.assumed and not space.concatenated and space.kind.value in kinds:
             raise ValueError(
                 f"change_basis needs to know the symmetry of {space.name}, which the settings of "
                 f"{checkpoint.location} do not tell: give model_type and hidden_act as config."
@@ -142,18 +142,12 @@ def _bias(weight: Weight) -> str:
     return weight.tensor.removesuffix("weight") + "bias"
 
 
-def _kind(space: Space) -> str | None:
-    """One of `SPACES`; None for concatenated heads and the vocabulary."""
-    last = space.name.rpartition(".")[2]
-    return last if last in SPACES and (last not in ("values", "keys") or ".heads." in space.name) else None
-
-
 def _of_kind(network: Network, kind: str) -> Iterator[tuple[Space, list[Weight]]]:
     """Spaces of one kind, each with the weights that touch it; the stream with whole projections alone."""
     found: dict[Space, list[Weight]] = {}
     for weight in network.weights:
         for space in (weight.source, weight.target):
-            if _kind(space) == kind and (weight.head is None or kind != "stream"):
+            if space.kind.value == kind and not space.concatenated and (weight.head is None or kind != "stream"):
                 found.setdefault(space, []).append(weight)
     yield from found.items()
 
@@ -178,7 +172,7 @@ def _change_keys(network: Network, tensors: dict[str, Tensor], generator: torch.
             }
         for weight in weights:
             # Queries are covectors of the space that keys are vectors of.
-            _write(change.vectors if weight.role == "k" else change.covectors, weight, tensors)
+            _write(change.covectors if weight.record.multiplied_with else change.vectors, weight, tensors)
     for name, (change, width) in gains.items():
         by_head = tensors[name].view(-1, width).mT
         by_head.copy_(change.gains(by_head))
@@ -186,20 +180,21 @@ def _change_keys(network: Network, tensors: dict[str, Tensor], generator: torch.
 
 def _change_hidden(network: Network, tensors: dict[str, Tensor], generator: torch.Generator) -> None:
     for space, weights in _of_kind(network, "hidden"):
-        ungated = [weight for weight in weights if weight.role != "gate"]
-        if ungated == weights:
+        scalable = [weight for weight in weights if weight.record.scalable]
+        if scalable == weights:
             _apply(_random_map(space, generator), space, weights, tensors)
         else:
             # Up and down may be scaled, with signs too: what acts on their product with the gate is linear.
             order, still = torch.randperm(space.dim, generator=generator), torch.arange(space.dim)
             scales = _signs(space.dim, generator) * _scales(space.dim, generator)
             _apply(_monomial(order, torch.ones(space.dim)), space, weights, tensors)
-            _apply(_monomial(still, scales), space, ungated, tensors)
+            _apply(_monomial(still, scales), space, scalable, tensors)
 
 
 def _change_stream(network: Network, tensors: dict[str, Tensor], generator: torch.Generator) -> None:
     family, naming = _family(network), network.checkpoint.naming
-    norms = {name: norm for name in tensors if (norm := family.norm_of(naming, name)) and norm[0] not in ("q", "k")}
+    inside = {role.writes_through for role in ROLE_RECORDS.values() if role.side is Side.READ}
+    norms = {name: norm for name in tensors if (norm := family.norm_of(naming, name)) and norm[0] not in inside}
     for space, weights in _of_kind(network, "stream"):
         change = _random_map(space, generator)
         if space.symmetry is Symmetry.ORTHOGONAL:

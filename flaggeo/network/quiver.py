@@ -2,94 +2,19 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from enum import Enum
+from itertools import groupby
+from math import inf
+from pathlib import PurePath
 
 import torch
 from torch import Tensor
 
 from ..checkpoint import Checkpoint
+from ..display import Displayed
 from .folding import Folding
+from .roles import ROLE_RECORDS, BlockKind, Role
+from .spaces import Side, Space, Symmetry
 from .splits import Split
-
-#: Every role, in the order in which a signal meets them inside a layer.
-ROLES = ("embed", "q", "k", "v", "o", "gate", "up", "down", "unembed")
-
-# Weights of one step see the same activations; a later step sees what an earlier one wrote.
-_STEPS = {"embed": 0, "q": 0, "k": 0, "v": 0, "o": 1, "gate": 2, "up": 2, "down": 3, "unembed": 4}
-
-
-class Symmetry(Enum):
-    """The group of basis changes of a space that leave the network's function alone.
-
-    The value says it in words. A number measured in the space survives if it is invariant under a group
-    that `contains` this one; otherwise it depends on the basis that training happened to choose.
-
-    A group acts on all weights of a space together, with two reservations. Under ReLU the scalings are positive.
-    In a gated MLP, whose hidden layer is ``activation(gate) * up``, they act on up and down; the gate may be
-    permuted with them but not scaled (`Weight.symmetry`).
-
-    What survives where norms are, in the stream or on queries and keys, does so in matrices with the norms folded in
-    (`Network.matrix`): otherwise a gain can be traded for the columns of the weights that read through it. And
-    leading singular subspaces in one space are cut off by the lengths in the other space of their weight: they
-    survive only if that other space allows rotations at most.
-    """
-
-    GENERAL_LINEAR = "any invertible map"
-    ORTHOGONAL = "rotations, once the norm gains are folded into the reads"
-    SCALED_PERMUTATION = "permutations and scalings of the coordinates"
-    SIGNED_PERMUTATION = "permutations and sign changes of the coordinates"
-    ROTARY_BLOCK = "rotations and scalings of each rotary plane"
-    PERMUTATION = "permutations of the coordinates"
-    TRIVIAL = "none"
-
-    def contains(self, other: "Symmetry") -> bool:
-        """Whether every change of basis in `other` is one in this group."""
-        return self is other or other in _SUBGROUPS.get(self, frozenset())
-
-
-_SUBGROUPS = {
-    Symmetry.GENERAL_LINEAR: frozenset(Symmetry),
-    Symmetry.ORTHOGONAL: frozenset({Symmetry.SIGNED_PERMUTATION, Symmetry.PERMUTATION, Symmetry.TRIVIAL}),
-    Symmetry.SCALED_PERMUTATION: frozenset({Symmetry.SIGNED_PERMUTATION, Symmetry.PERMUTATION, Symmetry.TRIVIAL}),
-    Symmetry.SIGNED_PERMUTATION: frozenset({Symmetry.PERMUTATION, Symmetry.TRIVIAL}),
-    Symmetry.ROTARY_BLOCK: frozenset({Symmetry.TRIVIAL}),
-    Symmetry.PERMUTATION: frozenset({Symmetry.TRIVIAL}),
-}
-
-
-class Side(Enum):
-    """Where a weight touches a space: its row space reads there, its column space writes there."""
-
-    READ = "read"
-    WRITE = "write"
-
-    @property
-    def other(self) -> "Side":
-        """The other end of the weight."""
-        return Side.WRITE if self is Side.READ else Side.READ
-
-
-@dataclass(frozen=True)
-class Space:
-    """A vector space that activations live in.
-
-    Attributes
-    ----------
-    name : str
-        Unique in the network: ``stream``, ``layers.3.hidden``, ``layers.3.heads.0.keys`` ...
-    dim : int
-    symmetry : Symmetry
-    depth : int or None
-        Layer; None for the residual stream and the vocabulary.
-    assumed : bool
-        The settings do not tell the symmetry: it is the largest group that may apply.
-    """
-
-    name: str
-    dim: int
-    symmetry: Symmetry
-    depth: int | None = None
-    assumed: bool = False
 
 
 @dataclass(frozen=True)
@@ -115,6 +40,9 @@ class Weight:
         The cut from that tensor to the matrix.
     folding : Folding
         The parts of the neighbouring norms that belong to the weight, for `Network.matrix`.
+    expert : int or None
+        Where a layer has several weights of the role, of which each token takes some. Their numbers mean nothing
+        in another layer.
     """
 
     name: str
@@ -126,6 +54,12 @@ class Weight:
     tensor: str
     split: Split = field(default=Split(), repr=False)
     folding: Folding = field(default=Folding(), repr=False)
+    expert: int | None = None
+
+    @property
+    def record(self) -> Role:
+        """What is known of its role."""
+        return ROLE_RECORDS[self.role]
 
     def space(self, side: Side) -> Space:
         """Space that this side of the weight lies in."""
@@ -133,15 +67,75 @@ class Weight:
 
     def symmetry(self, side: Side) -> Symmetry:
         """Group that acts on this side of the weight: that of the space, but permutations alone on a gate."""
-        if self.role == "gate" and side is Side.WRITE:
+        if not self.record.scalable and side is not self.record.side:
             return Symmetry.PERMUTATION
         return self.space(side).symmetry
 
     @property
     def stage(self) -> tuple[float, int]:
         """Position along the signal: a weight's writing can reach a reading of a later stage only."""
-        before_or_after = float("-inf") if self.role == "embed" else float("inf")
-        return (before_or_after if self.layer is None else self.layer), _STEPS[self.role]
+        outside = -inf if self.record.block is BlockKind.EMBEDDING else inf
+        return (outside if self.layer is None else self.layer), self.record.stage
+
+    def matrix(
+        self,
+        checkpoint: Checkpoint,
+        stored: Tensor | None = None,
+        *,
+        folded: bool = False,
+        device: str | torch.device = "cpu",
+    ) -> Tensor:
+        """Matrix of the weight in a checkpoint, see `Network.matrix`."""
+        if stored is None:
+            stored = checkpoint.read(self.tensor, device=device)
+        matrix = self.split(stored)
+        if not folded:
+            return matrix
+        first_row = self.split.rows[0] if self.split.rows else 0
+        return self.folding(matrix, lambda name: checkpoint.read(name, device=matrix.device), first_row)
+
+
+@dataclass(frozen=True)
+class Block:
+    """One part of a layer, with whatever weights it has.
+
+    Attributes
+    ----------
+    kind : BlockKind
+    weights : tuple of Weight
+        In order of stage; heads follow the projection that they are part of.
+    """
+
+    kind: BlockKind
+    weights: tuple[Weight, ...]
+
+
+@dataclass(frozen=True)
+class Layer:
+    """The blocks between which a signal passes one after the other, and where their numbers are.
+
+    Attributes
+    ----------
+    number : int or None
+        None for the embedding and for the unembedding, which are layers of their own here.
+    blocks : tuple of Block
+        In the order of the signal. No block is mandatory.
+    checkpoint : Checkpoint
+    """
+
+    number: int | None
+    blocks: tuple[Block, ...]
+    checkpoint: Checkpoint = field(repr=False)
+
+    @property
+    def name(self) -> str:
+        """``layers.3``, or the name of the block that stands outside the layers."""
+        return self.blocks[0].kind.value if self.number is None else f"layers.{self.number}"
+
+    @property
+    def weights(self) -> tuple[Weight, ...]:
+        """Of all its blocks."""
+        return tuple(weight for block in self.blocks for weight in block.weights)
 
 
 @dataclass(frozen=True)
@@ -153,8 +147,8 @@ class Skipped:
     reason: str
 
 
-@dataclass(frozen=True)
-class Network:
+@dataclass(frozen=True, repr=False)
+class Network(Displayed):
     """The quiver of a checkpoint.
 
     Attributes
@@ -183,9 +177,27 @@ class Network:
         return {space.name: space for weight in self.weights for space in (weight.source, weight.target)}
 
     @property
-    def layers(self) -> list[int]:
-        """Layer numbers, ascending."""
+    def layers(self) -> tuple[Layer, ...]:
+        """Its layers in order of depth, the embedding first and the unembedding last where there are some."""
+        groups = (list(group) for _, group in groupby(self.weights, lambda weight: weight.stage[0]))
+        return tuple(Layer(group[0].layer, _blocks(group), self.checkpoint) for group in groups)
+
+    @property
+    def layer_numbers(self) -> list[int]:
+        """Numbers of the layers, ascending."""
         return sorted({weight.layer for weight in self.weights if weight.layer is not None})
+
+    def _facts(self) -> Mapping[str, object]:
+        heads = sum(weight.head is not None for weight in self.weights)
+        return {
+            "checkpoint": PurePath(self.checkpoint.location).name,
+            "family": self.family,
+            "layers": len(self.layer_numbers),
+            "weights": len(self.weights) - heads,
+            "heads": heads,
+            "spaces": len(self.spaces),
+            "skipped": len(self.skipped),
+        }
 
     def matrix(
         self,
@@ -221,10 +233,8 @@ class Network:
         CheckpointError
             If a tensor turns out to be unreadable or not finite.
         """
-        if stored is None:
-            stored = self.checkpoint.read(weight.tensor, device=device)
-        matrix = weight.split(stored)
-        if not folded:
-            return matrix
-        first_row = weight.split.rows[0] if weight.split.rows else 0
-        return weight.folding(matrix, lambda name: self.checkpoint.read(name, device=matrix.device), first_row)
+        return weight.matrix(self.checkpoint, stored, folded=folded, device=device)
+
+
+def _blocks(weights: list[Weight]) -> tuple[Block, ...]:
+    return tuple(Block(kind, tuple(group)) for kind, group in groupby(weights, lambda weight: weight.record.block))

@@ -1,16 +1,16 @@
 """From a checkpoint's headers to a `Network`, with every shape checked and no tensor read."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from ..checkpoint import Checkpoint, CheckpointError
 from .architecture import Architecture
 from .families import FAMILIES, Family
-from .quiver import ROLES, Network, Skipped, Space, Symmetry, Weight
+from .quiver import Network, Skipped, Weight
+from .roles import ROLE_RECORDS, ROLES, BlockKind, HeadGroup, Role, roles_in
+from .spaces import Space, SpaceKind, Symmetry
 from .splits import Split
-
-_BLOCK_ROLES = {"q", "k", "v", "o", "up", "down"}
 
 
 class UnknownArchitectureError(CheckpointError):
@@ -35,8 +35,8 @@ def read_network(checkpoint: Checkpoint) -> Network:
     UnknownArchitectureError
         If no family's names are found.
     CheckpointError
-        If shapes disagree with each other or with the settings, a layer lacks a projection, a norm has not
-        as many gains as there are coordinates, or a weight is stored in a quantised dtype that cannot be undone.
+        If shapes disagree with each other or with the settings, a layer is missing, a norm has not as many
+        gains as there are coordinates, or a weight is stored in a quantised dtype that cannot be undone.
     """
     settings = _text_settings(checkpoint)
     family, remarks = _recognise(checkpoint, settings)
@@ -46,7 +46,7 @@ def read_network(checkpoint: Checkpoint) -> Network:
         place = family.role_of(checkpoint.naming, name)
         if place is None:
             skipped.append(Skipped(name, header.shape, family.reason_unused(name)))
-        elif place[0] == "unembed" and settings.get("tie_word_embeddings", family.tied):
+        elif place[0] in roles_in(BlockKind.UNEMBEDDING) and settings.get("tie_word_embeddings", family.tied):
             skipped.append(Skipped(name, header.shape, "tied to the embedding, which is counted once"))
         else:
             role, layer = place
@@ -103,7 +103,8 @@ def _recognise(checkpoint: Checkpoint, settings: Mapping[str, Any]) -> tuple[Fam
 
 def _stream_axis(role: str) -> int:
     """Axis of the stored tensor that faces the residual stream."""
-    return 0 if role in ("o", "down") else 1
+    record = ROLE_RECORDS[role]
+    return 0 if record.writes_to_stream and not record.is_table else 1
 
 
 def _error(checkpoint: Checkpoint, tensor: str, expected: str, found: str) -> CheckpointError:
@@ -112,9 +113,15 @@ def _error(checkpoint: Checkpoint, tensor: str, expected: str, found: str) -> Ch
 
 @dataclass(frozen=True)
 class _HeadCounts:
-    query: int
-    key_value: int
+    """How many heads of each group a layer has, and how wide they are."""
+
+    of: Mapping[HeadGroup, int]
     width: int
+
+    def group_of(self, role: Role, head: int) -> int:
+        """Number of the key-value head with which a head shares its space."""
+        assert role.heads is not None
+        return head // (self.of[role.heads] // self.of[HeadGroup.KEY_VALUE])
 
 
 class _Reader:
@@ -139,17 +146,26 @@ class _Reader:
         (_, role), first = min(found.items(), key=lambda item: item[0][0] is None)
         width = self._shape(first)[_stream_axis(role)]
         symmetry, assumed = self.architecture.stream
-        self.stream = Space("stream", width, symmetry, assumed=assumed)
+        self.stream = Space("stream", SpaceKind.STREAM, width, symmetry, assumed=assumed)
         model_type = settings.get("model_type")
         self.rotary_rows = checkpoint.naming == "gguf" and model_type in family.rotary_rows_in_gguf
 
     def weights(self) -> list[Weight]:
         """All weights, in order of depth."""
         self._require_declared_depth()
-        weights = self._table("embed")
+        self._remark_on_absent_roles()
+        weights = self._tables(BlockKind.EMBEDDING)
         for layer in self.layers:
             weights += self._layer(layer)
-        return weights + self._table("unembed")
+        return weights + self._tables(BlockKind.UNEMBEDDING)
+
+    def _remark_on_absent_roles(self) -> None:
+        """A layer may lack what others have, by design or because the checkpoint is damaged: the reader should know."""
+        for role in ROLES:
+            lacking = [layer for layer in self.layers if (layer, role) not in self.found]
+            if not ROLE_RECORDS[role].is_table and 0 < len(lacking) < len(self.layers):
+                numbers = ", ".join(map(str, lacking))
+                self.remarks.append(f"layer{'s' * (len(lacking) > 1)} {numbers} of {len(self.layers)}: no {role}")
 
     def _require_declared_depth(self) -> None:
         found = len(self.layers)
@@ -182,110 +198,118 @@ class _Reader:
         if expected != found:
             raise _error(self.checkpoint, tensor, f"{what} of {expected}", f"{found} in shape {self._shape(tensor)}")
 
-    def _table(self, role: str) -> list[Weight]:
-        tensor = self.found.get((None, role))
-        if tensor is None:
-            return []
-        size, width = self._shape(tensor)
-        if width != self.stream.dim:
-            reason = f"its width {width} is not the stream's {self.stream.dim}: a projection lies between"
-            self.skipped.append(Skipped(tensor, (size, width), reason))
-            return []
-        vocabulary = Space("vocabulary", size, Symmetry.TRIVIAL)
-        if role == "embed":
-            source, target, split = vocabulary, self.stream, Split(transposed=True)
-        else:
-            source, target, split = self.stream, vocabulary, Split()
-        folding = self.architecture.folding(role, None, source.dim, target.dim, None)
-        return [Weight(role, role, None, None, source, target, tensor, split, folding)]
+    def _tables(self, block: BlockKind) -> list[Weight]:
+        weights = []
+        for role in roles_in(block):
+            if (None, role) not in self.found:
+                continue
+            tensor = self.found[None, role]
+            size, width = self._shape(tensor)
+            if width == self.stream.dim:
+                vocabulary = Space("vocabulary", SpaceKind.VOCABULARY, size, Symmetry.TRIVIAL)
+                split = Split(transposed=ROLE_RECORDS[role].writes_to_stream)
+                weights.append(self._weight(role, None, vocabulary, split))
+            else:
+                reason = f"its width {width} is not the stream's {self.stream.dim}: a projection lies between"
+                self.skipped.append(Skipped(tensor, (size, width), reason))
+        return weights
 
     def _layer(self, layer: int) -> list[Weight]:
-        tensors = {role: self.found[layer, role] for role in ROLES if (layer, role) in self.found}
-        lacking = sorted(_BLOCK_ROLES - tensors.keys())
-        if lacking:
-            raise CheckpointError(
-                f"{self.checkpoint.location}: expected the roles {', '.join(sorted(_BLOCK_ROLES))} in layer {layer}, "
-                f"found no tensor for {', '.join(lacking)}"
-            )
-        for role, tensor in tensors.items():
+        roles = [role for role in ROLES if (layer, role) in self.found]
+        self._require_widths(layer, roles)
+        heads = self._head_counts(layer, [role for role in roles if ROLE_RECORDS[role].heads])
+        return [weight for role in roles for weight in self._projection(layer, role, roles, heads)]
+
+    def _require_widths(self, layer: int, roles: Sequence[str]) -> None:
+        """All face one stream; roles that meet in a space, or have equally many heads, are equally wide there too."""
+        expected: dict[SpaceKind | HeadGroup, int] = {}
+        for role in roles:
+            tensor, record = self.found[layer, role], ROLE_RECORDS[role]
             self._require(tensor, "a stream width", self.stream.dim, self._shape(tensor)[_stream_axis(role)])
-        return self._attention(layer, tensors) + self._mlp(layer, tensors)
+            width = self._inner_width(layer, role)
+            what = "a hidden width" if not record.heads else "an input width" if record.writes_to_stream else "a height"
+            self._require(tensor, what, expected.setdefault(record.heads or record.inner, width), width)
 
-    def _mlp(self, layer: int, tensors: Mapping[str, str]) -> list[Weight]:
-        symmetry, assumed = self.architecture.hidden(gated="gate" in tensors)
-        hidden = Space(f"layers.{layer}.hidden", self._shape(tensors["up"])[0], symmetry, layer, assumed)
-        weights = []
-        for role in ("gate", "up", "down"):
-            if role not in tensors:
-                continue
-            axis = 1 if role == "down" else 0
-            self._require(tensors[role], "a hidden width", hidden.dim, self._shape(tensors[role])[axis])
-            ends = (hidden, self.stream) if role == "down" else (self.stream, hidden)
-            folding = self.architecture.folding(role, layer, ends[0].dim, ends[1].dim, None)
-            weights.append(Weight(f"layers.{layer}.{role}", role, layer, None, *ends, tensors[role], folding=folding))
-        return weights
+    def _inner_width(self, layer: int, role: str) -> int:
+        """Dimension of the end of a projection that does not face the stream."""
+        return self._shape(self.found[layer, role])[1 - _stream_axis(role)]
 
-    def _attention(self, layer: int, tensors: Mapping[str, str]) -> list[Weight]:
-        heights = {role: self._shape(tensors[role])[0] for role in ("q", "k", "v")}
-        self._require(tensors["o"], "an input width", heights["q"], self._shape(tensors["o"])[1])
-        self._require(tensors["v"], "a height", heights["k"], heights["v"])
-        heads = self._head_counts(layer, tensors, heights["q"], heights["k"])
-        keys = self.architecture.keys(layer)
-        weights: list[Weight] = []
-        for role in ("q", "k", "v", "o"):
-            symmetry, assumed = keys if role in ("q", "k") else (Symmetry.GENERAL_LINEAR, False)
-            count = 0 if heads is None else heads.query if role in ("q", "o") else heads.key_value
-            rotary = count if self.rotary_rows and role in ("q", "k") else 0
-            # Concatenated heads: angles between them would mix spaces that the network keeps apart.
-            whole = Space(
-                f"layers.{layer}.{ {'q': 'queries', 'k': 'keys', 'v': 'values', 'o': 'mixed values'}[role] }",
-                heights[role] if role != "o" else heights["q"],
-                symmetry,
-                layer,
-                assumed,
-            )
-            name = f"layers.{layer}.{role}"
-            split = Split(rotary_heads=rotary)
-            ends = (whole, self.stream) if role == "o" else (self.stream, whole)
-            width = None if heads is None else heads.width
-            folding = self.architecture.folding(role, layer, ends[0].dim, ends[1].dim, width)
-            weights.append(Weight(name, role, layer, None, *ends, tensors[role], split, folding))
-            for head in range(count):
-                assert heads is not None
-                span = (head * heads.width, (head + 1) * heads.width)
-                group = head if role in ("k", "v") else head // (heads.query // heads.key_value)
-                inner = Space(
-                    f"layers.{layer}.heads.{group}.{'keys' if role in ('q', 'k') else 'values'}",
-                    heads.width,
-                    symmetry,
-                    layer,
-                    assumed,
-                )
-                ends = (inner, self.stream) if role == "o" else (self.stream, inner)
-                cut = Split(columns=span) if role == "o" else Split(rotary_heads=rotary, rows=span)
-                weights.append(Weight(f"{name}.heads.{head}", role, layer, head, *ends, tensors[role], cut, folding))
-        return weights
+    def _projection(self, layer: int, role: str, roles: Sequence[str], heads: _HeadCounts | None) -> Iterator[Weight]:
+        """A whole projection, and its heads where it has some."""
+        record = ROLE_RECORDS[role]
+        meeting = [other for other in roles if ROLE_RECORDS[other].inner is record.inner]
+        symmetry, assumed = self.architecture.inside(record.inner, layer, meeting)
 
-    def _head_counts(self, layer: int, tensors: Mapping[str, str], q_height: int, k_height: int) -> _HeadCounts | None:
+        def space(name: str, dim: int, *, concatenated: bool = False) -> Space:
+            return Space(f"layers.{layer}.{name}", record.inner, dim, symmetry, layer, assumed, concatenated)
+
+        dim = self._inner_width(layer, role)
+        if record.heads is None:
+            yield self._weight(role, layer, space(record.inner.value, dim), Split())
+            return
+        count, width = (0, None) if heads is None else (heads.of[record.heads], heads.width)
+        rotary = count if self.rotary_rows and record.inner is SpaceKind.KEYS else 0
+        whole = space(record.concatenation, dim, concatenated=True)
+        yield self._weight(role, layer, whole, Split(rotary_heads=rotary), head_width=width)
+        for head in range(count):
+            assert heads is not None
+            span = (head * heads.width, (head + 1) * heads.width)
+            split = Split(columns=span) if record.writes_to_stream else Split(rotary_heads=rotary, rows=span)
+            inner = space(f"heads.{heads.group_of(record, head)}.{record.inner.value}", heads.width)
+            yield self._weight(role, layer, inner, split, head=head, head_width=width)
+
+    def _weight(
+        self,
+        role: str,
+        layer: int | None,
+        inner: Space,
+        split: Split,
+        *,
+        head: int | None = None,
+        head_width: int | None = None,
+    ) -> Weight:
+        """A weight, or a head of it, between the stream and another space."""
+        tensor = self.found[layer, role]
+        source, target = (inner, self.stream) if ROLE_RECORDS[role].writes_to_stream else (self.stream, inner)
+        rows, columns = self._shape(tensor)
+        whole = (rows, columns) if split.transposed else (columns, rows)
+        folding = self.architecture.folding(role, layer, *whole, head_width)
+        name = ("" if layer is None else f"layers.{layer}.") + role + ("" if head is None else f".heads.{head}")
+        return Weight(name, role, layer, head, source, target, tensor, split, folding)
+
+    def _head_counts(self, layer: int, roles: Sequence[str]) -> _HeadCounts | None:
         """Head counts by the shapes; the settings only say how many query heads there are."""
+        if not roles:
+            return None
         query = self._count("num_attention_heads", layer)
         if query is None:
             remark = "the number of heads is unknown (no num_attention_heads in the settings): heads are not split"
             if remark not in self.remarks:
                 self.remarks.append(remark)
             return None
-        width, rest = divmod(q_height, query)
+        declared = self._count("num_key_value_heads", layer) if self.family.grouped else None
+        counts = {HeadGroup.QUERY: query, HeadGroup.KEY_VALUE: declared or query}
+        # One projection of each group: all of a group have the same width.
+        first = {ROLE_RECORDS[role].heads: role for role in reversed(roles)}
+        group = HeadGroup.QUERY if HeadGroup.QUERY in first else HeadGroup.KEY_VALUE
+        height = self._inner_width(layer, first[group])
+        width, rest = divmod(height, counts[group])
         if rest:
-            raise _error(self.checkpoint, tensors["q"], f"a height divisible by {query} heads", f"{q_height}")
-        key_value, rest = divmod(k_height, width)
-        if rest or not key_value or query % key_value:
-            raise _error(
-                self.checkpoint,
-                tensors["k"],
-                f"a height that is {width} (the head width) times a divisor of {query} heads",
-                f"{k_height}",
+            tensor = self.found[layer, first[group]]
+            raise _error(self.checkpoint, tensor, f"a height divisible by {counts[group]} heads", f"{height}")
+        if HeadGroup.KEY_VALUE in first:
+            tensor = self.found[layer, first[HeadGroup.KEY_VALUE]]
+            height = self._inner_width(layer, first[HeadGroup.KEY_VALUE])
+            key_value, rest = divmod(height, width)
+            if rest or not key_value or query % key_value:
+                expected = f"a height that is {width} (the head width) times a divisor of {query} heads"
+                raise _error(self.checkpoint, tensor, expected, f"{height}")
+            if declared not in (None, key_value):
+                raise _error(self.checkpoint, tensor, f"{declared} key-value heads of width {width}", f"{key_value}")
+            counts[HeadGroup.KEY_VALUE] = key_value
+        elif query % counts[HeadGroup.KEY_VALUE]:
+            raise CheckpointError(
+                f"{self.checkpoint.location}: expected key-value heads whose number divides that of the {query} query "
+                f"heads, found {declared}"
             )
-        declared = self._count("num_key_value_heads", layer)
-        if self.family.grouped and declared not in (None, key_value):
-            raise _error(self.checkpoint, tensors["k"], f"{declared} key-value heads of width {width}", f"{key_value}")
-        return _HeadCounts(query, key_value, width)
+        return _HeadCounts(counts, width)

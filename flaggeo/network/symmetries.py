@@ -5,7 +5,7 @@ that a number survives is only safe if every change of basis that the network al
 Of the gains of a norm it is taken that they differ; where they are all equal, as before training, more is allowed.
 """
 
-from .quiver import Symmetry
+from .spaces import Symmetry
 
 # Entrywise functions by their names in a config. Those with an offset or a degree of their own (sigmoid, relu2)
 # are left out: a constant or a power would have to be undone elsewhere.

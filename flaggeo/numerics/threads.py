@@ -49,6 +49,28 @@ def workers() -> Iterator[ThreadPoolExecutor]:
             _own.workers = None
 
 
+@contextmanager
+def coordinators(count: int = 2) -> Iterator[ThreadPoolExecutor]:
+    """Threads that give their work to the same `workers` and wait for it, so that no worker has to wait for another.
+
+    Inside their tasks, `workers` are these. At an error or interruption, what the workers have not begun is cancelled.
+    """
+    with workers() as pool:
+        threads = ThreadPoolExecutor(count, initializer=_share, initargs=(pool,))
+        try:
+            yield threads
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+        finally:
+            threads.shutdown(cancel_futures=True)
+
+
+def _share(pool: ThreadPoolExecutor) -> None:
+    _own.workers = pool
+    torch.set_num_threads(1)
+
+
 def one_ahead(begun: Iterable[T]) -> Iterator[T]:
     """The same items, each when the next one has been begun: its work waits behind this one's, and no core does."""
     waiting: deque[T] = deque()

@@ -8,8 +8,14 @@ import networkx as nx
 import numpy as np
 import pandas as pd
 
+from ..alignment import Observable
+from ..alignment.interfaces.balance import IMBALANCE, KEMPF_NESS_GAP
+from ..alignment.interfaces.commutator import GRAM_COSINE, RHO
+from ..alignment.interfaces.composable import INTERFACE_KINDS
 from ..alignment.interfaces.interface_table import balanced
-from ..network import ROLES, Side
+from ..alignment.interfaces.leading_directions import INTERFACE_OVERLAP
+from ..network import ROLE_RECORDS, ROLES, Side
+from ..network.roles import HEAD_PAIRS, head_pair_name
 from ..results.analysis import Analysis
 from .parts import number, read_spec
 
@@ -23,21 +29,19 @@ _NO_PAIR = 255
 
 #: Kinds of pairs of heads, in the order in which the page offers them.
 HEAD_KINDS = {
-    "OK": "what a head writes into later keys (O→K)",
-    "OQ": "what a head writes into later queries (O→Q)",
-    "OV": "what a head writes into later values (O→V)",
-    "QQ": "queries that read alike (Q, Q)",
-    "KK": "keys that read alike (K, K)",
-    "VV": "values that read alike (V, V)",
-    "OO": "heads that write alike (O, O)",
+    head_pair_name(first, second): (
+        f"{ROLE_RECORDS[first].products} that are alike ({first.upper()}–{second.upper()})"
+        if first == second
+        else f"outputs that later {ROLE_RECORDS[second].products} read ({first.upper()}→{second.upper()})"
+    )
+    for first, second in sorted(HEAD_PAIRS, key=lambda pair: pair[0] == pair[1])
 }
-_INTERFACE_KINDS = ("up-down", "gate-down", "v-o", "q-k")
-INTERFACE_MEASURES = {
-    "subspace overlap": "overlap",
-    "Gram cosine": "gram_cosine",
-    "commutator ρ": "rho",
-    "imbalance": "imbalance",
-    "Kempf-Ness gap κ": "kempf_ness_gap",
+INTERFACE_MEASURES: dict[str, Observable[Any]] = {
+    "subspace overlap": INTERFACE_OVERLAP,
+    "Gram cosine": GRAM_COSINE,
+    "commutator ρ": RHO,
+    "imbalance": IMBALANCE,
+    "Kempf-Ness gap κ": KEMPF_NESS_GAP,
 }
 
 Spec = dict[str, Any]
@@ -55,13 +59,14 @@ def continuity_chart(analysis: Analysis) -> Spec | None:
     """Continuity of each role in a shared space against depth; None where there is none."""
     whole = analysis.weights[analysis.weights["head"].isna()].set_index(["role", "layer"])
     channels = {side.value: whole[f"{side.value}_channels"].to_dict() for side in Side}
-    rank = analysis.provenance["rank"]
+    rank = analysis.settings.rank
     measures = (
-        ("first singular vectors: |cos|", "abs_cos_1", "null_mean", "null_sd"),
+        ("first singular vectors: |cos|", "abs_cos_1", "abs_cos_1_null_mean", "abs_cos_1_null_sd"),
         (f"leading {rank}-dimensional subspaces: overlap", "overlap", "overlap_null_mean", "overlap_null_sd"),
     )
     shared = analysis.continuity[analysis.continuity["shared_space"]]
-    margins = analysis.nulls[analysis.nulls["null"] == "margin_matched"].set_index(["role", "side", "measure"])["mean"]
+    drawn = analysis.continuity_nulls[analysis.continuity_nulls["null"] == "norm_matched"]
+    norm_matched = drawn.set_index(["role", "side", "measure"])["mean"]
     rows = [
         {
             "panel": lane(row["role"], row["side"]),
@@ -69,10 +74,10 @@ def continuity_chart(analysis: Analysis) -> Spec | None:
             "next_layer": row["next_layer"],
             "measure": measure,
             "value": row[value],
-            "chance": row[mean],
-            "chance_low": max(0.0, row[mean] - 2 * row[spread]),
-            "chance_high": min(1.0, row[mean] + 2 * row[spread]),
-            "margin_matched": number(margins.get((row["role"], row["side"], value))),
+            "unrelated": row[mean],
+            "low": max(0.0, row[mean] - 2 * row[spread]),
+            "high": min(1.0, row[mean] + 2 * row[spread]),
+            "norm_matched": number(norm_matched.get((row["role"], row["side"], value))),
             "undetermined": row["undetermined"] and value == "abs_cos_1",
             "channels": round(channels[row["side"]][row["role"], row["layer"]]),
         }
@@ -83,32 +88,32 @@ def continuity_chart(analysis: Analysis) -> Spec | None:
         return None
     spec = read_spec("continuity.vl.json")
     spec["datasets"] = {"continuity": rows}
-    if margins.empty:
-        spec["spec"]["layer"] = [layer for layer in spec["spec"]["layer"] if layer.get("name") != "margin_matched"]
+    if norm_matched.empty:
+        spec["spec"]["layer"] = [layer for layer in spec["spec"]["layer"] if layer.get("name") != "norm_matched"]
     spec["facet"]["sort"] = [name for name in LANES if any(row["panel"] == name for row in rows)]
     return spec
 
 
 def graph_chart(graph: "nx.MultiDiGraph[str]") -> Spec | None:
-    """Alignment graph by layer and lane; None where no two subspaces stand out from chance."""
+    """Alignment graph by layer and lane; None where no two subspaces are significantly aligned."""
     if not graph.number_of_edges():
         return None
     numbers = node_numbers(graph)
     heads: dict[str, int] = {}
     for name in numbers:
         node = graph.nodes[name]
-        place = lane(node["role"], node["side"])
-        heads[place] = max(heads.get(place, 0), node["head"] + 1)
+        name_of_lane = lane(node["role"], node["side"])
+        heads[name_of_lane] = max(heads.get(name_of_lane, 0), node["head"] + 1)
     nodes = [
         {"id": number, "name": name, "lane": lane(node["role"], node["side"]), "edges": graph.degree(name)}
         | {key: node[key] for key in ("layer", "space", "rank", "dimension")}
-        | _place_of_head(node["head"], heads[lane(node["role"], node["side"])])
+        | _position_of_head(node["head"], heads[lane(node["role"], node["side"])])
         for name, number in numbers.items()
         for node in [graph.nodes[name]]
     ]
     edges = [
-        {"s": numbers[source], "t": numbers[target], "kind": edge["kind"], "z": round(edge["z"], 1)}
-        | {"overlap": round(edge["overlap"], 4), "excess": round(edge["excess"], 4)}
+        {"s": numbers[source], "t": numbers[target], "kind": edge["kind"], "z": round(edge["overlap_z"], 1)}
+        | {"overlap": round(edge["overlap"], 4), "excess": round(edge["overlap_excess"], 4)}
         for source, target, edge in graph.edges(data=True)
     ]
     edges.sort(key=lambda edge: edge["excess"])  # the strongest are drawn last, on top
@@ -131,7 +136,7 @@ def node_numbers(graph: "nx.MultiDiGraph[str]") -> dict[str, int]:
     return {name: number for number, name in enumerate(name for name in graph if graph.degree(name))}
 
 
-def _place_of_head(head: int, heads: int) -> Spec:
+def _position_of_head(head: int, heads: int) -> Spec:
     """Where in its lane a dot stands, as a share of the lane's height, and how large it is."""
     if head < 0:
         return {"offset": 0.5, "size": 46}
@@ -142,7 +147,7 @@ def matrix_chart(analysis: Analysis) -> tuple[Spec, Spec] | tuple[None, None]:
     """Overlaps of all pairs in the stream by role and layer: the specification, and the numbers in compact form.
 
     Heads of one role and layer share a row; a cell holds the largest overlap of any two of them. The numbers are
-    one byte a cell of the upper triangle, row by row: 254 times the overlap beyond chance, 255 where there is no pair.
+    one byte a cell of the upper triangle, row by row: 254 times the effect size, 255 where there is no pair.
     """
     graph = analysis.graph
     numbers = node_numbers(graph)
@@ -157,7 +162,9 @@ def matrix_chart(analysis: Analysis) -> tuple[Spec, Spec] | tuple[None, None]:
     first, second = (pairs[end].astype("category").map(positions).to_numpy() for end in ("source", "target"))
     largest = np.full((len(order), len(order)), -np.inf)
     np.maximum.at(
-        largest, (np.minimum(first, second), np.maximum(first, second)), pairs["adjusted_overlap"].fillna(0).to_numpy()
+        largest,
+        (np.minimum(first, second), np.maximum(first, second)),
+        pairs["overlap_effect_size"].fillna(0).to_numpy(),
     )
     upper = largest[np.triu_indices(len(order))]
     codes = np.where(np.isinf(upper), _NO_PAIR, np.round(254 * upper.clip(0, 1))).astype(np.uint8)
@@ -196,12 +203,14 @@ def matrix_figure(analysis: Analysis) -> Spec | None:
 
 def heads_chart(analysis: Analysis) -> Spec | None:
     """Attention heads by layer and number with the strongest links of each kind; None without heads."""
-    table = analysis.heads.dropna(subset="excess")  # a head that is zero, or as wide as the stream, has no links
+    table = analysis.heads.dropna(
+        subset="overlap_excess"
+    )  # a head that is zero, or as wide as the stream, has no links
     if table.empty:
         return None
     ends = pd.concat(
         [
-            table.groupby([table["kind"].str[position].str.lower(), f"{end}_layer", f"{end}_head"])["excess"]
+            table.groupby([table["kind"].str[position].str.lower(), f"{end}_layer", f"{end}_head"])["overlap_excess"]
             .max()
             .rename_axis(["role", "layer", "head"])
             .reset_index()
@@ -212,10 +221,10 @@ def heads_chart(analysis: Analysis) -> Spec | None:
     of_role = ends.groupby("role")["head"].max() + 1
     ends["keyed"] = ends["role"].map(of_role) < heads  # grouped queries: fewer key and value heads than queries
     ends["row"] = np.where(ends["keyed"], (ends["head"] + 0.5) * heads / ends["role"].map(of_role) - 0.5, ends["head"])
-    strongest = ends.groupby(["layer", "head", "keyed", "row"])["excess"].max().reset_index().to_dict("records")
+    strongest = ends.groupby(["layer", "head", "keyed", "row"])["overlap_excess"].max().reset_index().to_dict("records")
     numbers = {(row["layer"], row["head"], row["keyed"]): number for number, row in enumerate(strongest)}
     squares = [
-        {"id": number, "layer": row["layer"], "row": row["row"], "strongest": round(row["excess"], 4)}
+        {"id": number, "layer": row["layer"], "row": row["row"], "strongest": round(row["overlap_excess"], 4)}
         # Beside the query heads of the layer, so that none hides another.
         | {"x": row["layer"] + 0.4 * row["keyed"]}
         | {"label": f"layer {row['layer']}, {'key-value head' if row['keyed'] else 'head'} {row['head']}"}
@@ -225,18 +234,18 @@ def heads_chart(analysis: Analysis) -> Spec | None:
     keyed_of = {role: bool(count < heads) for role, count in of_role.items()}
     links = []
     for kind, of_kind in table.groupby("kind", sort=False):
-        largest = of_kind.nlargest(_HEAD_LINKS, "excess")
-        for place, row in enumerate(largest.to_dict("records"), start=1):
+        largest = of_kind.nlargest(_HEAD_LINKS, "overlap_excess")
+        for order, row in enumerate(largest.to_dict("records"), start=1):
             source, target = (
                 numbers[row[f"{end}_layer"], row[f"{end}_head"], keyed_of[str(kind)[position].lower()]]
                 for position, end in enumerate(("source", "target"))
             )
             links.append(
-                {"s": source, "t": target, "kind": kind, "place": place}
+                {"s": source, "t": target, "kind": kind, "order": order}
                 | {
                     "kernel": round(row["kernel"], 3),
-                    "null": round(row["null_mean"], 3),
-                    "excess": round(row["excess"], 4),
+                    "null": round(row["kernel_null_mean"], 3),
+                    "excess": round(row["overlap_excess"], 4),
                 }
                 | {"composition": number(row["composition_score"])}
             )
@@ -259,30 +268,30 @@ def interfaces_chart(analysis: Analysis) -> Spec | None:
     interfaces = interfaces.assign(
         overlap_null_mean=interfaces[["overlap_null_mean", "overlap_sign_flip_mean"]].max(axis=1)
     )
-    records = interfaces[interfaces["kind"].isin(_INTERFACE_KINDS)].to_dict("records")
+    records = interfaces[interfaces["kind"].isin(INTERFACE_KINDS)].to_dict("records")
     rows = [
         {"name": row["name"], "kind": row["kind"], "layer": row["layer"], "measure": title}
-        | {"value": row[column], "null": number(row.get(f"{column}_null_mean"))}
-        for title, column in INTERFACE_MEASURES.items()
+        | {"value": row[measure.column], "null": number(row[measure.null_column])}
+        for title, measure in INTERFACE_MEASURES.items()
         for row in records
-        if number(row[column]) is not None
+        if number(row[measure.column]) is not None
     ]
     if not rows:
         return None
     spec = read_spec("interfaces.vl.json")
     spec["datasets"] = {"interfaces": rows}
     spec["facet"]["row"]["sort"] = list(INTERFACE_MEASURES)
-    spec["facet"]["column"]["sort"] = list(_INTERFACE_KINDS)
+    spec["facet"]["column"]["sort"] = list(INTERFACE_KINDS)
     return spec
 
 
 def interface_curves_chart(analysis: Analysis) -> Spec | None:
     """Overlap at each number of directions, over all layers; None where there is no interface."""
-    curves = balanced(analysis.interface_curves)
-    shown = curves[curves["kind"].isin(_INTERFACE_KINDS)]
+    curves = balanced(analysis.interfaces_by_rank)
+    shown = curves[curves["kind"].isin(INTERFACE_KINDS)]
     if shown.empty:
         return None
-    shown = shown.assign(null=shown[["null_mean", "sign_flip_mean"]].max(axis=1))
+    shown = shown.assign(null=shown[["overlap_null_mean", "overlap_sign_flip_mean"]].max(axis=1))
     layers = shown.groupby(["kind", "k", "layer"])[["overlap", "null"]].mean()
     over_layers = layers.groupby(["kind", "k"]).agg(
         mean=("overlap", "mean"),
@@ -293,7 +302,7 @@ def interface_curves_chart(analysis: Analysis) -> Spec | None:
     )
     spec = read_spec("interface_curves.vl.json")
     spec["datasets"] = {"interface-curves": over_layers.reset_index().to_dict("records")}
-    spec["facet"]["column"]["sort"] = list(_INTERFACE_KINDS)
+    spec["facet"]["column"]["sort"] = list(INTERFACE_KINDS)
     return spec
 
 

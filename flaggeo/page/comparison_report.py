@@ -7,13 +7,22 @@ from typing import Any
 import pandas as pd
 
 from ..comparison import Comparison
-from ..findings.comparison import SAME_ANGLE, comparison_findings
-from ..findings.words import norm_gains
+from ..findings import SAME_ANGLE, comparison_findings
+from ..findings.words import END, norm_gains
 from ..network import ROLES
 from .parts import number, page_template, provenance_table, read_spec, script
 
 _SHOWN = 30
-_SIDES = {"read": "what it reads", "write": "what it writes"}
+_SIDES = {"read": "input subspaces", "write": "output subspaces"}
+
+# Sections of the page in order: anchor and title.
+_SECTIONS = {
+    "findings": "Findings",
+    "drift": "How far each subspace moved",
+    "low-rank": "Changes of low rank",
+    "measurements": "All measurements in both networks",
+    "reading": "How to read the numbers",
+}
 
 
 def render_comparison(comparison: Comparison) -> str:
@@ -33,11 +42,13 @@ def render_comparison(comparison: Comparison) -> str:
     names = [Path(provenance[version]).name for version in "ab"]
     return page_template("comparison.html.j2").render(
         title=f"{names[0]} and {names[1]}",
+        about="how far their subspaces moved",
+        sections=_SECTIONS,
         names=names,
         stored=provenance["stored"],
         subtitle=f"{provenance['family']} family, {comparison.weights['name'].nunique()} weights at rank "
-        f"{provenance['rank']}",
-        rank=provenance["rank"],
+        f"{comparison.settings.rank}",
+        rank=comparison.settings.rank,
         shown=_SHOWN,
         findings=comparison_findings(comparison),
         remarks=provenance["remarks"],
@@ -48,9 +59,9 @@ def render_comparison(comparison: Comparison) -> str:
         summary=_summary_table(comparison.summary),
         edges=_edge_table(comparison.pairs),
         skipped=comparison.skipped,
-        norm_gains=norm_gains(provenance["fold_norms"]),
+        norm_gains=norm_gains(comparison.settings.fold_norms),
         provenance=provenance_table(provenance),
-        drift_spec=script(_drift_spec(comparison)),
+        data=script({"charts": {"drift": _drift_chart(comparison)}}),
     )
 
 
@@ -62,9 +73,9 @@ def _ranked_table(ranked: pd.DataFrame) -> pd.DataFrame:
             "side": rows["side"],
             "RMS angle": rows["rms_angle"].map(math.degrees),
             "overlap": rows["overlap"],
-            "chance": rows["null_mean"],
+            "unrelated": rows["overlap_null_mean"],
             "flag distance": rows["flag_distance"],
-            "angle of the first": rows["angle_1"].map(math.degrees),
+            "angle of first direction": rows["angle_1"].map(math.degrees),
             "undetermined": rows["undetermined"].astype(bool).astype(object),
             "|B − A| / |A|": rows["relative_norm"],
             "rank of B − A": rows["change_rank"],
@@ -76,32 +87,32 @@ def _ranked_table(ranked: pd.DataFrame) -> pd.DataFrame:
 def _low_rank_table(deltas: pd.DataFrame) -> pd.DataFrame:
     rows = deltas[deltas["low_rank"]]
     columns = {"weight": rows["name"], "rank": rows["rank"], "effective rank": rows["effective_rank"]}
-    columns |= {"|B − A| / |A|": rows["relative_norm"], "energy of the first": rows["energy_1"]}
-    for side, doing in (("read", "reads"), ("write", "writes")):
+    columns |= {"|B − A| / |A|": rows["relative_norm"], "energy of first direction": rows["energy_1"]}
+    for side, end in END.items():
         columns |= {
-            f"{doing} inside": rows[f"{side}_inside"],
-            f"chance, {doing}": rows[f"{side}_inside_null"],
-            f"{doing} in the trailing half": rows[f"{side}_trailing"],
-            f"chance of that, {doing}": rows[f"{side}_trailing_null"],
-            f"{side} intruders": rows[f"{side}_intruders"].astype("Int64"),
+            f"{end}s inside": rows[f"{side}_inside"],
+            f"{end}s inside, unrelated": rows[f"{side}_inside_null"],
+            f"{end}s trailing": rows[f"{side}_trailing"],
+            f"{end}s trailing, unrelated": rows[f"{side}_trailing_null"],
+            f"{end} intruders": rows[f"{side}_intruders"].astype("Int64"),
         }
     return pd.DataFrame(columns)
 
 
 def _summary_table(summary: pd.DataFrame) -> pd.DataFrame:
     # z grows with the number of layers and would hide all others.
-    changed = summary[(summary["change"] != 0) & (summary["column"] != "z")]
+    changed = summary[(summary["change"] != 0) & (summary["column"] != "abs_cos_1_z")]
     return changed.sort_values("change", key=lambda change: change.abs(), ascending=False, kind="stable").head(_SHOWN)
 
 
 def _edge_table(pairs: pd.DataFrame) -> pd.DataFrame:
     rows = pairs[pairs["edge"].isin(["appeared", "vanished"])].head(_SHOWN)
-    return rows[["source", "target", "kind", "edge", "overlap_a", "overlap_b", "null_mean"]].rename(
-        columns={"overlap_a": "overlap in A", "overlap_b": "overlap in B", "null_mean": "chance"}
+    return rows[["source", "target", "kind", "edge", "overlap_a", "overlap_b", "overlap_null_mean"]].rename(
+        columns={"overlap_a": "overlap in A", "overlap_b": "overlap in B", "overlap_null_mean": "unrelated"}
     )
 
 
-def _drift_spec(comparison: Comparison) -> dict[str, Any]:
+def _drift_chart(comparison: Comparison) -> dict[str, Any]:
     norms = comparison.deltas.set_index("name")["relative_norm"]
     whole = comparison.weights[comparison.weights["head"].isna() & comparison.weights["layer"].notna()]
     spec = read_spec("drift.vl.json")
@@ -109,7 +120,11 @@ def _drift_spec(comparison: Comparison) -> dict[str, Any]:
         "drift": [
             {"panel": _SIDES[row["side"]], "name": row["name"], "role": row["role"], "layer": int(row["layer"])}
             | {"degrees": math.degrees(row["rms_angle"]), "first": math.degrees(row["angle_1"])}
-            | {"flag_distance": number(row["flag_distance"]), "overlap": row["overlap"], "chance": row["null_mean"]}
+            | {
+                "flag_distance": number(row["flag_distance"]),
+                "overlap": row["overlap"],
+                "unrelated": row["overlap_null_mean"],
+            }
             | {"undetermined": bool(row["undetermined"]), "relative_norm": number(norms[row["name"]])}
             for row in whole[whole["rms_angle"].notna()].to_dict("records")
         ]

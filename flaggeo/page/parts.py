@@ -22,6 +22,35 @@ def page_template(name: str) -> Template:
     return environment.get_template(name)
 
 
+#: What the columns of tables are called where a person reads them; others by their own names.
+_HEADINGS = {
+    "a": "A",
+    "b": "B",
+    "mean_a": "mean in A",
+    "mean_b": "mean in B",
+    "mean_change": "mean absolute change",
+    "relative_change": "change / sd in A",
+    "place": "where it changed most",
+    "overlap_effect_size": "effect size",
+    "overlap_excess": "excess",
+    "null_largest": "largest under the null",
+    "kernel_null_mean": "unrelated",
+    "kernel_null_sd": "sd of unrelated",
+    "kernel_sign_flip_mean": "sign-flip",
+    "kernel_norm_matched_mean": "norm-matched",
+    "kernel_sd": "sd",
+    "kernel": "shared dimensions",
+    "kl": "KL divergence (nats)",
+    "overlap_q_value": "q-value",
+    "basis_independent": "basis-independent",
+    "overlap_basis_independent": "angles basis-independent",
+    "least": "least excess",
+    "matched": "share norm-matched",
+    "share_of_null": "share of largest null",
+    "r_squared": "R²",
+}
+
+
 def provenance_table(provenance: Mapping[str, Any]) -> pd.DataFrame:
     """What was read, with what and when, as text."""
     return pd.DataFrame(
@@ -41,7 +70,7 @@ def number(value: float | None) -> float | None:
 
 def _as_text(value: Any) -> str:
     if isinstance(value, dict):
-        return ", ".join(f"{key} {item}" for key, item in value.items())
+        return ", ".join(f"{key} {_as_text(item)}" for key, item in value.items())
     return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
@@ -53,30 +82,36 @@ def read_spec(name: str) -> dict[str, Any]:
 
 def html_table(table: pd.DataFrame) -> Markup:
     """Accessible table; every cell is escaped."""
+    headings = [_HEADINGS.get(str(column), str(column).replace("_", " ")) for column in table.columns]
     row = Markup("<tr>{}</tr>")
     numeric = [pd.api.types.is_numeric_dtype(dtype) and not pd.api.types.is_bool_dtype(dtype) for dtype in table.dtypes]
     classes = ["" if is_number else "text" for is_number in numeric]
     head = row.format(
         Markup("").join(
-            Markup('<th scope="col" class="{}">{}</th>').format(kind, str(column).replace("_", " "))
-            for kind, column in zip(classes, table.columns, strict=True)
+            Markup('<th scope="col" class="{}">{}</th>').format(kind, heading)
+            for kind, heading in zip(classes, headings, strict=True)
         )
     )
     body = Markup("").join(
         row.format(
             Markup("").join(
-                Markup('<td class="{}">{}</td>').format(kind, _cell(value))
-                for kind, value in zip(classes, record, strict=True)
+                Markup('<td class="{}">{}</td>').format(kind, _cell(value, probability=heading == "q-value"))
+                for kind, heading, value in zip(classes, headings, record, strict=True)
             )
         )
         for record in table.itertuples(index=False, name=None)
     )
-    return Markup('<div class="scroll"><table><thead>{}</thead><tbody>{}</tbody></table></div>').format(head, body)
+    scrolled = Markup('<div class="scroll" tabindex="0" role="region" aria-label="Table: {}">{}</div>')
+    content = Markup("<table><thead>{}</thead><tbody>{}</tbody></table>").format(head, body)
+    return scrolled.format(", ".join(headings[:3]), content)
 
 
-def _cell(value: Any) -> str:
+def _cell(value: Any, *, probability: bool) -> str:
+    """A value as text."""
     if value is pd.NA or value is None or value != value:
         return "–"
     if isinstance(value, bool):
         return "yes" if value else "no"
-    return f"{value:.3f}" if isinstance(value, float) else str(value)
+    if isinstance(value, float):
+        return "< 0.001" if probability and value < 0.001 else f"{value:.3f}"
+    return str(value)

@@ -1,23 +1,5 @@
-"use strict";
-
-// Opens the charts of the page and links them: what is picked in one is shown in the others.
-const data = JSON.parse(document.getElementById("data").textContent);
 const dark = matchMedia("(prefers-color-scheme: dark)");
 const ink = () => getComputedStyle(document.body).color;
-
-function embed(name, renderer) {
-  const element = document.getElementById(`${name}-chart`);
-  if (!element || !data.charts[name]) return Promise.resolve(null);
-  const controls = document.getElementById(`${name}-controls`);
-  return vegaEmbed(element, data.charts[name], {
-    renderer, actions: false, ast: true, ...(controls && {bind: controls}),
-    config: {
-      background: null,
-      axis: {domainColor: "#999", tickColor: "#999", gridColor: "#9994"},
-      view: {stroke: null},
-    },
-  }).then((result) => result.view);
-}
 
 // The overlaps of all pairs of blocks, one byte each, row by row of the upper triangle; 255 stands for no pair.
 function matrixCells() {
@@ -42,7 +24,7 @@ function describe(view) {
   if (!picked.length) {
     const found = view.data("nodes").filter((node) => node.found).length;
     const searched = view.signal("search").trim() ? `${found || "No"} ${found === 1 ? "subspace has" : "subspaces have"} this name. ` : "";
-    return `${searched}${view.data("shown").length} of ${view.data("edges").length} edges shown. Pick a subspace, and its meetings are read out here.`;
+    return `${searched}${view.data("shown").length} of ${view.data("edges").length} edges shown. Select a dot to list its edges.`;
   }
   const nodes = new Map(view.data("nodes").map((node) => [node.id, node]));
   const shown = [...view.data("shown")].sort((a, b) => b.excess - a.excess);
@@ -51,7 +33,7 @@ function describe(view) {
     : data.nodeNames(picked, nodes);
   const listed = shown.slice(0, 6).map((edge) => {
     const far = picked.includes(edge.s) && !partners.length ? nodes.get(edge.t) : nodes.get(edge.s);
-    return `${partners.length ? `${nodes.get(edge.s).name} – ${nodes.get(edge.t).name}` : far.name} (${edge.kind}, overlap ${edge.overlap.toFixed(2)}, ${edge.excess.toFixed(2)} beyond the largest null)`;
+    return `${partners.length ? `${nodes.get(edge.s).name} – ${nodes.get(edge.t).name}` : far.name} (${edge.kind}, overlap ${edge.overlap.toFixed(2)}, excess ${edge.excess.toFixed(2)})`;
   });
   const count = shown.length === 1 ? "1 edge" : `${shown.length} edges`;
   return `${subject}: ${count}${listed.length ? `: ${listed.join("; ")}` : ""}${shown.length > listed.length ? "; …" : "."}`;
@@ -59,8 +41,8 @@ function describe(view) {
 
 data.nodeNames = (ids, nodes) => (ids.length > 2 ? `${ids.length} subspaces of ${nodes.get(ids[0]).lane}, layer ${nodes.get(ids[0]).layer}` : ids.map((id) => nodes.get(id).name).join(", "));
 
-// Arrow keys walk from dot to dot: left and right along the layers, up and down from lane to lane.
-function step(view, key) {
+// Arrow keys move from dot to dot: left and right along the layers, up and down from lane to lane.
+function neighbour(view, key) {
   const nodes = view.data("nodes");
   const current = nodes.find((node) => node.id === view.signal("picked")[0]);
   if (!current) return [nodes[0].id];
@@ -90,7 +72,7 @@ async function open() {
     const blockOf = new Map(data.matrix ? data.matrix.blocks.flatMap((block, i) => block.nodes.map((id) => [id, i])) : []);
     const settle = async () => {
       status.textContent = describe(graph);
-      if (matrix) document.getElementById("matrix-status").textContent = graph.signal("picked").length ? status.textContent : "Click a cell, and what joins its row and column is read out here.";
+      if (matrix) document.getElementById("matrix-status").textContent = graph.signal("picked").length ? status.textContent : "Select a cell to list the edges between its row and its column.";
       const marked = new Set([...graph.signal("picked"), ...graph.signal("partners")].map((id) => blockOf.get(id)));
       if (matrix) await matrix.signal("marked", [...marked]).runAsync();
     };
@@ -101,7 +83,7 @@ async function open() {
     await settle();
     document.getElementById("graph-figure").addEventListener("keydown", (event) => {
       if (event.key === "Escape") pick([]);
-      else if (event.key.startsWith("Arrow")) pick(step(graph, event.key));
+      else if (event.key.startsWith("Arrow")) pick(neighbour(graph, event.key));
       else return;
       event.preventDefault();
     });
@@ -110,8 +92,6 @@ async function open() {
       if (cell) pick(blocks[cell.i].nodes, cell.i === cell.j ? [] : blocks[cell.j].nodes);
     });
   }
-  // A closed part prints its title alone.
-  addEventListener("beforeprint", () => document.querySelectorAll("details").forEach((part) => { part.open = true; }));
   document.body.dataset.ready = "yes";
 }
 

@@ -5,11 +5,10 @@ from pathlib import Path
 import networkx as nx
 import pandas as pd
 
-from ..alignment import OBSERVABLES
-from ..findings import sentences
-from ..findings.analysis import findings
-from ..findings.words import norm_gains
-from ..graph import NULL_MEANS, Structure
+from ..alignment import observables
+from ..findings import findings, graph_findings
+from ..findings.words import CHANGES_OF_BASIS, norm_gains
+from ..graph import Structure
 from ..graph.alignment_graph import FALSE_DISCOVERY_RATE, STRONGEST
 from ..results.analysis import Analysis
 from .charts import (
@@ -29,14 +28,27 @@ _TABLE_ROWS = 30
 
 # Sections of the page in order: anchor and title. One that has a chart is there if the chart is.
 _SECTIONS = {
-    "findings": "What the weights say",
-    "continuity": "From one layer to the next",
-    "graph": "Which subspaces meet",
-    "matrix": "All pairs at once",
-    "heads": "Which heads feed which",
-    "interfaces": "Where one weight meets the next",
-    "structure": "What the graph says",
+    "findings": "Findings",
+    "continuity": "Continuity across layers",
+    "graph": "Alignment graph",
+    "matrix": "Overlap matrix",
+    "heads": "Attention heads",
+    "interfaces": "Alignment inside MLPs and heads",
+    "structure": "Graph statistics",
     "reading": "How to read the numbers",
+}
+# Sections that tell of a measurement which may not have been asked for.
+_MEASURED = {"continuity": "continuity", "graph": "pairs", "structure": "pairs"}
+# Tables of the graph statistics in order, likewise.
+_STATISTICS = {
+    "hubs": "Hubs, by measure",
+    "communities": "Communities",
+    "signal-paths": "Strongest paths",
+    "redundant-heads": "Groups of redundant heads",
+    "decay": "Decay with depth",
+    "bottlenecks": "Bottlenecks",
+    "similar-layers": "Most similar neighbouring layers",
+    "comparisons": "Measures of the whole graph against null graphs",
 }
 
 
@@ -65,16 +77,19 @@ def render_report(analysis: Analysis) -> str:
         "interface-curves": interface_curves_chart(analysis),
     }
     absent = {name for name in ("matrix", "heads", "interfaces") if charts[name] is None}
+    absent |= {name for name, measurement in _MEASURED.items() if measurement not in analysis.settings.measure}
     return page_template("report.html.j2").render(
         title=Path(provenance["checkpoint"]).name,
+        about="alignment of its weights",
         subtitle=_subtitle(analysis),
         sections={anchor: title for anchor, title in _SECTIONS.items() if anchor not in absent},
-        rank=provenance["rank"],
+        rank=analysis.settings.rank,
         discovery_rate=f"{FALSE_DISCOVERY_RATE:.0%}",
         strongest=STRONGEST,
-        draws=provenance["draws"],
-        norm_gains=norm_gains(provenance["fold_norms"]),
+        draws=analysis.settings.draws,
+        norm_gains=norm_gains(analysis.settings.fold_norms),
         findings=findings(analysis),
+        remarks=[],
         summary=_summary_table(analysis.summary, shared_space=True),
         by_index=_summary_table(analysis.summary, shared_space=False),
         edges=_edge_table(analysis.graph),
@@ -83,10 +98,11 @@ def render_report(analysis: Analysis) -> str:
         head_groups=analysis.head_clusters,
         interfaces=_interface_table(analysis.interfaces),
         interface_curves=charts["interface-curves"] is not None,
-        said_of_graph=sentences(analysis.structure),
-        structure=_structure_tables(analysis.structure),
-        observables=OBSERVABLES,
-        spaces=analysis.spaces,
+        graph_findings=graph_findings(analysis.structure),
+        statistics=_statistics(analysis.structure),
+        statistics_titles=_STATISTICS,
+        observables=observables(),
+        spaces=analysis.spaces.replace({"symmetry": CHANGES_OF_BASIS}),
         skipped=analysis.skipped,
         provenance=provenance_table(provenance),
         data=script({"charts": charts, "matrix": cells}),
@@ -101,9 +117,9 @@ def _subtitle(analysis: Analysis) -> str:
     return (
         f"{provenance['layers']} layers of the {provenance['family']} family, {len(analysis.weights) - heads} weights"
         + (f" and {heads} heads of attention projections" if heads else "")
-        + f" at rank {provenance['rank']}, in {len(analysis.spaces)} spaces"
+        + f" at rank {analysis.settings.rank}, in {len(analysis.spaces)} spaces"
         + (f"; stored as {stored}, de-quantised" if stored else "")
-        + f"; {len(analysis.skipped)} tensors not used"
+        + f"; {len(analysis.skipped)} tensors were not used"
     )
 
 
@@ -114,23 +130,23 @@ def _summary_table(summary: pd.DataFrame, *, shared_space: bool) -> pd.DataFrame
     table = pd.DataFrame(
         {
             "role and side": [lane(role, side) for role, side in zip(rows["role"], rows["side"], strict=True)],
-            "|cos| first": rows["abs_cos_1"],
-            "chance": rows["null_mean"],
-            "adjusted": rows["adjusted"],
-            "margin-matched": rows["margin_matched"],
-            "sign flip": rows["sign_flip"],
-            "excess": rows["excess"],
-            "equalised": rows["equalised"],
-            "beyond chance": rows["beyond_chance"],
-            "of steps": rows["layer_pairs"],
-            "|cos| second": rows["abs_cos_2"],
+            "|cos| of first": rows["abs_cos_1"],
+            "unrelated": rows["abs_cos_1_null_mean"],
+            "effect size": rows["abs_cos_1_effect_size"],
+            "norm-matched": rows["abs_cos_1_norm_matched_mean"],
+            "sign-flip": rows["abs_cos_1_sign_flip_mean"],
+            "excess": rows["abs_cos_1_excess"],
+            "equal norms": rows["abs_cos_1_equalised"],
+            "significant": rows["significant_pairs"],
+            "of layer pairs": rows["layer_pairs"],
+            "|cos| of second": rows["abs_cos_2"],
             "σ²-weighted": rows["sigma2_weighted"],
             "overlap": rows["overlap"],
-            f"{rows['far_lag'].max()}+ layers apart": rows["overlap_far"],
-            "chance of overlap": rows["overlap_null_mean"],
+            f"overlap {rows['far_lag'].max()}+ layers apart": rows["overlap_far"],
+            "unrelated overlap": rows["overlap_null_mean"],
             "channels": rows["channels"].round().astype("Int64"),
             "of": rows["dim"],
-            "survives": rows["survives"],
+            "basis-independent": rows["basis_independent"],
         }
     )
     # Sides without a common space have no overlap at a distance, and without draws there are no seeded nulls.
@@ -138,13 +154,13 @@ def _summary_table(summary: pd.DataFrame, *, shared_space: bool) -> pd.DataFrame
 
 
 def _edge_table(graph: "nx.MultiDiGraph[str]") -> pd.DataFrame:
-    rows = sorted(graph.edges(data=True), key=lambda edge: -edge[2]["excess"])[:_TABLE_ROWS]
+    rows = sorted(graph.edges(data=True), key=lambda edge: -edge[2]["overlap_excess"])[:_TABLE_ROWS]
     columns = {
         "overlap": "overlap",
-        "adjusted": "adjusted_overlap",
-        "excess": "excess",
+        "effect size": "overlap_effect_size",
+        "excess": "overlap_excess",
         "smallest angle (rad)": "smallest_angle",
-        "survives": "survives",
+        "basis-independent": "basis_independent",
     }
     return pd.DataFrame(
         [
@@ -157,32 +173,37 @@ def _edge_table(graph: "nx.MultiDiGraph[str]") -> pd.DataFrame:
 
 def _head_links(heads: pd.DataFrame) -> pd.DataFrame:
     """The strongest few links of each kind, from writing heads to reading ones first."""
-    strongest = [heads[heads["kind"] == kind].nlargest(5, "excess") for kind in HEAD_KINDS]
-    columns = ["kind", "source", "target", "kernel", *NULL_MEANS, "excess", "q_value", "composition_score", "survives"]
-    return pd.concat(strongest, ignore_index=True)[columns]
+    strongest = [heads[heads["kind"] == kind].nlargest(5, "overlap_excess") for kind in HEAD_KINDS]
+    links = pd.concat(strongest, ignore_index=True)
+    smaller = links[["source_rank", "target_rank"]].min(axis=1)
+    nulls = {f"kernel_{null}": smaller * links[f"overlap_{null}"] for null in ("sign_flip_mean", "norm_matched_mean")}
+    columns = ["kind", "source", "target", "kernel", "kernel_null_mean", *nulls, "overlap_excess", "overlap_q_value"]
+    return links.assign(**nulls)[[*columns, "composition_score", "basis_independent"]]
 
 
 def _interface_table(interfaces: pd.DataFrame) -> pd.DataFrame:
-    """Means over layers and heads by kind, each number beside what unrelated weights would give."""
-    places = ["kind", "gauge_fixed", "survives"]
-    means = interfaces.drop(columns=["name", "space"]).groupby(places, sort=False).mean(numeric_only=True).reset_index()
-    table = means[["kind"]].assign(units=["balanced first" if fixed else "" for fixed in means["gauge_fixed"]])
-    for title, column in INTERFACE_MEASURES.items():
-        nulls = means[f"{column}_null_mean"]
-        table[title] = [f"{value:.3f} ({null:.3f})" for value, null in zip(means[column], nulls, strict=True)]
-    return table.assign(survives=means["survives"])
+    """Means over layers and heads by kind, each number beside what unrelated weights give."""
+    keys = ["kind", "gauge_fixed", "basis_independent"]
+    means = interfaces.drop(columns=["name", "space"]).groupby(keys, sort=False).mean(numeric_only=True).reset_index()
+    table = means[["kind"]].assign(
+        measured=["after balancing" if fixed else "as stored" for fixed in means["gauge_fixed"]]
+    )
+    for title, measure in INTERFACE_MEASURES.items():
+        values, nulls = means[measure.column], means[measure.null_column]
+        table[title] = [f"{value:.3f} ({null:.3f})" for value, null in zip(values, nulls, strict=True)]
+    return table.assign(basis_independent=means["basis_independent"])
 
 
-def _structure_tables(structure: Structure) -> dict[str, pd.DataFrame]:
-    """The tables behind the sentences, as far as they have rows."""
+def _statistics(structure: Structure) -> dict[str, pd.DataFrame]:
+    """The tables behind the findings about the graph, as far as they have rows."""
     tables = {
-        "Hubs, by measure": structure.hubs.groupby("measure", sort=False).head(8),
-        "Communities": structure.communities,
-        "Strongest paths from embedding to unembedding": structure.paths.head(_TABLE_ROWS),
-        "Groups of redundant heads": structure.cliques.head(_TABLE_ROWS),
-        "How overlap decays with distance": structure.decay,
-        "Spaces by how many directions carry what meets there": structure.bottlenecks,
-        "Neighbouring layers most alike: a suggestion of geometry alone, function was not tested": structure.blocks,
-        "Measures of the whole graph against null graphs": structure.comparisons,
+        "hubs": structure.hubs.groupby("measure", sort=False).head(8),
+        "communities": structure.communities,
+        "signal-paths": structure.paths.head(_TABLE_ROWS),
+        "redundant-heads": structure.cliques.head(_TABLE_ROWS),
+        "decay": structure.decay,
+        "bottlenecks": structure.bottlenecks,
+        "similar-layers": structure.blocks,
+        "comparisons": structure.comparisons,
     }
-    return {title: table for title, table in tables.items() if len(table)}
+    return {anchor: tables[anchor] for anchor in _STATISTICS if len(tables[anchor])}

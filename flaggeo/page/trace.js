@@ -1,7 +1,4 @@
-"use strict";
-
-// Opens the charts; their parameter `at` follows the slider, which stands outside of them all.
-const data = JSON.parse(document.getElementById("data").textContent);
+// The parameter `at` of the charts follows the slider, which stands outside of them all.
 const slider = document.getElementById("step");
 const status = document.getElementById("step-name");
 
@@ -12,17 +9,4 @@ function announce() {
 
 slider.addEventListener("input", announce);
 announce();
-
-Promise.all(
-  Object.entries(data.charts).filter(([, spec]) => spec).map(([name, spec]) => {
-    const controls = document.getElementById(`${name}-controls`);
-    return vegaEmbed(`#${name}-chart`, spec, {
-      renderer: "svg", actions: false, ast: true, ...(controls && {bind: controls}),
-      config: {
-        background: null,
-        axis: {domainColor: "#999", tickColor: "#999", gridColor: "#9994"},
-        view: {stroke: null},
-      },
-    });
-  })
-).then(() => { document.body.dataset.ready = "yes"; });
+openCharts();

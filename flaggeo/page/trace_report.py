@@ -6,8 +6,8 @@ from typing import Any
 
 import pandas as pd
 
-from ..findings.comparison import SAME_ANGLE
-from ..findings.trace import ends_of, trace_findings
+from ..findings import SAME_ANGLE, trace_findings
+from ..findings.trace import ends_of
 from ..findings.words import norm_gains
 from ..network import ROLES
 from ..tracing import Trace
@@ -17,8 +17,19 @@ from .parts import number, page_template, provenance_table, read_spec, script
 _SHOWN = 30
 # Ratio of the largest step to the smallest from which the axis is logarithmic.
 _WIDE_RANGE = 100
-_SIDES = {"read": "what it reads", "write": "what it writes"}
+_SIDES = {"read": "input subspaces", "write": "output subspaces"}
 _WEIGHT_MEASURES = {"effective_rank": "effective rank", "stable_rank": "stable rank", "frobenius_norm": "norm"}
+
+# Sections of the page in order: anchor and title. One that has nothing to show is left out.
+_SECTIONS = {
+    "findings": "Findings",
+    "training": "Alignment over training",
+    "layers": "Layer pairs at one step",
+    "drift": "How far each subspace moved",
+    "weights": "Spectra over training",
+    "interfaces": "Alignment inside MLPs and heads",
+    "reading": "How to read the numbers",
+}
 _QUANTITIES = {
     "abs_cos_1": "|cos| of first vectors of neighbouring layers",
     "overlap": "overlap of neighbouring layers",
@@ -47,14 +58,19 @@ def render_trace(trace: Trace) -> str:
         "drift": _drift_chart(trace),
         "weights": _weights_chart(trace),
     }
+    absent = {
+        name for name, missing in (("layers", by_layer is None), ("interfaces", trace.interfaces.empty)) if missing
+    }
     first, last = checkpoints["step"].iloc[0], checkpoints["step"].iloc[-1]
     return page_template("trace.html.j2").render(
         title=_title(trace),
+        about="alignment over training",
+        sections={anchor: title for anchor, title in _SECTIONS.items() if anchor not in absent},
         subtitle=f"{len(checkpoints)} checkpoints from step {first} to step {last}, {provenance['family']} family, "
-        f"{trace.weights['name'].nunique()} weights at rank {provenance['rank']}",
+        f"{trace.weights['name'].nunique()} weights at rank {trace.settings.rank}",
         steps=len(checkpoints),
-        rank=provenance["rank"],
-        draws=provenance["draws"],
+        rank=trace.settings.rank,
+        draws=trace.settings.draws,
         remarks=provenance["remarks"],
         findings=trace_findings(trace),
         charts=[name for name, chart in charts.items() if chart],
@@ -66,7 +82,7 @@ def render_trace(trace: Trace) -> str:
         shown=_SHOWN,
         skipped=trace.skipped,
         checkpoints=checkpoints,
-        norm_gains=norm_gains(provenance["fold_norms"]),
+        norm_gains=norm_gains(trace.settings.fold_norms),
         provenance=provenance_table(provenance),
         data=script(
             {
@@ -104,16 +120,21 @@ def _continuity_charts(trace: Trace) -> tuple[Spec, Spec] | tuple[None, None]:
     """Means over the layers against the step, and every layer at one step; None where nothing shares a space."""
     if trace.summary.empty or not trace.summary["shared_space"].any():
         return None, None
-    index, rank = _index(trace), trace.provenance["rank"]
+    index, rank = _index(trace), trace.settings.rank
     measures = {
-        "abs_cos_1": ("first singular vectors: |cos|", "null_mean", "null_sd", "margin_matched"),
+        "abs_cos_1": (
+            "first singular vectors: |cos|",
+            "abs_cos_1_null_mean",
+            "abs_cos_1_null_sd",
+            "abs_cos_1_norm_matched_mean",
+        ),
         "overlap": (f"leading {rank}-dimensional subspaces: overlap", "overlap_null_mean", "overlap_null_sd", None),
     }
     means = [
         {"index": index[row["step"]], "step": row["step"], "checkpoint": row["checkpoint"]}
         | {"key": f"{lane(row['role'], row['side'])} {measure}", "value": round(row[measure], 4)}
-        | {"margin_matched": number(row[margin]) if margin else None}
-        for measure, (_, _, _, margin) in measures.items()
+        | {"norm_matched": number(row[drawn]) if drawn else None}
+        for measure, (_, _, _, drawn) in measures.items()
         for row in trace.summary[trace.summary["shared_space"]].to_dict("records")
         if number(row[measure]) is not None
     ]
@@ -124,7 +145,7 @@ def _continuity_charts(trace: Trace) -> tuple[Spec, Spec] | tuple[None, None]:
         for row in shared[shared[measure].notna()].to_dict("records"):
             panel = lane(row["role"], row["side"])
             key = f"{panel} {measure}"
-            panels[key] = {"key": key, "panel": panel, "measure": title, "chance": row[mean]}
+            panels[key] = {"key": key, "panel": panel, "measure": title, "unrelated": row[mean]}
             for name, count in (("", 1), ("mean_", pairs[row["role"], row["side"]])):
                 reach = 2 * row[spread] / math.sqrt(count)
                 panels[key] |= {f"{name}low": max(0.0, row[mean] - reach), f"{name}high": min(1.0, row[mean] + reach)}
@@ -138,8 +159,8 @@ def _continuity_charts(trace: Trace) -> tuple[Spec, Spec] | tuple[None, None]:
         present = {panel["panel"] for panel in panels.values()}
         spec["facet"]["sort"] = [name for name in LANES if name in present]
     chart = over_training["spec"]
-    if not trace.provenance["draws"]:
-        chart["layer"] = [layer for layer in chart["layer"] if layer.get("name") != "margin_matched"]
+    if not trace.settings.draws:
+        chart["layer"] = [layer for layer in chart["layer"] if layer.get("name") != "norm_matched"]
     _place_steps(chart["encoding"]["x"], trace)
     return over_training, by_layer
 
@@ -201,7 +222,7 @@ def _milestone_table(milestones: pd.DataFrame) -> pd.DataFrame:
     rows.loc[drift, columns] = rows.loc[drift, columns].map(math.degrees)
     table = {
         "role and side": [lane(role, side) for role, side in zip(rows["role"], rows["side"], strict=True)],
-        "number": rows["quantity"].map(_QUANTITIES),
+        "measure": rows["quantity"].map(_QUANTITIES),
         "first": rows["first"],
         "last": rows["last"],
         "change": rows["change"],
@@ -215,9 +236,10 @@ def _summary_table(summary: pd.DataFrame) -> pd.DataFrame:
     if summary.empty:
         return summary
     rows = summary[summary["shared_space"]]
-    columns = {"step": "step", "abs_cos_1": "|cos| first", "null_mean": "chance", "adjusted": "adjusted"}
-    columns |= {"margin_matched": "margin-matched", "excess": "excess", "overlap": "overlap"}
-    columns |= {"overlap_null_mean": "chance of overlap", "channels": "channels"}
+    columns = {"step": "step", "abs_cos_1": "|cos| of first", "abs_cos_1_null_mean": "unrelated"}
+    columns |= {"abs_cos_1_effect_size": "effect size"}
+    columns |= {"abs_cos_1_norm_matched_mean": "norm-matched", "abs_cos_1_excess": "excess", "overlap": "overlap"}
+    columns |= {"overlap_null_mean": "unrelated overlap", "channels": "channels"}
     table = rows[list(columns)].rename(columns=columns)
     names = [lane(role, side) for role, side in zip(rows["role"], rows["side"], strict=True)]
     table.insert(1, "role and side", names)
@@ -235,8 +257,8 @@ def _farthest_table(trace: Trace) -> pd.DataFrame:
             "RMS angle": rows["rms_angle"].map(math.degrees),
             "Grassmann distance (rad)": rows["geodesic_distance"],
             "overlap": rows["overlap"],
-            "chance": rows["null_mean"],
-            "angle of the first": rows["angle_1"].map(math.degrees),
+            "unrelated": rows["overlap_null_mean"],
+            "angle of first direction": rows["angle_1"].map(math.degrees),
             "undetermined": rows["undetermined"].astype(bool).astype(object),
         }
     )
@@ -248,11 +270,16 @@ def _interface_table(interfaces: pd.DataFrame) -> pd.DataFrame:
         return interfaces
     kinds = ["kind", "gauge_fixed"]
     parts: list[dict[str, Any]] = []
-    for title, column in INTERFACE_MEASURES.items():
-        for row in ends_of(interfaces, kinds, [column, f"{column}_null_mean"]).to_dict("records"):
+    for title, measure in INTERFACE_MEASURES.items():
+        column, null = measure.column, measure.null_column
+        for row in ends_of(interfaces, kinds, [column, null]).to_dict("records"):
             parts.append(
-                {"kind": row["kind"], "units balanced first": row["gauge_fixed"], "number": title}
+                {
+                    "kind": row["kind"],
+                    "measured": "after balancing" if row["gauge_fixed"] else "as stored",
+                    "measure": title,
+                }
                 | {"first": row[f"{column}, first"], "last": row[f"{column}, last"]}
-                | {"unrelated, last": row[f"{column}_null_mean, last"]}
+                | {"unrelated, last": row[f"{null}, last"]}
             )
     return pd.DataFrame(parts)

@@ -4,25 +4,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
-from .storage import (
-    COMPARISON_FILE,
-    COMPARISON_NAMES,
-    COMPARISON_REPORT_FILE,
-    COMPARISON_TABLES,
-    load_tables,
-    save_tables,
-)
+from .saved import Kind, Result
 
-SCHEMA_VERSION = 1
-_RANKED = ("rms_angle", "overlap", "null_mean", "flag_distance", "angle_1", "undetermined")
+_RANKED = ("rms_angle", "overlap", "overlap_null_mean", "flag_distance", "angle_1", "undetermined")
 
 
-@dataclass(frozen=True)
-class Comparison:
+@dataclass(frozen=True, kw_only=True, repr=False, eq=False)
+class Comparison(Result):
     """How far the weights of two versions of a network, a and b, lie apart.
 
     Attributes
@@ -45,13 +36,22 @@ class Comparison:
         What was read, with what settings and versions, and when.
     """
 
+    KIND = Kind(
+        name="a comparison",
+        record_file="comparison.json",
+        page_file="comparison.html",
+        schema_version=2,
+        remedy="compare the checkpoints again",
+        renderer="render_comparison",
+        teller="comparison_findings",
+    )
+
     weights: pd.DataFrame
     deltas: pd.DataFrame
     summary: pd.DataFrame
     observables: pd.DataFrame
     pairs: pd.DataFrame
     skipped: pd.DataFrame
-    provenance: Mapping[str, Any]
 
     @cached_property
     def ranked(self) -> pd.DataFrame:
@@ -68,63 +68,13 @@ class Comparison:
             ["rms_angle", "relative_norm"], ascending=False, na_position="last", kind="stable", ignore_index=True
         )
 
-    def save(self, folder: str | Path, *, report: str | None = None, overwrite: bool = False) -> None:
-        """Write everything to a folder, at once or not at all.
-
-        Parameters
-        ----------
-        folder : str or Path
-            Made if missing.
-        report : str, optional
-            The page, from `flaggeo.render_comparison`, stored beside the tables as ``comparison.html``.
-        overwrite : bool, optional
-            Replace an earlier comparison in this folder.
-
-        Raises
-        ------
-        FileExistsError
-            If the folder is in use and `overwrite` is False, or it holds anything but a comparison.
-        PermissionError
-            If nothing may be written there.
-
-        Notes
-        -----
-        The folder holds ``comparison.json`` (schema version, provenance) and each table as CSV and Parquet.
-        """
-        save_tables(
-            Path(folder),
-            {name: getattr(self, name) for name in COMPARISON_TABLES},
-            {COMPARISON_FILE: {"schema_version": SCHEMA_VERSION, "provenance": dict(self.provenance)}},
-            {COMPARISON_REPORT_FILE: report},
-            names=COMPARISON_NAMES,
-            overwrite=overwrite,
-        )
-
-    @classmethod
-    def load(cls, folder: str | Path) -> "Comparison":
-        """Read back what `save` wrote; no checkpoint is needed.
-
-        Parameters
-        ----------
-        folder : str or Path
-
-        Returns
-        -------
-        comparison : Comparison
-
-        Raises
-        ------
-        FileNotFoundError
-            If the folder holds no comparison.
-        ValueError
-            If another version of flaggeo wrote it in a form that this one does not know.
-        """
-        tables, record = load_tables(
-            Path(folder),
-            COMPARISON_TABLES,
-            COMPARISON_FILE,
-            "a comparison",
-            SCHEMA_VERSION,
-            "compare the checkpoints again",
-        )
-        return cls(**tables, provenance=record["provenance"])
+    def _facts(self) -> Mapping[str, object]:
+        return {
+            "a": Path(self.provenance["a"]).name,
+            "b": Path(self.provenance["b"]).name,
+            "family": self.provenance["family"],
+            "weights": len(self.deltas),
+            "rank": self.settings.rank,
+            "pairs": len(self.pairs),
+            "skipped": len(self.skipped),
+        }

@@ -13,7 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from ..alignment import Nulls, Profile, ProjectionHeads, null_table
+from ..alignment import NULL_SCHEMA, Nulls, Profile, ProjectionHeads
 from ..engine import LayerResult
 from ..numerics.spectrum import Spectrum
 
@@ -57,10 +57,10 @@ class Scratch:
             ProjectionHeads(layer, role, **_parts(tensors, f"heads/{role}", _HEAD_PARTS))
             for layer, role in plain["heads"]
         ]
-        return LayerResult(spectra, profiles, plain["tables"], heads)
+        return LayerResult(spectra, profiles, heads, interfaces=plain["interfaces"], gram_cosines=plain["gram_cosines"])
 
     def keep_layer(self, layer: str, result: LayerResult) -> None:
-        """Write what is kept of a layer."""
+        """Write what is kept of a layer; its Gram matrices, which are large, can be formed again."""
         kinds: dict[str, tuple[Mapping[str, object], tuple[str, ...]]] = {
             "spectra": (result.spectra, _SPECTRUM_PARTS),
             "profiles": (result.profiles, _PROFILE_PARTS),
@@ -79,7 +79,8 @@ class Scratch:
             },
             "profiles": list(result.profiles),
             "heads": [(heads.layer, heads.role) for heads in result.heads],
-            "tables": result.tables,
+            "interfaces": result.interfaces,
+            "gram_cosines": result.gram_cosines,
         }
         self._save(f"layer {layer}", tensors, plain)
 
@@ -89,12 +90,12 @@ class Scratch:
         if stored is None:
             return None
         tensors, rows = stored
-        return Nulls(null_table(rows), *(_under(tensors, kind) for kind in _LEVERAGES))
+        return Nulls(NULL_SCHEMA.frame(rows), *(_under(tensors, kind) for kind in _LEVERAGES))
 
     def keep_nulls(self, role: str, nulls: Nulls) -> None:
         """Write the nulls of a role."""
         tensors = {f"{kind}/{name}": found for kind in _LEVERAGES for name, found in getattr(nulls, kind).items()}
-        self._save(f"nulls {role}", tensors, nulls.table.to_numpy().tolist())
+        self._save(f"nulls {role}", tensors, nulls.table.to_dict("records"))
 
     def _save(self, name: str, tensors: Mapping[str, Tensor], plain: Any) -> None:
         """Write tensors, and whatever JSON can hold, at once."""

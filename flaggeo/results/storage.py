@@ -4,7 +4,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -16,47 +16,13 @@ import pyarrow.csv as arrow_csv
 
 from ..numerics.threads import workers
 
-TABLES = (
-    "weights",
-    "spaces",
-    "continuity",
-    "curves",
-    "lags",
-    "paths",
-    "path_variance",
-    "nulls",
-    "pairs",
-    "chance",
-    "interfaces",
-    "interface_curves",
-    "heads",
-    "skipped",
-)
-RESULT_FILE = "result.json"
-BASES_FILE = "bases.safetensors"
-GRAPH_FILE = "graph.graphml"
-REPORT_FILE = "report.html"
-#: Everything that a result consists of. A folder that holds anything else is never replaced.
-RESULT_NAMES = frozenset({RESULT_FILE, BASES_FILE, GRAPH_FILE, REPORT_FILE}) | {
-    f"{table}.{suffix}" for table in TABLES for suffix in ("csv", "parquet")
-}
-COMPARISON_TABLES = ("weights", "deltas", "summary", "observables", "pairs", "skipped")
-COMPARISON_FILE = "comparison.json"
-COMPARISON_REPORT_FILE = "comparison.html"
-#: The same for a comparison of two networks: neither kind of result replaces the other.
-COMPARISON_NAMES = frozenset({COMPARISON_FILE, COMPARISON_REPORT_FILE}) | {
-    f"{table}.{suffix}" for table in COMPARISON_TABLES for suffix in ("csv", "parquet")
-}
-TRACE_TABLES = ("checkpoints", "summary", "continuity", "interfaces", "drift", "weights", "skipped")
-TRACE_FILE = "trace.json"
-TRACE_REPORT_FILE = "trace.html"
-#: The same for a trace of many checkpoints.
-TRACE_NAMES = frozenset({TRACE_FILE, TRACE_REPORT_FILE}) | {
-    f"{table}.{suffix}" for table in TRACE_TABLES for suffix in ("csv", "parquet")
-}
+
+def table_files(name: str) -> tuple[str, str]:
+    """Names of the files that a table is kept in."""
+    return f"{name}.csv", f"{name}.parquet"
 
 
-def require_replaceable(folder: Path, *, overwrite: bool, names: frozenset[str] = RESULT_NAMES) -> None:
+def require_replaceable(folder: Path, *, overwrite: bool, names: frozenset[str]) -> None:
     """Raise unless a result, which consists of files of these names, may be written at `folder`.
 
     Raises
@@ -112,14 +78,13 @@ def replaced_at_once(folder: Path) -> Iterator[Path]:
 def save_tables(
     folder: Path,
     tables: Mapping[str, pd.DataFrame],
-    records: Mapping[str, Any],
-    pages: Mapping[str, str | None],
+    texts: Mapping[str, Callable[[], str]],
     *,
-    others: Mapping[str, Callable[[Path], object]] | None = None,
+    others: Mapping[str, Callable[[Path], object]],
     names: frozenset[str],
     overwrite: bool,
 ) -> None:
-    """Write tables as CSV and Parquet, records as JSON and pages as they are, at once or not at all.
+    """Write tables as CSV and Parquet, texts and further files, at once or not at all.
 
     CSV has seven digits of every number: half of the text, and more than any measurement is known to. Parquet has all.
 
@@ -127,9 +92,11 @@ def save_tables(
     ----------
     folder : Path
         Made if missing.
-    tables, records, pages : mapping
-        By name of the table, or of the file. A page that is None is left out.
-    others : mapping, optional
+    tables : mapping
+        By name.
+    texts : mapping
+        What makes each text, by name of its file; called while the tables are written beside.
+    others : mapping
         What writes each further file to a path, by name of the file. It runs beside the writing of the tables.
     names : frozenset of str
         Names of all files that such a result may consist of.
@@ -142,20 +109,17 @@ def save_tables(
         As `require_replaceable`.
     """
     require_replaceable(folder, overwrite=overwrite, names=names)
-    writers = dict(others or {})
+    writers = dict(others)
     for name, table in tables.items():
-        writers[f"{name}.csv"] = partial(_write_csv, table)
-        writers[f"{name}.parquet"] = partial(table.to_parquet, index=False)
-    with replaced_at_once(folder) as temporary:
-        with workers() as pool:
-            for written in [pool.submit(write, temporary / name) for name, write in writers.items()]:
-                written.result()
-        for name, record in records.items():
-            text = json.dumps(record, indent=2, allow_nan=False)
-            (temporary / name).write_text(text + "\n", encoding="utf-8")
-        for name, page in pages.items():
-            if page is not None:
-                (temporary / name).write_text(page, encoding="utf-8")
+        csv, parquet = table_files(name)
+        writers[csv] = partial(_write_csv, table)
+        writers[parquet] = partial(table.to_parquet, index=False)
+    with replaced_at_once(folder) as temporary, workers() as pool:
+        written = [pool.submit(write, temporary / name) for name, write in writers.items()]
+        for name, text in texts.items():
+            (temporary / name).write_text(text(), encoding="utf-8")
+        for task in written:
+            task.result()
 
 
 def _write_csv(table: pd.DataFrame, path: Path) -> None:
@@ -163,27 +127,28 @@ def _write_csv(table: pd.DataFrame, path: Path) -> None:
     arrow_csv.write_csv(pa.Table.from_pandas(single, preserve_index=False), path)
 
 
-def load_tables(
-    folder: Path, names: Collection[str], file: str, what: str, schema_version: int, remedy: str
-) -> tuple[dict[str, pd.DataFrame], dict[str, Any]]:
-    """Tables of these names and the record in `file`, which has to be of this schema version.
+def load_record(file: Path, schema_version: int, remedy: str) -> dict[str, Any]:
+    """The record of a result, which has to be of this schema version.
 
     Raises
     ------
-    FileNotFoundError
-        If the folder holds no such file; the message says that `what` was expected.
     ValueError
-        If its schema version is another; the message ends in the `remedy`.
+        If its schema version is another; the message ends in what to do, for an earlier one the `remedy`.
     """
-    if not (folder / file).is_file():
-        raise FileNotFoundError(f"{folder}: expected {what} of flaggeo, found no {file}")
-    record = json.loads((folder / file).read_text(encoding="utf-8"))
-    if record.get("schema_version") != schema_version:
+    record: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    found = record.get("schema_version")
+    if found != schema_version:
+        later = isinstance(found, int) and found > schema_version
         raise ValueError(
-            f"{folder / file}: expected schema version {schema_version}, found {record.get('schema_version')!r}: "
-            f"{remedy}"
+            f"{file}: expected schema version {schema_version}, found {found!r}, which "
+            f"{'a later' if later else 'an earlier'} flaggeo wrote: {'update flaggeo' if later else remedy}"
         )
-    return {name: pd.read_parquet(folder / f"{name}.parquet") for name in names}, record
+    return record
+
+
+def load_tables(folder: Path, names: Iterable[str]) -> dict[str, pd.DataFrame]:
+    """Tables of these names, with all digits."""
+    return {name: pd.read_parquet(folder / table_files(name)[1]) for name in names}
 
 
 def replace_file(path: Path, content: bytes) -> None:

@@ -9,13 +9,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from .storage import TRACE_FILE, TRACE_NAMES, TRACE_REPORT_FILE, TRACE_TABLES, load_tables, save_tables
-
-SCHEMA_VERSION = 1
+from .saved import Kind, Result
 
 
-@dataclass(frozen=True)
-class Trace:
+@dataclass(frozen=True, kw_only=True, repr=False, eq=False)
+class Trace(Result):
     """How alignment and the leading subspaces change over the checkpoints of one run.
 
     Every table but `skipped` has the columns ``step`` and ``checkpoint`` (the label) first, and its rows in the
@@ -43,6 +41,16 @@ class Trace:
         What was read, with what settings and versions, and when.
     """
 
+    KIND = Kind(
+        name="a trace",
+        record_file="trace.json",
+        page_file="trace.html",
+        schema_version=2,
+        remedy="trace the checkpoints again",
+        renderer="render_trace",
+        teller="trace_findings",
+    )
+
     checkpoints: pd.DataFrame
     summary: pd.DataFrame
     continuity: pd.DataFrame
@@ -50,7 +58,6 @@ class Trace:
     drift: pd.DataFrame
     weights: pd.DataFrame
     skipped: pd.DataFrame
-    provenance: Mapping[str, Any]
 
     @cached_property
     def role_drift(self) -> pd.DataFrame:
@@ -59,12 +66,12 @@ class Trace:
         Returns
         -------
         table : pandas.DataFrame
-            One row a step, role, side and ``since``: ``rms_angle``, in radians, ``overlap`` and its ``null_mean``,
-            means over the layers.
+            One row a step, role, side and ``since``: ``rms_angle``, in radians, ``overlap`` and its
+            ``overlap_null_mean``, means over the layers.
         """
         whole = self.drift[self.drift["head"].isna()]
         keys = ["step", "checkpoint", "role", "side", "since"]
-        return whole.groupby(keys, sort=False)[["rms_angle", "overlap", "null_mean"]].mean().reset_index()
+        return whole.groupby(keys, sort=False)[["rms_angle", "overlap", "overlap_null_mean"]].mean().reset_index()
 
     @cached_property
     def milestones(self) -> pd.DataFrame:
@@ -83,7 +90,7 @@ class Trace:
         rows = []
         shared = self.summary[self.summary["shared_space"]] if len(self.summary) else self.summary
         # Two means over the same number of pairs, independent under the null.
-        spreads = {"abs_cos_1": "null_sd", "overlap": "overlap_null_sd"}
+        spreads = {"abs_cos_1": "abs_cos_1_null_sd", "overlap": "overlap_null_sd"}
         for quantity, spread in spreads.items():
             for (role, side), group in _by_role(shared):
                 pairs = self.continuity[(self.continuity["role"] == role) & (self.continuity["side"] == side)]
@@ -97,61 +104,17 @@ class Trace:
         columns = ["role", "side", "quantity", "first", "last", "change", "half_step", "noise"]
         return pd.DataFrame(rows, columns=columns).astype({"half_step": "Int64"})
 
-    def save(self, folder: str | Path, *, report: str | None = None, overwrite: bool = False) -> None:
-        """Write everything to a folder, at once or not at all.
-
-        Parameters
-        ----------
-        folder : str or Path
-            Made if missing.
-        report : str, optional
-            The page, from `flaggeo.render_trace`, stored beside the tables as ``trace.html``.
-        overwrite : bool, optional
-            Replace an earlier trace in this folder.
-
-        Raises
-        ------
-        FileExistsError
-            If the folder is in use and `overwrite` is False, or it holds anything but a trace.
-        PermissionError
-            If nothing may be written there.
-
-        Notes
-        -----
-        The folder holds ``trace.json`` (schema version, provenance) and each table as CSV and Parquet.
-        """
-        save_tables(
-            Path(folder),
-            {name: getattr(self, name) for name in TRACE_TABLES},
-            {TRACE_FILE: {"schema_version": SCHEMA_VERSION, "provenance": dict(self.provenance)}},
-            {TRACE_REPORT_FILE: report},
-            names=TRACE_NAMES,
-            overwrite=overwrite,
-        )
-
-    @classmethod
-    def load(cls, folder: str | Path) -> "Trace":
-        """Read back what `save` wrote; no checkpoint is needed.
-
-        Parameters
-        ----------
-        folder : str or Path
-
-        Returns
-        -------
-        trace : Trace
-
-        Raises
-        ------
-        FileNotFoundError
-            If the folder holds no trace.
-        ValueError
-            If another version of flaggeo wrote it in a form that this one does not know.
-        """
-        tables, record = load_tables(
-            Path(folder), TRACE_TABLES, TRACE_FILE, "a trace", SCHEMA_VERSION, "trace the checkpoints again"
-        )
-        return cls(**tables, provenance=record["provenance"])
+    def _facts(self) -> Mapping[str, object]:
+        steps = self.checkpoints["step"]
+        return {
+            "checkpoints": len(steps),
+            "steps": (int(steps.iloc[0]), int(steps.iloc[-1])),
+            "last": Path(self.checkpoints["location"].iloc[-1]).name,
+            "family": self.provenance["family"],
+            "weights": self.weights["name"].nunique(),
+            "rank": self.settings.rank,
+            "skipped": len(self.skipped),
+        }
 
 
 def _by_role(table: pd.DataFrame) -> Any:

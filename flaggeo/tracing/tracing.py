@@ -1,22 +1,22 @@
 """Runs the steps from the checkpoints of a run to a `Trace`."""
 
-import sys
-from collections.abc import Collection, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import pandas as pd
 import torch
 
-from ..alignment import INTERFACE_OBSERVABLES
-from ..analysis import Progress
+from ..alignment import observables
+from ..analysis import Progress, circumstances
 from ..comparison.comparing import analysis_of, require_choice, stored_as
 from ..comparison.drift import drift_table
 from ..comparison.matching import Source, Version, open_version, open_versions, shared_settings, shared_weights
 from ..results.analysis import Analysis
 from ..results.trace import Trace
+from ..settings import Options, Settings, given_options
 from .run import Step, steps_of
 
 _WEIGHT_COLUMNS = [
@@ -29,18 +29,13 @@ _KIND = ["kind", "gauge_fixed", "symmetry"]
 
 def trace(
     checkpoints: str | Path | Sequence[Source],
+    settings: Settings | None = None,
     *,
     steps: Sequence[int] | None = None,
-    rank: int | None = None,
-    roles: Collection[str] | None = None,
-    layers: Collection[int] | None = None,
-    heads: bool | None = None,
-    fold_norms: bool | None = None,
-    draws: int | None = None,
-    seed: int | None = None,
     device: str | torch.device = "cpu",
     progress: Progress | None = None,
     scratch: str | Path | None = None,
+    **options: Unpack[Options],
 ) -> Trace:
     """Measure how alignment comes about over the checkpoints of one training run.
 
@@ -53,8 +48,9 @@ def trace(
     steps : sequence of int, optional
         Training step of each. By default the number in its name if all have one, else 0, 1, 2 ... in the order
         given. The trace is in the order of the steps.
-    rank, roles, layers, heads, fold_norms, draws, seed, device, scratch : optional
-        As for `analyze`, and the same for all checkpoints. By default those of a saved analysis if one is given.
+    settings, device, scratch, **options
+        As for `analyze`, and the same for all checkpoints. An option that is not given is that of a saved analysis,
+        if there is one.
     progress : callable, optional
         As for `analyze`, counted over all checkpoints.
 
@@ -65,12 +61,13 @@ def trace(
     Raises
     ------
     MismatchError
-        If two checkpoints do not have the same weights, but for the vocabulary, if saved analyses have other
-        settings, or if there are no such roles or layers. All headers are looked at before anything is measured.
+        If two checkpoints do not have the same weights, but for the vocabulary, if a saved analysis has another
+        setting than was given or than another one has, or if there are no such roles or layers. All headers are
+        looked at before anything is measured.
     CheckpointError
         If one cannot be read.
-    ValueError
-        If there are fewer than two checkpoints, or a setting is out of range.
+    TypeError, ValueError
+        If settings and single options are given, one is out of range, or there are fewer than two checkpoints.
 
     Notes
     -----
@@ -88,16 +85,14 @@ def trace(
     """
     started = datetime.now(UTC)
     run = steps_of(checkpoints, steps)
-    asked: dict[str, Any] = {"rank": rank, "heads": heads, "fold_norms": fold_norms, "draws": draws, "seed": seed}
-    asked |= {"roles": None if roles is None else sorted(roles), "layers": None if layers is None else sorted(layers)}
-    versions, settings, skipped = _open_all(run, asked)
-    options = settings | {"device": device}
+    versions, settings, skipped = _open_all(run, given_options(settings, options))
     parts: dict[str, list[pd.DataFrame]] = {}
     first = previous = None
     for place, (step, version) in enumerate(zip(run, versions, strict=True)):
         analysis = analysis_of(
             version,
-            options,
+            settings,
+            device,
             step.label,
             progress and _counted(progress, place, len(run)),
             None if scratch is None else scratch_of(Path(scratch), version),
@@ -124,27 +119,18 @@ def trace(
             "steps": [step.number for step in run],
             "family": versions[0].family,
             "remarks": list(dict.fromkeys(remark for version in versions for remark in version.remarks)),
-            "rank": settings["rank"],
-            "heads": settings["heads"],
-            "fold_norms": settings["fold_norms"],
-            "draws": settings["draws"],
-            "seed": settings["seed"],
-            "device": str(device),
-            "started": started.isoformat(timespec="seconds"),
-            "finished": datetime.now(UTC).isoformat(timespec="seconds"),
-            "command": " ".join(sys.argv),
-            "versions": first.provenance["versions"],
-        },
+        }
+        | circumstances(settings, device, started),
     )
 
 
-def _open_all(run: Sequence[Step], asked: dict[str, Any]) -> tuple[list[Version], dict[str, Any], dict[str, str]]:
+def _open_all(run: Sequence[Step], given: Mapping[str, Any]) -> tuple[list[Version], Settings, dict[str, str]]:
     """Every checkpoint, the settings for all, and the weights that differ in the vocabulary with the reason."""
     first = open_version(run[0].source)
     base = first.network or first.analysis
     assert base is not None
     versions = [first, *(open_versions(base, step.source)[1] for step in run[1:])]
-    settings, skipped = shared_settings(versions, asked), dict[str, str]()
+    settings, skipped = shared_settings(versions, given), dict[str, str]()
     for version in versions:
         require_choice(version, settings)
     for version in versions[1:]:
@@ -181,7 +167,9 @@ def _tables(
 
 def _interface_means(interfaces: pd.DataFrame) -> pd.DataFrame:
     """Means over all layers and heads of one kind, each number beside its null."""
-    numbers = [f"{observable.column}{part}" for observable in INTERFACE_OBSERVABLES for part in ("", "_null_mean")]
+    measured = [column for one in observables() if one.table == "interfaces" for column in one.columns]
+    # The mean of a spread is not the spread of a mean.
+    numbers = [column.name for column in measured if not column.name.endswith("_sd")]
     groups = interfaces.groupby(_KIND, sort=False)
-    means = groups[[*numbers, "adjusted_overlap"]].mean().astype("float64")
+    means = groups[numbers].mean().astype("float64")
     return means.assign(count=groups.size()).reset_index()

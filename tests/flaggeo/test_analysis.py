@@ -1,11 +1,13 @@
+from itertools import combinations
+
 import gguf
 import pandas as pd
 import pytest
 import torch
 
-from flaggeo import CheckpointError, analyze, load
+from flaggeo import Analysis, CheckpointError, analyze, compare, load, trace
 from flaggeo.checkpoint import open_checkpoint
-from tests.builders import CONFIG, save_folder, tiny_llama
+from tests.builders import CONFIG, related_llama, save_folder, tiny_llama
 
 #: Mean |cos| of neighbouring first singular vectors, theory/continuity sections 10.1 and 10.2.
 SMOLLM2 = {"q": 0.419, "k": 0.567, "gate": 0.670, "up": 0.392, "v": 0.078, "o": 0.393, "down": 0.764}
@@ -110,7 +112,7 @@ def test_without_draws_the_table_of_nulls_is_empty_and_its_columns_of_the_summar
     columns = ["margin_matched", "sign_flip", "equalised", "excess"]
     assert tiny.summary[columns].isna().all(axis=None)
     assert tiny_with_nulls.summary[columns].notna().all(axis=None)
-    assert tiny_with_nulls.provenance["draws"] == 3
+    assert tiny_with_nulls.settings.draws == 3
     pd.testing.assert_frame_equal(tiny_with_nulls.summary.drop(columns=columns), tiny.summary.drop(columns=columns))
 
 
@@ -208,12 +210,12 @@ def test_roles_and_layers_restrict_the_work():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"rank": 0}, "rank of at least 1; got 0"),
-        ({"draws": -1}, "draws of at least 0; got -1"),
-        ({"roles": ["router"]}, "expected roles among embed, q, .* got router"),
+        ({"rank": 0}, "rank: expected a whole number of at least 1; got 0"),
+        ({"draws": -1}, "draws: expected a whole number of at least 0; got -1"),
+        ({"roles": ["router"]}, "roles: expected some of embed, q, .* got router"),
         ({"layers": [0, 9]}, "expected layers from 0 to 2; got 9"),
         ({"roles": "router"}, "got router"),
-        ({"roles": []}, "no weight has the roles and layers asked for; there are embed, q"),
+        ({"roles": []}, "roles: expected some of embed, q, .* got none"),
         ({"scratch": "somewhere"}, "only where the checkpoint is on disk"),
     ],
 )
@@ -279,3 +281,56 @@ def test_row_blocks_of_the_real_file_are_rows_of_the_whole(smollm2_file):
     checkpoint = open_checkpoint(smollm2_file)
     whole = checkpoint.read("blk.7.ffn_down.weight")
     assert torch.equal(checkpoint.read("blk.7.ffn_down.weight", rows=slice(100, 130)), whole[100:130])
+
+
+TABLES_OF = {
+    "continuity": {"continuity", "curves", "lags", "paths", "path_variance", "nulls"},
+    "pairs": {"pairs", "chance"},
+    "interfaces": {"interfaces", "interface_curves"},
+}
+
+
+@pytest.fixture(scope="module")
+def everything():
+    network = load(related_llama(), config=CONFIG)
+    return network, analyze(network, rank=2, draws=2, heads=True)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_only_what_is_asked_for_is_measured_and_its_numbers_are_the_same(everything, count):
+    network, whole = everything
+    for measure in combinations(TABLES_OF, count):
+        analysis = analyze(network, rank=2, draws=2, heads=True, measure=measure)
+        left_out = set().union(*(tables for name, tables in TABLES_OF.items() if name not in measure))
+        for name in Analysis.table_names():
+            table, expected = getattr(analysis, name), getattr(whole, name)
+            if name in left_out:
+                assert table.empty
+                assert table.columns.tolist() == expected.columns.tolist()
+            else:
+                pd.testing.assert_frame_equal(table, expected, check_exact=True)
+        assert bool(analysis.graph.edges) == ("pairs" in measure)
+        page = analysis.to_html()
+        for section, measurement in (("continuity", "continuity"), ("graph", "pairs"), ("interfaces", "interfaces")):
+            assert (f'<h2 id="{section}">' in page) == (measurement in measure)
+
+
+@pytest.mark.parametrize("measure", TABLES_OF)
+def test_comparisons_and_traces_of_one_measurement_have_pages_too(everything, measure):
+    network, _ = everything
+    for found in (compare(network, network, measure=measure), trace([network, network], measure=measure)):
+        assert found.settings.measure == (measure,)
+        assert "<h1>" in found.to_html()
+
+
+def test_what_is_not_asked_for_costs_nothing(everything, monkeypatch):
+    network, _ = everything
+
+    def unwanted(*_, **__):
+        raise AssertionError
+
+    for name in ("engine.interface_rows", "engine.gram_cosines", "engine.norm_profile", "engine.projection_heads"):
+        monkeypatch.setattr(f"flaggeo.{name}", unwanted)
+    assert len(analyze(network, rank=2, measure="pairs").pairs)
+    with pytest.raises(AssertionError):
+        analyze(network, rank=2, measure="interfaces")

@@ -1,23 +1,24 @@
+import multiprocessing
+import pickle
+import threading
 from collections import Counter
+from dataclasses import fields, is_dataclass, replace
 
 import pandas as pd
 import pytest
 import torch
 
-from flaggeo import analyze, load
+from flaggeo import CheckpointError, analyze, load
 from flaggeo.alignment import ProjectionHeads, gram_cosines, gram_matrix, interface_rows
-from flaggeo.engine import LayerResult, LayerTasks, Measures, layers_of
+from flaggeo.engine import LayerResult, measure_layer, measure_layers
 from flaggeo.network import Side
 from flaggeo.numerics.spectrum import leading_spectrum
 from flaggeo.numerics.threads import workers
-from tests.builders import CONFIG, tiny_llama
+from flaggeo.settings import Settings
+from tests.builders import CONFIG, save_folder, tiny_llama
+from tests.flaggeo.network.hybrid import hybrid
 
-CPU = torch.device("cpu")
-
-
-def measure_layer(layer, measures, progress=lambda _: None):
-    with workers() as pool:
-        return LayerTasks(layer, measures, pool).result(progress)
+SETTINGS = Settings(rank=3, heads=True, draws=2, seed=5)
 
 
 @pytest.fixture
@@ -35,103 +36,180 @@ def reads(network, monkeypatch):
     return counts
 
 
-def test_layers_stand_in_order_and_tensors_outside_them_alone(network):
-    layers = layers_of(network.weights, network, CPU)
-    assert [layer.name for layer in layers] == ["embed", "layers.0.q", "layers.1.q", "layers.2.q", "unembed"]
-    assert [layer.earlier for layer in layers] == [None, None, layers[1], layers[2], None]
-    assert [len(layer.tensors) for layer in layers] == [1, 7, 7, 7, 1]
+def equal(first, second):
+    """Whether two values are the same to the last bit, as deep as they go."""
+    if isinstance(first, torch.Tensor):
+        return first.dtype == second.dtype and torch.equal(first.nan_to_num(7), second.nan_to_num(7))
+    if is_dataclass(first):
+        return all(equal(getattr(first, part.name), getattr(second, part.name)) for part in fields(first))
+    if isinstance(first, dict):
+        return list(first) == list(second) and all(equal(first[key], second[key]) for key in first)
+    if isinstance(first, list | tuple):
+        return len(first) == len(second) and all(map(equal, first, second))
+    return first == second or (first != first and second != second)
 
 
-def test_matrices_are_read_once_until_they_are_let_go(network, reads):
-    layer = layers_of(network.weights, network, CPU)[2]
-    for _ in range(2):
-        assert set(layer.matrices) == {weight.name for weight in layer.weights}
-    assert reads == dict.fromkeys(layer.tensors, 1)
-    layer.let_go()
-    assert layer.matrices["layers.1.q.heads.0"].shape == (10, 24)
-    assert reads == dict.fromkeys(layer.tensors, 2)
+def matrices_of(network, layer):
+    return {weight.name: network.matrix(weight) for weight in layer.weights}
 
 
-def test_the_layer_before_is_at_hand_and_read_again_only_by_who_asks(network, reads):
-    """Of a run that resumes at the third layer: the second is read once more, for the Gram matrices, the first not."""
-    _, first, second, third, _ = layers_of(network.weights, network, CPU)
-    measure_layer(third, Measures(frozenset(), rank=2))
-    assert reads == dict.fromkeys([*second.tensors, *third.tensors], 1)
-    assert not set(first.tensors) & set(reads)
-
-
-def test_at_most_three_layers_are_in_memory(network, monkeypatch):
-    import flaggeo.analysis
-
-    layers, held = layers_of(network.weights, network, CPU), []
-    monkeypatch.setattr(flaggeo.analysis, "layers_of", lambda *_, **__: layers)
-    original = LayerTasks.result
-
-    def result(tasks, progress):
-        found = original(tasks, progress)
-        held.append([layer.name for layer in layers if layer._read])
-        return found
-
-    monkeypatch.setattr(LayerTasks, "result", result)
-    analyze(network, rank=2)
-    assert held == [
-        ["embed", "layers.0.q"],
-        ["layers.0.q", "layers.1.q"],
-        ["layers.0.q", "layers.1.q", "layers.2.q"],
-        ["layers.1.q", "layers.2.q", "unembed"],
-        ["unembed"],
-    ]
-    assert not any(layer._read for layer in layers)
-
-
-def test_a_layer_is_measured_as_its_matrices_are_one_by_one(network):
-    layer, seen = layers_of(network.weights, network, CPU)[1], []
-    names = frozenset(weight.name for weight in layer.weights)
-    result = measure_layer(layer, Measures(names, frozenset({"layers.0.o"}), rank=3), seen.append)
-    assert seen == layer.tensors
-    assert list(result.profiles) == ["layers.0.o"]
-    for name, matrix in layer.matrices.items():
+def test_a_layer_is_measured_as_its_matrices_are_one_by_one(network, reads):
+    layer, seen = network.layers[1], []
+    result = measure_layer(SETTINGS, layer, progress=seen.append)
+    assert seen == list(dict.fromkeys(weight.tensor for weight in layer.weights))
+    assert reads == dict.fromkeys(seen, 1)
+    assert list(result.profiles) == [weight.name for weight in layer.weights if weight.head is None]
+    for name, matrix in matrices_of(network, layer).items():
         expected = leading_spectrum(matrix, 3)
         assert torch.equal(result.spectra[name].left, expected.left)
         assert torch.equal(result.spectra[name].all_values, expected.all_values)
 
 
-def test_neighbours_interfaces_and_heads_are_measured_while_the_matrices_are_there(network):
-    layers = layers_of(network.weights, network, CPU)
-    result = measure_layer(layers[2], Measures(frozenset(), rank=3, heads=True, draws=2, seed=5))
-    rows = {(row["earlier"], row["side"]): row for row in result.tables["gram_cosines"]}
-    assert set(rows) == {(f"layers.0.{role}", "read") for role in ("q", "k", "v", "gate", "up")} | {
-        (f"layers.0.{role}", "write") for role in ("o", "down")
-    }
-    grams = [gram_matrix(layer.matrices[f"layers.{index}.up"], Side.READ) for index, layer in enumerate(layers[1:3])]
-    assert rows["layers.0.up", "read"]["gram_cosine"] == gram_cosines(*grams).gram_cosine
-    expected = interface_rows(layers[2].weights, layers[2].matrices, rank=3, draws=2, seed=5)
-    assert sorted(row["name"] for row in result.tables["interfaces"]) == sorted(row["name"] for row in expected)
-    by_name = {(row["name"], row["gauge_fixed"]): row for row in expected}
-    for row in result.tables["interfaces"]:
-        assert row["kempf_ness_gap"] == by_name[row["name"], row["gauge_fixed"]]["kempf_ness_gap"]
+def test_interfaces_heads_and_gram_matrices_are_measured_while_the_matrices_are_there(network):
+    layer = network.layers[2]
+    result, matrices = measure_layer(SETTINGS, layer), matrices_of(network, layer)
+    assert equal(result.interfaces, interface_rows(layer.weights, matrices, rank=3, draws=2, seed=5))
     assert {heads.role: len(heads.frames) for heads in result.heads} == {"q": 4, "k": 2, "v": 2, "o": 4}
+    reading, writing = ("q", "k", "v", "gate", "up"), ("o", "down")
+    facing = dict.fromkeys(reading, Side.READ) | dict.fromkeys(writing, Side.WRITE)
+    assert set(result.grams) == {(f"layers.1.{role}", side) for role, side in facing.items()}
+    for (name, side), gram in result.grams.items():
+        assert torch.equal(gram, gram_matrix(matrices[name], side))
+    assert result.gram_cosines == []
+
+
+@pytest.mark.parametrize(
+    ("settings", "empty"),
+    [
+        (Settings(), {"profiles", "heads", "gram_cosines"}),
+        (Settings(measure=("pairs", "interfaces")), {"profiles", "heads", "grams", "gram_cosines"}),
+        (Settings(measure=("pairs",), draws=2), {"heads", "interfaces", "grams", "gram_cosines"}),
+        (Settings(measure=("interfaces",), draws=2), {"profiles", "heads", "grams", "gram_cosines"}),
+        (Settings(roles=("q", "down"), heads=True, draws=2), {"interfaces", "gram_cosines"}),
+    ],
+)
+def test_what_is_not_asked_for_is_not_measured(network, reads, settings, empty):
+    layer = network.layers[1]
+    result = measure_layer(settings, layer)
+    assert {part.name for part in fields(result) if not getattr(result, part.name)} == empty
+    chosen = [weight for weight in layer.weights if settings.includes(weight)]
+    assert set(result.spectra) == {weight.name for weight in chosen}
+    assert set(reads) == {weight.tensor for weight in chosen}
+
+
+@pytest.mark.parametrize("on_disk", [True, False])
+def test_a_layer_can_be_measured_in_another_process(tmp_path, on_disk):
+    source = save_folder(tmp_path / "model", tiny_llama()) if on_disk else tiny_llama()
+    layer = load(source, config=CONFIG).layers[1]
+    here = measure_layer(SETTINGS, layer)
+    assert equal(pickle.loads(pickle.dumps(here)), here)
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        there = pool.apply(measure_layer, (SETTINGS, layer))
+    assert equal(there, here)
+
+
+def test_neighbours_are_compared_by_their_gram_matrices(network, reads):
+    result = measure_layers(SETTINGS, network.layers)
+    assert set(reads.values()) == {1}
+    assert not result.grams
+    rows = {(row["earlier"], row["side"]): row for row in result.gram_cosines}
+    assert {name for name, _ in rows} == {
+        f"layers.{layer}.{role}" for layer in (0, 1) for role in ("q", "k", "v", "o", "gate", "up", "down")
+    }
+    matrices = [matrices_of(network, layer)[f"layers.{number}.up"] for number, layer in enumerate(network.layers[1:4])]
+    for earlier in (0, 1):
+        grams = [gram_matrix(matrix, Side.READ) for matrix in matrices[earlier : earlier + 2]]
+        row = rows[f"layers.{earlier}.up", "read"]
+        assert row["centred_gram_cosine"] == gram_cosines(*grams).centred_gram_cosine
+
+
+class Remembered(dict):
+    """A memory that has what it is given."""
+
+    def recall_layer(self, layer, _):
+        return self.get(layer)
+
+    def keep_layer(self, layer, result):
+        self[layer] = result
+
+
+@pytest.mark.parametrize("make", [lambda: load(tiny_llama(), config=CONFIG), hybrid])
+@pytest.mark.parametrize("lost", [["layers.2"], ["layers.1"], ["embedding", "layers.0", "layers.2"]])
+def test_a_resumed_run_reads_again_what_lost_layers_are_compared_with(make, lost, monkeypatch):
+    network, memory, told = make(), Remembered(), []
+    whole = measure_layers(SETTINGS, network.layers, progress=told.append, memory=memory)
+    for name in lost:
+        del memory[name]
+    counts, original = Counter(), network.checkpoint.read
+    monkeypatch.setattr(
+        network.checkpoint, "read", lambda name, **options: (counts.update([name]), original(name, **options))[1]
+    )
+    again = []
+    assert equal(measure_layers(SETTINGS, network.layers, progress=again.append, memory=memory), whole)
+    assert again == told
+    assert set(counts.values()) == {1}
+    needed = [layer for layer in network.layers if layer.name in lost]
+    assert {weight.tensor for layer in needed for weight in layer.weights} <= set(counts)
+    assert len(counts) < len({weight.tensor for weight in network.weights})
+
+
+def test_two_layers_are_in_progress_at_most(network, monkeypatch):
+    import flaggeo.engine
+
+    lock, running, most = threading.Lock(), set(), []
+
+    def watched(settings, layer, **options):
+        with lock:
+            running.add(layer.name)
+            most.append(len(running))
+        try:
+            return measure_layer(settings, layer, **options)
+        finally:
+            with lock:
+                running.remove(layer.name)
+
+    monkeypatch.setattr(flaggeo.engine, "measure_layer", watched)
+    measure_layers(SETTINGS, network.layers)
+    assert len(most) == 5
+    assert max(most) <= 2
+
+
+def test_an_unreadable_tensor_ends_the_run_and_leaves_no_thread(network, monkeypatch):
+    original = network.checkpoint.read
+
+    def read(name, **options):
+        if "layers.1.mlp" in name:
+            raise CheckpointError("broken")
+        return original(name, **options)
+
+    monkeypatch.setattr(network.checkpoint, "read", read)
+    before = threading.active_count()
+    with pytest.raises(CheckpointError, match="broken"):
+        measure_layers(SETTINGS, network.layers)
+    assert threading.active_count() == before
 
 
 def test_results_do_not_depend_on_the_number_of_threads(network):
-    threads, tables = torch.get_num_threads(), []
+    threads, found, tables = torch.get_num_threads(), [], []
     try:
         for count in (1, 3):
             torch.set_num_threads(count)
+            found.append(measure_layers(replace(SETTINGS, fold_norms=True), network.layers))
+            with workers():
+                found.append(measure_layers(replace(SETTINGS, fold_norms=True), network.layers))
             tables.append(analyze(network, rank=4).pairs)
     finally:
         torch.set_num_threads(threads)
+    assert all(equal(one, found[0]) for one in found)
     pd.testing.assert_frame_equal(*tables, check_exact=True)
 
 
 def test_joined_results_keep_the_order_of_rows():
     first, second = (
-        LayerResult(
-            {}, {}, {"interfaces": [{"layer": index}]}, [ProjectionHeads(index, "q", *[torch.ones(1, 2, 2)] * 2)]
-        )
+        LayerResult(interfaces=[{"layer": index}], heads=[ProjectionHeads(index, "q", *[torch.ones(1, 2, 2)] * 2)])
         for index in (0, 1)
     )
     joined = LayerResult.joined([first, second])
-    assert joined.tables == {"interfaces": [{"layer": 0}, {"layer": 1}]}
+    assert joined.interfaces == [{"layer": 0}, {"layer": 1}]
     assert [heads.layer for heads in joined.heads] == [0, 1]
-    assert first.tables == {"interfaces": [{"layer": 0}]}
+    assert first.interfaces == [{"layer": 0}]

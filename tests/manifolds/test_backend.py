@@ -1,24 +1,48 @@
 """Each case runs in an interpreter of its own: geomstats' backend is fixed at its first import."""
 
+import multiprocessing
 import os
 import subprocess
 import sys
+import traceback
 
 import pytest
 
+# Interpreters forked from one that has imported what geomstats needs, but neither geomstats nor this package.
+INTERPRETERS = multiprocessing.get_context("forkserver")
+INTERPRETERS.set_forkserver_preload(["pytest", "torch", "scipy.interpolate", "scipy.stats", "joblib"])
 
-def run(code, **environment):
-    inherited = {name: value for name, value in os.environ.items() if name != "GEOMSTATS_BACKEND"}
-    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=inherited | environment)
+
+def execute(code, environment, errors):
+    """Run the code and send what it raised, or nothing."""
+    assert not {"geomstats", "manifolds"} & set(sys.modules)
+    os.environ.pop("GEOMSTATS_BACKEND", None)
+    os.environ.update(environment)
+    error = ""
+    try:
+        exec(code, {})
+    except Exception:
+        error = traceback.format_exc()
+    errors.send(error)
+
+
+def error_of(code, **environment):
+    receiver, sender = INTERPRETERS.Pipe(duplex=False)
+    with receiver, sender:
+        interpreter = INTERPRETERS.Process(target=execute, args=(code, environment, sender))
+        interpreter.start()
+        sender.close()
+        error = receiver.recv()
+        interpreter.join()
+    return error
 
 
 def assert_runs(code, **environment):
-    result = run(code, **environment)
-    assert result.returncode == 0, result.stderr
+    assert error_of(code, **environment) == ""
 
 
 def test_import_leaves_numpy_and_torch_as_they_were():
-    assert_runs("""
+    code = """
 import sys, warnings
 warnings.simplefilter("error")
 import manifolds
@@ -36,7 +60,10 @@ try:
 except ModuleNotFoundError:
     pass
 assert set(dir(numpy)) == numpy_names and torch.get_default_dtype() == torch.float32
-""")
+"""
+    environment = {name: value for name, value in os.environ.items() if name != "GEOMSTATS_BACKEND"}
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
+    assert result.returncode == 0, result.stderr
 
 
 def test_default_dtype_of_the_caller_is_kept():
@@ -76,7 +103,6 @@ def test_first_import_may_fail_and_the_second_succeed():
     ids=["already loaded", "asked for by the environment"],
 )
 def test_another_backend_is_refused_in_one_sentence(first, environment):
-    result = run(f"{first}\nimport manifolds.backend", **environment)
-    assert result.returncode != 0
-    assert result.stderr.strip().splitlines()[-1].startswith("RuntimeError: geomstats runs on its numpy backend")
-    assert "GEOMSTATS_BACKEND=pytorch" in result.stderr
+    error = error_of(f"{first}\nimport manifolds.backend", **environment).strip().splitlines()[-1]
+    assert error.startswith("RuntimeError: geomstats runs on its numpy backend")
+    assert "GEOMSTATS_BACKEND=pytorch" in error

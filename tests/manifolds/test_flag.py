@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from manifolds.flag import Flag
+from manifolds.grassmannian import Grassmannian
 
 from .builders import SIGNATURES, generator, hide, projectors, random_frame, random_tangent
 
@@ -46,6 +47,23 @@ def test_regularize_gives_one_frame_for_one_flag():
     block = regular[2:4, 2:4]
     torch.testing.assert_close(block, block.mT, atol=1e-15, rtol=0)
     assert float(torch.linalg.eigvalsh(block)[0]) > 0
+
+
+@pytest.mark.parametrize(
+    ("flags", "printed"),
+    [
+        (Flag(7, (2, 4, 6)), "Flag(n=7, dims=(2, 4, 6))"),
+        (Flag(7, (2,), equip=False), "Flag(n=7, dims=(2,), equip=False)"),
+        (Grassmannian(576, 16), "Grassmannian(n=576, k=16)"),
+        (Grassmannian(576, 16, equip=False), "Grassmannian(n=576, k=16, equip=False)"),
+    ],
+    ids=str,
+)
+def test_a_manifold_is_printed_as_it_is_made(flags, printed):
+    assert repr(flags) == str(flags) == printed
+    again = eval(printed)
+    assert (type(again), again.n, again.dims) == (type(flags), flags.n, flags.dims)
+    assert hasattr(again, "metric") == hasattr(flags, "metric")
 
 
 def test_projection_is_the_same_for_one_block_and_many():

@@ -249,6 +249,14 @@ def test_restarts_are_an_option_of_the_metric():
     assert bool((better < plain - 1e-3).any())
 
 
+def test_a_metric_is_printed_with_its_space_and_its_options():
+    space = Flag(7, (2, 4, 6), equip=False)
+    space.equip_with_metric(FlagMetric, n_restarts=5)
+    assert repr(space.metric) == "FlagMetric(Flag(n=7, dims=(2, 4, 6)), n_restarts=5)"
+    assert repr(eval(repr(space.metric))) == repr(space.metric)
+    assert repr(Grassmannian(576, 16).metric) == "GrassmannianMetric(Grassmannian(n=576, k=16))"
+
+
 def test_injectivity_radius_is_half_pi_of_the_kind_of_the_point():
     flags = Flag(5, (1, 2))
     radius = flags.metric.injectivity_radius(random_frame(5, 2, seed=1, batch=(3,), dtype=torch.float32))

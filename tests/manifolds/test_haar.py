@@ -1,3 +1,4 @@
+import functools
 import math
 
 import numpy as np
@@ -14,6 +15,7 @@ DIMENSIONS = [(20, 3, 4), (30, 10, 25), (30, 28, 5), (12, 1, 5), (64, 8, 8), (5,
 SAMPLES = 20000
 
 
+@functools.cache
 def sampled_overlaps(n, r, s):
     """By invariance one of the two subspaces may be spanned by axes."""
     frames = uniform_frame(n, r, (SAMPLES,), generator=generator(0), dtype=torch.float64)

@@ -9,6 +9,7 @@ import pytest
 import proofs
 from proofs import Outcome
 from proofs.catalogue import TOPICS, topic_statements
+from proofs.proof import Proof, parameters
 
 STATEMENTS = proofs.statements()
 IDENTITIES = [f"S{number}" for number in range(1, 23)]
@@ -37,6 +38,23 @@ essential = pytest.mark.parametrize(
     ("statement", "hypothesis"),
     [pytest.param(s, h, id=f"{s.name} without {h.name}") for s in STATEMENTS for h in s.hypotheses if h.essential],
 )
+
+
+@pytest.fixture(scope="module", autouse=True)
+def arguments_run_once():
+    """An argument that a mutant or a dropped hypothesis leaves as it was keeps what it came to."""
+    run, findings = Proof.run, {}
+
+    def run_once(proof, **changes):
+        accepted = sorted((name, repr(value)) for name, value in changes.items() if name in parameters(proof.argument))
+        key = (id(proof), *accepted)
+        if key not in findings:
+            findings[key] = run(proof, **changes)
+        return findings[key]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Proof, "run", run_once)
+        yield
 
 
 @by_name

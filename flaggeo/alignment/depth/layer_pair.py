@@ -87,12 +87,20 @@ def unless_forced(observables: Iterable[Observable[Any]], columns: dict[str, Arr
 
 
 def layer_chains(weights: Iterable[Weight]) -> dict[str, list[Weight]]:
-    """Weights of each role in order of depth, without heads and without tables that have no layer."""
+    """Weights of each role that are `comparable_across_layers`, in order of depth."""
     chains: dict[str, list[Weight]] = {}
     for weight in sorted(weights, key=lambda weight: weight.stage):
-        if weight.layer is not None and weight.head is None:
+        if comparable_across_layers(weight):
             chains.setdefault(weight.role, []).append(weight)
     return chains
+
+
+def comparable_across_layers(weight: Weight) -> bool:
+    """Whether a weight has one counterpart in each other layer.
+
+    Tables are in no layer, and heads and experts are numbered in each layer on its own.
+    """
+    return weight.layer is not None and weight.head is None and weight.expert is None
 
 
 def even_sides(weights: Iterable[Weight]) -> Iterator[tuple[Side, list[Weight]]]:

@@ -10,9 +10,6 @@ from ...network import Symmetry
 from ..observable import Invariance, Null, Observable
 from .factors import ProjectionHeads
 
-#: The other projection of a head: what it reads with the one acts through the other.
-PARTNERS = {"q": "k", "k": "q", "v": "o", "o": "v"}
-
 
 @dataclass(frozen=True)
 class CompositionPair:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ...network import Side, Weight
+from ...network import ROLE_RECORDS, Side, Weight
 from ...numerics.spectrum import leading_spectrum
 
 
@@ -42,7 +42,9 @@ class ProjectionHeads:
     @property
     def side(self) -> Side:
         """Side of the heads that faces the stream."""
-        return Side.WRITE if self.role == "o" else Side.READ
+        side = ROLE_RECORDS[self.role].side
+        assert side is not None
+        return side
 
     @property
     def weights(self) -> list[str]:
@@ -95,7 +97,8 @@ def projection_heads(weights: Iterable[Weight], matrices: Mapping[str, Tensor]) 
             projections.setdefault((weight.layer, weight.role), []).append(weight)
     reduced = []
     for (layer, role), heads in projections.items():
-        split = [_split(matrices[weight.name] if role == "o" else matrices[weight.name].mT) for weight in heads]
+        writes = ROLE_RECORDS[role].writes_to_stream
+        split = [_split(matrices[weight.name] if writes else matrices[weight.name].mT) for weight in heads]
         frames, factors = (torch.stack(parts) for parts in zip(*split, strict=True))
         reduced.append(ProjectionHeads(layer, role, frames, factors))
     return reduced

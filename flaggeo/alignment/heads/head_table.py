@@ -12,18 +12,17 @@ from torch import Tensor
 
 from manifolds import pairwise_gram_inner_product
 
+from ...network.roles import HEAD_PAIRS, HEAD_PARTNERS, head_pair_name
 from ..chance.haar import Array, Dimensions
 from ..chance.overlaps import Overlaps
 from ..chance.sign_flip import leverages, named_leverages, sign_flip_spread
 from ..observable import Observable
 from ..schema import Column, Schema
 from ..table import beside_nulls, q_values
-from .composition import COMPOSITION_SCORE, PARTNERS, composed_factors, composition_null, traceless_norms
+from .composition import COMPOSITION_SCORE, composed_factors, composition_null, traceless_norms
 from .factors import ProjectionHeads
 from .projection_kernel import HEAD_OVERLAP, PROJECTION_KERNEL
 
-#: Same role: redundancy. Output of an earlier layer to query, key or value of a later one: composition.
-HEAD_KINDS = ("QQ", "KK", "VV", "OO", "OQ", "OK", "OV")
 #: What is measured of two heads. To add an observable, list it here.
 HEAD_OBSERVABLES: tuple[Observable[Any], ...] = (PROJECTION_KERNEL, HEAD_OVERLAP, COMPOSITION_SCORE)
 
@@ -150,9 +149,9 @@ def head_table(
     roles = {role: _collect(projections, role, surrogates) for role in sorted({role for _, role in projections})}
     spreads = _sign_flip_spreads(roles)
     table = head_schema().concatenated(
-        _pairs(kind, roles[kind[0].lower()], roles[kind[1].lower()], spreads[kind.lower()])
-        for kind in HEAD_KINDS
-        if set(kind.lower()) <= roles.keys()
+        _pairs(head_pair_name(first, second), roles[first], roles[second], spreads[first, second])
+        for first, second in HEAD_PAIRS
+        if {first, second} <= roles.keys()
     )
     table[f"{HEAD_OVERLAP.column}_q_value"] = q_values(table, HEAD_OVERLAP, "kind")
     independent = set(basis_independent)
@@ -166,14 +165,14 @@ def _require_one_stream(heads: Iterable[ProjectionHeads]) -> None:
         raise ValueError(f"head_table compares heads of one stream, dtype and device; got {kinds}.")
 
 
-def _sign_flip_spreads(roles: Mapping[str, _RoleHeads]) -> dict[str, Tensor]:
-    """Spreads of the kernels of all heads of two roles, by the letters of both: found together, which is cheaper."""
+def _sign_flip_spreads(roles: Mapping[str, _RoleHeads]) -> dict[tuple[str, str], Tensor]:
+    """Spreads of the kernels of all heads of two roles, by both: found together, which is cheaper."""
     if not roles:
         return {}
     counts = [len(role.frames) for role in roles.values()]
     spread = sign_flip_spread([frame for role in roles.values() for frame in role.frames])
     return {
-        first + second: block
+        (first, second): block
         for first, rows in zip(roles, spread.split(counts), strict=True)
         for second, block in zip(roles, rows.split(counts, dim=1), strict=True)
     }
@@ -185,7 +184,7 @@ def _collect(
     chosen = [projections[key] for key in sorted(projections) if key[1] == role]
     factors = []
     for near in chosen:
-        far = projections.get((near.layer, PARTNERS[role]))
+        far = projections.get((near.layer, HEAD_PARTNERS[role]))
         factors.append(torch.full_like(near.frames, torch.nan) if far is None else composed_factors(near, far))
     names = [name for one in chosen for name in one.names]
     measured = torch.cat([leverages(one.frames) for one in chosen])

@@ -2,11 +2,16 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import product
 
 import torch
 from torch import Tensor
 
-from ...network import Side, Space, Symmetry, Weight
+from ...network import ROLE_RECORDS, HeadGroup, Side, Space, SpaceKind, Symmetry, Weight
+from ...network.roles import COMPOSED
+
+#: Kinds of interfaces between two weights, those in MLPs first.
+INTERFACE_KINDS = tuple(f"{first}-{second}" for first, second in reversed(COMPOSED))
 
 
 @dataclass(frozen=True)
@@ -16,7 +21,8 @@ class Composable:
     Attributes
     ----------
     name : str
-        Such as ``layers.3.up-down``, ``layers.3.heads.5.q-k``, ``layers.3.groups.1.v-o``.
+        Such as ``layers.3.up-down``, ``layers.3.experts.2.up-down``, ``layers.3.heads.5.q-k``,
+        ``layers.3.groups.1.v-o``.
     kind : str
         up-down, gate-down, q-k, v-o; q-k-group and v-o-group for all query heads that share keys and values.
     layer : int or None
@@ -51,7 +57,7 @@ class Composable:
     def matrices(self, of: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
         """W_1, shape=[d, n], and W_2, shape=[p, d], from the matrices of the weights by name."""
         second = [of[weight.name] for weight in self.second]
-        if self.kind.startswith("q-k"):
+        if self.first[0].record.multiplied_with:
             second = [keys.mT for keys in second]  # logits are x' W_K^T W_Q x
         return torch.cat([of[weight.name] for weight in self.first], dim=1), torch.cat(second, dim=0)
 
@@ -67,8 +73,10 @@ def interfaces_of(weights: Iterable[Weight]) -> list[Composable]:
     Returns
     -------
     interfaces : list of Composable
-        In every MLP up to down and, where there is a gate, gate to down; in every query head q to k and v to o,
-        with the key and value head that it uses; where several query heads use one, also all of them together.
+        Every two weights that share a space inside a layer and whose roles compose there (`Role.read_by` and
+        `Role.multiplied_with`), of MLPs first: up to down and, where there is a gate, gate to down, for each expert
+        on its own; in every query head q to k and v to o, with the key and value head that it uses. Where several
+        query heads use one, also all of them together.
 
     Notes
     -----
@@ -79,42 +87,37 @@ def interfaces_of(weights: Iterable[Weight]) -> list[Composable]:
     ----------
     theory/alignment, sections 1 and 3.5.
     """
-    weights = list(weights)
+    at: dict[tuple[Space, str, Side], list[Weight]] = {}
+    spaces: dict[Space, None] = {}
+    for weight in weights:
+        for side in (Side.WRITE, Side.READ):
+            spaces.setdefault(weight.space(side))
+            at.setdefault((weight.space(side), weight.role, side), []).append(weight)
     found = []
-    for space in dict.fromkeys(space for weight in weights for space in (weight.target, weight.source)):
-        writes = {role: _members(weights, role, "target", space) for role in ("gate", "up", "q", "k", "v")}
-        reads = {role: _members(weights, role, "source", space) for role in ("down", "o")}
-        for down in reads["down"]:
-            found += [_mlp(first, down) for first in writes["up"] + writes["gate"]]
-        for key in writes["k"]:
-            found += _heads("q-k", writes["q"], [key], key)
-        for value in writes["v"]:
-            found += _heads("v-o", [value], reads["o"], value)
+    for space in sorted(spaces, key=lambda space: space.kind is not SpaceKind.HIDDEN):
+        for first, second in reversed(COMPOSED):
+            end = Side.WRITE if ROLE_RECORDS[first].multiplied_with == second else Side.READ
+            found += _meetings(at.get((space, first, Side.WRITE), []), at.get((space, second, end), []), space)
     return found
 
 
-def _members(weights: list[Weight], role: str, end: str, space: Space) -> list[Weight]:
-    """Weights of a role at this space; of a projection that is split into heads, only its heads."""
-    in_heads = role in ("q", "k", "v", "o")
-    return [w for w in weights if w.role == role and getattr(w, end) == space and (w.head is not None) == in_heads]
-
-
-def _mlp(first: Weight, down: Weight) -> Composable:
-    kind, layer, space = f"{first.role}-down", first.layer, first.target
-    return Composable(f"layers.{layer}.{kind}", kind, layer, None, space, (first,), (down,))
-
-
-def _heads(kind: str, first: list[Weight], second: list[Weight], shared: Weight) -> list[Composable]:
-    """The pairs that share one key or value head, and all of them together where there are several."""
-    place, space = f"layers.{shared.layer}", shared.target
-    pairs = [(one, other) for one in first for other in second]
+def _meetings(first: list[Weight], second: list[Weight], space: Space) -> list[Composable]:
+    """All pairs of weights of two roles in one space, and of heads that share one all pairs together."""
+    if not first or not second:
+        return []
+    kind, layer = f"{first[0].role}-{second[0].role}", first[0].layer
     found = []
-    for one, other in pairs:
-        head = one.head if kind == "q-k" else other.head
-        name = f"{place}.heads.{head}.{kind}"
-        found.append(Composable(name, kind, shared.layer, head, space, (one,), (other,)))
-    if len(pairs) > 1:
-        name, group = f"{place}.groups.{shared.head}.{kind}", f"{kind}-group"
-        members = tuple(first), tuple(second)
-        found.append(Composable(name, group, shared.layer, shared.head, space, *members))
+    for pair in product(first, second):
+        head, expert = _head(pair, HeadGroup.QUERY), pair[0].expert
+        inside = f"heads.{head}." if head is not None else "" if expert is None else f"experts.{expert}."
+        found.append(Composable(f"layers.{layer}.{inside}{kind}", kind, layer, head, space, pair[:1], pair[1:]))
+    if len(found) > 1:
+        shared = _head((first[0], second[0]), HeadGroup.KEY_VALUE)
+        name = f"layers.{layer}.groups.{shared}.{kind}"
+        found.append(Composable(name, f"{kind}-group", layer, shared, space, tuple(first), tuple(second)))
     return found
+
+
+def _head(pair: tuple[Weight, Weight], group: HeadGroup) -> int | None:
+    """Number of the one of the two that belongs to a group of heads; None in an MLP."""
+    return next((weight.head for weight in pair if weight.record.heads is group), None)

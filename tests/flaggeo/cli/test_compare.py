@@ -4,9 +4,10 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from flaggeo import analyze, load
-from flaggeo.cli.main import app
+from flaggeo import Comparison, analyze, load
+from flaggeo.cli import app
 from flaggeo.cli.terminal import UNREADABLE, USAGE
+from flaggeo.findings import Finding, comparison_findings
 from tests.builders import save_folder, tiny_llama, with_gains
 from tests.flaggeo.checkpoint.test_adapter import factors_of, save_adapter
 
@@ -29,18 +30,18 @@ def test_an_adapter_is_compared_with_its_base(base, adapter, tmp_path):
     result = run(app, ["compare", base, adapter, "-o", str(out), "-k", "4"])
     assert result.exit_code == 0, result.stderr
     assert "layers.1.q" in result.stdout
-    assert "1 of 23 weights changed beyond the rounding of the files, q of layer 1" in result.stdout
+    records = comparison_findings(Comparison.load(out))
+    assert {record.kind for record in records} >= {"weight_change", "movement", "low_rank_change"}
+    assert all(record.sentence in " ".join(result.stdout.split()) for record in records)
     assert str(out / "comparison.html") in result.stdout
-    tables = ("weights", "deltas", "summary", "observables", "pairs", "skipped")
-    files = {f"{name}.{kind}" for name in tables for kind in ("csv", "parquet")}
-    assert {file.name for file in out.iterdir()} == files | {"comparison.json", "comparison.html"}
+    assert {file.name for file in out.iterdir()} == Comparison.file_names()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["adapter", "base", "out"]
 
 
 def test_json_goes_to_standard_output_alone_and_quiet_prints_nothing(base, tmp_path):
     command = ["compare", base, base, "-o", str(tmp_path / "out"), "--roles", "q, o", "--layers", "0-1"]
     record = json.loads(run(app, [*command, "--format", "json"]).stdout)
-    assert record["findings"][0].startswith("The two checkpoints hold the same numbers")
+    assert (record["findings"][0]["kind"], record["findings"][0]["verdict"]) == ("weight_change", "absent")
     assert {row["role"] for row in record["ranked"]} == {"q", "o"}
     again = run(app, command)
     assert (again.exit_code, again.stdout) == (USAGE, "")
@@ -55,17 +56,17 @@ def test_a_comparison_never_replaces_an_analysis(base, tmp_path):
     assert result.exit_code == USAGE
     assert "found also 'bases.safetensors'" in result.stderr
     result = run(app, ["compare", str(tmp_path / "saved"), base, "-o", str(tmp_path / "out")])
-    assert (result.exit_code, "All leading subspaces are the same" in result.stdout) == (0, True)
+    assert (result.exit_code, Finding("movement", "absent", {}, "drift").sentence in result.stdout) == (0, True)
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--rank", "0"], "--rank: expected at least 1; found 0"),
-        (["--draws", "-1"], "--draws: expected at least 0; found -1"),
+        (["--rank", "0"], "rank: expected a whole number of at least 1; got 0"),
+        (["--draws", "-1"], "draws: expected a whole number of at least 0; got -1"),
         (["--device", "toaster"], "--device: expected a device"),
         (["--layers", "7"], "expected layers from 0 to 2; got 7"),
-        (["--roles", "nose"], "expected roles among"),
+        (["--roles", "nose"], "roles: expected some of embed, q"),
     ],
 )
 def test_what_is_wrong_with_the_command_exits_with_2(base, tmp_path, options, message):
@@ -102,7 +103,7 @@ def test_norms_are_folded_on_request_and_as_a_saved_analysis_has_them(tmp_path):
         ([str(tmp_path / "saved"), base], True),
     ):
         record = json.loads(run(app, ["compare", *arguments, *output]).stdout)
-        assert record["provenance"]["fold_norms"] is fold_norms
+        assert record["provenance"]["settings"]["fold_norms"] is fold_norms
         assert record["ranked"][0]["rms_angle"] < 1e-5
     analyze(load(base), rank=2, roles=["q"]).save(tmp_path / "plain")
     result = run(app, ["compare", str(tmp_path / "plain"), base, "--fold-norms", *output])

@@ -2,8 +2,8 @@ import pytest
 from typer.testing import CliRunner
 
 from flaggeo import analyze, compare, load, render_comparison, render_report, render_trace, trace
-from flaggeo.cli.main import app
-from flaggeo.cli.terminal import FAILED, UNREADABLE, USAGE
+from flaggeo.cli import app
+from flaggeo.cli.terminal import FAILED, UNREADABLE
 from tests.builders import CONFIG, related_llama, tiny_llama
 
 run = CliRunner().invoke
@@ -16,7 +16,8 @@ def analysis():
 
 @pytest.fixture
 def saved(analysis, tmp_path):
-    analysis.save(tmp_path / "saved", report="outdated")
+    analysis.save(tmp_path / "saved")
+    (tmp_path / "saved" / "report.html").write_text("outdated")
     return tmp_path / "saved"
 
 
@@ -56,45 +57,8 @@ def test_a_folder_without_a_readable_result_exits_with_3(saved, tmp_path, comman
     monkeypatch.chdir(tmp_path)
     name, *rest = command
     result = run(app, [name, str(tmp_path / "nowhere"), *rest])
-    assert (result.exit_code, "found no result.json" in result.stderr) == (UNREADABLE, True)
+    assert (result.exit_code, "expected a" in result.stderr) == (UNREADABLE, True)
     (saved / "weights.parquet").write_bytes(b"PAR1 or not")
     result = run(app, [name, str(saved), *rest])
     assert (result.exit_code, "cannot read what is saved here" in result.stderr) == (UNREADABLE, True)
     assert not (tmp_path / "x.svg").exists()
-
-
-def test_a_figure_is_written_in_the_format_of_its_suffix(saved, tmp_path):
-    for suffix, magic in (("svg", b"<svg"), ("PNG", b"\x89PNG"), ("pdf", b"%PDF")):
-        file = tmp_path / "new" / f"figure.{suffix}"
-        result = run(app, ["figure", str(saved), "graph", "-o", str(file), "--set", "threshold=0.1"])
-        assert (result.exit_code, result.stdout) == (0, f"{file}\n")
-        assert file.read_bytes().startswith(magic)
-    assert len(list((tmp_path / "new").iterdir())) == 3
-
-
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [
-        (["graph", "-o", "x.gif"], "--output: expected a file that ends in .svg, .png, .pdf; found 'x.gif'"),
-        (["poem", "-o", "x.svg"], "continuity, graph, matrix, heads, interfaces, interface-curves; found 'poem'"),
-        (["heads", "-o", "x.svg"], "something to draw in 'heads'; found none"),
-        (["graph", "-o", "x.svg", "--set", "threshold"], "--set: expected CONTROL=VALUE"),
-        (["graph", "-o", "x.svg", "--set", "threshold=9"], "threshold: expected a number"),
-        (["graph", "-o", "there.svg"], "found an existing one"),
-    ],
-)
-def test_wrong_command_lines_exit_with_2_and_write_nothing(saved, tmp_path, arguments, words, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "there.svg").write_text("mine")
-    result = run(app, ["figure", str(saved), *arguments])
-    assert result.exit_code == USAGE
-    assert words in result.stderr
-    assert sorted(file.name for file in tmp_path.iterdir()) == ["saved", "there.svg"]
-    assert (tmp_path / "there.svg").read_text() == "mine"
-
-
-def test_an_existing_figure_is_replaced_when_told(saved, tmp_path):
-    (tmp_path / "x.svg").write_text("old")
-    result = run(app, ["figure", str(saved), "graph", "-o", str(tmp_path / "x.svg"), "--overwrite", "--quiet"])
-    assert (result.exit_code, result.output) == (0, "")
-    assert (tmp_path / "x.svg").read_text().startswith("<svg")

@@ -4,10 +4,10 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from flaggeo import analyze, load
-from flaggeo.cli.main import app
+from flaggeo import Trace, analyze, load
+from flaggeo.cli import app
 from flaggeo.cli.terminal import UNREADABLE, USAGE
-from flaggeo.results.storage import TRACE_NAMES
+from flaggeo.findings import trace_findings
 from tests.builders import save_folder, tiny_llama
 from tests.flaggeo.tracing.planted_run import SHARES, STEPS, checkpoint
 
@@ -26,9 +26,11 @@ def test_a_run_is_traced_in_the_order_of_its_steps(training, tmp_path):
     out = tmp_path / "out"
     result = run(app, ["trace", str(training), "-o", str(out), "-k", "3"])
     assert result.exit_code == 0, result.stderr
-    assert "half of it by step 200" in result.stdout
+    records = trace_findings(Trace.load(out))
+    assert {record.kind for record in records} >= {"continuity_change", "drift"}
+    assert all(record.sentence in " ".join(result.stdout.split()) for record in records)
     assert str(out / "trace.html") in result.stdout
-    assert {file.name for file in out.iterdir()} == TRACE_NAMES
+    assert {file.name for file in out.iterdir()} == Trace.file_names()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "run"]
 
 
@@ -38,7 +40,7 @@ def test_json_goes_to_standard_output_alone_and_quiet_prints_nothing(training, t
     record = json.loads(run(app, [*command, "--format", "json"]).stdout)
     assert [item["step"] for item in record["checkpoints"]] == [0, 200, 1000]
     assert {row["role"] for row in record["summary"]} == {"q", "up"}
-    assert record["findings"]
+    assert {"kind", "verdict", "numbers", "place", "sentence"} == set(record["findings"][0])
     again = run(app, command)
     assert (again.exit_code, again.stdout) == (USAGE, "")
     assert "found an existing one" in again.stderr
@@ -74,11 +76,11 @@ def test_an_interrupted_trace_continues_where_it_stopped(training, tmp_path, mon
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--rank", "0"], "--rank: expected at least 1; found 0"),
-        (["--draws", "-1"], "--draws: expected at least 0; found -1"),
+        (["--rank", "0"], "rank: expected a whole number of at least 1; got 0"),
+        (["--draws", "-1"], "draws: expected a whole number of at least 0; got -1"),
         (["--device", "toaster"], "--device: expected a device"),
         (["--layers", "7"], "expected layers from 0 to 2; got 7"),
-        (["--roles", "nose"], "expected roles among"),
+        (["--roles", "nose"], "roles: expected some of embed, q"),
     ],
 )
 def test_what_is_wrong_with_the_command_exits_with_2(training, tmp_path, options, message):
@@ -120,4 +122,4 @@ def test_a_trace_never_replaces_an_analysis(training, tmp_path):
 def test_norms_are_folded_on_request(training, tmp_path):
     arguments = ["trace", str(training), "-o", str(tmp_path / "out"), "--roles", "q", "--rank", "2", "--fold-norms"]
     record = json.loads(run(app, [*arguments, "--format", "json"]).stdout)
-    assert record["provenance"]["fold_norms"] is True
+    assert record["provenance"]["settings"]["fold_norms"] is True

@@ -75,10 +75,17 @@ def test_a_low_rank_change_is_recognised_and_placed(base, start, inside, trailin
         for side in ("read", "write"):
             assert deltas.loc[name, f"{side}_inside"] == pytest.approx(inside, abs=0.05)
             assert deltas.loc[name, f"{side}_trailing"] == pytest.approx(trailing, abs=0.05)
-    words = " ".join(comparison_findings(comparison))
-    assert "2 of 23 weights changed beyond the rounding of the files, q of layer 1 and v of layer 1" in words
-    assert "All changes are of low rank (rank 3," in words
-    assert ("mostly inside" in words) == bool(inside)
+    records = {record.kind: record for record in comparison_findings(comparison)}
+    where = [{"role": "q", "layers": [1]}, {"role": "v", "layers": [1]}]
+    change = records["weight_change"]
+    assert (change.verdict, change.numbers["changed"], change.numbers["weights"]) == ("present", 2, 23)
+    assert change.numbers["where"] == where
+    low = records["low_rank_change"]
+    assert (low.verdict, low.numbers["low_rank"], low.numbers["changed"]) == ("present", 2, 2)
+    assert (low.numbers["ranks"], low.numbers["where"]) == ([3], where)
+    against_base = [r for r in comparison_findings(comparison) if r.kind == "change_against_base"]
+    assert [record.numbers["side"] for record in against_base] == ["read", "write"]
+    assert {record.verdict == "inside" for record in against_base} == {bool(inside)}
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
@@ -87,7 +94,7 @@ def test_a_rounded_copy_is_no_change(dtype):
     comparison = compare(tensors, {name: tensor.to(dtype) for name, tensor in tensors.items()}, rank=4)
     assert (comparison.deltas["rank"] == 0).all()
     assert (comparison.deltas["relative_norm"] > 0).all()
-    assert comparison_findings(comparison)[0].startswith("No difference is larger than the rounding")
+    assert comparison_findings(comparison)[0].verdict == "within_storage_precision"
 
 
 def test_identical_checkpoints_are_called_so(tmp_path):
@@ -100,9 +107,7 @@ def test_identical_checkpoints_are_called_so(tmp_path):
     assert (comparison.summary["change"] == 0).all()
     assert (comparison.observables["change"] == 0).all()
     assert not comparison.pairs["edge"].isin(["appeared", "vanished"]).any()
-    assert comparison_findings(comparison) == [
-        "The two checkpoints hold the same numbers: every weight compared is equal, and all distances are 0."
-    ]
+    assert [(r.kind, r.verdict) for r in comparison_findings(comparison)] == [("weight_change", "absent")]
 
 
 def test_gguf_and_safetensors_of_one_model_are_the_same_up_to_their_types(tmp_path):
@@ -166,9 +171,12 @@ def test_a_saved_analysis_is_compared_by_its_frames(tmp_path, base):
     np.testing.assert_allclose(from_frames.weights[columns], from_files.weights[columns], atol=2e-6)
     assert from_frames.deltas["rank"].isna().all()
     assert from_frames.deltas["sigma_change"].to_numpy() == pytest.approx(from_files.deltas["sigma_change"], abs=1e-6)
-    assert "One of the two is a saved analysis" in comparison_findings(from_frames)[0]
+    unmeasured = ("weight_change", "undetermined")
+    moved = [(record.kind, record.verdict) for record in comparison_findings(from_frames)]
+    assert ("movement", "present") in moved
+    assert unmeasured in moved
     same = compare(Analysis.load(tmp_path / "saved"), tensors)
-    assert comparison_findings(same)[0].startswith("All leading subspaces are the same.")
+    assert [(r.kind, r.verdict) for r in comparison_findings(same)] == [("movement", "absent"), unmeasured]
 
 
 def test_measurements_of_both_stand_side_by_side():
@@ -191,8 +199,10 @@ def test_measurements_of_both_stand_side_by_side():
 
 
 def test_unrelated_networks_are_called_so():
-    words = " ".join(comparison_findings(compare(tiny_llama(seed=1), tiny_llama(seed=2), rank=3)))
-    assert "The two share next to nothing" in words
+    records = comparison_findings(compare(tiny_llama(seed=1), tiny_llama(seed=2), rank=3))
+    (related,) = [record for record in records if record.kind == "relatedness"]
+    assert related.verdict == "absent"
+    assert abs(related.numbers["effect_size"]) < 0.1
 
 
 def test_a_zero_weight_has_no_numbers(base):

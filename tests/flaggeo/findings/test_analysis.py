@@ -1,4 +1,8 @@
-import numpy as np
+import dataclasses
+import math
+
+import pandas as pd
+import pytest
 import torch
 
 from flaggeo import analyze, load
@@ -6,10 +10,19 @@ from flaggeo.findings import findings
 from tests.builders import CONFIG, random_frame, tiny_llama
 
 LAYERS = 6
+UNRELATED = math.gamma(12) / math.gamma(12.5) / math.sqrt(math.pi)  # mean |cos| of two directions in 24 dimensions
 
 
-def told(tensors, rank=4, **options):
+def found(tensors, rank=4, **options):
     return findings(analyze(load(tensors, config=CONFIG | {"num_hidden_layers": LAYERS}), rank=rank, **options))
+
+
+def of(kind, records, verdict=None):
+    return [record for record in records if record.kind == kind and verdict in (None, record.verdict)]
+
+
+def roles(record):
+    return {row["role"]: row for row in record.numbers["roles"]}
 
 
 def with_leading(tensors, role, read=None, write=None):
@@ -23,47 +36,53 @@ def with_leading(tensors, role, read=None, write=None):
     return tensors
 
 
-def test_unrelated_weights_are_called_close_to_chance():
-    sentences = told(tiny_llama(layers=LAYERS))
-    assert [sentence.split()[0] for sentence in sentences] == ["Little", "Without"]
-    assert sentences[0].startswith("Little carries over from layer to layer for")
-    assert "depend on the basis" in sentences[1]
+def test_unrelated_weights_keep_nothing():
+    records = found(tiny_llama(layers=LAYERS))
+    assert [(record.kind, record.verdict) for record in records] == [
+        ("continuity", "absent"),
+        ("basis_independence", "partial"),
+    ]
+    assert not records[1].numbers["fold_norms"]
 
 
-def test_a_shared_reading_direction_is_called_carried_over():
+def test_a_shared_input_direction_is_kept():
     direction = random_frame(24, 1, seed=99)[:, 0].float()
-    sentences = told(with_leading(tiny_llama(layers=LAYERS), "mlp.up_proj", read=direction))
-    carried = next(sentence for sentence in sentences if "direction of reading carries over" in sentence)
-    assert "up 1.00" in carried
-    assert "unrelated weights give 0.165" in carried  # Gamma(12) / (sqrt(pi) Gamma(12.5)) = 0.1645
+    records = found(with_leading(tiny_llama(layers=LAYERS), "mlp.up_proj", read=direction))
+    (kept,) = of("continuity", records, "present")
+    assert set(roles(kept)) == {"up"}
+    up = roles(kept)["up"]
+    assert (up["side"], kept.place) == ("read", "continuity")
+    assert up["cosine"] == pytest.approx(1, abs=5e-3)
+    assert up["unrelated"] == pytest.approx(UNRELATED)
 
 
-def test_one_loud_channel_is_not_taken_for_alignment():
+def test_one_outlier_channel_is_not_taken_for_alignment():
     channel = torch.zeros(24)
     channel[5] = 1
-    sentences = told(with_leading(tiny_llama(layers=LAYERS), "mlp.down_proj", write=channel))
-    warned = next(sentence for sentence in sentences if "outlier channels" in sentence)
-    assert "In writing, down 1.00 looks continuous too" in warned
-    assert "1 of 24 channels" in warned
-    assert not any("direction of writing carries over" in sentence and "down" in sentence for sentence in sentences)
+    records = found(with_leading(tiny_llama(layers=LAYERS), "mlp.down_proj", write=channel))
+    (warned,) = of("continuity", records, "undetermined")
+    down = roles(warned)["down"]
+    assert (down["side"], down["dimension"], round(down["channels"])) == ("write", 24, 1)
+    assert down["cosine"] == pytest.approx(1, abs=5e-3)
+    assert not any("down" in roles(record) for record in of("continuity", records, "present"))
 
 
-def test_draws_tell_a_loud_channel_from_a_shared_direction():
+def test_draws_tell_an_outlier_channel_from_a_shared_direction():
     channel, direction = torch.zeros(24), random_frame(24, 1, seed=99)[:, 0].float()
     channel[5] = 1
     tensors = with_leading(tiny_llama(layers=LAYERS), "mlp.down_proj", write=channel)
-    sentences = told(with_leading(tensors, "mlp.up_proj", read=direction), draws=5)
-    real = next(sentence for sentence in sentences if "direction of reading carries over" in sentence)
-    assert "up 1.00" in real
-    assert "nulls that keep how loud each channel is 0." in real
-    explained = next(sentence for sentence in sentences if "outlier channels account for" in sentence)
-    assert "In writing, down 1.00 looks continuous too" in explained
-    assert "gives down 1.00" in explained
-    assert "rows brought to one norm" in explained
-    assert not any("of 24 channels" in sentence for sentence in sentences)  # measured: no guess is needed
+    records = found(with_leading(tensors, "mlp.up_proj", read=direction), draws=5)
+    (kept,) = of("continuity", records, "present")
+    assert roles(kept)["up"]["cosine"] == pytest.approx(1, abs=5e-3)
+    assert UNRELATED < roles(kept)["up"]["largest_null"] < 1
+    (explained,) = of("continuity", records, "explained_by_outlier_channels")
+    down = roles(explained)["down"]
+    assert (down["side"], round(down["cosine"], 2), round(down["largest_null"], 2)) == ("write", 1, 1)
+    assert down["equal_norms"] < 0.9
+    assert not of("continuity", records, "undetermined")  # measured: no guess is needed
 
 
-def test_a_global_direction_is_told_from_a_path_that_turns():
+def test_a_global_direction_is_told_from_alignment_that_decays():
     frame = random_frame(24, 4, seed=7).float()
     fixed, turning = tiny_llama(layers=LAYERS), tiny_llama(layers=LAYERS)
     axes = random_frame(24, 24, seed=8).float()
@@ -74,47 +93,56 @@ def test_a_global_direction_is_told_from_a_path_that_turns():
             scale = torch.tensor([9.0, 7.0, 5.0, 3.0])
             fixed[name] = (random_frame(rows, 4, seed=layer).float() * scale) @ frame.mT
             turning[name] = (random_frame(rows, 4, seed=layer).float() * scale) @ axes[:, 2 * layer : 2 * layer + 4].mT
-    roles = ["q", "k", "v"]
 
-    def distance(tensors):
-        network = load(tensors, config=CONFIG | {"num_hidden_layers": LAYERS})
-        return next(s for s in findings(analyze(network, rank=4, roles=roles)) if "or more apart" in s)
+    def over_depth(tensors):
+        (record,) = of("alignment_over_depth", found(tensors, roles=["q", "k", "v"]))
+        return record
 
-    assert "the whole network shares" in distance(fixed)
-    assert "they turn with depth" in distance(turning)
+    assert over_depth(fixed).verdict == "persists"
+    assert over_depth(fixed).numbers["far"] == pytest.approx(1)
+    decaying = over_depth(turning)
+    assert decaying.verdict == "decays"
+    assert decaying.numbers["far"] < 0 < decaying.numbers["near"]
+    assert (decaying.numbers["layers_apart"], decaying.numbers["roles"]) == (3, ["q", "k", "v"])
 
 
 def test_too_little_to_compare_is_said():
     network = load(tiny_llama(), config=CONFIG)
-    assert findings(analyze(network, roles=["down"], layers=[1])) == [
-        "Too few weights share a space here to compare anything."
-    ]
+    records = findings(analyze(network, roles=["down"], layers=[1]))
+    assert [(record.kind, record.verdict) for record in records] == [("comparable_weights", "absent")]
 
 
-def test_the_strongest_meeting_is_named():
+def test_the_strongest_overlap_is_named():
     tensors = tiny_llama(layers=LAYERS)
     shared = random_frame(24, 4, seed=1).float()
     tensors["model.layers.0.mlp.down_proj.weight"] = shared @ random_frame(40, 4, seed=2).float().mT
     tensors["model.layers.4.mlp.gate_proj.weight"] = random_frame(40, 4, seed=3).float() @ shared.mT
     # Among all pairs of so narrow a stream, signs of the coordinates could have done it.
-    sentences = told(tensors, roles=["down", "gate"])
-    assert any("layers.0.down.write into layers.4.gate.read overlap most: 1.00" in sentence for sentence in sentences)
-    assert np.all([sentence.endswith(".") for sentence in sentences])
+    records = of("strongest_overlap", found(tensors, roles=["down", "gate"]))
+    (strongest,) = [record for record in records if record.numbers["pair_kind"] == "write-read"]
+    assert (strongest.numbers["source"], strongest.numbers["target"]) == ("layers.0.down.write", "layers.4.gate.read")
+    assert strongest.numbers["overlap"] == pytest.approx(1)
+    assert strongest.numbers["unrelated"] == pytest.approx(4 / 24)
+    assert strongest.place == "graph"
 
 
-def test_single_steps_that_break_are_named():
+def test_layer_pairs_that_break_are_named():
     direction, other = (random_frame(24, 1, seed=seed)[:, 0].float() for seed in (99, 98))
     tensors = with_leading(tiny_llama(layers=LAYERS), "mlp.up_proj", read=direction)
     tensors = with_leading(tensors, "mlp.gate_proj", read=direction)
     turned = with_leading(tiny_llama(layers=LAYERS), "mlp.up_proj", read=other)
     tensors |= {name: turned[name] for name in ("model.layers.2.mlp.up_proj.weight",)}
-    steps = next(sentence for sentence in told(tensors) if sentence.startswith("Step by step"))
-    assert "reading carries over in 5 of 5 for gate and 3 of 5 for up (not from layers 1 and 2 to the next)." in steps
-    assert "false discovery rate 1%" in steps
+    (pairs,) = of("continuity_by_layer_pair", found(tensors))
+    assert (pairs.numbers["side"], pairs.numbers["false_discovery_rate"]) == ("read", 0.01)
+    counted = {"layer_pairs": 5, "demoted_after": []}
+    assert roles(pairs) == {
+        "gate": {"role": "gate", "significant": 5, "breaks_after": []} | counted,
+        "up": {"role": "up", "significant": 3, "breaks_after": [1, 2]} | counted,
+    }
 
 
-def test_quiet_channels_that_agree_beside_a_loud_one_are_not_said_to_carry_over():
-    """Directions of writing with most of their weight on one channel; what else they have is mostly shared."""
+def test_channels_of_small_norm_that_agree_beside_an_outlier_do_not_keep_the_direction():
+    """Output directions with most of their weight on one channel; what else they have is mostly shared."""
     tensors = tiny_llama(layers=LAYERS)
     axes = random_frame(23, 1 + LAYERS, seed=99).float()
     for layer in range(LAYERS):
@@ -122,25 +150,48 @@ def test_quiet_channels_that_agree_beside_a_loud_one_are_not_said_to_carry_over(
         direction = torch.cat([torch.tensor([0.92]), quiet])
         name = f"model.layers.{layer}.mlp.down_proj.weight"
         tensors[name] = 0.1 * tensors[name] + 50 * direction[:, None] @ random_frame(40, 1, seed=layer).float().mT
-    sentences = told(tensors, draws=5)
-    explained = next(sentence for sentence in sentences if "outlier channels account for" in sentence)
-    assert "(5 of 5 for down), but it is the loud ones that make the numbers" in explained
-    assert not any(sentence.startswith("Step by step") for sentence in sentences)
+    records = found(tensors, draws=5)
+    (explained,) = of("continuity", records, "explained_by_outlier_channels")
+    assert [roles(explained)["down"][name] for name in ("significant", "layer_pairs")] == [5, 5]
+    assert not of("continuity_by_layer_pair", records)
 
 
-def test_single_steps_of_a_role_of_which_little_carries_over_are_counted():
+def test_layer_pairs_of_a_role_that_keeps_little_are_counted():
     tensors, axes = tiny_llama(layers=LAYERS), random_frame(24, LAYERS, seed=7).float()
     for layer, axis in enumerate([0, 1, 2, 3, 3, 4]):
         left = random_frame(40, 1, seed=layer).float()
         tensors[f"model.layers.{layer}.mlp.up_proj.weight"] = left @ axes[:, axis][None]
-    little = next(sentence for sentence in told(tensors) if sentence.startswith("Little"))
-    assert little.endswith("; at single steps it does, 1 of 5 for up.")
+    (little,) = of("continuity", found(tensors), "absent")
+    counts = {role: (row["significant"], row["layer_pairs"]) for role, row in roles(little).items()}
+    assert counts["up"] == (1, 5)
+    assert {count for role, count in counts.items() if role != "up"} == {(0, 5)}
 
 
-def test_redundant_heads_are_told_with_what_loud_channels_leave_of_them():
+def test_redundant_heads_come_with_their_excess_over_the_largest_null():
     tensors = tiny_llama(layers=LAYERS)
     earlier, later = (tensors[f"model.layers.{layer}.self_attn.q_proj.weight"] for layer in (1, 4))
     later[:10] = earlier[10:20]
-    told_of = next(sentence for sentence in told(tensors, heads=True, draws=2) if "One group of heads" in sentence)
-    assert "closest by 1.00 on average, by 1.00 beyond what loud channels account for" in told_of
-    assert told_of.endswith("layers.1.q.heads.1.read, layers.4.q.heads.0.read.")
+    (redundant,) = of("redundant_heads", found(tensors, heads=True, draws=2))
+    assert (redundant.verdict, redundant.place, redundant.numbers["groups"]) == ("present", "heads", 1)
+    assert redundant.numbers["heads"] == ["layers.1.q.heads.1.read", "layers.4.q.heads.0.read"]
+    assert [redundant.numbers[name] for name in ("effect_size", "excess")] == pytest.approx([1, 1])
+
+
+def test_rows_that_cannot_be_significant_are_counted():
+    """By the smallest p-value that the nulls of a row can give, where the tables have it."""
+    analysis = analyze(load(tiny_llama(), config=CONFIG), rank=2, roles=["q", "k"])
+    assert not of("p_value_resolution", findings(analysis))
+    continuity = pd.DataFrame({"abs_cos_1_p_value_floor": [0.001, 0.01, 0.03, 0.25, float("nan")]})
+    pairs = analysis.pairs.assign(overlap_p_value_floor=1e-9)
+    continuity = pd.concat([analysis.continuity.head(5).reset_index(drop=True), continuity.head(5)], axis=1)
+    coarse = dataclasses.replace(analysis, continuity=continuity, pairs=pairs)
+    vars(coarse).update(summary=analysis.summary)
+    (record,) = of("p_value_resolution", findings(coarse))
+    assert (record.verdict, record.place) == ("undetermined", "continuity")
+    assert record.numbers == {
+        "what": "layer pair",
+        "rows": 2,
+        "of": 4,
+        "smallest_floor": 0.03,
+        "false_discovery_rate": 0.01,
+    }

@@ -4,7 +4,7 @@ from itertools import combinations
 
 import pytest
 
-from flaggeo.findings import sentences
+from flaggeo.findings import graph_findings
 from flaggeo.graph import structure
 from tests.flaggeo.graph.builders import random_toy, toy
 
@@ -32,57 +32,78 @@ def found():
     return structure(*planted().tables, draws=10)
 
 
-def test_what_was_planted_is_said(found):
-    said = " ".join(sentences(found))
-    assert "layers.0.down writes meets later readings the most: 21 edges" in said
-    assert "communities" in said
-    assert "no communities" not in said
-    assert "layers.0.q.heads.0.read, layers.1.q.heads.1.read, layers.2.q.heads.0.read" in said
-    assert "embed.write → layers.0.up.read → layers.0.down.write" in said
-    assert "geometry alone" in said
-    assert "dimensions of the stream" in said
-    assert "1/e" in said
-    assert len(sentences(found)) <= 9
+def by_kind(records):
+    return {(record.kind, record.numbers.get("side")): record for record in records}
+
+
+def test_what_was_planted_is_found(found):
+    records = by_kind(graph_findings(found))
+    hub = records["hub", "write"].numbers
+    assert (hub["name"], hub["edges"]) == ("layers.0.down", 21)
+    assert hub["strength"] > hub["largest_random"]
+    assert records["communities", None].verdict == "present"
+    heads = ["layers.0.q.heads.0.read", "layers.1.q.heads.1.read", "layers.2.q.heads.0.read"]
+    assert records["redundant_groups", None].numbers["heads"] == heads
+    path = records["strongest_path", None].numbers["subspaces"]
+    assert path[:3] == ["embed.write", "layers.0.up.read", "layers.0.down.write"]
+    assert records["similar_layers", None].numbers["pairs"]
+    assert records["bottleneck", "read"].numbers["space"] == records["bottleneck", "write"].numbers["space"] == "stream"
+    assert records["decay_length", "write"].numbers["roles"]
+    assert len(records) == len(graph_findings(found)) <= 10
 
 
 def test_every_number_stands_in_a_table(found):
-    """Each number of a sentence is the rounded value of some cell, or part of a name."""
-    cells = set()
+    """Each number of a record is the value of some cell; each of a sentence such a value rounded, or part of a name."""
+    cells, rounded = set(), set()
     for field in dataclasses.fields(found):
         numbers = getattr(found, field.name).select_dtypes("number").to_numpy(dtype="float64").ravel()
+        cells |= set(numbers.tolist())
         for form in (".0f", ".1f", ".2f", ".2g", ".0%"):
-            cells |= {format(number, form) for number in numbers.tolist()}
-    for sentence in sentences(found):
-        text = re.sub(r"(layers|heads)\.\d+|R²|1/e|0 is chance|1 the same", "", sentence)
+            rounded |= {format(number, form) for number in numbers.tolist()}
+    for finding in graph_findings(found):
+        assert set(numbers_in(finding.numbers)) <= cells
+        text = re.sub(r"(layers|heads)\.\d+|R²|1/e", "", finding.sentence)
         for number in re.findall(r"-?\d+(?:\.\d+)?(?:e-?\d+)?%?", text):
-            assert number in cells, (number, sentence)
+            assert number in rounded, (number, finding.sentence)
+
+
+def numbers_in(value):
+    """All numbers in nested mappings and lists."""
+    if isinstance(value, dict | list):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from numbers_in(item)
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+        yield value
 
 
 def test_hostile_names_stay_plain_text():
     hostile = "<script>alert('{0}')</script> \"%s\" {name} 層"
-    said = " ".join(sentences(structure(*planted(hostile).tables, draws=2)))
-    assert f"{hostile}.0.down writes meets later readings the most" in said
+    hub = by_kind(graph_findings(structure(*planted(hostile).tables, draws=2)))["hub", "write"]
+    assert hub.numbers["name"] == f"{hostile}.0.down"
+    assert f"{hostile}.0.down" in hub.sentence
 
 
-def test_random_graphs_are_said_to_have_no_communities():
-    said = [sentences(structure(*random_toy(layers=5, share=0.15, seed=seed).tables, draws=8)) for seed in range(2)]
-    assert all(any("no communities beyond chance" in sentence for sentence in each) for each in said)
-    assert all(not any("repeat each other" in sentence for sentence in each) for each in said)
+def test_random_graphs_have_no_communities():
+    for seed in range(2):
+        records = by_kind(graph_findings(structure(*random_toy(layers=5, share=0.15, seed=seed).tables, draws=8)))
+        assert records["communities", None].verdict == "absent"
+        assert ("redundant_groups", None) not in records
 
 
 @pytest.mark.parametrize(
     ("overlap", "null", "matched", "verdict"),
     [
-        (0.0625, 0.0625, True, "no bottleneck"),
-        (0.5, 0.5, True, "loud channels account for it"),
-        (0.5, 0.1, True, "a bottleneck that loud channels do not account for"),
-        (0.5, 0.1, False, "neither keeps the norms"),
+        (0.0625, 0.0625, True, "absent"),
+        (0.5, 0.5, True, "explained_by_outlier_channels"),
+        (0.5, 0.1, True, "present"),
+        (0.5, 0.1, False, "undetermined"),
     ],
 )
 def test_a_bottleneck_is_claimed_only_beyond_the_largest_null(overlap, null, matched, verdict):
     network = toy({}, layers=4, matched=matched)
     pairs = network.pairs.assign(overlap=overlap, sign_flip_mean=null)
-    said = sentences(structure(network.graph, network.weights, network.spaces, pairs, draws=0))
-    (bottleneck,) = [sentence for sentence in said if "dimensions of the stream" in sentence]
-    assert bottleneck.count(verdict) == 2
-    assert any("no weights of the same row and column norms were drawn" in each for each in said) is not matched
+    records = graph_findings(structure(network.graph, network.weights, network.spaces, pairs, draws=0))
+    bottlenecks = [record for record in records if record.kind == "bottleneck"]
+    assert [record.verdict for record in bottlenecks] == [verdict] * 2
+    assert {record.numbers["space"] for record in bottlenecks} == {"stream"}
+    assert any(record.kind == "norm_matched_null" for record in records) is not matched

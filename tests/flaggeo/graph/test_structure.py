@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from flaggeo import analyze, load
-from flaggeo.findings import sentences
+from flaggeo.findings import graph_findings
 from flaggeo.graph import Structure, structure
 from tests.builders import CONFIG, related_llama, tiny_llama
 from tests.flaggeo.graph.builders import random_toy, toy
@@ -25,7 +25,7 @@ def test_a_real_analysis_is_measured_whole(heads):
     assert len(found.blocks) == 2
     assert found.comparisons["value"].notna().all()
     assert found.bottlenecks["share_of_null"].iloc[0] < 0.9
-    assert sentences(found)
+    assert graph_findings(found)
 
 
 def test_a_random_network_says_little():
@@ -67,7 +67,7 @@ def test_networks_that_lack_something_give_empty_tables(shape):
     assert found.hubs.empty
     assert found.paths.empty
     assert found.cliques.empty
-    assert all(isinstance(sentence, str) for sentence in sentences(found))
+    assert all(finding.sentence for finding in graph_findings(found))
 
 
 def test_without_draws_the_nulls_are_undefined_and_nothing_else():
@@ -76,7 +76,7 @@ def test_without_draws_the_nulls_are_undefined_and_nothing_else():
     drawn = found.comparisons[found.comparisons["null"] != "permuted labels"]
     assert drawn[["null_mean", "null_sd", "z"]].isna().all(axis=None)
     assert drawn["value"].notna().all()
-    assert not any("nan" in sentence.split() for sentence in sentences(found))
+    assert not any({"nan", "None"} & set(finding.sentence.split()) for finding in graph_findings(found))
 
 
 @pytest.mark.parametrize("options", [{"draws": -1}, {"redundant": 0.0}, {"redundant": 1.5}])

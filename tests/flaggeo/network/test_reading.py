@@ -89,7 +89,11 @@ BLOCK = "model.layers.1."
             CONFIG,
             r"expected a matrix, found shape \(10, 10, 24\)",
         ),
-        (llama_with(lambda t: t.pop(BLOCK + "mlp.up_proj.weight")), CONFIG, "in layer 1, found no tensor for up"),
+        (
+            llama_with(lambda t: [t.pop(name) for name in list(t) if BLOCK in name and "norm" not in name]),
+            CONFIG,
+            "expected layers 0 to 2, found 2 layers without layer 1",
+        ),
         (tiny_llama(), CONFIG | {"num_attention_heads": 7}, "expected a height divisible by 7 heads, found 40"),
         (tiny_llama(), CONFIG | {"num_key_value_heads": 4}, "expected 4 key-value heads of width 10, found 2"),
         (tiny_llama(), CONFIG | {"num_attention_heads": 1}, "divisor of 1 heads"),
@@ -108,9 +112,9 @@ BLOCK = "model.layers.1."
         (tiny_llama(), CONFIG | {"num_attention_heads": -4}, "'num_attention_heads': expected a positive whole number"),
         ({"lm_head.weight": torch.ones(5, 4)}, {}, "expected layers 0 to 0, found 0 layers without layer 0"),
         (
-            {"layers.0.self_attn.k_proj.weight": torch.ones(5, 4)},
-            {},
-            "in layer 0, found no tensor for down, o, q, up, v",
+            {"layers.0.self_attn.q_proj.weight": torch.ones(8, 4)},
+            CONFIG | {"num_hidden_layers": 1, "num_key_value_heads": 3},
+            "expected key-value heads whose number divides that of the 4 query heads, found 3",
         ),
         (
             {name: tensor for name, tensor in tiny_llama().items() if ".0." not in name},
@@ -132,6 +136,39 @@ BLOCK = "model.layers.1."
 def test_contradictions_name_the_tensor_the_expected_and_the_found(tensors, config, message):
     with pytest.raises(CheckpointError, match=message):
         load(tensors, config=config)
+
+
+@pytest.mark.parametrize(
+    ("dropped", "names"),
+    [
+        (["mlp.up_proj"], ["q", "k", "v", "o", "gate", "down"]),
+        (["mlp.gate_proj", "mlp.up_proj"], ["q", "k", "v", "o", "down"]),
+        (["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj"], ["gate", "up", "down"]),
+        (["mlp.gate_proj", "mlp.up_proj", "mlp.down_proj"], ["q", "k", "v", "o"]),
+        (["self_attn.o_proj"], ["q", "k", "v", "gate", "up", "down"]),
+        (["self_attn.q_proj", "self_attn.o_proj"], ["k", "v", "gate", "up", "down"]),
+        (["self_attn.k_proj", "self_attn.v_proj"], ["q", "o", "gate", "up", "down"]),
+    ],
+)
+def test_a_layer_may_lack_any_of_its_weights_and_the_remarks_say_which(dropped, names):
+    tensors = tiny_llama()
+    for name in dropped:
+        del tensors[f"{BLOCK}{name}.weight"]
+    network, full = load(tensors, config=CONFIG), load(tiny_llama(), config=CONFIG)
+    assert [w.role for w in network.weights if w.layer == 1 and w.head is None] == names
+    complete = {weight.name: weight for weight in full.weights}
+    for weight in network.weights:
+        expected = complete[weight.name]
+        assert (weight.source.name, weight.target.name) == (expected.source.name, expected.target.name)
+        assert (weight.source.dim, weight.target.dim) == (expected.source.dim, expected.target.dim)
+    heads = {weight.name for weight in full.weights if weight.head is not None and weight.role in names}
+    assert heads <= {weight.name for weight in network.weights}
+    assert len(network.remarks) == len(dropped)
+
+
+def test_a_block_may_have_a_single_weight():
+    network = load({"layers.0.self_attn.k_proj.weight": torch.ones(5, 4)})
+    assert [weight.name for weight in network.weights] == ["layers.0.k"]
 
 
 def test_unknown_architecture_names_the_families_and_what_was_found():

@@ -1,4 +1,5 @@
 import json
+import math
 import re
 
 import pytest
@@ -39,29 +40,42 @@ def charts(html):
 
 
 def test_the_findings_say_when_continuity_rose_who_moved_and_how_far(planted):
-    said = " ".join(trace_findings(planted))
-    assert "Continuity of reading rose" in said
-    assert "for up from 0.00 to 1.00 (half of it by step 200)" in said
-    assert "between two neighbouring checkpoints is that of up reads from step 100 to step 200: 0.10 to 0.65" in said
-    assert f"the reading of up moved most, by {90 / 3**0.5:.1f}°" in said
-    assert f"{40 * 0.9 / 3**0.5:.1f}°: up reads, from step 100 to step 200" in said
+    records = {record.kind: record for record in trace_findings(planted)}
+    rose = records["continuity_change"]
+    (up,) = [row for row in rose.numbers["roles"] if row["role"] == "up"]
+    assert (rose.verdict, rose.numbers["side"], up["half_step"]) == ("rose", "read", 200)
+    assert [up["first"], up["last"]] == pytest.approx([0, 1], abs=1e-5)
+    steepest = records["steepest_change"].numbers
+    assert [steepest[name] for name in ("role", "side", "from_step", "to_step")] == ["up", "read", 100, 200]
+    # Directions that have gone a share of the way meet at sin^2 of it.
+    sines = [math.sin(share * math.pi / 2) ** 2 for share in (0.2, 0.6)]
+    assert [steepest["before"], steepest["after"]] == pytest.approx(sines, abs=1e-5)
+    drift = records["drift"].numbers
+    assert (drift["role"], drift["side"]) == ("up", "read")
+    assert math.degrees(drift["rms_angle"]) == pytest.approx(90 / 3**0.5)
+    move = records["largest_move_of_a_role"].numbers
+    assert [move[name] for name in ("role", "side", "from_step", "to_step")] == ["up", "read", 100, 200]
+    assert math.degrees(move["rms_angle"]) == pytest.approx(40 * 0.9 / 3**0.5)
     farthest = planted.drift.query("step == 1000 and since == 'first'").nlargest(1, "rms_angle").iloc[0]
-    assert f"{farthest['name']} {farthest['side']}s" in said
+    named = records["farthest_subspace"].numbers
+    assert (named["name"], named["side"]) == (farthest["name"], farthest["side"])
 
 
 def test_what_did_not_change_is_said_plainly():
-    said = trace_findings(trace([tiny_llama()] * 2, rank=2))
-    assert said[0].startswith("Continuity stayed as it was")
-    assert said[1:] == ["No leading subspace moved from one checkpoint to another."]
+    still = trace_findings(trace([tiny_llama()] * 2, rank=2))
+    assert [(r.kind, r.verdict) for r in still] == [("continuity_change", "absent"), ("drift", "absent")]
     lonely = trace([tiny_llama(), tiny_llama(seed=1)], rank=2, roles=["q"], layers=[1])
-    assert "there is no continuity to follow" in trace_findings(lonely)[0]
-    assert "No role here has two layers that share a space" in render_trace(lonely)
+    first = trace_findings(lonely)[0]
+    assert (first.kind, first.verdict) == ("continuity_change", "undetermined")
+    assert first.sentence in render_trace(lonely)
+    assert 'id="training-chart"' not in render_trace(lonely)
 
 
 def test_a_falling_role_falls():
-    said = " ".join(trace_findings(trace([checkpoint(1.0), checkpoint(0.0)], rank=3)))
-    assert "Continuity of reading fell" in said
-    assert "for up from 1.00 to 0.00" in said
+    fell, *_ = trace_findings(trace([checkpoint(1.0), checkpoint(0.0)], rank=3))
+    (up,) = [row for row in fell.numbers["roles"] if row["role"] == "up"]
+    assert (fell.kind, fell.verdict, fell.numbers["side"]) == ("continuity_change", "fell", "read")
+    assert [up["first"], up["last"]] == pytest.approx([1, 0], abs=1e-5)
 
 
 def test_the_charts_hold_the_numbers_of_the_tables(planted, html):
@@ -83,15 +97,15 @@ def test_steps_over_orders_of_magnitude_get_a_logarithmic_axis():
 
 
 @pytest.mark.parametrize("draws", [0, 2])
-def test_the_margin_matched_null_is_drawn_where_it_was_measured(draws):
+def test_the_norm_matched_null_is_drawn_where_it_was_measured(draws):
     html = render_trace(trace([tiny_llama(), tiny_llama(seed=1)], rank=2, roles=["q"], draws=draws))
-    assert ("margin-matched</th>" in html) == bool(draws)
+    assert ("norm-matched</th>" in html) == bool(draws)
     names = [layer.get("name") for layer in charts(html)["training"]["spec"]["layer"]]
-    assert ("margin_matched" in names) == bool(draws)
+    assert ("norm_matched" in names) == bool(draws)
 
 
 def test_a_saved_trace_gives_the_same_page(planted, html, tmp_path):
-    planted.save(tmp_path / "out", report=html)
+    planted.save(tmp_path / "out")
     assert render_trace(Trace.load(tmp_path / "out")) == html
     assert (tmp_path / "out" / "trace.html").read_text() == html
 

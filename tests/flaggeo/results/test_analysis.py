@@ -30,7 +30,7 @@ def test_a_single_layer_and_no_pairs_still_give_every_table(tmp_path):
 @pytest.mark.parametrize("draws", [0, 3])
 def test_save_and_load_keep_everything(draws, tmp_path):
     tiny = analyze(load(tiny_llama(), config=CONFIG), rank=4, draws=draws)
-    tiny.save(tmp_path / "out", report="<html></html>")
+    tiny.save(tmp_path / "out")
     back = Analysis.load(tmp_path / "out")
     for table in ("weights", "spaces", "continuity", "nulls", "pairs", "skipped", "summary"):
         pd.testing.assert_frame_equal(getattr(back, table), getattr(tiny, table))
@@ -40,9 +40,9 @@ def test_save_and_load_keep_everything(draws, tmp_path):
     assert set(back.bases) == set(tiny.bases) == set(load_file(tmp_path / "out" / "bases.safetensors"))
     torch.testing.assert_close(back.bases["layers.0.q.read"], tiny.bases["layers.0.q.read"].float())
     assert set(nx.read_graphml(tmp_path / "out" / "graph.graphml").nodes) == set(tiny.graph.nodes)
-    assert (tmp_path / "out" / "report.html").read_text() == "<html></html>"
+    assert (tmp_path / "out" / "report.html").read_text() == tiny.to_html()
     result = json.loads((tmp_path / "out" / "result.json").read_text())
-    assert result["schema_version"] == 4
+    assert result["schema_version"] == 5
     assert len(result["summary"]) == len(tiny.summary)
 
 
@@ -52,8 +52,8 @@ def test_save_refuses_what_is_not_its_own_and_a_later_schema(tiny, tmp_path):
         tiny.save(tmp_path / "out")
     tiny.save(tmp_path / "out", overwrite=True)
     file = tmp_path / "out" / "result.json"
-    file.write_text(file.read_text().replace('"schema_version": 4', '"schema_version": 9'))
-    with pytest.raises(ValueError, match="expected schema version 4, found 9"):
+    file.write_text(file.read_text().replace('"schema_version": 5', '"schema_version": 9'))
+    with pytest.raises(ValueError, match="expected schema version 5, found 9"):
         Analysis.load(tmp_path / "out")
     with pytest.raises(FileNotFoundError, match=r"found no result\.json"):
         Analysis.load(tmp_path / "nowhere")

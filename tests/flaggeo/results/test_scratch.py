@@ -6,6 +6,7 @@ import torch
 
 from flaggeo.alignment import Nulls, ProjectionHeads, norm_profile, null_table
 from flaggeo.engine import LayerResult
+from flaggeo.network import Side
 from flaggeo.numerics.spectrum import leading_spectrum
 from flaggeo.results.scratch import Scratch, discard_scratch
 
@@ -17,7 +18,9 @@ def a_result():
     return LayerResult(
         spectra={"w": leading_spectrum(matrix, 3), "w.heads.0": leading_spectrum(matrix[:4], 3)},
         profiles={"w": norm_profile(matrix, 3)},
-        tables={"interfaces": [{"name": "w", "layer": 3, "defect": 1 / 3, "gap": float("inf"), "space": None}]},
+        interfaces=[{"name": "w", "layer": 3, "defect": 1 / 3, "gap": float("inf"), "space": None}],
+        gram_cosines=[{"earlier": "w", "side": "read", "gram_cosine": 2 / 3, "gram_cosine_null_sd": 0.0}],
+        grams={("w", Side.READ): torch.eye(7)},
         heads=[ProjectionHeads(3, role, torch.rand(2, 7, 3), torch.rand(2, 3, 4)) for role in ("q", "o")],
     )
 
@@ -34,7 +37,8 @@ def test_scratch_recalls_bit_for_bit_what_it_kept_of_a_layer(tmp_path):
             for part in fields(one):
                 value, recalled = getattr(one, part.name), getattr(measured[name], part.name)
                 assert torch.equal(value, recalled) if isinstance(value, torch.Tensor) else value == recalled
-    assert found.tables == kept.tables
+    assert (found.interfaces, found.gram_cosines) == (kept.interfaces, kept.gram_cosines)
+    assert not found.grams  # formed again where they are needed
     for heads, expected in zip(found.heads, kept.heads, strict=True):
         assert (heads.layer, heads.role) == (expected.layer, expected.role)
         assert torch.equal(heads.frames, expected.frames)

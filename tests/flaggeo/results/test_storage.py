@@ -5,6 +5,8 @@ import pytest
 
 from flaggeo.results.storage import replaced_at_once, require_replaceable, save_tables
 
+NAMES = frozenset({"result.json"})
+
 
 def contents(folder):
     return sorted(path.name for path in folder.iterdir())
@@ -36,8 +38,10 @@ def test_a_folder_appears_at_once_or_not_at_all(tmp_path):
 def test_text_has_seven_digits_of_every_table_and_parquet_all(tmp_path):
     table = pd.DataFrame({"name": ["a,b", 'c"d'], "count": [2**40, 0], "share": [1 / 3, nan]})
     others = {"extra": lambda path: path.write_text("more")}
-    save_tables(tmp_path / "out", {"one": table}, {}, {"page": None}, others=others, names=frozenset(), overwrite=False)
-    assert contents(tmp_path / "out") == ["extra", "one.csv", "one.parquet"]
+    save_tables(
+        tmp_path / "out", {"one": table}, {"page": lambda: "text"}, others=others, names=frozenset(), overwrite=False
+    )
+    assert contents(tmp_path / "out") == ["extra", "one.csv", "one.parquet", "page"]
     assert (tmp_path / "out" / "one.csv").read_text().count("0.33333334") == 1
     text = pd.read_csv(tmp_path / "out" / "one.csv")
     pd.testing.assert_frame_equal(text, table.round({"share": 8}), check_dtype=False, rtol=1e-7)
@@ -45,35 +49,36 @@ def test_text_has_seven_digits_of_every_table_and_parquet_all(tmp_path):
 
 
 def test_a_file_that_cannot_be_written_leaves_nothing_behind(tmp_path):
-    def fail(_):
+    def fail(*_):
         raise OSError("disk full")
 
-    with pytest.raises(OSError, match="disk full"):
-        save_tables(
-            tmp_path / "out", {"one": pd.DataFrame()}, {}, {}, others={"x": fail}, names=frozenset(), overwrite=False
-        )
-    assert contents(tmp_path) == []
+    for texts, others in (({}, {"x": fail}), ({"page": fail}, {})):
+        with pytest.raises(OSError, match="disk full"):
+            save_tables(
+                tmp_path / "out", {"one": pd.DataFrame()}, texts, others=others, names=frozenset(), overwrite=False
+            )
+        assert contents(tmp_path) == []
 
 
 def test_only_a_result_of_flaggeo_is_ever_replaced(tmp_path):
-    require_replaceable(tmp_path / "new", overwrite=False)
-    require_replaceable(tmp_path, overwrite=False)  # empty
+    require_replaceable(tmp_path / "new", overwrite=False, names=NAMES)
+    require_replaceable(tmp_path, overwrite=False, names=NAMES)  # empty
     (tmp_path / "thesis.tex").write_text("years of work")
     with pytest.raises(FileExistsError, match="choose another or overwrite"):
-        require_replaceable(tmp_path, overwrite=False)
+        require_replaceable(tmp_path, overwrite=False, names=NAMES)
     (tmp_path / "result.json").write_text("{}")
     with pytest.raises(FileExistsError, match=r"nothing else to overwrite, found also 'thesis\.tex'"):
-        require_replaceable(tmp_path, overwrite=True)
+        require_replaceable(tmp_path, overwrite=True, names=NAMES)
     with pytest.raises(FileExistsError, match="expected a folder, found a file"):
-        require_replaceable(tmp_path / "thesis.tex", overwrite=True)
+        require_replaceable(tmp_path / "thesis.tex", overwrite=True, names=NAMES)
     (tmp_path / "thesis.tex").unlink()
-    require_replaceable(tmp_path, overwrite=True)
+    require_replaceable(tmp_path, overwrite=True, names=NAMES)
 
 
 def test_a_place_without_permission_is_refused_before_the_work(tmp_path, monkeypatch):
     monkeypatch.setattr("os.access", lambda path, _: path != tmp_path)  # root may write everywhere
     with pytest.raises(PermissionError, match="expected a place to write to"):
-        require_replaceable(tmp_path / "a" / "b", overwrite=False)
+        require_replaceable(tmp_path / "a" / "b", overwrite=False, names=NAMES)
 
 
 def test_the_earlier_result_comes_back_if_the_new_one_cannot_take_its_place(tmp_path, monkeypatch):

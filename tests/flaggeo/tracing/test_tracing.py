@@ -11,7 +11,7 @@ from tests.flaggeo.checkpoint.test_adapter import factors_of, save_adapter
 from tests.flaggeo.tracing.planted_run import SHARES, STEPS, checkpoint, direction
 
 RANK = 3
-TABLES = ("checkpoints", "summary", "continuity", "interfaces", "drift", "weights", "skipped")
+TABLES = Trace.table_names()
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +86,7 @@ def test_a_course_that_comes_back_is_half_made_only_where_it_stays():
 
 
 def test_save_and_load_keep_everything_and_replace_nothing_else(planted, tmp_path):
-    planted.save(tmp_path / "out", report="<html>")
+    planted.save(tmp_path / "out")
     back = Trace.load(tmp_path / "out")
     for name in (*TABLES, "milestones", "role_drift"):
         pd.testing.assert_frame_equal(getattr(back, name), getattr(planted, name))
@@ -99,8 +99,8 @@ def test_save_and_load_keep_everything_and_replace_nothing_else(planted, tmp_pat
     with pytest.raises(FileNotFoundError, match=r"expected a trace of flaggeo, found no trace\.json"):
         Trace.load(tmp_path)
     file = tmp_path / "out" / "trace.json"
-    file.write_text(file.read_text().replace('"schema_version": 1', '"schema_version": 9'))
-    with pytest.raises(ValueError, match="expected schema version 1, found 9: trace the checkpoints again"):
+    file.write_text(file.read_text().replace('"schema_version": 2', '"schema_version": 9'))
+    with pytest.raises(ValueError, match="expected schema version 2, found 9, which a later flaggeo wrote"):
         Trace.load(tmp_path / "out")
 
 
@@ -126,7 +126,7 @@ def test_saved_analyses_settle_the_settings_and_need_no_checkpoint(tmp_path):
         network = load(tiny_llama(seed=step), config=CONFIG)
         analyze(network, rank=3, roles=["q", "o"]).save(tmp_path / f"step-{step}")
     found = trace([tmp_path / "step-1", tmp_path / "step-2"])
-    assert found.provenance["rank"] == 3
+    assert found.settings.rank == 3
     assert set(found.weights["role"]) == {"q", "o"}
     with pytest.raises(MismatchError, match="expected an analysis with rank 4, found 3"):
         trace([tmp_path / "step-1", tmp_path / "step-2"], rank=4)
@@ -167,7 +167,7 @@ def test_folding_is_passed_on_and_never_mixed():
     networks = [load(with_gains(tiny_llama(), seed=seed), config=CONFIG) for seed in (0, 1)]
     folded = analyze(networks[0], rank=2, roles=["q"], fold_norms=True)
     found = trace([folded, networks[0], networks[1]])
-    assert found.provenance["fold_norms"] is True
+    assert found.settings.fold_norms is True
     moved = found.drift.query("side == 'read' and since == 'first'").groupby("step")["rms_angle"].max()
     assert moved[1] < 1e-6  # the network itself
     assert moved[2] > 0.1  # other gains

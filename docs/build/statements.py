@@ -1,13 +1,13 @@
 """The pages that are written from the statements: every statement typeset, and the notes on the papers' wording."""
 
 import importlib
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 
-from .catalogue import TOPICS, statements, topic_statements
-from .goal import Outcome
-from .statement import Statement
+from proofs.catalogue import TOPICS, statements, topic_statements
+from proofs.goal import Outcome
+from proofs.statement import Statement
+
+from .markdown import escaped
 
 PAPERS = {
     "D": "arXiv:2605.09861, Flag Varieties: A Geometric Framework for Deep Network Alignment",
@@ -39,7 +39,7 @@ assumptions fix conventions.
 Sources named *alignment* and *continuity* are sections of the notes that the project was derived from; S numbers are
 the identities there. Each statement is complete as it stands here.
 
-This page is written by `python -m proofs.page docs`.
+`python -m docs.build` writes this page.
 """
 
 CLAIMS_HEAD = """\
@@ -49,7 +49,7 @@ Each entry gives the wording, the version that flaggeo implements, and the case 
 statement is checked by `flaggeo prove`. The body of a paper may supply hypotheses that its abstract leaves
 out; of the second paper a published summary is quoted.
 
-This page is written by `python -m proofs.page docs`.
+`python -m docs.build` writes this page.
 """
 
 
@@ -75,10 +75,10 @@ def claims_page() -> str:
 
 def _section(statement: Statement) -> Iterator[str]:
     yield f"(statement-{statement.name.replace('_', '-')})=\n### `{statement.name}`\n"
-    yield f"{_text(statement.sentence)}\n"
+    yield f"{escaped(statement.sentence)}\n"
     yield f"```{{math}}\n{statement.latex}\n```\n"
     if statement.remark:
-        yield f"{_text(statement.remark)}\n"
+        yield f"{escaped(statement.remark)}\n"
     for hypothesis in statement.hypotheses:
         yield f"- assumes{' (essential)' if hypothesis.essential else ''}: {hypothesis.text}"
     evidence = "counterexample" if statement.recorded is Outcome.REFUTED else "proof"
@@ -90,7 +90,7 @@ def _section(statement: Statement) -> Iterator[str]:
     yield f"- recorded: **{statement.recorded}**, {statement.label}; {statement.source}"
     yield f"- fails as: {'; '.join(statement.mutants)}"
     if statement.wording is not None:
-        yield f"- wording: {_text(statement.wording.holds)}"
+        yield f"- wording: {escaped(statement.wording.holds)}"
     yield ""
 
 
@@ -99,27 +99,12 @@ def _claim(statement: Statement) -> Iterator[str]:
     assert wording is not None
     link = f"[`{statement.name}`](#statement-{statement.name.replace('_', '-')})"
     yield f"### {wording.point}, {link}\n"
-    yield f"Said\n: {_text(wording.said)}\n"
-    yield f"Holds\n: {_text(wording.holds)}\n"
-    yield f"Counterexample\n: {_text(wording.counterexample)}\n"
-    yield f"Checked\n: {_text(statement.sentence)} **{statement.recorded.capitalize()}**.\n"
-
-
-def _text(plain: str) -> str:
-    """Keep Markdown from reading the plain signs of a sentence as markup."""
-    return "".join(f"\\{sign}" if sign in "*_<>|[]$^" else sign for sign in plain)
+    yield f"Said\n: {escaped(wording.said)}\n"
+    yield f"Holds\n: {escaped(wording.holds)}\n"
+    yield f"Counterexample\n: {escaped(wording.counterexample)}\n"
+    yield f"Checked\n: {escaped(statement.sentence)} **{statement.recorded.capitalize()}**.\n"
 
 
 def _point(statement: Statement) -> int:
     assert statement.wording is not None
     return int(statement.wording.point[1:])
-
-
-def write(folder: Path) -> None:
-    """Write ``proofs.md`` and ``claims.md`` into a folder."""
-    (folder / "proofs.md").write_text(proofs_page(), encoding="utf-8")
-    (folder / "claims.md").write_text(claims_page(), encoding="utf-8")
-
-
-if __name__ == "__main__":
-    write(Path(sys.argv[1]))

@@ -1,0 +1,18 @@
+"""Write every generated page beside the others."""
+
+from pathlib import Path
+
+from .observables import observables_page
+from .statements import claims_page, proofs_page
+from .tables import tables_page
+
+PAGES = {
+    "observables.md": observables_page,
+    "tables.md": tables_page,
+    "proofs.md": proofs_page,
+    "claims.md": claims_page,
+}
+
+if __name__ == "__main__":
+    for name, page in PAGES.items():
+        (Path(__file__).parents[1] / name).write_text(page(), encoding="utf-8")

@@ -1,0 +1,46 @@
+"""The page of tables: every file of an analysis, and every column with its meaning, read from the schemas."""
+
+from flaggeo.results.analysis import Analysis
+
+HEAD = """\
+# Tables and files
+
+`flaggeo analyze PATH -o DIR` writes to `DIR`, at once or not at all:
+
+| file | what it holds |
+|---|---|
+| `report.html` | the page; self-contained |
+| `result.json` | schema version, provenance, the summary |
+| {tables} (`.csv`, `.parquet`) | the tables below |
+| `bases.safetensors` | float32 frames `layers.3.q.read` and `layers.3.q.write`; all of `layers.3.q.singular_values` |
+| `graph.graphml` | the alignment graph |
+
+All measurements are dimensionless. An empty cell means undefined: a direction that does not exist, a subspace that is
+the whole space, or a null that was not drawn. CSV files have seven digits, Parquet files all.
+
+`python -m docs.build` writes this page.
+"""
+
+TAIL = """\
+## The graph
+
+A `networkx.MultiDiGraph`, see [`alignment_graph`](reference.md) for the attributes of nodes and edges. The pairs that
+are not drawn are in `pairs`. `analysis.structure` computes statistics of the whole graph when asked for; their tables,
+and those of comparisons and traces, are described in [the reference](reference.md).
+"""
+
+
+def tables_page() -> str:
+    """Every table of an analysis with its columns, as MyST Markdown."""
+    schemas = Analysis.schemas()
+    parts = [HEAD.format(tables=", ".join(f"`{name}`" for name in schemas))]
+    for name, schema in schemas.items():
+        rows = [f"| `{column.name}` | {column.dtype} | {_cell(column.meaning)} |" for column in schema.columns]
+        parts.append(
+            "\n".join([f"## {name}\n", f"{schema.row}.\n", "| column | type | meaning |", "|---|---|---|", *rows, ""])
+        )
+    return "\n".join([*parts, TAIL])
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")

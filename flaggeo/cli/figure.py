@@ -1,0 +1,75 @@
+"""`flaggeo figure`: one chart of a saved analysis as a file."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from .options import Overwrite, Quiet, Verbose
+from .report import Folder, loaded
+from .terminal import errors_reported, usage_errors
+
+if TYPE_CHECKING:
+    from ..page.figure import Format
+
+
+def figure(
+    folder: Folder,
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="continuity, graph, matrix, heads, interfaces or interface-curves.")
+    ],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="FILE", help="Write to this file, an .svg, .png or .pdf.")
+    ],
+    controls: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="CONTROL=VALUE", help="Set a control of the chart, for example threshold=0.3."),
+    ] = None,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+    overwrite: Overwrite = False,
+) -> None:
+    """Draw one chart of a saved analysis into a file; no checkpoint is read."""
+    with errors_reported(verbose):
+        from ..page.figure import FIGURES, drawn, figure_spec
+
+        with usage_errors():
+            file_format = _format(output)
+            if name not in FIGURES:
+                raise ValueError(f"expected a figure among {', '.join(FIGURES)}; found {name!r}")
+            _require_free(output, overwrite=overwrite)
+            chosen = dict(map(_setting, controls or []))
+        from ..results import Analysis
+        from ..results.storage import replace_file
+
+        analysis = loaded(Analysis.load, folder, verbose)
+        with usage_errors():
+            spec = figure_spec(analysis, name, chosen)
+        replace_file(output, drawn(spec, file_format))
+        if not quiet:
+            typer.echo(output)
+
+
+def _format(output: Path) -> "Format":
+    from ..page.figure import FORMATS
+
+    for known in FORMATS:
+        if output.suffix.lower() == f".{known}":
+            return known
+    raise ValueError(
+        f"--output: expected a file that ends in {', '.join(f'.{known}' for known in FORMATS)}; found {output.name!r}"
+    )
+
+
+def _require_free(output: Path, *, overwrite: bool) -> None:
+    if output.is_dir():
+        raise FileExistsError(f"{output}: expected a file, found a folder")
+    if output.exists() and not overwrite:
+        raise FileExistsError(f"{output}: expected a new file, found an existing one: choose another or overwrite it")
+
+
+def _setting(text: str) -> tuple[str, str]:
+    name, sign, value = text.partition("=")
+    if not sign:
+        raise ValueError(f"--set: expected CONTROL=VALUE as in threshold=0.3; found {text!r}")
+    return name, value

@@ -1,0 +1,124 @@
+"""`flaggeo inspect`: what the tensors of a checkpoint mean."""
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from .options import Format, OutputFormat, Verbose
+from .terminal import errors_reported, standard_output
+
+if TYPE_CHECKING:
+    from ..network import Network
+
+Source = Annotated[
+    Path,
+    typer.Argument(
+        metavar="PATH", help="A .safetensors or .gguf file, a model.safetensors.index.json, or a Hugging Face folder."
+    ),
+]
+
+
+def inspect(path: Source, output_format: Format = OutputFormat.TABLE, verbose: Verbose = False) -> None:
+    """Say what each tensor of a checkpoint means, and which are not used and why; only headers are read."""
+    with errors_reported(verbose):
+        network = opened(path, quiet=False)
+        if output_format is OutputFormat.JSON:
+            typer.echo(json.dumps(_record(network), indent=2))
+        else:
+            _print(network, every_tensor=verbose)
+
+
+def opened(path: Path, quiet: bool) -> "Network":
+    """The network of a checkpoint; its remarks go to standard error."""
+    from rich.console import Console
+
+    console = Console(stderr=True, quiet=quiet)
+    with console.status(f"reading the headers of {path.name}"):
+        from ..analysis import load
+
+        network = load(path)
+    for remark in network.remarks:
+        console.print(f"note: {remark}", markup=False, highlight=False)
+    return network
+
+
+def _record(network: "Network") -> dict[str, object]:
+    headers = network.checkpoint.headers
+    return {
+        "checkpoint": network.checkpoint.location,
+        "family": network.family,
+        "remarks": list(network.remarks),
+        "weights": [
+            {"name": weight.name, "role": weight.role, "layer": weight.layer, "head": weight.head}
+            | {"expert": weight.expert}
+            | {"source": weight.source.name, "target": weight.target.name}
+            | {"shape": [weight.target.dim, weight.source.dim]}
+            | {"tensor": weight.tensor, "dtype": headers[weight.tensor].dtype}
+            for weight in network.weights
+        ],
+        "spaces": [
+            {"name": space.name, "kind": space.kind.value, "dim": space.dim, "depth": space.depth}
+            | {"symmetry": space.symmetry.value, "assumed": space.assumed}
+            for space in network.spaces.values()
+        ],
+        "skipped": [
+            {"tensor": item.tensor, "shape": list(item.shape), "reason": item.reason} for item in network.skipped
+        ],
+    }
+
+
+def _print(network: "Network", every_tensor: bool) -> None:
+    from rich.table import Table
+
+    from ..findings.words import CHANGES_OF_BASIS
+    from ..network import ROLES
+
+    console = standard_output()
+    console.print(
+        f"{network.checkpoint.location}: {len(network.layer_numbers)} layers of the {network.family} family\n"
+    )
+    table = Table("role", "tensors", "heads", "shape", "dtype", "reads", "writes", box=None, header_style="bold")
+    for role in ROLES:
+        whole = [weight for weight in network.weights if weight.role == role and weight.head is None]
+        if whole:
+            heads = sum(weight.role == role and weight.head is not None for weight in network.weights)
+            table.add_row(
+                role,
+                str(len(whole)),
+                str(heads // len(whole)) if heads else "–",
+                _distinct(f"{weight.target.dim}x{weight.source.dim}" for weight in whole),
+                _distinct(network.checkpoint.headers[weight.tensor].dtype for weight in whole),
+                _distinct(_any_layer(weight.source.name) for weight in whole),
+                _distinct(_any_layer(weight.target.name) for weight in whole),
+            )
+    console.print(table)
+    console.print("\nspaces")
+    spaces = Table("space", "dimension", "free changes of basis", box=None, header_style="bold")
+    seen = {
+        (_any_layer(space.name), space.dim, CHANGES_OF_BASIS[space.symmetry.value] + " (assumed)" * space.assumed)
+        for space in network.spaces.values()
+    }
+    for name, dim, symmetry in sorted(seen):
+        spaces.add_row(name, str(dim), symmetry)
+    console.print(spaces)
+    console.print("\nnot used")
+    unused = Table("tensor", "how many", "reason", box=None, header_style="bold")
+    counts: dict[tuple[str, str], int] = {}
+    for item in network.skipped:
+        key = (item.tensor if every_tensor else _any_layer(item.tensor), item.reason)
+        counts[key] = counts.get(key, 0) + 1
+    for (tensor, reason), count in counts.items():
+        unused.add_row(tensor, str(count), reason)
+    console.print(unused if counts else "nothing")
+
+
+def _distinct(values: Iterable[str]) -> str:
+    return ", ".join(dict.fromkeys(values))
+
+
+def _any_layer(name: str) -> str:
+    """The name with every number in it replaced by a star."""
+    return ".".join("*" if part.isdecimal() else part for part in name.split("."))

@@ -1,0 +1,109 @@
+"""The options that commands share; those of `Settings` are made from its fields."""
+
+import inspect
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import Field, dataclass, fields
+from enum import StrEnum
+from itertools import chain
+from typing import Annotated, Any
+
+import typer
+
+from ..settings import Settings
+
+
+class OutputFormat(StrEnum):
+    """How results are printed on standard output."""
+
+    TABLE = "table"
+    JSON = "json"
+
+
+Device = Annotated[str, typer.Option(help="Compute on this device: cpu, cuda, cuda:1 ...")]
+Format = Annotated[OutputFormat, typer.Option("--format", help="Print what is found in this form.")]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Say more, and show where an error came from.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors, and JSON if it is asked for.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is already there.")]
+
+
+def settings_parameters() -> list[inspect.Parameter]:
+    """One parameter of a command for each field of `Settings`; it is None where the option is not given."""
+    return [
+        inspect.Parameter(option.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=_annotation(option))
+        for option in fields(Settings)
+    ]
+
+
+def given_settings(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Those fields of `Settings` that are among a command's arguments and were given, for its checks to read.
+
+    Raises
+    ------
+    ValueError
+        If a range of layers is none.
+    """
+    return {
+        option.name: _kind(option).read(option.name, arguments[option.name])
+        for option in fields(Settings)
+        if arguments[option.name] is not None
+    }
+
+
+def _ranges(name: str, text: str) -> Iterable[int]:
+    """Numbers of ranges such as 0-5,8, one after the other: there may be more than the memory holds."""
+    ranges = []
+    for part in text.split(","):
+        first, _, last = part.strip().partition("-")
+        if not first.isdecimal() or not (last or first).isdecimal() or int(last or first) < int(first):
+            raise ValueError(f"{name}: expected numbers and ranges as in 0-5,8; found {part!r}")
+        ranges.append(range(int(first), int(last or first) + 1))
+    return chain.from_iterable(ranges)
+
+
+def _words(_: str, text: str) -> list[str]:
+    return [word.strip() for word in text.split(",")]
+
+
+def _as_given(_: str, value: Any) -> Any:
+    return value
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """How an option of one type is written on the command line, and read."""
+
+    written: type
+    metavar: str | None
+    read: Callable[[str, Any], Any]
+
+
+_KINDS = {
+    int: _Kind(int, None, _as_given),
+    bool: _Kind(bool, None, _as_given),
+    tuple[str, ...]: _Kind(str, "NAME,...", _words),
+    tuple[int, ...]: _Kind(str, "RANGE,...", _ranges),
+}
+
+
+def _kind(option: "Field[Any]") -> _Kind:
+    """Kind of a field, which may also be None for all."""
+    return next(kind for known, kind in _KINDS.items() if option.type in (known, known | None))
+
+
+def _annotation(option: "Field[Any]") -> Any:
+    """What typer is told of a field."""
+    kind, name = _kind(option), option.name.replace("_", "-")
+    flags = [f"--{name}/--no-{name}" if kind.written is bool else f"--{name}", option.metadata["short"]]
+    shown = typer.Option(
+        *filter(None, flags), help=option.metadata["help"], metavar=kind.metavar, show_default=_default(option)
+    )
+    return Annotated[kind.written | None, shown]
+
+
+def _default(option: "Field[Any]") -> str:
+    """The default as it would be written on the command line."""
+    if option.default is None:
+        return "all"
+    if isinstance(option.default, bool):
+        return f"{'' if option.default else 'no-'}{option.name.replace('_', '-')}"
+    return ",".join(option.default) if isinstance(option.default, tuple) else str(option.default)

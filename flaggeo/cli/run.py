@@ -1,0 +1,126 @@
+"""What the commands that measure have in common: their options, the folder that they fill, and what they print."""
+
+import inspect
+import json
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import wraps
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+
+import typer
+
+from .options import Device, Format, OutputFormat, Overwrite, Quiet, Verbose, given_settings, settings_parameters
+from .terminal import progress_bar, require_device, scratch_beside, standard_output, usage_errors
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from ..results import Result
+
+    R = TypeVar("R", bound=Result)
+
+_Output = Annotated[
+    Path | None,
+    typer.Option(
+        "--output",
+        "-o",
+        metavar="DIR",
+        help="Write the page and the tables to this folder.",
+        show_default="named after what is read",
+    ),
+]
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run of a command that measures something, and saves and prints what it finds.
+
+    Attributes
+    ----------
+    folder : Path
+        What is found is saved there.
+    arguments : dict
+        The options of `Settings` as they stand on the command line, None where they were not given.
+    device, output_format, quiet, verbose, overwrite
+        The options of these names.
+    """
+
+    folder: Path
+    arguments: dict[str, Any]
+    device: str
+    output_format: OutputFormat
+    quiet: bool
+    verbose: bool
+    overwrite: bool
+
+    def options(self, kind: "type[Result]") -> dict[str, Any]:
+        """Options that were given, once it is clear that they make sense and that the folder can take the result."""
+        from ..settings import Settings
+
+        with usage_errors():
+            kind.require_replaceable(self.folder, overwrite=self.overwrite)
+            options = given_settings(self.arguments)
+            require_device(self.device)
+            checked = Settings(**options)
+        return {name: getattr(checked, name) for name in options}
+
+    def measured(self, measure: "Callable[..., R]") -> "R":
+        """Measure and save; an interrupted run leaves what it has done for the next one."""
+        with progress_bar(self.quiet) as show, scratch_beside(self.folder) as scratch:
+            found = measure(device=self.device, progress=show, scratch=scratch)
+            found.save(self.folder, overwrite=self.overwrite)
+        return found
+
+    def tell(self, found: "R", tables: Iterable[str], show: "Callable[[Console, R], None]") -> None:
+        """Print what was found: as JSON with these tables, or as `show` does with the findings below."""
+        if self.output_format is OutputFormat.JSON:
+            record = {"output": str(self.folder), "provenance": dict(found.provenance), "findings": found.findings}
+            record |= {name: json.loads(getattr(found, name).to_json(orient="records")) for name in tables}
+            typer.echo(json.dumps(record, indent=2))
+        elif not self.quiet:
+            console = standard_output()
+            show(console, found)
+            for sentence in found.findings:
+                console.print(f"- {sentence}")
+            page = self.folder / found.KIND.page_file
+            console.print(f"\ntables: {self.folder}\npage:   {page}", soft_wrap=True)
+
+
+def measuring(name: Callable[..., str]) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command the options of a run in place of its last parameter, ``run``.
+
+    Parameters
+    ----------
+    name : callable
+        Takes what the command reads and gives the name of the folder that is filled by default.
+    """
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        *read, _ = inspect.signature(command).parameters.values()
+
+        @wraps(command, assigned=("__name__", "__doc__"))
+        def called(
+            *,
+            output: _Output = None,
+            device: Device = "cpu",
+            output_format: Format = OutputFormat.TABLE,
+            quiet: Quiet = False,
+            verbose: Verbose = False,
+            overwrite: Overwrite = False,
+            **arguments: Any,
+        ) -> None:
+            sources = {source.name: arguments.pop(source.name) for source in read}
+            folder = output or Path(name(**sources))
+            command(**sources, run=Run(folder, arguments, device, output_format, quiet, verbose, overwrite))
+
+        output, *others, _ = inspect.signature(called, follow_wrapped=False).parameters.values()
+        vars(called)["__signature__"] = inspect.Signature([*read, output, *settings_parameters(), *others])
+        return called
+
+    return decorate
+
+
+def stem(path: Path) -> str:
+    """What a path is called for people."""
+    return path.stem or path.resolve().name

@@ -1,0 +1,33 @@
+"""How values show themselves in a console and in a notebook: in short, and safely whatever names a file holds."""
+
+from collections.abc import Mapping
+from html import escape
+
+# Characters of one fact: a name may be as long as the file that it comes from.
+_LONGEST = 80
+
+
+class Displayed:
+    """What says in a few facts what it is of, in place of all the numbers that it holds."""
+
+    def _facts(self) -> Mapping[str, object]:
+        """What it is of and how much it holds, by name; nothing that would have to be computed."""
+        raise NotImplementedError
+
+    def __repr__(self) -> str:
+        facts = ", ".join(f"{name}={_short(value)}" for name, value in self._facts().items())
+        return f"{type(self).__name__}({facts})"
+
+    def _repr_html_(self) -> str:
+        rows = "".join(
+            f'<tr><th scope="row" style="text-align: left">{escape(name)}</th>'
+            f'<td style="text-align: left">{escape(_short(value))}</td></tr>'
+            for name, value in self._facts().items()
+        )
+        return f"<table><caption>{type(self).__name__}</caption>{rows}</table>"
+
+
+def _short(value: object) -> str:
+    """Text of a value without its middle where it is long; characters that cannot be printed are spelt out."""
+    text = repr(value)
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST // 2]}...{text[-_LONGEST // 2 + 3 :]}"

@@ -1,0 +1,68 @@
+"""One result in a form that programs can test and people can read."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from . import wording
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What was found, the numbers behind it, and where they are shown.
+
+    Attributes
+    ----------
+    kind : str
+        What it is about, short and stable: ``continuity``, ``communities``. The function of this name in
+        `flaggeo.findings.wording` says it in a sentence.
+    verdict : str
+        The answer, short and stable: ``present``, ``absent``, ``explained_by_outlier_channels``, ``undetermined``.
+        Some kinds have answers of their own, which `flaggeo.findings.wording` lists.
+    numbers : mapping
+        All that the sentence is made of, not rounded: numbers, strings, truth values, lists and mappings of them, None
+        where a number is missing. Names from a checkpoint are not escaped.
+    place : str
+        Anchor of the section of the page that has the chart or the table.
+    """
+
+    kind: str
+    verdict: str
+    numbers: Mapping[str, Any]
+    place: str
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "numbers", _plain(self.numbers))
+
+    def __str__(self) -> str:
+        return self.sentence
+
+    @property
+    def sentence(self) -> str:
+        """The finding in words, as plain text."""
+        sentence: str = getattr(wording, self.kind)(self.verdict, **self.numbers)
+        return sentence
+
+    def as_dict(self) -> dict[str, Any]:
+        """All of it, sentence included, ready for JSON."""
+        return {
+            "kind": self.kind,
+            "verdict": self.verdict,
+            "numbers": self.numbers,
+            "place": self.place,
+            "sentence": self.sentence,
+        }
+
+
+def _plain(value: Any) -> Any:
+    """The value without types of NumPy and pandas, which JSON does not have."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    return None if pd.isna(value) else value

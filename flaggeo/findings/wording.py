@@ -1,0 +1,589 @@
+"""The sentences. One function a kind of finding, named like it; it takes the verdict and the numbers.
+
+Each sentence gives the answer first, then the number beside its baseline, then the detail.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from .words import END, VECTORS, counted, degrees, listed, with_spread
+
+Row = Mapping[str, Any]
+
+# Layers, of a role or of a change, that are named one by one.
+_NAMED_LAYERS = 8
+_NAMED_HEADS = 6
+
+
+# Of an analysis.
+
+
+def comparable_weights(_verdict: str) -> str:
+    """Verdict: absent."""
+    return "Nothing could be compared: no two of the weights share a space."
+
+
+def continuity(verdict: str, *, roles: Sequence[Row], drawn: bool) -> str:
+    """Verdicts: present, explained_by_outlier_channels, undetermined (no nulls were drawn), absent."""
+    names, cosines = listed([row["role"] for row in roles]), _by_role(roles, "cosine")
+    end, vectors = END[roles[0]["side"]], VECTORS[roles[0]["side"]]
+    several, unrelated = len(roles) > 1, f"unrelated weights give {roles[0]['unrelated']:.3f}"
+    if verdict == "absent":
+        some = [row for row in roles if row["significant"]]
+        exceptions = f" It is kept in {_significant(some)}." if some else ""
+        return (
+            f"{names} {'do' if several else 'does'} not keep {'their' if several else 'its'} leading direction across "
+            f"layers: the mean |cos| of the first singular vectors of neighbouring layers is {cosines}, where "
+            f"{unrelated}.{exceptions}"
+        )
+    if verdict == "present":
+        largest = max(row["largest_null"] for row in roles)
+        return (
+            f"{names} {'keep their' if several else 'keeps its'} {end} direction across layers: the mean |cos| of the "
+            f"first {vectors} singular vectors of neighbouring layers is {cosines}, where {unrelated}"
+            + (f" and the norm-matched and sign-flip nulls give {largest:.2f} at most." if drawn else ".")
+        )
+    subject = f"the {end} directions of {names}" if several else f"the {end} direction of {names}"
+    look = "look" if several else "looks"
+    if verdict == "explained_by_outlier_channels":
+        sentence = (
+            f"Outlier channels explain {subject}, which only {look} kept across layers: the mean |cos| of the first "
+            f"{vectors} singular vectors is {cosines}, and the largest null (norm-matched or sign-flip) gives "
+            f"{_by_role(roles, 'largest_null')}. With all channels scaled to one norm, the mean |cos| is "
+            f"{_by_role(roles, 'equal_norms')}."
+        )
+    else:
+        channels = listed([f"{row['channels']:.0f}" for row in roles])
+        sentence = (
+            f"Outlier channels may explain {subject}, which {look} kept across layers: the mean |cos| of the first "
+            f"{vectors} singular vectors is {cosines}, where {unrelated}, but these vectors live on about {channels} "
+            f"of {roles[0]['dimension']} channels. Norm-matched weights, which were not drawn, would tell."
+        )
+    some = [row for row in roles if row["significant"]]
+    if some:
+        sentence += (
+            f" Channels of smaller norm agree too, beyond random signs, in {_significant(some)}, but the outlier "
+            "channels make these numbers."
+        )
+    return sentence
+
+
+def continuity_by_layer_pair(_verdict: str, *, side: str, false_discovery_rate: float, roles: Sequence[Row]) -> str:
+    """Verdict: present."""
+    told = []
+    for row in roles:
+        breaks, demoted = row["breaks_after"], row["demoted_after"]
+        count = f"{row['significant']} of {row['layer_pairs']} for {row['role']}"
+        if 0 < len(breaks) <= _NAMED_LAYERS:
+            count += f" (not from layer{'s' * (len(breaks) > 1)} {_numbers(breaks)} to the next"
+            where = "there" if demoted == breaks else f"from {_numbers(demoted)}" if demoted else ""
+            count += f"; {where} it persists, no longer as top direction)" if where else ")"
+        told.append(count)
+    return (
+        f"Counted by layer pairs, the {END[side]} direction is kept in {listed(told)}, at a false discovery rate of "
+        f"{false_discovery_rate:.0%} against unrelated directions and random signs."
+    )
+
+
+def alignment_over_depth(
+    verdict: str, *, roles: Sequence[str], near: float, far: float, layers_apart: int, drawn: bool
+) -> str:
+    """Verdicts: decays, persists."""
+    answer = "decays with depth" if verdict == "decays" else "persists over the whole depth"
+    return (
+        f"Alignment {answer}: the leading subspaces of layers {layers_apart} or more apart overlap with an effect size "
+        f"of {far:.2f}, those of neighbouring layers with {near:.2f} (mean over {listed(roles)}; 0 is "
+        f"{'the largest null' if drawn else 'unrelated weights'}, 1 the same subspace)."
+    )
+
+
+def strongest_overlap(
+    _verdict: str, *, pair_kind: str, source: str, target: str, overlap: float, unrelated: float, pairs: int
+) -> str:
+    """Verdict: present."""
+    return (
+        f"The strongest {pair_kind} overlap is {overlap:.2f}, between {source} and {target}: the largest of {pairs} "
+        f"pairs, where a pair of unrelated subspaces gives {unrelated:.3f}."
+    )
+
+
+def heads_feeding(
+    _verdict: str, *, links: Sequence[Row], significant: int, unrelated: float, largest_null: float
+) -> str:
+    """Verdict: present."""
+    told = [
+        f"{row['source']} and {row['target']} ({row['shared']:.1f} of {row['dimensions']} dimensions)" for row in links
+    ]
+    return (
+        f"Heads write what later heads read, in {counted(significant, 'pair')} beyond unrelated heads and random "
+        f"signs. The strongest links are {'; '.join(told)}. Unrelated heads share {unrelated:.1f} dimensions, and the "
+        f"largest null gives {largest_null:.1f}."
+    )
+
+
+def similar_heads(verdict: str, *, roles: Sequence[Row], unrelated: float, largest_null: float) -> str:
+    """Verdicts: present, absent."""
+    shared = listed([f"{row['shared']:.1f} for {row['role']}" for row in roles])
+    answer = "share more" if verdict == "present" else "share no more"
+    return (
+        f"Two heads of one role {answer} dimensions than the nulls give: {shared} on average, where unrelated heads "
+        f"share {unrelated:.1f} and the largest null gives {largest_null:.1f}."
+    )
+
+
+def redundant_heads(verdict: str, *, groups: int, heads: Sequence[str], effect_size: float, excess: float) -> str:
+    """Verdicts: present, explained_by_outlier_channels, undetermined."""
+    answer = {
+        "present": "Some heads repeat each other",
+        "explained_by_outlier_channels": "Some heads seem to repeat each other, but outlier channels explain it",
+        "undetermined": "Some heads seem to repeat each other, but they fill the space too far to tell",
+    }[verdict]
+    beyond = "" if excess is None else f", and of {excess:.2f} over the largest null"
+    return (
+        f"{answer}: {counted(groups, 'group')} of heads of one role overlap{'s' * (groups == 1)} by half or more "
+        f"beyond unrelated heads. The closest has a mean effect size of {effect_size:.2f} over unrelated heads{beyond}"
+        f": {_first_few(heads)}."
+    )
+
+
+def composed_weights(_verdict: str, *, kinds: Sequence[Row], aligned: Sequence[str], standard_errors: int) -> str:
+    """Verdict: present."""
+    told = [
+        f"{row['overlap']:.3f} for {row['kind']} (unrelated weights {row['unrelated']:.3f}, sign-flip null "
+        f"{row['sign_flip']:.3f})"
+        for row in kinds
+    ]
+    return (
+        f"The two weights of {listed(aligned)} are aligned: the leading subspaces that the one writes and the other "
+        f"reads overlap more than both nulls give, by more than {standard_errors} standard errors over the layers. The "
+        f"mean overlap is {listed(told)}."
+    )
+
+
+def basis_independence(_verdict: str, *, shares: Mapping[str, float], fold_norms: bool) -> str:
+    """Verdict: partial."""
+    told = listed([f"{share:.0%} of the {what}" for what, share in shares.items()])
+    return (
+        f"Some numbers depend on the basis that training happened to choose: with norm gains "
+        f"{'folded in' if fold_norms else 'not folded in'}, the numbers of {told} are basis-independent, that is, "
+        "unchanged by every change of basis that leaves the network's function alone. Compare the others within one "
+        "network, not between networks."
+    )
+
+
+def p_value_resolution(
+    _verdict: str, *, what: str, rows: int, of: int, smallest_floor: float, false_discovery_rate: float
+) -> str:
+    """Verdict: undetermined."""
+    return (
+        f"{rows} of {of} {what.replace('pair', 'pairs', 1)} cannot become significant whatever their alignment: the "
+        f"smallest p-value that their nulls can give is {smallest_floor:.2g} or more, above the false discovery rate "
+        f"of {false_discovery_rate:.0%}."
+    )
+
+
+# Of an alignment graph.
+
+
+def hub(
+    _verdict: str, *, name: str, side: str, edges: int, strength: float, random: float, largest_random: float
+) -> str:
+    """Verdict: present."""
+    others = "earlier heads and weights write" if side == "read" else "later heads and weights read"
+    return (
+        f"{name} is the strongest hub of {END[side]}s: {counted(edges, 'edge')} to what {others}, with a total excess "
+        f"of {strength:.2f}, where the same edges placed at random give it {random:.2f} and no subspace more than "
+        f"{largest_random:.2f}."
+    )
+
+
+def communities(
+    verdict: str, *, communities: int, largest: int, modularity: Row, roles: Row, layers: Row, depth: Row
+) -> str:
+    """Verdicts: present, absent."""
+    measured = (
+        f"the modularity is {modularity['value']:.2f}, and {_random(modularity)} in random graphs of the same degrees"
+    )
+    if verdict == "absent":
+        return f"Subspaces that share directions form no communities beyond those of random graphs: {measured}."
+    more_by_role = roles["value"] - roles["random"] > layers["value"] - layers["random"]
+    sentence = (
+        f"Subspaces that share directions form {communities} communities, the largest of {largest}, which follow "
+        f"{'roles more than single layers' if more_by_role else 'single layers more than roles'}: {measured}. Their "
+        f"normalised mutual information is {roles['value']:.2f} with roles (random graphs {_random(roles)}) and "
+        f"{layers['value']:.2f} with layers ({_random(layers)})."
+    )
+    if depth["value"] is None:
+        return sentence
+    return (
+        f"{sentence} {depth['value']:.0%} of the variance in depth lies between communities (random graphs "
+        f"{_random(depth, '.0%')})."
+    )
+
+
+def bottleneck(
+    verdict: str,
+    *,
+    space: str,
+    side: str,
+    subspaces: int,
+    dimension: int,
+    effective_dimension: float,
+    unrelated: float,
+    largest_null: float,
+) -> str:
+    """Verdicts: present, absent, explained_by_outlier_channels, undetermined (no nulls were drawn)."""
+    verb = f"{side} from" if side == "read" else f"{side} to"
+    answer = {
+        "present": f"Weights {verb} few dimensions of the {space}",
+        "absent": f"Weights {verb} as many dimensions of the {space} as unrelated ones would",
+        "explained_by_outlier_channels": (
+            f"Weights {verb} few dimensions of the {space}, which outlier channels explain"
+        ),
+        "undetermined": (
+            f"Weights {verb} few dimensions of the {space}; outlier channels may explain it, since norm-matched "
+            "weights are missing for most pairs"
+        ),
+    }[verdict]
+    return (
+        f"{answer}: {subspaces} leading {END[side]} subspaces have an effective dimension of "
+        f"{effective_dimension:.0f} of {dimension} together, where unrelated ones would have {unrelated:.0f}, and the "
+        f"largest null of each pair gives {largest_null:.0f}."
+    )
+
+
+def decay_length(_verdict: str, *, side: str, roles: Sequence[Row]) -> str:
+    """Verdict: present."""
+    told = [
+        f"{row['length']:.1f} layers for {row['role']} (from {row['nearest']:.2f} at the least distance; "
+        f"R² {row['r_squared']:.2f})"
+        for row in roles
+    ]
+    return (
+        f"Alignment of {END[side]}s decays with depth: between {END[side]} subspaces of one role, the mean excess over "
+        f"the largest null falls to 1/e within {listed(told)}."
+    )
+
+
+def redundant_groups(
+    _verdict: str, *, pairs: Row, larger_groups: Row, heads: Sequence[str], least_excess: float
+) -> str:
+    """Verdict: present."""
+    counts = [
+        counted(row["value"], noun)
+        + ("" if row["random_sd"] is None else f" (random graphs of the same degrees {_random(row, '.1f')})")
+        for noun, row in (("pair", pairs), ("larger group", larger_groups))
+    ]
+    return (
+        f"Heads of one role repeat each other: {listed(counts)}. In the largest, every two heads have an excess of at "
+        f"least {least_excess:.2f} over the largest null: {_first_few(heads)}."
+    )
+
+
+def strongest_path(
+    verdict: str, *, subspaces: Sequence[str], strength: float, tied: bool, random: float, random_sd: float
+) -> str:
+    """Verdicts: present, absent (no stronger than random), undetermined (no null graphs)."""
+    end = "tied unembedding (the embedding read back)" if tied else "unembedding"
+    subject, path = f"The strongest path from the embedding to the {end}", " → ".join(subspaces)
+    if verdict == "undetermined":
+        return f"{subject} is {path}, with a product of excesses of {strength:.2g}."
+    relation = "stronger" if verdict == "present" else "no stronger"
+    return (
+        f"{subject} is {relation} than with the same excesses dealt to other pairs at random: its product of excesses "
+        f"is {strength:.2g}, against {with_spread(random, random_sd, '.2g')}. It is {path}."
+    )
+
+
+def similar_layers(_verdict: str, *, pairs: Sequence[Row], largest_elsewhere: float) -> str:
+    """Verdict: present."""
+    told = [f"{row['layer']} and {row['next_layer']} ({row['mean_excess']:.2f})" for row in pairs]
+    return (
+        f"The most similar neighbouring layers are {'; '.join(told)}, by their mean excess over the largest null, role "
+        f"by role; layers that are not neighbours reach {largest_elsewhere:.2f} at most. Geometry alone suggests these "
+        "as candidates for sharing or removal; what the layers do was not tested."
+    )
+
+
+def norm_matched_null(_verdict: str, *, share_matched: float) -> str:
+    """Verdict: undetermined."""
+    return (
+        f"Outlier channels may account for more of these excesses, and of how few dimensions are used, than the other "
+        f"nulls show: norm-matched weights were drawn for only {share_matched:.0%} of the pairs of a space."
+    )
+
+
+# Of a comparison.
+
+
+def weight_change(verdict: str, **numbers: Any) -> str:
+    """Verdicts: present, absent, within_storage_precision, undetermined (a saved analysis has no matrices)."""
+    if verdict == "undetermined":
+        return (
+            "Changes of the weights themselves were not measured: one of the two is a saved analysis, which holds "
+            "leading subspaces but no matrices."
+        )
+    if verdict == "absent":
+        return "The two checkpoints are identical: every weight that was compared is equal, and all distances are 0."
+    weights, changed, within = (numbers[name] for name in ("weights", "changed", "within_precision"))
+    if verdict == "within_storage_precision":
+        return (
+            f"No weight changed beyond storage precision: {within} of {weights} weights differ, by at most "
+            f"{numbers['largest_norm']:.1e} of their norm."
+        )
+    # A list of nearly everything tells nothing.
+    named = f" ({_places(numbers['where'])})" if changed <= weights / 2 else ""
+    rest = f" {within} more differ within storage precision." if within else ""
+    return (
+        f"{changed} of {weights} weights changed beyond storage precision{named}, by a median of "
+        f"{numbers['median_norm']:.2g} of their norm.{rest}"
+    )
+
+
+def relatedness(_verdict: str, *, effect_size: float) -> str:
+    """Verdict: absent."""
+    return (
+        f"The two networks look unrelated: their leading subspaces overlap with a mean effect size of "
+        f"{effect_size:.2f}. Distances between them mean something only if one was trained from the other, in the same "
+        "basis."
+    )
+
+
+def movement(verdict: str, **numbers: Any) -> str:
+    """Verdicts: present, absent."""
+    if verdict == "absent":
+        return "No leading subspace moved."
+    named = [f"{degrees(row['rms_angle'])} for the {END[row['side']]}s of {row['name']}" for row in numbers["farthest"]]
+    return (
+        f"{_moved_most(numbers)} (root mean square principal angle, mean over the layers where they moved). The "
+        f"farthest moves of single subspaces are {listed(named)}."
+    )
+
+
+def first_direction_turned(_verdict: str, *, turned: int, subspaces: int, angle: float) -> str:
+    """Verdict: present."""
+    return (
+        f"The first direction itself turned by more than {degrees(angle)} in {turned} of {subspaces} subspaces, "
+        "although the spectrum determines it in both networks."
+    )
+
+
+def low_rank_change(
+    verdict: str,
+    *,
+    low_rank: int,
+    changed: int,
+    ranks: Sequence[int],
+    where: Sequence[Row],
+    median_effective_rank: float,
+) -> str:
+    """Verdicts: present, absent."""
+    if verdict == "absent":
+        return f"No change is of low rank: the median effective rank of a change is {median_effective_rank:.0f}."
+    spelt = f"rank {ranks[0]}" if len(ranks) == 1 else f"rank {ranks[0]} to {ranks[-1]}"
+    many = "All changes are" if low_rank == changed else f"{low_rank} of {changed} changes are"
+    return (
+        f"{many} of low rank, as those of a LoRA adapter are: {spelt}, as far as storage precision shows, in "
+        f"{_places(where)}."
+    )
+
+
+def change_against_base(
+    verdict: str,
+    *,
+    side: str,
+    overlap: float,
+    unrelated: float,
+    z: float,
+    trailing: float,
+    trailing_unrelated: float,
+) -> str:
+    """Verdicts: inside, partly_inside, outside, as_unrelated."""
+    answer = {
+        "inside": "lie mostly inside the base's leading subspace",
+        "partly_inside": "lie inside the base's leading subspace more than unrelated changes would",
+        "outside": "avoid the base's leading subspace",
+        "as_unrelated": "lie inside the base's leading subspace as much as unrelated changes would",
+    }[verdict]
+    return (
+        f"The {END[side]} directions of the low-rank changes {answer}: the overlap is {overlap:.2f}, where unrelated "
+        f"directions give {unrelated:.2f} (z = {z:.1f}). {trailing:.0%} of them lie in the trailing half of the "
+        f"base's singular directions (unrelated: {trailing_unrelated:.0%})."
+    )
+
+
+def intruder_dimensions(_verdict: str, *, read: int, write: int, weights: int) -> str:
+    """Verdict: present."""
+    return (
+        f"Intruder dimensions appeared in {counted(weights, 'weight')}: {read} leading input and {write} leading "
+        "output directions resemble no singular direction of the base (no |cos| of 0.5 or more)."
+    )
+
+
+def largest_measured_change(
+    _verdict: str,
+    *,
+    observable: str,
+    at: str,
+    before: float,
+    after: float,
+    relative_change: float,
+    mean_change: float,
+    rows: int,
+) -> str:
+    """Verdict: present."""
+    return (
+        f"The measurement that changed most, relative to its spread over the first network, is {observable}: "
+        f"{before:.2f} → {after:.2f} ({abs(relative_change):.1f} standard deviations; {at}). Its mean absolute change "
+        f"over {counted(rows, 'place')} is {mean_change:.2g}."
+    )
+
+
+def graph_edges_changed(
+    _verdict: str, *, appeared: int, vanished: int, source: str, target: str, before: float, after: float
+) -> str:
+    """Verdict: present."""
+    return (
+        f"The alignment graph gained {counted(appeared, 'edge')} and lost {vanished}. The largest change of overlap "
+        f"among them is {before:.2f} → {after:.2f}, between {source} and {target}."
+    )
+
+
+# Of a trace.
+
+
+def continuity_change(verdict: str, **numbers: Any) -> str:
+    """Verdicts: rose, fell, absent, undetermined."""
+    if verdict == "undetermined":
+        return "Continuity cannot be followed: no role has two layers that share a space."
+    if verdict == "absent":
+        return (
+            "Continuity did not change: for no role did the mean |cos| of the first singular vectors of neighbouring "
+            f"layers change by more than {numbers['standard_deviations']:.0f} standard deviations of unrelated weights."
+        )
+    side = numbers["side"]
+    told = [
+        f"from {row['first']:.2f} to {row['last']:.2f} for {row['role']} (half of it by step {row['half_step']})"
+        for row in numbers["roles"]
+    ]
+    return (
+        f"The continuity of {END[side]} directions {verdict}: the mean |cos| of the first {VECTORS[side]} singular "
+        f"vectors of neighbouring layers went {listed(told)}; unrelated weights give {numbers['unrelated']:.3f}."
+    )
+
+
+def order_of_changes(_verdict: str, *, earliest: Row, latest: Row) -> str:
+    """Verdict: present."""
+    first, last = (
+        f"{row['role']} ({END[row['side']]}s, half of it by step {row['half_step']})" for row in (earliest, latest)
+    )
+    return f"Of these changes, that of {first} came first and that of {last} last."
+
+
+def steepest_change(
+    _verdict: str, *, role: str, side: str, from_step: int, to_step: int, before: float, after: float
+) -> str:
+    """Verdict: present."""
+    return (
+        f"The largest change of mean |cos| between two neighbouring checkpoints is {before:.2f} → {after:.2f}, in the "
+        f"{END[side]} directions of {role} from step {from_step} to step {to_step}."
+    )
+
+
+def drift(verdict: str, **numbers: Any) -> str:
+    """Verdicts: present, absent."""
+    if verdict == "absent":
+        return "No leading subspace moved from one checkpoint to another."
+    sentence = (
+        f"{_moved_most(numbers)} from step {numbers['first_step']} to step {numbers['last_step']} (root mean square "
+        "principal angle, mean over the layers)."
+    )
+    if not numbers["latest"]:
+        return sentence
+    named = listed([f"the {END[row['side']]}s of {row['role']}" for row in numbers["latest"]])
+    return f"{sentence} The last to cover half of their way, by step {numbers['latest_half_step']}, are {named}."
+
+
+def largest_move_of_a_role(
+    _verdict: str, *, role: str, side: str, rms_angle: float, from_step: int, to_step: int
+) -> str:
+    """Verdict: present."""
+    return (
+        f"The largest move of a role between two neighbouring checkpoints is {degrees(rms_angle)}, of the {END[side]} "
+        f"subspaces of {role} from step {from_step} to step {to_step}."
+    )
+
+
+def farthest_subspace(
+    _verdict: str,
+    *,
+    name: str,
+    side: str,
+    rms_angle: float,
+    overlap: float,
+    unrelated: float,
+    mean_overlap: float,
+    mean_unrelated: float,
+) -> str:
+    """Verdict: present."""
+    return (
+        f"The single subspace that ended farthest from its start is the {END[side]} side of {name}: "
+        f"{degrees(rms_angle)} away, with an overlap of {overlap:.2f}, where unrelated subspaces give {unrelated:.3f}. "
+        f"On average {mean_overlap:.0%} of a leading subspace is still there in the end (unrelated: "
+        f"{mean_unrelated:.0%})."
+    )
+
+
+def effective_rank_change(verdict: str, *, role: str, first: float, last: float) -> str:
+    """Verdicts: rose, fell."""
+    return (
+        f"The effective rank {verdict} most, relative to itself, for {role}: from {first:.1f} to {last:.1f}, mean over "
+        "the layers."
+    )
+
+
+def _moved_most(numbers: Row) -> str:
+    return f"The {END[numbers['side']]} subspaces of {numbers['role']} moved most, by {degrees(numbers['rms_angle'])}"
+
+
+def _by_role(roles: Sequence[Row], number: str) -> str:
+    """The numbers of the roles, which a single role needs no name for."""
+    return listed([f"{row['role']} {row[number]:.2f}" if len(roles) > 1 else f"{row[number]:.2f}" for row in roles])
+
+
+def _significant(roles: Sequence[Row]) -> str:
+    units = [" layer pairs", *[""] * (len(roles) - 1)]
+    return listed(
+        [
+            f"{row['significant']} of {row['layer_pairs']}{unit} for {row['role']}"
+            for row, unit in zip(roles, units, strict=True)
+        ]
+    )
+
+
+def _numbers(layers: Sequence[int]) -> str:
+    return listed([str(layer) for layer in layers])
+
+
+def _first_few(names: Sequence[str]) -> str:
+    more = len(names) - _NAMED_HEADS
+    return listed([*names[:_NAMED_HEADS], f"{more} more"] if more > 1 else names)
+
+
+def _random(row: Row, form: str = ".2f") -> str:
+    return with_spread(row["random"], row["random_sd"], form)
+
+
+def _places(where: Sequence[Row]) -> str:
+    """Roles and the layers that they are from: q of layers 3 to 5."""
+    return listed([f"{row['role']} of {_layers(row['layers'])}" if row["layers"] else row["role"] for row in where])
+
+
+def _layers(layers: Sequence[int]) -> str:
+    if len(layers) == 1:
+        return f"layer {layers[0]}"
+    if list(layers) == list(range(layers[0], layers[-1] + 1)):
+        return f"layers {layers[0]} to {layers[-1]}"
+    if len(layers) > _NAMED_LAYERS:
+        return f"{len(layers)} layers from {layers[0]} to {layers[-1]}"
+    return f"layers {_numbers(layers)}"

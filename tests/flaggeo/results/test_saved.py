@@ -1,0 +1,88 @@
+import json
+from dataclasses import fields
+
+import pandas as pd
+import pytest
+
+from flaggeo import Settings, analyze, compare, load, render_comparison, render_report, render_trace, trace
+from flaggeo.findings import comparison_findings, findings, trace_findings
+from flaggeo.results import kind_in
+from tests.builders import CONFIG, tiny_llama
+
+SETTINGS = Settings(rank=2, roles=["q"], draws=1)
+
+
+@pytest.fixture(scope="module")
+def results():
+    analyses = [analyze(load(tiny_llama(seed=seed), config=CONFIG), SETTINGS) for seed in (0, 1)]
+    return {"analysis": analyses[0], "comparison": compare(*analyses), "trace": trace(analyses)}
+
+
+@pytest.fixture(params=["analysis", "comparison", "trace"])
+def result(request, results):
+    return results[request.param]
+
+
+def test_a_result_is_saved_with_its_page_and_loaded_whole(result, tmp_path):
+    result.save(tmp_path / "out")
+    assert {file.name for file in (tmp_path / "out").iterdir()} == result.file_names()
+    assert (tmp_path / "out" / result.KIND.page_file).read_text() == result.to_html()
+    assert kind_in(tmp_path / "out") is type(result)
+    back = type(result).load(tmp_path / "out")
+    assert back.provenance == json.loads(json.dumps(result.provenance))
+    assert back.settings == SETTINGS
+    assert back.findings == result.findings
+    for name in result.table_names():
+        pd.testing.assert_frame_equal(getattr(back, name), getattr(result, name))
+
+
+def test_every_table_is_a_field_and_every_other_field_is_none(result):
+    others = {field.name for field in fields(result)} - set(result.table_names())
+    assert others in ({"provenance"}, {"provenance", "bases"})
+    assert all(isinstance(getattr(result, name), pd.DataFrame) for name in result.table_names())
+
+
+def test_the_public_functions_make_the_same_page_and_findings(results):
+    for name, page, sentences in (
+        ("analysis", render_report, findings),
+        ("comparison", render_comparison, comparison_findings),
+        ("trace", render_trace, trace_findings),
+    ):
+        assert results[name].to_html() == page(results[name])
+        assert results[name].findings == sentences(results[name])
+
+
+def test_a_result_replaces_its_own_kind_alone(results, tmp_path):
+    for name, result in results.items():
+        result.save(tmp_path / name)
+        result.save(tmp_path / name, overwrite=True)
+        for other in results.values():
+            if other is not result:
+                with pytest.raises(FileExistsError, match="nothing else to overwrite"):
+                    other.save(tmp_path / name, overwrite=True)
+                with pytest.raises(FileNotFoundError, match=f"found no {other.KIND.record_file}".replace(".", "[.]")):
+                    type(other).load(tmp_path / name)
+    with pytest.raises(FileNotFoundError, match=r"found none of result\.json, comparison\.json, trace\.json"):
+        kind_in(tmp_path)
+
+
+def test_another_schema_is_named_with_what_to_do(result, tmp_path):
+    result.save(tmp_path / "out")
+    file, current = tmp_path / "out" / result.KIND.record_file, result.KIND.schema_version
+    for found, words in (
+        (current - 1, f"found {current - 1}, which an earlier flaggeo wrote: {result.KIND.remedy}"),
+        (current + 1, f"found {current + 1}, which a later flaggeo wrote: update flaggeo"),
+    ):
+        file.write_text(json.dumps({"schema_version": found}))
+        with pytest.raises(ValueError, match=f"expected schema version {current}, {words}"):
+            type(result).load(tmp_path / "out")
+
+
+def test_a_page_that_fails_leaves_nothing_behind(result, tmp_path, monkeypatch):
+    def fail(_):
+        raise RuntimeError("no")
+
+    monkeypatch.setattr(f"flaggeo.page.{result.KIND.renderer}", fail)
+    with pytest.raises(RuntimeError, match="no"):
+        result.save(tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,71 @@
+import json
+from dataclasses import fields
+
+import numpy as np
+import pytest
+
+from flaggeo import Settings
+from flaggeo.settings import MEASUREMENTS, Options, given_options
+
+#: A value of each option that is none of its default.
+OTHER = {
+    "rank": 3,
+    "roles": ("q", "up", "down"),
+    "layers": (0, 1),
+    "heads": True,
+    "fold_norms": True,
+    "draws": 2,
+    "seed": 5,
+    "measure": ("continuity", "pairs"),
+}
+
+
+def test_every_option_can_be_given_and_comes_back_from_its_record():
+    names = [option.name for option in fields(Settings)]
+    assert names == list(Options.__annotations__) == list(OTHER)
+    for settings in (Settings(), Settings(**OTHER)):
+        assert Settings.from_record(json.loads(json.dumps(settings.record()))) == settings
+    assert all(getattr(Settings(), name) != value for name, value in OTHER.items())
+    with pytest.raises(ValueError, match="settings that this version knows; found beauty"):
+        Settings.from_record({"beauty": 1})
+
+
+def test_options_have_one_normal_form():
+    settings = Settings(rank=np.int64(4), roles=["up", "q"], layers=iter([3, 1, 3]), heads=1, measure="pairs")
+    assert settings == Settings(rank=4, roles=("q", "up"), layers=(1, 3), heads=True, measure=("pairs",))
+    assert [type(value) for value in (settings.rank, settings.heads)] == [int, bool]
+    assert Settings(roles="q").roles == ("q",)
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ({"rank": 0}, "rank: expected a whole number of at least 1; got 0"),
+        ({"rank": 2.5}, "rank: expected a whole number of at least 1; got 2.5"),
+        ({"rank": True}, "rank: expected a whole number .* got True"),
+        ({"rank": None}, "rank: expected a whole number .* got None"),
+        ({"draws": -1}, "draws: expected a whole number of at least 0; got -1"),
+        ({"seed": "one"}, "seed: expected a whole number of at least 0; got 'one'"),
+        ({"heads": "no"}, "heads: expected True or False; got 'no'"),
+        ({"fold_norms": 2}, "fold_norms: expected True or False; got 2"),
+        ({"roles": ["nose"]}, "roles: expected some of embed, q, .*; got nose"),
+        ({"roles": []}, "roles: expected some of .*; got none"),
+        ({"layers": []}, "layers: expected some layers; got none"),
+        ({"layers": [-1]}, "layers: expected a whole number from 0 to 9999; got -1"),
+        ({"layers": range(10**15)}, "layers: expected a whole number from 0 to 9999; got 10000"),
+        ({"measure": ["beauty"]}, f"measure: expected some of {', '.join(MEASUREMENTS)}; got beauty"),
+    ],
+)
+def test_an_option_out_of_range_is_named_with_what_was_expected(option, message):
+    with pytest.raises(ValueError, match=message):
+        Settings(**option)
+
+
+def test_what_was_given_is_told_apart_from_what_was_not():
+    assert given_options(None, {}) == {}
+    assert given_options(None, {"seed": 0, "heads": False, "roles": None}) == {"seed": 0, "heads": False, "roles": None}
+    assert given_options(Settings(), {}) == vars(Settings())
+    with pytest.raises(TypeError, match="expected settings or single options; got settings and rank"):
+        given_options(Settings(), {"rank": 3})
+    with pytest.raises(TypeError, match="beauty"):
+        given_options(None, {"beauty": 1})
