@@ -13,9 +13,13 @@ from flaggeo.alignment import (
     SubspacePair,
     continuity_schema,
     continuity_table,
+    gram_cosines,
+    gram_matrix,
     interface_rows,
     interface_schema,
     interface_table,
+    interfaces_by_rank,
+    interfaces_by_rank_schema,
     observables,
     pair_null_table,
     pair_schema,
@@ -25,10 +29,13 @@ from flaggeo.alignment import (
     trajectory_variance_table,
 )
 from flaggeo.alignment.depth.continuity_table import LAYER_OBSERVABLES
+from flaggeo.alignment.depth.gram_cosine import GRAM_OBSERVABLES, GramPair
 from flaggeo.alignment.depth.trajectory import TRAJECTORY_OBSERVABLES, Trajectory
 from flaggeo.alignment.interfaces.interface_table import INTERFACE_OBSERVABLES
+from flaggeo.alignment.interfaces.leading_directions import LEADING_OBSERVABLES, LeadingDirections
 from flaggeo.alignment.pairs.pair_table import PAIR_OBSERVABLES
 from flaggeo.alignment.pairs.subspace import subspaces_of
+from flaggeo.network import Side
 from tests.builders import CONFIG, tiny_llama
 from tests.flaggeo.alignment.builders import matrices, spectra_of
 from tests.flaggeo.alignment.test_observable import OBSERVABLE
@@ -63,8 +70,58 @@ def test_an_observable_of_pairs_of_subspaces(monkeypatch, network, spectra):
     assert nulls["null_sd"].tolist() == [0.1] * len(nulls)
 
 
+def rows_of_interfaces(network):
+    layer = [weight for weight in network.weights if weight.layer == 0]
+    return interface_rows(layer, matrices(network), rank=4)
+
+
+# A function of how many directions are compared.
+OF_LEADING = replace(OWN, table="interfaces", pair=LeadingDirections, measure=lambda pair: 1 / (1 + pair.kept))
+
+
+def with_grams(network, spectra):
+    of = matrices(network)
+    found = {
+        (f"layers.0.{role}", Side.READ): gram_cosines(
+            *(gram_matrix(of[f"layers.{i}.{role}"], Side.READ) for i in (0, 1))
+        )
+        for role in ("q", "k", "v", "gate", "up")
+    }
+    table = continuity_table(network.weights, spectra, found)
+    return table[table["gram_cosine"].notna()]
+
+
 ROOMS = {
-    "continuity": (
+    "Gram matrices": (
+        "flaggeo.alignment.depth.gram_cosine.GRAM_OBSERVABLES",
+        GRAM_OBSERVABLES,
+        replace(
+            OWN,
+            table="continuity",
+            pair=GramPair,
+            measure=lambda pair: (pair.earlier * pair.later).sum() / (pair.norms[0] * pair.norms[1]),
+        ),
+        continuity_schema,
+        with_grams,
+        lambda table: table["gram_cosine"],
+    ),
+    "leading directions": (
+        "flaggeo.alignment.interfaces.leading_directions.LEADING_OBSERVABLES",
+        LEADING_OBSERVABLES,
+        OF_LEADING,
+        interface_schema,
+        lambda network, _: interface_table(rows_of_interfaces(network)),
+        lambda table: 1 / (1 + table["rank"].astype(float)),
+    ),
+    "leading directions at every rank": (
+        "flaggeo.alignment.interfaces.leading_directions.LEADING_OBSERVABLES",
+        LEADING_OBSERVABLES,
+        OF_LEADING,
+        interfaces_by_rank_schema,
+        lambda network, _: interfaces_by_rank(rows_of_interfaces(network)),
+        lambda table: 1 / (1 + table["k"]),
+    ),
+    "layers": (
         "flaggeo.alignment.depth.continuity_table.LAYER_OBSERVABLES",
         LAYER_OBSERVABLES,
         replace(OWN, table="continuity", pair=LayerPair, measure=lambda pair: pair.cosines[0].square()),
@@ -72,7 +129,7 @@ ROOMS = {
         lambda network, spectra: continuity_table(network.weights, spectra),
         lambda table: table["abs_cos_1"] ** 2,
     ),
-    "trajectory_variance": (
+    "trajectories": (
         "flaggeo.alignment.depth.trajectory.TRAJECTORY_OBSERVABLES",
         TRAJECTORY_OBSERVABLES,
         replace(OWN, table="trajectory_variance", pair=Trajectory, measure=lambda path: path.explained[0].square()),
@@ -87,7 +144,7 @@ ROOMS = {
             OWN, table="interfaces", pair=Interface, measure=lambda pair: 1 / (1 + pair.first.rank.expand(pair.batch))
         ),
         interface_schema,
-        lambda network, _: interface_table(interface_rows(network.weights, matrices(network), rank=4)),
+        lambda network, _: interface_table(rows_of_interfaces(network)),
         lambda table: 1 / (1 + table["first_rank"].astype(float)),
     ),
 }

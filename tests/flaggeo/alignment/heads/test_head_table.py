@@ -10,9 +10,9 @@ from safetensors.torch import load, save
 
 import flaggeo
 from flaggeo.alignment import ProjectionHeads, SubspacePair, head_table, projection_heads
-from flaggeo.alignment.heads.head_table import HEAD_KINDS
 from flaggeo.alignment.heads.projection_kernel import HEAD_OVERLAP, PROJECTION_KERNEL
 from flaggeo.network import Side
+from flaggeo.network.roles import HEAD_PAIRS, head_pair_name
 from manifolds import overlap_moments, overlap_p_value
 from tests.builders import CONFIG, HEAD_WIDTH, KEY_VALUE_HEADS, LAYERS, QUERY_HEADS, WIDTH, random_frame, tiny_llama
 from tests.flaggeo.alignment.builders import gaussian_heads, matrices
@@ -75,7 +75,7 @@ def test_pairs_are_those_of_one_role_and_those_that_compose(table):
     layer_pairs = LAYERS * (LAYERS - 1) // 2
     expected |= {f"O{role.upper()}": layer_pairs * QUERY_HEADS * COUNTS[role] for role in "qkv"}
     assert table["kind"].value_counts().to_dict() == expected
-    assert tuple(expected) == HEAD_KINDS
+    assert list(expected) == [head_pair_name(*roles) for roles in HEAD_PAIRS]
     assert not table.duplicated(["source", "target"]).any()
     composing = table["kind"].isin(["OQ", "OK", "OV"])
     assert (table["lag"][composing] > 0).all()

@@ -242,7 +242,7 @@ def test_siblings_of_one_surrogate_overlap_by_their_leverages_which_hardly_depen
 
 @pytest.mark.parametrize("kind", ["QQ", "OO", "OK"])
 def test_outlier_channels_are_no_redundancy(heads, kind):
-    """All heads share 4 of 8 dimensions, far beyond unrelated ones, and nothing but the loud channels."""
+    """All heads share 4 of 8 dimensions, far beyond unrelated ones, and nothing but the outlier channels."""
     heads = heads[heads["kind"] == kind]
     assert (heads["kernel"] > 3.5).all()
     assert (heads["overlap_effect_size"] > 0.4).all()
