@@ -13,6 +13,8 @@ from tests.builders import save_folder, tiny_llama
 
 ROOT = Path(__file__).parent.parent
 DATA_FILES = {
+    "flaggeo/page/base.html.j2",
+    "flaggeo/page/charts.js",
     "flaggeo/page/comparison.html.j2",
     "flaggeo/page/continuity.vl.json",
     "flaggeo/page/drift.vl.json",

@@ -105,7 +105,7 @@ def test_two_that_do_not_belong_together_exit_with_2_and_unreadable_ones_with_3(
     broken = checkpoint(0.0)
     broken["model.layers.2.mlp.up_proj.weight"] = torch.full((40, 24), torch.nan)
     save_folder(training / "checkpoint-2000", broken)
-    result = run(app, ["trace", str(training), *output])
+    result = run(app, ["trace", str(training), *output, "--roles", "up"])
     assert (result.exit_code, "expected finite numbers" in result.stderr) == (UNREADABLE, True)
     result = run(app, ["trace", str(training / "nowhere"), str(training), *output])
     assert (result.exit_code, "found nothing at this path" in result.stderr) == (UNREADABLE, True)

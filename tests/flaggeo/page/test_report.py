@@ -392,7 +392,7 @@ def test_the_norm_matched_null_is_drawn_where_it_was_measured(draws, open_page, 
     values = {point["norm_matched"] for point in points}
     means = measured.nulls.query("null == 'margin_matched'")["mean"]
     assert values <= set(means) if draws else values == {None}
-    assert ("norm-matched</th>" in html) == bool(draws)
+    assert (">norm-matched</th>" in html) == bool(draws)
     assert "--draws" not in html
     (tmp_path / "report.html").write_text(html)
     page = open_page(tmp_path / "report.html")
