@@ -52,7 +52,7 @@ def beside_nulls(observable: Observable[Any], value: Any, pair: Any, drawn: Draw
             columns[f"{name}_{null.name}_sd"] = np.broadcast_to(_array(sd), number.shape)
         if null.p_value:
             columns[null.p_value_column(name)], floor = map(_array, null.p_value(pair))
-            floors.append(floor)
+            floors.append(np.broadcast_to(floor, number.shape))
     if observable.has_effect_size:
         assert observable.aligned is not None
         room = columns.get(f"{name}_{observable.null.name}_sd", np.ones_like(number)) != 0

@@ -12,9 +12,9 @@ from ..invariance import angles_are_basis_independent
 from ..observable import Observable
 from ..schema import Column, Schema
 from ..table import measured, q_values
+from . import gram_cosine
 from .best_match import BEST_MATCH, PROJECTION
 from .cosines import ABS_COSINE, ABS_COSINE_2, LEADING_OVERLAP, SIGMA2_WEIGHTED
-from .gram_cosine import GRAM_OBSERVABLES
 from .layer_pair import LayerPair, is_shared, layer_chains, space_name, unless_forced
 from .leading_block import BLOCK_OVERLAP
 from .rank_one import SIGNED_RANK_ONE
@@ -62,7 +62,7 @@ def continuity_schema() -> Schema:
             Column("rank", "int64", "dimension of the smaller of the two leading subspaces"),
             Column("energy", "float64", "share of the earlier weight's squared norm in its kept directions"),
             *(column for observable in LAYER_OBSERVABLES for column in observable.columns),
-            *(column for observable in GRAM_OBSERVABLES for column in observable.columns),
+            *(column for observable in gram_cosine.GRAM_OBSERVABLES for column in observable.columns),
         ),
     )
 

@@ -14,13 +14,13 @@ from ..chance.seeds import seeded_generator
 from ..observable import Observable
 from ..schema import Column, Schema
 from ..table import measured
+from . import leading_directions as leading
 from .balance import DIAGONAL_IMBALANCE, IMBALANCE, KEMPF_NESS_GAP, neuron_balanced
 from .by_rank import interface_curve
 from .commutator import GRAM_COMMUTATOR, GRAM_COSINE, RHO
 from .composable import Composable, interfaces_of
 from .gate import GATE_COMMUTATOR
 from .interface import Interface, interface_pair
-from .leading_directions import LEADING_OBSERVABLES
 from .ranks import FIRST_RANK, POLYSTABILITY_DEFECT, PRODUCT_RANK, SECOND_RANK, UNREAD_DIMENSION
 from .stacked_ratio import STACKED_RATIO
 
@@ -71,7 +71,7 @@ def interface_schema() -> Schema:
             Column("rank", "Int64", "leading directions compared"),
             Column("draws", "Int64", "random orientations behind the nulls without a closed form"),
             *(column for observable in INTERFACE_OBSERVABLES for column in observable.columns),
-            *(column for observable in LEADING_OBSERVABLES for column in observable.columns),
+            *(column for observable in leading.LEADING_OBSERVABLES for column in observable.columns),
         ),
     )
 
@@ -193,7 +193,7 @@ def _batch_rows(
         first, second = neuron_balanced(first, second)
     pair = interface_pair(first, second, rank)
     drawn = _drawn_moments(pair, draws, f"{seed} {members[0].name} {fixed}")
-    columns = measured(INTERFACE_OBSERVABLES, pair) | measured(LEADING_OBSERVABLES, pair.leading, drawn)
+    columns = measured(INTERFACE_OBSERVABLES, pair) | measured(leading.LEADING_OBSERVABLES, pair.leading, drawn)
     curve, kept = interface_curve(pair), pair.leading.kept.tolist()
     return [
         {
@@ -229,6 +229,6 @@ def _drawn_moments(pair: Interface, draws: int, stream: str) -> dict[str, tuple[
 
     order, signs = (torch.stack(parts) for parts in zip(*map(orientation, range(draws)), strict=True))
     turned = pair.reordered(order, signs)
-    found = {one.column: one.measure(turned) for one in LEADING_OBSERVABLES if one.null.law is None}
+    found = {one.column: one.measure(turned) for one in leading.LEADING_OBSERVABLES if one.null.law is None}
     unknown = torch.full(pair.batch, torch.nan)
     return {name: (values.mean(dim=0), values.std(dim=0) if draws > 1 else unknown) for name, values in found.items()}

@@ -2,27 +2,28 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from math import isnan, pi, sqrt
+from functools import cache
+from math import pi, sqrt
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from flaggeo.alignment import (
-    CENTRED_GRAM_COSINE,
-    COMPOSITION_SCORE,
-    GRAM_COSINE,
-    OBSERVABLES,
+    Interface,
     LayerPair,
     Observable,
     SubspacePair,
     gram_matrix,
     interface_pair,
+    observables,
     pair_table,
     trajectory_variance_table,
 )
 from flaggeo.alignment.depth.gram_cosine import GramPair
 from flaggeo.alignment.heads.composition import CompositionPair
+from flaggeo.alignment.interfaces.leading_directions import LeadingDirections
 from flaggeo.network import Side, Symmetry
 from flaggeo.numerics.spectrum import Spectrum, leading_spectrum
 from tests.builders import chain_of
@@ -69,32 +70,22 @@ class Kind:
     moves: tuple[Callable[..., Any], ...]
 
 
-LAYERS = Kind(lambda x, y: LayerPair(spectrum(x), spectrum(y), Side.READ), (together,))
-GRAMS = Kind(lambda x, y: GramPair(*(gram_matrix(z.mT, Side.READ) for z in (x, y))), (together,))
-PATHS = Kind(lambda x, y: Path(directions(x, y)), (together,))
-SUBSPACES = Kind(lambda x, y: SubspacePair(frame(x), frame(y)), (together, opposed))
-INTERFACES = Kind(lambda x, y: interface_pair(x, y.mT, RANK), (opposed,))
-COMPOSITIONS = Kind(CompositionPair, (opposed,))
-
-OF_TABLE = {
-    "continuity": LAYERS,
-    "path_variance": PATHS,
-    "pairs": SUBSPACES,
-    "interfaces": INTERFACES,
-    "heads": SUBSPACES,
+KINDS = {
+    LayerPair: Kind(lambda x, y: LayerPair(spectrum(x), spectrum(y), Side.READ), (together,)),
+    GramPair: Kind(lambda x, y: GramPair(*(gram_matrix(z.mT, Side.READ) for z in (x, y))), (together,)),
+    Trajectory: Kind(lambda x, y: Trajectory(directions(x, y)), (together,)),
+    SubspacePair: Kind(lambda x, y: SubspacePair(frame(x), frame(y)), (together, opposed)),
+    Interface: Kind(lambda x, y: interface_pair(x, y.mT, RANK), (opposed,)),
+    LeadingDirections: Kind(lambda x, y: interface_pair(x, y.mT, RANK).leading, (opposed,)),
+    CompositionPair: Kind(CompositionPair, (opposed,)),
 }
-EXCEPTIONS = {GRAM_COSINE: GRAMS, CENTRED_GRAM_COSINE: GRAMS, COMPOSITION_SCORE: COMPOSITIONS}
-
-
-def kind_of(observable: Observable) -> Kind:
-    return EXCEPTIONS.get(observable, OF_TABLE[observable.table])
 
 
 def place(observable: Observable) -> str:
     return f"{observable.table}-{observable.column}"
 
 
-every_observable = pytest.mark.parametrize("observable", OBSERVABLES, ids=place)
+every_observable = pytest.mark.parametrize("observable", observables(), ids=place)
 
 
 def related(d: int = 8, n: int = 3):
@@ -133,33 +124,40 @@ def test_there_is_a_member_of_every_group():
     assert set(MEMBERS) == set(Symmetry)
 
 
-@pytest.mark.parametrize("symmetry", Symmetry, ids=lambda symmetry: symmetry.name)
+@cache
+def related_pair(kind: type, dtype: torch.dtype = torch.float64):
+    x, y = related()
+    return KINDS[kind].pair(x.to(dtype), y.to(dtype))
+
+
+@cache
+def moved_pairs(kind: type, symmetry: Symmetry):
+    """The same in other bases of the common space."""
+    x, y = related()
+    members = [MEMBERS[symmetry](len(x), seed=seed) for seed in range(5)]
+    moves = [move(g) for g in members for move in KINDS[kind].moves]
+    return [KINDS[kind].pair(first @ x, second @ y) for first, second in moves]
+
+
 @every_observable
-def test_it_survives_the_groups_that_it_declares_and_no_other(observable, symmetry):
-    kind, (x, y) = kind_of(observable), related()
-    value = observable.measure(kind.pair(x, y)).double()
+def test_it_is_unchanged_by_the_groups_that_it_declares_and_by_no_other(observable):
+    value = observable.measure(related_pair(observable.pair)).double()
     assert value.isfinite()
-    changes = []
-    for seed in range(5):
-        g = MEMBERS[symmetry](len(x), seed=seed)
-        for move in kind.moves:
-            first, second = move(g)
-            changes.append((observable.measure(kind.pair(first @ x, second @ y)).double() - value).abs())
-    # Commutators and imbalances lose half of the digits where they cancel; condition numbers of g are below 1000.
-    if observable.is_basis_independent(symmetry):
-        assert max(changes) < 1e-6
-    else:
-        assert max(changes) > 1e-3
+    for symmetry in Symmetry:
+        moved = moved_pairs(observable.pair, symmetry)
+        change = max((observable.measure(pair).double() - value).abs() for pair in moved)
+        # Commutators and imbalances lose half of the digits where they cancel; condition numbers of g are below 1000.
+        assert change < 1e-6 if observable.is_basis_independent(symmetry) else change > 1e-3, symmetry
 
 
 @every_observable
-def test_single_precision_agrees_with_double(observable):
-    kind, (x, y) = kind_of(observable), related()
-    single, double = (observable.measure(kind.pair(x.to(dtype), y.to(dtype))) for dtype in (torch.float32, x.dtype))
+def test_single_precision_agrees_with_double_to_the_tolerance_that_it_declares(observable):
+    single, double = (
+        observable.measure(related_pair(observable.pair, dtype)) for dtype in (torch.float32, torch.float64)
+    )
     if single.is_floating_point():
         assert single.dtype == torch.float32
-    # Half of the seven digits where squares cancel.
-    assert float(single) == pytest.approx(float(double), abs=1e-5 if "commutator" not in observable.name else 3e-4)
+    assert float(single) == pytest.approx(float(double), abs=observable.tolerance)
 
 
 RANDOM = (gaussian(8, 3, seed=3), gaussian(8, 3, seed=4))
@@ -181,50 +179,51 @@ INPUTS = {
 
 
 # A zero weight has no subspace, and a zero vector no direction: the tables leave both out, see below.
-WITHOUT_ZERO = (SUBSPACES, PATHS)
-CASES = [
-    pytest.param(observable, *pair, id=f"{place(observable)}-{name}")
-    for observable in OBSERVABLES
-    for name, pair in INPUTS.items()
-    if not ("zero" in name and kind_of(observable) in WITHOUT_ZERO)
-]
+WITHOUT_ZERO = (SubspacePair, Trajectory)
 
 
-@pytest.mark.parametrize(("observable", "x", "y"), CASES)
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["float32", "float64"])
-def test_it_stays_in_its_range_or_is_undefined(observable, x, y, dtype):
-    value = observable.measure(kind_of(observable).pair(x.to(dtype), y.to(dtype))).double()
-    least, most = observable.range
-    assert value.shape == ()
-    assert value.isnan() or least - 1e-6 <= value <= most + 1e-6
+@cache
+def extreme_pairs(kind: type):
+    return {
+        (name, dtype): KINDS[kind].pair(*(columns.to(dtype) for columns in pair))
+        for name, pair in INPUTS.items()
+        for dtype in (torch.float32, torch.float64)
+        if not ("zero" in name and kind in WITHOUT_ZERO)
+    }
 
 
 @every_observable
-def test_it_is_defined_for_random_weights(observable):
-    assert observable.measure(kind_of(observable).pair(*RANDOM)).double().isfinite()
+def test_it_stays_in_its_range_or_is_undefined(observable):
+    least, most = observable.range
+    for (name, dtype), pair in extreme_pairs(observable.pair).items():
+        value = observable.measure(pair).double()
+        assert value.shape == ()
+        assert value.isnan() or least - 1e-6 <= value <= most + 1e-6, (name, dtype)
+        if name == "random":
+            assert value.isfinite()
 
 
-def test_a_zero_weight_has_no_pair_and_no_place_in_a_path():
+def test_a_zero_weight_has_no_pair_and_no_place_in_a_trajectory():
     weights, spectra = chain_of([gaussian(9, 8, seed=layer) * (layer != 2) for layer in range(6)])
-    pairs, path = pair_table(weights, spectra), trajectory_variance_table(weights, spectra)
+    pairs, trajectories = pair_table(weights, spectra), trajectory_variance_table(weights, spectra)
     assert not {"layers.2.up.read", "layers.2.up.write"} & ({*pairs["source"]} | {*pairs["target"]})
     assert len(pairs) == 5 * 4 // 2
-    assert set(path["layers"]) == {5}
+    assert set(trajectories["layers"]) == {5}
 
 
 DRAWS = 600
 DIM, COLUMNS = 40, 9
 # What limit laws and drawn nulls may be off by: the mean in standard deviations, and the standard deviation relative to
 # itself. Of angles as documented; the nuclear norm of low rank in 40 dimensions is 1.5 % too high, a sixth of its
-# spread; 400 draws stand behind the path's. All others are exact, or so close that nothing is granted.
+# spread; 400 draws stand behind the trajectory's. All others are exact, or so close that nothing is granted.
 MODEL_ERRORS = {
     "evr": (0.1, 0.1),
     "smallest_angle": (0.2, 0.06),
     "geodesic_distance": (0.25, 0.1),
     "kempf_ness_gap": (0.2, 0.05),
 }
-#: Drawn by the tables; of the composition score the square has moments, see test_composition.py.
-WITHOUT_MOMENTS = {"window_rho", "window_contrast", "composition_score"}
+#: Drawn by the tables.
+WITHOUT_LAW = {"window_rho", "window_contrast"}
 
 
 def spread_out(seed):
@@ -251,9 +250,9 @@ def unrelated_grams():
     return [GramPair(a, q @ b @ q.mT)]
 
 
-def unrelated_paths():
+def unrelated_trajectories():
     x = gaussian(DRAWS, 2 * COLUMNS, DIM, seed=5)
-    return [Path(directions) for directions in x / torch.linalg.vector_norm(x, dim=-1, keepdim=True)]
+    return [Trajectory(directions) for directions in x / torch.linalg.vector_norm(x, dim=-1, keepdim=True)]
 
 
 def unrelated_subspaces():
@@ -262,6 +261,14 @@ def unrelated_subspaces():
 
 def unrelated_orientations():
     return [interface_pair(spread_out(1), spread_out(2).mT @ haar(DIM, DIM, seed=3), RANK)]
+
+
+def unrelated_leading_directions():
+    return [pair.leading for pair in unrelated_orientations()]
+
+
+def unrelated_compositions():
+    return [CompositionPair(spread_out(1), haar(DIM, DIM, seed=3) @ spread_out(2))]
 
 
 def permuted_units():
@@ -275,11 +282,13 @@ def gaussian_weights():
 
 
 UNRELATED = {
-    LAYERS: unrelated_layers,
-    GRAMS: unrelated_grams,
-    PATHS: unrelated_paths,
-    SUBSPACES: unrelated_subspaces,
-    INTERFACES: unrelated_orientations,
+    LayerPair: unrelated_layers,
+    GramPair: unrelated_grams,
+    Trajectory: unrelated_trajectories,
+    SubspacePair: unrelated_subspaces,
+    Interface: unrelated_orientations,
+    LeadingDirections: unrelated_leading_directions,
+    CompositionPair: unrelated_compositions,
 }
 # Of some interfaces the null is another one than relative rotations.
 OTHERWISE_UNRELATED = {"diagonal_imbalance": permuted_units, "gate_commutator": gaussian_weights} | dict.fromkeys(
@@ -287,27 +296,28 @@ OTHERWISE_UNRELATED = {"diagonal_imbalance": permuted_units, "gate_commutator": 
 )
 
 
-def test_only_those_without_a_law_have_no_moments():
-    assert {observable.column for observable in OBSERVABLES if observable.null_moments is None} == WITHOUT_MOMENTS
+@cache
+def drawn(make: Callable[[], list[Any]]) -> list[Any]:
+    return make()
 
 
-@pytest.mark.parametrize("observable", [one for one in OBSERVABLES if one.null_moments is not None], ids=place)
+def test_only_those_that_are_drawn_have_no_law():
+    assert {observable.column for observable in observables() if observable.null.law is None} == WITHOUT_LAW
+
+
+@pytest.mark.parametrize("observable", [one for one in observables() if one.null.law], ids=place)
 def test_its_null_is_what_unrelated_weights_give(observable):
-    pairs = OTHERWISE_UNRELATED.get(observable.column, UNRELATED[kind_of(observable)])()
+    pairs = drawn(OTHERWISE_UNRELATED.get(observable.column, UNRELATED[observable.pair]))
     values = torch.cat([observable.measure(pair).double().expand(DRAWS // len(pairs)) for pair in pairs])
-    mean, spread = (float(moment.flatten()[0]) for moment in observable.null.law(pairs[0]))
-    if spread == 0:
-        assert (values == mean).all()
-        return
+    expected, spread = observable.null.law(pairs[0])
+    expected = float(np.ravel(expected)[0])
     mean_error, spread_error = MODEL_ERRORS.get(observable.column, (0, 0))
-    root_mean_square = "root mean square" in observable.null or "ratio of means" in observable.null
-    found, error = root_mean_square_of(values) if root_mean_square else mean_of(values)
-    assert abs(mean - found) < 5 * error + mean_error * float(values.std())
-    if isnan(spread):
-        assert "no closed form" in observable.null
-        return
-    deviation, error = deviation_of(values)
-    assert abs(spread - deviation) < 5 * error + spread_error * deviation
+    found, error = {"mean": mean_of, "rms": root_mean_square_of}[observable.null.moment](values)
+    assert abs(expected - found) <= 5 * error + mean_error * float(values.std())
+    assert (spread is not None) == observable.null.has_sd
+    if observable.null.has_sd:
+        deviation, error = deviation_of(values)
+        assert abs(float(np.ravel(spread)[0]) - deviation) <= 5 * error + spread_error * deviation
 
 
 def mean_of(values):
@@ -317,7 +327,7 @@ def mean_of(values):
 
 def root_mean_square_of(values):
     square, error = mean_of(values.square())
-    return sqrt(square), error / (2 * sqrt(square))
+    return sqrt(square), error / (2 * sqrt(square)) if square else 0.0
 
 
 def deviation_of(values):

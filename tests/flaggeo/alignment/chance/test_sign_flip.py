@@ -1,3 +1,4 @@
+from functools import cache
 from itertools import product
 
 import numpy as np
@@ -51,8 +52,7 @@ def test_leverages_are_the_diagonal_of_the_projector():
 
 def test_the_moments_are_those_of_all_sign_patterns():
     first, second = random_frame(8, 2, seed=0), random_frame(8, 3, seed=1)
-    signs = torch.tensor(list(product([1.0, -1.0], repeat=8)), dtype=torch.float64)
-    overlaps = (first.mT @ (signs[:, :, None] * second)).square().sum(dim=(1, 2))
+    overlaps = (first.mT @ (sign_patterns(8)[:, :, None] * second)).square().sum(dim=(1, 2))
     mean, spread = moments(first, second)
     assert mean == pytest.approx(float(overlaps.mean()))
     assert spread == pytest.approx(float(overlaps.std(correction=0)), rel=1e-5)
@@ -118,8 +118,8 @@ def test_uniform_subspaces_have_the_haar_moments():
 
 
 @pytest.mark.parametrize(("n", "k", "loud"), [(24, 3, [9.0, 7, 5, 5]), (60, 4, [5.0] * 10), (24, 4, [100.0] * 6)])
-def test_unrelated_weights_with_loud_channels_do_not_stand_out(n, k, loud):
-    """Beyond any doubt unlike Haar, and nothing but loudness."""
+def test_unrelated_weights_with_outlier_channels_do_not_stand_out(n, k, loud):
+    """Beyond any doubt unlike Haar, and nothing but the norms of channels."""
     pairs = [[loud_frame(n, k, loud, seed=1000 + 2 * draw + side) for side in (0, 1)] for draw in range(100)]
     p_values = np.array([p_value(*pair) for pair in pairs])
     assert np.mean([overlap_p_value(projection_overlap(*pair), n, k, k) < 1e-4 for pair in pairs]) > 0.9
@@ -128,13 +128,17 @@ def test_unrelated_weights_with_loud_channels_do_not_stand_out(n, k, loud):
 
 
 def test_the_law_of_lines_is_even():
-    lines = [[random_frame(60, 1, seed=2 * draw + side) for side in (0, 1)] for draw in range(400)]
-    p_values = np.array([p_value(*pair) for pair in lines])
+    first, second = ([random_frame(60, 1, seed=2 * draw + side) for draw in range(400)] for side in (0, 1))
+    first_lines, second_lines = torch.stack(first), torch.stack(second)
+    overlaps = projection_overlap(first_lines, second_lines)
+    means = (leverages(first_lines) * leverages(second_lines)).sum(dim=1)
+    sds = sign_flip_spread(first + second)[:400, 400:].diagonal()
+    p_values, _ = sign_flip_p_value(*(moment.double().numpy() for moment in (overlaps, means, sds)))
     for level in (0.05, 0.2, 0.5):
         assert np.mean(p_values <= level) == pytest.approx(level, abs=4 * (level * (1 - level) / 400) ** 0.5)
 
 
-def test_one_loud_direction_in_both_does_not_hide_an_alignment():
+def test_one_outlier_coordinate_of_both_does_not_hide_an_alignment():
     """Both hold the loudest coordinate; one pair shares its other directions too."""
     axes = torch.eye(40, dtype=torch.float64)
     first, unrelated = (torch.cat([axes[:, :1], loud_rest], dim=1) for loud_rest in (rest(4), rest(5)))
@@ -164,10 +168,14 @@ def test_the_floor_is_the_p_value_of_the_largest_overlap_and_undefined_where_the
     assert np.isnan([p_value[2], floor[2]]).all()
 
 
+@cache
+def sign_patterns(n):
+    return torch.tensor(list(product([1.0, -1.0], repeat=n)), dtype=torch.float64)
+
+
 def of_all_signs(first, second):
     """The mean, the p-value and the least p-value by every pattern of signs."""
-    signs = torch.tensor(list(product([1.0, -1.0], repeat=len(first))), dtype=torch.float64)
-    cosines = (signs @ (first * second)).abs()
+    cosines = (sign_patterns(len(first)) @ (first * second)).abs()
     reached = (first @ second).abs(), cosines.max()
     return float(cosines.mean()), *(float((cosines >= level - 1e-9).double().mean()) for level in reached)
 
@@ -219,7 +227,7 @@ def test_a_batch_of_lines_is_the_lines_one_by_one_in_either_precision():
     torch.testing.assert_close(single, together, rtol=1e-3, atol=1e-7)
 
 
-def test_a_loud_coordinate_leaves_no_room_but_quiet_ones_that_agree_do():
+def test_an_outlier_coordinate_leaves_no_room_but_quiet_ones_that_agree_do():
     """Both hold 0.9 of their weight on one coordinate; only in one pair do the others agree."""
     loud, generator = torch.eye(200, dtype=torch.float64)[0], torch.Generator().manual_seed(0)
     quiet = torch.randn(2, 200, generator=generator, dtype=torch.float64) * (1 - loud)
@@ -232,7 +240,7 @@ def test_a_loud_coordinate_leaves_no_room_but_quiet_ones_that_agree_do():
 
 
 def test_norm_matched_lines_have_even_p_values():
-    """Their law is unchanged by coordinate signs, however loud a channel is."""
+    """Their law is unchanged by coordinate signs, whatever the norm of a channel."""
     pairs = [[loud_frame(20, 1, [9.0, 5], seed=2 * draw + side)[:, 0] for side in (0, 1)] for draw in range(300)]
     p_values = sign_flips_of_lines(*map(torch.stack, zip(*pairs, strict=True)))[1].numpy()
     assert stats.kstest(p_values, "uniform").pvalue > 0.01

@@ -125,7 +125,7 @@ def layer_pairs_of(directions):
 
 
 def test_unrelated_layer_pairs_have_even_p_values_and_no_discovery():
-    rows = layer_pairs_of(lines(200))
+    rows = layer_pairs_of(lines(150))
     for column in P_VALUES:
         assert stats.kstest(rows[column], "uniform").pvalue > 0.01
     assert rows["abs_cos_1_q_value"].min() > 0.05

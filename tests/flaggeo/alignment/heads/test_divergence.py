@@ -5,9 +5,9 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from flaggeo.alignment import DIVERGENCE_COLUMNS, head_divergences, head_table
+from flaggeo.alignment import head_divergences, head_table
 from manifolds import overlap_moments
-from tests.flaggeo.alignment.heads.test_head_table import gaussian_heads
+from tests.flaggeo.alignment.builders import gaussian_heads
 
 
 def as_table(kernels, kind="QQ", n=768, width=64):
@@ -19,11 +19,11 @@ def as_table(kernels, kind="QQ", n=768, width=64):
             "source_rank": width,
             "target_rank": width,
             "kernel": kernels,
-            "null_mean": width * mean,
-            "null_sd": width * spread,
-            "sign_flip_mean": width * mean,
-            "margin_matched_mean": np.nan,
-            "excess": 0.0,
+            "kernel_null_mean": width * mean,
+            "kernel_null_sd": width * spread,
+            "overlap_sign_flip_mean": 1.5 * mean,
+            "overlap_norm_matched_mean": np.nan,
+            "overlap_excess": 0.25,
         }
     )
 
@@ -33,20 +33,24 @@ def as_table(kernels, kind="QQ", n=768, width=64):
 def test_gaussian_kernels_give_the_divergence_of_two_gaussians(shift, sd, size, tolerance):
     """The law of heads of width 64 is Gaussian to a few per cent."""
     table = as_table(np.random.default_rng(0).normal(64**2 / 768 + shift, sd, size))
-    null_sd = table["null_sd"].iloc[0]
+    null_sd = table["kernel_null_sd"].iloc[0]
     expected = math.log(sd / null_sd) + (null_sd**2 + shift**2) / (2 * sd**2) - 0.5
     row = head_divergences(table).iloc[0]
     assert row["kl"] == pytest.approx(expected, abs=tolerance)
-    assert row["mean"] == pytest.approx(5.333 + shift, abs=5 * sd / math.sqrt(size))
-    assert (row["pairs"], row["null_sd"]) == (size, pytest.approx(0.108, abs=5e-4))
+    assert row["kernel"] == pytest.approx(5.333 + shift, abs=5 * sd / math.sqrt(size))
+    assert row["kernel_sd"] == pytest.approx(sd, rel=5 / math.sqrt(2 * size))
+    assert (row["pairs"], row["kernel_null_sd"]) == (size, pytest.approx(0.108, abs=5e-4))
+    # Means of what the table of heads holds, in shared dimensions.
+    assert (row["kernel_null_mean"], row["kernel_sign_flip_mean"]) == pytest.approx((16 / 3, 8))
+    assert np.isnan(row["kernel_norm_matched_mean"])
+    assert row["overlap_excess"] == 0.25
 
 
 def test_random_heads_diverge_by_nothing():
     table = head_divergences(head_table(gaussian_heads(layers=4, heads=8, n=48, width=6, seed=30)))
-    assert tuple(table.columns) == DIVERGENCE_COLUMNS
     assert table["kind"].tolist() == ["QQ", "KK", "VV", "OO", "OQ", "OK", "OV"]
     assert table["kl"].abs().max() < 0.1
-    assert table["excess"].abs().max() < 0.05
+    assert table["overlap_excess"].abs().max() < 0.05
 
 
 def test_heads_of_several_ranks_are_compared_with_the_mixture_of_their_laws():
@@ -80,9 +84,3 @@ def test_pairs_without_a_kernel_do_not_count():
     table = as_table(np.random.default_rng(3).normal(6, 1, 500))
     lacking = pd.concat([table, as_table([np.nan] * 3)])
     pd.testing.assert_frame_equal(head_divergences(lacking), head_divergences(table))
-
-
-def test_an_empty_table_has_the_columns():
-    table = head_divergences(head_table([]))
-    assert tuple(table.columns) == DIVERGENCE_COLUMNS
-    assert table.empty

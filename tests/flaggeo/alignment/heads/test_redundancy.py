@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from flaggeo.alignment import CLUSTER_COLUMNS, head_clusters, head_table
-from tests.flaggeo.alignment.heads.test_head_table import gaussian_heads
+from flaggeo.alignment import head_clusters, head_table
+from tests.flaggeo.alignment.builders import gaussian_heads
 
 
 def planted(copies, noise=0.1):
@@ -21,30 +21,27 @@ def test_planted_groups_are_found_and_nothing_else():
         {(1, "q", 2): (0, "q", 0), (2, "q", 3): (0, "q", 0), (2, "o", 1): (2, "o", 0), (0, "q", 1): (1, "q", 1)}
     )
     clusters = head_clusters(table)
-    assert tuple(clusters.columns) == CLUSTER_COLUMNS
     assert clusters[["role", "cluster", "size", "heads"]].to_numpy().tolist() == [
         ["q", 0, 3, "layers.0.q.heads.0.read, layers.1.q.heads.2.read, layers.2.q.heads.3.read"],
         ["q", 1, 2, "layers.0.q.heads.1.read, layers.1.q.heads.1.read"],
         ["o", 0, 2, "layers.2.o.heads.0.write, layers.2.o.heads.1.write"],
     ]
     row = table[(table["source"] == "layers.2.o.heads.0.write") & (table["target"] == "layers.2.o.heads.1.write")]
-    for column in ("adjusted_overlap", "excess"):
+    for column in ("overlap_effect_size", "overlap_excess"):
         assert clusters[column].iloc[2] == pytest.approx(row[column].iloc[0])
-    assert clusters["adjusted_overlap"].between(0.9, 1).all()
+    assert clusters["overlap_effect_size"].between(0.9, 1).all()
 
 
 def test_random_heads_form_no_group():
-    clusters = head_clusters(planted({}))
-    assert tuple(clusters.columns) == CLUSTER_COLUMNS
-    assert clusters.empty
+    assert head_clusters(planted({})).empty
 
 
 def test_a_group_needs_the_mean_of_the_cut():
-    """Two heads that share 3 of 6 directions have an adjusted overlap just below a half."""
+    """Two heads that share 3 of 6 directions have an effect size just below a half."""
     heads = gaussian_heads(layers=1, heads=3, n=64, width=6, seed=21, dtype=torch.float64)[:1]
     heads[0].frames[1] = torch.linalg.qr(torch.cat([heads[0].frames[0][:, :3], heads[0].frames[1][:, 3:]], dim=1)).Q
     table = head_table(heads)
-    shared = table["adjusted_overlap"].iloc[0]
+    shared = table["overlap_effect_size"].iloc[0]
     assert 0.4 < shared < 0.55
     assert len(head_clusters(table, least=shared - 0.01)) == 1
     assert head_clusters(table, least=shared + 0.01).empty
@@ -55,7 +52,7 @@ def test_equal_heads_are_one_group():
     assert clusters["heads"].tolist() == ["layers.0.v.heads.0.read, layers.1.v.heads.2.read"]
 
 
-def test_a_group_on_loud_channels_has_no_excess():
+def test_a_group_on_outlier_channels_has_no_excess():
     """Heads that live on nearly the same 6 of 64 coordinates coincide, and random signs leave them so."""
     heads = gaussian_heads(layers=1, heads=4, n=64, width=5, seed=23, dtype=torch.float64)[:1]
     for head in range(2):
@@ -63,8 +60,8 @@ def test_a_group_on_loud_channels_has_no_excess():
         heads[0].frames[head] = torch.linalg.qr(heads[0].frames[head]).Q
     group = head_clusters(head_table(heads)).iloc[0]
     assert group["heads"] == "layers.0.q.heads.0.read, layers.0.q.heads.1.read"
-    assert group["adjusted_overlap"] > 0.7
-    assert abs(group["excess"]) < 0.5 * group["adjusted_overlap"]
+    assert group["overlap_effect_size"] > 0.7
+    assert abs(group["overlap_excess"]) < 0.5 * group["overlap_effect_size"]
 
 
 def test_zero_heads_join_no_group():

@@ -6,9 +6,18 @@ import pytest
 import torch
 from scipy.stats import false_discovery_control
 
-from flaggeo import analyze, load
-from flaggeo.alignment import continuity_nulls, layer_chains, norm_profile, projection_heads
-from flaggeo.alignment.depth.drawn_nulls import norm_matched, seeded_generator
+from flaggeo import load
+from flaggeo.alignment import (
+    Nulls,
+    continuity_nulls,
+    head_table,
+    layer_chains,
+    norm_matched,
+    norm_profile,
+    pair_table,
+    projection_heads,
+)
+from flaggeo.alignment.chance.seeds import seeded_generator
 from flaggeo.alignment.heads.surrogate_heads import HeadCut
 from flaggeo.network import Side
 from flaggeo.numerics.spectrum import leading_spectrum
@@ -40,16 +49,40 @@ def loud_network(loudness, *, changed=None):
     return load({name: tensor.contiguous() for name, tensor in tensors.items()}, config=CONFIG)
 
 
-def nulls_of(network, *, draws, roles="qkvo", with_heads=True):
+def attention(network, roles="qkvo", layers=(0, 1)):
+    """Weights of these roles with their matrices and spectra by name."""
+    weights = [weight for weight in network.weights if weight.role in roles and weight.layer in layers]
+    matrices = {weight.name: network.matrix(weight) for weight in weights}
+    return weights, matrices, {name: leading_spectrum(matrix, RANK) for name, matrix in matrices.items()}
+
+
+def nulls_of(parts, *, draws, with_heads=True):
     """Nulls of these roles, one by one, from the matrices of the network."""
-    matrices = {weight.name: network.matrix(weight) for weight in network.weights if weight.role in "qkvo"}
-    spectra = {name: leading_spectrum(matrix, RANK) for name, matrix in matrices.items()}
+    weights, matrices, spectra = parts
     profiles = {
         name: norm_profile(matrix, spectra[name].frame(Side.READ).shape[1]) for name, matrix in matrices.items()
     }
-    heads = {one.projection: one for one in projection_heads(network.weights, matrices)} if with_heads else None
-    chains = layer_chains(network.weights)
-    return {role: continuity_nulls(chains[role], spectra, profiles, heads, draws=draws) for role in roles}
+    heads = {one.projection: one for one in projection_heads(weights, matrices)} if with_heads else None
+    return {
+        role: continuity_nulls(chain, spectra, profiles, heads, draws=draws)
+        for role, chain in layer_chains(weights).items()
+    }
+
+
+def joined_nulls(parts, draws):
+    return Nulls.joined(list(nulls_of(parts, draws=draws).values()))
+
+
+def table_of_heads(parts, *, draws):
+    """Pairs of heads beside what their surrogates give."""
+    weights, matrices, _ = parts
+    return head_table(projection_heads(weights, matrices), joined_nulls(parts, draws).whole_head_leverages)
+
+
+def table_of_pairs(parts, *, draws):
+    """The same for leading subspaces."""
+    weights, _, spectra = parts
+    return pair_table(weights, spectra, joined_nulls(parts, draws).leverages)
 
 
 def heads_of(projection, side, count):
@@ -64,8 +97,8 @@ def network():
 
 
 @pytest.fixture(scope="module")
-def analysis(network):
-    return analyze(network, rank=RANK, roles=list("qkvo"), heads=True, draws=20)
+def heads(network):
+    return table_of_heads(attention(network), draws=20)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -115,7 +148,7 @@ def test_zero_heads_and_heads_of_lower_rank_have_the_leverages_that_they_have():
 def test_heads_are_cut_from_the_surrogates_of_their_projection(network, role, count):
     """The same draws, by SVD: rows of queries and keys, columns of outputs."""
     draws, side = 3, Side.WRITE if role == "o" else Side.READ
-    nulls = nulls_of(network, draws=draws, roles=role)[role]
+    nulls = nulls_of(attention(network, role), draws=draws)[role]
     name = f"layers.1.{role}"
     (weight,) = (one for one in network.weights if one.name == name)
     profile = norm_profile(network.matrix(weight), RANK)
@@ -148,8 +181,8 @@ def test_heads_are_cut_from_the_surrogates_of_their_projection(network, role, co
 
 
 def test_heads_take_no_draws_of_their_own(network):
-    for role, nulls in nulls_of(network, draws=2).items():
-        without = nulls_of(network, draws=2, roles=role, with_heads=False)[role]
+    for role, nulls in nulls_of(attention(network), draws=2).items():
+        without = nulls_of(attention(network, role), draws=2, with_heads=False)[role]
         pd.testing.assert_frame_equal(nulls.table, without.table, check_exact=True)
         assert not without.whole_head_leverages
         assert set(without.leverages) == {f"layers.{layer}.{role}.{side.value}" for layer in (0, 1) for side in Side}
@@ -160,7 +193,7 @@ def test_heads_take_no_draws_of_their_own(network):
 @pytest.mark.parametrize(
     ("first", "second"), [("0.o.heads.1.write", "1.k.heads.0.read"), ("0.q.heads.0.read", "1.q.heads.3.read")]
 )
-def test_the_margin_matched_mean_is_that_of_independent_surrogates(network, first, second):
+def test_the_norm_matched_mean_is_that_of_independent_surrogates(network, first, second):
     """Against the kernels and the leading overlaps themselves, of pairs of surrogates drawn here."""
     brute, draws, places = 300, 80, []
     for subspace in (first, second):
@@ -177,19 +210,19 @@ def test_the_margin_matched_mean_is_that_of_independent_surrogates(network, firs
             frames.append(torch.linalg.svd(heads_of(surrogate, side, count)[head], full_matrices=False).U)
         kernels.append(float((frames[0].mT @ frames[1]).square().sum()))
         overlaps.append(float((frames[0][:, :RANK].mT @ frames[1][:, :RANK]).square().sum()) / RANK)
-    roles = {first.split(".")[1], second.split(".")[1]}
-    found = analyze(network, rank=RANK, roles=roles, heads=True, draws=draws)
-    for table, measured in ((found.heads, kernels), (found.pairs, overlaps)):
+    parts = attention(network, {first.split(".")[1], second.split(".")[1]})
+    pairs, heads = table_of_pairs(parts, draws=draws), table_of_heads(parts, draws=draws)
+    for table, measured in ((heads, np.array(kernels) / HEAD_WIDTH), (pairs, overlaps)):
         row = table.set_index(["source", "target"]).loc[(f"layers.{first}", f"layers.{second}")]
         # Both sides are drawn; leverages spread less than overlaps do.
         error = 4 * np.std(measured) * (brute**-0.5 + draws**-0.5)
-        assert row["margin_matched_mean"] == pytest.approx(np.mean(measured), abs=error)
-        assert row["margin_matched_mean"] > row["null_mean"] + 3 * error
+        assert row["overlap_norm_matched_mean"] == pytest.approx(np.mean(measured), abs=error)
+        assert row["overlap_norm_matched_mean"] > row["overlap_null_mean"] + 3 * error
 
 
 def test_siblings_of_one_surrogate_overlap_by_their_leverages_which_hardly_depend_on_each_other():
     """The overlap is the inner product of both leverages in each draw; the product of means is a little larger."""
-    heads, width, dim, draws = 3, 16, 60, 600
+    heads, width, dim, draws = 3, 16, 60, 300
     generator = torch.Generator().manual_seed(2)
     columns = torch.ones(dim)
     columns[:3] = 5
@@ -208,54 +241,46 @@ def test_siblings_of_one_surrogate_overlap_by_their_leverages_which_hardly_depen
 
 
 @pytest.mark.parametrize("kind", ["QQ", "OO", "OK"])
-def test_loud_channels_are_no_redundancy(analysis, kind):
-    """All heads share 4 of 8 dimensions, far beyond unrelated ones, and nothing but the loud channels."""
-    pairs = analysis.heads[analysis.heads["kind"] == kind]
-    assert (pairs["kernel"] > 3.5).all()
-    assert (pairs["adjusted_overlap"] > 0.4).all()
-    assert (false_discovery_control(pairs["p_value"]) < 1e-9).all()
-    assert (pairs["q_value"] > 0.05).all()
-    assert pairs["excess"].abs().max() < 0.1
-    assert pairs["excess"].mean() == pytest.approx(0, abs=0.04)
+def test_outlier_channels_are_no_redundancy(heads, kind):
+    """All heads share 4 of 8 dimensions, far beyond unrelated ones, and nothing but the outlier channels."""
+    heads = heads[heads["kind"] == kind]
+    assert (heads["kernel"] > 3.5).all()
+    assert (heads["overlap_effect_size"] > 0.4).all()
+    assert (false_discovery_control(heads["overlap_p_value"]) < 1e-9).all()
+    assert (heads["overlap_q_value"] > 0.05).all()
+    assert heads["overlap_excess"].abs().max() < 0.1
+    assert heads["overlap_excess"].mean() == pytest.approx(0, abs=0.04)
 
 
-def test_alignment_of_quiet_channels_is_found_among_loud_ones():
+def test_alignment_of_quiet_channels_is_found_among_outliers():
     def copy(tensors):
         earlier, later = (tensors[f"model.layers.{layer}.self_attn.q_proj.weight"] for layer in (0, 1))
         later[HEAD_WIDTH : 2 * HEAD_WIDTH] = earlier[:HEAD_WIDTH]
 
-    heads = analyze(loud_network(30.0, changed=copy), rank=RANK, roles=list("qkvo"), heads=True, draws=5).heads
+    heads = table_of_heads(attention(loud_network(30.0, changed=copy)), draws=5)
     copied = (heads["source"] == "layers.0.q.heads.0.read") & (heads["target"] == "layers.1.q.heads.1.read")
     row = heads[copied].iloc[0]
-    assert row["q_value"] < 1e-3
-    assert row["excess"] == pytest.approx(1, abs=1e-5)
-    assert (heads.loc[~copied & (heads["kind"] == "QQ"), "q_value"] > 0.05).all()
+    assert row["overlap_q_value"] < 1e-3
+    assert row["overlap_excess"] == pytest.approx(1, abs=1e-5)
+    assert (heads.loc[~copied & (heads["kind"] == "QQ"), "overlap_q_value"] > 0.05).all()
 
 
-def test_excess_counts_from_the_largest_null_and_heads_of_pairs_have_all_of_them(analysis):
-    for table, largest in ((analysis.heads, HEAD_WIDTH), (analysis.pairs, 1)):
-        nulls = table[["null_mean", "sign_flip_mean", "margin_matched_mean"]]
+def test_excess_counts_from_the_largest_null_and_heads_of_pairs_have_all_of_them(network, heads):
+    for table in (heads, table_of_pairs(attention(network), draws=2)):
+        nulls = table[[f"overlap_{name}_mean" for name in ("null", "sign_flip", "norm_matched")]]
         assert nulls.notna().all(axis=None)
-        null = nulls.max(axis="columns")
-        value = table["kernel" if largest > 1 else "overlap"]
-        room = table["excess"].notna()
+        largest, room = nulls.max(axis="columns"), table["overlap_excess"].notna()
         assert room.mean() > 0.9
-        expected = ((value - null) / (largest - null))[room]
-        np.testing.assert_allclose(table["excess"][room], expected, rtol=1e-6, atol=1e-9)
+        expected = ((table["overlap"] - largest) / (1 - largest))[room]
+        np.testing.assert_allclose(table["overlap_excess"][room], expected, rtol=1e-6, atol=1e-9)
 
 
-def test_without_draws_or_heads_there_are_none(network):
-    assert analyze(network, rank=RANK, roles=list("qkvo"), heads=True).heads["margin_matched_mean"].isna().all()
-    assert analyze(network, rank=RANK, roles=["q"], draws=2).heads.empty
-
-
-def test_a_role_alone_has_the_nulls_that_it_has_among_others(network, analysis):
-    alone = analyze(network, rank=RANK, heads=True, draws=20, roles=["k"], layers=[1]).heads
-    together = analysis.heads[(analysis.heads["kind"] == "KK") & (analysis.heads["source_layer"] == 1)]
+def test_a_role_alone_has_the_nulls_that_it_has_among_others(network, heads):
+    alone = table_of_heads(attention(network, "k", layers=(1,)), draws=20)
+    together = heads[(heads["kind"] == "KK") & (heads["source_layer"] == 1)]
     assert len(alone) == 1
-    assert alone["margin_matched_mean"].to_numpy() == pytest.approx(
-        together["margin_matched_mean"].to_numpy(), rel=1e-6
-    )
+    expected = together["overlap_norm_matched_mean"].to_numpy()
+    assert alone["overlap_norm_matched_mean"].to_numpy() == pytest.approx(expected, rel=1e-6)
 
 
 def test_zero_heads_have_no_null():
@@ -263,10 +288,11 @@ def test_zero_heads_have_no_null():
         tensors["model.layers.0.self_attn.q_proj.weight"][:HEAD_WIDTH] = 0
         tensors["model.layers.1.self_attn.o_proj.weight"].zero_()
 
-    heads = analyze(loud_network(1.0, changed=silence), rank=RANK, roles=list("qkvo"), heads=True, draws=2).heads
+    heads = table_of_heads(attention(loud_network(1.0, changed=silence)), draws=2)
     zero = heads[["source", "target"]].isin(["layers.0.q.heads.0.read"]).any(axis=1) | (
         heads["source"].str.startswith("layers.1.o") | heads["target"].str.startswith("layers.1.o")
     )
-    columns = ["sign_flip_sd", "sign_flip_p_value", "margin_matched_mean", "excess", "q_value"]
+    names = ("sign_flip_sd", "sign_flip_p_value", "norm_matched_mean", "excess", "p_value_floor", "q_value")
+    columns = [f"overlap_{name}" for name in names]
     assert heads.loc[zero, columns].isna().all(axis=None)
     assert heads.loc[~zero, columns].notna().all(axis=None)

@@ -4,10 +4,7 @@ from flaggeo import load
 from flaggeo.alignment import interfaces_of
 from flaggeo.network import Symmetry
 from tests.builders import CONFIG, HEAD_WIDTH, HIDDEN, WIDTH, tiny_llama
-
-
-def matrices(network):
-    return {weight.name: weight.split(network.checkpoint.read(weight.tensor)) for weight in network.weights}
+from tests.flaggeo.alignment.builders import matrices
 
 
 def test_every_interface_of_a_gated_layer_with_grouped_queries():

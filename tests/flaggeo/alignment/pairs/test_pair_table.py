@@ -32,6 +32,12 @@ def table(network, spectra):
     return pair_table(network.weights, spectra)
 
 
+def table_of(tensors, rank=4):
+    """Pairs of whole projections alone: without a number of heads none are cut."""
+    network = load(tensors)
+    return pair_table(network.weights, spectra_of(network, rank))
+
+
 def test_every_overlap_agrees_with_scipy(network, spectra, table):
     """Brute force over all pairs of all spaces; SciPy's angles share no code with the package."""
     frames = {subspace.name: subspace.frame.numpy() for subspace in subspaces_of(network.weights, spectra)}
@@ -90,10 +96,26 @@ def test_q_values_are_those_of_all_pairs_of_one_kind(table):
 
 
 def test_no_row_has_a_p_value_below_its_floor(table):
-    """What two subspaces of these ranks and leverages can reach at all, which is not the same everywhere."""
     floor = table["overlap_p_value_floor"]
     assert (floor <= table[P_VALUES].max(axis="columns")).all()
-    assert 0 < floor.min() < 0.01 < floor.max()
+    assert floor.between(0, 0.01, inclusive="neither").all()
+
+
+def test_equal_lines_on_two_coordinates_cannot_become_significant_and_spread_out_ones_do():
+    tensors = tiny_llama()
+    two, all_alike = torch.zeros(2, WIDTH)
+    two[:2], all_alike[:] = 0.5**0.5, WIDTH**-0.5
+    for layer in (0, 1):
+        tensors[f"model.layers.{layer}.self_attn.q_proj.weight"] = torch.ones(40, 1) * two
+        tensors[f"model.layers.{layer}.mlp.gate_proj.weight"] = torch.ones(40, 1) * all_alike
+    table = table_of(tensors, rank=1).set_index(["source", "target"])
+    coupled, spread = (table.loc[(f"layers.0.{role}.read", f"layers.1.{role}.read")] for role in ("q", "gate"))
+    for row in (coupled, spread):
+        assert row["overlap"] == pytest.approx(1)
+        assert row[P_VALUES].max() == pytest.approx(row["overlap_p_value_floor"], rel=1e-3)
+    assert coupled["overlap_p_value"] < 1e-6 < 0.1 < coupled["overlap_p_value_floor"] < coupled["overlap_q_value"]
+    assert spread["overlap_p_value_floor"] < 1e-5
+    assert spread["overlap_q_value"] < 0.01
 
 
 def test_the_sign_flip_mean_is_that_of_random_signs():
@@ -103,7 +125,7 @@ def test_the_sign_flip_mean_is_that_of_random_signs():
     loud[:3] = 30
     for layer in (0, 1):
         tensors[f"model.layers.{layer}.self_attn.q_proj.weight"] *= loud
-    network = load(tensors, config=CONFIG)
+    network = load(tensors)
     spectra = spectra_of(network)
     table = pair_table(network.weights, spectra).set_index(["source", "target"])
     row = table.loc["layers.0.q.read", "layers.1.q.read"]
@@ -137,15 +159,15 @@ def test_the_norm_matched_mean_is_the_product_of_the_mean_leverages(network, spe
     table = pair_table(weights, spectra, means).set_index(["source", "target"])
     row = table.loc["layers.0.q.read", "layers.1.q.read"]
     drawn = projection_overlap(*frames).double()
-    assert row["margin_matched_mean"] == pytest.approx(float(drawn.mean()), abs=5 * float(drawn.std()) / draws**0.5)
-    largest = max(row["null_mean"], row["sign_flip_mean"], row["margin_matched_mean"])
-    assert largest == row["margin_matched_mean"]
-    assert row["excess"] == pytest.approx((row["overlap"] - largest) / (1 - largest))
+    largest = row["overlap_norm_matched_mean"]
+    assert largest == pytest.approx(float(drawn.mean()), abs=5 * float(drawn.std()) / draws**0.5)
+    assert largest > max(row["overlap_null_mean"], row["overlap_sign_flip_mean"])
+    assert row["overlap_excess"] == pytest.approx((row["overlap"] - largest) / (1 - largest))
 
 
-def test_without_draws_the_margin_matched_mean_is_missing_and_a_wrong_one_is_refused(network, table):
-    assert table["margin_matched_mean"].isna().all()
-    assert not table["excess"].isna().any()
+def test_without_draws_the_norm_matched_mean_is_missing_and_a_wrong_one_is_refused(network, spectra, table):
+    assert table["overlap_norm_matched_mean"].isna().all()
+    assert not table["overlap_excess"].isna().any()
     with pytest.raises(ValueError, match=r"shape \(24,\) for layers\.0\.q\.read; got \(7,\)"):
         pair_table(network.weights, spectra, {"layers.0.q.read": torch.ones(7)})
 
@@ -155,8 +177,7 @@ def test_a_subspace_of_coordinates_leaves_no_room_for_an_excess():
     tensors = tiny_llama()
     for layer in (0, 1):
         tensors[f"model.layers.{layer}.self_attn.q_proj.weight"][:, 4:] = 0
-    network = load(tensors, config=CONFIG)
-    table = pair_table(network.weights, spectra_of(network)).set_index(["source", "target"])
+    table = table_of(tensors).set_index(["source", "target"])
     row = table.loc["layers.0.q.read", "layers.1.q.read"]
     assert (row["overlap"], row["overlap_sign_flip_mean"]) == pytest.approx((1, 1))
     assert np.isnan(row["overlap_excess"])
@@ -178,8 +199,7 @@ def test_a_planted_meeting_is_found():
     tensors = tiny_llama()
     frame = leading_spectrum(tensors["model.layers.0.mlp.down_proj.weight"], 4).left.float()
     tensors["model.layers.2.self_attn.q_proj.weight"] = torch.randn(40, 4) @ frame.mT
-    planted = load(tensors, config=CONFIG)
-    table = pair_table(planted.weights, spectra_of(planted))
+    table = table_of(tensors)
     row = table[(table["source"] == "layers.0.down.write") & (table["target"] == "layers.2.q.read")].iloc[0]
     assert row["overlap"] == pytest.approx(1.0, abs=1e-6)
     assert (row["kind"], row["lag"], row["space"]) == ("write-read", 2, "stream")
@@ -191,8 +211,8 @@ def test_a_planted_meeting_is_found():
     assert row[P_VALUES].max() == pytest.approx(row["overlap_p_value_floor"], rel=1e-4)
 
 
-def test_a_subspace_that_is_the_whole_space_says_nothing(network):
-    table = pair_table(network.weights, spectra_of(network, rank=WIDTH))
+def test_a_subspace_that_is_the_whole_space_says_nothing():
+    table = table_of(tiny_llama(), rank=WIDTH)
     whole = table[table["space"] == "stream"]
     full = whole[whole["source"].str.contains(r"\.up\.") & whole["target"].str.contains(r"\.gate\.")]
     assert len(full)
@@ -205,8 +225,7 @@ def test_a_subspace_that_is_the_whole_space_says_nothing(network):
 def test_a_zero_weight_has_no_subspace():
     tensors = tiny_llama()
     tensors["model.layers.1.mlp.up_proj.weight"].zero_()
-    network = load(tensors, config=CONFIG)
-    table = pair_table(network.weights, spectra_of(network))
+    table = table_of(tensors)
     assert not table["source"].str.startswith("layers.1.up.").any()
 
 
