@@ -53,8 +53,8 @@ def test_every_row_agrees_with_the_pair_measured_alone(table):
 
 def test_rows_stand_in_order_and_a_rescalable_pair_has_two(table):
     names = [f"layers.0.{name}" for name in ("heads.0.q-k", "heads.1.q-k", "groups.0.q-k")]
-    assert list(table["name"][:3]) == names
-    assert list(table["kind"][-3:]) == ["up-down", "up-down", "gate-down"]
+    assert list(table["kind"][:3]) == ["up-down", "up-down", "gate-down"]
+    assert list(table["name"][3:6]) == names
     assert list(table.loc[table["gauge_fixed"], "kind"]) == ["up-down"]
     raw, fixed = of_up(table), of_up(table, gauge_fixed=True)
     assert fixed["diagonal_imbalance"] == pytest.approx(0, abs=1e-12) != raw["diagonal_imbalance"]
