@@ -117,11 +117,11 @@ def measure_layer(
     CheckpointError
         If a tensor turns out to be unreadable or not finite.
     """
-    with_interfaces = "interfaces" in settings.measure
-    reading = replace(settings, heads=settings.heads or with_interfaces)
-    read = [weight for weight in layer.weights if reading.includes(weight)]
+    # Interfaces inside heads are measured whether or not heads are weights of their own.
+    reading = replace(settings, heads=settings.heads or "interfaces" in settings.measure)
+    weights = [weight for weight in layer.weights if reading.includes(weight)]
     by_tensor: dict[str, list[Weight]] = {}
-    for weight in read:
+    for weight in weights:
         by_tensor.setdefault(weight.tensor, []).append(weight)
     headers = layer.checkpoint.headers
     largest_first = sorted(by_tensor, key=lambda tensor: prod(headers[tensor].shape), reverse=True)
@@ -136,17 +136,8 @@ def measure_layer(
     with workers() as pool:
         matrices = {name: one for of_tensor in pool.map(matrices_of, largest_first) for name, one in of_tensor.items()}
         alone = {tensor: pool.submit(_alone, settings, by_tensor[tensor], matrices) for tensor in largest_first}
-        heads = pool.submit(projection_heads, read, matrices) if settings.heads else None
-        interfaces = []
-        if with_interfaces:
-            interfaces = interface_rows(
-                read,
-                matrices,
-                rank=settings.rank,
-                draws=settings.draws,
-                seed=settings.seed,
-                folded=settings.fold_norms,
-            )
+        heads = pool.submit(projection_heads, weights, matrices) if settings.heads else None
+        interfaces = _interfaces(settings, weights, matrices)
         results = []
         for tensor in by_tensor:
             if progress is not None:
@@ -169,6 +160,20 @@ def _alone(settings: Settings, weights: list[Weight], matrices: Mapping[str, Ten
         (weight.name, side): gram_matrix(matrices[weight.name], side) for weight, side in _shared(settings, measured)
     }
     return LayerResult(spectra, profiles, grams=grams)
+
+
+def _interfaces(settings: Settings, weights: list[Weight], matrices: Mapping[str, Tensor]) -> list[Row]:
+    """Where one weight of the layer meets another, inside an MLP or inside the heads."""
+    if "interfaces" not in settings.measure:
+        return []
+    return interface_rows(
+        weights,
+        matrices,
+        rank=settings.rank,
+        draws=settings.draws,
+        seed=settings.seed,
+        folded=settings.fold_norms,
+    )
 
 
 def _shared(settings: Settings, weights: Iterable[Weight]) -> Iterator[tuple[Weight, Side]]:

@@ -8,7 +8,7 @@ from ..checkpoint import Checkpoint, CheckpointError
 from .architecture import Architecture
 from .families import FAMILIES, Family
 from .quiver import Network, Skipped, Weight
-from .roles import ROLE_RECORDS, ROLES, BlockKind, HeadGroup, Role, roles_in
+from .roles import COMPOSED, ROLE_RECORDS, ROLES, BlockKind, HeadGroup, Role, roles_in
 from .spaces import Space, SpaceKind, Symmetry
 from .splits import Split
 
@@ -160,12 +160,16 @@ class _Reader:
         return weights + self._tables(BlockKind.UNEMBEDDING)
 
     def _remark_on_absent_roles(self) -> None:
-        """A layer may lack what others have, by design or because the checkpoint is damaged: the reader should know."""
+        """Weights may be absent by design, or because their names are not known: readers of the numbers should know."""
+        present = {role for layer, role in self.found if layer is not None}
         for role in ROLES:
+            partners = [one if other == role else other for one, other in COMPOSED if role in (one, other)]
+            if role in present and partners and present.isdisjoint(partners):
+                self.remarks.append(f"no layer has {' or '.join(partners)}, with which {role} composes")
             lacking = [layer for layer in self.layers if (layer, role) not in self.found]
-            if not ROLE_RECORDS[role].is_table and 0 < len(lacking) < len(self.layers):
-                numbers = ", ".join(map(str, lacking))
-                self.remarks.append(f"layer{'s' * (len(lacking) > 1)} {numbers} of {len(self.layers)}: no {role}")
+            if role in present and lacking:
+                where = f"layers {', '.join(map(str, lacking))} have" if len(lacking) > 1 else f"layer {lacking[0]} has"
+                self.remarks.append(f"{where} no {role}, which other layers have")
 
     def _require_declared_depth(self) -> None:
         found = len(self.layers)

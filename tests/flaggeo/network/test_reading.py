@@ -166,9 +166,12 @@ def test_a_layer_may_lack_any_of_its_weights_and_the_remarks_say_which(dropped, 
     assert len(network.remarks) == len(dropped)
 
 
-def test_a_block_may_have_a_single_weight():
+def test_a_block_may_have_a_single_weight_and_the_remarks_say_what_it_lacks():
     network = load({"layers.0.self_attn.k_proj.weight": torch.ones(5, 4)})
     assert [weight.name for weight in network.weights] == ["layers.0.k"]
+    assert "no layer has q, with which k composes" in network.remarks
+    without_gates = {name: tensor for name, tensor in tiny_llama().items() if "gate" not in name}
+    assert load(without_gates, config=CONFIG).remarks == ()
 
 
 def test_unknown_architecture_names_the_families_and_what_was_found():
