@@ -57,7 +57,7 @@ def proofs_page() -> str:
     """Every statement by topic, as MyST Markdown with mathematics between dollars."""
     parts = [PROOFS_HEAD]
     for topic in TOPICS:
-        summary, _, _ = (importlib.import_module(f".{topic}", __package__).__doc__ or "").partition("\n")
+        summary, _, _ = (importlib.import_module(f"proofs.{topic}").__doc__ or "").partition("\n")
         parts.append(f"## {topic.replace('_', ' ').capitalize()}\n\n{summary}\n")
         parts.extend("\n".join(_section(statement)) for statement in topic_statements(topic))
     return "\n".join(parts)

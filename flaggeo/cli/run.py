@@ -75,14 +75,15 @@ class Run:
     def tell(self, found: "R", tables: Iterable[str], show: "Callable[[Console, R], None]") -> None:
         """Print what was found: as JSON with these tables, or as `show` does with the findings below."""
         if self.output_format is OutputFormat.JSON:
-            record = {"output": str(self.folder), "provenance": dict(found.provenance), "findings": found.findings}
+            findings = [finding.as_dict() for finding in found.findings]
+            record = {"output": str(self.folder), "provenance": dict(found.provenance), "findings": findings}
             record |= {name: json.loads(getattr(found, name).to_json(orient="records")) for name in tables}
             typer.echo(json.dumps(record, indent=2))
         elif not self.quiet:
             console = standard_output()
             show(console, found)
-            for sentence in found.findings:
-                console.print(f"- {sentence}")
+            for finding in found.findings:
+                console.print(f"- {finding}")
             page = self.folder / found.KIND.page_file
             console.print(f"\ntables: {self.folder}\npage:   {page}", soft_wrap=True)
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from . import wording
+from . import sentences
 
 
 @dataclass(frozen=True)
@@ -18,10 +18,10 @@ class Finding:
     ----------
     kind : str
         What it is about, short and stable: ``continuity``, ``communities``. The function of this name in
-        `flaggeo.findings.wording` says it in a sentence.
+        `flaggeo.findings.sentences` says it in a sentence.
     verdict : str
         The answer, short and stable: ``present``, ``absent``, ``explained_by_outlier_channels``, ``undetermined``.
-        Some kinds have answers of their own, which `flaggeo.findings.wording` lists.
+        Some kinds have answers of their own, which `flaggeo.findings.sentences` lists.
     numbers : mapping
         All that the sentence is made of, not rounded: numbers, strings, truth values, lists and mappings of them, None
         where a number is missing. Names from a checkpoint are not escaped.
@@ -43,7 +43,7 @@ class Finding:
     @property
     def sentence(self) -> str:
         """The finding in words, as plain text."""
-        sentence: str = getattr(wording, self.kind)(self.verdict, **self.numbers)
+        sentence: str = getattr(sentences, self.kind)(self.verdict, **self.numbers)
         return sentence
 
     def as_dict(self) -> dict[str, Any]:

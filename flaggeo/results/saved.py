@@ -5,13 +5,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import pandas as pd
 
 from ..display import Displayed
 from ..settings import Settings
 from .storage import load_record, load_tables, require_replaceable, save_tables, table_files
+
+if TYPE_CHECKING:
+    from ..findings import Finding
 
 
 @dataclass(frozen=True)
@@ -75,12 +78,12 @@ class Result(Displayed):
         return Settings.from_record(self.provenance["settings"])
 
     @cached_property
-    def findings(self) -> list[str]:
-        """Plain sentences, the most important first. Names from the checkpoint are not escaped."""
+    def findings(self) -> "list[Finding]":
+        """What the numbers say, the most important first."""
         from .. import findings
 
-        sentences: list[str] = getattr(findings, self.KIND.teller)(self)
-        return sentences
+        found: list[Finding] = getattr(findings, self.KIND.teller)(self)
+        return found
 
     def to_html(self) -> str:
         """The page: one self-contained file that needs neither a network nor the checkpoint."""

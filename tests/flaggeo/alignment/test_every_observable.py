@@ -22,6 +22,7 @@ from flaggeo.alignment import (
     trajectory_variance_table,
 )
 from flaggeo.alignment.depth.gram_cosine import GramPair
+from flaggeo.alignment.depth.trajectory import Trajectory
 from flaggeo.alignment.heads.composition import CompositionPair
 from flaggeo.alignment.interfaces.leading_directions import LeadingDirections
 from flaggeo.network import Side, Symmetry
