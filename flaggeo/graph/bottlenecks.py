@@ -43,7 +43,7 @@ def bottleneck_table(possible: pd.DataFrame, nodes: pd.DataFrame) -> pd.DataFram
         are `BOTTLENECK_COLUMNS`. ``value`` is the effective dimension. The nulls put the mean overlap that each pair
         has under them in the place of its overlap, which is right to first order: ``null_mean`` that of uniform (Haar)
         subspaces, ``largest_null`` the largest of each pair, which also keeps outlier channels. ``matched`` is the
-        share of pairs whose margin-matched null was drawn. ``share_of_null`` is value over largest_null.
+        share of pairs whose norm-matched null was drawn. ``share_of_null`` is value over largest_null.
 
     Notes
     -----

@@ -100,7 +100,7 @@ def sign_flip_spread(frames: Sequence[Tensor]) -> Tensor:
     pair, which is 2 seconds of one core for the 330 thousand pairs of a 30-layer model with its heads (n = 576). What
     follows from the leverages alone, n operations a pair, is too small by half among writings with outlier channels.
 
-    The law of margin-matched surrogates is unchanged by coordinate signs, so that the mean overlap of two
+    The law of norm-matched surrogates is unchanged by coordinate signs, so that the mean overlap of two
     independent ones is the product of their mean leverages.
 
     References
@@ -195,7 +195,7 @@ def sign_flips_of_lines(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor, 
     -----
     All signs of the 10 loudest coordinates, the largest of :math:`|a_i b_i|`, are gone through; the sum over the quiet
     ones is taken as normal, with its exact variance. Such a tail is at most 3.2 times too small whatever the
-    coordinates [1]_. The law of margin-matched surrogates is unchanged by coordinate signs, so that the p-value is
+    coordinates [1]_. The law of norm-matched surrogates is unchanged by coordinate signs, so that the p-value is
     a test against independent ones too.
 
     References

@@ -1,6 +1,6 @@
 """Redundancy and composition of attention heads: the subspaces of all heads beside each other."""
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,8 @@ from ..chance.haar import Array, Dimensions
 from ..chance.overlaps import Overlaps
 from ..chance.sign_flip import leverages, named_leverages, sign_flip_spread
 from ..observable import Observable
+from ..pairs.subspace_pair import SubspacePair
+from ..pairs.tiles import measured_in_tiles
 from ..schema import Column, Schema
 from ..table import beside_nulls, q_values
 from .composition import COMPOSITION_SCORE, composed_factors, composition_null, traceless_norms
@@ -241,9 +243,25 @@ def _pairs(kind: str, sources: _RoleHeads, targets: _RoleHeads, spreads: Tensor)
     columns = beside_nulls(PROJECTION_KERNEL, kernel, dimensions) | beside_nulls(
         HEAD_OVERLAP, overlaps.values, overlaps
     )
+    for observable, values in _other_observables(sources, targets, first, second):
+        columns |= beside_nulls(observable, values, overlaps)
     if not same_role:
         columns |= _compositions(sources, targets, of_pairs)
     return head_schema().frame(identity | columns)
+
+
+def _other_observables(
+    sources: _RoleHeads, targets: _RoleHeads, first: NDArray[np.int64], second: NDArray[np.int64]
+) -> Iterator[tuple[Observable[Any], Array]]:
+    """What is measured of two subspaces besides kernel and overlap, which all pairs have from one product."""
+    others = [
+        one for one in HEAD_OBSERVABLES if one.pair is SubspacePair and one not in (PROJECTION_KERNEL, HEAD_OVERLAP)
+    ]
+    if others:
+        frames = sources.frames + targets.frames
+        groups = [0] * len(sources.frames) + [1] * len(targets.frames)
+        measured = measured_in_tiles(others, frames, groups, first, second + len(sources.frames))
+        yield from ((one, measured[one.column]) for one in others)
 
 
 def _compositions(sources: _RoleHeads, targets: _RoleHeads, of_pairs: Callable[[Tensor], Array]) -> dict[str, Array]:

@@ -1,8 +1,6 @@
 """All pairs of subspaces that lie in one space: every number beside its nulls."""
 
 from collections.abc import Iterable, Mapping
-from itertools import combinations_with_replacement
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -24,6 +22,7 @@ from .intersection import ABOVE_EDGE, INTERSECTION_DIMENSION
 from .overlap import PROJECTION_OVERLAP
 from .subspace import Subspace, subspaces_of
 from .subspace_pair import SubspacePair
+from .tiles import measured_in_tiles
 
 #: What is measured of every pair. To add an observable, list it here.
 PAIR_OBSERVABLES: tuple[Observable[SubspacePair], ...] = (
@@ -36,9 +35,6 @@ PAIR_OBSERVABLES: tuple[Observable[SubspacePair], ...] = (
     BASIS_SCORE,
     FLAG_DISTANCE,
 )
-
-# Entries of the products of one tile of pairs: 2 MiB in float64, which a cache holds.
-_TILE_ENTRIES = 2**18
 
 
 def pair_schema() -> Schema:
@@ -73,7 +69,7 @@ def pair_table(
     *,
     folded: bool = False,
 ) -> pd.DataFrame:
-    r"""Measure every pair of subspaces of one space, beside what chance would give.
+    r"""Measure every pair of subspaces of one space, beside what unrelated weights would give.
 
     Parameters
     ----------
@@ -81,9 +77,9 @@ def pair_table(
     spectra : mapping of str to Spectrum
         By name of the weight.
     surrogate_leverages : mapping of str to Tensor, optional
-        By name of the subspace (``layers.3.q.read``): mean of `leverages` over margin-matched surrogates of the
+        By name of the subspace (``layers.3.q.read``): mean of `leverages` over norm-matched surrogates of the
         weight, or for a head over its share of those of its projection, shape=[n]; see `continuity_nulls`. Where
-        a subspace has none, ``margin_matched_mean`` is NaN.
+        a subspace has none, the norm-matched mean is NaN.
     folded : bool, optional
         Whether the norms beside the weights are folded into them.
 
@@ -129,8 +125,9 @@ def _pairs_in_one_space(group: list[Subspace], surrogates: Mapping[str, Tensor],
     first, second, kinds = _meetings(group)
     if not len(first):
         return pair_schema().frame()
-    columns = _measure_all(group, first, second)
     frames = [subspace.frame for subspace in group]
+    # Sides apart, so that whole tiles of a later writing and an earlier reading fall away.
+    columns = measured_in_tiles(PAIR_OBSERVABLES, frames, [subspace.side for subspace in group], first, second)
     ranks = np.array([frame.shape[1] for frame in frames])
     smaller = np.minimum(ranks[first], ranks[second])
     names = np.array([subspace.name for subspace in group])
@@ -174,43 +171,3 @@ def _meetings(group: list[Subspace]) -> tuple[NDArray[np.int64], NDArray[np.int6
     part_of = (tensors[first] == tensors[second]) & (is_head[first] != is_head[second])
     kept = flows & ~part_of
     return first[kept], second[kept], kinds[kept]
-
-
-def _measure_all(group: list[Subspace], first: NDArray[np.int64], second: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
-    """Every observable of all these pairs of subspaces, by column."""
-    wanted = torch.zeros(len(group), len(group), dtype=torch.bool)
-    wanted[first, second] = wanted[second, first] = True
-    tiles = [
-        (left, right)
-        for left, right in combinations_with_replacement(_chunks(group), 2)
-        if wanted[left[:, None], right].any()
-    ]
-
-    def measure(tile: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
-        left, right = (torch.stack([group[place].frame for place in places]) for places in tile)
-        pairs = SubspacePair(left[:, None], right)
-        return {observable.column: observable.measure(pairs).cpu() for observable in PAIR_OBSERVABLES}
-
-    tables: dict[str, Tensor] = {}
-    with workers() as pool:
-        for (left, right), measured in zip(tiles, pool.map(measure, tiles), strict=True):
-            for column, values in measured.items():
-                if column not in tables:
-                    tables[column] = values.new_zeros(wanted.shape)
-                # No observable minds which subspace of a pair comes first.
-                tables[column][left[:, None], right] = values
-                tables[column][right, left[:, None]] = values
-    return {column: table[first, second].numpy() for column, table in tables.items()}
-
-
-def _chunks(group: list[Subspace]) -> list[Tensor]:
-    """Places of subspaces of one width and side: so many that two chunks fill a tile."""
-    places: dict[tuple[int, Side], list[int]] = {}
-    for place, subspace in enumerate(group):
-        # Sides apart, so that whole tiles of a later writing and an earlier reading fall away.
-        places.setdefault((subspace.frame.shape[1], subspace.side), []).append(place)
-    return [
-        chunk
-        for (width, _), members in places.items()
-        for chunk in torch.tensor(members).split(max(1, int(_TILE_ENTRIES**0.5 / width)))
-    ]

@@ -15,6 +15,7 @@ from flaggeo.alignment import (
     continuity_table,
     gram_cosines,
     gram_matrix,
+    head_table,
     interface_rows,
     interface_schema,
     interface_table,
@@ -24,6 +25,7 @@ from flaggeo.alignment import (
     pair_null_table,
     pair_schema,
     pair_table,
+    projection_heads,
     schemas,
     trajectory_variance_schema,
     trajectory_variance_table,
@@ -31,6 +33,7 @@ from flaggeo.alignment import (
 from flaggeo.alignment.depth.continuity_table import LAYER_OBSERVABLES
 from flaggeo.alignment.depth.gram_cosine import GRAM_OBSERVABLES, GramPair
 from flaggeo.alignment.depth.trajectory import TRAJECTORY_OBSERVABLES, Trajectory
+from flaggeo.alignment.heads.head_table import HEAD_OBSERVABLES
 from flaggeo.alignment.interfaces.interface_table import INTERFACE_OBSERVABLES
 from flaggeo.alignment.interfaces.leading_directions import LEADING_OBSERVABLES, LeadingDirections
 from flaggeo.alignment.pairs.pair_table import PAIR_OBSERVABLES
@@ -68,6 +71,21 @@ def test_an_observable_of_pairs_of_subspaces(monkeypatch, network, spectra):
     nulls = pair_null_table(table, frames).set_index("column").loc["own"]
     assert nulls["null_mean"].tolist() == [0.25] * len(nulls)
     assert nulls["null_sd"].tolist() == [0.1] * len(nulls)
+
+
+def test_an_observable_of_pairs_of_heads(monkeypatch, network):
+    own = replace(
+        OWN, table="heads", pair=SubspacePair, measure=lambda pair: pair.squared_cosines.amax(dim=(-2, -1)).clamp(max=1)
+    )
+    monkeypatch.setattr("flaggeo.alignment.heads.head_table.HEAD_OBSERVABLES", (*HEAD_OBSERVABLES, own))
+    assert own in observables()
+    heads = projection_heads(network.weights, matrices(network))
+    frames = {name: frame for one in heads for name, frame in zip(one.names, one.frames, strict=True)}
+    table = head_table(heads)
+    assert set(table["kind"]) == {"QQ", "KK", "VV", "OO", "OQ", "OK", "OV"}
+    for row in table.sample(20, random_state=0).itertuples():
+        assert row.own == pytest.approx(float((frames[row.source].mT @ frames[row.target]).square().max()), rel=1e-5)
+        assert row.own_effect_size == pytest.approx((row.own - 0.25) / 0.75)
 
 
 def rows_of_interfaces(network):

@@ -12,7 +12,7 @@ from tests.builders import random_frame
 from tests.flaggeo.graph.builders import toy
 
 
-def measured(frames, heads=None, *, layers=None, sign_flips=False, margin_matched=np.nan):
+def measured(frames, heads=None, *, layers=None, sign_flips=False, norm_matched=np.nan):
     """Table of the readings with these frames, all in one space."""
     graph, dimension = nx.MultiDiGraph(), frames[0].shape[0]
     for number, frame in enumerate(frames):
@@ -26,7 +26,7 @@ def measured(frames, heads=None, *, layers=None, sign_flips=False, margin_matche
             mean, _ = overlap_moments(dimension, earlier.shape[1], later.shape[1])
             flipped = float(leverages(earlier) @ leverages(later)) / min(earlier.shape[1], later.shape[1])
             overlap = float(projection_overlap(earlier, later))
-            nulls = (mean, flipped if sign_flips else mean, margin_matched)
+            nulls = (mean, flipped if sign_flips else mean, norm_matched)
             rows.append((f"{first}.read", f"{second}.read", "stream", "read-read", 1, overlap, *nulls, 0.0))
     columns = ["source", "target", "space", "kind", "lag", "overlap", *NULL_MEANS, "overlap_excess"]
     nodes = node_table(graph, ["stream"])
@@ -84,9 +84,9 @@ def test_loud_channels_are_no_bottleneck_beyond_the_largest_null():
     assert row["share_of_null"] > 0.9
 
 
-def test_margin_matched_weights_count_where_they_were_drawn():
+def test_norm_matched_weights_count_where_they_were_drawn():
     frames = [random_frame(20, 3, seed=seed) for seed in range(3)]
-    without, drawn = measured(frames).iloc[0], measured(frames, margin_matched=0.7).iloc[0]
+    without, drawn = measured(frames).iloc[0], measured(frames, norm_matched=0.7).iloc[0]
     assert (without["matched"], drawn["matched"]) == (0, 1)
     assert drawn["largest_null"] == pytest.approx(81 / (9 + 6 * 0.7 * 3))
     assert drawn["null_mean"] == without["largest_null"]

@@ -66,7 +66,7 @@ def test_only_an_excess_that_matters_fades(nearest, fades):
 
 
 def test_what_loud_channels_explain_does_not_fade():
-    """The overlap falls, but the margin-matched null falls with it."""
+    """The overlap falls, but the norm-matched null falls with it."""
     network = toy({}, layers=8)
     falling = 0.6 * 0.5 ** network.pairs["lag"].astype("float64")
     pairs = network.pairs.assign(overlap=falling, overlap_norm_matched_mean=falling, overlap_excess=0.0)

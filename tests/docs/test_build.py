@@ -1,0 +1,90 @@
+"""The generated pages say what the code does."""
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+import proofs
+from docs.build.__main__ import PAGES
+from docs.build.markdown import escaped
+from docs.build.observables import TABLES, observables_page
+from docs.build.statements import claims_page, proofs_page
+from docs.build.tables import tables_page
+from flaggeo import Analysis, analyze, load
+from flaggeo.alignment import Null, SubspacePair, observables
+from flaggeo.alignment.pairs.pair_table import PAIR_OBSERVABLES
+from tests.builders import CONFIG, tiny_llama
+from tests.flaggeo.alignment.test_observable import OBSERVABLE
+
+DOCS = Path(__file__).parents[2] / "docs"
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_the_committed_page_is_up_to_date(name):
+    committed = (DOCS / name).read_text(encoding="utf-8")
+    assert committed == PAGES[name](), f"docs/{name} is stale: run `python -m docs.build`"
+
+
+def section(page, heading, end):
+    return page.split(heading, 1)[1].split(end)[0]
+
+
+def test_every_observable_has_its_section_with_everything_that_is_known_of_it():
+    page = observables_page()
+    assert {observable.table for observable in observables()} == set(TABLES)
+    for observable in observables():
+        of_table = section(page, f"(`{observable.table}`)", "\n## ")
+        text = section(of_table, f"### `{observable.column}`", "\n### ")
+        known = [observable.reading, observable.misuse, observable.invariance.text]
+        known += [null.text for null in observable.nulls]
+        for words in (observable.formula, *map(escaped, known)):
+            assert words in text
+        assert all(f"`{column.name}`" in text for column in observable.columns)
+
+
+def test_an_observable_of_ones_own_is_in_the_table_the_documents_and_the_page(monkeypatch):
+    own = replace(
+        OBSERVABLE,
+        column="own",
+        title="an observable of our own",
+        table="pairs",
+        pair=SubspacePair,
+        measure=lambda pair: pair.squared_cosines.amax(dim=(-2, -1)).clamp(max=1),
+        null=Null(text="", law=lambda _: (0.25, 0.1)),
+    )
+    monkeypatch.setattr("flaggeo.alignment.pairs.pair_table.PAIR_OBSERVABLES", (*PAIR_OBSERVABLES, own))
+    analysis = analyze(load(tiny_llama(), config=CONFIG), rank=2)
+    assert analysis.pairs["own"].between(0, 1).all()
+    assert analysis.pairs["own"].nunique() > 1
+    assert "own" in set(analysis.pair_nulls["column"])
+    assert "### `own`: an observable of our own" in observables_page()
+    assert "| `own` | float64 | an observable of our own, in [0, 1] |" in tables_page()
+    assert "<code>own</code><br>an observable of our own" in analysis.to_html()
+
+
+@pytest.fixture(scope="module")
+def tiny():
+    return analyze(load(tiny_llama(), config=CONFIG), rank=2)
+
+
+@pytest.mark.parametrize("name", Analysis.table_names())
+def test_every_column_is_documented_and_no_other(tiny, name):
+    cells = re.findall(r"^\| (`.*?) \|", section(tables_page(), f"\n## {name}\n", "\n## "), flags=re.MULTILINE)
+    documented = [column for cell in cells for column in re.findall(r"`(\w+)`", cell)]
+    assert documented == list(getattr(tiny, name).columns)
+
+
+def test_every_statement_is_typeset():
+    page = proofs_page()
+    for statement in proofs.statements():
+        assert f"### `{statement.name}`" in page
+        assert statement.latex in page
+
+
+def test_every_wording_is_listed_with_its_statement():
+    page = claims_page()
+    for statement in proofs.statements():
+        if statement.wording:
+            assert f"### {statement.wording.point}, [`{statement.name}`]" in page
