@@ -290,9 +290,16 @@ def test_row_blocks_of_the_real_file_are_rows_of_the_whole(smollm2_file):
 
 
 TABLES_OF = {
-    "continuity": {"continuity", "curves", "lags", "paths", "path_variance", "nulls"},
-    "pairs": {"pairs", "chance"},
-    "interfaces": {"interfaces", "interface_curves"},
+    "continuity": {
+        "continuity",
+        "continuity_by_rank",
+        "continuity_by_lag",
+        "trajectories",
+        "trajectory_variance",
+        "continuity_nulls",
+    },
+    "pairs": {"pairs", "pair_nulls"},
+    "interfaces": {"interfaces", "interfaces_by_rank"},
 }
 
 

@@ -120,7 +120,7 @@ def test_neighbours_are_compared_by_their_gram_matrices(network, reads):
     for earlier in (0, 1):
         grams = [gram_matrix(matrix, Side.READ) for matrix in matrices[earlier : earlier + 2]]
         row = rows[f"layers.{earlier}.up", "read"]
-        assert row["centred_gram_cosine"] == gram_cosines(*grams).centred_gram_cosine
+        assert row["centred_gram_cosine"] == gram_cosines(*grams)["centred_gram_cosine"]
 
 
 class Remembered(dict):

@@ -34,10 +34,8 @@ def test_continuity_draws_one_line_a_role_that_shares_a_space(analysis, measure)
     expected = shared[shared["role"] == "q"][measure]
     np.testing.assert_array_equal(lines["q reads"], expected)
     band = ax.patches[0]
-    prefix = "null" if measure == "abs_cos_1" else "overlap_null"
-    assert band.get_y() + band.get_height() == pytest.approx(
-        (shared[f"{prefix}_mean"] + 2 * shared[f"{prefix}_sd"]).max()
-    )
+    top = (shared[f"{measure}_null_mean"] + 2 * shared[f"{measure}_null_sd"]).max()
+    assert band.get_y() + band.get_height() == pytest.approx(top)
 
 
 def test_an_overlap_matrix_is_symmetric_and_holds_the_pairs(analysis):

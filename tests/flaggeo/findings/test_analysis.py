@@ -1,7 +1,6 @@
 import dataclasses
 import math
 
-import pandas as pd
 import pytest
 import torch
 
@@ -178,12 +177,12 @@ def test_redundant_heads_come_with_their_excess_over_the_largest_null():
 
 
 def test_rows_that_cannot_be_significant_are_counted():
-    """By the smallest p-value that the nulls of a row can give, where the tables have it."""
+    """By the smallest p-value that the nulls of a row can give."""
     analysis = analyze(load(tiny_llama(), config=CONFIG), rank=2, roles=["q", "k"])
     assert not of("p_value_resolution", findings(analysis))
-    continuity = pd.DataFrame({"abs_cos_1_p_value_floor": [0.001, 0.01, 0.03, 0.25, float("nan")]})
+    floors = [0.001, 0.01, 0.03, 0.25, float("nan")]
+    continuity = analysis.continuity.head(5).assign(abs_cos_1_p_value_floor=floors)
     pairs = analysis.pairs.assign(overlap_p_value_floor=1e-9)
-    continuity = pd.concat([analysis.continuity.head(5).reset_index(drop=True), continuity.head(5)], axis=1)
     coarse = dataclasses.replace(analysis, continuity=continuity, pairs=pairs)
     vars(coarse).update(summary=analysis.summary)
     (record,) = of("p_value_resolution", findings(coarse))

@@ -41,7 +41,7 @@ def arcs(drawn):
 def test_controls_can_be_set_and_the_figure_says_how_they_are(analysis):
     edges = [edge for *_, edge in analysis.graph.edges(data=True)]
     kept = render_figure(analysis, "graph", settings={"threshold": 0, "kind": "write-read"})
-    assert arcs(kept) == sum(edge["kind"] == "write-read" and edge["excess"] >= 0 for edge in edges)
+    assert arcs(kept) == sum(edge["kind"] == "write-read" and edge["overlap_excess"] >= 0 for edge in edges)
     assert "Kind write-read" in kept.decode()
     assert arcs(render_figure(analysis, "graph", settings={"threshold": "0"})) > arcs(kept) > 0
 

@@ -104,7 +104,7 @@ def test_slider_and_kind_choose_the_edges(page, analysis):
         slider.fill(str(excess))
         settled(page)
         shown = float(slider.input_value())
-        assert arcs(page) == sum(round(edge["excess"], 4) >= shown for edge in edges)
+        assert arcs(page) == sum(round(edge["overlap_excess"], 4) >= shown for edge in edges)
     slider.fill("0")
     for name in ("write-read", "read-read", "write-write"):
         kind.select_option(name)
@@ -299,7 +299,8 @@ def test_five_thousand_subspaces_open(analysis, open_page, tmp_path):
             for source, target, edge in graph.edges(data=True)
         ]
     )
-    large = dataclasses.replace(analysis, pairs=pairs.assign(overlap_null_mean=0.03, basis_independent=False))
+    pairs = pairs.assign(overlap_null_mean=0.03, overlap_p_value_floor=1e-9, basis_independent=False)
+    large = dataclasses.replace(analysis, pairs=pairs)
     vars(large).update(graph=graph, structure=analysis.structure)
     html = render_report(large)
     assert len(html) < 3_000_000

@@ -32,7 +32,7 @@ def test_save_and_load_keep_everything(draws, tmp_path):
     tiny = analyze(load(tiny_llama(), config=CONFIG), rank=4, draws=draws)
     tiny.save(tmp_path / "out")
     back = Analysis.load(tmp_path / "out")
-    for table in ("weights", "spaces", "continuity", "nulls", "pairs", "skipped", "summary"):
+    for table in ("weights", "spaces", "continuity", "continuity_nulls", "pairs", "skipped", "summary"):
         pd.testing.assert_frame_equal(getattr(back, table), getattr(tiny, table))
         if table != "summary":
             assert len(pd.read_csv(tmp_path / "out" / f"{table}.csv")) == len(getattr(tiny, table))
