@@ -129,10 +129,10 @@ def analyze(
     chosen = settings.chosen(network)
     memory = None if scratch is None else Scratch(Path(scratch), _run_of(network, settings, chosen))
     chains = list(layer_chains(chosen).values()) if draws_along_layers(settings) else []
-    steps = _Steps(progress, len({weight.tensor for weight in chosen}) + sum(map(len, chains)))
-    found = measure_layers(settings, network.layers, device=device, progress=steps, memory=memory)
+    advance = _Progress(progress, len({weight.tensor for weight in chosen}) + sum(map(len, chains)))
+    found = measure_layers(settings, network.layers, device=device, progress=advance, memory=memory)
     spectra = found.spectra
-    nulls = _draw_nulls(chains, found, settings, device, steps, memory)
+    nulls = _draw_nulls(chains, found, settings, device, advance, memory)
     continued = chosen if "continuity" in settings.measure else []
     paired = _compared(chosen) if "pairs" in settings.measure else []
     pairs = pair_table(paired, spectra, nulls.leverages, folded=settings.fold_norms)
@@ -180,7 +180,7 @@ def circumstances(settings: Settings, device: str | torch.device, started: datet
     }
 
 
-class _Steps:
+class _Progress:
     """Counts what is done of all that is to be done, and tells the caller."""
 
     def __init__(self, progress: Progress | None, total: int) -> None:
@@ -220,7 +220,7 @@ def _draw_nulls(
     found: LayerResult,
     settings: Settings,
     device: torch.device,
-    step: Callable[[str], None],
+    advance: Callable[[str], None],
     scratch: Scratch | None,
 ) -> Nulls:
     """The nulls of every role; no matrix of the network is needed any more."""
@@ -237,13 +237,13 @@ def _draw_nulls(
                 heads,
                 draws=settings.draws,
                 seed=settings.seed,
-                progress=step,
+                progress=advance,
             )
             if scratch:
                 scratch.keep_nulls(role, nulls)
         else:
             for weight in chain:
-                step(weight.name)
+                advance(weight.name)
         drawn.append(nulls)
     return Nulls.joined(drawn)
 

@@ -9,11 +9,11 @@ import pandas as pd
 from ..alignment import observables
 from ..results.analysis import Analysis
 
-# Columns that say where a number was measured; all text does as well.
-_PLACES = ("layer", "gauge_fixed", "next_layer", "head", "lag")
+# Columns that say of what a number was measured; all text does as well.
+_KEYS = ("layer", "gauge_fixed", "next_layer", "head", "lag")
 _OBSERVABLE_COLUMNS = [
     *("observable", "table", "column", "rows", "mean_a", "mean_b", "mean_change"),
-    *("place", "a", "b", "change", "relative_change"),
+    *("at", "a", "b", "change", "relative_change"),
 ]
 _SIZES = {"dim", "layer_pairs", "far_lag"}
 
@@ -37,22 +37,22 @@ def summary_table(first: Analysis, second: Analysis) -> pd.DataFrame:
 
 
 def observables_table(first: Analysis, second: Analysis) -> pd.DataFrame:
-    """Change of every observable: one row each, with the place where it changed most.
+    """Change of every observable: one row each, with what changed most.
 
     Returns
     -------
     table : pandas.DataFrame
         ``observable``, its ``table`` and ``column``, the number of ``rows`` that both have, ``mean_a``,
-        ``mean_b``, ``mean_change`` (of absolute changes), and the largest change: ``place``, ``a``, ``b``,
-        ``change``, and ``relative_change`` in standard deviations of the first network's number over its places:
-        the one unit in which counts, angles and cosines can be ranked. NaN where it is the same at all places.
+        ``mean_b``, ``mean_change`` (of absolute changes), and the largest change: ``at`` (the pair or role), ``a``,
+        ``b``, ``change``, and ``relative_change`` in standard deviations of the first network's number over its rows:
+        the one unit in which counts, angles and cosines can be ranked. NaN where all rows have the same number.
     """
     rows: list[dict[str, Any]] = []
     for observable in observables():
         tables = [getattr(analysis, observable.table) for analysis in (first, second)]
         if any(table.empty or observable.column not in table for table in tables):
             continue
-        keys = [key for key in tables[0].columns if key in tables[1] and _is_place(tables[0], key)]
+        keys = [key for key in tables[0].columns if key in tables[1] and _is_key(tables[0], key)]
         both = tables[0][[*keys, observable.column]].merge(
             tables[1][[*keys, observable.column]], on=keys, suffixes=("_a", "_b")
         )
@@ -66,13 +66,23 @@ def observables_table(first: Analysis, second: Analysis) -> pd.DataFrame:
             | {"rows": int(change.notna().sum()), "mean_a": a.mean(), "mean_b": b.mean()}
             | {"mean_change": change.abs().mean(), "a": a[largest], "b": b[largest], "change": change[largest]}
             | {"relative_change": change[largest] / spread if spread > 0 else nan}
-            | {"place": " ".join(f"{key} {both.loc[largest, key]}" for key in keys if pd.notna(both.loc[largest, key]))}
+            | {"at": _name(both.loc[largest])}
         )
     return pd.DataFrame(rows, columns=_OBSERVABLE_COLUMNS)
 
 
-def _is_place(table: pd.DataFrame, column: str) -> bool:
-    return column in _PLACES or pd.api.types.is_string_dtype(table[column].dtype)
+def _is_key(table: pd.DataFrame, column: str) -> bool:
+    return column in _KEYS or pd.api.types.is_string_dtype(table[column].dtype)
+
+
+def _name(row: "pd.Series[Any]") -> str:
+    """What a row of a table of measurements is about."""
+    if "source" in row:
+        return f"{row['source']} and {row['target']}"
+    if "name" in row:
+        return f"{row['name']}{', balanced' if row['gauge_fixed'] else ''}"
+    end = f"{row['role']}.{row['side']}"
+    return f"layers.{row['layer']}.{end} and layers.{row['next_layer']}.{end}" if "layer" in row else end
 
 
 def pairs_table(first: Analysis, second: Analysis) -> pd.DataFrame:

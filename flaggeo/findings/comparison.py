@@ -140,7 +140,7 @@ def _observables(observables: pd.DataFrame) -> list[Finding]:
     if not (sizes > 0).any():
         return []
     row = observables[sizes == sizes.max()].to_dict("records")[0]
-    numbers = {"observable": row["observable"], "at": row["place"], "before": row["a"], "after": row["b"]}
+    numbers = {"observable": row["observable"], "at": row["at"], "before": row["a"], "after": row["b"]}
     numbers |= {name: row[name] for name in ("relative_change", "mean_change", "rows")}
     return [Finding("largest_measured_change", "present", numbers, "measurements")]
 

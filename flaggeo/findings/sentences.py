@@ -434,8 +434,8 @@ def largest_measured_change(
     """Verdict: present."""
     return (
         f"The measurement that changed most, relative to its spread over the first network, is {observable}: "
-        f"{before:.2f} → {after:.2f} ({abs(relative_change):.1f} standard deviations; {at}). Its mean absolute change "
-        f"over {counted(rows, 'place')} is {mean_change:.2g}."
+        f"{before:.2f} → {after:.2f} ({abs(relative_change):.1f} standard deviations, at {at}). Its mean absolute "
+        f"change over {counted(rows, 'row')} is {mean_change:.2g}."
     )
 
 

@@ -71,11 +71,11 @@ class Family:
 
     def role_of(self, naming: str, tensor: str) -> tuple[str, int | None] | None:
         """Role and layer of a tensor, or None."""
-        return _place(self.names.get(naming, {}), tensor)
+        return _located(self.names.get(naming, {}), tensor)
 
     def norm_of(self, naming: str, tensor: str) -> tuple[str, int | None] | None:
         """Which norm of which layer a tensor is the gain of, or None."""
-        return _place(self.norms.get(naming, {}), tensor)
+        return _located(self.norms.get(naming, {}), tensor)
 
     def axes_along_stream(self, tensor: str) -> tuple[int, ...] | None:
         """Axes that face the stream of a tensor that is neither a weight nor a gain, or None if not known."""
@@ -92,12 +92,12 @@ class Family:
         return f"not in the table of the {self.name} family"
 
 
-def _place(table: Mapping[str, str], tensor: str) -> tuple[str, int | None] | None:
-    for place, pattern in table.items():
+def _located(table: Mapping[str, str], tensor: str) -> tuple[str, int | None] | None:
+    for name, pattern in table.items():
         match = _compiled(pattern).fullmatch(tensor)
         if match:
             layer = match.groupdict().get("layer")
-            return place, None if layer is None else int(layer)
+            return name, None if layer is None else int(layer)
     return None
 
 

@@ -1,7 +1,7 @@
 """Which group of basis changes each space allows, decided from the architecture.
 
-Where the settings do not tell, the largest group that may apply is assumed, and `Space.assumed` says so: to say
-that a number survives is only safe if every change of basis that the network allows has been reckoned with.
+Where the settings do not tell, the largest group that may apply is assumed, and `Space.assumed` says so: it is only
+safe to call a number basis-independent if every change of basis that the network allows has been considered.
 Of the gains of a norm it is taken that they differ; where they are all equal, as before training, more is allowed.
 """
 

@@ -30,7 +30,7 @@ _HEADINGS = {
     "mean_b": "mean in B",
     "mean_change": "mean absolute change",
     "relative_change": "change / sd in A",
-    "place": "where it changed most",
+    "at": "where it changed most",
     "overlap_effect_size": "effect size",
     "overlap_excess": "excess",
     "null_largest": "largest under the null",

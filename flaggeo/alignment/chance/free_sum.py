@@ -10,14 +10,14 @@ from torch import Tensor
 Complex = NDArray[np.complexfloating]
 Real = NDArray[np.float64]
 
-# Distance from the real axis, relative to the place, at which eigenvalues are counted; what it does is corrected to
+# Distance from the real axis, relative to the point, at which eigenvalues are counted; what it does is corrected to
 # first order.
 _HEIGHT = 1e-3
 # Factor by which the height shrinks at each step where a solution is followed down from far above the axis.
 _DESCENT = 4
-# Steps for one solution, places tried for one eigenvalue, and what its count may be off by.
+# Steps for one solution, points tried for one eigenvalue, and what its count may be off by.
 _STEPS = 30
-_PLACES = 100
+_POINTS = 100
 _COUNTED = 1e-6
 # Spacings of its neighbourhood beyond which an eigenvalue stands apart from the next; neighbours rarely are 3 apart.
 _APART = 3
@@ -83,9 +83,9 @@ def stacked_ratio_moments(first: Tensor, second: Tensor, kept: Tensor, dim: int)
         a, b = (_Gram(_shares(values.expand(*kept.shape, -1)[defined]), dim) for values in (first, second))
         k = np.repeat(kept[defined].cpu().numpy(), 2) + np.tile([0, 1], int(defined.sum()))
         with np.errstate(all="ignore"):  # what is not finite is not found
-            places, densities = (found.reshape(-1, 2).T for found in _eigenvalues(a, b, k))
-            ratio = np.sqrt(places[1] / places[0])
-            apart = (places[0] - places[1]) * densities.max(axis=0) > _APART
+            points, densities = (found.reshape(-1, 2).T for found in _eigenvalues(a, b, k))
+            ratio = np.sqrt(points[1] / points[0])
+            apart = (points[0] - points[1]) * densities.max(axis=0) > _APART
         mean[defined] = torch.from_numpy(ratio).to(mean)
         spread[defined] = torch.from_numpy(np.where(apart, np.nan, _REPULSION * (1 - ratio))).to(mean)
     return mean, spread
@@ -104,16 +104,16 @@ class _Gram:
         self.eigenvalues, self.dim = eigenvalues, dim
         self.zeros = dim - eigenvalues.shape[1]
 
-    def resolvent(self, place: Complex) -> tuple[Complex, Complex]:
+    def resolvent(self, point: Complex) -> tuple[Complex, Complex]:
         """Trace of the resolvent over d, and its derivative."""
-        terms = 1 / (place[:, None] - self.eigenvalues)
-        value = (terms.sum(axis=1) + self.zeros / place) / self.dim
-        slope = -(np.square(terms).sum(axis=1) + self.zeros / np.square(place)) / self.dim
+        terms = 1 / (point[:, None] - self.eigenvalues)
+        value = (terms.sum(axis=1) + self.zeros / point) / self.dim
+        slope = -(np.square(terms).sum(axis=1) + self.zeros / np.square(point)) / self.dim
         return value, slope
 
-    def angle(self, place: Complex) -> Real:
+    def angle(self, point: Complex) -> Real:
         """Sum of the angles under which all eigenvalues are seen: pi for each one that lies far to the right."""
-        return np.asarray(np.angle(place[:, None] - self.eigenvalues).sum(axis=1) + self.zeros * np.angle(place))
+        return np.asarray(np.angle(point[:, None] - self.eigenvalues).sum(axis=1) + self.zeros * np.angle(point))
 
     def largest(self, k: NDArray[np.int64]) -> Real:
         """The k-th largest of each row, 0 beyond those that are kept."""
@@ -122,41 +122,41 @@ class _Gram:
 
 
 def _eigenvalues(first: _Gram, second: _Gram, k: NDArray[np.int64]) -> tuple[Real, Real]:
-    """Places above which there are k - 1/2 eigenvalues of the sums, and the number of eigenvalues per unit there."""
+    """Points above which there are k - 1/2 eigenvalues of the sums, and the number of eigenvalues per unit there."""
     one = np.ones_like(k)
     top = first.largest(one) + second.largest(one)
     # No eigenvalue of a sum lies below the same one of either part.
     guess = np.maximum(first.largest(k), second.largest(k))
-    place = np.log(np.where(guess > 0, guess, top / first.dim))
+    point = np.log(np.where(guess > 0, guess, top / first.dim))
     least, most = np.log(top) + _FLOOR, np.log(2 * top)  # seen from above the axis the largest may lie a little beyond
     near: tuple[Complex, Complex] | None = None
     before = np.full(k.shape, np.inf)
-    for _ in range(_PLACES):
-        x = np.exp(place)
+    for _ in range(_POINTS):
+        x = np.exp(point)
         at_first, at_second, found = _descended(first, second, x, top, near)
         near = at_first, at_second
         reciprocal = at_first + at_second - x * (1 + 1j * _HEIGHT)
         trace = 1 / reciprocal
         angle = first.angle(at_first) + second.angle(at_second) - first.dim * np.angle(reciprocal)
         # To first order what the height has added.
-        excess = (angle - first.dim * _HEIGHT * x * trace.real) / math.pi - (k - 0.5)
+        surplus = (angle - first.dim * _HEIGHT * x * trace.real) / math.pi - (k - 0.5)
         density = -first.dim * trace.imag / math.pi
-        missed = ~(found & (np.abs(excess) < _COUNTED))
+        missed = ~(found & (np.abs(surplus) < _COUNTED))
         if not missed.any():
             break
-        least, most = np.where(excess > 0, place, least), np.where(excess > 0, most, place)
+        least, most = np.where(surplus > 0, point, least), np.where(surplus > 0, most, point)
         # Newton's step, or half of the way where that leaves the bounds or the one before did not do much.
-        following = place + excess / (density * x)
-        trusted = (least < following) & (following < most) & (np.abs(excess) < before / 2)
-        following, before = np.where(trusted, following, (least + most) / 2), np.abs(excess)
-        place = np.where(missed, following, place)  # one that is found stays, whatever the others of the batch do
+        following = point + surplus / (density * x)
+        trusted = (least < following) & (following < most) & (np.abs(surplus) < before / 2)
+        following, before = np.where(trusted, following, (least + most) / 2), np.abs(surplus)
+        point = np.where(missed, following, point)  # one that is found stays, whatever the others of the batch do
     return np.where(missed, np.nan, x), density
 
 
 def _descended(
     first: _Gram, second: _Gram, x: Real, top: Real, near: tuple[Complex, Complex] | None
 ) -> tuple[Complex, Complex, NDArray[np.bool_]]:
-    """Points where both resolvents are that of the sum at x, from those at a place nearby or from far above it."""
+    """Points where both resolvents are that of the sum at x, from those at a point nearby or from far above it."""
     if near is not None:
         at_first, at_second, found = _subordination(first, second, x * (1 + 1j * _HEIGHT), near)
         if found.all():

@@ -23,7 +23,7 @@ class Profile:
         Euclidean norms, in at least float32.
     equalised_left : Tensor, shape=[m, r]
         Leading left singular vectors of W with every row rescaled to unit norm: what W writes when no
-        channel is louder than another.
+        channel has a larger norm than another.
     equalised_right : Tensor, shape=[n, r]
         Leading right singular vectors of W with every column rescaled to unit norm.
     """
@@ -83,7 +83,7 @@ def norm_matched(row_norms: Tensor, column_norms: Tensor, generator: torch.Gener
     -------
     surrogate : Tensor, shape=[m, n]
         float32. The rows have their norms to rounding, the columns to 1e-4 for the weights of SmolLM2 and
-        MiniLM; where a few rows are 30 times louder than the rest, to 1e-2.
+        MiniLM; where the norms of a few rows are 30 times those of the rest, to 1e-2.
 
     Notes
     -----

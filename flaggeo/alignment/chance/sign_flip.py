@@ -20,7 +20,7 @@ _ROUNDING = 1e-5
 _BLOCK_ENTRIES = 2**23
 # Coordinates of two lines whose signs are all gone through: of 16, p-values down to 0.01 come out within 2 %, down to
 # 1e-4 within a factor of 2.
-_LOUDEST = 10
+_LARGEST = 10
 
 
 def leverages(frame: Tensor) -> Tensor:
@@ -176,7 +176,7 @@ def sign_flips_of_lines(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor, 
     .. math:: S = \sum_i \varepsilon_i a_i b_i, \qquad \mathrm{E}\,|S|, \qquad P(|S| \ge |\langle a, b \rangle|)
 
     Use it for lines, where one coordinate or a few may hold nearly all of both: `sign_flip_p_value` knows two moments
-    alone and says 0.03 where four equal coordinates leave 0.12, and 0.05 where one loud coordinate and many quiet
+    alone and says 0.03 where four equal coordinates leave 0.12, and 0.05 where one large coordinate and many small
     ones that agree leave 1e-20.
 
     Parameters
@@ -193,7 +193,7 @@ def sign_flips_of_lines(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor, 
 
     Notes
     -----
-    All signs of the 10 loudest coordinates, the largest of :math:`|a_i b_i|`, are gone through; the sum over the quiet
+    All signs of the 10 largest coordinates, the largest of :math:`|a_i b_i|`, are gone through; the sum over the small
     ones is taken as normal, with its exact variance. Such a tail is at most 3.2 times too small whatever the
     coordinates [1]_. The law of norm-matched surrogates is unchanged by coordinate signs, so that the p-value is
     a test against independent ones too.
@@ -215,12 +215,12 @@ def sign_flips_of_lines(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor, 
     products = first.cpu().double() * second.cpu().double()  # small, and Metal has no float64
     cosine = products.sum(dim=-1).abs()
     sizes = products.abs().sort(dim=-1, descending=True).values
-    loud, quiet = sizes[..., :_LOUDEST], sizes[..., _LOUDEST:]
-    places = torch.arange(loud.shape[-1])
-    patterns = 1 - 2 * (torch.arange(2 ** len(places))[:, None] >> places & 1)
-    sums = loud @ patterns.mT.double()
-    # Positive, so that without quiet coordinates the law is a step and not 0 / 0.
-    spread = torch.linalg.vector_norm(quiet, dim=-1, keepdim=True).clamp(min=torch.finfo(torch.float64).tiny)
+    large, small = sizes[..., :_LARGEST], sizes[..., _LARGEST:]
+    positions = torch.arange(large.shape[-1])
+    patterns = 1 - 2 * (torch.arange(2 ** len(positions))[:, None] >> positions & 1)
+    sums = large @ patterns.mT.double()
+    # Positive, so that without small coordinates the law is a step and not 0 / 0.
+    spread = torch.linalg.vector_norm(small, dim=-1, keepdim=True).clamp(min=torch.finfo(torch.float64).tiny)
     z = sums / (math.sqrt(2) * spread)
     mean = (spread * math.sqrt(2 / math.pi) * torch.exp(-z.square()) + sums * torch.erf(z)).mean(dim=-1)
 

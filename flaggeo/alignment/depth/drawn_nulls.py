@@ -1,4 +1,4 @@
-"""What the loudness of single channels does to continuity: seeded nulls that keep it alone, a variant without it."""
+"""What outlier channels do to continuity: seeded nulls that keep the norms alone, and a variant without them."""
 
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
@@ -125,7 +125,7 @@ def continuity_nulls(
     itself with the norms of the side's coordinates removed.
 
     A head has no surrogate of its own: its share of that of its projection keeps what all heads of it have in common
-    by loud channels. Two heads of one surrogate are not quite independent, and yet the mean of their overlap is
+    by outlier channels. Two heads of one surrogate are not quite independent, and yet the mean of their overlap is
     that of :math:`\sum_i p_i q_i`, of their leverages: given the squares of all entries, and so all scales, the signs
     are free, and those of one head may be flipped along the stream without the other's. It lies below the
     product of mean leverages by their covariance, since heads compete for the fixed norm of a channel: in simulations

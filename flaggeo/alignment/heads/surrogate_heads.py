@@ -1,4 +1,4 @@
-"""Where the heads of a random projection lie: what heads share because some channels are loud."""
+"""Where the heads of a random projection lie: what heads share because of outlier channels."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

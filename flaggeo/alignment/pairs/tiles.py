@@ -36,7 +36,7 @@ def measured_in_tiles(
         One for each frame. Groups never share a side of a tile, so that no tile is formed for two groups of which no
         pair is asked for.
     first, second : ndarray of int, shape=[pairs]
-        Places of the frames of each pair.
+        Positions of the frames of each pair.
 
     Returns
     -------
@@ -53,7 +53,7 @@ def measured_in_tiles(
     ]
 
     def measure(tile: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
-        left, right = (torch.stack([frames[place] for place in places]) for places in tile)
+        left, right = (torch.stack([frames[position] for position in positions]) for positions in tile)
         pairs = SubspacePair(left[:, None], right)
         return {observable.column: observable.measure(pairs).cpu() for observable in observables}
 
@@ -69,12 +69,12 @@ def measured_in_tiles(
 
 
 def _chunks(frames: Sequence[Tensor], groups: Sequence[Hashable]) -> list[Tensor]:
-    """Places of subspaces of one width and group: so many that two chunks fill a tile."""
-    places: dict[tuple[int, Hashable], list[int]] = {}
-    for place, (frame, group) in enumerate(zip(frames, groups, strict=True)):
-        places.setdefault((frame.shape[1], group), []).append(place)
+    """Positions of subspaces of one width and group: so many that two chunks fill a tile."""
+    positions: dict[tuple[int, Hashable], list[int]] = {}
+    for position, (frame, group) in enumerate(zip(frames, groups, strict=True)):
+        positions.setdefault((frame.shape[1], group), []).append(position)
     return [
         chunk
-        for (width, _), members in places.items()
+        for (width, _), members in positions.items()
         for chunk in torch.tensor(members).split(max(1, int(_TILE_ENTRIES**0.5 / width)))
     ]
