@@ -87,7 +87,7 @@ def continuity_nulls(
     heads: Mapping[str, ProjectionHeads] | None = None,
     *,
     draws: int,
-    seed: int = 0,
+    seed: int,
     progress: Callable[[str], None] | None = None,
 ) -> Nulls:
     r"""Continuity of one role under the two seeded nulls, and with equalised norms.
@@ -103,8 +103,8 @@ def continuity_nulls(
     heads : mapping of str to ProjectionHeads, optional
         By name of the weight that they are parts of; `spectra` has theirs. Without them no head is looked at.
     draws : int
-        Random draws of either null, at least 1; theory/continuity asks for 20 in a release.
-    seed : int, optional
+        Random draws of either null, at least 1; 20 leave the means an error of a few thousandths.
+    seed : int
         Equal seeds give equal numbers, in whatever order roles are worked through; each weight and each
         pair has a stream of its own, so that more draws begin with the same ones.
     progress : callable, optional

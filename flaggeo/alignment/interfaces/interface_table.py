@@ -80,9 +80,9 @@ def interface_rows(
     weights: Iterable[Weight],
     matrices: Mapping[str, Tensor],
     *,
-    rank: int = 16,
-    draws: int = 0,
-    seed: int = 0,
+    rank: int,
+    draws: int,
+    seed: int,
     folded: bool = False,
 ) -> list[dict[str, Any]]:
     """Measure every interface that these weights make up, usually those of one layer.
@@ -93,36 +93,34 @@ def interface_rows(
         With their heads.
     matrices : mapping of str to Tensor
         Matrix of each, shape=[target.dim, source.dim], by name of the weight. Any floating dtype, on one device.
-    rank : int, optional
+    rank : int
         Leading directions compared, capped at the smaller rank of the two weights.
-    draws : int, optional
-        Random orientations for the nulls without a closed form. Without any these nulls are NaN.
-    seed : int, optional
-        Of the draws.
+    draws : int
+        Random orientations for the nulls without a closed form, at least 0. Without any these nulls are NaN.
+    seed : int
+        Seed of the draws.
     folded : bool, optional
         Whether the norms beside the weights are folded into the matrices.
 
     Returns
     -------
     rows : list of dict
-        For `interface_table` and `interface_curve_table`. Where the network allows scalings of single hidden units, a
+        For `interface_table` and `interfaces_by_rank`. Where the network allows scalings of single hidden units, a
         second row has ``gauge_fixed`` and is measured on the weights after `neuron_balanced`.
 
     Raises
     ------
     ValueError
-        If the rank is below 1 or the number of draws below 0.
+        If the rank is below 1.
 
     Notes
     -----
-    In float64, where the device has it; the draws in float32.
+    Numbers are float64, where the device has it, and the draws float32.
 
     References
     ----------
-    theory/alignment, sections 2.7, 6 and 10.
+    docs/measurements.md, "Interfaces".
     """
-    if draws < 0:
-        raise ValueError(f"interface_rows needs a number of draws of at least 0; got {draws}.")
     tasks = []
     for member in interfaces_of(weights):
         # A gate may be permuted with the other two weights but not scaled.
@@ -143,7 +141,7 @@ def interface_rows(
 
     with workers() as pool:
         rows = [row for of_batch in pool.map(measure, batches) for row in of_batch]
-    order = {(member.name, fixed): place for place, (member, fixed) in enumerate(tasks)}
+    order = {(member.name, fixed): position for position, (member, fixed) in enumerate(tasks)}
     return sorted(rows, key=lambda row: order[row["name"], row["gauge_fixed"]])
 
 

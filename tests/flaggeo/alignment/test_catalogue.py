@@ -44,7 +44,7 @@ def tables_of(weights, of, spectra, draws):
     profiles = {weight.name: norm_profile(of[weight.name], 4) for weight in weights if weight.head is None}
     nulls = Nulls.joined(
         [
-            continuity_nulls(chain, spectra, profiles, {one.projection: one for one in heads}, draws=draws)
+            continuity_nulls(chain, spectra, profiles, {one.projection: one for one in heads}, draws=draws, seed=0)
             for chain in layer_chains(weights).values()
         ]
     )
@@ -54,7 +54,7 @@ def tables_of(weights, of, spectra, draws):
     }
     pairs = pair_table(weights, spectra, nulls.leverages)
     found = head_table(heads, nulls.whole_head_leverages)
-    rows = interface_rows(weights, of, rank=4, draws=draws)
+    rows = interface_rows(weights, of, rank=4, draws=draws, seed=0)
     return {
         "continuity": continuity_table(weights, spectra, grams),
         "continuity_by_rank": continuity_by_rank(weights, spectra),

@@ -64,7 +64,7 @@ def nulls_of(parts, *, draws, with_heads=True):
     }
     heads = {one.projection: one for one in projection_heads(weights, matrices)} if with_heads else None
     return {
-        role: continuity_nulls(chain, spectra, profiles, heads, draws=draws)
+        role: continuity_nulls(chain, spectra, profiles, heads, draws=draws, seed=0)
         for role, chain in layer_chains(weights).items()
     }
 
