@@ -1,49 +1,11 @@
 from itertools import combinations
 
-import gguf
 import pandas as pd
 import pytest
-import torch
 
 from flaggeo import Analysis, CheckpointError, analyze, compare, load, trace
-from flaggeo.checkpoint import open_checkpoint
 from tests.builders import CONFIG, related_llama, save_folder, tiny_llama
-
-#: Mean |cos| of neighbouring first singular vectors, theory/continuity sections 10.1 and 10.2.
-SMOLLM2 = {"q": 0.419, "k": 0.567, "gate": 0.670, "up": 0.392, "v": 0.078, "o": 0.393, "down": 0.764}
-MINILM = {"q": 0.294, "k": 0.247, "v": 0.208, "up": 0.724, "o": 0.381, "down": 0.574}
-#: Margin-matched |cos| (2 draws there, hence 0.03) and equalised |cos| (0.01), on both sides, from the same tables.
-SMOLLM2_NULLS = {
-    ("q", "read"): (0.075, 0.395),
-    ("q", "write"): (0.030, 0.047),
-    ("k", "read"): (0.033, 0.578),
-    ("k", "write"): (0.102, 0.080),
-    ("gate", "read"): (0.035, 0.651),
-    ("gate", "write"): (0.018, 0.362),
-    ("up", "read"): (0.032, 0.445),
-    ("up", "write"): (0.017, 0.026),
-    ("o", "read"): (0.035, 0.031),
-    ("o", "write"): (0.467, 0.128),
-    ("down", "read"): (0.018, 0.015),
-    ("down", "write"): (0.755, 0.460),
-    ("v", "read"): (0.034, 0.081),
-    ("v", "write"): (0.059, 0.073),
-}
-MINILM_NULLS = {
-    ("q", "read"): (0.052, 0.244),
-    ("q", "write"): (0.056, 0.038),
-    ("k", "read"): (0.188, 0.434),
-    ("k", "write"): (0.044, 0.044),
-    ("v", "read"): (0.055, 0.358),
-    ("v", "write"): (0.037, 0.039),
-    ("up", "read"): (0.067, 0.757),
-    ("up", "write"): (0.017, 0.674),
-    ("o", "read"): (0.042, 0.027),
-    ("o", "write"): (0.080, 0.350),
-    ("down", "read"): (0.021, 0.018),
-    ("down", "write"): (0.559, 0.490),
-}
-NUMBERS = ["abs_cos_1", "abs_cos_2", "sigma2_weighted", "overlap", "energy"]
+from tests.published import MINILM, MINILM_NULLS, headline, published_nulls_hold
 
 
 @pytest.fixture(scope="module")
@@ -54,57 +16,6 @@ def tiny():
 @pytest.fixture(scope="module")
 def tiny_with_nulls():
     return analyze(load(tiny_llama(), config=CONFIG), rank=4, draws=3)
-
-
-@pytest.fixture(scope="module")
-def smollm2(smollm2_file):
-    return analyze(load(smollm2_file))
-
-
-def headline(analysis):
-    shared = analysis.summary[analysis.summary["shared_space"]]
-    return dict(zip(shared["role"], shared["abs_cos_1"], strict=True))
-
-
-def test_smollm2_has_the_published_continuity(smollm2):
-    assert headline(smollm2) == pytest.approx(SMOLLM2, abs=0.005)
-    assert smollm2.summary["abs_cos_1_null_mean"].iloc[0] == pytest.approx(0.0333, abs=5e-5)
-    assert smollm2.provenance["layers"] == 30
-    assert smollm2.weights["residual"].max() < 1e-12
-
-
-def test_minilm_has_the_published_continuity(minilm_folder):
-    assert headline(analyze(load(minilm_folder))) == pytest.approx(MINILM, abs=0.005)
-
-
-def published_nulls_hold(analysis, published):
-    rows = analysis.summary.set_index(["role", "side"])
-    assert set(rows.index) == set(published)
-    matched, equalised = (rows[f"abs_cos_1_{part}"].to_dict() for part in ("norm_matched_mean", "equalised"))
-    assert matched == pytest.approx({key: pair[0] for key, pair in published.items()}, abs=0.03)
-    assert equalised == pytest.approx({key: pair[1] for key, pair in published.items()}, abs=0.01)
-
-
-def test_minilm_has_the_published_nulls(minilm_folder):
-    analysis = analyze(load(minilm_folder), draws=20)
-    published_nulls_hold(analysis, MINILM_NULLS)
-    nulls = analysis.continuity_nulls[analysis.continuity_nulls["measure"] == "overlap"]
-    overlaps = nulls.set_index(["role", "side", "null"])["mean"]
-    # practice/checkpoints-and-engine, section 4: the 16-dimensional subspaces, 20 draws.
-    signs = {"q": 0.057, "k": 0.070, "v": 0.054, "o": 0.068, "up": 0.046, "down": 0.139}
-    margins = {"q": 0.048, "k": 0.088, "v": 0.063, "o": 0.089, "up": 0.059, "down": 0.187}
-    for null, published in (("sign_flip", signs), ("norm_matched", margins)):
-        for role, value in published.items():
-            side = "write" if role in ("o", "down") else "read"
-            assert overlaps[role, side, null] == pytest.approx(value, abs=0.005)
-
-
-def test_smollm2_has_the_published_nulls(smollm2_file):
-    analysis = analyze(load(smollm2_file), draws=4)
-    published_nulls_hold(analysis, SMOLLM2_NULLS)
-    excess = analysis.summary.set_index(["role", "side"])["abs_cos_1_excess"]
-    assert excess[[("o", "write"), ("down", "write")]].max() < 0.1  # outlier channels
-    assert excess[[(role, "read") for role in ("q", "k", "gate", "up")]].min() > 0.3
 
 
 def test_without_draws_the_table_of_nulls_is_empty_and_its_columns_of_the_summary_undefined(tiny, tiny_with_nulls):
@@ -137,37 +48,6 @@ def test_the_nulls_of_a_role_do_not_depend_on_what_else_is_measured(tiny_with_nu
     pd.testing.assert_frame_equal(
         alone.continuity_nulls, together[together["role"] == "down"].reset_index(drop=True), check_exact=True
     )
-
-
-def test_smollm2_gives_the_same_numbers_in_every_format(smollm2, smollm2_file, tmp_path):
-    """GGUF against its de-quantised tensors in shards under Hugging Face names, and as a state dict.
-
-    The rows of q and k stay as GGUF interleaves them: one permutation within every head, the same in all
-    layers, is invisible to every number in the tables.
-    """
-    reader = gguf.GGUFReader(smollm2_file)
-    parts = {"attn_q": "self_attn.q_proj", "attn_k": "self_attn.k_proj", "attn_v": "self_attn.v_proj"}
-    parts |= {"attn_output": "self_attn.o_proj", "attn_norm": "input_layernorm", "ffn_norm": "post_attention_layernorm"}
-    parts |= {f"ffn_{role}": f"mlp.{role}_proj" for role in ("gate", "up", "down")}
-    tensors = {}
-    for tensor in reader.tensors:
-        numbers = torch.from_numpy(gguf.dequantize(tensor.data, tensor.tensor_type).copy())
-        pieces = tensor.name.split(".")
-        if pieces[0] == "blk":
-            tensors[f"model.layers.{pieces[1]}.{parts[pieces[2]]}.weight"] = numbers
-        else:
-            tensors[
-                {"token_embd.weight": "model.embed_tokens.weight", "output_norm.weight": "model.norm.weight"}[
-                    tensor.name
-                ]
-            ] = numbers
-    config = CONFIG | {"num_hidden_layers": 30, "num_attention_heads": 9, "num_key_value_heads": 3}
-    folder = save_folder(tmp_path, tensors, config=config, shards=4)
-    for other in (analyze(load(folder)), analyze(load(tensors, config=config))):
-        for table in ("continuity", "pairs"):
-            ours, theirs = getattr(smollm2, table), getattr(other, table)
-            pd.testing.assert_frame_equal(ours, theirs, atol=1e-5, rtol=0)
-        assert other.provenance["headers_sha256"] != smollm2.provenance["headers_sha256"]
 
 
 def test_each_tensor_is_read_once_heads_included(monkeypatch):
@@ -283,12 +163,6 @@ def test_a_tensor_that_is_not_finite_is_named(tmp_path):
         analyze(load(folder))
 
 
-def test_row_blocks_of_the_real_file_are_rows_of_the_whole(smollm2_file):
-    checkpoint = open_checkpoint(smollm2_file)
-    whole = checkpoint.read("blk.7.ffn_down.weight")
-    assert torch.equal(checkpoint.read("blk.7.ffn_down.weight", rows=slice(100, 130)), whole[100:130])
-
-
 TABLES_OF = {
     "continuity": {
         "continuity",
@@ -347,3 +221,18 @@ def test_what_is_not_asked_for_costs_nothing(everything, monkeypatch):
     assert len(analyze(network, rank=2, measure="pairs").pairs)
     with pytest.raises(AssertionError):
         analyze(network, rank=2, measure="interfaces")
+
+
+def test_minilm_has_the_published_numbers(minilm_folder):
+    analysis = analyze(load(minilm_folder), draws=20)
+    assert headline(analysis) == pytest.approx(MINILM, abs=0.005)
+    published_nulls_hold(analysis, MINILM_NULLS)
+    nulls = analysis.continuity_nulls[analysis.continuity_nulls["measure"] == "overlap"]
+    overlaps = nulls.set_index(["role", "side", "null"])["mean"]
+    # practice/checkpoints-and-engine, section 4: the 16-dimensional subspaces, 20 draws.
+    flipped = {"q": 0.057, "k": 0.070, "v": 0.054, "o": 0.068, "up": 0.046, "down": 0.139}
+    norms = {"q": 0.048, "k": 0.088, "v": 0.063, "o": 0.089, "up": 0.059, "down": 0.187}
+    for null, published in (("sign_flip", flipped), ("norm_matched", norms)):
+        for role, value in published.items():
+            side = "write" if role in ("o", "down") else "read"
+            assert overlaps[role, side, null] == pytest.approx(value, abs=0.005)

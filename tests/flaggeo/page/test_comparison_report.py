@@ -8,8 +8,8 @@ import pytest
 from flaggeo import Comparison, analyze, compare, load, render_comparison
 from flaggeo.findings import comparison_findings
 from tests.builders import CONFIG, related_llama, save_folder, tiny_llama
+from tests.conftest import browser_only
 from tests.flaggeo.checkpoint.test_adapter import factors_of, save_adapter
-from tests.flaggeo.page.conftest import browser_only
 
 HOSTILE = "a<script>alert(1)<"
 

@@ -14,7 +14,7 @@ from flaggeo import Analysis, analyze, load, render_report
 from flaggeo.findings import findings, graph_findings
 from flaggeo.numerics.spectrum import leading_spectrum
 from tests.builders import CONFIG, related_llama, save_folder, tiny_llama
-from tests.flaggeo.page.conftest import browser_only
+from tests.conftest import browser_only
 
 HOSTILE = {
     "</script><script>window.hacked=1</script>": torch.ones(2),
@@ -241,18 +241,6 @@ def test_hostile_names_stay_text(page):
 def test_the_page_never_scrolls_sideways(page, width):
     page.set_viewport_size({"width": width, "height": 900})
     assert page.evaluate("document.documentElement.scrollWidth") <= width
-
-
-@browser_only
-@pytest.mark.browser
-def test_the_page_of_the_real_model_draws(smollm2_file, open_page, tmp_path):
-    html = render_report(analyze(load(smollm2_file)))
-    assert len(html) < 2_000_000
-    (tmp_path / "report.html").write_text(html)
-    page = open_page(tmp_path / "report.html")
-    assert page.complaints == []
-    assert 200 < arcs(page) <= 400
-    page.close()
 
 
 @pytest.mark.parametrize("shape", ["zero", "narrow"])

@@ -7,7 +7,7 @@ import pytest
 from flaggeo import Trace, render_trace, trace
 from flaggeo.findings import trace_findings
 from tests.builders import save_folder, tiny_llama
-from tests.flaggeo.page.conftest import browser_only
+from tests.conftest import browser_only
 from tests.flaggeo.tracing.planted_run import SHARES, STEPS, checkpoint
 
 HOSTILE = "<img src=x onerror='window.hacked=1'>"
