@@ -157,7 +157,7 @@ def measure_delta(
 
     References
     ----------
-    theory/alignment, section 6.1, for the null; theory/continuity, eq. 3 of section 1, for the effective rank;
+    docs/measurements.md, "Unrelated weights", for the null; arXiv:2605.04971, equation 3, for the effective rank;
     R. Shuttleworth et al., LoRA vs full fine-tuning: an illusion of equivalence (arXiv:2410.21228), for intruder
     dimensions.
     """

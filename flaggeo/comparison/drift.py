@@ -55,7 +55,7 @@ def drift_table(first: Analysis, second: Analysis, names: list[str]) -> pd.DataF
 
     References
     ----------
-    theory/alignment, sections 2.5, 2.6 and 6.1; theory/continuity, sections 1 and 2.2.
+    docs/measurements.md, "Unrelated weights".
     """
     gaps = [analysis.weights.set_index("name")["gap_1"] for analysis in (first, second)]
     rows: list[dict[str, Any]] = []

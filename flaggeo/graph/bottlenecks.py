@@ -57,7 +57,7 @@ def bottleneck_table(possible: pd.DataFrame, nodes: pd.DataFrame) -> pd.DataFram
 
     References
     ----------
-    theory/alignment, sections 2.5 and 6.1 (mean of the overlap); `flaggeo.alignment.chance.sign_flip.leverages`.
+    docs/measurements.md, "Unrelated weights"; `flaggeo.alignment.chance.sign_flip.leverages`.
     """
     projection = [nodes[name] for name in ("space", "side", "role", "layer")]
     has_whole = nodes["head"].lt(0).groupby(projection).transform("any")

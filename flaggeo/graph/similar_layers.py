@@ -45,7 +45,7 @@ def block_table(possible: pd.DataFrame) -> pd.DataFrame:
 
     References
     ----------
-    theory/continuity, section 5 (uses).
+    docs/measurements.md, "Continuity across layers".
     """
     alike = possible[
         (possible["source_head"] < 0)

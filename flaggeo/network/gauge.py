@@ -63,7 +63,7 @@ def change_basis(
     float32, and in half precision no better than its digits. Condition numbers are at most 4. A network without
     an unembedding shows the stream itself, which comes out in the new basis. Buffers of whole numbers, such as
     positions, are left out. Only names as Hugging Face spells them are known, not those of GGUF. See
-    theory/alignment, sections 2.1 and 7-D4.
+    docs/measurements.md, "Basis-independent numbers".
 
     Examples
     --------

@@ -13,7 +13,7 @@ from .threads import single_threaded_blas
 
 #: Neighbouring singular values closer than this, relative to the larger one, leave their vectors free to
 #: rotate into each other under a perturbation of that relative size in the spectral norm. The value is that
-#: of TransformerLens' degeneracy blocks (practice/checkpoints-and-engine, section 3.4).
+#: of TransformerLens' degeneracy blocks.
 DEGENERATE_GAP = 1e-2
 
 # Entries of a tensor that are taken to float64 at a time: 32 MiB.
@@ -74,8 +74,7 @@ class Spectrum:
         r"""Number of directions that the energy is spread over, in [1, min(m, n)]; NaN for W = 0.
 
         :math:`\exp(-\sum_i p_i \log p_i)` with :math:`p_i = \sigma_i^2 / \sum_j \sigma_j^2`. Unchanged by
-        orthogonal maps and by scaling; at least the stable rank. theory/continuity, section 1 (equation 3 of
-        arXiv:2605.04971).
+        orthogonal maps and by scaling; at least the stable rank. arXiv:2605.04971, equation 3.
         """
         shares = self.all_values.square() / self.all_values.square().sum()
         return float(torch.special.entr(shares).sum().exp())
@@ -87,7 +86,7 @@ class Spectrum:
         :math:`\lVert W \rVert_F (1 / \sqrt m + 1 / \sqrt n)`, the Marchenko-Pastur edge: for independent entries
         of mean zero and equal variance the largest singular value converges to it (Bai and Yin) as m and n grow in
         proportion, from below on average; at 576 it stays within 1 %. Leading values of W itself raise its norm and
-        with it the edge, so `above_random_edge` errs towards too few. theory/alignment, section 2.6.
+        with it the edge, so `above_random_edge` errs towards too few.
         """
         rows, columns = self.left.shape[0], self.right.shape[0]
         return self.frobenius_norm * (1 / math.sqrt(rows) + 1 / math.sqrt(columns))
@@ -123,12 +122,11 @@ def leading_spectrum(matrix: Tensor, rank: int) -> Spectrum:
 
     Notes
     -----
-    The Gram matrix of the smaller side is formed in float64, which keeps the leading vectors to about
-    1e-14 over the relative gap; float32 would lose half of the digits, and randomised methods lose up
-    to a fifth of the overlap on trained spectra, whose relative gaps are near 1 %
-    (practice/checkpoints-and-engine, sections 0 and 3). On a CPU LAPACK's partial eigensolver finds the
-    kept vectors alone, on one thread; elsewhere the full one is used. Singular values below
-    ``sqrt(eps * min(m, n)) s_1`` (4e-7 at 576) cannot be told from zero this way and are returned as zero.
+    The Gram matrix of the smaller side is formed in float64, which keeps the leading vectors to about 1e-14 over the
+    relative gap; float32 would lose half of the digits, and randomised methods lose up to a fifth of the overlap on
+    trained spectra, whose relative gaps are near 1 %. On a CPU LAPACK's partial eigensolver finds the kept vectors
+    alone, on one thread; elsewhere the full one is used. Singular values below ``sqrt(eps * min(m, n)) s_1`` (4e-7 at
+    576) cannot be told from zero this way and are returned as zero.
 
     Examples
     --------

@@ -54,7 +54,7 @@ def norm_profile(matrix: Tensor, rank: int) -> Profile:
 
     References
     ----------
-    theory/continuity, section 2.4.
+    docs/measurements.md, "Nulls that keep outlier channels".
     """
     dtype = torch.promote_types(matrix.dtype, torch.float32)
     row_norms, column_norms = (torch.linalg.vector_norm(matrix, dim=dim, dtype=dtype) for dim in (1, 0))
@@ -93,7 +93,7 @@ def norm_matched(row_norms: Tensor, column_norms: Tensor, generator: torch.Gener
 
     References
     ----------
-    theory/continuity, section 2.3.
+    docs/measurements.md, "Nulls that keep outlier channels".
 
     Examples
     --------

@@ -105,7 +105,8 @@ def sign_flip_spread(frames: Sequence[Tensor]) -> Tensor:
 
     References
     ----------
-    theory/continuity, section 2.3; `proofs`: sign_flip_overlap_mean, sign_flip_overlap_spread.
+    docs/measurements.md, "Nulls that keep outlier channels"; `proofs`: sign_flip_overlap_mean,
+    sign_flip_overlap_spread.
 
     Examples
     --------
@@ -201,7 +202,7 @@ def sign_flips_of_lines(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor, 
     References
     ----------
     .. [1] Bentkus and Dzindzalieta, A tight Gaussian bound for weighted sums of Rademacher random variables,
-       Bernoulli 21 (2015). theory/continuity, section 2.3.
+       Bernoulli 21 (2015). docs/measurements.md, "Nulls that keep outlier channels".
 
     Examples
     --------

@@ -27,7 +27,7 @@ def participation_ratio(frame: Tensor) -> float:
 
     References
     ----------
-    theory/continuity, section 7.6, where it is divided by n.
+    docs/measurements.md, "Continuity across layers".
 
     Examples
     --------
@@ -60,7 +60,7 @@ def constant_component(frame: Tensor) -> float:
 
     References
     ----------
-    theory/continuity, section 7.6.
+    docs/measurements.md, "Continuity across layers".
 
     Examples
     --------

@@ -133,7 +133,7 @@ def continuity_nulls(
 
     References
     ----------
-    theory/continuity, sections 2.3 and 2.4; practice/checkpoints-and-engine, section 4.
+    docs/measurements.md, "Nulls that keep outlier channels".
     """
     comparisons: dict[tuple[str, str], list[Future[Tensor]]] = {}
     leverages: dict[str, Tensor] = {}

@@ -31,7 +31,7 @@ def leading_block(spectrum: Spectrum) -> int:
 
     References
     ----------
-    theory/continuity, sections 6.10 and 7.3.
+    docs/measurements.md, "Continuity across layers".
     """
     ends = (spectrum.gaps >= DEGENERATE_GAP).nonzero()
     return int(ends[0]) + 1 if len(ends) else 0

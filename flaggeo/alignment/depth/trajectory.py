@@ -94,7 +94,7 @@ def explained_variance_moments(n: int, layers: int) -> tuple[float, float]:
 
     References
     ----------
-    theory/continuity, section 1, for the limit.
+    docs/measurements.md, "Continuity across layers".
     """
     generator = np.random.default_rng(0)
     # Bartlett: the Gram of normal vectors is that of a triangle, whatever n; lengths are then divided out.

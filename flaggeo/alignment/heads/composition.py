@@ -97,7 +97,7 @@ def composed_factors(near: ProjectionHeads, far: ProjectionHeads) -> Tensor:
 
     References
     ----------
-    Elhage et al. 2021, A Mathematical Framework for Transformer Circuits; theory/alignment, section 6.5.
+    Elhage et al. 2021, A Mathematical Framework for Transformer Circuits; docs/measurements.md, "Heads".
     """
     members = len(far.frames) // len(near.frames)
     if members > 1:
@@ -149,7 +149,7 @@ def composition_null(n: int, writers: Tensor, readers: Tensor) -> tuple[float, T
 
     References
     ----------
-    theory/alignment, sections 6.1 and 6.5.
+    docs/measurements.md, "Heads".
     """
     spread = sqrt(2 / ((n - 1) * (n + 2))) if n > 1 else 0.0
     return 1 / n, spread * writers[:, None] * readers

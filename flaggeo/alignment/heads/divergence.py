@@ -62,7 +62,7 @@ def head_divergences(table: pd.DataFrame) -> pd.DataFrame:
     References
     ----------
     Wang, Kulkarni, Verdu 2009, Divergence estimation for multidimensional densities via k-nearest-neighbor
-    distances; arXiv:2601.10266; theory/alignment, section 11.1.
+    distances; arXiv:2601.10266; docs/measurements.md, "Heads".
     """
     defined = table[table["kernel"].notna()]
     smaller = defined[["source_rank", "target_rank"]].min(axis=1)

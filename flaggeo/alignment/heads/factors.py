@@ -89,7 +89,7 @@ def projection_heads(weights: Iterable[Weight], matrices: Mapping[str, Tensor]) 
 
     References
     ----------
-    theory/alignment, section 6.5.
+    docs/measurements.md, "Heads".
     """
     projections: dict[tuple[int, str], list[Weight]] = {}
     for weight in weights:

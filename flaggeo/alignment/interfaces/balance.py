@@ -43,7 +43,7 @@ def balanced_representative(first: Tensor, second: Tensor) -> tuple[Tensor, Tens
 
     References
     ----------
-    theory/alignment, section 2.4 (iii); arXiv:2511.01137.
+    docs/measurements.md, "Interfaces"; arXiv:2511.01137.
 
     Examples
     --------
@@ -93,7 +93,7 @@ def neuron_balanced(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
 
     References
     ----------
-    theory/alignment, section 6.2.
+    docs/measurements.md, "Interfaces".
 
     Examples
     --------

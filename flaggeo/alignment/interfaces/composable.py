@@ -85,7 +85,7 @@ def interfaces_of(weights: Iterable[Weight]) -> list[Composable]:
 
     References
     ----------
-    theory/alignment, sections 1 and 3.5.
+    docs/measurements.md, "Interfaces".
     """
     at: dict[tuple[Space, str, Side], list[Weight]] = {}
     spaces: dict[Space, None] = {}

@@ -144,7 +144,7 @@ class Interface:
             - 2\, \mathrm{tr}\bigl((N^\top N)^2\bigr), \qquad N = W_2 W_1
 
         The two traces cancel where the matrices commute, so it is known to ``sqrt(eps) |A| |B|`` only, 1e-8 in
-        float64 (theory/alignment, section 6.2).
+        float64.
         """
         mixed = ((self.product @ self.first.gram) * (self.second.gram @ self.product)).sum(dim=(-2, -1))
         return (2 * (mixed - self.product_values.pow(4).sum(dim=-1))).clamp(min=0).sqrt()
@@ -211,7 +211,7 @@ def interface_pair(first: Tensor, second: Tensor, rank: int) -> Interface:
 
     References
     ----------
-    theory/alignment, sections 1 and 10.
+    docs/measurements.md, "Interfaces".
 
     Examples
     --------

@@ -41,7 +41,7 @@ def soft_bruhat(pair: SubspacePair) -> Tensor:
 
     References
     ----------
-    theory/alignment, sections 2.3 and 6.1.
+    docs/observables.md; docs/grassmannians-and-flags.md.
 
     Examples
     --------

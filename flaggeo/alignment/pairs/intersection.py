@@ -12,7 +12,7 @@ from .subspace_pair import SubspacePair
 
 #: Largest sine of a principal angle that counts as zero. An error of eps |W| turns a singular subspace by at most
 #: eps |W| / gap (Wedin), and a gap below 1000 eps |W| leaves it undetermined: so 1e-3 is as far as rounding can
-#: turn a determined one, whatever the precision that the weights are stored in (theory/alignment, section 2.6).
+#: turn a determined one, whatever the precision that the weights are stored in.
 #: Unrelated subspaces of dimensions r + s < n come that close with a probability of the order 1e-3 ** (n - r - s + 1).
 INTERSECTION_TOLERANCE = 1e-3
 

@@ -106,7 +106,7 @@ def squared_cosine_moments(weights: Tensor, n: int) -> tuple[Tensor, Tensor]:
 
     References
     ----------
-    theory/alignment, section 6.1 and S22; `proofs`: squared_cosine_moments.
+    docs/measurements.md, "Unrelated weights"; `proofs`: squared_cosine_moments.
 
     Examples
     --------
