@@ -67,7 +67,7 @@ def test_the_largest_change_is_the_one_that_stands_out_in_its_own_measurement(co
     (largest,) = measured_changes(replace(comparison, observables=rows))
     assert largest.numbers == {
         "observable": "some cosine",
-        "at": "layer 2",
+        "at": "layers.2.q.read",
         "before": 0.1,
         "after": 0.4,
         "relative_change": 6.0,
