@@ -112,6 +112,7 @@ def detail_lines(verdict: "Verdict") -> "Iterator[str]":
 
 
 def _shortened(text: str) -> str:
+    """An expression, cut where it would fill the terminal."""
     return text if len(text) <= SHOWN_CHARACTERS else f"{text[:SHOWN_CHARACTERS]} ... ({len(text)} characters)"
 
 

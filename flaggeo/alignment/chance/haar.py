@@ -1,10 +1,13 @@
-"""The law of the overlap of unrelated subspaces: independent and uniform (Haar)."""
+"""The laws of overlaps and cosines of unrelated subspaces: independent and uniform (Haar)."""
 
 from collections.abc import Callable
+from math import sqrt
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from manifolds import overlap_moments, overlap_p_value
 
@@ -45,6 +48,47 @@ def haar_overlap_p_value(pair: RankedPair, overlap: Any) -> tuple[Array, Array]:
 
     p_value, floor = _for_each_rank(pair, tail)
     return p_value, floor
+
+
+def squared_cosine_moments(weights: Tensor, n: int) -> tuple[Tensor, Tensor]:
+    r"""Mean and standard deviation of a weighted sum of the squared cosines of two unrelated frames.
+
+    .. math::
+        \mathrm{E} \sum_{ij} w_{ij} \langle u_i, v_j \rangle^2 = \frac1n \sum_{ij} w_{ij}, \qquad
+        \mathrm{Var} = \frac{2}{(n-1)(n+2)} \Bigl\lVert \bigl(I - \tfrac1n J\bigr)^{1/2} w
+        \bigl(I - \tfrac1n J\bigr)^{1/2} \Bigr\rVert_F^2, \quad J = \mathbf{1}\mathbf{1}^\top
+
+    Parameters
+    ----------
+    weights : Tensor, shape=[r, s]
+        What each squared cosine counts.
+    n : int
+        Dimension of the space, at least r and s.
+
+    Returns
+    -------
+    mean, standard_deviation : Tensor, shape=[]
+        Over independent uniform (Haar) frames; exact.
+
+    References
+    ----------
+    docs/measurements.md, "Unrelated weights"; `proofs`: squared_cosine_moments.
+
+    Examples
+    --------
+    The projection overlap of two heads of GPT-2 small, before its division by 64:
+
+    >>> mean, spread = squared_cosine_moments(torch.ones(64, 64, dtype=torch.float64), 768)
+    >>> round(float(mean), 3), round(float(spread), 4)
+    (5.333, 0.108)
+    """
+    total = weights.sum()
+    if n == 1:
+        return total, torch.zeros_like(total)
+    rows, columns = weights.sum(dim=1), weights.sum(dim=0)
+    centred = weights.square().sum() - (rows.square().sum() + columns.square().sum()) / n + (total / n).square()
+    # Where a frame is the whole space the difference is zero up to rounding.
+    return total / n, centred.clamp(min=0).sqrt() * sqrt(2 / ((n - 1) * (n + 2)))
 
 
 def _for_each_rank(pair: RankedPair, numbers: Callable[[int, int, NDArray[np.bool_]], tuple[Any, Any]]) -> list[Array]:

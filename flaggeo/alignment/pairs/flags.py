@@ -9,8 +9,9 @@ from torch import Tensor
 from manifolds import chordal_distance, solve_flag_logarithm
 
 from ...network import Symmetry
+from ..chance.haar import squared_cosine_moments
 from ..observable import Invariance, Null, Observable
-from .subspace_pair import SubspacePair, squared_cosine_moments
+from .subspace_pair import SubspacePair
 
 
 def soft_bruhat(pair: SubspacePair) -> Tensor:

@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from math import sqrt
 
 import torch
 from torch import Tensor
@@ -82,44 +81,3 @@ class SubspacePair:
                 first, second = (frame.expand(*where.shape, *frame.shape[-2:]) for frame in (self.first, self.second))
                 values[place] = accurate(first[place], second[place])
         return values
-
-
-def squared_cosine_moments(weights: Tensor, n: int) -> tuple[Tensor, Tensor]:
-    r"""Mean and standard deviation of a weighted sum of the squared cosines of two unrelated frames.
-
-    .. math::
-        \mathrm{E} \sum_{ij} w_{ij} \langle u_i, v_j \rangle^2 = \frac1n \sum_{ij} w_{ij}, \qquad
-        \mathrm{Var} = \frac{2}{(n-1)(n+2)} \Bigl\lVert \bigl(I - \tfrac1n J\bigr)^{1/2} w
-        \bigl(I - \tfrac1n J\bigr)^{1/2} \Bigr\rVert_F^2, \quad J = \mathbf{1}\mathbf{1}^\top
-
-    Parameters
-    ----------
-    weights : Tensor, shape=[r, s]
-        What each squared cosine counts.
-    n : int
-        Dimension of the space, at least r and s.
-
-    Returns
-    -------
-    mean, standard_deviation : Tensor, shape=[]
-        Over independent uniform (Haar) frames; exact.
-
-    References
-    ----------
-    docs/measurements.md, "Unrelated weights"; `proofs`: squared_cosine_moments.
-
-    Examples
-    --------
-    The projection overlap of two heads of GPT-2 small, before its division by 64:
-
-    >>> mean, spread = squared_cosine_moments(torch.ones(64, 64, dtype=torch.float64), 768)
-    >>> round(float(mean), 3), round(float(spread), 4)
-    (5.333, 0.108)
-    """
-    total = weights.sum()
-    if n == 1:
-        return total, torch.zeros_like(total)
-    rows, columns = weights.sum(dim=1), weights.sum(dim=0)
-    centred = weights.square().sum() - (rows.square().sum() + columns.square().sum()) / n + (total / n).square()
-    # Where a frame is the whole space the difference is zero up to rounding.
-    return total / n, centred.clamp(min=0).sqrt() * sqrt(2 / ((n - 1) * (n + 2)))

@@ -3,8 +3,7 @@ import pytest
 import scipy.linalg
 import torch
 
-from flaggeo.alignment.pairs.subspace_pair import SubspacePair, squared_cosine_moments
-from manifolds import overlap_moments, uniform_frame
+from flaggeo.alignment.pairs.subspace_pair import SubspacePair
 from tests.builders import random_frame
 
 
@@ -44,19 +43,3 @@ def test_close_pairs_are_gathered_in_bounded_parts(monkeypatch):
     monkeypatch.setattr("flaggeo.alignment.pairs.subspace_pair._GATHERED_ENTRIES", 1)
     same = frames(5, 6, 2, seed=4)
     assert SubspacePair(same, same).angles.max() < 1e-14
-
-
-@pytest.mark.parametrize(("n", "r", "s"), [(1, 1, 1), (5, 1, 3), (9, 4, 4), (6, 6, 2)])
-def test_equal_weights_give_the_moments_of_the_overlap(n, r, s):
-    mean, spread = squared_cosine_moments(torch.ones(r, s, dtype=torch.float64) / min(r, s), n)
-    assert (float(mean), float(spread)) == pytest.approx(overlap_moments(n, r, s), abs=1e-8)
-
-
-def test_moments_of_any_weights_against_draws():
-    n, draws, generator = 7, 40_000, torch.Generator().manual_seed(5)
-    weights = torch.randn(3, 2, generator=generator, dtype=torch.float64)
-    basis = uniform_frame(n, 3, (draws,), generator=generator, dtype=torch.float64)
-    sums = (basis[:, :2].mT.square() * weights).sum(dim=(1, 2))  # against the first two axes
-    mean, spread = squared_cosine_moments(weights, n)
-    assert float(sums.mean()) == pytest.approx(float(mean), abs=5 * float(spread) / draws**0.5)
-    assert float(sums.std()) == pytest.approx(float(spread), rel=0.03)
