@@ -166,7 +166,7 @@ def _change_keys(network: Network, tensors: dict[str, Tensor], generator: torch.
             # A norm is between, and positions may turn the planes: only quarter turns commute with both. All heads
             # of a layer take the same, since they may share the gains.
             quarters = torch.randint(4, (space.dim // 2,), generator=generator) * (pi / 2)
-            change = turns.setdefault(space.depth, _linear(_turned_planes(quarters, torch.ones(1)).round()))
+            change = turns.setdefault(space.depth, _linear_change(_turned_planes(quarters, torch.ones(1)).round()))
             gains |= {
                 weight.folding.written.tensor: (change, space.dim) for weight in weights if weight.folding.written
             }
@@ -187,8 +187,8 @@ def _change_hidden(network: Network, tensors: dict[str, Tensor], generator: torc
             # Up and down may be scaled, with signs too: what acts on their product with the gate is linear.
             order, still = torch.randperm(space.dim, generator=generator), torch.arange(space.dim)
             scales = _signs(space.dim, generator) * _scales(space.dim, generator)
-            _apply(_monomial(order, torch.ones(space.dim)), space, weights, tensors)
-            _apply(_monomial(still, scales), space, scalable, tensors)
+            _apply(_monomial_change(order, torch.ones(space.dim)), space, weights, tensors)
+            _apply(_monomial_change(still, scales), space, scalable, tensors)
 
 
 def _change_stream(network: Network, tensors: dict[str, Tensor], generator: torch.Generator) -> None:
@@ -237,12 +237,12 @@ class _Map:
     gains: Callable[[Tensor], Tensor]
 
 
-def _linear(matrix: Tensor) -> _Map:
+def _linear_change(matrix: Tensor) -> _Map:
     dual = torch.linalg.inv(matrix).mT
     return _Map(*((lambda x, m=m: m.to(x) @ x) for m in (matrix, dual, matrix * dual)))
 
 
-def _monomial(order: Tensor, scales: Tensor) -> _Map:
+def _monomial_change(order: Tensor, scales: Tensor) -> _Map:
     factors = (scales, 1 / scales, torch.ones_like(scales))
     return _Map(*((lambda x, f=f: f[:, None].to(x) * x[order.to(x.device)]) for f in factors))
 
@@ -253,20 +253,20 @@ def _random_map(space: Space, generator: torch.Generator) -> _Map:
     match space.symmetry:
         case Symmetry.GENERAL_LINEAR:
             left, right = _rotation(dim, generator), _rotation(dim, generator)
-            return _linear(left * _scales(dim, generator) @ right)
+            return _linear_change(left * _scales(dim, generator) @ right)
         case Symmetry.ORTHOGONAL:
-            return _linear(_rotation(dim, generator))
+            return _linear_change(_rotation(dim, generator))
         case Symmetry.ROTARY_BLOCK:
             angles = 2 * pi * torch.rand(dim // 2, generator=generator, dtype=torch.float64)
-            return _linear(_turned_planes(angles, _scales(dim // 2, generator)))
+            return _linear_change(_turned_planes(angles, _scales(dim // 2, generator)))
         case Symmetry.SCALED_PERMUTATION:
-            return _monomial(torch.randperm(dim, generator=generator), _scales(dim, generator))
+            return _monomial_change(torch.randperm(dim, generator=generator), _scales(dim, generator))
         case Symmetry.SIGNED_PERMUTATION:
-            return _monomial(torch.randperm(dim, generator=generator), _signs(dim, generator))
+            return _monomial_change(torch.randperm(dim, generator=generator), _signs(dim, generator))
         case Symmetry.PERMUTATION:
-            return _monomial(torch.randperm(dim, generator=generator), torch.ones(dim))
+            return _monomial_change(torch.randperm(dim, generator=generator), torch.ones(dim))
         case Symmetry.TRIVIAL:
-            return _monomial(torch.arange(dim), torch.ones(dim))
+            return _monomial_change(torch.arange(dim), torch.ones(dim))
 
 
 def _rotation(dim: int, generator: torch.Generator) -> Tensor:

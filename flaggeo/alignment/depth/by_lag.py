@@ -12,13 +12,13 @@ from ...network import Side, Weight
 from ...numerics.spectrum import Spectrum
 from ..chance.haar import Dimensions, haar_overlap
 from ..schema import Column, Schema
-from .layer_pair import even_sides, is_shared, space_name
+from .layer_pair import COMMON_SPACE, ROLE, SIDE, even_sides, is_shared, space_name
 
 BY_LAG_SCHEMA = Schema(
     "One row for each role, side and distance in layers",
     (
-        Column("role", "str", "role of the weights"),
-        Column("side", "str", "read compares right singular vectors, write left ones"),
+        ROLE,
+        SIDE,
         Column("lag", "int64", "distance in layers, counted along the layers that have the role"),
         Column("pairs", "int64", "number of pairs of layers that far apart; the numbers are means over these"),
         Column("abs_cos_1", "float64", "mean |cos| of first singular vectors"),
@@ -28,8 +28,7 @@ BY_LAG_SCHEMA = Schema(
         Column("overlap_null_mean", "float64", "the same for unrelated (Haar) subspaces, exact"),
         Column("overlap_null_sd", "float64", "its standard deviation, of a mean over so many pairs"),
         Column("distant", "bool", "whether the lag is half of the depth or more, and at least 2"),
-        Column("space", "str", "space that the sides lie in, or the first and the last one"),
-        Column("shared_space", "bool", "whether all layers share the space"),
+        *COMMON_SPACE,
     ),
 )
 

@@ -14,15 +14,14 @@ from ..pairs.subspace_pair import SubspacePair
 from ..schema import Column, Schema
 from ..table import beside_nulls
 from .cosines import LEADING_OVERLAP
-from .layer_pair import layer_chains
+from .layer_pair import LAYERS, ROLE, SIDE, layer_chains
 
 BY_RANK_SCHEMA = Schema(
     "One row for each role, side, pair of neighbouring layers and number of directions k",
     (
-        Column("role", "str", "role of the weight"),
-        Column("side", "str", "read compares right singular vectors, write left ones"),
-        Column("layer", "int64", "the earlier layer"),
-        Column("next_layer", "int64", "the next layer that has the role"),
+        ROLE,
+        SIDE,
+        *LAYERS,
         Column("k", "int64", "leading directions compared"),
         *LEADING_OVERLAP.columns,
     ),

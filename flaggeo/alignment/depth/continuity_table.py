@@ -15,7 +15,7 @@ from ..table import measured, q_values
 from . import gram_cosine
 from .best_match import BEST_MATCH, PROJECTION
 from .cosines import ABS_COSINE, ABS_COSINE_2, LEADING_OVERLAP, SIGMA2_WEIGHTED
-from .layer_pair import LayerPair, is_shared, layer_chains, space_name, unless_forced
+from .layer_pair import LAYERS, ROLE, SIDE, LayerPair, is_shared, layer_chains, space_name, unless_forced
 from .leading_block import BLOCK_OVERLAP
 from .rank_one import SIGNED_RANK_ONE
 
@@ -37,10 +37,9 @@ def continuity_schema() -> Schema:
     return Schema(
         "One row for each role, side and pair of neighbouring layers",
         (
-            Column("role", "str", "role of the weight"),
-            Column("side", "str", "read compares right singular vectors, write left ones"),
-            Column("layer", "int64", "the earlier layer"),
-            Column("next_layer", "int64", "the next layer that has the role"),
+            ROLE,
+            SIDE,
+            *LAYERS,
             Column("space", "str", "space that both sides lie in, or the two spaces"),
             Column(
                 "shared_space",

@@ -19,10 +19,10 @@ def _abs_cosine(pair: LayerPair, index: int) -> Tensor:
 
 
 def _sigma2_weighted(pair: LayerPair) -> Tensor:
-    return _shares(pair) @ pair.cosines
+    return _norm_shares(pair) @ pair.cosines
 
 
-def _shares(pair: LayerPair) -> Tensor:
+def _norm_shares(pair: LayerPair) -> Tensor:
     """Shares of the earlier weight's squared norm, of the directions that both have."""
     return pair.earlier.values[: len(pair.cosines)].square() / pair.earlier.frobenius_norm**2
 
@@ -37,7 +37,7 @@ def _haar_weighted_cosine(pair: LayerPair) -> tuple[Tensor, Tensor]:
     mean, spread = _haar_cosine(pair)
     if not pair.products.numel():
         return mean * nan, spread * nan
-    return _shares(pair).sum() * mean, torch.linalg.vector_norm(_shares(pair)) * spread
+    return _norm_shares(pair).sum() * mean, torch.linalg.vector_norm(_norm_shares(pair)) * spread
 
 
 def _haar_p_value(pair: LayerPair) -> tuple[Tensor, Tensor]:

@@ -20,6 +20,7 @@ from ..chance.sign_flip import sign_flipped
 from ..heads.factors import ProjectionHeads
 from ..heads.surrogate_heads import HeadCut
 from ..schema import Column, Schema
+from .layer_pair import ROLE, SIDE
 
 #: The two seeded nulls. The third kind of row, ``equalised``, is no null but a measurement.
 SEEDED_NULLS = ("norm_matched", "sign_flip")
@@ -27,8 +28,8 @@ SEEDED_NULLS = ("norm_matched", "sign_flip")
 NULL_SCHEMA = Schema(
     "One row for each role, side, null and number: continuity under nulls that are drawn",
     (
-        Column("role", "str", "role of the weights"),
-        Column("side", "str", "read or write"),
+        ROLE,
+        SIDE,
         Column(
             "null",
             "str",

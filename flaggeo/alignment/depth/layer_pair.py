@@ -13,7 +13,21 @@ from ...network import Side, Weight
 from ...numerics.spectrum import Spectrum
 from ..chance.sign_flip import sign_flips_of_lines
 from ..observable import Observable
+from ..schema import Column
 from ..table import Array
+
+ROLE = Column("role", "str", "role of the weights")
+SIDE = Column("side", "str", "read compares right singular vectors, write left ones")
+#: Which two layers a row compares.
+LAYERS = (
+    Column("layer", "int64", "the earlier layer"),
+    Column("next_layer", "int64", "the next layer that has the role"),
+)
+#: Where the sides of more than two layers lie.
+COMMON_SPACE = (
+    Column("space", "str", "space that the sides lie in, or the first and the last one"),
+    Column("shared_space", "bool", "whether all layers share the space"),
+)
 
 
 @dataclass(frozen=True)

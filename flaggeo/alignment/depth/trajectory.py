@@ -14,7 +14,7 @@ from ...numerics.spectrum import Spectrum
 from ..observable import Invariance, Null, Observable
 from ..schema import Column, Schema
 from ..table import measured
-from .layer_pair import even_sides, is_shared, space_name
+from .layer_pair import COMMON_SPACE, ROLE, SIDE, even_sides, is_shared, space_name
 
 _COMPONENTS = 3
 _NULL_DRAWS = 400
@@ -153,13 +153,11 @@ EXPLAINED_VARIANCE = Observable(
 
 TRAJECTORY_OBSERVABLES: tuple[Observable[Trajectory], ...] = (EXPLAINED_VARIANCE,)
 
-_ROLE = Column("role", "str", "role of the weights")
-_SIDE = Column("side", "str", "read for right singular vectors, write for left ones")
 TRAJECTORY_SCHEMA = Schema(
     "One row for each role, side and layer: where its first singular vector lies",
     (
-        _ROLE,
-        _SIDE,
+        ROLE,
+        SIDE,
         Column("layer", "int64", "layer"),
         *(
             Column(f"pc{number + 1}", "float64", f"position along principal component {number + 1} of the trajectory")
@@ -174,11 +172,10 @@ def trajectory_variance_schema() -> Schema:
     return Schema(
         "One row for each role and side: how much of the trajectory lies in three dimensions",
         (
-            _ROLE,
-            _SIDE,
+            ROLE,
+            SIDE,
             Column("layers", "int64", "number of layers"),
-            Column("space", "str", "space that the vectors lie in, or the first and the last one"),
-            Column("shared_space", "bool", "whether all layers share the space"),
+            *COMMON_SPACE,
             *(column for observable in TRAJECTORY_OBSERVABLES for column in observable.columns),
         ),
     )

@@ -28,7 +28,7 @@ _NODES = 1000
 
 
 def head_divergences(table: pd.DataFrame) -> pd.DataFrame:
-    r"""Distribution of the projection kernel of each kind of pair against the law of unrelated heads.
+    r"""How far the projection kernels of each kind of pair of heads are distributed from those of unrelated heads.
 
     Parameters
     ----------
