@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from .options import Overwrite, Quiet, Verbose
-from .report import Folder, loaded
+from .report import Folder
 from .terminal import errors_reported, usage_errors
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def figure(
         from ..results import Analysis
         from ..results.storage import replace_file
 
-        analysis = loaded(Analysis.load, folder, verbose)
+        analysis = Analysis.load(folder)
         with usage_errors():
             spec = figure_spec(analysis, name, chosen)
         replace_file(output, drawn(spec, file_format))

@@ -12,26 +12,26 @@ import typer
 if TYPE_CHECKING:
     from rich.console import Console
 
-#: Exit codes beside 0: the run failed, the command line is wrong, the checkpoint is unreadable or unsupported.
+#: Exit codes beside 0: the run failed, the command line is wrong, a checkpoint or saved result cannot be read.
 FAILED, USAGE, UNREADABLE = 1, 2, 3
 
 
 @contextmanager
 def errors_reported(verbose: bool) -> Iterator[None]:
     """One line on standard error and the exit code that the kind of error has."""
-    from ..checkpoint import CheckpointError
-
     try:
         yield
     except (typer.Exit, typer.Abort):
         raise
-    except CheckpointError as error:
-        fail(error, UNREADABLE, verbose)
     except KeyboardInterrupt:
         typer.echo("interrupted: the same command continues where this one stopped", err=True)
         raise typer.Exit(130) from None
     except Exception as error:  # the last stop before the user
-        fail(error, FAILED, verbose)
+        from ..checkpoint import CheckpointError
+        from ..results.storage import ResultError
+
+        unreadable = isinstance(error, CheckpointError | ResultError | FileNotFoundError)
+        fail(error, UNREADABLE if unreadable else FAILED, verbose)
 
 
 @contextmanager

@@ -11,7 +11,7 @@ import pandas as pd
 
 from ..display import Displayed
 from ..settings import Settings
-from .storage import load_record, load_tables, require_replaceable, save_tables, table_files
+from .storage import ResultError, load_record, load_tables, require_replaceable, save_tables, table_files
 
 if TYPE_CHECKING:
     from ..findings import Finding
@@ -154,14 +154,19 @@ class Result(Displayed):
         ------
         FileNotFoundError
             If the folder holds no such result.
-        ValueError
-            If another version of flaggeo wrote it in a form that this one does not know.
+        ResultError
+            If it is damaged, or another version of flaggeo wrote it in a form that this one does not know.
         """
         folder = Path(folder)
         if not cls.is_in(folder):
             raise FileNotFoundError(f"{folder}: expected {cls.KIND.name} of flaggeo, found no {cls.KIND.record_file}")
-        record = load_record(folder / cls.KIND.record_file, cls.KIND.schema_version, cls.KIND.remedy)
-        return cls(**cls._loaded(folder), provenance=record["provenance"])
+        try:
+            record = load_record(folder / cls.KIND.record_file, cls.KIND.schema_version, cls.KIND.remedy)
+            return cls(**cls._loaded(folder), provenance=record["provenance"])
+        except ResultError:
+            raise
+        except Exception as error:  # whatever the libraries of the formats raise about a damaged file
+            raise ResultError(f"{folder}: cannot read what is saved here: {error}") from error
 
     def _record(self) -> dict[str, Any]:
         """What the record has beside the schema version."""

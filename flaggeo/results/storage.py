@@ -127,19 +127,23 @@ def _write_csv(table: pd.DataFrame, path: Path) -> None:
     arrow_csv.write_csv(pa.Table.from_pandas(single, preserve_index=False), path)
 
 
+class ResultError(ValueError):
+    """A saved result that cannot be read: it is damaged, or an earlier or later flaggeo wrote it."""
+
+
 def load_record(file: Path, schema_version: int, remedy: str) -> dict[str, Any]:
     """The record of a result, which has to be of this schema version.
 
     Raises
     ------
-    ValueError
+    ResultError
         If its schema version is another; the message ends in what to do, for an earlier one the `remedy`.
     """
     record: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
     found = record.get("schema_version")
     if found != schema_version:
         later = isinstance(found, int) and found > schema_version
-        raise ValueError(
+        raise ResultError(
             f"{file}: expected schema version {schema_version}, found {found!r}, which "
             f"{'a later' if later else 'an earlier'} flaggeo wrote: {'update flaggeo' if later else remedy}"
         )

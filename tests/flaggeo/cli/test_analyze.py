@@ -183,20 +183,22 @@ def test_an_interrupted_run_says_that_it_can_continue(model, tmp_path, monkeypat
     from flaggeo import engine
 
     original, calls = engine.leading_spectrum, []
+    second_layer = tiny_llama()["model.layers.1.self_attn.q_proj.weight"]
 
-    def interrupt(*arguments):
-        calls.append(arguments)
-        if len(calls) == 12:  # in the second layer, after the embedding and the seven weights of the first
+    def interrupt(matrix, rank):
+        calls.append(matrix)
+        if interrupted and torch.equal(matrix, second_layer):
             raise KeyboardInterrupt
-        return original(*arguments)
+        return original(matrix, rank)
 
+    interrupted = True
     monkeypatch.setattr(engine, "leading_spectrum", interrupt)
     result = run(app, ["analyze", str(model), "-o", str(tmp_path / "out")])
     assert result.exit_code == 130
     assert "continues where this one stopped" in result.stderr
     assert not (tmp_path / "out").exists()
-    calls.extend([None] * 12)
-    before = len(calls)
+    interrupted = False
+    calls.clear()
     assert run(app, ["analyze", str(model), "-o", str(tmp_path / "out")]).exit_code == 0
-    assert len(calls) - before == 23 - 1 - 7
+    assert len(calls) == 23 - 1 - 7  # all but the embedding and the seven weights of the first layer
     assert sorted(path.name for path in tmp_path.iterdir()) == ["model", "out"]

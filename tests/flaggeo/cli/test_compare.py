@@ -87,6 +87,9 @@ def test_two_that_do_not_belong_together_exit_with_2_and_unreadable_ones_with_3(
     analyze(load(base), rank=2).save(tmp_path / "saved")
     result = run(app, ["compare", str(tmp_path / "saved"), adapter, *output])
     assert (result.exit_code, "found the saved analysis" in result.stderr) == (USAGE, True)
+    (tmp_path / "saved" / "result.json").write_text('{"schema_version": 4}')
+    result = run(app, ["compare", str(tmp_path / "saved"), base, *output])
+    assert (result.exit_code, "found 4, which an earlier flaggeo wrote" in result.stderr) == (UNREADABLE, True)
     broken = tiny_llama() | {f"{Q}.weight": torch.full((40, 24), torch.nan)}
     result = run(app, ["compare", base, str(save_folder(tmp_path / "broken", broken)), *output])
     assert (result.exit_code, "expected finite numbers" in result.stderr) == (UNREADABLE, True)

@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from flaggeo import Analysis, analyze, load
+from flaggeo import Analysis, ResultError, analyze, load
 from manifolds import abs_cosine_moments
 from tests.builders import CONFIG, random_frame, tiny_llama
 
@@ -53,7 +53,7 @@ def test_save_refuses_what_is_not_its_own_and_a_later_schema(tiny, tmp_path):
     tiny.save(tmp_path / "out", overwrite=True)
     file = tmp_path / "out" / "result.json"
     file.write_text(file.read_text().replace('"schema_version": 5', '"schema_version": 9'))
-    with pytest.raises(ValueError, match="expected schema version 5, found 9"):
+    with pytest.raises(ResultError, match="expected schema version 5, found 9"):
         Analysis.load(tmp_path / "out")
     with pytest.raises(FileNotFoundError, match=r"found no result\.json"):
         Analysis.load(tmp_path / "nowhere")

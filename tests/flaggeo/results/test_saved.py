@@ -4,7 +4,17 @@ from dataclasses import fields
 import pandas as pd
 import pytest
 
-from flaggeo import Settings, analyze, compare, load, render_comparison, render_report, render_trace, trace
+from flaggeo import (
+    ResultError,
+    Settings,
+    analyze,
+    compare,
+    load,
+    render_comparison,
+    render_report,
+    render_trace,
+    trace,
+)
 from flaggeo.findings import comparison_findings, findings, trace_findings
 from flaggeo.results import kind_in
 from tests.builders import CONFIG, tiny_llama
@@ -74,7 +84,7 @@ def test_another_schema_is_named_with_what_to_do(result, tmp_path):
         (current + 1, f"found {current + 1}, which a later flaggeo wrote: update flaggeo"),
     ):
         file.write_text(json.dumps({"schema_version": found}))
-        with pytest.raises(ValueError, match=f"expected schema version {current}, {words}"):
+        with pytest.raises(ResultError, match=f"expected schema version {current}, {words}"):
             type(result).load(tmp_path / "out")
 
 
