@@ -62,8 +62,8 @@ def test_the_continuity_of_the_readme_is_measured(analysis):
         (README, f"({layer_pairs - shared.loc['q', 'significant_pairs']} of {layer_pairs} for q)"),
         (README, f"v hardly keeps its direction ({shared.loc['v', 'abs_cos_1']:.2f})"),
         (README, f"is {over_depth['near']:.0%} in neighbouring layers and {over_depth['far']:.0%} in layers"),
-        (README, "{:.2f} and {:.2f}, but on about".format(*writing["abs_cos_1"])),
-        (README, "on about {:.0f} and {:.0f} of 576 channels".format(*writing["channels"])),
+        (README, "{:.2f} and {:.2f}, but these vectors are concentrated".format(*writing["abs_cos_1"])),
+        (README, "concentrated on about {:.0f} and {:.0f} of 576 channels".format(*writing["channels"])),
         (
             measurements,
             "in {} of {} layer pairs for q, {} for k, {} for gate, {} for up and {} for v".format(

@@ -136,12 +136,14 @@ def _intruders(deltas: pd.DataFrame) -> list[Finding]:
 
 
 def _observables(observables: pd.DataFrame) -> list[Finding]:
-    sizes = observables["relative_change"].abs()
+    # By the mean: in a table of many pairs a count may change in one of them alone, by many standard deviations.
+    spreads = (observables["change"] / observables["relative_change"]).abs()
+    sizes = observables["mean_change"] / spreads
     if not (sizes > 0).any():
         return []
-    row = observables[sizes == sizes.max()].to_dict("records")[0]
+    row = observables.assign(relative_mean_change=sizes)[sizes == sizes.max()].to_dict("records")[0]
     numbers = {"observable": row["observable"], "at": row["at"], "before": row["a"], "after": row["b"]}
-    numbers |= {name: row[name] for name in ("relative_change", "mean_change", "rows")}
+    numbers |= {name: row[name] for name in ("mean_change", "relative_mean_change", "rows")}
     return [Finding("largest_measured_change", "present", numbers, "measurements")]
 
 

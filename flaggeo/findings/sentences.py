@@ -44,27 +44,26 @@ def continuity(verdict: str, *, roles: Sequence[Row], drawn: bool) -> str:
             + (f" and the norm-matched and sign-flip nulls give {largest:.2f} at most." if drawn else ".")
         )
     subject = f"the {end} directions of {names}" if several else f"the {end} direction of {names}"
-    look = "look" if several else "looks"
+    appear = "appear" if several else "appears"
     if verdict == "explained_by_outlier_channels":
         sentence = (
-            f"Outlier channels explain {subject}, which only {look} kept across layers: the mean |cos| of the first "
-            f"{vectors} singular vectors is {cosines}, and the largest null (norm-matched or sign-flip) gives "
+            f"Outlier channels explain {subject}, which only {appear} to persist across layers: the mean |cos| of the "
+            f"first {vectors} singular vectors is {cosines}, and the largest null (norm-matched or sign-flip) gives "
             f"{_by_role(roles, 'largest_null')}. With all channels scaled to one norm, the mean |cos| is "
             f"{_by_role(roles, 'equal_norms')}."
         )
     else:
         channels = listed([f"{row['channels']:.0f}" for row in roles])
         sentence = (
-            f"Outlier channels may explain {subject}, which {look} kept across layers: the mean |cos| of the first "
-            f"{vectors} singular vectors is {cosines}, where {unrelated}, but these vectors live on about {channels} "
-            f"of {roles[0]['dimension']} channels. Norm-matched weights, which were not drawn, would tell."
+            f"Outlier channels may explain {subject}, which {appear} to persist across layers: the mean |cos| of the "
+            f"first {vectors} singular vectors is {cosines}, where {unrelated}, but these vectors are concentrated on "
+            f"about {channels} of {roles[0]['dimension']} channels. Norm-matched weights, which were not drawn, would "
+            "settle this."
         )
     some = [row for row in roles if row["significant"]]
     if some:
-        sentence += (
-            f" Channels of smaller norm agree too, beyond random signs, in {_significant(some)}, but the outlier "
-            "channels make these numbers."
-        )
+        most = ", but most of the value comes from the outlier channels" if verdict != "undetermined" else ""
+        sentence += f" Channels of smaller norm agree too, more than under random signs, in {_significant(some)}{most}."
     return sentence
 
 
@@ -75,9 +74,9 @@ def continuity_by_layer_pair(_verdict: str, *, side: str, false_discovery_rate: 
         breaks, demoted = row["breaks_after"], row["demoted_after"]
         count = f"{row['significant']} of {row['layer_pairs']} for {row['role']}"
         if 0 < len(breaks) <= _NAMED_LAYERS:
-            count += f" (not from layer{'s' * (len(breaks) > 1)} {_numbers(breaks)} to the next"
-            where = "there" if demoted == breaks else f"from {_numbers(demoted)}" if demoted else ""
-            count += f"; {where} it persists, no longer as top direction)" if where else ")"
+            count += f" (lost after layer{'s' * (len(breaks) > 1)} {_numbers(breaks)}"
+            where = "there" if demoted == breaks else f"after {_numbers(demoted)}" if demoted else ""
+            count += f"; {where} it persists, but no longer as the top direction)" if where else ")"
         told.append(count)
     return (
         f"Counted by layer pairs, the {END[side]} direction is kept in {listed(told)}, at a false discovery rate of "
@@ -115,9 +114,9 @@ def heads_feeding(
         f"{row['source']} and {row['target']} ({row['shared']:.1f} of {row['dimensions']} dimensions)" for row in links
     ]
     return (
-        f"Heads write what later heads read, in {counted(significant, 'pair')} beyond unrelated heads and random "
-        f"signs. The strongest links are {'; '.join(told)}. Unrelated heads share {unrelated:.1f} dimensions, and the "
-        f"largest null gives {largest_null:.1f}."
+        f"Heads write what later heads read, in {counted(significant, 'pair')} more than unrelated heads or random "
+        f"signs explain. The strongest links are {'; '.join(told)}. Unrelated heads share {unrelated:.1f} dimensions, "
+        f"and the largest null gives {largest_null:.1f}."
     )
 
 
@@ -154,20 +153,19 @@ def composed_weights(_verdict: str, *, kinds: Sequence[Row], aligned: Sequence[s
         for row in kinds
     ]
     return (
-        f"The two weights of {listed(aligned)} are aligned: the leading subspaces that the one writes and the other "
-        f"reads overlap more than both nulls give, by more than {standard_errors} standard errors over the layers. The "
-        f"mean overlap is {listed(told)}."
+        f"The two weights of {listed(aligned)} are aligned: what one writes and what the other reads overlap more than "
+        f"under either null, by more than {standard_errors} standard errors over the layers. The mean overlap of their "
+        f"leading subspaces is {listed(told)}."
     )
 
 
 def basis_independence(_verdict: str, *, shares: Mapping[str, float], fold_norms: bool) -> str:
     """Verdict: partial."""
-    told = listed([f"{share:.0%} of the {what}" for what, share in shares.items()])
+    told = listed([f"{_share(share)} the {what}" for what, share in shares.items()])
     return (
-        f"Some numbers depend on the basis that training happened to choose: with norm gains "
-        f"{'folded in' if fold_norms else 'not folded in'}, the numbers of {told} are basis-independent, that is, "
-        "unchanged by every change of basis that leaves the network's function alone. Compare the others within one "
-        "network, not between networks."
+        f"Some numbers depend on the basis that training happened to choose: {'with' if fold_norms else 'without'} "
+        f"norm gains folded in, the numbers of {told} are basis-independent, that is, unchanged by every change of "
+        "basis that preserves the network's function. Compare the others within one network, not between networks."
     )
 
 
@@ -208,9 +206,9 @@ def communities(
         return f"Subspaces that share directions form no communities beyond those of random graphs: {measured}."
     more_by_role = roles["value"] - roles["random"] > layers["value"] - layers["random"]
     sentence = (
-        f"Subspaces that share directions form {communities} communities, the largest of {largest}, which follow "
-        f"{'roles more than single layers' if more_by_role else 'single layers more than roles'}: {measured}. Their "
-        f"normalised mutual information is {roles['value']:.2f} with roles (random graphs {_random(roles)}) and "
+        f"Subspaces that share directions form {communities} communities, the largest of {largest}, which stand "
+        f"out from random graphs more by {'role than by layer' if more_by_role else 'layer than by role'}: {measured}. "
+        f"Their normalised mutual information is {roles['value']:.2f} with roles (random graphs {_random(roles)}) and "
         f"{layers['value']:.2f} with layers ({_random(layers)})."
     )
     if depth["value"] is None:
@@ -272,10 +270,11 @@ def redundant_groups(
     counts = [
         counted(row["value"], noun)
         + ("" if row["random_sd"] is None else f" (random graphs of the same degrees {_random(row, '.1f')})")
-        for noun, row in (("pair", pairs), ("larger group", larger_groups))
+        for noun, row in (("larger group", larger_groups), ("pair", pairs))
+        if row["value"]
     ]
     return (
-        f"Heads of one role repeat each other: {listed(counts)}. In the largest, every two heads have an excess of at "
+        f"Heads of one role overlap strongly in {listed(counts)}. In the largest, every two heads have an excess of at "
         f"least {least_excess:.2f} over the largest null: {_first_few(heads)}."
     )
 
@@ -290,8 +289,8 @@ def strongest_path(
         return f"{subject} is {path}, with a product of excesses of {strength:.2g}."
     relation = "stronger" if verdict == "present" else "no stronger"
     return (
-        f"{subject} is {relation} than with the same excesses dealt to other pairs at random: its product of excesses "
-        f"is {strength:.2g}, against {with_spread(random, random_sd, '.2g')}. It is {path}."
+        f"{subject} is {relation} than when the same excesses are shuffled among pairs: its product of excesses is "
+        f" {strength:.2g}, against {with_spread(random, random_sd, '.2g')}. It is {path}."
     )
 
 
@@ -301,7 +300,7 @@ def similar_layers(_verdict: str, *, pairs: Sequence[Row], largest_elsewhere: fl
     return (
         f"The most similar neighbouring layers are {'; '.join(told)}, by their mean excess over the largest null, role "
         f"by role; layers that are not neighbours reach {largest_elsewhere:.2f} at most. Geometry alone suggests these "
-        "as candidates for sharing or removal; what the layers do was not tested."
+        "as candidates for sharing or removal; their function was not tested."
     )
 
 
@@ -403,7 +402,7 @@ def change_against_base(
         "inside": "lie mostly inside the base's leading subspace",
         "partly_inside": "lie inside the base's leading subspace more than unrelated changes would",
         "outside": "avoid the base's leading subspace",
-        "as_unrelated": "lie inside the base's leading subspace as much as unrelated changes would",
+        "as_unrelated": "overlap the base's leading subspace no more and no less than unrelated changes would",
     }[verdict]
     return (
         f"The {END[side]} directions of the low-rank changes {answer}: the overlap is {overlap:.2f}, where unrelated "
@@ -424,18 +423,18 @@ def largest_measured_change(
     _verdict: str,
     *,
     observable: str,
+    mean_change: float,
+    relative_mean_change: float,
+    rows: int,
     at: str,
     before: float,
     after: float,
-    relative_change: float,
-    mean_change: float,
-    rows: int,
 ) -> str:
     """Verdict: present."""
     return (
-        f"The measurement that changed most, relative to its spread over the first network, is {observable}: "
-        f"{before:.2f} → {after:.2f} ({abs(relative_change):.1f} standard deviations, at {at}). Its mean absolute "
-        f"change over {counted(rows, 'row')} is {mean_change:.2g}."
+        f"The measurement that changed most is {observable}: by {mean_change:.2g} on average over "
+        f"{counted(rows, 'measurement')}, which is {relative_mean_change:.2g} of its standard deviations over the "
+        f"first network. It changed most at {at}: {before:.2f} → {after:.2f}."
     )
 
 
@@ -463,7 +462,7 @@ def continuity_change(verdict: str, **numbers: Any) -> str:
         )
     side = numbers["side"]
     told = [
-        f"from {row['first']:.2f} to {row['last']:.2f} for {row['role']} (half of it by step {row['half_step']})"
+        f"from {row['first']:.2f} to {row['last']:.2f} for {row['role']} (half done by step {row['half_step']})"
         for row in numbers["roles"]
     ]
     return (
@@ -475,7 +474,7 @@ def continuity_change(verdict: str, **numbers: Any) -> str:
 def order_of_changes(_verdict: str, *, earliest: Row, latest: Row) -> str:
     """Verdict: present."""
     first, last = (
-        f"{row['role']} ({END[row['side']]}s, half of it by step {row['half_step']})" for row in (earliest, latest)
+        f"{row['role']} ({END[row['side']]}s, half done by step {row['half_step']})" for row in (earliest, latest)
     )
     return f"Of these changes, that of {first} came first and that of {last} last."
 
@@ -501,7 +500,9 @@ def drift(verdict: str, **numbers: Any) -> str:
     if not numbers["latest"]:
         return sentence
     named = listed([f"the {END[row['side']]}s of {row['role']}" for row in numbers["latest"]])
-    return f"{sentence} The last to cover half of their way, by step {numbers['latest_half_step']}, are {named}."
+    return (
+        f"{sentence} The last to complete half of their movement, by step {numbers['latest_half_step']}, are {named}."
+    )
 
 
 def largest_move_of_a_role(
@@ -527,17 +528,16 @@ def farthest_subspace(
 ) -> str:
     """Verdict: present."""
     return (
-        f"The single subspace that ended farthest from its start is the {END[side]} side of {name}: "
-        f"{degrees(rms_angle)} away, with an overlap of {overlap:.2f}, where unrelated subspaces give {unrelated:.3f}. "
-        f"On average {mean_overlap:.0%} of a leading subspace is still there in the end (unrelated: "
-        f"{mean_unrelated:.0%})."
+        f"The subspace that moved farthest over the run is the {END[side]} side of {name}, by {degrees(rms_angle)}: "
+        f"its overlap with its start is {overlap:.2f}, where unrelated subspaces give {unrelated:.3f}. On average "
+        f"{mean_overlap:.0%} of a leading subspace remains at the end (unrelated: {mean_unrelated:.0%})."
     )
 
 
 def effective_rank_change(verdict: str, *, role: str, first: float, last: float) -> str:
     """Verdicts: rose, fell."""
     return (
-        f"The effective rank {verdict} most, relative to itself, for {role}: from {first:.1f} to {last:.1f}, mean over "
+        f"The effective rank {verdict} most, in relative terms, for {role}: from {first:.1f} to {last:.1f}, mean over "
         "the layers."
     )
 
@@ -548,7 +548,12 @@ def _moved_most(numbers: Row) -> str:
 
 def _by_role(roles: Sequence[Row], number: str) -> str:
     """The numbers of the roles, which a single role needs no name for."""
-    return listed([f"{row['role']} {row[number]:.2f}" if len(roles) > 1 else f"{row[number]:.2f}" for row in roles])
+    return listed([f"{row[number]:.2f} for {row['role']}" if len(roles) > 1 else f"{row[number]:.2f}" for row in roles])
+
+
+def _share(share: float) -> str:
+    """A share of what a noun phrase with its article names."""
+    return {0.0: "none of", 1.0: "all"}.get(share, f"{share:.0%} of")
 
 
 def _significant(roles: Sequence[Row]) -> str:

@@ -118,7 +118,7 @@ _GGUF_ATTENTION = {
 }
 
 _DIAGONAL = "normalisation gain: a diagonal map, folded into the weights beside it on request"
-_BEHIND = "normalisation gain: a diagonal map; the stream lies behind it, so that no weight can take it over"
+_BEHIND = "normalisation gain: a diagonal map; the stream comes after it, so it cannot be folded into any weight"
 _TRANSLATION = "bias: a translation, not a linear map"
 _NOT_LEARNED = "positions: computed, not a map of activations"
 

@@ -113,10 +113,13 @@ def _subtitle(analysis: Analysis) -> str:
     """What the model is, in one line."""
     provenance = analysis.provenance
     stored = provenance["metadata"].get("tensor types")
-    heads = int(analysis.weights["head"].notna().sum())
+    cut = analysis.weights[analysis.weights["head"].notna()]
+    # Key and value projections may have fewer heads, which several query heads share.
+    heads = cut["role"].value_counts().max()
     return (
-        f"{provenance['layers']} layers of the {provenance['family']} family, {len(analysis.weights) - heads} weights"
-        + (f" and {heads} heads of attention projections" if heads else "")
+        f"{provenance['layers']} layers of the {provenance['family']} family, "
+        f"{len(analysis.weights) - len(cut)} weights"
+        + (f" and {heads} attention heads" if len(cut) else "")
         + f" at rank {analysis.settings.rank}, in {len(analysis.spaces)} spaces"
         + (f"; stored as {stored}, de-quantised" if stored else "")
         + f"; {len(analysis.skipped)} tensors were not used"
@@ -136,9 +139,8 @@ def _summary_table(summary: pd.DataFrame, *, shared_space: bool) -> pd.DataFrame
             "norm-matched": rows["abs_cos_1_norm_matched_mean"],
             "sign-flip": rows["abs_cos_1_sign_flip_mean"],
             "excess": rows["abs_cos_1_excess"],
-            "equal norms": rows["abs_cos_1_equalised"],
-            "significant": rows["significant_pairs"],
-            "of layer pairs": rows["layer_pairs"],
+            "equalised": rows["abs_cos_1_equalised"],
+            "significant": _counted(rows),
             "|cos| of second": rows["abs_cos_2"],
             "σ²-weighted": rows["sigma2_weighted"],
             "overlap": rows["overlap"],
@@ -151,6 +153,12 @@ def _summary_table(summary: pd.DataFrame, *, shared_space: bool) -> pd.DataFrame
     )
     # Sides without a common space have no overlap at a distance, and without draws there are no seeded nulls.
     return table.dropna(axis="columns", how="all")
+
+
+def _counted(rows: pd.DataFrame) -> "pd.Series[str]":
+    """Significant layer pairs of all that there are; missing where they are not comparable."""
+    counts = rows["significant_pairs"].astype("string") + " of " + rows["layer_pairs"].astype("string")
+    return counts.where(rows["significant_pairs"].notna())
 
 
 def _edge_table(graph: "nx.MultiDiGraph[str]") -> pd.DataFrame:

@@ -227,7 +227,7 @@ def _milestone_table(milestones: pd.DataFrame) -> pd.DataFrame:
         "last": rows["last"],
         "change": rows["change"],
         "spread of unrelated": rows["noise"],
-        "half of it by step": rows["half_step"],
+        "half done by step": rows["half_step"],
     }
     return pd.DataFrame(table)
 

@@ -51,8 +51,8 @@ def head_clusters(table: pd.DataFrame, *, least: float = 0.5) -> pd.DataFrame:
     -----
     Heads without an effect size (zero heads, and those that read the whole stream) join no group.
 
-    Groups say that heads nearly coincide, not why: heads that live on the same few outlier channels form one too.
-    Their excess, which counts from the largest of the nulls, is then near 0 or below.
+    Groups say that heads nearly coincide, not why: heads that are concentrated on the same few outlier channels form
+    one too. Their excess, which counts from the largest of the nulls, is then near 0 or below.
     """
     if not 0 < least <= 1:
         raise ValueError(f"head_clusters needs a cut above 0 and at most 1; got {least}.")
