@@ -113,10 +113,11 @@ def heads_feeding(
     told = [
         f"{row['source']} and {row['target']} ({row['shared']:.1f} of {row['dimensions']} dimensions)" for row in links
     ]
+    share = f"{counted(significant, 'pair')} of them share{'s' * (significant == 1)}"
     return (
-        f"Heads write what later heads read, in {counted(significant, 'pair')} more than unrelated heads or random "
-        f"signs explain. The strongest links are {'; '.join(told)}. Unrelated heads share {unrelated:.1f} dimensions, "
-        f"and the largest null gives {largest_null:.1f}."
+        f"Heads write what later heads read: {share} more than unrelated heads or random signs explain. The strongest "
+        f"links are {'; '.join(told)}. Unrelated heads share {unrelated:.1f} dimensions, and the largest null gives "
+        f"{largest_null:.1f}."
     )
 
 
@@ -553,6 +554,8 @@ def _by_role(roles: Sequence[Row], number: str) -> str:
 
 def _share(share: float) -> str:
     """A share of what a noun phrase with its article names."""
+    if 0 < share < 0.01:
+        return "under 1% of"
     return {0.0: "none of", 1.0: "all"}.get(share, f"{share:.0%} of")
 
 
