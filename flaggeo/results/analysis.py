@@ -23,6 +23,7 @@ from ..inventory import SKIPPED_SCHEMA, SPACE_SCHEMA, WEIGHT_SCHEMA
 from ..network import ROLES
 from ..network.roles import QUERY_HEAD_ROLES
 from .saved import Kind, Result
+from .storage import saved_file
 
 _BASES_FILE = "bases.safetensors"
 _GRAPH_FILE = "graph.graphml"
@@ -210,7 +211,7 @@ class Analysis(Result):
 
     @classmethod
     def _loaded(cls, folder: Path) -> dict[str, Any]:
-        return super()._loaded(folder) | {"bases": load_file(folder / _BASES_FILE)}
+        return super()._loaded(folder) | {"bases": load_file(saved_file(folder, _BASES_FILE))}
 
 
 def _by(order: Mapping[str, int]) -> Callable[[Any], Any]:
