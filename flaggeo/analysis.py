@@ -117,12 +117,14 @@ def analyze(
     Raises
     ------
     TypeError
-        If settings and single options are given.
+        If it is not given a network, or if settings and single options are given.
     ValueError
         If a setting is out of range, or no weight has the roles and layers asked for.
     CheckpointError
         If a tensor turns out to be unreadable or not finite.
     """
+    if not isinstance(network, Network):
+        raise TypeError(f"analyze: expected a Network from flaggeo.load; got {type(network).__name__}")
     settings = Settings(**given_options(settings, options))
     device = torch.device(device)
     started = datetime.now(UTC)

@@ -78,6 +78,8 @@ class Grassmannian(Flag):
     """
 
     def __init__(self, n: int, k: int, equip: bool = True) -> None:
+        if not 1 <= k < n:
+            raise ValueError(f"Grassmannian needs a dimension k between 1 and n - 1 = {n - 1}; got {k} in n = {n}.")
         super().__init__(n, (k,), equip=equip)
         self.k = k
 

@@ -69,7 +69,8 @@ def _open_path(path: Path) -> Checkpoint:
 
         return GGUFCheckpoint(path)
     hint = ": PyTorch pickles can run code, save it as safetensors" if path.suffix in {".bin", ".pt", ".pth"} else ""
-    raise CheckpointError(f"{path}: expected {_FORMATS}, found a {path.suffix or 'suffixless'} file{hint}")
+    found = f"a {path.suffix} file" if path.suffix else "a file without a suffix"
+    raise CheckpointError(f"{path}: expected {_FORMATS}, found {found}{hint}")
 
 
 def _weights_in(folder: Path, index_name: str) -> Path:

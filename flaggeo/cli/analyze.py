@@ -55,7 +55,7 @@ def _show(console: "Console", analysis: "Analysis", *, verbose: bool) -> None:
         console.print(f"largest residual of a singular triplet: {analysis.weights['residual'].max():.1e}")
         for item in analysis.skipped.itertuples():
             console.print(f"not used: {item.tensor}: {item.reason}")
-    console.print(f"{len(analysis.skipped)} tensors not used (flaggeo inspect says why)\n")
+    console.print(f"{len(analysis.skipped)} tensors not used; run flaggeo inspect to see why\n")
 
 
 def _summary_table(summary: "pd.DataFrame") -> "Table":

@@ -1,13 +1,14 @@
 """`flaggeo compare`: how far the subspaces of two checkpoints lie apart."""
 
 from functools import partial
+from math import degrees
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from .run import Run, measuring, stem
-from .terminal import errors_reported, usage_errors
+from .terminal import errors_reported, number, usage_errors
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -16,6 +17,12 @@ if TYPE_CHECKING:
 
 # Rows of the ranked table that a terminal gets; the page and the tables have all.
 SHOWN_ROWS = 12
+
+_LEGEND = (
+    "rms angle: root mean square of the principal angles between the leading subspaces; first angle: angle between\n"
+    "the first singular vectors; flag distance: length of the shortest path from the nested subspaces of the leading\n"
+    "1, 2, 4 ... directions in A to those in B; unrelated: mean overlap of unrelated (Haar) subspaces.\n"
+)
 
 
 @measuring(lambda first, second: f"{stem(first)}-{stem(second)}-comparison")
@@ -52,20 +59,18 @@ def _show(console: "Console", comparison: "Comparison") -> None:
     for item in comparison.skipped.itertuples():
         console.print(f"note: {item.name} was not compared: {item.reason}")
     ranked = comparison.ranked
-    moved = ranked[ranked["rms_angle"] >= SAME_ANGLE].head(SHOWN_ROWS)
-    numbers = {"rms angle": "rms_angle", "overlap": "overlap", "unrelated": "overlap_null_mean"}
-    numbers |= {"flag distance": "flag_distance", "first angle": "angle_1", "|B - A|/|A|": "relative_norm"}
-    table = Table("weight", "side", *numbers, "rank of B - A", box=None, header_style="bold")
+    moved = ranked[ranked["rms_angle"] >= SAME_ANGLE]
+    columns = ("rms angle (°)", "first angle (°)", "flag distance (rad)", "overlap", "unrelated", "|B - A|/|A|")
+    table = Table("weight", "side", *columns, "rank of B - A", box=None, header_style="bold")
+    table.title = f"largest moves: {min(SHOWN_ROWS, len(moved))} of the {len(moved)} subspaces that moved"
+    table.title_justify = "left"
     for column in table.columns[2:]:
         column.justify = "right"
-    for row in moved.to_dict("records"):
-        table.add_row(
-            row["name"],
-            row["side"],
-            *("–" if row[column] != row[column] else f"{row[column]:.3f}" for column in numbers.values()),
-            str(row["change_rank"]).replace("<NA>", "–"),
-        )
+    for row in moved.head(SHOWN_ROWS).to_dict("records"):
+        angles = (number(degrees(row[column]), ".2f") for column in ("rms_angle", "angle_1"))
+        others = ("flag_distance", "overlap", "overlap_null_mean", "relative_norm")
+        numbers = (number(row[column], ".3f") for column in others)
+        table.add_row(row["name"], row["side"], *angles, *numbers, number(row["change_rank"]))
     if len(moved):
         console.print(table)
-        console.print("Angles and distances are those of the leading subspaces, in radians; unrelated ones overlap by")
-        console.print("the value in the column unrelated.\n")
+        console.print(_LEGEND, soft_wrap=True)

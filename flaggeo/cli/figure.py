@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .options import Overwrite, Quiet, Verbose
+from .options import Overwrite, QuietPath, Verbose
 from .report import Folder
 from .terminal import errors_reported, usage_errors
 
@@ -25,7 +25,7 @@ def figure(
         list[str] | None,
         typer.Option("--set", metavar="CONTROL=VALUE", help="Set a control of the chart, for example threshold=0.3."),
     ] = None,
-    quiet: Quiet = False,
+    quiet: QuietPath = False,
     verbose: Verbose = False,
     overwrite: Overwrite = False,
 ) -> None:
@@ -39,9 +39,12 @@ def figure(
                 raise ValueError(f"expected a figure among {', '.join(FIGURES)}; found {name!r}")
             _require_free(output, overwrite=overwrite)
             chosen = dict(map(_setting, controls or []))
-        from ..results import Analysis
-        from ..results.storage import replace_file
+        from ..results import Analysis, kind_in
+        from ..results.storage import ResultError, replace_file
 
+        kind = kind_in(folder)
+        if kind is not Analysis:
+            raise ResultError(f"{folder}: figures are drawn from an analysis; found {kind.KIND.name}")
         analysis = Analysis.load(folder)
         with usage_errors():
             spec = figure_spec(analysis, name, chosen)
@@ -65,7 +68,9 @@ def _require_free(output: Path, *, overwrite: bool) -> None:
     if output.is_dir():
         raise FileExistsError(f"{output}: expected a file, found a folder")
     if output.exists() and not overwrite:
-        raise FileExistsError(f"{output}: expected a new file, found an existing one: choose another or overwrite it")
+        raise FileExistsError(
+            f"{output}: expected a new file, found an existing one: choose another, or give --overwrite"
+        )
 
 
 def _setting(text: str) -> tuple[str, str]:

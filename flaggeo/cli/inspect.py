@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -22,7 +23,7 @@ Source = Annotated[
 
 
 def inspect(path: Source, output_format: Format = OutputFormat.TABLE, verbose: Verbose = False) -> None:
-    """Say what each tensor of a checkpoint means, and which are not used and why; only headers are read."""
+    """Describe each tensor of a checkpoint, and which are not used and why; only headers are read."""
     with errors_reported(verbose):
         network = opened(path, quiet=False)
         if output_format is OutputFormat.JSON:
@@ -32,14 +33,28 @@ def inspect(path: Source, output_format: Format = OutputFormat.TABLE, verbose: V
 
 
 def opened(path: Path, quiet: bool) -> "Network":
-    """The network of a checkpoint; its remarks go to standard error."""
+    """The network of a checkpoint; its remarks go to standard error.
+
+    Raises
+    ------
+    CheckpointError
+        As `flaggeo.load`; where a saved result is in the place of a checkpoint, the message says so.
+    """
     from rich.console import Console
 
     console = Console(stderr=True, quiet=quiet)
     with console.status(f"reading the headers of {path.name}"):
         from ..analysis import load
+        from ..checkpoint import CheckpointError
+        from ..results import kind_in
 
-        network = load(path)
+        try:
+            network = load(path)
+        except CheckpointError:
+            with suppress(FileNotFoundError):
+                kind = kind_in(path).KIND
+                raise CheckpointError(f"{path}: expected a checkpoint, found {kind.name} saved by flaggeo") from None
+            raise
     for remark in network.remarks:
         console.print(f"note: {remark}", markup=False, highlight=False)
     return network

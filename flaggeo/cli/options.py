@@ -21,8 +21,9 @@ class OutputFormat(StrEnum):
 
 Device = Annotated[str, typer.Option(help="Compute on this device: cpu, cuda, cuda:1 ...")]
 Format = Annotated[OutputFormat, typer.Option("--format", help="Print what is found in this form.")]
-Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Say more, and show where an error came from.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors, and JSON if it is asked for.")]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Print more detail, and a traceback on errors.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print only errors (and JSON, if requested).")]
+QuietPath = Annotated[bool, typer.Option("--quiet", "-q", help="Do not print the path of the file that is written.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is already there.")]
 
 

@@ -5,13 +5,13 @@ from typing import Annotated
 
 import typer
 
-from .options import Quiet, Verbose
+from .options import QuietPath, Verbose
 from .terminal import errors_reported
 
 Folder = Annotated[Path, typer.Argument(metavar="DIR", help="Folder of a saved result.")]
 
 
-def report(folder: Folder, quiet: Quiet = False, verbose: Verbose = False) -> None:
+def report(folder: Folder, quiet: QuietPath = False, verbose: Verbose = False) -> None:
     """Make the page of a saved analysis, comparison or trace again; no checkpoint is read."""
     with errors_reported(verbose):
         from ..results import kind_in

@@ -27,7 +27,7 @@ _Output = Annotated[
         "-o",
         metavar="DIR",
         help="Write the page and the tables to this folder.",
-        show_default="named after what is read",
+        show_default="named after the input",
     ),
 ]
 
@@ -59,7 +59,10 @@ class Run:
         from ..settings import Settings
 
         with usage_errors():
-            kind.require_replaceable(self.folder, overwrite=self.overwrite)
+            try:
+                kind.require_replaceable(self.folder, overwrite=self.overwrite)
+            except FileExistsError as error:  # which names the parameter of `Result.save`
+                raise FileExistsError(str(error).replace("overwrite=True", "--overwrite")) from None
             options = given_settings(self.arguments)
             require_device(self.device)
             checked = Settings(**options)

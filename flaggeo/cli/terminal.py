@@ -5,7 +5,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import typer
 
@@ -72,6 +72,13 @@ def standard_output() -> "Console":
     # Names from a checkpoint are data, never markup; a pipe gets wide lines, so that no table is cut.
     width = None if sys.stdout.isatty() else 160
     return Console(markup=False, highlight=False, width=width)
+
+
+def number(value: Any, form: str = "") -> str:
+    """A number of a table as the terminal shows it; a dash where there is none."""
+    from pandas import isna
+
+    return "–" if isna(value) else format(value, form)
 
 
 @contextmanager

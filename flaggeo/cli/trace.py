@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from .run import Run, measuring, stem
-from .terminal import errors_reported, usage_errors
+from .terminal import errors_reported, number, usage_errors
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -55,14 +55,14 @@ def _show(console: "Console", found: "Trace") -> None:
         console.print(f"note: drift of {item.name} was not measured: {item.reason}")
     rows = found.milestones[found.milestones["quantity"] == "abs_cos_1"]
     if len(rows):
-        table = Table("role", "side", "first", "last", "change", "half of it by step", box=None, header_style="bold")
+        table = Table("role", "side", "first", "last", "change", "half done by step", box=None, header_style="bold")
         table.title = "continuity across layers over training: mean |cos| over the layer pairs"
         table.title_justify = "left"
         for column in table.columns[2:]:
             column.justify = "right"
         for row in rows.to_dict("records"):
-            numbers = (f"{row[column]:.3f}" for column in ("first", "last", "change"))
-            table.add_row(row["role"], row["side"], *numbers, str(row["half_step"]).replace("<NA>", "–"))
+            numbers = (number(row[column], ".3f") for column in ("first", "last", "change"))
+            table.add_row(row["role"], row["side"], *numbers, number(row["half_step"]))
         console.print(table)
         console.print(
             f"Unrelated (Haar) directions give {found.summary['abs_cos_1_null_mean'].iloc[0]:.3f} on average.\n"

@@ -27,7 +27,10 @@ class Version:
 
     Attributes
     ----------
+    name : str
+        What errors call it: the path that was given, or else its location.
     location : str
+        Of the checkpoint.
     family : str
     network : Network or None
     analysis : Analysis or None
@@ -35,6 +38,7 @@ class Version:
     remarks : tuple of str
     """
 
+    name: str
     location: str
     family: str
     network: Network | None
@@ -58,7 +62,7 @@ def open_versions(first: Source, second: Source) -> tuple[Version, Version]:
     if base.network is None:
         raise MismatchError(
             f"{second}: an adapter changes the matrices of a checkpoint: expected a checkpoint to compare it "
-            f"with, found the saved analysis {base.location}"
+            f"with, found the saved analysis {base.name}"
         )
     return base, _of_network(read_network(AdaptedCheckpoint(base.network.checkpoint, Path(second))))
 
@@ -81,17 +85,19 @@ def open_version(source: Source) -> Version:
         if is_adapter(Path(source)):
             raise MismatchError(f"{source}: expected the base first and the adapter second, found the adapter first")
         if Analysis.is_in(source):
-            return _of_analysis(Analysis.load(source))
+            return replace(_of_analysis(Analysis.load(source)), name=str(source))
     return _of_network(read_network(open_checkpoint(source)))
 
 
 def _of_network(network: Network) -> Version:
-    return Version(network.checkpoint.location, network.family, network, None, network.remarks)
+    location = network.checkpoint.location
+    return Version(location, location, network.family, network, None, network.remarks)
 
 
 def _of_analysis(analysis: Analysis) -> Version:
     provenance = analysis.provenance
-    return Version(provenance["checkpoint"], provenance["family"], None, analysis, tuple(provenance["remarks"]))
+    location, family, remarks = (provenance[key] for key in ("checkpoint", "family", "remarks"))
+    return Version(location, location, family, None, analysis, tuple(remarks))
 
 
 def shared_settings(versions: Iterable[Version], given: Mapping[str, Any]) -> Settings:
@@ -108,13 +114,13 @@ def shared_settings(versions: Iterable[Version], given: Mapping[str, Any]) -> Se
     MismatchError
         If a saved analysis has another setting than was given, or than another saved analysis has.
     """
-    saved = [(version.location, version.analysis.settings) for version in versions if version.analysis is not None]
+    saved = [(version.name, version.analysis.settings) for version in versions if version.analysis is not None]
     settings = replace(saved[0][1] if saved else Settings(), **given)
-    for location, found in saved:
-        for name, value in vars(settings).items():
-            if getattr(found, name) != value:
+    for name, found in saved:
+        for option, value in vars(settings).items():
+            if getattr(found, option) != value:
                 raise MismatchError(
-                    f"{location}: expected an analysis with {name} {_said(value)}, found {_said(getattr(found, name))}"
+                    f"{name}: expected an analysis with {option} {_said(value)}, found {_said(getattr(found, option))}"
                 )
     return settings
 
@@ -141,8 +147,7 @@ def shared_weights(first: Version, second: Version, settings: Settings) -> tuple
     """
     if first.family != second.family:
         raise MismatchError(
-            f"{second.location}: expected a network of the {first.family} family as in {first.location}, found "
-            f"{second.family}"
+            f"{second.name}: expected a network of the {first.family} family as in {first.name}, found {second.family}"
         )
     shared, skipped = [], {}
     shapes = [_chosen_shapes(version, settings) for version in (first, second)]
@@ -154,7 +159,7 @@ def shared_weights(first: Version, second: Version, settings: Settings) -> tuple
             skipped[name] = f"{first.location} has {expected}, {second.location} {found}: another vocabulary"
         else:
             raise MismatchError(
-                f"{second.location}: weight {name!r}: expected {expected} as in {first.location}, found {found}"
+                f"{second.name}: weight {name!r}: expected {expected} as in {first.name}, found {found}"
             )
     return shared, skipped
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from ..checkpoint import Checkpoint
 from ..display import Displayed
 from .folding import Folding
-from .roles import ROLE_RECORDS, BlockKind, Role
+from .roles import QUERY_HEAD_ROLES, ROLE_RECORDS, BlockKind, Role
 from .spaces import Side, Space, Symmetry
 from .splits import Split
 
@@ -188,13 +188,13 @@ class Network(Displayed):
         return sorted({weight.layer for weight in self.weights if weight.layer is not None})
 
     def _facts(self) -> Mapping[str, object]:
-        heads = sum(weight.head is not None for weight in self.weights)
+        sliced = [weight for weight in self.weights if weight.head is not None]
         return {
             "checkpoint": PurePath(self.checkpoint.location).name,
             "family": self.family,
             "layers": len(self.layer_numbers),
-            "weights": len(self.weights) - heads,
-            "heads": heads,
+            "weights": len(self.weights) - len(sliced),
+            "heads": len({(weight.layer, weight.head) for weight in sliced if weight.role in QUERY_HEAD_ROLES}),
             "spaces": len(self.spaces),
             "skipped": len(self.skipped),
         }

@@ -199,6 +199,9 @@ COMPOSED = tuple(
 #: Roles whose weights are cut into heads.
 HEAD_ROLES = tuple(role.name for role in _RECORDS if role.heads)
 
+#: Those of which every attention head has a slice of its own: it may share its key-value head with others.
+QUERY_HEAD_ROLES = tuple(role.name for role in _RECORDS if role.heads is HeadGroup.QUERY)
+
 #: The other projection of a head: what it reads with the one acts through the other.
 HEAD_PARTNERS = {
     one: other for pair in COMPOSED if set(pair) <= set(HEAD_ROLES) for one, other in (pair, reversed(pair))

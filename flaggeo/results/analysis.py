@@ -21,7 +21,9 @@ from ..graph import Structure, structure
 from ..graph.alignment_graph import FALSE_DISCOVERY_RATE, alignment_graph
 from ..inventory import SKIPPED_SCHEMA, SPACE_SCHEMA, WEIGHT_SCHEMA
 from ..network import ROLES
+from ..network.roles import QUERY_HEAD_ROLES
 from .saved import Kind, Result
+from .storage import saved_file
 
 _BASES_FILE = "bases.safetensors"
 _GRAPH_FILE = "graph.graphml"
@@ -183,13 +185,14 @@ class Analysis(Result):
         return {name: known[name] for name in cls.table_names()}
 
     def _facts(self) -> Mapping[str, object]:
-        settings, heads = self.settings, int(self.weights["head"].notna().sum())
+        settings, sliced = self.settings, self.weights[self.weights["head"].notna()]
+        heads = sliced[sliced["role"].isin(QUERY_HEAD_ROLES)]
         return {
             "checkpoint": Path(self.provenance["checkpoint"]).name,
             "family": self.provenance["family"],
             "layers": self.provenance["layers"],
-            "weights": len(self.weights) - heads,
-            "heads": heads,
+            "weights": len(self.weights) - len(sliced),
+            "heads": len(heads[["layer", "head"]].drop_duplicates()),
             "rank": settings.rank,
             "draws": settings.draws,
             "spaces": len(self.spaces),
@@ -208,7 +211,7 @@ class Analysis(Result):
 
     @classmethod
     def _loaded(cls, folder: Path) -> dict[str, Any]:
-        return super()._loaded(folder) | {"bases": load_file(folder / _BASES_FILE)}
+        return super()._loaded(folder) | {"bases": load_file(saved_file(folder, _BASES_FILE))}
 
 
 def _by(order: Mapping[str, int]) -> Callable[[Any], Any]:

@@ -41,7 +41,9 @@ def require_replaceable(folder: Path, *, overwrite: bool, names: frozenset[str])
         raise FileExistsError(f"{folder}: expected a folder, found a file")
     found = {path.name for path in folder.iterdir()}
     if found and not overwrite:
-        raise FileExistsError(f"{folder}: expected a new folder, found an existing one: choose another or overwrite it")
+        raise FileExistsError(
+            f"{folder}: expected a new folder, found an existing one: choose another, or give overwrite=True"
+        )
     if found - names:
         raise FileExistsError(
             f"{folder}: expected a result of flaggeo and nothing else to overwrite, found also "
@@ -137,9 +139,13 @@ def load_record(file: Path, schema_version: int, remedy: str) -> dict[str, Any]:
     Raises
     ------
     ResultError
-        If its schema version is another; the message ends in what to do, for an earlier one the `remedy`.
+        If it is no complete JSON, or its schema version is another; then the message ends in what to do, for an
+        earlier one the `remedy`.
     """
-    record: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    try:
+        record: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError:
+        raise ResultError(f"{file} is damaged: expected a complete record in JSON") from None
     found = record.get("schema_version")
     if found != schema_version:
         later = isinstance(found, int) and found > schema_version
@@ -152,7 +158,14 @@ def load_record(file: Path, schema_version: int, remedy: str) -> dict[str, Any]:
 
 def load_tables(folder: Path, names: Iterable[str]) -> dict[str, pd.DataFrame]:
     """Tables of these names, with all digits."""
-    return {name: pd.read_parquet(folder / table_files(name)[1]) for name in names}
+    return {name: pd.read_parquet(saved_file(folder, table_files(name)[1])) for name in names}
+
+
+def saved_file(folder: Path, name: str) -> Path:
+    """A file of a saved result; `ResultError` is raised if it is missing."""
+    if not (folder / name).is_file():
+        raise ResultError(f"{folder}: expected a complete result, found the file {name} missing")
+    return folder / name
 
 
 def replace_file(path: Path, content: bytes) -> None:

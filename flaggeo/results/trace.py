@@ -108,7 +108,8 @@ class Trace(Result):
         steps = self.checkpoints["step"]
         return {
             "checkpoints": len(steps),
-            "steps": (int(steps.iloc[0]), int(steps.iloc[-1])),
+            "first_step": int(steps.iloc[0]),
+            "last_step": int(steps.iloc[-1]),
             "last": Path(self.checkpoints["location"].iloc[-1]).name,
             "family": self.provenance["family"],
             "weights": self.weights["name"].nunique(),

@@ -51,14 +51,15 @@ def steps_of(checkpoints: str | Path | Sequence[Source], numbers: Sequence[int] 
     ValueError
         If there are fewer than two, or the numbers given are not one each and all different.
     """
-    sources = checkpoints_in(Path(checkpoints)) if isinstance(checkpoints, str | Path) else list(checkpoints)
-    if len(sources) == 1 and isinstance(sources[0], str | Path):
-        sources = checkpoints_in(Path(sources[0])) or sources
+    sources: list[Source] = [checkpoints] if isinstance(checkpoints, str | Path) else list(checkpoints)
+    where = ""
+    if len(sources) == 1 and isinstance(sources[0], str | Path) and not Path(sources[0]).is_file():
+        where = f" in {sources[0]}"
+        sources = checkpoints_in(Path(sources[0]))
     if len(sources) < 2:
-        where = f" in {checkpoints}" if isinstance(checkpoints, str | Path) else ""
         raise ValueError(
             f"trace: expected at least 2 checkpoints, or a folder with numbered ones such as checkpoint-100; "
-            f"found {len(sources)}{where}"
+            f"found {len(sources) or 'none'}{where}"
         )
     names = _names(sources)
     if numbers is not None and (len(numbers) != len(sources) or len(set(numbers)) < len(numbers)):

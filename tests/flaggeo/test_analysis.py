@@ -110,6 +110,11 @@ def test_wrong_arguments(options, message):
         analyze(load(tiny_llama(), config=CONFIG), **options)
 
 
+def test_a_path_is_no_network(tmp_path):
+    with pytest.raises(TypeError, match=r"analyze: expected a Network from flaggeo\.load; got str"):
+        analyze(str(tmp_path))
+
+
 def test_an_interrupted_run_resumes_and_gives_the_same_result(tmp_path, monkeypatch):
     folder = save_folder(tmp_path / "model", tiny_llama())
     whole = analyze(load(folder), rank=3)

@@ -28,8 +28,15 @@ def test_a_value_shows_itself_in_a_line(shown):
         assert text.startswith(f"{type(value).__name__}(")
         assert len(text) < 1000
         assert text.isprintable()
-    assert "family='llama', layers=3, weights=23, heads=36, spaces=" in texts[1]
+    assert "family='llama', layers=3, weights=23, heads=12, spaces=" in texts[1]
     assert "layers=3, weights=3, heads=0, rank=2, draws=0" in texts[2]
+    assert "checkpoints=2, first_step=0, last_step=1, " in texts[4]
+
+
+def test_the_heads_of_an_analysis_are_those_of_its_network():
+    network = load(tiny_llama(), config=CONFIG)
+    analysis = analyze(network, rank=2, measure=["continuity"], heads=True)
+    assert "weights=23, heads=12, " in repr(analysis)
 
 
 def test_a_notebook_gets_a_small_table_with_every_name_escaped(shown):

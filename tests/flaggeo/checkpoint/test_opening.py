@@ -31,6 +31,12 @@ def test_pickles_are_not_read(tmp_path, suffix):
         open_checkpoint(tmp_path / f"model{suffix}")
 
 
+def test_a_file_without_a_suffix(tmp_path):
+    (tmp_path / "model").write_bytes(b"anything")
+    with pytest.raises(CheckpointError, match="found a file without a suffix"):
+        open_checkpoint(tmp_path / "model")
+
+
 def test_several_files_without_an_index_are_not_guessed_between(tmp_path):
     for name in ("a", "b"):
         save_file({name: torch.ones(2, 2)}, tmp_path / f"{name}.safetensors")

@@ -1,4 +1,5 @@
 import json
+from math import degrees
 
 import pytest
 import torch
@@ -6,6 +7,7 @@ from typer.testing import CliRunner
 
 from flaggeo import Comparison, analyze, load
 from flaggeo.cli import app
+from flaggeo.cli.compare import SHOWN_ROWS
 from flaggeo.cli.terminal import UNREADABLE, USAGE
 from flaggeo.findings import Finding, comparison_findings
 from tests.builders import save_folder, tiny_llama, with_gains
@@ -45,7 +47,7 @@ def test_json_goes_to_standard_output_alone_and_quiet_prints_nothing(base, tmp_p
     assert {row["role"] for row in record["ranked"]} == {"q", "o"}
     again = run(app, command)
     assert (again.exit_code, again.stdout) == (USAGE, "")
-    assert "found an existing one" in again.stderr
+    assert "found an existing one: choose another, or give --overwrite" in again.stderr
     quiet = run(app, [*command, "--overwrite", "--quiet"])
     assert (quiet.exit_code, quiet.output) == (0, "")
 
@@ -57,6 +59,19 @@ def test_a_comparison_never_replaces_an_analysis(base, tmp_path):
     assert "found also 'bases.safetensors'" in result.stderr
     result = run(app, ["compare", str(tmp_path / "saved"), base, "-o", str(tmp_path / "out")])
     assert (result.exit_code, Finding("movement", "absent", {}, "drift").sentence in result.stdout) == (0, True)
+
+
+def test_the_terminal_shows_the_largest_moves_in_degrees_and_a_dash_for_what_is_unknown(base, tmp_path):
+    analyze(load(tiny_llama(seed=1)), rank=2).save(tmp_path / "saved")
+    result = run(app, ["compare", base, str(tmp_path / "saved"), "-o", str(tmp_path / "out")])
+    ranked = Comparison.load(tmp_path / "out").ranked
+    lines = [line.split() for line in result.stdout.splitlines() if line.endswith("– ")]
+    assert [line[:2] for line in lines] == ranked[["name", "side"]].head(SHOWN_ROWS).to_numpy().tolist()
+    assert [float(line[2]) for line in lines] == pytest.approx(
+        ranked["rms_angle"].head(SHOWN_ROWS).map(degrees).tolist(), abs=0.005
+    )
+    assert [line[-2:] for line in lines] == [["–", "–"]] * SHOWN_ROWS
+    assert f"{SHOWN_ROWS} of the {len(ranked)} subspaces" in result.stdout
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,10 @@
 import pytest
 from typer.testing import CliRunner
 
-from flaggeo import analyze, load
+from flaggeo import analyze, compare, load
 from flaggeo.cli import app
-from flaggeo.cli.terminal import USAGE
-from tests.builders import CONFIG, related_llama
+from flaggeo.cli.terminal import UNREADABLE, USAGE
+from tests.builders import CONFIG, related_llama, tiny_llama
 
 run = CliRunner().invoke
 
@@ -30,10 +30,13 @@ def test_a_figure_is_written_in_the_format_of_its_suffix(saved, tmp_path):
     [
         (["graph", "-o", "x.gif"], "--output: expected a file that ends in .svg, .png, .pdf; found 'x.gif'"),
         (["poem", "-o", "x.svg"], "continuity, graph, matrix, heads, interfaces, interface-curves; found 'poem'"),
-        (["heads", "-o", "x.svg"], "something to draw in 'heads'; found none"),
+        (
+            ["heads", "-o", "x.svg"],
+            "nothing to draw in 'heads': it measured continuity, pairs, interfaces without heads",
+        ),
         (["graph", "-o", "x.svg", "--set", "threshold"], "--set: expected CONTROL=VALUE"),
         (["graph", "-o", "x.svg", "--set", "threshold=9"], "threshold: expected a number"),
-        (["graph", "-o", "there.svg"], "found an existing one"),
+        (["graph", "-o", "there.svg"], "found an existing one: choose another, or give --overwrite"),
     ],
 )
 def test_wrong_command_lines_exit_with_2_and_write_nothing(saved, tmp_path, arguments, words, monkeypatch):
@@ -44,6 +47,13 @@ def test_wrong_command_lines_exit_with_2_and_write_nothing(saved, tmp_path, argu
     assert words in result.stderr
     assert [file.name for file in tmp_path.iterdir()] == ["there.svg"]
     assert (tmp_path / "there.svg").read_text() == "mine"
+
+
+def test_figures_are_not_drawn_from_a_comparison(tmp_path):
+    compare(tiny_llama(), tiny_llama(seed=1), rank=2, roles=["q"]).save(tmp_path / "moved")
+    result = run(app, ["figure", str(tmp_path / "moved"), "continuity", "-o", str(tmp_path / "x.svg")])
+    assert (result.exit_code, "found a comparison" in result.stderr) == (UNREADABLE, True)
+    assert not (tmp_path / "x.svg").exists()
 
 
 def test_an_existing_figure_is_replaced_when_told(saved, tmp_path):

@@ -1,9 +1,12 @@
 import json
 
+import pytest
 import torch
 from typer.testing import CliRunner
 
+from flaggeo import analyze, compare, load, trace
 from flaggeo.cli import app
+from flaggeo.cli.terminal import UNREADABLE
 from tests.builders import CONFIG, save_folder, tiny_llama
 
 run = CliRunner().invoke
@@ -25,3 +28,20 @@ def test_names_from_the_checkpoint_are_never_markup(tmp_path):
     result = run(app, ["inspect", str(folder), "-v"])
     assert result.exit_code == 0
     assert "[red]x[/nonsense]" in result.stdout
+
+
+@pytest.mark.parametrize("command", ["inspect", "analyze"])
+def test_a_saved_result_is_no_checkpoint(tmp_path, command):
+    model = tiny_llama()
+    saved = analyze(load(model), rank=2, roles=["q"])
+    for name, result in (
+        ("an analysis", saved),
+        ("a comparison", compare(saved, saved)),
+        ("a trace", trace([saved] * 2)),
+    ):
+        result.save(tmp_path / name)
+        failed = run(app, [command, str(tmp_path / name)])
+        assert (failed.exit_code, f"found {name} saved by flaggeo" in failed.stderr) == (UNREADABLE, True)
+    both = save_folder(tmp_path / "both", model)
+    (both / "result.json").write_text("{}")
+    assert run(app, ["inspect", str(both)]).exit_code == 0

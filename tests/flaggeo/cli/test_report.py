@@ -61,4 +61,7 @@ def test_a_folder_without_a_readable_result_exits_with_3(saved, tmp_path, comman
     (saved / "weights.parquet").write_bytes(b"PAR1 or not")
     result = run(app, [name, str(saved), *rest])
     assert (result.exit_code, "cannot read what is saved here" in result.stderr) == (UNREADABLE, True)
+    (saved / "weights.parquet").unlink()
+    result = run(app, [name, str(saved), *rest])
+    assert (result.exit_code, "found the file weights.parquet missing" in result.stderr) == (UNREADABLE, True)
     assert not (tmp_path / "x.svg").exists()

@@ -113,6 +113,19 @@ def test_two_that_do_not_belong_together_exit_with_2_and_unreadable_ones_with_3(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["run"]
 
 
+def test_what_never_changes_has_a_dash_for_the_step(tmp_path):
+    same = [str(save_folder(tmp_path / name, tiny_llama())) for name in ("before", "after")]
+    result = run(app, ["trace", *same, "-o", str(tmp_path / "out"), "--roles", "q", "--rank", "2"])
+    milestones = Trace.load(tmp_path / "out").milestones
+    assert milestones["half_step"].isna().all()
+    assert [line.split()[-1] for line in result.stdout.splitlines() if line.startswith(" q ")] == ["–"]
+
+
+def test_a_folder_without_checkpoints_is_named(tmp_path):
+    result = run(app, ["trace", str(tmp_path)])
+    assert (result.exit_code, f"found none in {tmp_path}" in result.stderr) == (USAGE, True)
+
+
 def test_a_trace_never_replaces_an_analysis(training, tmp_path):
     analyze(load(training / "checkpoint-0"), rank=2).save(tmp_path / "saved")
     result = run(app, ["trace", str(training), "-o", str(tmp_path / "saved"), "--overwrite"])

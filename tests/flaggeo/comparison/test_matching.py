@@ -42,8 +42,10 @@ def test_a_saved_analysis_sets_the_settings_and_contradictions_are_named(tmp_pat
     comparison = compare(tmp_path / "saved", network)
     assert set(comparison.weights["name"]) == {"layers.1.q", "layers.1.o", "layers.2.q", "layers.2.o"}
     assert comparison.settings.rank == 3
-    with pytest.raises(MismatchError, match=r"expected an analysis with rank 4, found 3"):
-        compare(tmp_path / "saved", network, rank=4)
+    named = f"^{tmp_path / 'saved'}: expected an analysis with rank 4, found 3"
+    for measured in (compare, lambda *sources, **options: trace(sources, **options)):
+        with pytest.raises(MismatchError, match=named):
+            measured(tmp_path / "saved", network, rank=4)
     other = analyze(network, rank=2, roles=["q", "o"], layers=[1, 2])
     with pytest.raises(MismatchError, match=r"expected an analysis with rank 3, found 2"):
         compare(tmp_path / "saved", other)

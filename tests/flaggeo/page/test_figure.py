@@ -65,5 +65,7 @@ def test_what_is_not_there_is_named(analysis, arguments, settings, words):
 
 def test_an_analysis_without_heads_has_no_figure_of_them():
     without = analyze(load(related_llama(), config=CONFIG), rank=2, roles=["q"])
-    with pytest.raises(ValueError, match="something to draw in 'heads'; found none"):
+    with pytest.raises(
+        ValueError, match="nothing to draw in 'heads': it measured continuity, pairs, interfaces without"
+    ):
         render_figure(without, "heads")

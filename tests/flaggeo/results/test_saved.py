@@ -88,6 +88,19 @@ def test_another_schema_is_named_with_what_to_do(result, tmp_path):
             type(result).load(tmp_path / "out")
 
 
+def test_what_is_missing_or_damaged_is_named(result, tmp_path):
+    for name in result.file_names():
+        if name.endswith((".parquet", ".safetensors")):
+            result.save(tmp_path / "out", overwrite=True)
+            (tmp_path / "out" / name).unlink()
+            with pytest.raises(ResultError, match=f"found the file {name} missing"):
+                type(result).load(tmp_path / "out")
+    record = tmp_path / "out" / result.KIND.record_file
+    record.write_text(record.read_text()[:-9])
+    with pytest.raises(ResultError, match=f"{result.KIND.record_file} is damaged"):
+        type(result).load(tmp_path / "out")
+
+
 def test_a_page_that_fails_leaves_nothing_behind(result, tmp_path, monkeypatch):
     def fail(_):
         raise RuntimeError("no")

@@ -64,7 +64,7 @@ def test_only_a_result_of_flaggeo_is_ever_replaced(tmp_path):
     require_replaceable(tmp_path / "new", overwrite=False, names=NAMES)
     require_replaceable(tmp_path, overwrite=False, names=NAMES)  # empty
     (tmp_path / "thesis.tex").write_text("years of work")
-    with pytest.raises(FileExistsError, match="choose another or overwrite"):
+    with pytest.raises(FileExistsError, match="choose another, or give overwrite=True"):
         require_replaceable(tmp_path, overwrite=False, names=NAMES)
     (tmp_path / "result.json").write_text("{}")
     with pytest.raises(FileExistsError, match=r"nothing else to overwrite, found also 'thesis\.tex'"):

@@ -72,5 +72,9 @@ def test_what_makes_no_run_is_said(arguments, words):
 
 
 def test_a_folder_without_a_run_is_named(tmp_path):
-    with pytest.raises(ValueError, match=f"found 0 in {tmp_path}"):
-        steps_of(tmp_path)
+    for given in (tmp_path, [tmp_path]):
+        with pytest.raises(ValueError, match=f"found none in {tmp_path}"):
+            steps_of(given)
+    (only,) = folders(tmp_path, "only")
+    with pytest.raises(ValueError, match=r"found 1$"):
+        steps_of([only / "model.safetensors"])
