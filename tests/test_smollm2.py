@@ -38,10 +38,10 @@ def analysis(readme):
 
 @pytest.fixture(scope="module")
 def demo(smollm2_file):
-    """What `make demo` measures."""
+    """What `make demo` measures of heads and, under the drawn nulls, of continuity."""
     (draws,) = re.findall(r"--heads --draws (\d+)", (ROOT / "Makefile").read_text())
     assert f"{draws} draws of each null" in README
-    return analyze(load(smollm2_file), heads=True, draws=int(draws))
+    return analyze(load(smollm2_file), heads=True, draws=int(draws), measure="continuity")
 
 
 def test_the_python_of_the_readme_runs_as_pasted(readme):
@@ -96,14 +96,18 @@ def test_the_nulls_of_the_readme_are_those_of_the_demo(demo):
     assert f"such nulls give about {nulls:.1f} at most" in text
 
 
-def test_the_heads_and_interfaces_of_the_readme_are_measured(demo):
+def test_the_heads_of_the_readme_are_measured(demo):
     text = " ".join(README.split())
     link = demo.heads.set_index(["source", "target"]).loc[("layers.23.o.heads.2.write", "layers.29.v.heads.0.read")]
     assert f"shares {link['kernel']:.1f} of {link['source_rank']} dimensions" in text
     assert f"unrelated heads share {link['kernel_null_mean']:.1f}" in text
     closest = demo.head_clusters.nlargest(1, "overlap_effect_size")["heads"].iloc[0]
     assert closest == ", ".join(f"layers.18.o.heads.{head}.write" for head in (6, 7, 8))
-    mlps = demo.interfaces[demo.interfaces["kind"].isin(["up-down", "gate-down"])]
+
+
+def test_the_interfaces_of_the_readme_are_measured(analysis):
+    text = " ".join(README.split())
+    mlps = analysis.interfaces[analysis.interfaces["kind"].isin(["up-down", "gate-down"])]
     balanced = mlps[mlps["gauge_fixed"] | (mlps["kind"] == "gate-down")].groupby("kind")
     overlaps = balanced[["overlap", "overlap_null_mean", "overlap_sign_flip_mean"]].mean()
     stated = "overlap by {:.3f} and {:.3f}, where unrelated weights give {:.3f}".format(
