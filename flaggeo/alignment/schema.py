@@ -6,6 +6,9 @@ from typing import Any
 
 import pandas as pd
 
+#: A table, or the columns of one by their names: values of equal length, or one for all rows.
+Columns = Mapping[str, Any] | pd.DataFrame
+
 
 @dataclass(frozen=True)
 class Column:
@@ -44,15 +47,15 @@ class Schema:
         """Names of the columns in order."""
         return [column.name for column in self.columns]
 
-    def frame(self, data: Iterable[Mapping[str, Any]] | Mapping[str, Any] = ()) -> pd.DataFrame:
+    def frame(self, data: Iterable[Mapping[str, Any]] | Columns = ()) -> pd.DataFrame:
         """Table of these columns and types, from rows or from columns; also where there are no rows.
 
         Columns that `data` lacks are missing values, and those that are not in the schema are left out.
         """
-        table = pd.DataFrame(data if isinstance(data, Mapping) else list(data), columns=self.names)
+        table = pd.DataFrame(data if isinstance(data, Mapping | pd.DataFrame) else list(data), columns=self.names)
         return table.astype({column.name: column.dtype for column in self.columns})
 
-    def concatenated(self, tables: Iterable[pd.DataFrame]) -> pd.DataFrame:
-        """Rows of several tables of this schema one after the other; empty ones, and none at all, are allowed."""
-        filled = [table for table in tables if len(table)]
-        return pd.concat(filled, ignore_index=True) if filled else self.frame()
+    def concatenated(self, parts: Iterable[Columns]) -> pd.DataFrame:
+        """Rows of several parts one after the other; empty ones, and none at all, are allowed."""
+        filled = [table for table in map(pd.DataFrame, parts) if len(table)]
+        return self.frame(pd.concat(filled, ignore_index=True) if filled else ())

@@ -1,6 +1,7 @@
 """Continuity against distance: it decays along a smooth path, and not where all layers share one direction."""
 
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -58,10 +59,11 @@ def continuity_by_lag(weights: Iterable[Weight], spectra: Mapping[str, Spectrum]
     return BY_LAG_SCHEMA.concatenated(_profile(chain, side, spectra) for side, chain in even_sides(weights))
 
 
-def _profile(chain: list[Weight], side: Side, spectra: Mapping[str, Spectrum]) -> pd.DataFrame:
+def _profile(chain: list[Weight], side: Side, spectra: Mapping[str, Spectrum]) -> dict[str, Any]:
+    """Columns of one role and side."""
     places = [place for place, weight in enumerate(chain) if spectra[weight.name].frame(side).shape[1]]
     if len(places) < 2:
-        return BY_LAG_SCHEMA.frame()
+        return {}
     frames = [spectra[chain[place].name].frame(side) for place in places]
     firsts = torch.stack([frame[:, 0] for frame in frames])
     earlier, later = np.triu_indices(len(places), k=1)
@@ -83,7 +85,7 @@ def _profile(chain: list[Weight], side: Side, spectra: Mapping[str, Spectrum]) -
     groups = pairs.groupby("lag")
     means = groups.mean().reset_index()
     count = groups.size().to_numpy()
-    return BY_LAG_SCHEMA.frame(
+    return (
         {name: means[name] for name in ("lag", "abs_cos_1", "overlap", "overlap_null_mean")}
         | {"role": chain[0].role, "side": side.value, "pairs": count}
         | {"abs_cos_1_null_mean": mean, "abs_cos_1_null_sd": sd / np.sqrt(count)}

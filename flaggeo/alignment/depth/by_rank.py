@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -61,9 +62,10 @@ def continuity_by_rank(weights: Iterable[Weight], spectra: Mapping[str, Spectrum
     )
 
 
-def _curve(earlier: Weight, later: Weight, side: Side, spectra: Mapping[str, Spectrum]) -> pd.DataFrame:
+def _curve(earlier: Weight, later: Weight, side: Side, spectra: Mapping[str, Spectrum]) -> dict[str, Any]:
+    """Columns of one pair of layers."""
     pair = SubspacePair(spectra[earlier.name].frame(side), spectra[later.name].frame(side))
     k = np.arange(1, min(pair.ranks) + 1)
     overlap = soft_bruhat(pair).diagonal().cpu().numpy().clip(None, k) / k
     place = {"role": earlier.role, "side": side.value, "layer": earlier.layer, "next_layer": later.layer, "k": k}
-    return BY_RANK_SCHEMA.frame(place | beside_nulls(LEADING_OVERLAP, overlap, Dimensions(pair.dim, (k, k))))
+    return place | beside_nulls(LEADING_OVERLAP, overlap, Dimensions(pair.dim, (k, k)))

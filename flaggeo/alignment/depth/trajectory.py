@@ -202,14 +202,14 @@ def trajectory_table(weights: Iterable[Weight], spectra: Mapping[str, Spectrum])
     ----------
     arXiv:2605.04971, equation 6.
     """
-    tables = []
+    parts = []
     for side, members, path in _trajectories(weights, spectra):
         positions = path.components[1][:, :_COMPONENTS].cpu()
         found = torch.where(path.explained.cpu().isnan(), torch.nan, positions).numpy()
         place = {"role": members[0].role, "side": side.value, "layer": [weight.layer for weight in members]}
         components = {f"pc{number + 1}": found[:, number] for number in range(_COMPONENTS)}
-        tables.append(TRAJECTORY_SCHEMA.frame(place | components))
-    return TRAJECTORY_SCHEMA.concatenated(tables)
+        parts.append(place | components)
+    return TRAJECTORY_SCHEMA.concatenated(parts)
 
 
 def trajectory_variance_table(weights: Iterable[Weight], spectra: Mapping[str, Spectrum]) -> pd.DataFrame:

@@ -203,15 +203,15 @@ def _collect(
     )
 
 
-def _pairs(kind: str, sources: _RoleHeads, targets: _RoleHeads, spreads: Tensor) -> pd.DataFrame:
-    """Rows of one kind, in order of source and target; `spreads` are those over random signs."""
+def _pairs(kind: str, sources: _RoleHeads, targets: _RoleHeads, spreads: Tensor) -> dict[str, Any]:
+    """Columns of one kind, in order of source and target; `spreads` are those over random signs."""
     same_role = sources is targets
     if same_role:
         first, second = np.triu_indices(len(sources.names), k=1)
     else:
         first, second = np.nonzero(sources.layers[:, None] < targets.layers)
     if len(first) == 0:
-        return head_schema().frame()
+        return {}
 
     def of_pairs(matrix: Tensor) -> Array:
         return matrix.cpu().numpy()[first, second].astype(np.float64)
@@ -247,7 +247,7 @@ def _pairs(kind: str, sources: _RoleHeads, targets: _RoleHeads, spreads: Tensor)
         columns |= beside_nulls(observable, values, overlaps)
     if not same_role:
         columns |= _compositions(sources, targets, of_pairs)
-    return head_schema().frame(identity | columns)
+    return identity | columns
 
 
 def _other_observables(

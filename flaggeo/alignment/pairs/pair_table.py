@@ -1,6 +1,7 @@
 """All pairs of subspaces that lie in one space: every number beside its nulls."""
 
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -113,18 +114,19 @@ def pair_table(
         members.setdefault(subspace.space.name, []).append(subspace)
     surrogates = surrogate_leverages or {}
     with workers():  # for all spaces, most of which are small
-        tables = [_pairs_in_one_space(group, surrogates, folded) for group in members.values() if len(group) > 1]
-    table = pair_schema().concatenated(tables)
+        parts = [_pairs_in_one_space(group, surrogates, folded) for group in members.values() if len(group) > 1]
+    table = pair_schema().concatenated(parts)
     table[f"{PROJECTION_OVERLAP.column}_q_value"] = q_values(table, PROJECTION_OVERLAP, "kind")
     return table
 
 
-def _pairs_in_one_space(group: list[Subspace], surrogates: Mapping[str, Tensor], folded: bool) -> pd.DataFrame:
+def _pairs_in_one_space(group: list[Subspace], surrogates: Mapping[str, Tensor], folded: bool) -> dict[str, Any]:
+    """Columns of all pairs of one space."""
     group = sorted(group, key=lambda subspace: subspace.weight.stage)
     space = group[0].space
     first, second, kinds = _meetings(group)
     if not len(first):
-        return pair_schema().frame()
+        return {}
     frames = [subspace.frame for subspace in group]
     # Sides apart, so that whole tiles of a later writing and an earlier reading fall away.
     columns = measured_in_tiles(PAIR_OBSERVABLES, frames, [subspace.side for subspace in group], first, second)
@@ -153,7 +155,7 @@ def _pairs_in_one_space(group: list[Subspace], surrogates: Mapping[str, Tensor],
         "lag": pd.array(layers[second] - layers[first], dtype="Int64"),
         "basis_independent": independent[first] & independent[second],
     }
-    return pair_schema().frame(identity | columns | beside_nulls(PROJECTION_OVERLAP, overlaps.values, overlaps))
+    return identity | columns | beside_nulls(PROJECTION_OVERLAP, overlaps.values, overlaps)
 
 
 def _meetings(group: list[Subspace]) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.str_]]:

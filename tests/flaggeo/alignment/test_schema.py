@@ -49,5 +49,10 @@ def test_what_a_row_lacks_is_missing_and_what_the_schema_lacks_is_left_out():
 def test_tables_are_joined_and_none_at_all_are_an_empty_one():
     one, empty = SCHEMA.frame([ROW]), SCHEMA.frame()
     pd.testing.assert_frame_equal(SCHEMA.concatenated([empty, one, empty, one]), SCHEMA.frame([ROW, ROW]))
+    without_layer = {"name": "k", "count": [1, 2], "value": 0.1, "shared": False}
+    columns = SCHEMA.concatenated([one, {}, without_layer])
+    assert types(columns) == TYPES
+    assert columns["layer"].tolist() == [3, pd.NA, pd.NA]
+    assert columns["count"].tolist() == [2, 1, 2]
     for none in ([], [empty, empty]):
         pd.testing.assert_frame_equal(SCHEMA.concatenated(none), empty)
