@@ -8,10 +8,10 @@ _LONGEST = 80
 
 
 class Displayed:
-    """What says in a few facts what it is of, in place of all the numbers that it holds."""
+    """Shows a few facts in place of all the numbers that it holds."""
 
     def _facts(self) -> Mapping[str, object]:
-        """What it is of and how much it holds, by name; nothing that would have to be computed."""
+        """Where it comes from and how much it holds, by name; nothing that would have to be computed."""
         raise NotImplementedError
 
     def __repr__(self) -> str:

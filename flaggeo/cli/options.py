@@ -41,7 +41,7 @@ def given_settings(arguments: Mapping[str, Any]) -> dict[str, Any]:
     Raises
     ------
     ValueError
-        If a range of layers is none.
+        If a range of layers cannot be read.
     """
     return {
         option.name: _kind(option).read(option.name, arguments[option.name])
