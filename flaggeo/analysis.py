@@ -33,7 +33,7 @@ from .alignment import (
     trajectory_variance_table,
 )
 from .checkpoint import open_checkpoint
-from .engine import LayerResult, Row, draws_along_layers, measure_layers
+from .engine import LayerResult, Row, measure_layers
 from .inventory import skipped_table, space_table, weight_table
 from .network import Network, Side, Weight, read_network
 from .numerics.spectrum import Spectrum
@@ -130,7 +130,7 @@ def analyze(
     started = datetime.now(UTC)
     chosen = settings.chosen(network)
     memory = None if scratch is None else Scratch(Path(scratch), _run_of(network, settings, chosen))
-    chains = list(layer_chains(chosen).values()) if draws_along_layers(settings) else []
+    chains = list(layer_chains(chosen).values()) if settings.draws_surrogates else []
     advance = _Progress(progress, len({weight.tensor for weight in chosen}) + sum(map(len, chains)))
     found = measure_layers(settings, network.layers, device=device, progress=advance, memory=memory)
     spectra = found.spectra

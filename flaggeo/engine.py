@@ -81,11 +81,6 @@ class Memory(Protocol):
         """Keep a result under the name of its layer."""
 
 
-def draws_along_layers(settings: Settings) -> bool:
-    """Whether surrogates of the weights are drawn: pairs and heads take their share of those for continuity."""
-    return settings.draws > 0 and (settings.heads or not {"continuity", "pairs"}.isdisjoint(settings.measure))
-
-
 def measure_layer(
     settings: Settings,
     layer: Layer,
@@ -154,7 +149,7 @@ def _alone(settings: Settings, weights: list[Weight], matrices: Mapping[str, Ten
     profiles = {
         weight.name: norm_profile(matrices[weight.name], spectra[weight.name].frame(Side.READ).shape[1])
         for weight in measured
-        if draws_along_layers(settings) and comparable_across_layers(weight)
+        if settings.draws_surrogates and comparable_across_layers(weight)
     }
     grams = {
         (weight.name, side): gram_matrix(matrices[weight.name], side) for weight, side in _shared(settings, measured)

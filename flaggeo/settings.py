@@ -143,6 +143,11 @@ class Settings:
             if value is not option.default:
                 object.__setattr__(self, option.name, option.metadata["check"](option.name, value))
 
+    @property
+    def draws_surrogates(self) -> bool:
+        """Whether surrogates of the weights are drawn: pairs and heads take their share of those for continuity."""
+        return self.draws > 0 and (self.heads or not {"continuity", "pairs"}.isdisjoint(self.measure))
+
     def includes(self, weight: "Weight") -> bool:
         """Whether a weight is among those that are measured."""
         return (
