@@ -1,10 +1,13 @@
-"""The rules of the house: who may import whom, and that importing costs and changes little."""
+"""The rules of the house: who may import whom, how large a folder may be, and that importing changes little."""
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from importlinter.cli import lint_imports
+
+import flaggeo
 
 
 def test_imports_go_down_only():
@@ -42,3 +45,9 @@ assert state() == before
 
 def test_using_flaggeo_changes_no_global_state():
     subprocess.run([sys.executable, "-c", GLOBAL_STATE], check=True)
+
+
+def test_no_folder_has_more_modules_than_a_reader_can_take_in():
+    folders = [path for path in Path(flaggeo.__file__).parent.rglob("*") if path.is_dir()]
+    assert len(folders) > 10
+    assert {str(path): count for path in folders if (count := len(list(path.glob("*.py")))) > 14} == {}
