@@ -1,7 +1,7 @@
 """Subspace alignment of neural network weights: read from a checkpoint, compared with chance, seen on one page.
 
 A network is a stack of linear maps. flaggeo reads them from disk without running the model, takes the
-leading singular subspaces of each, and measures how those that meet in one space lie to each other.
+leading singular subspaces of each, and measures how those that lie in one space are aligned.
 """
 
 import lazy_loader

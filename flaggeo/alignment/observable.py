@@ -162,6 +162,11 @@ class Observable(Generic[PairT]):
         return self.dtype == "float64" and self.aligned is not None and abs(self.aligned) < float("inf")
 
     @property
+    def rises_with_alignment(self) -> bool:
+        """Whether aligned is the upper end of the range."""
+        return self.aligned == max(self.range)
+
+    @property
     def columns(self) -> tuple[Column, ...]:
         """Every column made of it: value, nulls, effect sizes and tests, in order."""
         name = self.column
@@ -171,7 +176,8 @@ class Observable(Generic[PairT]):
             text = f"effect size ({name} - null) / ({self.aligned:g} - null) over `{self.null_column}`"
             found.append(Column(f"{name}_effect_size", "float64", text))
         if self.further_nulls:
-            text = f"excess of `{name}`: its effect size over the largest of its nulls"
+            strictest = "largest" if self.rises_with_alignment else "smallest"
+            text = f"excess of `{name}`: its effect size over the {strictest} of its nulls"
             found.append(Column(f"{name}_excess", "float64", text))
         if self.p_value_columns:
             found += [

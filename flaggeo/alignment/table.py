@@ -59,8 +59,8 @@ def beside_nulls(observable: Observable[Any], value: Any, pair: Any, drawn: Draw
         size = effect_size(number, means[0], observable.aligned, observable.tolerance)
         columns[f"{name}_effect_size"] = np.where(room, size, np.nan)
         if observable.further_nulls:
-            nearest = (np.fmax if observable.aligned == max(observable.range) else np.fmin).reduce(means)
-            columns[f"{name}_excess"] = effect_size(number, nearest, observable.aligned, observable.tolerance)
+            strictest = (np.fmax if observable.rises_with_alignment else np.fmin).reduce(means)
+            columns[f"{name}_excess"] = effect_size(number, strictest, observable.aligned, observable.tolerance)
     if floors:
         with np.errstate(divide="ignore", invalid="ignore"):
             sd = columns[f"{name}_null_sd"]

@@ -113,13 +113,11 @@ def _subtitle(analysis: Analysis) -> str:
     """What the model is, in one line."""
     provenance = analysis.provenance
     stored = provenance["metadata"].get("tensor types")
-    cut = analysis.weights[analysis.weights["head"].notna()]
-    # Key and value projections may have fewer heads, which several query heads share.
-    heads = cut["role"].value_counts().max()
+    heads = analysis.attention_heads
     return (
         f"{provenance['layers']} layers of the {provenance['family']} family, "
-        f"{len(analysis.weights) - len(cut)} weights"
-        + (f" and {heads} attention heads" if len(cut) else "")
+        f"{analysis.weights['head'].isna().sum()} weights"
+        + (f" and {heads} attention heads" if heads else "")
         + f" at rank {analysis.settings.rank}, in {len(analysis.spaces)} spaces"
         + (f"; stored as {stored}, de-quantised" if stored else "")
         + f"; {len(analysis.skipped)} tensors were not used"

@@ -184,15 +184,20 @@ class Analysis(Result):
         known = {"weights": WEIGHT_SCHEMA, "spaces": SPACE_SCHEMA, "skipped": SKIPPED_SCHEMA} | dict(schemas())
         return {name: known[name] for name in cls.table_names()}
 
+    @property
+    def attention_heads(self) -> int:
+        """Number of attention heads whose slices are among the weights."""
+        sliced = self.weights[self.weights["head"].notna() & self.weights["role"].isin(QUERY_HEAD_ROLES)]
+        return len(sliced[["layer", "head"]].drop_duplicates())
+
     def _facts(self) -> Mapping[str, object]:
-        settings, sliced = self.settings, self.weights[self.weights["head"].notna()]
-        heads = sliced[sliced["role"].isin(QUERY_HEAD_ROLES)]
+        settings = self.settings
         return {
             "checkpoint": Path(self.provenance["checkpoint"]).name,
             "family": self.provenance["family"],
             "layers": self.provenance["layers"],
-            "weights": len(self.weights) - len(sliced),
-            "heads": len(heads[["layer", "head"]].drop_duplicates()),
+            "weights": int(self.weights["head"].isna().sum()),
+            "heads": self.attention_heads,
             "rank": settings.rank,
             "draws": settings.draws,
             "spaces": len(self.spaces),

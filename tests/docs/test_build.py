@@ -88,3 +88,14 @@ def test_every_wording_is_listed_with_its_statement():
     for statement in proofs.statements():
         if statement.wording:
             assert f"### {statement.wording.point}, [`{statement.name}`]" in page
+
+
+def test_the_sections_that_docstrings_cite_exist():
+    cited = set()
+    for file in (DOCS.parent / "flaggeo").rglob("*.py"):
+        for name, heading in re.findall(r'docs/([\w-]+\.md)(?:,\s+"([^"]+)")?', file.read_text(encoding="utf-8")):
+            cited.add((name, " ".join(heading.split())))
+    assert len(cited) > 5
+    for name, heading in cited:
+        headings = re.findall(r"^#+ (.*)$", (DOCS / name).read_text(encoding="utf-8"), flags=re.MULTILINE)
+        assert heading in ("", *headings), f"{name}: {heading}"

@@ -101,7 +101,7 @@ def continuity_table(
 
     References
     ----------
-    arXiv:2605.04971, equations 1 and 2; docs/measurements.md, "Continuity".
+    arXiv:2605.04971, equations 1 and 2; docs/measurements.md, "Continuity across layers".
     """
     rows = [
         _row(earlier, later, side, spectra, folded) | dict((gram_cosines or {}).get((earlier.name, side), {}))

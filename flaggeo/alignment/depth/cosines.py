@@ -85,7 +85,7 @@ ABS_COSINE = Observable(
     "q-value says which single layer pairs are significant, the sign-flip mean how much of the number outlier channels "
     "account for.",
     misuse=f"{_UNDETERMINED} A low q-value beside a norm-matched mean as high as the number is no continuity: the "
-    "other channels agree too, but they do not make the number.",
+    "other channels agree too, but they do not account for it.",
 )
 ABS_COSINE_2 = Observable(
     title="|cos| of second singular vectors",

@@ -104,7 +104,7 @@ def continuity_nulls(
     heads : mapping of str to ProjectionHeads, optional
         By name of the weight that they are parts of; `spectra` has theirs. Without them no head is looked at.
     draws : int
-        Random draws of either null, at least 1; 20 leave the means an error of a few thousandths.
+        Random draws of either null, at least 1.
     seed : int
         Equal seeds give equal numbers, in whatever order roles are worked through; each weight and each
         pair has a stream of its own, so that more draws begin with the same ones.

@@ -108,6 +108,12 @@ def explained_variance_moments(n: int, layers: int) -> tuple[float, float]:
     return float(explained.mean()), float(explained.std())
 
 
+def _explained_by_three(path: Trajectory) -> Tensor:
+    """NaN for 4 points, or in a space of 3 dimensions, where three components hold everything, whatever the points."""
+    layers, n = path.directions.shape
+    return path.explained.sum() if min(layers - 1, n) > _COMPONENTS else path.explained.new_tensor(torch.nan)
+
+
 def _component(number: int, path: Trajectory) -> Tensor:
     return path.explained[number]
 
@@ -123,7 +129,7 @@ EXPLAINED_VARIANCE = Observable(
     table="trajectory_variance",
     column="evr",
     pair=Trajectory,
-    measure=lambda path: path.explained.sum(),
+    measure=_explained_by_three,
     formula=r"\sum_{i \le 3} s_i^2 / \sum_j s_j^2",
     range=(0.0, 1.0),
     aligned=1.0,
@@ -236,9 +242,6 @@ def trajectory_variance_table(weights: Iterable[Weight], spectra: Mapping[str, S
     rows = []
     for side, members, path in _trajectories(weights, spectra):
         columns = measured(TRAJECTORY_OBSERVABLES, path)
-        # Three components of 4 points, or of a space of 3 dimensions, hold everything, whatever the points.
-        if min(len(members) - 1, path.directions.shape[1]) <= _COMPONENTS:
-            columns |= dict.fromkeys(("evr", "evr_effect_size"), np.asarray(np.nan))
         place = {"role": members[0].role, "side": side.value, "layers": len(members)}
         shared = {"space": space_name(members, side), "shared_space": is_shared(members, side)}
         rows.append(place | shared | columns)

@@ -28,6 +28,16 @@ def _generic_ranks(pair: Interface) -> tuple[int, int, int]:
     return first, second, min(first, second)
 
 
+_ANY_CHANGE_OF_BASIS = Invariance(
+    Symmetry.GENERAL_LINEAR,
+    "every invertible map of the hidden space, undone in the second weight",
+    "intersection_dimension",
+)
+_NO_EFFECTIVE_RANK = (
+    "It is no effective rank: a singular value of 1e-9 of the largest still counts, and trained weights nearly always "
+    "have full rank."
+)
+
 FIRST_RANK = Observable(
     title="rank of the first weight",
     table="interfaces",
@@ -37,11 +47,7 @@ FIRST_RANK = Observable(
     formula=r"r_1 = \mathrm{rank}\, W_1",
     range=(0.0, float("inf")),
     aligned=None,
-    invariance=Invariance(
-        Symmetry.GENERAL_LINEAR,
-        "every invertible map of the hidden space, undone in the second weight",
-        "intersection_dimension",
-    ),
+    invariance=_ANY_CHANGE_OF_BASIS,
     null=Null(
         text="full rank, as random weights have almost surely",
         law=lambda pair: _known(pair, _generic_ranks(pair)[0]),
@@ -49,8 +55,7 @@ FIRST_RANK = Observable(
     ),
     tolerance=1e-5,
     reading="How many hidden dimensions the first weight writes to, up to rounding errors.",
-    misuse="It is no effective rank: a singular value of 1e-9 of the largest still counts, and trained weights "
-    "nearly always have full rank.",
+    misuse=_NO_EFFECTIVE_RANK,
     dtype="Int64",
 )
 SECOND_RANK = Observable(
@@ -62,11 +67,7 @@ SECOND_RANK = Observable(
     formula=r"r_2 = \mathrm{rank}\, W_2",
     range=(0.0, float("inf")),
     aligned=None,
-    invariance=Invariance(
-        Symmetry.GENERAL_LINEAR,
-        "every invertible map of the hidden space, undone in the second weight",
-        "intersection_dimension",
-    ),
+    invariance=_ANY_CHANGE_OF_BASIS,
     null=Null(
         text="full rank, as random weights have almost surely",
         law=lambda pair: _known(pair, _generic_ranks(pair)[1]),
@@ -74,8 +75,7 @@ SECOND_RANK = Observable(
     ),
     tolerance=1e-5,
     reading="How many hidden dimensions the second weight reads, up to rounding errors.",
-    misuse="It is no effective rank: a singular value of 1e-9 of the largest still counts, and trained weights "
-    "nearly always have full rank.",
+    misuse=_NO_EFFECTIVE_RANK,
     dtype="Int64",
 )
 PRODUCT_RANK = Observable(
@@ -87,11 +87,7 @@ PRODUCT_RANK = Observable(
     formula=r"r_{12} = \mathrm{rank}\, W_2 W_1",
     range=(0.0, float("inf")),
     aligned=None,
-    invariance=Invariance(
-        Symmetry.GENERAL_LINEAR,
-        "every invertible map of the hidden space, undone in the second weight",
-        "intersection_dimension",
-    ),
+    invariance=_ANY_CHANGE_OF_BASIS,
     null=Null(
         text="min(n, d, p), as random weights have almost surely",
         law=lambda pair: _known(pair, _generic_ranks(pair)[2]),
@@ -100,8 +96,7 @@ PRODUCT_RANK = Observable(
     tolerance=1e-5,
     reading="How many dimensions pass through both weights. What counts as zero is measured by the norms of the two "
     "weights, not by that of the product.",
-    misuse="It is no effective rank: a singular value of 1e-9 of the largest still counts, and trained weights "
-    "nearly always have full rank.",
+    misuse=_NO_EFFECTIVE_RANK,
     dtype="Int64",
 )
 UNREAD_DIMENSION = Observable(
@@ -113,11 +108,7 @@ UNREAD_DIMENSION = Observable(
     formula=r"\dim(\mathrm{im}\, W_1 \cap \ker W_2) = r_1 - r_{12}",
     range=(0.0, float("inf")),
     aligned=0.0,
-    invariance=Invariance(
-        Symmetry.GENERAL_LINEAR,
-        "every invertible map of the hidden space, undone in the second weight",
-        "intersection_dimension",
-    ),
+    invariance=_ANY_CHANGE_OF_BASIS,
     null=Null(
         text="min(n, d) - min(n, d, p), as random weights have almost surely",
         law=lambda pair: _known(pair, _generic_ranks(pair)[0] - _generic_ranks(pair)[2]),
@@ -138,11 +129,7 @@ POLYSTABILITY_DEFECT = Observable(
     formula=r"\pi = (r_1 - r_{12}) + (r_2 - r_{12})",
     range=(0.0, float("inf")),
     aligned=0.0,
-    invariance=Invariance(
-        Symmetry.GENERAL_LINEAR,
-        "every invertible map of the hidden space, undone in the second weight",
-        "intersection_dimension",
-    ),
+    invariance=_ANY_CHANGE_OF_BASIS,
     null=Null(
         text="r1 + r2 - 2 min(n, d, p) for full ranks: 0 for square weights",
         law=lambda pair: _known(pair, _generic_ranks(pair)[0] + _generic_ranks(pair)[1] - 2 * _generic_ranks(pair)[2]),

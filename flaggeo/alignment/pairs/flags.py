@@ -1,4 +1,4 @@
-"""How two flags of leading singular subspaces lie to each other: scores and distances that see the order."""
+"""How two flags of leading singular subspaces are aligned: scores and distances that depend on the order."""
 
 from collections.abc import Callable
 from itertools import pairwise

@@ -107,7 +107,7 @@ def pair_table(
 
     References
     ----------
-    docs/measurements.md, "Pairs of subspaces"; `proofs`: sign_flip_overlap_mean.
+    docs/measurements.md, "Overlap of all pairs"; `proofs`: sign_flip_overlap_mean.
     """
     members: dict[str, list[Subspace]] = {}
     for subspace in subspaces_of(weights, spectra):

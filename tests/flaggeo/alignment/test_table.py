@@ -52,6 +52,14 @@ def test_a_number_stands_beside_its_null_and_its_effect_size():
     assert all(numbers.dtype == np.float64 for numbers in columns.values())
 
 
+def test_the_excess_counts_from_the_null_that_is_nearest_to_aligned():
+    pairs = pairs_of([0.3], null=(0.5, 0.1), sign_flip=(0.4, None), norm_matched=(0.6, None))
+    further = (null("sign_flip", has_sd=False), null("norm_matched", has_sd=False))
+    for aligned, expected in ((1.0, (0.3 - 0.6) / (1 - 0.6)), (0.0, (0.3 - 0.4) / (0 - 0.4))):
+        columns = measured([replace(PLAIN, aligned=aligned, further_nulls=further)], pairs)
+        assert columns["number_excess"].tolist() == pytest.approx([expected])
+
+
 def test_one_pair_alone_and_tensors_are_taken_as_well():
     columns = beside_nulls(PLAIN, torch.tensor(0.6), pairs_of(0.6, null=(torch.tensor(0.2), torch.tensor(0.1))))
     assert {name: numbers.shape for name, numbers in columns.items()} == dict.fromkeys(columns, ())
