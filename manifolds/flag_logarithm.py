@@ -5,26 +5,39 @@ relative rotation V is an m x m orthogonal matrix, and the logarithm asks for th
 that minimises ``f(D) = |log(V D)|^2 / 2``. At a minimum the diagonal blocks of log(V D) vanish: the rest is the
 tangent vector. A truncated Newton method with backtracking finds it in a few steps; the fixed-point
 iterations of the literature converge linearly, and not at all for many far pairs.
+
+Newton's method turns the blocks continuously, so the signs of their determinants stay what they were at the start.
+The product of the r + 1 signs is that of V, which leaves 2^r components, and the shortest geodesic may come from any
+of them. The search therefore starts in each.
 """
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from typing import Self
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from .checks import block_slices, common_batch, require_dims, require_pair
 from .frames import residual
-from .geodesics import refine, same_block, skew
+from .geodesics import grassmannian_angles, refine, same_block, skew
 
 # Angles at which the Hermitian part of a rotated V is taken; a second and a third for eigenvalue collisions.
 _PHASES = (1.0123, 0.5257, 2.2371)
 _CG_PRODUCTS = 60
 _SHORTEST_STEP = 1e-4
-# An eigenvalue -1 of V has no logarithm to follow; such a start is redrawn at most this often.
+# An eigenvalue -1 of V has no logarithm to follow.
 _NEAR_PI = 1e-7
-_REDRAWS = 20
+_MOST_STARTS = 256
+# Newton's quadratic model predicts half the slope; TODO
+_GIVE_UP = 3
+_ROUNDING = 1e-12
+# Numbers held at a time while the starts of many pairs are followed: 2^23 float64 are 64 MiB.
+_TILE_ENTRIES = 2**23
+# Of a start, in m x m matrices of real numbers: the state, its trial and the search direction, half of them complex.
+_MATRICES_PER_START = 20
 
 
 @dataclass(frozen=True)
@@ -36,7 +49,9 @@ class FlagLogarithm:
     tangent_vec : Tensor, shape=[..., n, k]
         Horizontal vector at the base point whose exponential is the end point, in the frame of the base point.
     length : Tensor, shape=[...]
-        Its norm, in radians.
+        Its norm, in radians: an upper bound of the distance.
+    lower_bound : Tensor, shape=[...]
+        Lower bound of the distance, at most `length`.
     residual : Tensor, shape=[...]
         Norm of the diagonal blocks that should vanish, relative to the larger of 1 and the norm of the whole.
     newton_steps : Tensor of int, shape=[...]
@@ -44,12 +59,13 @@ class FlagLogarithm:
     converged : Tensor of bool, shape=[...]
         Whether the residual is below the tolerance: the vector is then a geodesic from point to point.
     certified : Tensor of bool, shape=[...]
-        Whether it is converged and no longer than the injectivity radius pi/2, up to the tolerance: it is then
-        the shortest geodesic, and `length` is the distance. Beyond pi/2 a shorter one may exist.
+        Whether it is converged and, up to the tolerance, no longer than the injectivity radius pi/2 or the lower
+        bound: it is then a shortest geodesic, and `length` is the distance. Otherwise a shorter one may exist.
     """
 
     tangent_vec: Tensor
     length: Tensor
+    lower_bound: Tensor
     residual: Tensor
     newton_steps: Tensor
     converged: Tensor
@@ -68,10 +84,8 @@ def solve_flag_logarithm(
     *,
     tolerance: float = 1e-12,
     max_steps: int = 60,
-    n_restarts: int = 0,
-    generator: torch.Generator | None = None,
 ) -> FlagLogarithm:
-    r"""Shortest known geodesic between two flags, with a convergence report and a certificate.
+    r"""Shortest known geodesic between two flags, with bounds of the distance and a convergence report.
 
     Parameters
     ----------
@@ -83,10 +97,6 @@ def solve_flag_logarithm(
         Residual at which an alignment counts as found.
     max_steps : int
         Largest number of Newton steps from one start.
-    n_restarts : int
-        Further starts, drawn uniformly from the block rotations; the shortest geodesic is kept.
-    generator : torch.Generator, optional
-        Source of the restarts; seeded with 0 when absent, so that results repeat.
 
     Returns
     -------
@@ -95,11 +105,7 @@ def solve_flag_logarithm(
 
     Notes
     -----
-    The reduction costs ``O(n k^2)``, and each product with the Hessian ``O(k^3)`` after it. The reduced
-    problem is solved in float64 for every input dtype; the tangent vector is cast back.
-    The start aligns each block by the orthogonal Procrustes solution. That start led to the shortest
-    geodesic in all but rare pairs far beyond the injectivity radius; for those use `n_restarts`. If all
-    blocks are lines, the alignment is a choice of signs and only restarts explore it.
+    TODO
 
     References
     ----------
@@ -131,31 +137,27 @@ def solve_flag_logarithm(
     # One refinement brings frames that are orthonormal in float32 to float64.
     starts, ends = (refine(frame.double()).expand(*batch, n, k).reshape(-1, n, k) for frame in (base_point, point))
     basis, rotation = _reduce(starts, ends)
-    size = rotation.shape[-1]
-    reduced_dims = dims if size == k else (*dims, size)
-    if generator is None:
-        generator = torch.Generator().manual_seed(0)
-    first = _procrustes_start(rotation, reduced_dims)
-    restarts = [first @ _random_alignment(rotation, reduced_dims, generator) for _ in range(n_restarts)]
+    reduced_dims = (*dims, rotation.shape[-1])
+    lower_bound = _lower_bound(rotation, reduced_dims)
 
+    starts = _Starts.of(rotation, reduced_dims)
     blocks = same_block(reduced_dims, rotation.device)
-    alignment, steps = _align(torch.cat([first, *restarts]), blocks, reduced_dims, generator, tolerance, max_steps)
-    horizontal = alignment.log.masked_fill(blocks, 0)
-    length = torch.linalg.matrix_norm(horizontal) / math.sqrt(2)
-    error = alignment.error(blocks)
-    converged = (error < tolerance) & ~alignment.half_turn()
-
-    count = len(starts)
-    rank = torch.where(converged, length, torch.inf).view(n_restarts + 1, count)
-    best = rank.argmin(dim=0) * count + torch.arange(count, device=rank.device)
-    tangent_vec = basis @ horizontal[best][..., :k]
+    nothing = torch.full_like(lower_bound, torch.inf)
+    found = _shortest(starts.part(0, 1), nothing, blocks, tolerance, max_steps)
+    # Where the first geodesic is certainly shortest, the other starts can add nothing.
+    certain = torch.clamp(lower_bound, min=math.pi / 2) + tolerance
+    unsure = (found.rank > certain).nonzero()[:, 0]
+    others = _shortest(starts.select(unsure).part(1, None), found.rank[unsure], blocks, tolerance, max_steps)
+    found.store(unsure, found.select(unsure).or_shorter(others))
+    tangent_vec = basis @ found.horizontal[..., :k]
     return FlagLogarithm(
         tangent_vec=tangent_vec.to(point.dtype).view(*batch, n, k),
-        length=length[best].to(point.dtype).view(batch),
-        residual=error[best].to(point.dtype).view(batch),
-        newton_steps=steps[best].view(batch),
-        converged=converged[best].view(batch),
-        certified=(converged & (length <= math.pi / 2 + tolerance))[best].view(batch),
+        length=found.length.to(point.dtype).view(batch),
+        lower_bound=torch.minimum(lower_bound, found.length).to(point.dtype).view(batch),
+        residual=found.residual.to(point.dtype).view(batch),
+        newton_steps=found.newton_steps.view(batch),
+        converged=found.converged.view(batch),
+        certified=(found.rank <= certain).view(batch),
     )
 
 
@@ -176,44 +178,182 @@ def _reduce(base_point: Tensor, point: Tensor) -> tuple[Tensor, Tensor]:
     return basis, refine(torch.cat([columns, completion], dim=-1))
 
 
-def _procrustes_start(rotation: Tensor, dims: Sequence[int]) -> Tensor:
-    """Turn each block towards the identity, then, if the determinant is -1, flip the cheapest direction."""
-    turned, flipped, costs = [], [], []
-    for block in block_slices(tuple(dims)):
-        left, stretch, right = torch.linalg.svd(rotation[..., block, block].mT)
-        columns = rotation[..., block]
-        turned.append(columns @ (left @ right))
-        reflected = torch.cat([left[..., :-1], -left[..., -1:]], dim=-1)
-        flipped.append(columns @ (reflected @ right))
-        costs.append(stretch[..., -1])
-    negative = torch.linalg.det(torch.cat(turned, dim=-1)) < 0
-    cheapest = torch.stack(costs, dim=-1).argmin(dim=-1)
-    chosen = [
-        torch.where((negative & (cheapest == i))[..., None, None], flipped[i], turned[i]) for i in range(len(turned))
-    ]
-    return torch.cat(chosen, dim=-1)
+def _lower_bound(rotation: Tensor, dims: tuple[int, ...]) -> Tensor:
+    """Lower bound of the distance from the Grassmann distances of the blocks and of the nested subspaces.
+
+    Let a shortest geodesic have the velocity X, of blocks X_ij. To forget all but one block shortens no path, so the
+    Grassmann distance d_i of block i is at most the norm of the row (X_ij)_j without X_ii = 0. The sum of the squares
+    of all rows is twice the squared length: hence ``length^2 >= (d_1^2 + ... + d_{r+1}^2) / 2``. A nested subspace
+    gives ``length >= d``.
+    """
+    axes = torch.eye(rotation.shape[-1], dtype=rotation.dtype, device=rotation.device)
+
+    def distance(columns: slice) -> Tensor:
+        return torch.linalg.vector_norm(grassmannian_angles(rotation[..., columns], axes[:, columns]), dim=-1)
+
+    blocks = torch.stack([distance(block) for block in block_slices(dims)])
+    nested = torch.stack([distance(slice(dim)) for dim in dims[:-1]])
+    return torch.maximum(torch.linalg.vector_norm(blocks, dim=0) / math.sqrt(2), nested.amax(dim=0))
 
 
-def _random_alignment(like: Tensor, dims: Sequence[int], generator: torch.Generator) -> Tensor:
-    """Uniform block-diagonal orthogonal matrices of determinant 1, one for each matrix of `like`."""
-    blocks = []
-    for block in block_slices(tuple(dims)):
-        size = block.stop - block.start
-        gaussian = torch.randn(
-            (*like.shape[:-2], size, size), generator=generator, device=generator.device, dtype=like.dtype
-        )
-        factor, triangle = torch.linalg.qr(gaussian.to(like.device))
-        blocks.append(factor * triangle.diagonal(dim1=-2, dim2=-1).sign()[..., None, :])
-    determinant = torch.stack([torch.linalg.det(block) for block in blocks]).prod(dim=0)
-    blocks[-1] = torch.cat([blocks[-1][..., :-1], blocks[-1][..., -1:] * determinant.sign()[..., None, None]], dim=-1)
-    alignment = torch.zeros_like(like)
-    for block, matrix in zip(block_slices(tuple(dims)), blocks, strict=True):
-        alignment[..., block, block] = matrix
-    return alignment
+class _Rows:
+    """Batch of pairs or starts, of which some can be taken out and put back."""
+
+    def select(self, index: Tensor) -> Self:
+        return type(self)(*(getattr(self, field.name)[index] for field in fields(self)))  # type: ignore[arg-type]
+
+    def store(self, index: Tensor, other: Self) -> None:
+        for field in fields(self):  # type: ignore[arg-type]
+            getattr(self, field.name)[index] = getattr(other, field.name)
 
 
 @dataclass
-class _Alignment:
+class _Starts(_Rows):
+    """Rotations V D to start from, one in each component, those nearest to the identity first.
+
+    `turned` has each block aligned with the identity by the orthogonal Procrustes solution, `flipped` with the
+    least singular direction of each block turned round; `flips` [..., start, column] says which one to take.
+    """
+
+    turned: Tensor
+    flipped: Tensor
+    flips: Tensor
+
+    @classmethod
+    def of(cls, rotation: Tensor, dims: tuple[int, ...]) -> "_Starts":
+        turned, flipped, costs, widths = [], [], [], []
+        for block in block_slices(dims):
+            left, stretch, right = torch.linalg.svd(rotation[..., block, block].mT)
+            columns = rotation[..., block]
+            turned.append(columns @ (left @ right))
+            reflected = torch.cat([left[..., :-1], -left[..., -1:]], dim=-1)
+            flipped.append(columns @ (reflected @ right))
+            costs.append(stretch[..., -1])
+            widths.append(block.stop - block.start)
+        whole = torch.cat(turned, dim=-1)
+        flips = _cheapest_flips(torch.stack(costs, dim=-1), torch.linalg.det(whole) < 0)
+        per_column = flips.repeat_interleave(torch.tensor(widths, device=flips.device), dim=-1)
+        return cls(whole, torch.cat(flipped, dim=-1), per_column)
+
+    def part(self, first: int, last: int | None) -> "_Starts":
+        """Some of the starts of each pair."""
+        return _Starts(self.turned, self.flipped, self.flips[:, first:last])
+
+    def rotations(self) -> Tensor:
+        """All starts, shape=[pairs, starts, m, m]."""
+        return torch.where(self.flips[:, :, None, :], self.flipped[:, None], self.turned[:, None])
+
+
+def _cheapest_flips(costs: Tensor, odd: Tensor) -> Tensor:
+    """Choices of blocks whose costs have the least sums, an odd or an even number of blocks for each pair.
+
+    Built block by block: what begins one of the cheapest choices is one of the cheapest beginnings of its parity.
+    """
+    pairs = len(costs)
+    sums = [costs.new_zeros(pairs, 1), costs.new_zeros(pairs, 0)]
+    choices = [odd.new_zeros(pairs, 1, 0), odd.new_zeros(pairs, 0, 0)]
+    for cost in costs.unbind(dim=-1):
+        longer_sums, longer_choices = [], []
+        for parity in (0, 1):
+            total = torch.cat([sums[parity], sums[1 - parity] + cost[:, None]], dim=1)
+            chosen = torch.cat(
+                [pad(choices[parity], (0, 1), value=False), pad(choices[1 - parity], (0, 1), value=True)], dim=1
+            )
+            order = total.argsort(dim=1, stable=True)[:, :_MOST_STARTS]
+            longer_sums.append(total.gather(1, order))
+            longer_choices.append(chosen.take_along_dim(order[..., None], dim=1))
+        sums, choices = longer_sums, longer_choices
+    return torch.where(odd[:, None, None], choices[1], choices[0])
+
+
+@dataclass
+class _Geodesics(_Rows):
+    """Geodesics in the span of the two frames, one for each start or each pair."""
+
+    horizontal: Tensor
+    length: Tensor
+    residual: Tensor
+    newton_steps: Tensor
+    converged: Tensor
+
+    @property
+    def rank(self) -> Tensor:
+        return torch.where(self.converged, self.length, torch.inf)
+
+    def or_shorter(self, other: "_Geodesics") -> "_Geodesics":
+        """The other geodesic of a pair where it is shorter by more than rounding."""
+        shorter = other.rank * (1 + _ROUNDING) < self.rank
+        merged = self.select(torch.arange(len(shorter), device=shorter.device))
+        merged.store(shorter, other.select(shorter))
+        return merged
+
+
+def _shortest(starts: _Starts, known: Tensor, blocks: Tensor, tolerance: float, max_steps: int) -> _Geodesics:
+    """Shortest of the geodesics that the starts of each pair lead to, in tiles of bounded memory.
+
+    Only those count that improve on the `known` length of their pair.
+    """
+    pairs, count, size = starts.flips.shape
+    tile = max(1, _TILE_ENTRIES // (_MATRICES_PER_START * size**2))
+    results = []
+    for rows in torch.arange(pairs, device=known.device).split(max(1, tile // count)):
+        some, length = starts.select(rows), known[rows]
+        best: _Geodesics | None = None
+        for first in range(0, count, tile):
+            rotation = some.part(first, first + tile).rotations()
+            found = _follow(rotation, length, blocks, tolerance, max_steps)
+            rank = found.rank.view(rotation.shape[:2])
+            # The first of those that differ by rounding alone, so that rounding does not choose between them.
+            chosen = (rank <= rank.amin(dim=1, keepdim=True) * (1 + _ROUNDING)).int().argmax(dim=1)
+            candidate = found.select(torch.arange(len(rows), device=known.device) * rank.shape[1] + chosen)
+            best = candidate if best is None else best.or_shorter(candidate)
+            length = torch.minimum(length, best.rank)
+        assert best is not None
+        results.append(best)
+    return _Geodesics(*(torch.cat([getattr(part, field.name) for part in results]) for field in fields(_Geodesics)))
+
+
+def _follow(rotation: Tensor, known: Tensor, blocks: Tensor, tolerance: float, max_steps: int) -> _Geodesics:
+    """Newton's method on all starts [pairs, starts, m, m] until the diagonal blocks of their logarithms vanish.
+
+    A start is given up where its slope shows that it will not get below the energy of another start of its pair, or
+    of the geodesic whose length is `known`.
+    """
+    pairs, starts = rotation.shape[:2]
+    alignment = _Alignment.of(rotation.flatten(0, 1))
+    lost = alignment.half_turn().nonzero()[:, 0]
+    alignment.store(lost, _Alignment.of(alignment.rotation[lost] @ _fixed_turn(blocks)))
+    steps = torch.zeros(pairs * starts, dtype=torch.int64, device=rotation.device)
+    given_up = torch.zeros_like(steps, dtype=torch.bool)
+    for _ in range(max_steps):
+        active = ((alignment.error(blocks) >= tolerance) & ~given_up).nonzero()[:, 0]
+        if not len(active):
+            break
+        current = alignment.select(active)
+        gradient = current.log.masked_fill(~blocks, 0)
+        direction = _newton_direction(current, gradient, blocks)
+        slope = (gradient * direction).sum(dim=(-2, -1))
+        energy = torch.where(alignment.half_turn(), torch.inf, alignment.energy).view(pairs, starts)
+        least = torch.minimum(energy.amin(dim=1), known.square()) * (1 + _ROUNDING)
+        promising = current.energy + _GIVE_UP * slope <= least[active // starts]
+        given_up[active[~promising]] = True
+        active = active[promising]
+        moved = _line_search(current.select(promising), direction[promising], slope[promising])
+        alignment.store(active, moved)
+        steps[active] += 1
+    horizontal = alignment.log.masked_fill(blocks, 0)
+    error = alignment.error(blocks)
+    return _Geodesics(
+        horizontal=horizontal,
+        length=torch.linalg.matrix_norm(horizontal) / math.sqrt(2),
+        residual=error,
+        newton_steps=steps,
+        converged=(error < tolerance) & ~alignment.half_turn(),
+    )
+
+
+@dataclass
+class _Alignment(_Rows):
     """Rotations V D of a batch with their logarithms and eigendecompositions."""
 
     rotation: Tensor
@@ -262,45 +402,15 @@ class _Alignment:
         """Whether an eigenvalue is -1 to working precision, where the logarithm means nothing."""
         return self.angles.abs().amax(dim=-1) > math.pi - _NEAR_PI
 
-    def select(self, index: Tensor) -> "_Alignment":
-        return _Alignment(*(getattr(self, field.name)[index] for field in fields(self)))
 
-    def store(self, index: Tensor, other: "_Alignment") -> None:
-        for field in fields(self):
-            getattr(self, field.name)[index] = getattr(other, field.name)
-
-
-def _align(
-    rotation: Tensor,
-    blocks: Tensor,
-    dims: Sequence[int],
-    generator: torch.Generator,
-    tolerance: float,
-    max_steps: int,
-) -> tuple[_Alignment, Tensor]:
-    """Newton's method on each rotation of the batch until the diagonal blocks of its logarithm vanish."""
-    alignment = _Alignment.of(rotation)
-    for _ in range(_REDRAWS):
-        lost = alignment.half_turn().nonzero()[:, 0]
-        if not len(lost):
-            break
-        start = rotation[lost]
-        alignment.store(lost, _Alignment.of(start @ _random_alignment(start, dims, generator)))
-    steps = torch.zeros(len(rotation), dtype=torch.int64, device=rotation.device)
-    for _ in range(max_steps):
-        active = (alignment.error(blocks) >= tolerance).nonzero()[:, 0]
-        if not len(active):
-            break
-        alignment.store(active, _newton_step(alignment.select(active), blocks))
-        steps[active] += 1
-    return alignment, steps
+def _fixed_turn(blocks: Tensor) -> Tensor:
+    """Generic rotation of the blocks, always the same one."""
+    entries = torch.randn(blocks.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64, device="cpu")
+    return torch.linalg.matrix_exp(skew(entries).to(blocks.device).masked_fill(~blocks, 0))
 
 
-def _newton_step(alignment: _Alignment, blocks: Tensor) -> _Alignment:
-    """Follow the truncated Newton direction as far as Armijo's rule allows."""
-    gradient = alignment.log.masked_fill(~blocks, 0)
-    direction = _newton_direction(alignment, gradient, blocks)
-    slope = (gradient * direction).sum(dim=(-2, -1))
+def _line_search(alignment: _Alignment, direction: Tensor, slope: Tensor) -> _Alignment:
+    """Follow a direction as far as Armijo's rule allows."""
     energy = alignment.energy
     result = alignment.select(torch.arange(len(energy), device=energy.device))
     pending = torch.arange(len(energy), device=energy.device)
