@@ -13,7 +13,7 @@ of them. The search therefore starts in each.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Self
 
 import torch
@@ -28,11 +28,15 @@ from .geodesics import grassmannian_angles, refine, same_block, skew
 _PHASES = (1.0123, 0.5257, 2.2371)
 _CG_PRODUCTS = 60
 _SHORTEST_STEP = 1e-4
-# An eigenvalue -1 of V has no logarithm to follow.
 _NEAR_PI = 1e-7
-_MOST_STARTS = 256
-# Newton's quadratic model predicts half the slope; TODO
-_GIVE_UP = 3
+# The start that led to the shortest geodesic was the 25th nearest at most in 200 uniform pairs of Fl(1, ..., 6; 20).
+# Among signs of lines, where a start costs one eigendecomposition, it was the 75th at most in 200 pairs in n = 10.
+_MOST_STARTS = 64
+_MOST_SIGNS = 256
+# Newton's model predicts that the energy falls by half the slope. The start that led to the shortest geodesic was
+# never further from the least energy than 1.1 slopes in 396 uniform pairs of six signatures.
+_REACH_IN_SLOPES = 3
+# Relative difference of lengths and energies that decides nothing.
 _ROUNDING = 1e-12
 # Numbers held at a time while the starts of many pairs are followed: 2^23 float64 are 64 MiB.
 _TILE_ENTRIES = 2**23
@@ -105,7 +109,18 @@ def solve_flag_logarithm(
 
     Notes
     -----
-    TODO
+    The reduction costs ``O(n k^2)``, and each product with the Hessian ``O(k^3)`` after it. The reduced
+    problem is solved in float64 for every input dtype; the tangent vector is cast back.
+
+    Newton's method cannot change the sign of the determinant of a block rotation. Of the ``2^r`` choices of signs that
+    a flag of r subspaces allows, each gives one start, the orthogonal Procrustes solution with these signs; if there
+    are more than 256, those nearest to the identity do. The nearest comes first, and the others only follow if its
+    geodesic is not certified. A start is given up once it cannot be expected to give a shorter geodesic than another.
+    For complete flags a choice of signs leaves nothing else to choose, so that up to n = 9 the least length is exact.
+
+    EVIDENCE
+
+    The result for a pair does not depend on the batch that it stands in.
 
     References
     ----------
@@ -135,16 +150,15 @@ def solve_flag_logarithm(
         )
     batch = common_batch(point, base_point)
     # One refinement brings frames that are orthonormal in float32 to float64.
-    starts, ends = (refine(frame.double()).expand(*batch, n, k).reshape(-1, n, k) for frame in (base_point, point))
-    basis, rotation = _reduce(starts, ends)
+    bases, ends = (refine(frame.double()).expand(*batch, n, k).reshape(-1, n, k) for frame in (base_point, point))
+    basis, rotation = _reduce(bases, ends)
     reduced_dims = (*dims, rotation.shape[-1])
     lower_bound = _lower_bound(rotation, reduced_dims)
-
     starts = _Starts.of(rotation, reduced_dims)
     blocks = same_block(reduced_dims, rotation.device)
     nothing = torch.full_like(lower_bound, torch.inf)
     found = _shortest(starts.part(0, 1), nothing, blocks, tolerance, max_steps)
-    # Where the first geodesic is certainly shortest, the other starts can add nothing.
+    # A geodesic that is no longer than this is certainly shortest: then the other starts can add nothing.
     certain = torch.clamp(lower_bound, min=math.pi / 2) + tolerance
     unsure = (found.rank > certain).nonzero()[:, 0]
     others = _shortest(starts.select(unsure).part(1, None), found.rank[unsure], blocks, tolerance, max_steps)
@@ -179,12 +193,12 @@ def _reduce(base_point: Tensor, point: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _lower_bound(rotation: Tensor, dims: tuple[int, ...]) -> Tensor:
-    """Lower bound of the distance from the Grassmann distances of the blocks and of the nested subspaces.
+    """Lower bound of the distance, from Grassmann distances.
 
-    Let a shortest geodesic have the velocity X, of blocks X_ij. To forget all but one block shortens no path, so the
-    Grassmann distance d_i of block i is at most the norm of the row (X_ij)_j without X_ii = 0. The sum of the squares
-    of all rows is twice the squared length: hence ``length^2 >= (d_1^2 + ... + d_{r+1}^2) / 2``. A nested subspace
-    gives ``length >= d``.
+    Let X_ij be the blocks of the velocity of a shortest geodesic, X_ii = 0. The subspace that block i spans moves with
+    the velocity (X_ij)_j, so that its Grassmann distance d_i is at most the norm of that row. Each X_ij stands in two
+    rows: ``length^2 >= (d_1^2 + ... + d_{r+1}^2) / 2``. In the same way the distance of a nested subspace is at most
+    the norm of the X_ij from inside to outside, hence at most the length.
     """
     axes = torch.eye(rotation.shape[-1], dtype=rotation.dtype, device=rotation.device)
 
@@ -196,14 +210,15 @@ def _lower_bound(rotation: Tensor, dims: tuple[int, ...]) -> Tensor:
     return torch.maximum(torch.linalg.vector_norm(blocks, dim=0) / math.sqrt(2), nested.amax(dim=0))
 
 
+@dataclass
 class _Rows:
-    """Batch of pairs or starts, of which some can be taken out and put back."""
+    """Tensors whose first axis runs over pairs or starts, of which some can be taken out and put back."""
 
     def select(self, index: Tensor) -> Self:
-        return type(self)(*(getattr(self, field.name)[index] for field in fields(self)))  # type: ignore[arg-type]
+        return replace(self, **{field.name: getattr(self, field.name)[index] for field in fields(self)})
 
     def store(self, index: Tensor, other: Self) -> None:
-        for field in fields(self):  # type: ignore[arg-type]
+        for field in fields(self):
             getattr(self, field.name)[index] = getattr(other, field.name)
 
 
@@ -211,8 +226,8 @@ class _Rows:
 class _Starts(_Rows):
     """Rotations V D to start from, one in each component, those nearest to the identity first.
 
-    `turned` has each block aligned with the identity by the orthogonal Procrustes solution, `flipped` with the
-    least singular direction of each block turned round; `flips` [..., start, column] says which one to take.
+    `turned` holds V with each block turned towards the identity (orthogonal Procrustes), `flipped` the same with the
+    other determinant, where the least singular direction is reversed. ``flips[pair, start, column]`` chooses.
     """
 
     turned: Tensor
@@ -231,25 +246,37 @@ class _Starts(_Rows):
             costs.append(stretch[..., -1])
             widths.append(block.stop - block.start)
         whole = torch.cat(turned, dim=-1)
-        flips = _cheapest_flips(torch.stack(costs, dim=-1), torch.linalg.det(whole) < 0)
+        most = _MOST_SIGNS if max(widths) == 1 else _MOST_STARTS
+        flips = _cheapest_flips(torch.stack(costs, dim=-1), torch.linalg.det(whole) < 0, most)
         per_column = flips.repeat_interleave(torch.tensor(widths, device=flips.device), dim=-1)
         return cls(whole, torch.cat(flipped, dim=-1), per_column)
 
     def part(self, first: int, last: int | None) -> "_Starts":
         """Some of the starts of each pair."""
-        return _Starts(self.turned, self.flipped, self.flips[:, first:last])
+        return replace(self, flips=self.flips[:, first:last])
 
     def rotations(self) -> Tensor:
         """All starts, shape=[pairs, starts, m, m]."""
         return torch.where(self.flips[:, :, None, :], self.flipped[:, None], self.turned[:, None])
 
 
-def _cheapest_flips(costs: Tensor, odd: Tensor) -> Tensor:
-    """Choices of blocks whose costs have the least sums, an odd or an even number of blocks for each pair.
+def _cheapest_flips(costs: Tensor, odd: Tensor, most: int) -> Tensor:
+    """Choices of an even number of blocks, or of an odd one, with the least sums of costs, in their order.
 
-    Built block by block: what begins one of the cheapest choices is one of the cheapest beginnings of its parity.
+    Parameters
+    ----------
+    costs : Tensor, shape=[pairs, blocks]
+    odd : Tensor of bool, shape=[pairs]
+    most : int
+        Largest number of choices.
+
+    Returns
+    -------
+    choices : Tensor of bool, shape=[pairs, choices, blocks]
+        All of them, or the cheapest.
     """
     pairs = len(costs)
+    # Block by block: a cheapest choice begins with a cheapest one of its parity.
     sums = [costs.new_zeros(pairs, 1), costs.new_zeros(pairs, 0)]
     choices = [odd.new_zeros(pairs, 1, 0), odd.new_zeros(pairs, 0, 0)]
     for cost in costs.unbind(dim=-1):
@@ -259,7 +286,7 @@ def _cheapest_flips(costs: Tensor, odd: Tensor) -> Tensor:
             chosen = torch.cat(
                 [pad(choices[parity], (0, 1), value=False), pad(choices[1 - parity], (0, 1), value=True)], dim=1
             )
-            order = total.argsort(dim=1, stable=True)[:, :_MOST_STARTS]
+            order = total.argsort(dim=1, stable=True)[:, :most]
             longer_sums.append(total.gather(1, order))
             longer_choices.append(chosen.take_along_dim(order[..., None], dim=1))
         sums, choices = longer_sums, longer_choices
@@ -321,6 +348,7 @@ def _follow(rotation: Tensor, known: Tensor, blocks: Tensor, tolerance: float, m
     """
     pairs, starts = rotation.shape[:2]
     alignment = _Alignment.of(rotation.flatten(0, 1))
+    # An eigenvalue -1 has no logarithm to follow. The turn is the same for all, so that no pair depends on another.
     lost = alignment.half_turn().nonzero()[:, 0]
     alignment.store(lost, _Alignment.of(alignment.rotation[lost] @ _fixed_turn(blocks)))
     steps = torch.zeros(pairs * starts, dtype=torch.int64, device=rotation.device)
@@ -335,11 +363,10 @@ def _follow(rotation: Tensor, known: Tensor, blocks: Tensor, tolerance: float, m
         slope = (gradient * direction).sum(dim=(-2, -1))
         energy = torch.where(alignment.half_turn(), torch.inf, alignment.energy).view(pairs, starts)
         least = torch.minimum(energy.amin(dim=1), known.square()) * (1 + _ROUNDING)
-        promising = current.energy + _GIVE_UP * slope <= least[active // starts]
+        promising = current.energy + _REACH_IN_SLOPES * slope <= least[active // starts]
         given_up[active[~promising]] = True
         active = active[promising]
-        moved = _line_search(current.select(promising), direction[promising], slope[promising])
-        alignment.store(active, moved)
+        alignment.store(active, _line_search(current.select(promising), direction[promising], slope[promising]))
         steps[active] += 1
     horizontal = alignment.log.masked_fill(blocks, 0)
     error = alignment.error(blocks)
@@ -404,7 +431,7 @@ class _Alignment(_Rows):
 
 
 def _fixed_turn(blocks: Tensor) -> Tensor:
-    """Generic rotation of the blocks, always the same one."""
+    """Turn all blocks by a generic rotation, always the same one."""
     entries = torch.randn(blocks.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64, device="cpu")
     return torch.linalg.matrix_exp(skew(entries).to(blocks.device).masked_fill(~blocks, 0))
 

@@ -37,15 +37,15 @@ class FlagMetric(RiemannianMetric):  # type: ignore[misc]  # geomstats is untype
     ----------
     space : Flag
         The manifold.
-    n_restarts : int
-        Further starts of the logarithm, see `solve_flag_logarithm`. Distances beyond pi/2 are those of the shortest
-        geodesic found.
 
     Notes
     -----
     In all methods the points and the tangent vectors at `base_point` have shape ``[..., n, k]``, under the conventions
     of the package, and results that are numbers have shape ``[...]``. No method depends on the frame that stands for a
     point, except that a tangent vector is expressed in the frame of its point.
+
+    The shortest geodesic between two flags is the shortest one found. `solve_flag_logarithm` says for which pairs it is
+    certainly the shortest, and bounds the distance of the others from below.
 
     A vector that is not tangent is refused with a `ValueError` by all methods but `inner_product` and the norms. The
     methods that need the logarithm of two points (`log`, `dist`, `squared_dist`, `dist_pairwise`, and those given an
@@ -56,13 +56,8 @@ class FlagMetric(RiemannianMetric):  # type: ignore[misc]  # geomstats is untype
     .. [1] K. Ye, K. S.-W. Wong and L.-H. Lim, Optimization on flag manifolds, Math. Program. 194 (2022).
     """
 
-    def __init__(self, space: Any, n_restarts: int = 0) -> None:
-        super().__init__(space)
-        self.n_restarts = n_restarts
-
     def __repr__(self) -> str:
-        option = f", n_restarts={self.n_restarts}" if self.n_restarts else ""
-        return f"{type(self).__name__}({self._space!r}{option})"
+        return f"{type(self).__name__}({self._space!r})"
 
     def inner_product(self, tangent_vec_a: Tensor, tangent_vec_b: Tensor, base_point: Tensor) -> Tensor:
         """Inner product of two tangent vectors at a point, in radians squared."""
@@ -272,13 +267,12 @@ class FlagMetric(RiemannianMetric):  # type: ignore[misc]  # geomstats is untype
         return lengths + lengths.mT
 
     def _solve(self, point: Tensor, base_point: Tensor) -> FlagLogarithm:
-        logarithm = solve_flag_logarithm(point, base_point, self._space.dims, n_restarts=self.n_restarts)
+        logarithm = solve_flag_logarithm(point, base_point, self._space.dims)
         if not bool(logarithm.converged.all()):
             failed = ~logarithm.converged
             raise AlignmentError(
                 f"{self._space}: no geodesic found for {int(failed.sum())} of {failed.numel()} pairs; the largest "
-                f"residual is {float(logarithm.residual.max()):.1e}. Equip the space with more restarts, "
-                "equip_with_metric(FlagMetric, n_restarts=...), or look at solve_flag_logarithm's report."
+                f"residual is {float(logarithm.residual.max()):.1e}. solve_flag_logarithm reports on each pair."
             )
         return logarithm
 

@@ -84,7 +84,7 @@ METHODS = {
 }
 # These look at values to decide when to stop, so that they run on tensors with values only.
 DECIDING_FUNCTIONS = {
-    "solve_flag_logarithm": lambda x: manifolds.solve_flag_logarithm(x.end, x.base, DIMS, n_restarts=2).tangent_vec,
+    "solve_flag_logarithm": lambda x: manifolds.solve_flag_logarithm(x.end, x.base, DIMS).tangent_vec,
     "pairwise_geodesic_distance": lambda x: manifolds.pairwise_geodesic_distance([x.base, x.end, x.base]),
     "pairwise_chordal_distance": lambda x: manifolds.pairwise_chordal_distance([x.base, x.end, x.base]),
     "relative_position": lambda x: manifolds.relative_position(x.base, x.end, DIMS, DIMS).double_coset,
