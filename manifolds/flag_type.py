@@ -54,6 +54,9 @@ def select_dims(
 
     Notes
     -----
+    The criterion is made for N well above p. Where N is a small multiple of p, equal variances have sample eigenvalues
+    so different that they are split; a small `max_dim` keeps the noise together.
+
     Zero eigenvalues are a block of their own, since any number of samples tells them from positive ones, unless
     `max_dim` ends before them. Give `max_dim` where they come from a lack of samples.
 
