@@ -2,6 +2,11 @@ from .angles import plucker_inner_product as plucker_inner_product
 from .angles import principal_angles as principal_angles
 from .angles import projection_overlap as projection_overlap
 from .checks import require_frame as require_frame
+from .conversions import from_isospectral as from_isospectral
+from .conversions import from_projector as from_projector
+from .conversions import nearest_frame as nearest_frame
+from .conversions import to_isospectral as to_isospectral
+from .conversions import to_projector as to_projector
 from .distances import asimov_distance as asimov_distance
 from .distances import binet_cauchy_distance as binet_cauchy_distance
 from .distances import chordal_distance as chordal_distance
@@ -14,6 +19,7 @@ from .flag_logarithm import AlignmentError as AlignmentError
 from .flag_logarithm import FlagLogarithm as FlagLogarithm
 from .flag_logarithm import solve_flag_logarithm as solve_flag_logarithm
 from .flag_metric import FlagMetric as FlagMetric
+from .flag_type import select_dims as select_dims
 from .frames import orthogonal_complement as orthogonal_complement
 from .frames import orthonormalize as orthonormalize
 from .frames import polar_factor as polar_factor
@@ -33,6 +39,8 @@ from .intersection import intersection_dimension as intersection_dimension
 from .intersection import singular_subspace_error as singular_subspace_error
 from .intersection import subspace_intersection as subspace_intersection
 from .intersection import subspace_sum as subspace_sum
+from .langevin import AcceptanceError as AcceptanceError
+from .langevin import langevin_frame as langevin_frame
 from .largest_cosine import largest_cosine_edge as largest_cosine_edge
 from .largest_cosine import largest_cosine_p_value as largest_cosine_p_value
 from .means import Mean as Mean
@@ -47,3 +55,6 @@ from .position import RelativePosition as RelativePosition
 from .position import SchubertPosition as SchubertPosition
 from .position import relative_position as relative_position
 from .position import schubert_position as schubert_position
+from .principal_flags import PrincipalFlag as PrincipalFlag
+from .principal_flags import flag_mean as flag_mean
+from .principal_flags import flag_pca as flag_pca

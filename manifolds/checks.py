@@ -6,7 +6,7 @@ function that it speaks for.
 
 import itertools
 import operator
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import torch
@@ -64,6 +64,27 @@ def require_pair(first: Tensor, second: Tensor, caller: str) -> None:
     require_frame(second, "second")
 
 
+def require_common_space(frames: Sequence[Tensor], caller: str) -> None:
+    """Raise unless all are single orthonormal frames in one space, of one dtype and device."""
+    require_one_space(frames, caller)
+    for frame in frames:
+        require_frame(frame, "a frame")
+
+
+def require_one_space(factors: Sequence[Tensor], caller: str) -> None:
+    """Raise unless all are single matrices with columns in one space, of one dtype and device."""
+    if any(factor.ndim != 2 or not factor.shape[1] for factor in factors):
+        raise ValueError(
+            f"{caller} expected tensors of shape [n, k] with k >= 1; got {[tuple(factor.shape) for factor in factors]}."
+        )
+    dimensions = sorted({factor.shape[0] for factor in factors})
+    if len(dimensions) > 1:
+        raise ValueError(f"{caller} compares subspaces of one space; got dimensions {dimensions}.")
+    kinds = {(factor.dtype, factor.device) for factor in factors}
+    if len(kinds) > 1:
+        raise ValueError(f"{caller} expected one dtype and device; got {sorted(map(str, kinds))}.")
+
+
 def require_dims(dims: Iterable[int], n: int) -> tuple[int, ...]:
     """Dimensions of a flag as a tuple of ints; raise unless ``1 <= dims[0] < dims[1] < ... < n``."""
     checked = tuple(operator.index(dim) for dim in dims)
@@ -73,6 +94,21 @@ def require_dims(dims: Iterable[int], n: int) -> tuple[int, ...]:
             f"a flag needs dimensions that increase strictly between 1 and n - 1 = {n - 1}; got {checked} in n = {n}."
         )
     return checked
+
+
+def normalized_weights(weights: Tensor | None, frames: Sequence[Tensor] | Tensor, caller: str) -> Tensor:
+    """Weights of sum 1, equal by default; raise unless each frame has one that is finite and not negative."""
+    kind = frames[0].dtype, frames[0].device
+    if weights is None:
+        return frames[0].new_full((len(frames),), 1 / len(frames))
+    if weights.shape != (len(frames),) or (weights.dtype, weights.device) != kind:
+        raise ValueError(
+            f"{caller} expected {len(frames)} weights of {kind[0]} on {kind[1]}; got shape "
+            f"{tuple(weights.shape)} of {weights.dtype} on {weights.device}."
+        )
+    if not bool((weights >= 0).all() & weights.isfinite().all() & (weights > 0).any()):
+        raise ValueError(f"{caller} expected finite non-negative weights, not all zero; got {weights.tolist()}.")
+    return weights / weights.sum()
 
 
 def require_dimensions(caller: str, n: int, *dimensions: int) -> None:

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .checks import block_slices, require_dims, require_frame
+from .checks import block_slices, normalized_weights, require_dims, require_frame
 from .distances import chordal_distance
 from .flag_logarithm import AlignmentError, solve_flag_logarithm
 from .geodesics import exponential, grassmannian_logarithm
@@ -243,13 +243,4 @@ def _require_samples(
     checked = require_dims((k,) if dims is None else dims, n)
     if checked[-1] != k:
         raise ValueError(f"{caller} expected frames with dims[-1] = {checked[-1]} columns; got {tuple(frames.shape)}.")
-    if weights is None:
-        return checked, frames.new_full((len(frames),), 1 / len(frames))
-    if weights.shape != (len(frames),) or (weights.dtype, weights.device) != (frames.dtype, frames.device):
-        raise ValueError(
-            f"{caller} expected {len(frames)} weights of {frames.dtype} on {frames.device}; got shape "
-            f"{tuple(weights.shape)} of {weights.dtype} on {weights.device}."
-        )
-    if not bool((weights >= 0).all() & weights.isfinite().all() & (weights > 0).any()):
-        raise ValueError(f"{caller} expected finite non-negative weights, not all zero; got {weights.tolist()}.")
-    return checked, weights / weights.sum()
+    return checked, normalized_weights(weights, frames, caller)

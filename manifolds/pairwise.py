@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 from torch import Tensor
 
-from .checks import require_frame
+from .checks import require_common_space, require_one_space
 from .distances import chordal_distance, geodesic_distance
 
 # Numbers in one temporary: 2^23 float64 are 64 MiB.
@@ -36,7 +36,7 @@ def pairwise_overlap(frames: Sequence[Tensor]) -> Tensor:
     """
     if len(frames) == 0:
         return torch.empty(0, 0)
-    _require_common_space(frames, "pairwise_overlap")
+    require_common_space(frames, "pairwise_overlap")
     ranks = torch.tensor([frame.shape[-1] for frame in frames], device=frames[0].device)
     stacked = _stacked(frames)
     return _gram_inner_products(stacked, stacked) / torch.minimum(ranks[:, None], ranks[None, :])
@@ -79,7 +79,7 @@ def pairwise_gram_inner_product(first: Sequence[Tensor], second: Sequence[Tensor
     factors = [*first, *(first if second is None else second)]
     if len(factors) == 0:
         return torch.empty(0, 0)
-    _require_one_space(factors, "pairwise_gram_inner_product")
+    require_one_space(factors, "pairwise_gram_inner_product")
     if len(first) == 0 or (second is not None and len(second) == 0):
         return factors[0].new_empty(len(first), 0 if second is None else len(second))
     left = _stacked(first)
@@ -195,7 +195,7 @@ def _pairwise(
     """Symmetric matrix of distances: a fast formula with its closeness, and an accurate one for close pairs."""
     if len(frames) == 0:
         return torch.empty(0, 0)
-    _require_common_space(frames, caller)
+    require_common_space(frames, caller)
     distances = frames[0].new_zeros(len(frames), len(frames))
     # Where cosines still give an angle to about three quarters of the digits.
     limit = torch.finfo(distances.dtype).eps ** 0.4
@@ -232,24 +232,3 @@ def _chunks(frames: Sequence[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
                 torch.stack([frames[place] for place in chunk], dim=1),
                 torch.tensor(chunk, device=frames[0].device),
             )
-
-
-def _require_common_space(frames: Sequence[Tensor], caller: str) -> None:
-    """Raise `ValueError` unless all are single orthonormal frames in one space, of one dtype and device."""
-    _require_one_space(frames, caller)
-    for frame in frames:
-        require_frame(frame, "a frame")
-
-
-def _require_one_space(factors: Sequence[Tensor], caller: str) -> None:
-    """Raise `ValueError` unless all are single matrices with columns in one space, of one dtype and device."""
-    if any(factor.ndim != 2 or not factor.shape[1] for factor in factors):
-        raise ValueError(
-            f"{caller} expected tensors of shape [n, k] with k >= 1; got {[tuple(factor.shape) for factor in factors]}."
-        )
-    dimensions = sorted({factor.shape[0] for factor in factors})
-    if len(dimensions) > 1:
-        raise ValueError(f"{caller} compares subspaces of one space; got dimensions {dimensions}.")
-    kinds = {(factor.dtype, factor.device) for factor in factors}
-    if len(kinds) > 1:
-        raise ValueError(f"{caller} expected one dtype and device; got {sorted(map(str, kinds))}.")

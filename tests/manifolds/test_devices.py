@@ -20,13 +20,16 @@ from manifolds.grassmannian import Grassmannian
 from .builders import generator, random_frame, random_tangent
 
 DIMS = (1, 3)
+SPECTRUM = (2.0, 1.0, -1.0)
 
 
 def arguments(dtype):
     base, end = random_frame(8, 3, seed=1), random_frame(8, 3, seed=2)
     tangent, direction = (random_tangent(base, (3,), seed=seed, length=0.5) for seed in (3, 5))
     basis, samples = random_frame(8, 8, seed=6), random_frame(8, 3, seed=7, batch=(4,))
+    symmetric = basis * torch.tensor([2.0, 1, 1, -1, -1, -1, -1, -1], dtype=basis.dtype) @ basis.mT
     named = {"base": base, "end": end, "tangent": tangent, "direction": direction, "basis": basis, "samples": samples}
+    named["symmetric"] = (symmetric + symmetric.mT) / 2
     return SimpleNamespace(**{name: tensor.to(dtype) for name, tensor in named.items()})
 
 
@@ -58,6 +61,11 @@ FUNCTIONS = {
     "intersection_dimension": lambda x: manifolds.intersection_dimension(x.base, x.end).dimension,
     "contains": lambda x: manifolds.contains(x.basis, x.end),
     "uniform_frame": lambda x: manifolds.uniform_frame(5, 2, dtype=x.base.dtype, device=x.base.device),
+    "to_projector": lambda x: manifolds.to_projector(x.base),
+    "from_projector": lambda x: manifolds.from_projector(x.base @ x.base.mT, 3),
+    "to_isospectral": lambda x: manifolds.to_isospectral(x.base, DIMS, SPECTRUM),
+    "from_isospectral": lambda x: manifolds.from_isospectral(x.symmetric, DIMS, SPECTRUM),
+    "nearest_frame": lambda x: manifolds.nearest_frame(x.base, x.end, DIMS),
 }
 SPACES = {"flag": Flag(8, DIMS), "grassmannian": Grassmannian(8, 3)}
 METHODS = {
@@ -98,6 +106,10 @@ DECIDING_FUNCTIONS = {
     "chordal_mean": lambda x: manifolds.chordal_mean(x.samples, DIMS).point,
     "chordal_median": lambda x: manifolds.chordal_median(x.samples, DIMS).point,
     "frechet_mean": lambda x: manifolds.frechet_mean(x.samples, DIMS).point,
+    "select_dims": lambda x: (x.base, manifolds.select_dims(torch.linalg.svdvals(x.base + x.end), 10))[0],
+    "flag_pca": lambda x: manifolds.flag_pca(x.basis, DIMS).eigenvalues,
+    "flag_mean": lambda x: manifolds.flag_mean([*x.samples, x.base[:, :2]]).eigenvalues,
+    "langevin_frame": lambda x: manifolds.langevin_frame(x.base, (2,)),
 }
 DECIDING_METHODS = {
     "log": lambda m, x: m.metric.log(x.end, x.base),
@@ -157,11 +169,11 @@ def test_every_public_name_is_covered():
 def test_an_accelerator_gives_what_the_processor_gives():
     given = arguments(torch.float64)
     for name, call in CALLS.items():
-        if "random" in name or "uniform" in name:
+        if "random" in name or name in ("uniform_frame", "langevin_frame"):
             continue  # draws differ between devices
         result, expected = call(moved(given, "cuda")), call(given)
         assert result.device.type == "cuda", name
-        if name in ("subspace_sum", "orthogonal_complement"):
+        if name in ("subspace_sum", "orthogonal_complement", "from_projector", "from_isospectral"):
             # Bases may differ; what they span does not.
             result, expected = result @ result.mT, expected @ expected.mT
         torch.testing.assert_close(result.cpu(), expected, atol=1e-9, rtol=0, msg=name)

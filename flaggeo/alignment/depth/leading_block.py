@@ -8,6 +8,7 @@ from torch import Tensor
 from ...network import Symmetry
 from ...numerics.spectrum import DEGENERATE_GAP, Spectrum
 from ..chance.haar import Dimensions, haar_overlap
+from ..chance.sign_flip import leverages
 from ..observable import Invariance, Null, Observable
 from ..schema import Column
 from .layer_pair import LayerPair, of_directions
@@ -17,7 +18,8 @@ def leading_block(spectrum: Spectrum) -> int:
     """Number of directions that belong to the first one, since the gaps between them are too small.
 
     A block ends at the first relative gap of at least `DEGENERATE_GAP`. A first direction that stands alone is
-    a block of one.
+    a block of one. The rule is about changes of this weight of that relative size. `manifolds.select_dims` answers
+    another question, which directions a number of random samples tells apart; a weight is no such sample.
 
     Parameters
     ----------
@@ -52,6 +54,14 @@ def _block_overlap(pair: LayerPair) -> Tensor:
     return (pair.products[:first, :second].square().sum() / min(first, second)).clamp(max=1)
 
 
+def _sign_flip_mean(pair: LayerPair) -> tuple[Tensor, None]:
+    first, second = _sizes(pair)
+    if not first or not second:
+        return pair.products.new_tensor(nan), None
+    earlier, later = pair.earlier.frame(pair.side)[:, :first], pair.later.frame(pair.side)[:, :second]
+    return leverages(earlier) @ leverages(later) / min(first, second), None
+
+
 BLOCK_OVERLAP = Observable(
     title="overlap of the leading blocks",
     table="continuity",
@@ -71,11 +81,21 @@ BLOCK_OVERLAP = Observable(
         law=lambda pair: haar_overlap(Dimensions(pair.dim, _sizes(pair))),
         statement="haar_overlap_moments",
     ),
+    further_nulls=(
+        Null(
+            name="sign_flip",
+            text="random signs of the coordinates, which keep the outlier channels, exact",
+            law=_sign_flip_mean,
+            statement="sign_flip_overlap_mean",
+            has_sd=False,
+        ),
+    ),
     tolerance=1e-5,
     reading="What |cos| of the first vectors means where neighbouring singular values are too close to tell their "
     "vectors apart: the directions of such values are compared as one subspace, of dimension block_dim and "
     "next_block_dim. The squared cosine where both first values stand alone.",
-    misuse="Do not compare pairs whose blocks differ in size without its null, which is max(b, b') / n.",
+    misuse="Do not compare pairs whose blocks differ in size without its null, which is max(b, b') / n, nor where the "
+    "sign-flip mean is as high: the same outlier channels carry both blocks then.",
     companions=(
         (Column("block_dim", "Int64", "dimension of the earlier block; missing where no gap ends it"), _dim(0)),
         (Column("next_block_dim", "Int64", "dimension of the later block"), _dim(1)),

@@ -1,3 +1,5 @@
+from itertools import product
+
 import numpy as np
 import pytest
 import torch
@@ -33,7 +35,7 @@ def test_a_block_that_the_rank_cuts_off_is_undetermined():
     matrix = planted([5, 5, 5, 1], 20, 30, seed=0)[0]
     assert [leading_block(leading_spectrum(matrix, rank)) for rank in (1, 2, 3, 4)] == [0, 0, 3, 3]
     overlap, null = measured(matrix, matrix, rank=2)
-    assert np.isnan([overlap, *null]).all()
+    assert np.isnan([overlap, *null, sign_flip_mean(layer_pair(matrix, matrix, rank=2))]).all()
 
 
 @settings(max_examples=20, deadline=None)
@@ -68,6 +70,29 @@ def test_a_rotation_of_a_single_weight_is_seen():
     first, second = (weight([5, 5, 2, 1], random_frame(30, 4, seed=seed)) for seed in (5, 6))
     turned = first @ random_frame(30, 30, seed=7)
     assert measured(turned, second)[0] != pytest.approx(measured(first, second)[0], abs=1e-4)
+
+
+def sign_flip_mean(pair):
+    (null,) = BLOCK_OVERLAP.further_nulls
+    return float(null.law(pair)[0])
+
+
+@pytest.mark.parametrize(("first", "second"), [([5, 5, 2, 1], [5, 5, 2, 1]), ([5, 3, 2, 1], [5, 5, 5, 1])])
+def test_the_sign_flip_mean_is_the_mean_over_all_signs(first, second):
+    earlier, later = (planted(values, 8, 6, seed=seed)[0] for values, seed in ((first, 8), (second, 9)))
+    overlaps = []
+    for signs in product([1.0, -1.0], repeat=6):
+        flipped = earlier * torch.tensor(signs, dtype=torch.float64)
+        overlaps.append(measured(flipped, later)[0])
+    assert sign_flip_mean(layer_pair(earlier, later)) == pytest.approx(np.mean(overlaps), abs=1e-9)
+
+
+def test_an_outlier_channel_accounts_for_the_overlap_of_blocks():
+    """Both blocks lie on two channels: the overlap is high, and as high under random signs."""
+    axes = torch.eye(30, 4, dtype=torch.float64)
+    first, second = weight([5, 5, 2, 1], axes), weight([5, 5, 2, 1], axes[:, [1, 0, 3, 2]])
+    assert measured(first, second)[0] == pytest.approx(1)
+    assert sign_flip_mean(layer_pair(first, second)) == pytest.approx(1)
 
 
 def test_zero_weights_have_no_block():
