@@ -53,6 +53,15 @@ def or_zeros(tangent: Tensor | None, tensor: Tensor) -> Tensor:
     return torch.zeros_like(tensor) if tangent is None else tangent
 
 
+def pull_back(function: Callable[..., Tensor], tensors: tuple[Tensor, ...], gradient: Tensor) -> tuple[Tensor, ...]:
+    """Gradients of ``<function(*tensors), gradient>``, within one transform.
+
+    `torch.func.vjp` leaves its transform before its result is called; functions with rules of their own, inside
+    another transform, do not survive that.
+    """
+    return torch.func.grad(lambda *given: (function(*given) * gradient).sum(), tuple(range(len(tensors))))(*tensors)
+
+
 def evaluate(value: Callable[..., Tensor], smooth: Callable[..., Tensor], *tensors: Tensor) -> Tensor:
     """Value of one formula with the derivatives of another one for the same function of `tensors`.
 
@@ -75,8 +84,7 @@ class _Evaluated(BatchedFunction):
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        _, pull_back = torch.func.vjp(ctx.smooth, *ctx.saved_tensors)
-        return None, None, *pull_back(gradient)
+        return None, None, *pull_back(ctx.smooth, ctx.saved_tensors, gradient)
 
     @staticmethod
     @forward_rule
@@ -184,38 +192,76 @@ class _SingularValues(BatchedFunction):
 
 def _singular_vectors(matrix: Tensor) -> tuple[Tensor, Tensor]:
     left, values, right = torch.linalg.svd(matrix, full_matrices=False)
-    return tuple(_Separated.apply(vectors, values.detach()) for vectors in (left, right.mT))  # type: ignore[no-untyped-call, return-value]
+    gaps = values - torch.nn.functional.pad(values[..., 1:], (0, 1))
+    # Rounding errors of a singular vector's derivative are eps / gap.
+    separated = gaps > torch.finfo(values.dtype).eps ** 0.5 * values[..., :1]
+    message = (
+        "Single principal angles have no second derivatives where two of them agree, or one is 0 or pi/2, to half of the "
+        "working precision."
+    )
+    return _guard(left, separated, message), _guard(right.mT, separated, message)
 
 
-class _Separated(BatchedFunction):
-    """Singular vectors, unchanged, whose derivatives raise where singular values are not separated."""
+def safe_sqrt(square: Tensor, negligible: Tensor | float = 0.0) -> Tensor:
+    """Square root whose derivative is 0 where the square is negligible, and whose second derivative raises there."""
+    root: Tensor = _SafeSqrt.apply(square, square > negligible)  # type: ignore[no-untyped-call]
+    return root
+
+
+class _SafeSqrt(BatchedFunction):
+    @staticmethod
+    def forward(square: Tensor, regular: Tensor) -> Tensor:  # noqa: ARG004
+        return square.clamp(min=0).sqrt()
 
     @staticmethod
-    def forward(vectors: Tensor, values: Tensor) -> Tensor:  # noqa: ARG004
-        return vectors.clone()
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:  # noqa: ARG004
-        ctx.save_for_backward(inputs[1])
-        ctx.save_for_forward(inputs[1])
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
+        ctx.save_for_backward(output, inputs[1])
+        ctx.save_for_forward(output, inputs[1])
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        _require_separated(*ctx.saved_tensors)
-        return gradient, None
+        return gradient * _slope_of_root(*ctx.saved_tensors), None
 
     @staticmethod
     @forward_rule
-    def jvp(ctx: Any, saved: tuple[Tensor], tangent: Tensor, _values: None) -> Tensor:  # noqa: ARG004
-        _require_separated(*saved)
+    def jvp(ctx: Any, saved: tuple[Tensor, Tensor], tangent: Tensor, _regular: None) -> Tensor:  # noqa: ARG004
+        return tangent * _slope_of_root(*saved)
+
+
+def _slope_of_root(root: Tensor, regular: Tensor) -> Tensor:
+    root = _guard(root, regular, "A distance or norm has no second derivative where it is 0 to working precision.")
+    return torch.where(regular, 0.5 / torch.where(regular, root, 1), 0)
+
+
+def _guard(tensor: Tensor, regular: Tensor, message: str) -> Tensor:
+    """Pass a tensor on, unchanged; a derivative through it raises unless all of `regular` holds."""
+    same: Tensor = _Guarded.apply(tensor, regular, message)  # type: ignore[no-untyped-call]
+    return same
+
+
+class _Guarded(BatchedFunction):
+    @staticmethod
+    def forward(tensor: Tensor, regular: Tensor, message: str) -> Tensor:  # noqa: ARG004
+        return tensor.clone()
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, str], output: Tensor) -> None:  # noqa: ARG004
+        _, regular, ctx.message = inputs
+        ctx.save_for_backward(regular)
+        ctx.save_for_forward(regular)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        _require(*ctx.saved_tensors, ctx.message)
+        return gradient, None, None
+
+    @staticmethod
+    @forward_rule
+    def jvp(ctx: Any, saved: tuple[Tensor], tangent: Tensor, _regular: None, _message: None) -> Tensor:
+        _require(*saved, ctx.message)
         return tangent.clone()
 
 
-def _require_separated(values: Tensor) -> None:
-    gaps = values - torch.nn.functional.pad(values[..., 1:], (0, 1))
-    # Rounding errors of a singular vector's derivative are eps / gap.
-    if not holds(gaps > torch.finfo(values.dtype).eps ** 0.5 * values[..., :1]):
-        raise ArithmeticError(
-            "Single principal angles have no second derivatives where two of them agree, or one is 0 or pi/2, to half "
-            "of the working precision."
-        )
+def _require(regular: Tensor, message: str) -> None:
+    if not holds(regular):
+        raise ArithmeticError(message)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from .backend import RiemannianMetric
-from .distances import safe_sqrt
+from .derivatives import safe_sqrt
 from .flag_logarithm import AlignmentError, FlagLogarithm, solve_flag_logarithm
 from .geodesics import (
     change_representative,
@@ -158,8 +158,7 @@ class FlagMetric(RiemannianMetric):  # type: ignore[misc]  # geomstats is untype
         """Geodesic distance; its gradient is 0 where the points coincide to working precision."""
         squared = self.squared_dist(point_a, point_b)
         # Closer than rounding moves a frame, the direction from one to the other is noise.
-        coincident = squared <= (self._space.n * torch.finfo(squared.dtype).eps) ** 2
-        return safe_sqrt(torch.where(coincident, squared.detach(), squared))
+        return safe_sqrt(squared, (self._space.n * torch.finfo(squared.dtype).eps) ** 2)
 
     def dist_pairwise(self, points: Tensor, n_jobs: int = 1, **joblib_kwargs: Any) -> Tensor:  # noqa: ARG002
         """Distances of all pairs of points of shape ``[n_samples, n, k]``, in batches of bounded memory.

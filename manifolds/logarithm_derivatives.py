@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from .checks import block_slices, common_batch, holds
-from .derivatives import BatchedFunction, forward_rule, or_zeros
+from .derivatives import BatchedFunction, forward_rule, or_zeros, pull_back
 from .geodesics import exponential, off_blocks, skew, split, tangent_part
 
 # Below this, relative to its largest value 1, the differential of the exponential counts as singular.
@@ -57,15 +57,18 @@ class _Logarithm(BatchedFunction):
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
         _, ctx.dims, point, base_point = inputs
+        # The squared length needs no gradient of the logarithm: it gives None, which costs nothing.
+        ctx.set_materialize_grads(False)
         ctx.save_for_backward(output, point, base_point)
         ctx.save_for_forward(output, point, base_point)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, gradient: Tensor | None) -> tuple[Tensor | None, ...]:
+        if gradient is None:
+            return None, None, None, None
         tangent_vec, *points = ctx.saved_tensors
         weight = _solve_differential(gradient, tangent_vec, *points, ctx.dims, transposed=True)
-        _, pull_back = torch.func.vjp(lambda *points: _mismatch(tangent_vec, *points, ctx.dims), *points)
-        return None, None, *pull_back(-weight)
+        return None, None, *pull_back(lambda *points: _mismatch(tangent_vec, *points, ctx.dims), tuple(points), -weight)
 
     @staticmethod
     @forward_rule
@@ -148,7 +151,7 @@ def _differential(
         return _mismatch(tangent_vec, point, base_point, dims)
 
     if transposed:
-        return torch.func.vjp(mismatch, tangent_vec)[1](vector)[0]
+        return pull_back(mismatch, (tangent_vec,), vector)[0]
     return torch.func.jvp(mismatch, (tangent_vec,), (vector,))[1]
 
 
@@ -175,10 +178,11 @@ class _Solution(BatchedFunction):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         solution, *place = ctx.saved_tensors
         weight = _solve_differential(gradient, *place, ctx.dims, transposed=not ctx.transposed)
-        _, pull_back = torch.func.vjp(
-            lambda *place: _differential(solution, *place, ctx.dims, transposed=ctx.transposed), *place
-        )
-        return None, None, weight, *pull_back(-weight)
+
+        def image(*place: Tensor) -> Tensor:
+            return _differential(solution, *place, ctx.dims, transposed=ctx.transposed)
+
+        return None, None, weight, *pull_back(image, tuple(place), -weight)
 
     @staticmethod
     @forward_rule
