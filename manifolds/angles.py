@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from .checks import require_pair
+from .derivatives import singular_values
 from .frames import residual
 
 
@@ -39,9 +40,9 @@ def principal_angles(first: Tensor, second: Tensor) -> Tensor:
     """
     require_pair(first, second, "principal_angles")
     wide, narrow = (first, second) if first.shape[-1] >= second.shape[-1] else (second, first)
-    cosines = torch.linalg.svdvals(wide.mT @ narrow).clamp(max=1)
+    cosines = singular_values(wide.mT @ narrow).clamp(max=1)
     # Descending cosines and ascending sines belong to the same ascending angles.
-    sines = torch.linalg.svdvals(residual(narrow, wide)).flip(-1).clamp(max=1)
+    sines = singular_values(residual(narrow, wide)).flip(-1).clamp(max=1)
     small = sines.square() < 0.5
     # Each branch sees a harmless 0 where the other is taken, so that neither poisons the gradient.
     return torch.where(

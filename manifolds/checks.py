@@ -6,7 +6,8 @@ function that it speaks for.
 
 import itertools
 import operator
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,7 +27,7 @@ def require_frame(frame: Tensor, name: str) -> None:
     if not holds(defect <= 10 * n * torch.finfo(frame.dtype).eps):  # false also for NaN
         raise ValueError(
             f"{name} with shape {tuple(frame.shape)} is not an orthonormal frame: its Gram matrix misses the "
-            f"identity by {float(defect.max()):.1e}, expected at most {10 * n * torch.finfo(frame.dtype).eps:.1e}. "
+            f"identity by {largest(defect):.1e}, expected at most {10 * n * torch.finfo(frame.dtype).eps:.1e}. "
             "Orthonormalize it first."
         )
 
@@ -143,4 +144,37 @@ def require_tall(matrix: Tensor, name: str) -> None:
 
 def holds(condition: Tensor) -> bool:
     """Whether a condition holds everywhere. On the meta device there are no values that could fail."""
-    return condition.is_meta or bool(condition.all())
+    return condition.is_meta or bool(_Reduced.apply(condition, torch.all))  # type: ignore[no-untyped-call]
+
+
+def largest(values: Tensor) -> float:
+    """Return the largest of some values, as a number without derivatives; 0 if there are none."""
+    return float(_Reduced.apply(values, torch.max)) if values.numel() else 0.0  # type: ignore[no-untyped-call]
+
+
+class _Reduced(torch.autograd.Function):
+    """One number made of all entries, also of those along the axes of `torch.func.vmap`, which forbids to read a part.
+
+    All examples of a vmap pass or fail a check together, as the entries of a batch do.
+    """
+
+    @staticmethod
+    def forward(values: Tensor, reduction: Callable[[Tensor], Tensor]) -> Tensor:
+        return reduction(values)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:  # noqa: ARG004
+        ctx.mark_non_differentiable(output)
+
+    @staticmethod
+    def jvp(ctx: Any, *tangents: Any) -> None:  # noqa: ARG004
+        return None
+
+    @staticmethod
+    def vmap(
+        info: Any,  # noqa: ARG004
+        in_dims: tuple[int | None, ...],  # noqa: ARG004
+        values: Tensor,
+        reduction: Callable[[Tensor], Tensor],
+    ) -> tuple[Tensor, None]:
+        return _Reduced.apply(values, reduction), None  # type: ignore[no-untyped-call]

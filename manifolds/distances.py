@@ -7,14 +7,17 @@ different dimensions, SIAM J. Matrix Anal. Appl. 37 (2016), which also treats r 
 to each other" of docs/grassmannians-and-flags.md puts them side by side.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
 from .angles import principal_angles
-from .checks import block_slices, require_dims, require_pair
+from .checks import block_slices, common_batch, holds, require_dims, require_pair
+from .derivatives import evaluate, nearest_frame, safe_sqrt
 from .frames import residual
+from .geodesics import grassmannian_logarithm
+from .logarithm_derivatives import differentiable_logarithm, differentiable_squared_length
 
 
 def chordal_distance(first: Tensor, second: Tensor, dims: Sequence[int] | None = None) -> Tensor:
@@ -72,7 +75,7 @@ def geodesic_distance(first: Tensor, second: Tensor) -> Tensor:
     >>> geodesic_distance(axes[:, [0, 1]], axes[:, [1, 2]]) / torch.pi
     tensor(0.5000, dtype=torch.float64)
     """
-    return torch.linalg.vector_norm(principal_angles(first, second), dim=-1)
+    return safe_sqrt(_of_angles(lambda angles: angles.square().sum(dim=-1), _squared_geodesic, first, second))
 
 
 def asimov_distance(first: Tensor, second: Tensor) -> Tensor:
@@ -100,7 +103,10 @@ def procrustes_distance(first: Tensor, second: Tensor) -> Tensor:
     >>> procrustes_distance(axes[:, [0, 1]], axes[:, [1, 2]])
     tensor(1.4142, dtype=torch.float64)
     """
-    return 2 * torch.linalg.vector_norm(torch.sin(principal_angles(first, second) / 2), dim=-1)
+    squared = _of_angles(
+        lambda angles: 4 * torch.sin(angles / 2).square().sum(dim=-1), _squared_procrustes, first, second
+    )
+    return safe_sqrt(squared)
 
 
 def martin_distance(first: Tensor, second: Tensor) -> Tensor:
@@ -154,15 +160,44 @@ def binet_cauchy_distance(first: Tensor, second: Tensor) -> Tensor:
 
 def _log_squared_cosines(first: Tensor, second: Tensor) -> Tensor:
     """Sum of log cos^2 over the principal angles; from sines where they are small, to keep small distances."""
-    angles = principal_angles(first, second)
-    small = angles < torch.pi / 4
-    cosines = torch.cos(torch.where(small, 0, angles))
-    cosines = torch.where(cosines < 4 * torch.finfo(angles.dtype).eps, 0, cosines)
-    sines = torch.sin(torch.where(small, angles, 0))
-    return torch.where(small, torch.log1p(-sines.square()), 2 * torch.log(cosines)).sum(dim=-1)
+
+    def value(angles: Tensor) -> Tensor:
+        small = angles < torch.pi / 4
+        cosines = torch.cos(torch.where(small, 0, angles))
+        cosines = torch.where(cosines < 4 * torch.finfo(angles.dtype).eps, 0, cosines)
+        sines = torch.sin(torch.where(small, angles, 0))
+        return torch.where(small, torch.log1p(-sines.square()), 2 * torch.log(cosines)).sum(dim=-1)
+
+    def smooth(wide: Tensor, narrow: Tensor) -> Tensor:
+        overlap = wide.mT @ narrow
+        if not holds(torch.linalg.svdvals(overlap.detach()) >= 4 * torch.finfo(overlap.dtype).eps):
+            raise ArithmeticError("The product of the cosines has no derivative in logarithm where it is 0.")
+        return torch.linalg.slogdet(overlap.mT @ overlap).logabsdet
+
+    return _of_angles(value, smooth, first, second)
 
 
-def safe_sqrt(square: Tensor) -> Tensor:
-    """Square root with derivative 0 at 0."""
-    positive = square > 0
-    return torch.where(positive, torch.sqrt(torch.where(positive, square, 1)), 0)
+def _of_angles(
+    value: Callable[[Tensor], Tensor], smooth: Callable[[Tensor, Tensor], Tensor], first: Tensor, second: Tensor
+) -> Tensor:
+    """Symmetric function of the principal angles, with the derivatives of a formula for the wide and the narrow frame.
+
+    Single angles have no derivatives where they are equal; their symmetric functions have.
+    """
+    require_pair(first, second, "principal_angles")
+    wide, narrow = (first, second) if first.shape[-1] >= second.shape[-1] else (second, first)
+    batch = common_batch(wide, narrow)
+    whole = (frame.expand(*batch, *frame.shape[-2:]) for frame in (wide, narrow))
+    return evaluate(lambda *frames: value(principal_angles(*frames)), smooth, *whole)
+
+
+def _squared_geodesic(wide: Tensor, narrow: Tensor) -> Tensor:
+    dims = narrow.shape[-1:]
+    nearest = wide if wide.shape[-1] == narrow.shape[-1] else wide @ nearest_frame(wide.mT @ narrow)
+    logarithm = differentiable_logarithm(grassmannian_logarithm, nearest, narrow, dims)
+    return differentiable_squared_length(logarithm, nearest, narrow, dims)
+
+
+def _squared_procrustes(wide: Tensor, narrow: Tensor) -> Tensor:
+    overlap = wide.mT @ narrow
+    return 2 * narrow.shape[-1] - 2 * (nearest_frame(overlap) * overlap).sum(dim=(-2, -1))

@@ -7,10 +7,11 @@ import torch
 from torch import Tensor
 
 from .backend import LevelSet, Matrices
-from .checks import block_slices, require_dims, require_fit, require_frame
+from .checks import block_slices, holds, largest, require_dims, require_fit, require_frame
+from .derivatives import nearest_frame
 from .flag_metric import FlagMetric
 from .frames import polar_factor
-from .geodesics import off_blocks, same_block, skew
+from .geodesics import off_blocks, same_block, skew, tangent_part
 from .haar import uniform_frame
 
 
@@ -130,8 +131,7 @@ class Flag(LevelSet):  # type: ignore[misc]  # geomstats is untyped
         """
         self.require_point(base_point, "base_point")
         self.require_vector(vector, base_point, "vector")
-        inside = base_point.mT @ vector
-        return vector - base_point @ (inside - off_blocks(skew(inside), self.dims))
+        return tangent_part(vector, base_point, self.dims)
 
     def projection(self, point: Tensor) -> Tensor:
         """Nearest point to a matrix of full column rank: its polar factor. See `polar_factor`."""
@@ -148,8 +148,7 @@ class Flag(LevelSet):  # type: ignore[misc]  # geomstats is untyped
         self.require_point(point, "point")
         columns = []
         for block in block_slices(self.dims):
-            left, _, right = torch.linalg.svd(point[..., block, block])
-            columns.append(point[..., block] @ (left @ right).mT)
+            columns.append(point[..., block] @ nearest_frame(point[..., block, block]).mT)
         return torch.cat(columns, dim=-1)
 
     def random_point(
@@ -213,8 +212,8 @@ class Flag(LevelSet):  # type: ignore[misc]  # geomstats is untyped
         """Raise `ValueError` unless a tensor holds tangent vectors at a point, to working precision."""
         self.require_vector(vector, base_point, name)
         tangent = self.is_tangent(vector, base_point)
-        if not (tangent.is_meta or bool(tangent.all())):  # false also for NaN
-            defect = float(self.tangent_submersion(vector, base_point).abs().max())
+        if not holds(tangent):  # false also for NaN
+            defect = largest(self.tangent_submersion(vector, base_point).abs())
             raise ValueError(
                 f"{self} expected {name} tangent at the base point; its normal part has an entry of {defect:.1e}. "
                 "Project it with to_tangent first."

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from .backend import RiemannianMetric
-from .distances import safe_sqrt
+from .derivatives import safe_sqrt
 from .flag_logarithm import AlignmentError, FlagLogarithm, solve_flag_logarithm
 from .geodesics import (
     change_representative,
@@ -20,6 +20,7 @@ from .geodesics import (
     skew,
     split,
 )
+from .logarithm_derivatives import differentiable_logarithm, differentiable_squared_length
 
 # Numbers held at a time while the logarithms of many pairs are computed: 2^23 float64 are 64 MiB.
 _TILE_ENTRIES = 2**23
@@ -102,7 +103,6 @@ class FlagMetric(RiemannianMetric):  # type: ignore[misc]  # geomstats is untype
         self._space.require_tangent(tangent_vec, base_point, "tangent_vec")
         return self._exponential(tangent_vec, base_point)
 
-    @torch.no_grad()
     def log(self, point: Tensor, base_point: Tensor) -> Tensor:
         """Find the initial velocity of the shortest geodesic from one point to another.
 
@@ -110,7 +110,7 @@ class FlagMetric(RiemannianMetric):  # type: ignore[misc]  # geomstats is untype
         `dist` do.
         """
         self._require_points(point, base_point, "point", "base_point")
-        return self._logarithm(point, base_point)
+        return differentiable_logarithm(self._logarithm, point, base_point, self._space.dims)
 
     def geodesic(
         self, initial_point: Tensor, end_point: Tensor | None = None, initial_tangent_vec: Tensor | None = None
@@ -145,15 +145,15 @@ class FlagMetric(RiemannianMetric):  # type: ignore[misc]  # geomstats is untype
     def squared_dist(self, point_a: Tensor, point_b: Tensor) -> Tensor:
         """Squared geodesic distance, whose gradient in either point is minus twice the logarithm."""
         self._require_points(point_a, point_b, "point_a", "point_b")
-        squared: Tensor = _SquaredDistance.apply(point_a, point_b, self)  # type: ignore[no-untyped-call]
-        return squared
+        dims = self._space.dims
+        tangent_vec = differentiable_logarithm(self._logarithm, point_b, point_a, dims)
+        return differentiable_squared_length(tangent_vec, point_b, point_a, dims)
 
     def dist(self, point_a: Tensor, point_b: Tensor) -> Tensor:
         """Geodesic distance; its gradient is 0 where the points coincide to working precision."""
         squared = self.squared_dist(point_a, point_b)
         # Closer than rounding moves a frame, the direction from one to the other is noise.
-        coincident = squared <= (self._space.n * torch.finfo(squared.dtype).eps) ** 2
-        return safe_sqrt(torch.where(coincident, squared.detach(), squared))
+        return safe_sqrt(squared, (self._space.n * torch.finfo(squared.dtype).eps) ** 2)
 
     def dist_pairwise(self, points: Tensor, n_jobs: int = 1, **joblib_kwargs: Any) -> Tensor:  # noqa: ARG002
         """Distances of all pairs of points of shape ``[n_samples, n, k]``, in batches of bounded memory.
@@ -280,32 +280,6 @@ class FlagMetric(RiemannianMetric):  # type: ignore[misc]  # geomstats is untype
         self._space.require_point(first, first_name)
         self._space.require_point(second, second_name)
         self._space.require_vector(first, second, first_name)
-
-
-class _SquaredDistance(torch.autograd.Function):
-    """Squared distance with the gradient -2 log, given as the cotangent of an n x k matrix."""
-
-    @staticmethod
-    def forward(ctx: Any, point_a: Tensor, point_b: Tensor, metric: FlagMetric) -> Tensor:
-        ctx.metric = metric
-        ctx.save_for_backward(point_a, point_b)
-        return metric._length(point_a, point_b).square()
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
-        point_a, point_b = ctx.saved_tensors
-
-        def pull_back(point: Tensor, base_point: Tensor) -> Tensor:
-            logarithm = ctx.metric._logarithm(point, base_point)
-            cotangent = logarithm - base_point @ (base_point.mT @ logarithm) / 2
-            return (-2 * gradient[..., None, None] * cotangent).sum_to_size(base_point.shape)
-
-        return (
-            pull_back(point_b, point_a) if ctx.needs_input_grad[0] else None,
-            pull_back(point_a, point_b) if ctx.needs_input_grad[1] else None,
-            None,
-        )
 
 
 def _square(matrix: Tensor) -> Tensor:

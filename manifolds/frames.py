@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from .checks import common_batch, holds, require_fit, require_frame, require_pair, require_tall
+from .derivatives import nearest_frame
 
 
 def orthonormalize(matrix: Tensor) -> Tensor:
@@ -63,14 +64,14 @@ def polar_factor(matrix: Tensor) -> Tensor:
     require_tall(matrix, "matrix")
     if not holds(matrix.isfinite()):
         raise ValueError(f"polar_factor expected finite entries; found NaN or infinity in shape {tuple(matrix.shape)}.")
-    left, stretch, right = torch.linalg.svd(matrix, full_matrices=False)
+    stretch = torch.linalg.svdvals(matrix)
     tolerance = matrix.shape[-2] * torch.finfo(matrix.dtype).eps
     if not holds(stretch[..., -1:] > tolerance * stretch[..., :1]):
         raise ValueError(
             f"polar_factor expected full column rank; found shape {tuple(matrix.shape)} with a smallest singular "
             f"value within {tolerance:.1e} of zero, relative to the largest."
         )
-    return left @ right
+    return nearest_frame(matrix)
 
 
 def orthogonal_complement(frame: Tensor) -> Tensor:

@@ -13,7 +13,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from .checks import block_slices
+from .checks import block_slices, largest
+from .derivatives import nearest_frame
 
 # Beyond this length the Taylor series of the transport is summed in several steps.
 _TRANSPORT_STEP = math.pi
@@ -41,6 +42,12 @@ def split(vector: Tensor, point: Tensor) -> tuple[Tensor, Tensor]:
     """In-plane part ``P' V`` (k x k) and normal part ``V - P P' V`` (n x k) of an ambient vector."""
     inside = point.mT @ vector
     return inside, vector - point @ inside
+
+
+def tangent_part(vector: Tensor, point: Tensor, dims: Sequence[int]) -> Tensor:
+    """Orthogonal projection of an ambient vector onto the tangent space of a flag manifold at a point."""
+    inside = point.mT @ vector
+    return vector - point @ (inside - off_blocks(skew(inside), dims))
 
 
 def refine(frame: Tensor) -> Tensor:
@@ -109,10 +116,7 @@ def _aligned_residual(point: Tensor, base_point: Tensor) -> tuple[Tensor, Tensor
 
 def polar_retraction(tangent_vec: Tensor, base_point: Tensor) -> Tensor:
     """Polar factor of ``P + D``; another representative of the base point gives the same one of the result."""
-    # (P + D)'(P + D) = I + D'D for a horizontal D.
-    identity = torch.eye(base_point.shape[-1], dtype=base_point.dtype, device=base_point.device)
-    squares, vectors = torch.linalg.eigh(identity + tangent_vec.mT @ tangent_vec)
-    return (base_point + tangent_vec) @ ((vectors * squares.rsqrt()[..., None, :]) @ vectors.mT)
+    return nearest_frame(base_point + tangent_vec)
 
 
 def qr_retraction(tangent_vec: Tensor, base_point: Tensor) -> Tensor:
@@ -148,8 +152,7 @@ def parallel_transport(tangent_vec: Tensor, base_point: Tensor, direction: Tenso
     inside = skew(inside).expand_as(cross)
     along_initial = torch.eye(k, dtype=cross.dtype, device=cross.device).expand_as(cross)
     state = (inside, along_initial, torch.zeros_like(cross))
-    longest = float(torch.linalg.matrix_norm(direction).max()) if direction.numel() else 0.0
-    steps = max(1, math.ceil(longest / _TRANSPORT_STEP))
+    steps = max(1, math.ceil(largest(torch.linalg.matrix_norm(direction)) / _TRANSPORT_STEP))
     for _ in range(steps):
         term = state
         for order in range(1, _TRANSPORT_TERMS + 1):
@@ -174,9 +177,13 @@ def parallel_transport(tangent_vec: Tensor, base_point: Tensor, direction: Tenso
 
 
 def change_representative(tangent_vec: Tensor, source: Tensor, target: Tensor, dims: Sequence[int]) -> Tensor:
-    """Express a tangent vector at one frame of a flag at another frame of the same flag."""
-    moved = []
-    for block in block_slices(tuple(dims)):
-        left, _, right = torch.linalg.svd(source[..., block].mT @ target[..., block])
-        moved.append(tangent_vec[..., block] @ (left @ right))
-    return torch.cat(moved, dim=-1)
+    """Express a tangent vector at one frame of a flag at another frame of the same flag.
+
+    Two frames that a logarithm joins stand for the same flag only to the tolerance of its search, which is coarser than
+    the one for tangent vectors, hence the projection. It shortens the vector by the square of that error.
+    """
+    moved = [
+        tangent_vec[..., block] @ nearest_frame(source[..., block].mT @ target[..., block])
+        for block in block_slices(tuple(dims))
+    ]
+    return tangent_part(torch.cat(moved, dim=-1), target, dims)

@@ -4,8 +4,10 @@ import torch
 from torch import Tensor
 
 from .flag import Flag
+from .checks import common_batch, holds, largest
+from .derivatives import evaluate
 from .flag_metric import FlagMetric
-from .geodesics import grassmannian_angles, grassmannian_exponential, grassmannian_logarithm
+from .geodesics import exponential, grassmannian_angles, grassmannian_exponential, grassmannian_logarithm
 from .pairwise import pairwise_geodesic_distance
 
 
@@ -21,10 +23,10 @@ class GrassmannianMetric(FlagMetric):
     """
 
     def _exponential(self, tangent_vec: Tensor, base_point: Tensor) -> Tensor:
-        if torch.is_grad_enabled() and (tangent_vec.requires_grad or base_point.requires_grad):
-            # The symmetric eigenproblem has no derivative at repeated angles; the general form has.
-            return super()._exponential(tangent_vec, base_point)
-        return grassmannian_exponential(tangent_vec, base_point)
+        batch = common_batch(tangent_vec, base_point)
+        whole = (tensor.expand(*batch, *tensor.shape[-2:]) for tensor in (tangent_vec, base_point))
+        # The symmetric eigenproblem has no derivative at repeated angles; the general form has.
+        return evaluate(grassmannian_exponential, exponential, *whole)
 
     def _logarithm(self, point: Tensor, base_point: Tensor) -> Tensor:
         return grassmannian_logarithm(point, base_point)
@@ -45,10 +47,10 @@ class GrassmannianMetric(FlagMetric):
         overlap = base_point.mT @ point
         smallest = torch.linalg.svdvals(overlap)[..., -1]
         limit = self._space.n * torch.finfo(point.dtype).eps
-        if not (smallest.is_meta or bool((smallest > limit).all())):
+        if not holds(smallest > limit):
             raise ValueError(
                 f"inverse_polar_retraction expected principal angles below pi/2; found a cosine of "
-                f"{float(smallest.min()):.1e}."
+                f"{-largest(-smallest):.1e}."
             )
         return torch.linalg.solve(overlap.mT, point.mT).mT - base_point
 
