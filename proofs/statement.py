@@ -112,6 +112,7 @@ class Verdict:
             "wording": asdict(self.statement.wording) if self.statement.wording else None,
             "verdict": self.outcome,
             "recorded": self.statement.recorded,
+            "computed_by": list(self.statement.computed_by),
             "seconds": self.seconds,
             "proofs": [finding.as_dict() for finding in self.findings],
         }
@@ -143,6 +144,8 @@ class Statement:
         Note on a paper's wording.
     recorded : Outcome
         The verdict that `check` must reproduce.
+    computed_by : tuple of str
+        Functions outside this package that compute what the statement is about, such as ``manifolds.FlagMetric.exp``.
     proofs : list of Proof
         Proofs, or counterexamples if it is recorded as refuted.
     """
@@ -157,6 +160,7 @@ class Statement:
     mutants: Mapping[str, Mapping[str, Any]]
     wording: Wording | None
     recorded: Outcome
+    computed_by: tuple[str, ...] = ()
     proofs: list[Proof] = field(default_factory=list)
 
     def check(self, **changes: Any) -> Verdict:
@@ -206,6 +210,7 @@ def statement(
     label: Label = Label.DERIVED,
     wording: Wording | None = None,
     recorded: Outcome = Outcome.PROVED,
+    computed_by: Sequence[str] = (),
 ) -> Callable[[Argument], Statement]:
     """Make a statement of the argument that proves it, or refutes it if so recorded.
 
@@ -216,7 +221,7 @@ def statement(
     ----------
     *over : Given
         What the argument is given, once for each kind of proof.
-    latex, source, mutants, hypotheses, label, wording, recorded
+    latex, source, mutants, hypotheses, label, wording, recorded, computed_by
         As in `Statement`.
 
     Returns
@@ -238,6 +243,7 @@ def statement(
             mutants=mutants,
             wording=wording,
             recorded=recorded,
+            computed_by=tuple(computed_by),
         )
         result.also(*over)(argument)
         return result
