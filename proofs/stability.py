@@ -22,7 +22,10 @@ from .statement import Hypothesis, Label, Wording, statement
     mutants={"orbits of dimension d": {"orbit_power": 1}, "images d (n + p)": {"defect": 0}},
 )
 def quotient_dimension(given: Given, *, orbit_power: int = 2, defect: int = 1, narrow: bool = True) -> Goals:
-    """The product W_2 W_1 separates the generic orbits: its Jacobian and the orbit directions fill the whole space."""
+    """The product W_2 W_1 separates the generic orbits: its Jacobian and the orbit directions fill the whole space.
+
+    The ranks are checked at one seeded point of each shape.
+    """
     d = given.size("d")
     n, p = (given.size("n"), given.size("p")) if narrow else (1, 1)
     generic = Generic(n=n, d=d, p=p)
@@ -64,8 +67,25 @@ def invariants_are_ranks(given: Given, *, scale: int = 2) -> Goals:
     yield differ("the invariant W₂ W₁ differs", w2 * w1, w2 * (scale * w1))
 
 
+def adapted_pair(given: Given) -> dict[str, Any]:
+    """A pair of weights in a basis that is adapted to it, and the scaling that shrinks what the product misses.
+
+    V_1 = im W_1 with ker W_2, V_2 the rest of im W_1, V_3 the rest of ker W_2, and V_4 a complement; a change of basis
+    makes them orthogonal. P_1 and P_2 project onto V_1 and V_2, P_3 onto V_3 and V_4 together, where W_1 vanishes.
+    """
+    frame, inside = given.frame("F", "d", "m"), given.projector("E", "m")
+    p2, p1 = frame * inside * frame.T, frame * (given.identity("m") - inside) * frame.T
+    p3 = given.identity("d") - frame * frame.T
+    return {
+        "kept": (p2 * given.matrix("X_2", "d", "n"), given.matrix("Y_2", "p", "d") * p2),
+        "shrunk": (p1 * given.matrix("X_1", "d", "n"), given.matrix("Y_4", "p", "d") * p3),
+        "projectors": (p1, p2, p3),
+    }
+
+
 @statement(
-    Generic(n=2, p=2),
+    DimensionFree(),
+    Exact(n=2, d=4, p=2, m=3),
     latex=r"g(t) = \mathrm{diag}(t,1,1,t^{-1}):\quad g W_1 \to (0; X_2; 0; 0),\; W_2 g^{-1} \to (0, Y_2, 0, 0)",
     source="alignment 2.4(ii), S3",
     mutants={"opposite weight on the fourth block": {"last": 1}},
@@ -73,39 +93,63 @@ def invariants_are_ranks(given: Given, *, scale: int = 2) -> Goals:
 def one_parameter_degeneration(given: Given, *, last: int = -1) -> Goals:
     """Where the image of W_1 meets the kernel of W_2, or both leave a direction out, scaling shrinks it away.
 
-    In blocks V_1 = im W_1 with ker W_2, V_2 the rest of im W_1, V_3 the rest of ker W_2, V_4 a complement.
+    In blocks V_1 = im W_1 with ker W_2, V_2 the rest of im W_1, V_3 the rest of ker W_2, V_4 a complement; V_3 may be
+    scaled with V_4, since both weights vanish on it. What is left of the other parts is t times them, hence tends to 0.
     """
-    t = symbols("t", positive=True)
-    x1, x2, y2, y4 = (given.matrix(name, 1, 2) for name in ("x_1", "x_2", "y_2", "y_4"))
-    nothing = zeros(1, 2)
-    w1 = Matrix.vstack(x1, x2, nothing, nothing)
-    w2 = Matrix.vstack(nothing, y2, nothing, y4).T
-    g = diag(t, 1, 1, t**last)
-    moved_w1, moved_w2 = g * w1, w2 * g.inv()
-    yield equal("the product stays", moved_w2 * moved_w1, w2 * w1)
-    limits = moved_w1.subs(t, 0), (w2 * diag(1 / t, 1, 1, t ** (-last))).applyfunc(lambda entry: entry.limit(t, 0, "+"))
-    yield equal("g W₁ → (0; x₂; 0; 0)", limits[0], Matrix.vstack(nothing, x2, nothing, nothing))
-    yield equal("W₂ g⁻¹ → (0, y₂, 0, 0)", limits[1], Matrix.vstack(nothing, y2, nothing, nothing).T)
+    t, pair = given.positive("t"), adapted_pair(given)
+    (x2, y2), (x1, y4), (p1, p2, p3) = pair["kept"], pair["shrunk"], pair["projectors"]
+    w1, w2 = x2 + x1, y2 + y4
+    g, g_inverse = t * p1 + p2 + t**last * p3, p1 / t + p2 + t ** (-last) * p3
+    yield equal("g g⁻¹ = 1", g * g_inverse, given.identity("d"))
+    yield equal("the product stays", (w2 * g_inverse) * (g * w1), w2 * w1)
+    yield equal("g W₁ = (0; X₂; 0; 0) + t (X₁; 0; 0; 0)", g * w1, x2 + t * x1)
+    yield equal("W₂ g⁻¹ = (0, Y₂, 0, 0) + t (0, 0, 0, Y₄)", w2 * g_inverse, y2 + t * y4)
 
 
 @statement(
-    Exhaustive(d=2),
-    Exhaustive(d=3),
+    DimensionFree(),
+    Exact(n=3, d=3, p=3, r=2),
     latex=r"GL(d)\cdot(W_2,W_1) \text{ closed} \iff \mathrm{im}\,W_1\oplus\ker W_2 = \mathbb{R}^d \iff "
     r"r_{12} = r_1 = r_2",
     source="alignment 2.4, theorem 2(ii): Kempf and Ness",
     hypotheses=[Hypothesis("complementary", "the image of $W_1$ and the kernel of $W_2$ are complementary")],
-    mutants={"rank condition on one side": {"one_sided": True}},
+    mutants={"rank condition on one side": {"one_sided": True}, "one factor not moved": {"moved": False}},
 )
-def closed_orbit(given: Given, *, one_sided: bool = False, complementary: bool = True) -> Goals:
+def closed_orbit(given: Given, *, moved: bool = True) -> Goals:
     """An orbit is closed exactly if the image of W_1 and the kernel of W_2 are complementary.
 
-    Pairs are sums of the four blocks V_1..V_4. V_1 or V_4 can be shrunk away (`one_parameter_degeneration`), so a
-    closed orbit has neither. Without them some h brings the pair to the factors L, R of any full-rank factorization
-    of the product, so also to the balanced one, a minimal vector (`kempf_ness_minimum`). That orbits of minimal
-    vectors are closed is the theorem of Kempf and Ness, cited; checked are, for all block sizes, the agreement of the
-    three conditions and h for one factorization.
+    Complementary pairs have the form W_1 = B F C^-1 R and W_2 = L C F^T B^-1, with the product L R of full rank r.
+    One h brings them all to (F R, L F^T): the orbit is the set of all pairs with this product and ranks at most r,
+    which is closed, since minors and products are polynomials. Any other pair has a limit of smaller rank with the same
+    product (`one_parameter_degeneration`), which lies in another orbit; by `shrinkable_blocks` those are the pairs
+    whose ranks do not agree.
     """
+    frame, change, basis = given.frame("F", "d", "r"), given.invertible("C", "r"), given.invertible("B", "d")
+    left, right = given.matrix("L", "p", "r"), given.matrix("R", "r", "n")
+    rest = given.identity("d") - frame * frame.T
+    w1, w2 = basis * frame * change.inv() * right, left * change * frame.T * basis.inv()
+    h = (frame * change * frame.T + rest) * basis.inv()
+    h_inverse = basis * (frame * change.inv() * frame.T + rest)
+    yield equal("h h⁻¹ = 1", h * h_inverse, given.identity("d"))
+    yield equal("W₂ W₁ = L R", w2 * w1, left * right)
+    yield equal("h W₁ = F R", h * w1, frame * right)
+    yield equal("W₂ h⁻¹ = L Fᵀ", w2 * (h_inverse if moved else basis), left * frame.T)
+
+
+@closed_orbit.also(DimensionFree())
+def shrinkable_blocks(_: Given) -> Goals:
+    """Show that V_1 and V_4, which the scaling shrinks away, have dimensions r_1 - r_12 and r_2 - r_12.
+
+    dim V_1 is what the kernel of W_2 takes from the image of W_1, and V_4 complements the sum of the two.
+    """
+    d, r1, r2, r12 = symbols("d r_1 r_2 r_12", positive=True)
+    common, kernel = r1 - r12, d - r2
+    yield equal("dim V₄ = r₂ - r₁₂", d - (r1 + kernel - common), r2 - r12)
+
+
+@closed_orbit.also(Exact(d=2), Exact(d=3), example=True)
+def conditions_agree(given: Given, *, one_sided: bool = False, complementary: bool = True) -> Goals:
+    """Show in seeded pairs of all block sizes that the three conditions agree, and h for one factorization."""
     d = given.size("d")
     for v1, v2, v3, v4 in product(range(d + 1), repeat=4):
         if v1 + v2 + v3 + v4 != d:
@@ -136,16 +180,23 @@ def closed_orbit(given: Given, *, one_sided: bool = False, complementary: bool =
 @statement(
     DimensionFree(),
     Exact(n=3, d=3, p=3, r=2),
-    latex=r"\inf_g\,\|gW_1\|^2 + \|W_2g^{-1}\|^2 = 2\,\|W_2W_1\|_*",
+    latex=r"\inf_g\,\|gW_1\|^2 + \|W_2g^{-1}\|^2 = 2\,\|W_2W_1\|_*, \quad "
+    r"\text{attained} \iff r_{12} = r_1 = r_2 \iff GL(d)\cdot(W_2,W_1) \text{ closed}",
     source="alignment 2.4, theorem 2(iii), S8, S8b, X3; arXiv:2511.01137",
     hypotheses=[Hypothesis("singular_frames", "$W_2 W_1 = U S V^T$ with orthonormal columns in $U$ and $V$")],
-    mutants={"half the nuclear norm": {"factor": 1}, "sum of the weights": {"sign": 1}},
+    mutants={
+        "half the nuclear norm": {"factor": 1},
+        "sum of the weights": {"sign": 1},
+        "attained on every orbit": {"attained": True},
+    },
 )
 def kempf_ness_minimum(given: Given, *, factor: int = 2, sign: int = -1, singular_frames: bool = True) -> Goals:
-    """The least square norm on an orbit is twice the nuclear norm of the product, attained at balanced pairs.
+    """The infimum of the square norm over an orbit is twice the nuclear norm of the product, attained on closed orbits.
 
     With Z = U V^T from the singular vectors of the product, |M|_* = tr(Z^T M), and the excess over 2 |M|_* is a
-    sum of two squares; both vanish exactly if W_1 = W_2^T Z and W_2 lives in im U, which makes the pair balanced.
+    sum of two squares; both vanish exactly if W_1 = W_2^T Z and W_2 = U Y. Then the pair is balanced, and S = Y Y^T, so
+    r_1 = r_2 = r_12, which means a closed orbit (`closed_orbit`). Such a pair is carried to its minimum by
+    `balanced_representative`; any other comes as near as one likes to a pair with a minimum (`shrinking_norm`).
     """
     w1, w2 = given.matrix("W_1", "d", "n"), given.matrix("W_2", "p", "d")
     u = given.frame("U", "p", "r") if singular_frames else given.matrix("U", "p", "r")
@@ -159,27 +210,53 @@ def kempf_ness_minimum(given: Given, *, factor: int = 2, sign: int = -1, singula
         "excess = |W₁ - W₂ᵀ Z|² + |(1 - U Uᵀ) W₂|²", excess, square_norm(w1 + sign * w2.T * z) + square_norm(outside)
     )
     y = given.matrix("Y", "r", "d")
-    yield equal("equality is balanced", imbalance((u * y).T * z, u * y), given.zeros("d", "d"))
+    minimal_w1, minimal_w2 = (u * y).T * z, u * y
+    yield equal("equality is balanced", imbalance(minimal_w1, minimal_w2), given.zeros("d", "d"))
+    yield equal("equality has S = Y Yᵀ", u.T * (minimal_w2 * minimal_w1) * v, y * y.T)
 
 
-@kempf_ness_minimum.also(Generic(n=1, d=1, p=1))
-def scalar_minimum(given: Given, *, factor: int = 2) -> Goals:
-    """Show the minimum of s w_1^2 + w_2^2 / s over s = g^2 for scalar weights."""
-    w1, w2, s = given.positive("w_1 w_2 s")
-    square = s * w1**2 + w2**2 / s
-    (best,) = solve(square.diff(s), s)
-    yield equal("min = 2 w₁ w₂", square.subs(s, best), factor * w1 * w2)
-
-
-@kempf_ness_minimum.also(Generic(n=2, d=2, p=2))
+@kempf_ness_minimum.also(DimensionFree(), Exact(n=3, p=3, r=2))
 def balanced_representative(given: Given, *, factor: int = 2) -> Goals:
-    """Show that the root representative of U diag(s) V^T is balanced and has square norm 2 (s_1 + s_2)."""
-    s1, s2 = given.positive("s_1 s_2")
-    first_angle, second_angle = given.real("p_1 p_2")
-    root = diag(sqrt(s1), sqrt(s2))
-    w1, w2 = root * rotation(second_angle).T, rotation(first_angle) * root
-    yield equal("balanced", imbalance(w1, w2), zeros(2))
-    yield equal("|W₁|² + |W₂|²", square_norm(w1) + square_norm(w2), factor * (s1 + s2))
+    """Show that a pair with r_1 = r_2 = r_12 is carried to (T V^T, U T) with T^2 = S, which is balanced and minimal.
+
+    On V_2 it has W_2 = U C with C invertible, so W_1 = C^-1 S V^T; h is T^-1 C.
+    """
+    u, v = given.frame("U", "p", "r"), given.frame("V", "n", "r")
+    root, change = given.symmetric("T", "r"), given.invertible("C", "r")
+    w1, w2 = change.inv() * root * root * v.T, u * change
+    yield equal("W₂ W₁ = U S Vᵀ", w2 * w1, u * root * root * v.T)
+    h, h_inverse = root.inv() * change, change.inv() * root
+    least_w1, least_w2 = h * w1, w2 * h_inverse
+    yield equal("h W₁ = T Vᵀ", least_w1, root * v.T)
+    yield equal("W₂ h⁻¹ = U T", least_w2, u * root)
+    yield equal("balanced", imbalance(root * v.T, u * root), given.zeros("r", "r"))
+    yield equal("square norm 2 tr S", square_norm(root * v.T) + square_norm(u * root), factor * tr(root * root))
+
+
+@kempf_ness_minimum.also(DimensionFree(), Exact(n=2, d=4, p=2, m=3))
+def shrinking_norm(given: Given) -> Goals:
+    """Show that scaling brings the norm of any pair as near as one likes to that of its part on V_2.
+
+    `one_parameter_degeneration` is the scaling; on V_2 the ranks agree and the product is the same.
+    """
+    t, pair = given.positive("t"), adapted_pair(given)
+    (x2, y2), (x1, y4) = pair["kept"], pair["shrunk"]
+    moved = square_norm(x2 + t * x1) + square_norm(y2 + t * y4)
+    limit = square_norm(x2) + square_norm(y2)
+    yield equal("norm = limit + t² (|X₁|² + |Y₄|²)", moved, limit + t**2 * (square_norm(x1) + square_norm(y4)))
+    yield equal("W₂ W₁ = Y₂ X₂", (y2 + y4) * (x2 + x1), y2 * x2)
+
+
+@kempf_ness_minimum.also(Generic(n=1, d=2, p=1), example=True)
+def orbit_without_minimum(given: Given, *, attained: bool = False) -> Goals:
+    """Show W_1 = e_1 and W_2 = e_2^T: the product is 0, and no g reaches norm 0, since g e_1 is not 0."""
+    g, w1, w2 = given.matrix("g", "d", "d"), Matrix([1, 0]), Matrix([[0, 1]])
+    column = square_norm(g * w1)
+    norm = column + square_norm(w2 * g.inv())
+    yield equal("|g W₁|² + |W₂ g⁻¹|²", norm, 0 if attained else column * (1 + 1 / g.det() ** 2))
+    t = given.positive("t")
+    shrunk = diag(t, 1 / t)
+    yield equal("2 t² along diag(t, 1/t)", square_norm(shrunk * w1) + square_norm(w2 * shrunk.inv()), 2 * t**2)
 
 
 @statement(
