@@ -8,6 +8,7 @@ from typing import Any
 
 from sympy import Matrix, Rational, acos, cos, diag, eye, pi, sin, sqrt, symbols, zeros
 
+from .evidence import Citation
 from .given import DimensionFree, Exact, Exhaustive, Generic, Given, bracket, inner, tr
 from .goal import Goals, equal
 from .statement import Hypothesis, Label, statement
@@ -150,7 +151,7 @@ def flag_inner_product(given: Given, *, share: Any = HALF, frame: bool = True, n
     yield equal("Ω P = D", lift(base, a, k) * base, first)
 
 
-@flag_inner_product.also(Generic(n=4, k=3))
+@flag_inner_product.also(Generic(n=4, k=3), example=True)
 def plane_rotations(given: Given, *, share: Any = HALF) -> Goals:
     """Show that a rotation by theta in a plane has length theta, inside or out of the span of the frame."""
     n, k, angle = given.size("n"), given.size("k"), given.real("theta")
@@ -242,7 +243,13 @@ def flag_exponential(given: Given, *, sign: int = -1, frame: bool = True, normal
     *FLAGS,
     latex=r"P(t) = e^{t\Omega}P:\quad \ddot P + \dot P\dot P^\top P + P\bigl((P^\top\dot P)^2 + \dot P^\top\dot P\bigr) = 0, "
     r"\quad \tfrac{d}{dt}P^\top\dot P = 0, \quad \tfrac{d}{dt}\dot P^\top\dot P = 0",
-    source=f"{EDELMAN}, section 2.4.1; B. O'Neill, Michigan Math. J. 13 (1966)",
+    source=f"{EDELMAN}, section 2.4.1",
+    cites=[
+        Citation(
+            "the geodesics of a quotient by isometries are those of the space above that are orthogonal to the fibres",
+            "B. O'Neill, Semi-Riemannian Geometry (1983), chapter 7, corollary 46",
+        )
+    ],
     hypotheses=[FRAME, NORMAL, SKEW],
     mutants={"normal acceleration reversed": {"sign": -1}},
     computed_by=("manifolds.FlagMetric.geodesic",),
@@ -254,8 +261,7 @@ def flag_geodesic_equation(
 
     First variation: a curve Q(t) of rotations with Q^T Q' = X, moved by Q Z, has X moved by Z' + [X, Z], and
     tr X^T [X, Z] = 0, so that its energy is stationary exactly if X is constant. All claims at time t are those at
-    time 0, since exp(t Omega) commutes with Omega. That a geodesic of rotations orthogonal to the fibres is one of
-    flags is O'Neill's, cited.
+    time 0, since exp(t Omega) commutes with Omega.
     """
     base = given.frame("P", "n", "k") if frame else given.matrix("P", "n", "k")
     inside, outer = tangent_parts(given, "D", base, block_projectors(given), normal=normal, skewed=skewed)
@@ -294,7 +300,7 @@ def squared_distance_gradient(given: Given, *, factor: int = -2) -> Goals:
     yield equal("derivative of tr Xᵀ X / 2", HALF * 2 * inner(x, moved), factor * HALF * inner(x, d))
 
 
-@squared_distance_gradient.also(Generic(n=3, k=1))
+@squared_distance_gradient.also(Generic(n=3, k=1), example=True)
 def line_in_space(given: Given, *, factor: int = -2) -> Goals:
     """Show it by differentiation for two lines at the angle of cosine c, the first one moving in any direction."""
     c, x, y, t = symbols("c x y t", positive=True)
@@ -306,7 +312,7 @@ def line_in_space(given: Given, *, factor: int = -2) -> Goals:
     yield equal("d/dt d² = -2 <log, D>", squared.diff(t).subs(t, 0), factor * logarithm.dot(Matrix([0, x, y])))
 
 
-@squared_distance_gradient.also(Exact(n=2, k=1))
+@squared_distance_gradient.also(Generic(n=2, k=1), example=True)
 def lines_in_the_plane(given: Given, *, factor: int = -2, unique: bool = True) -> Goals:
     """Show the central difference of the squared angle of two lines; at a right angle there are two ways to turn."""
     apart, step = pi / 3 if unique else pi / 2, pi / 100
@@ -337,7 +343,7 @@ def transport_rate(
     *FLAGS,
     latex=r"a' = -\tfrac12\mathrm{Off}\bigl([A,a] - K^\top c + c^\top K\bigr), \quad c' = -\tfrac12\,(Ka - cA); \qquad "
     r"Y' = -\tfrac12[X,Y]_{\mathfrak m}",
-    source="S. Kobayashi and K. Nomizu, Foundations of Differential Geometry II (1969), chapter X, theorem 3.3",
+    source="S. Kobayashi and K. Nomizu, Foundations of Differential Geometry II (1969), chapter X, section 3",
     hypotheses=[FRAME, NORMAL],
     mutants={"without the half": {"share": 1}, "normal parts added": {"sign": 1}},
     computed_by=("manifolds.FlagMetric.parallel_transport",),
@@ -392,28 +398,19 @@ def flag_retractions(
     """The polar and the QR factor of P + D touch the exponential to first order, and for one block to second order.
 
     Compared are the second derivatives at t = 0: that of the exponential is Omega^2 P, that of the polar factor
-    -P D^T D. They differ by K A, and A = 0 for one block. The QR factor differs from the polar one by a turn of the
-    plane, which for one block is the same subspace.
+    -P D^T D. They differ by K A, and A = 0 for one block. In the QR factor R = 1 + t^2 T + ... with T upper triangular
+    and T + T^T = D^T D, so its second derivative is -2 P T, and 2 T - D^T D = T - T^T is a turn of the plane, which for
+    one block leaves the subspace.
     """
     base = given.frame("P", "n", "k") if frame else given.matrix("P", "n", "k")
     inside, outer = tangent_parts(given, "D", base, block_projectors(given), normal=normal, skewed=skewed)
     vector, generator = base * inside + outer, lift(base, inside, outer)
     gram = vector.T * vector
     yield equal("(P + D)ᵀ (P + D) = 1 + Dᵀ D", (base + vector).T * (base + vector), given.identity("k") + gram)
-    yield equal("second derivatives differ by K A", generator * generator * base + factor * base * gram, outer * inside)
-
-
-@flag_retractions.also(Exact(n=5, k=3))
-def qr_factor(given: Given, *, factor: int = 1) -> Goals:
-    """Show it for the QR factor: R = 1 + t^2 T with T upper triangular and T + T^T = D^T D."""
-    base, blocks = given.frame("P", "n", "k"), block_projectors(given)
-    inside, outer = tangent_parts(given, "D", base, blocks)
-    vector, generator = base * inside + outer, lift(base, inside, outer)
-    gram = vector.T * vector
-    triangle = gram.upper_triangular(1) + diag(*gram.diagonal()) / 2
-    yield equal("T + Tᵀ = Dᵀ D", triangle + triangle.T, gram)
-    beyond = generator * generator * base + 2 * factor * base * triangle
-    yield equal("K A and a turn of the plane", beyond, outer * inside + base * (triangle - triangle.T))
+    bend, triangle = generator * generator * base, given.matrix("T", "k", "k")
+    yield equal("polar factor: K A", bend + factor * base * gram, outer * inside)
+    turn = outer * inside + base * (2 * triangle - gram)
+    yield equal("QR factor: K A and a turn", bend + 2 * factor * base * triangle, turn)
 
 
 @statement(
@@ -439,7 +436,7 @@ def grassmannian_geodesic(given: Given, *, sign: int = -1, frame: bool = True, n
     yield equal("Ω³ D = P G²", generator * generator * generator * vector, base * gram * gram)
 
 
-@grassmannian_geodesic.also(Generic(n=4, k=2))
+@grassmannian_geodesic.also(Generic(n=4, k=2), example=True)
 def logarithm(given: Given, *, sign: int = -1) -> Goals:
     """Show that N diag(theta) L^T leads to a frame of the plane at the angles theta, with the end turned by L^T."""
     axes, turn = Exact(n=4).orthogonal("Q", "n"), Exact(k=2).orthogonal("L", "k")

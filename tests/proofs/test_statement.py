@@ -35,7 +35,7 @@ def test_docstring_gives_sentence_and_remark():
 @pytest.mark.parametrize("given", [DimensionFree(), Generic(d=2), Exact(d=3)], ids=repr)
 def test_one_argument_is_proved_by_every_kind(given):
     verdict = square_of_sum(given).check()
-    assert verdict.outcome is Outcome.PROVED
+    assert verdict.outcome is Outcome.HOLDS
     assert verdict.kinds == (given.kind,)
 
 
