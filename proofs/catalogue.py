@@ -20,6 +20,11 @@ TOPICS = (
     "randomness",
     "random_grams",
     "interfaces",
+    "flag_geodesics",
+    "flag_curvature",
+    "subspace_angles",
+    "coherence",
+    "angle_decay",
 )
 
 
