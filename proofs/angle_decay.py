@@ -5,7 +5,7 @@ The notation is that of the balance of adjacent layers: W_1 (d x n), W_2 (p x d)
 
 from typing import Any
 
-from sympy import Matrix, cancel, exp, log, symbols
+from sympy import Matrix, cancel, exp, log, sqrt, symbols
 
 from .balance import EQUAL_RIDGE, HALF_CONVENTION, PLAIN_GRADIENT, SMALL, THROUGH_PRODUCT, flow_rates, imbalance
 from .given import DimensionFree, Exact, Generic, Given
@@ -22,9 +22,9 @@ def wedge(first: Any, second: Any) -> Any:
     DimensionFree(),
     *SMALL,
     latex=r"\mathrm{gap}_k(A_t) \ge \gamma \;\Rightarrow\; \|\sin\Theta(U_k, V_k)\|_F \le "
-    r"\frac{2\,e^{-2\lambda t}\|\Delta_0\|_F}{\gamma}; \qquad \le \varepsilon \text{ from } "
-    r"t = \frac{1}{2\lambda}\log\frac{2\|\Delta_0\|_F}{\gamma\varepsilon} \text{ on}",
-    source="alignment 3.3, theorem 3c; the bound at one time is `angle_bound`",
+    r"\frac{\sqrt2\,e^{-2\lambda t}\|\Delta_0\|_F}{\gamma}; \qquad \le \varepsilon \text{ from } "
+    r"t = \frac{1}{2\lambda}\log\frac{\sqrt2\|\Delta_0\|_F}{\gamma\varepsilon} \text{ on}",
+    source="alignment 3.3, theorem 3c",
     hypotheses=[
         Hypothesis("gap", r"$\lambda_k(A_t) - \lambda_{k+1}(A_t) \ge \gamma > 0$ at all times: the loss keeps a signal"),
         THROUGH_PRODUCT,
@@ -44,8 +44,8 @@ def angle_decay(
 ) -> Goals:
     """While a spectral gap persists, weight decay closes the angles between two linear layers at least at rate 2 lambda.
 
-    The imbalance solves Delta' = -2 lambda Delta, so it is e^(-2 lambda t) Delta_0; dividing it by the gap bounds the
-    angles at each time. In the plane with the loss -lambda w_2 w_1 the angle decays exactly at that rate.
+    The imbalance solves Delta' = -2 lambda Delta, so it is e^(-2 lambda t) Delta_0, and over the gap it bounds the angles
+    at each time (`angle_bound`). In the plane with the loss -lambda w_2 w_1 the angle decays exactly at that rate.
     """
     speed, decayed = flow_rates(
         given, through_product=through_product, equal_ridge=equal_ridge, plain_gradient=plain_gradient
@@ -57,8 +57,8 @@ def angle_decay(
 def time_to_an_angle(given: Given, *, rate: int = 2) -> Goals:
     """Show the time at which the bound reaches a given sine."""
     ridge, start, gap, sine = given.positive("lambda D_0 gamma epsilon")
-    t = log(2 * start / (gap * sine)) / (2 * ridge)
-    yield equal("2 e^(-2 λ t) |Δ₀| / γ = ε", 2 * exp(-rate * ridge * t) * start / gap, sine)
+    t = log(sqrt(2) * start / (gap * sine)) / (2 * ridge)
+    yield equal("√2 e^(-2 λ t) |Δ₀| / γ = ε", sqrt(2) * exp(-rate * ridge * t) * start / gap, sine)
 
 
 @angle_decay.also(Generic(), example=True)
@@ -79,7 +79,9 @@ def slowest_angle(given: Given, *, rate: int = 2, gap: bool = True) -> Goals:
     yield equal("Δ_t = e^(-2 λ t) Δ₀", imbalance(a, b.T), exp(-rate * ridge * t) * start)
     # With x = e^(-2 λ t) the squared sine is a rational function, whose value at x = 0 is the limit for late times.
     x = symbols("x", positive=True)
-    late = [(weight if gap else weight * exp(ridge * t)).subs(exp(-2 * ridge * t), x) for weight in (a, b)]
+    # Without signal both weights shrink by e^(-λ t), a factor that no angle sees.
+    scaled = [weight if gap else (weight * exp(ridge * t)).expand() for weight in (a, b)]
+    late = [weight.subs(exp(-2 * ridge * t), x) for weight in scaled]
     squared_sine = wedge(*late) ** 2 / (late[0].dot(late[0]) * late[1].dot(late[1]))
     yield equal("the angle vanishes", squared_sine.subs(x, 0), 0)
     constant = 4 * wedge(total, difference) ** 2 / total.dot(total) ** 2
