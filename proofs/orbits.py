@@ -171,8 +171,8 @@ def pairs_of_subspaces(given: Given, *, extra: int = 1, adapted: bool = True, eq
     """Two pairs of subspaces lie in one GL orbit exactly if their dimensions and intersection dimensions agree.
 
     The witness maps one adapted basis to the other; conversely g keeps every dimension. Checked for two seeded pairs
-    of every possible (a, b, c) at these d. That these are all is found by counting: beside the first a axes, the spans of b of
-    the vectors e_i and e_i + e_(i+1) have as many intersection dimensions as there are orbits.
+    of every possible (a, b, c) at these d. That these are all is found by counting: beside the first a axes, the spans
+    of b of the vectors e_i and e_i + e_(i+1) have as many intersection dimensions as there are orbits.
     """
     d = given.size("d")
     for a, b, c in pair_types(d):
@@ -280,7 +280,7 @@ def interval_multiplicities(ranks: dict[tuple[int, int], Any], *, corner: int = 
 
 @chain_multiplicities.also(Exact(vertices=4), example=True)
 def planted_chain(given: Given, *, corner: int = 1, left: int = 1) -> Goals:
-    """Show in matrices that the multiplicities planted in a chain of three maps are found again after any change of basis."""
+    """Show that the multiplicities planted in a seeded chain of three maps are found again after a change of basis."""
     vertices = range(given.size("vertices"))
     planted = {(s, t): 1 + (s + 2 * t) % 2 for s in vertices for t in vertices if s <= t}
     strands = [interval for interval, count in planted.items() for _ in range(count)]
