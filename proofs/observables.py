@@ -151,7 +151,7 @@ def three_terms(given: Given, *, normalised: bool = True, orthogonal: bool = Tru
     yield equal("s2WA(± Q V, Q V', c s) = s2WA(V, V', s)", moved, continuity(first, second, values))
 
 
-@sigma2_weighted_invariance.also(Generic(K=3))
+@sigma2_weighted_invariance.also(Generic(K=3), example=True)
 def sigma2_weighted_range(_: Given) -> Goals:
     """Show for three directions that it is at most 1, as absolute cosines are 1 - t_k with t_k >= 0."""
     values, sines = symbols("s_1:4", positive=True), symbols("t_1:4", nonnegative=True)
@@ -160,7 +160,7 @@ def sigma2_weighted_range(_: Given) -> Goals:
     yield at_least("1 - s2WA ≥ 0 for cosines 1 - t_k", deficit, 0)
 
 
-@sigma2_weighted_invariance.also(DimensionFree(), Exact(d=3))
+@sigma2_weighted_invariance.also(DimensionFree(), Exact(d=3), example=True)
 def cosine_at_most_one(given: Given) -> Goals:
     """Show that neither sign of the cosine of two unit vectors exceeds 1, as its distance from 1 is half a square."""
     u, v = given.frame("u", "d", 1), given.frame("v", "d", 1)
