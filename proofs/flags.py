@@ -127,8 +127,8 @@ def position_of_partial_flags(given: Given, *, corner: int = 1) -> Goals:
 def closure_order(given: Given, *, reversed_order: bool = False) -> Goals:
     """Larger intersections mean a smaller orbit: the position tables are ordered as the Bruhat order of permutations.
 
-    A limit can only gain intersections, since ranks can only drop in it. For the converse, each swap of two entries that
-    stand in order leads to a larger orbit (`swap_degenerates`, in every dimension). That the swaps reach every
+    A limit can only gain intersections, since ranks can only drop in it. For the converse, each swap of two entries
+    that stand in order leads to a larger orbit (`swap_degenerates`, in every dimension). That the swaps reach every
     permutation with smaller intersections is a fact about finite tables, checked for every pair of permutations of d.
     """
     d = given.size("d")

@@ -95,7 +95,7 @@ class Given:
 class DimensionFree(Given):
     """Matrix symbols whose sizes are symbols too: an identity holds for all sizes at once."""
 
-    kind = "dimension-free"
+    kind = "dimension-free symbols"
     evidence = Evidence.ALL_DIMENSIONS
 
     @property
@@ -226,7 +226,7 @@ class Exact(Given):
 class Exhaustive(Given):
     """All members of a finite set, named by the sizes that bound it; a sample of seeded numbers is none."""
 
-    kind = "exhaustive over a finite set"
+    kind = "every case of a finite set"
     evidence = Evidence.EVERY_CASE
 
 

@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import Any
 
 import sympy
-from sympy import Lambda, MatrixBase, MatrixExpr, Rational, Symbol, Trace, ZeroMatrix
+from sympy import Dummy, Lambda, MatrixBase, MatrixExpr, Rational, Symbol, Trace, ZeroMatrix
 from sympy.core.function import AppliedUndef
 
 from .words import normal_form
@@ -82,7 +82,7 @@ class Goal:
             reduced, equal = _compare_matrix(difference)
         elif isinstance(difference, MatrixExpr) or difference.has(Trace):
             # A word that is left over need not be non-zero for every size: only explicit matrices refute.
-            reduced = normal_form(difference)
+            reduced = _over_one_denominator(normal_form(difference))
             zero = isinstance(reduced, ZeroMatrix) or reduced == 0
             equal = Outcome.HOLDS if zero else Outcome.UNDECIDED
         else:
@@ -121,6 +121,14 @@ def holds(claim: str, condition: bool) -> Goal:
 
 def _expression(side: Any) -> Any:
     return side if isinstance(side, MatrixExpr) else sympy.sympify(side)
+
+
+def _over_one_denominator(normal: Any) -> Any:
+    """A scalar with fractions and traces, cancelled; a matrix as it is."""
+    if isinstance(normal, MatrixExpr):
+        return normal
+    names = {trace: Dummy() for trace in normal.atoms(Trace)}
+    return sympy.cancel(normal.xreplace(names)).xreplace({name: trace for trace, name in names.items()})
 
 
 def _compare_matrix(difference: Any) -> tuple[Any, Outcome]:

@@ -11,7 +11,7 @@ from typing import Any
 from sympy import Matrix, eye, symbols, zeros
 
 from .evidence import Citation
-from .given import DimensionFree, Exact, Generic, Given, Size
+from .given import DimensionFree, Exact, Generic, Given, Size, tr
 from .goal import Goals, Outcome, differ, equal, holds
 from .statement import Hypothesis, Label, Wording, statement
 
@@ -100,19 +100,47 @@ def image_row_intersection(_: Given, *, rotated: bool = False) -> Goals:
 
 
 @statement(
-    Exact(n=3, d=4, p=3, k=2),
-    Exact(n=2, d=3, p=2, k=1),
-    Exact(n=1, d=2, p=1, k=1),
+    DimensionFree(),
+    Exact(n=4, d=4, p=3, r=3, k=2),
     latex=r"\dim(\mathrm{im}\,W_1\cap\ker W_2) = \mathrm{rank}\,W_1 - \mathrm{rank}\,W_2W_1 = "
     r"\dim(g\,\mathrm{im}\,W_1\cap g\ker W_2)",
     source="alignment 2.1, S4, N7",
     hypotheses=[INVERTIBLE],
-    mutants={"row space for the kernel": {"row_space": True}, "rank of W_2 for W_1": {"wrong_rank": True}},
+    mutants={
+        "row space for the kernel": {"row_space": True},
+        "rank of W_2 for W_1": {"wrong_rank": True},
+        "kernel left behind": {"moved": False},
+    },
 )
-def intersection_dimension(
+def intersection_dimension(given: Given, *, moved: bool = True) -> Goals:
+    """The dimension in which the image of W_1 meets the kernel of W_2 is a difference of ranks, invariant under GL.
+
+    F is a frame of the image, with r_1 columns, and N one of the kernel of W_2 F. So W_2 F = Y (I - N N^T) with Y
+    injective on the complement of N, whose dimension is the rank of W_2 F, hence r_12. What W_2 kills in the image is
+    the span of F N, and g moves it with the image and with the kernel.
+    """
+    frame, kernel = given.frame("F", "d", "r"), given.frame("N", "r", "k")
+    g, g_inverse = change_of_basis(given, "g", "d")
+    complement = given.identity("r") - kernel * kernel.T
+    elsewhere = given.matrix("Z", "p", "d") * (given.identity("d") - frame * frame.T)
+    w1, w2 = frame * given.matrix("C", "r", "n"), given.matrix("Y", "p", "r") * complement * frame.T + elsewhere
+    common = frame * kernel
+    yield equal("W₂ F = Y (1 - N Nᵀ)", w2 * frame, given.matrix("Y", "p", "r") * complement)
+    yield equal("F N lies in the kernel", w2 * common, given.zeros("p", "k"))
+    yield equal("F N lies in the image", frame * frame.T * common, common)
+    yield equal("its dimension is k", tr(common.T * common), given.size("k"))
+    yield equal("the image of W₁ is that of F", frame * frame.T * w1, w1)
+    yield equal("r₁₂ = r₁ - k", tr(complement), given.size("r") - given.size("k"))
+    yield equal("W₂ g⁻¹ kills g F N", w2 * g_inverse * ((g if moved else given.identity("d")) * common), w2 * common)
+
+
+@intersection_dimension.also(
+    Exact(n=3, d=4, p=3, k=2), Exact(n=2, d=3, p=2, k=1), Exact(n=1, d=2, p=1, k=1), example=True
+)
+def meeting_instances(
     given: Given, *, row_space: bool = False, wrong_rank: bool = False, invertible: bool = True
 ) -> Goals:
-    """The dimension in which the image of W_1 meets the kernel of W_2 is a difference of ranks, invariant under GL."""
+    """Show the ranks of seeded pairs, before and after a change of basis."""
     shared = given.matrix("C", "d", "k")
     w1 = given.matrix("W_1", "d", "n")
     w1[:, : given.size("k")] = shared
@@ -171,8 +199,8 @@ def pairs_of_subspaces(given: Given, *, extra: int = 1, adapted: bool = True, eq
     """Two pairs of subspaces lie in one GL orbit exactly if their dimensions and intersection dimensions agree.
 
     The witness maps one adapted basis to the other; conversely g keeps every dimension. Checked for two seeded pairs
-    of every possible (a, b, c) at these d. That these are all is found by counting: beside the first a axes, the spans of b of
-    the vectors e_i and e_i + e_(i+1) have as many intersection dimensions as there are orbits.
+    of every possible (a, b, c) at these d. That these are all is found by counting: beside the first a axes, the spans
+    of b of the vectors e_i and e_i + e_(i+1) have as many intersection dimensions as there are orbits.
     """
     d = given.size("d")
     for a, b, c in pair_types(d):
@@ -280,7 +308,7 @@ def interval_multiplicities(ranks: dict[tuple[int, int], Any], *, corner: int = 
 
 @chain_multiplicities.also(Exact(vertices=4), example=True)
 def planted_chain(given: Given, *, corner: int = 1, left: int = 1) -> Goals:
-    """Show in matrices that the multiplicities planted in a chain of three maps are found again after any change of basis."""
+    """Show that the multiplicities planted in a seeded chain of three maps are found again after a change of basis."""
     vertices = range(given.size("vertices"))
     planted = {(s, t): 1 + (s + 2 * t) % 2 for s in vertices for t in vertices if s <= t}
     strands = [interval for interval, count in planted.items() for _ in range(count)]

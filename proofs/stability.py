@@ -457,7 +457,7 @@ def stabilizer(given: Given) -> Goals:
 
 @isospectral_flag.also(DimensionFree())
 def rotations_between_blocks(given: Given, *, diagonal: int = 0) -> Goals:
-    """Show that one more block of m beside q dimensions adds q m to dim O(d) - sum dim O(m_i), so that it sums m_i m_j."""
+    """Show that a further block of m beside q dimensions adds q m to dim O(d) - sum dim O(m_i), the sum of m_i m_j."""
     q, m = given.size("q"), given.size("m")
 
     def rotations(size: Any) -> Any:
@@ -468,7 +468,7 @@ def rotations_between_blocks(given: Given, *, diagonal: int = 0) -> Goals:
 
 @isospectral_flag.also(Exact(d=2), Exact(d=3), Exact(d=4), example=True)
 def tangent_dimension(given: Given, *, diagonal: int = 0) -> Goals:
-    """Show the dimension as the rank of [K, S] over skew K, for every tuple of multiplicities of eigenvalues 0, 1, .."""
+    """Show the dimension as the rank of [K, S] over skew K, for eigenvalues 0, 1, .. of every multiplicity."""
     d = given.size("d")
     for multiplicities in compositions(d):
         spectrum = diag(*(k for k, size in enumerate(multiplicities) for _ in range(size)))
@@ -552,7 +552,7 @@ def complementary_pairs_semistable(given: Given, *, apart: bool = True) -> Goals
 
 @complementary_pairs_semistable.also(DimensionFree())
 def common_slope(given: Given, *, second: int = 1, complementary: bool = True, equal_weights: bool = True) -> Goals:
-    """Show that the slope (s a + t b) / d is s, which F = A and F = B reach: they contain a and b dimensions of a pair."""
+    """Show that the slope (s a + t b) / d is s, which F = A and F = B reach."""
     s, a, b = given.positive("s a b")
     t = s if equal_weights else given.positive("t")
     d = a + b if complementary else a + b + given.positive("c")
@@ -561,7 +561,7 @@ def common_slope(given: Given, *, second: int = 1, complementary: bool = True, e
 
 @complementary_pairs_semistable.also(Exact(d=3), example=True)
 def subspaces_of_complementary_pair(given: Given) -> Goals:
-    """Show the criterion for F spanned by vectors with entries 0 and 1, and each pair of complementary coordinate planes."""
+    """Show the criterion for every F spanned by two vectors of zeros and ones, and complementary coordinate planes."""
     d = given.size("d")
     vectors = [Matrix(entries) for entries in product((0, 1), repeat=d) if any(entries)]
     for a in range(1, d):

@@ -212,7 +212,7 @@ class Statement:
 
     @property
     def evidence(self) -> Evidence:
-        """The evidence that `check` must reproduce: cited as soon as the statement rests on a lemma not checked here."""
+        """The evidence that `check` must reproduce: cited where the statement rests on a lemma that is not checked."""
         return Evidence.CITED if self.cites else self.checked
 
     @property
