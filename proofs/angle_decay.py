@@ -1,6 +1,6 @@
-"""How angles between adjacent layers decay in time under weight decay: the rates, what they need, and that they are sharp.
+"""How angles between adjacent layers decay in time under weight decay: the rates, what they need, where they are attained.
 
-The notation is that of the balance of adjacent layers: W_1 (d x n), W_2 (p x d), Grams A and B, imbalance Delta = A - B.
+As in the balance of adjacent layers, W_1 is d x n, W_2 is p x d, their hidden Grams are A and B, and Delta = A - B.
 """
 
 from typing import Any
@@ -26,7 +26,9 @@ def wedge(first: Any, second: Any) -> Any:
     r"t = \frac{1}{2\lambda}\log\frac{\sqrt2\|\Delta_0\|_F}{\gamma\varepsilon} \text{ on}",
     source="alignment 3.3, theorem 3c",
     hypotheses=[
-        Hypothesis("gap", r"$\lambda_k(A_t) - \lambda_{k+1}(A_t) \ge \gamma > 0$ at all times: the loss keeps a signal"),
+        Hypothesis(
+            "gap", r"$\lambda_k(A_t) - \lambda_{k+1}(A_t) \ge \gamma > 0$ at all times: the loss keeps a signal"
+        ),
         THROUGH_PRODUCT,
         EQUAL_RIDGE,
         PLAIN_GRADIENT,
@@ -42,10 +44,10 @@ def angle_decay(
     equal_ridge: bool = True,
     plain_gradient: bool = True,
 ) -> Goals:
-    """While a spectral gap persists, weight decay closes the angles between two linear layers at least at rate 2 lambda.
+    """While a spectral gap persists, weight decay closes the angles of two linear layers at least at rate 2 lambda.
 
-    The imbalance solves Delta' = -2 lambda Delta, so it is e^(-2 lambda t) Delta_0, and over the gap it bounds the angles
-    at each time (`angle_bound`). In the plane with the loss -lambda w_2 w_1 the angle decays exactly at that rate.
+    The imbalance solves Delta' = -2 lambda Delta, so it is e^(-2 lambda t) Delta_0, and divided by the gap it bounds the
+    angles at each time (`angle_bound`). In the plane with the loss -lambda W_2 W_1 the angle decays exactly at that rate.
     """
     speed, decayed = flow_rates(
         given, through_product=through_product, equal_ridge=equal_ridge, plain_gradient=plain_gradient
@@ -91,7 +93,8 @@ def slowest_angle(given: Given, *, rate: int = 2, gap: bool = True) -> Goals:
 @statement(
     DimensionFree(),
     Exact(n=4, d=3, p=2),
-    latex=r"G\,W_1^\top P_\perp = 0 \;\Rightarrow\; \dot P = 0,\quad \tfrac{d}{dt}(P_\perp W_1) = -\lambda\,P_\perp W_1",
+    latex=r"G\,W_1^\top P_\perp = 0 \;\Rightarrow\; \dot P = 0,\quad "
+    r"\tfrac{d}{dt}(P_\perp W_1) = -\lambda\,P_\perp W_1",
     source="alignment 3.2, theorem 3b",
     hypotheses=[
         Hypothesis("row_space", "$P$ projects onto the row space of $W_2$"),

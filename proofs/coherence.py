@@ -28,6 +28,11 @@ def with_leading(given: Given, name: str) -> tuple[Any, Any, Any, Any]:
     return u, v, values, u * values * v.T + outside(given, u, "m") * rest * outside(given, v, "n")
 
 
+def largest_sine(error: Any, kept: Any, following: Any) -> Any:
+    """Wedin's bound: the norm of the change over the gap, from the last value kept to the first one left out."""
+    return error / (kept - following)
+
+
 @statement(
     DimensionFree(),
     Exact(m=4, n=3, k=1),
@@ -75,13 +80,12 @@ def two_inequalities(_: Given, *, factor: int = 1) -> Goals:
 
 @wedin_bound.also(Generic(), example=True)
 def exchanged_directions(given: Given, *, gap: bool = True) -> Goals:
-    """Show that the bound is attained: exchanging 1 + g and 1 turns the vectors by a right angle, and gap and |E| are g."""
+    """Show that the bound is attained: exchanging 1 + g and 1 turns the vectors by a right angle; gap and |E| are g."""
     size = given.positive("g")
     first, second = diag(1 + size, 1), diag(1, 1 + size)
     change = second - first
     yield equal("|E| = g", change.T * change, size**2 * diag(1, 1))
-    assumed = (1 + size) - 1 if gap else 1
-    yield equal("sin Θ = |E| / gap", size / assumed, 1)
+    yield equal("sin Θ = |E| / gap", largest_sine(size, 1 + size, 1 if gap else 0), 1)
 
 
 @statement(
@@ -111,7 +115,8 @@ def residual_gradients(given: Given, *, sign: int = -1, residual: bool = True) -
 @statement(
     DimensionFree(),
     Exact(m=3, n=2),
-    latex=r"\mathbb{E}\,\bigl\|\textstyle\sum_t N_t\bigr\|^2 = T\nu^2, \qquad \bigl\|\textstyle\sum_t S\bigr\| = T\,\|S\|",
+    latex=r"\mathbb{E}\,\bigl\|\textstyle\sum_t N_t\bigr\|^2 = T\nu^2, \qquad "
+    r"\bigl\|\textstyle\sum_t S\bigr\| = T\,\|S\|",
     source="arXiv:2605.04971, section 6; continuity 5",
     hypotheses=[Hypothesis("uncorrelated", "given the past, each update's noise is as likely as its opposite")],
     mutants={"noise adds up like the shared part": {"cross": 2}},
@@ -141,7 +146,7 @@ def shared_updates_add_up(given: Given, *, cross: int = 0, uncorrelated: bool = 
     mutants={"error with the wrong sign": {"sign": -1}},
 )
 def coherent_updates_give_continuity(given: Given, *, sign: int = 1) -> Goals:
-    """Layers whose updates share an input direction come to have it as first singular vector, hence nearly the same one.
+    """Layers whose updates share an input direction come to have it as their first singular vector.
 
     The shared part of W_l is c u y^T, of the singular values c and 0; N_l is the initial weight and the noise. For the
     first singular triple (s, a, v) of W_l, s v = W_l^T a, so s (I - y y^T) v = (I - y y^T) N_l^T a, and s >= c - |N_l|.

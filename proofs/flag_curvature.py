@@ -69,13 +69,11 @@ def sectional_curvature(first: Parts, second: Parts, blocks: list[Any], *, share
     cites=[CURVATURE_OF_THE_CONNECTION],
     computed_by=("manifolds.FlagMetric.sectional_curvature",),
 )
-def flag_sectional_curvature(
-    given: Given, *, complement: int = 1, frame: bool = True, normal: bool = True
-) -> Goals:
-    """Of the bracket of two lifts, the curvature of flags takes the part inside the blocks whole and the rest by a quarter.
+def flag_sectional_curvature(given: Given, *, complement: int = 1, frame: bool = True, normal: bool = True) -> Goals:
+    """The curvature of flags counts the bracket of two lifts in full inside the blocks, and by a quarter between them.
 
-    Half the squared norm of a skew matrix is half those of its diagonal blocks and the one across, so the squared lengths
-    of the two parts come from k x k products alone, the turns of the complement among them.
+    Half the squared norm of a skew matrix is half those of its diagonal blocks and the one across, so the squared
+    lengths of the two parts come from k x k products alone, the turns of the complement among them.
     """
     base = given.frame("P", "n", "k") if frame else given.matrix("P", "n", "k")
     turns = [given.matrix(f"S_{name}", "k", "k") for name in "XY"]
@@ -92,7 +90,9 @@ def flag_sectional_curvature(
     between = off(turns[0], block_projectors(given))
     yield equal("between and inside the blocks", inner(between, turns[0] - between), 0)
     rotations = outer[0] * outer[1].T - outer[1] * outer[0].T
-    yield equal("turns of the complement", outside_bracket(*outer, complement=complement), HALF * square_norm(rotations))
+    yield equal(
+        "turns of the complement", outside_bracket(*outer, complement=complement), HALF * square_norm(rotations)
+    )
 
 
 @flag_sectional_curvature.also(Generic(n=3), Generic(n=4))
@@ -117,24 +117,22 @@ def curvature_of_the_connection(given: Given, *, whole: Any = 1) -> Goals:
     latex=r"0 \le \mathrm{sec} \le 2: \qquad \|[X,Y]\|_F \le \|X\|_F\|Y\|_F \text{ for skew-symmetric } X, Y",
     source="A. M. Bloch and A. Iserles, Int. J. Bifurcation and Chaos 15 (2005); J. Ge, Adv. Math. 251 (2014)",
     label=Label.TEXTBOOK,
-    hypotheses=[Hypothesis("skewed", "$X$ and $Y$ are skew-symmetric; for all matrices the constant is $\\sqrt 2$")],
+    hypotheses=[Hypothesis("skewed", r"$X$ and $Y$ are skew-symmetric; for all matrices the constant is $\sqrt 2$")],
     mutants={"bound 1": {"bound": 1}, "the whole bracket counts": {"share": 1}},
     computed_by=("manifolds.FlagMetric.sectional_curvature",),
 )
-def flag_curvature_bounds(given: Given, *, bound: int = 2, skewed: bool = True) -> Goals:
+def flag_curvature_bounds(given: Given, *, bound: int = 2) -> Goals:
     """Sectional curvatures of flags lie between 0 and 2.
 
     They are a sum of squares, at most the squared length |[X, Y]|_F^2 / 2 of the bracket, where |X|_F^2 = 2 |X|^2. In
-    an orthonormal basis in which X is a sum of turns x_i J of planes, and one zero in odd dimension, the block (i, j) of
-    [X, Y] is x_i J B - x_j B J for the block B of Y, and 0 for i = j. Its square is at most 2 (x_i^2 + x_j^2) |B|^2, in
-    which x_i^2 + x_j^2 <= |X|_F^2 / 2. Shown is that inequality, which is one of 2 x 2 matrices in every dimension.
+    an orthonormal basis in which X is a sum of turns x_i J of planes, and of one zero in odd dimension, the block (i, j)
+    of [X, Y] is x_i J B - x_j B J for the block B of Y, and 0 for i = j. Its square is at most 2 (x_i^2 + x_j^2) |B|^2,
+    in which x_i^2 + x_j^2 <= |X|_F^2 / 2. That inequality is one of 2 x 2 matrices in every dimension.
     """
     x, y = given.real("x_1 x_2")
     b = given.matrix("B", 2, 2)
-    # Without skewness X may stretch planes and Y be what turns them.
-    left, right = (x * TURN, y * TURN) if skewed else (x * diag(1, -1), y * diag(1, -1))
     with_turn, against = (b - TURN * b * TURN) / 2, (b + TURN * b * TURN) / 2
-    room = bound * (x**2 + y**2) * square_norm(b) - square_norm(left * b - b * right)
+    room = bound * (x**2 + y**2) * square_norm(b) - square_norm(x * TURN * b - y * b * TURN)
     squares = (x + y) ** 2 * square_norm(with_turn) + (x - y) ** 2 * square_norm(against)
     yield equal("2 (x₁² + x₂²) |B|² - |x₁ J B - x₂ B J|² is a sum of squares", room, squares)
     yield at_least("a sum of squares is not negative", squares, 0)
@@ -142,7 +140,7 @@ def flag_curvature_bounds(given: Given, *, bound: int = 2, skewed: bool = True) 
 
 
 @flag_curvature_bounds.also(Generic(n=4, k=2), example=True)
-def curvatures_of_known_planes(given: Given, *, share: Any = QUARTER) -> Goals:
+def curvatures_of_known_planes(_: Given, *, share: Any = QUARTER) -> Goals:
     """Show curvature 2 for a plane in 4-space turned in two ways, 0 for commuting turns, 1/4 for three lines."""
     nothing, whole, lines = zeros(2), [eye(2)], [diag(1, 0), diag(0, 1)]
     both = eye(2) / sqrt(2), TURN / sqrt(2)
@@ -152,6 +150,13 @@ def curvatures_of_known_planes(given: Given, *, share: Any = QUARTER) -> Goals:
     yield equal("turns of perpendicular planes", apart, 0)
     third = Matrix([[0, 0], [0, 1]])
     yield equal("three lines", sectional_curvature((TURN, nothing), (nothing, third), lines, share=share), QUARTER)
+
+
+@flag_curvature_bounds.also(Generic(n=2), example=True)
+def matrix_unit(_: Given, *, skewed: bool = True) -> Goals:
+    """Show |[X, Y]| <= |X| |Y| for a turn of the plane and its transpose; a matrix unit and its transpose break it."""
+    first = TURN if skewed else Matrix([[0, 1], [0, 0]])
+    yield at_least("|X|² |Y|² ≥ |[X, Y]|²", square_norm(first) ** 2, square_norm(bracket(first, first.T)))
 
 
 @statement(

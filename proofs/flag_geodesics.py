@@ -9,7 +9,7 @@ from typing import Any
 from sympy import Matrix, Rational, acos, cos, diag, eye, pi, sin, sqrt, symbols, zeros
 
 from .evidence import Citation
-from .given import DimensionFree, Exact, Exhaustive, Generic, Given, bracket, inner, tr
+from .given import DimensionFree, Exact, Exhaustive, Generic, Given, bracket, inner
 from .goal import Goals, equal
 from .statement import Hypothesis, Label, statement
 
@@ -88,13 +88,13 @@ def cotangent(vector: Any, base: Any) -> Any:
 
 def pairs(size: Any) -> Any:
     """Number of pairs of this many things."""
-    return size * (size - 1) / 2
+    return HALF * size * (size - 1)
 
 
 @statement(
     DimensionFree(),
-    Exhaustive(q=5),
-    latex=r"\dim\mathrm{Fl}(d_1,\dots,d_r;n) = \binom n2 - \sum_{i\le r+1}\binom{n_i}{2} = \sum_{i\le r} n_i\,(n - d_i)",
+    latex=r"\dim\mathrm{Fl}(d_1,\dots,d_r;n) = \binom n2 - \sum_{i\le r+1}\binom{n_i}{2} = "
+    r"\sum_{i\le r} n_i\,(n - d_i)",
     source=YE,
     label=Label.TEXTBOOK,
     mutants={"pairs inside a block counted": {"inside": 1}},
@@ -106,7 +106,7 @@ def flag_dimension(given: Given, *, inside: int = 0) -> Goals:
     The rotations that keep a flag turn each block into itself. Splitting a block of m from the remaining q leaves
     m (q - m) pairs between the two; the sum over all blocks is the formula.
     """
-    q, m = given.size("q"), given.sizes.get("m", 2) if given.sizes else given.size("m")
+    q, m = given.size("q"), given.size("m")
     yield equal("pairs between m and q - m", pairs(q) - pairs(m) - pairs(q - m), m * (q - (1 - inside) * m))
 
 
@@ -218,7 +218,8 @@ def reduced_generator(inside: Any, gram: Any, scale: Any, identity: Any, *, sign
 @statement(
     *FLAGS,
     latex=r"\Omega\,[P,\,K/s] = [P,\,K/s]\begin{bmatrix}A & -K^\top K/s\\ sI & 0\end{bmatrix} \;\Rightarrow\; "
-    r"\exp(\Omega)P = [P,\,K/s]\,\exp\begin{bmatrix}A & -K^\top K/s\\ sI & 0\end{bmatrix}\begin{bmatrix}I\\0\end{bmatrix}",
+    r"\exp(\Omega)P = [P,\,K/s]\,\exp\begin{bmatrix}A & -K^\top K/s\\ sI & 0\end{bmatrix}"
+    r"\begin{bmatrix}I\\0\end{bmatrix}",
     source=f"{EDELMAN}, section 2.4.2",
     hypotheses=[FRAME, NORMAL],
     mutants={"plus the Gram": {"sign": 1}},
@@ -241,8 +242,8 @@ def flag_exponential(given: Given, *, sign: int = -1, frame: bool = True, normal
 
 @statement(
     *FLAGS,
-    latex=r"P(t) = e^{t\Omega}P:\quad \ddot P + \dot P\dot P^\top P + P\bigl((P^\top\dot P)^2 + \dot P^\top\dot P\bigr) = 0, "
-    r"\quad \tfrac{d}{dt}P^\top\dot P = 0, \quad \tfrac{d}{dt}\dot P^\top\dot P = 0",
+    latex=r"P(t) = e^{t\Omega}P:\quad "
+    r"\ddot P + \dot P\dot P^\top P + P\bigl((P^\top\dot P)^2 + \dot P^\top\dot P\bigr) = 0, \quad \tfrac{d}{dt}P^\top\dot P = 0, \quad \tfrac{d}{dt}\dot P^\top\dot P = 0",
     source=f"{EDELMAN}, section 2.4.1",
     cites=[
         Citation(
@@ -301,7 +302,7 @@ def squared_distance_gradient(given: Given, *, factor: int = -2) -> Goals:
 
 
 @squared_distance_gradient.also(Generic(n=3, k=1), example=True)
-def line_in_space(given: Given, *, factor: int = -2) -> Goals:
+def line_in_space(_: Given, *, factor: int = -2) -> Goals:
     """Show it by differentiation for two lines at the angle of cosine c, the first one moving in any direction."""
     c, x, y, t = symbols("c x y t", positive=True)
     s = sqrt(1 - c**2)
@@ -313,7 +314,7 @@ def line_in_space(given: Given, *, factor: int = -2) -> Goals:
 
 
 @squared_distance_gradient.also(Generic(n=2, k=1), example=True)
-def lines_in_the_plane(given: Given, *, factor: int = -2, unique: bool = True) -> Goals:
+def lines_in_the_plane(_: Given, *, factor: int = -2, unique: bool = True) -> Goals:
     """Show the central difference of the squared angle of two lines; at a right angle there are two ways to turn."""
     apart, step = pi / 3 if unique else pi / 2, pi / 100
 
@@ -376,8 +377,9 @@ def flag_transport(
     inside, outer = block_bracket(x, y)
     yield equal("no torsion in the plane", backward[0] - forward[0], off(inside, blocks))
     yield equal("no torsion out of the plane", backward[1] - forward[1], outer)
-    for rate, nothing in zip(transport_rate(x, x, blocks, **rates), (given.zeros("k", "k"), given.zeros("n", "k"))):
-        yield equal("the velocity is carried along", rate, nothing)
+    nothing = given.zeros("k", "k"), given.zeros("n", "k")
+    for rate, zero in zip(transport_rate(x, x, blocks, **rates), nothing, strict=True):
+        yield equal("the velocity is carried along", rate, zero)
     first, second = given.matrix("X_0", "k", "k"), given.matrix("Y_0", "k", "k")
     spanned = transport_rate(x, (y[0], y[1] * first + x[1] * second), blocks, **rates)[1]
     within = HALF * (y[1] * first * x[0] + x[1] * (second * x[0] - y[0]))

@@ -84,11 +84,11 @@ def monomials(count: int, degree: int) -> Iterator[tuple[int, ...]]:
 
 
 def invariant_count(variables: list[Any], moves: list[Move], flipped: set[Any], degree: int) -> int:
-    """Dimension of the polynomials of one degree that all moves, and a change of sign of some variables, leave alone."""
+    """Dimension of the polynomials of one degree that all moves, and a flip of some signs, leave alone."""
     place = {variable: number for number, variable in enumerate(variables)}
     every = list(monomials(len(variables), degree))
     row = {exponents: number for number, exponents in enumerate(every)}
-    # The flip keeps or reverses each monomial, so it leaves a polynomial alone that has only monomials of the first sort.
+    # The flip keeps or reverses each monomial, and leaves those polynomials alone that have kept ones only.
     kept = [e for e in every if sum(e[place[variable]] for variable in flipped) % 2 == 0]
     entries: defaultdict[int, dict[int, Any]] = defaultdict(dict)
     for column, exponents in enumerate(kept):
@@ -103,7 +103,7 @@ def invariant_count(variables: list[Any], moves: list[Move], flipped: set[Any], 
                     line[column] = line.get(column, QQ(0)) + QQ(power * coefficient)
     sparse = {line: {c: v for c, v in values.items() if v} for line, values in entries.items()}
     equations = DomainMatrix({k: v for k, v in sparse.items() if v}, (len(moves) * len(every), len(kept)), QQ)
-    return len(kept) - equations.rank()
+    return len(kept) - int(equations.rank())
 
 
 def products_count(variables: list[Any], generators: list[Any], factors: int) -> int:
@@ -145,7 +145,7 @@ def hidden_moves(w1: Any, w2: Any, places: list[list[tuple[int, int, int]]]) -> 
     cites=[FIRST_FUNDAMENTAL_THEOREM],
 )
 def interface_invariants(given: Given, *, gram: bool = False) -> Goals:
-    """Every polynomial in two weights that all changes of basis between them leave alone is one in the entries of W_2 W_1."""
+    """A polynomial in two weights that all changes of basis between them leave alone is one in the entries of W_2 W_1."""
     w1, w2, g = given.matrix("W_1", "d", "n"), given.matrix("W_2", "p", "d"), given.invertible("g", "d")
     yield equal("W₂ W₁", (w2 * g.inv()) * (g * w1), w2 * w1)
     if gram:
@@ -154,7 +154,7 @@ def interface_invariants(given: Given, *, gram: bool = False) -> Goals:
 
 @interface_invariants.also(Exhaustive(d=1, n=2, p=2), Exhaustive(d=2, n=1, p=1), Exhaustive(d=2, n=2, p=1))
 def counted_invariants(given: Given, *, linear: bool = True) -> Goals:
-    """Count the invariants of degree up to 4 as the polynomials that gl(d) annihilates; products of entries span them."""
+    """Count the invariants up to degree 4, the polynomials that gl(d) annihilates: products of entries span them."""
     d, generic = given.size("d"), Generic(**given.sizes)
     w1, w2 = generic.matrix("W_1", "d", "n"), generic.matrix("W_2", "p", "d")
     units = [[(1, i, j)] for i, j in product(range(d), repeat=2)]
@@ -185,7 +185,7 @@ def turns(d: int) -> list[list[tuple[int, int, int]]]:
     cites=[FIRST_FUNDAMENTAL_THEOREM],
 )
 def interface_invariants_under_rotations(given: Given, *, orthogonal: bool = True) -> Goals:
-    """Under rotations and reflections of the space between two weights the entries of both outer Gram matrices join W_2 W_1.
+    """Under rotations and reflections between two weights the entries of both outer Gram matrices join those of W_2 W_1.
 
     They are the inner products of all columns of [W_1, W_2^T]. Rotations alone leave its d x d minors as well.
     """
@@ -201,7 +201,7 @@ def interface_invariants_under_rotations(given: Given, *, orthogonal: bool = Tru
     Exhaustive(d=1, n=2, p=1), Exhaustive(d=2, n=1, p=1), Exhaustive(d=2, n=2, p=1)
 )
 def counted_invariants_of_rotations(given: Given, *, grams: bool = True, reflections: bool = True) -> Goals:
-    """Count the invariants of degree up to 4, those of so(d) that a reflection keeps; products of entries span them."""
+    """Count the invariants up to degree 4, those of so(d) that a reflection keeps: products of entries span them."""
     d, generic = given.size("d"), Generic(**given.sizes)
     w1, w2 = generic.matrix("W_1", "d", "n"), generic.matrix("W_2", "p", "d")
     generators = [*(w2 * w1)]

@@ -47,6 +47,9 @@ A statement recorded as **refuted** is a popular wording, kept with its countere
 *essential* the statement fails, and so do the variants listed under *fails as*; the tests check both. The other
 assumptions fix conventions.
 
+A function of `manifolds` that computes what a statement says is named under *computed by*; the tests evaluate the
+formula of the statement with numbers and compare the two to twelve digits.
+
 Sources named *alignment* and *continuity* are sections of the notes that the project was derived from; S numbers are
 the identities there. Each statement is complete as it stands here.
 
@@ -105,6 +108,8 @@ def _section(statement: Statement) -> Iterator[str]:
         shows = "" if argument is main else f" {escaped(proofs[0].sentence)}"
         yield f"- {'example' if proofs[0].example else 'checked'} with {_given(proofs)}.{shows}"
     yield f"- fails as: {'; '.join(statement.mutants)}"
+    if statement.computed_by:
+        yield f"- computed by: {', '.join(f'`{function}`' for function in statement.computed_by)}"
     if statement.wording is not None:
         yield f"- wording: {escaped(statement.wording.holds)}"
     yield ""
