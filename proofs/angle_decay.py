@@ -1,4 +1,4 @@
-"""How angles between adjacent layers decay in time under weight decay: the rates, what they need, where they are attained.
+"""How angles between adjacent layers decay in time under weight decay: the rates, and what they need.
 
 As in the balance of adjacent layers, W_1 is d x n, W_2 is p x d, their hidden Grams are A and B, and Delta = A - B.
 """
@@ -46,8 +46,8 @@ def angle_decay(
 ) -> Goals:
     """While a spectral gap persists, weight decay closes the angles of two linear layers at least at rate 2 lambda.
 
-    The imbalance solves Delta' = -2 lambda Delta, so it is e^(-2 lambda t) Delta_0, and divided by the gap it bounds the
-    angles at each time (`angle_bound`). In the plane with the loss -lambda W_2 W_1 the angle decays exactly at that rate.
+    The imbalance solves Delta' = -2 lambda Delta, so it is e^(-2 lambda t) Delta_0, and divided by the gap it bounds
+    the angles at each time (`angle_bound`). In the plane, with the loss -lambda W_2 W_1, they decay exactly so.
     """
     speed, decayed = flow_rates(
         given, through_product=through_product, equal_ridge=equal_ridge, plain_gradient=plain_gradient

@@ -125,7 +125,7 @@ def flag_curvature_bounds(given: Given, *, bound: int = 2) -> Goals:
     """Sectional curvatures of flags lie between 0 and 2.
 
     They are a sum of squares, at most the squared length |[X, Y]|_F^2 / 2 of the bracket, where |X|_F^2 = 2 |X|^2. In
-    an orthonormal basis in which X is a sum of turns x_i J of planes, and of one zero in odd dimension, the block (i, j)
+    an orthonormal basis in which X is a sum of turns x_i J of planes, and of one 0 in odd dimension, the block (i, j)
     of [X, Y] is x_i J B - x_j B J for the block B of Y, and 0 for i = j. Its square is at most 2 (x_i^2 + x_j^2) |B|^2,
     in which x_i^2 + x_j^2 <= |X|_F^2 / 2. That inequality is one of 2 x 2 matrices in every dimension.
     """

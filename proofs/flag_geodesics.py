@@ -207,7 +207,11 @@ def flag_gradient(given: Given, *, factor: int = 2, frame: bool = True) -> Goals
     yield equal("<grad f, D> = tr Gᵀ D", inner_product(base, gradient, vector), inner(derivative, vector))
     across = base.T * gradient
     yield equal("the gradient is tangent", off(skew(across), blocks), across)
-    yield equal("back from the derivative", projected(cotangent(vector, base), base, blocks, factor=factor), vector)
+    turn, outer = tangent_parts(given, "C", base, blocks)
+    other = base * turn + outer
+    yield equal(
+        "a derivative with this gradient", inner(cotangent(other, base), vector), inner_product(base, other, vector)
+    )
 
 
 def reduced_generator(inside: Any, gram: Any, scale: Any, identity: Any, *, sign: int = -1) -> list[list[Any]]:
@@ -243,7 +247,8 @@ def flag_exponential(given: Given, *, sign: int = -1, frame: bool = True, normal
 @statement(
     *FLAGS,
     latex=r"P(t) = e^{t\Omega}P:\quad "
-    r"\ddot P + \dot P\dot P^\top P + P\bigl((P^\top\dot P)^2 + \dot P^\top\dot P\bigr) = 0, \quad \tfrac{d}{dt}P^\top\dot P = 0, \quad \tfrac{d}{dt}\dot P^\top\dot P = 0",
+    r"\ddot P + \dot P\dot P^\top P + P\bigl((P^\top\dot P)^2 + \dot P^\top\dot P\bigr) = 0, \quad "
+    r"\tfrac{d}{dt}P^\top\dot P = 0, \quad \tfrac{d}{dt}\dot P^\top\dot P = 0",
     source=f"{EDELMAN}, section 2.4.1",
     cites=[
         Citation(
@@ -251,13 +256,11 @@ def flag_exponential(given: Given, *, sign: int = -1, frame: bool = True, normal
             "B. O'Neill, Semi-Riemannian Geometry (1983), chapter 7, corollary 46",
         )
     ],
-    hypotheses=[FRAME, NORMAL, SKEW],
+    hypotheses=[FRAME, SKEW],
     mutants={"normal acceleration reversed": {"sign": -1}},
     computed_by=("manifolds.FlagMetric.geodesic",),
 )
-def flag_geodesic_equation(
-    given: Given, *, sign: int = 1, frame: bool = True, normal: bool = True, skewed: bool = True
-) -> Goals:
+def flag_geodesic_equation(given: Given, *, sign: int = 1, frame: bool = True, skewed: bool = True) -> Goals:
     """The curves exp(t Omega) P solve the geodesic equation, and stay tangent between the blocks at constant speed.
 
     First variation: a curve Q(t) of rotations with Q^T Q' = X, moved by Q Z, has X moved by Z' + [X, Z], and
@@ -265,7 +268,7 @@ def flag_geodesic_equation(
     time 0, since exp(t Omega) commutes with Omega.
     """
     base = given.frame("P", "n", "k") if frame else given.matrix("P", "n", "k")
-    inside, outer = tangent_parts(given, "D", base, block_projectors(given), normal=normal, skewed=skewed)
+    inside, outer = tangent_parts(given, "D", base, block_projectors(given), skewed=skewed)
     generator = lift(base, inside, outer)
     velocity = generator * base
     acceleration = generator * velocity
@@ -333,10 +336,10 @@ def block_bracket(first: tuple[Any, Any], second: tuple[Any, Any], *, sign: int 
 
 
 def transport_rate(
-    direction: tuple[Any, Any], vector: tuple[Any, Any], blocks: list[Any], *, share: Any = HALF, sign: int = -1
+    direction: tuple[Any, Any], vector: tuple[Any, Any], blocks: list[Any], *, share: Any = HALF
 ) -> tuple[Any, Any]:
     """Rates of the parts (a, c) of a transported vector in the frame that moves along the direction (A, K)."""
-    plane, across = block_bracket(direction, vector, sign=sign)
+    plane, across = block_bracket(direction, vector)
     return -share * off(plane, blocks), -share * across
 
 
@@ -354,36 +357,48 @@ def flag_transport(
 ) -> Goals:
     """Parallel transport solves a linear equation in the moving frame, keeps inner products and carries velocity along.
 
-    The rate is minus half the part of the bracket of the lifts between the blocks. Among the multiples of the bracket
-    this is the one without torsion: fields that are constant in the moving frame have [X, Y] between the blocks as
-    their bracket.
+    The rate is minus half the part of the bracket of the lifts between the blocks, so the rate of <Y, Z> is minus half
+    of <[X, Y], Z> + <Y, [X, Z]> = 0. Among the multiples of the bracket this is the one without torsion: fields that
+    are constant in the moving frame have [X, Y] between the blocks as their bracket.
     """
     base = given.frame("P", "n", "k") if frame else given.matrix("P", "n", "k")
     blocks = block_projectors(given)
-    x, y, z = (tangent_parts(given, name, base, blocks, normal=normal) for name in "XYZ")
-    rates = {"share": share, "sign": sign}
+    square, across = (
+        [given.matrix(f"{kind}_{name}", rows, "k") for name in "XYZ"] for kind, rows in (("S", "k"), ("R", "n"))
+    )
+    outside = given.identity("n") - base * base.T
 
+    x, y = ((turn, outside * part if normal else part) for turn, part in zip(square[:2], across[:2], strict=True))
     turned = bracket(lift(base, *x), lift(base, *y)) * base
-    for place, part in enumerate(block_bracket(x, y, sign=sign)):
-        side = base.T * turned if place == 0 else turned - base * (base.T * turned)
-        yield equal(f"bracket of the lifts, {('in', 'out of')[place]} the plane", side, part)
+    plane, out = block_bracket(x, y, sign=sign)
+    yield equal("bracket of the lifts in the plane", base.T * turned, plane)
+    yield equal("bracket of the lifts out of the plane", outside * turned, out)
     yield equal("Ω c = -P Kᵀ c", lift(base, *x) * y[1], -base * x[1].T * y[1])
 
-    def form(first: tuple[Any, Any], second: tuple[Any, Any]) -> Any:
-        return HALF * inner(first[0], second[0]) + inner(first[1], second[1])
-
-    forward, backward = (transport_rate(*pair, blocks, **rates) for pair in ((x, y), (y, x)))
-    yield equal("inner products stay", form(forward, z) + form(y, transport_rate(x, z, blocks, **rates)), 0)
-    inside, outer = block_bracket(x, y)
-    yield equal("no torsion in the plane", backward[0] - forward[0], off(inside, blocks))
-    yield equal("no torsion out of the plane", backward[1] - forward[1], outer)
+    # From here on everything happens in the moving frame.
+    x, y = zip(square[:2], across[:2], strict=True)
+    forward, backward = (transport_rate(*pair, blocks, share=share) for pair in ((x, y), (y, x)))
+    plane, out = block_bracket(x, y)
+    yield equal("no torsion in the plane", backward[0] - forward[0], off(plane, blocks))
+    yield equal("no torsion out of the plane", backward[1] - forward[1], out)
     nothing = given.zeros("k", "k"), given.zeros("n", "k")
-    for rate, zero in zip(transport_rate(x, x, blocks, **rates), nothing, strict=True):
+    for rate, zero in zip(transport_rate(x, x, blocks, share=share), nothing, strict=True):
         yield equal("the velocity is carried along", rate, zero)
     first, second = given.matrix("X_0", "k", "k"), given.matrix("Y_0", "k", "k")
-    spanned = transport_rate(x, (y[0], y[1] * first + x[1] * second), blocks, **rates)[1]
+    spanned = transport_rate(x, (y[0], y[1] * first + x[1] * second), blocks, share=share)[1]
     within = HALF * (y[1] * first * x[0] + x[1] * (second * x[0] - y[0]))
     yield equal("c stays in the span of c(0) and K", spanned, within)
+
+    x, y, z = zip((turn - turn.T for turn in square), across, strict=True)
+    kept = [
+        HALF * inner(one[0], other[0]) + inner(one[1], other[1])
+        for one, other in ((block_bracket(x, y), z), (y, block_bracket(x, z)))
+    ]
+    yield equal("<[X, Y], Z> + <Y, [X, Z]> = 0", sum(kept), 0)
+    between = off(square[1], blocks)
+    yield equal(
+        "the part inside the blocks adds nothing", inner(square[0], between), inner(off(square[0], blocks), between)
+    )
 
 
 @statement(

@@ -145,7 +145,7 @@ def hidden_moves(w1: Any, w2: Any, places: list[list[tuple[int, int, int]]]) -> 
     cites=[FIRST_FUNDAMENTAL_THEOREM],
 )
 def interface_invariants(given: Given, *, gram: bool = False) -> Goals:
-    """A polynomial in two weights that all changes of basis between them leave alone is one in the entries of W_2 W_1."""
+    """A polynomial in two weights that no change of basis between them alters is one in the entries of W_2 W_1."""
     w1, w2, g = given.matrix("W_1", "d", "n"), given.matrix("W_2", "p", "d"), given.invertible("g", "d")
     yield equal("W₂ W₁", (w2 * g.inv()) * (g * w1), w2 * w1)
     if gram:
@@ -185,7 +185,7 @@ def turns(d: int) -> list[list[tuple[int, int, int]]]:
     cites=[FIRST_FUNDAMENTAL_THEOREM],
 )
 def interface_invariants_under_rotations(given: Given, *, orthogonal: bool = True) -> Goals:
-    """Under rotations and reflections between two weights the entries of both outer Gram matrices join those of W_2 W_1.
+    """Under rotations and reflections between two weights the entries of both outer Grams join those of W_2 W_1.
 
     They are the inner products of all columns of [W_1, W_2^T]. Rotations alone leave its d x d minors as well.
     """
