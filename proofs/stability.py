@@ -223,10 +223,10 @@ def balanced_representative(given: Given, *, factor: int = 2) -> Goals:
     On V_2 it has W_2 = U C with C invertible, so W_1 = C^-1 S V^T; h is T^-1 C.
     """
     u, v = given.frame("U", "p", "r"), given.frame("V", "n", "r")
-    root, change = given.symmetric("T", "r"), given.invertible("C", "r")
-    w1, w2 = change.inv() * root * root * v.T, u * change
+    root, (change, change_inverse) = given.symmetric("T", "r"), change_of_basis(given, "C", "r")
+    w1, w2 = change_inverse * root * root * v.T, u * change
     yield equal("W₂ W₁ = U S Vᵀ", w2 * w1, u * root * root * v.T)
-    h, h_inverse = root.inv() * change, change.inv() * root
+    h, h_inverse = root.inv() * change, change_inverse * root
     least_w1, least_w2 = h * w1, w2 * h_inverse
     yield equal("h W₁ = T Vᵀ", least_w1, root * v.T)
     yield equal("W₂ h⁻¹ = U T", least_w2, u * root)
@@ -274,7 +274,8 @@ def kempf_ness_gap(given: Given, *, share: Any = 1) -> Goals:
 
     With X = A^(1/2) and Y = B^(1/2), W_1 = X Q and W_2 = R Y for isometries: M has the singular values of Y X, and
     |M|_* >= tr X Y, so 2 |M|_* (kappa - 1) <= |X - Y|^2. Split X - Y by the projector E onto its positive part, which
-    is E G G^T E, the negative one being that of H outside E. Then |X - Y|^2 <= tr((2 E - 1) (A - B)) <= |A - B|_*.
+    is E G G^T E, the negative one being that of H outside E. Then |X - Y|^2 <= tr((2 E - 1) (A - B)) <= |A - B|_*,
+    where the slacks are squares, and values of the semidefinite X and Y at vectors.
     """
     x, y = given.symmetric("X", "d"), given.symmetric("Y", "d")
     trace = square_norm(x) + square_norm(y) - 2 * tr(x * y)
@@ -291,8 +292,6 @@ def kempf_ness_gap(given: Given, *, share: Any = 1) -> Goals:
     signed = tr((inside - outside) * (x * x - y * y))
     excess = 2 * tr(plus.T * y * plus) + 2 * tr(minus.T * x * minus)
     yield equal("tr((2 E - 1) (A - B)) - |X - Y|²", share * signed - square_norm(x - y), excess)
-    factor = given.matrix("N", "d", "d")
-    yield equal("tr(Hᵀ X H) ≥ 0 for X = N Nᵀ", tr(minus.T * factor * factor.T * minus), square_norm(factor.T * minus))
 
     positive, negative = given.matrix("K", "d", "q"), given.matrix("L", "d", "q")
     difference = positive * positive.T - negative * negative.T

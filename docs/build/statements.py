@@ -131,7 +131,7 @@ def _claim(statement: Statement) -> Iterator[str]:
     yield f"Said\n: {escaped(wording.said)}\n"
     yield f"Holds\n: {escaped(wording.holds)}\n"
     yield f"Counterexample\n: {escaped(wording.counterexample)}\n"
-    yield f"Checked\n: {escaped(statement.sentence)} **{escaped(statement.evidence_in_words.capitalize())}**.\n"
+    yield f"Checked\n: {escaped(statement.sentence)} **{escaped(statement.evidence_in_words)}**.\n"
 
 
 def _point(statement: Statement) -> int:

@@ -141,4 +141,4 @@ def latex_lines(verdicts: "Sequence[Verdict]") -> "Iterator[str]":
         if texts:
             yield f"Assumes: {'; '.join(texts)}."
         checked = "; ".join(f"{f.proof.given.kind} ({f.proof.given.dimensions})" for f in verdict.findings)
-        yield f"{escaped(verdict.conclusion.capitalize())}: {escaped(checked)}.\n"
+        yield f"Verdict: {escaped(verdict.conclusion)}. Checked with {escaped(checked)}.\n"
