@@ -1,5 +1,7 @@
 from .catalogue import check as check
 from .catalogue import statements as statements
+from .evidence import Citation as Citation
+from .evidence import Evidence as Evidence
 from .goal import Outcome as Outcome
 from .proof import Finding as Finding
 from .statement import Hypothesis as Hypothesis

@@ -114,7 +114,10 @@ def grouped_query_balance(
     equal_ridge: bool = True,
     plain_gradient: bool = True,
 ) -> Goals:
-    """With grouped queries the law holds for the sum over the query heads that share a key."""
+    """With grouped queries the law holds for the sum over the query heads that share a key.
+
+    Shown for two query heads; each may stand for several, stacked as one matrix.
+    """
     queries = [given.matrix("W_Q1", "d", "n"), given.matrix("W_Q2", "d", "n")]
     key, gradients = given.matrix("W_K", "d", "n"), [given.matrix("G_1", "n", "n"), given.matrix("G_2", "n", "n")]
     gate = None if linear_paths else given.diagonal("D", "d")
@@ -206,6 +209,7 @@ def residual_stream_balance(
 ) -> Goals:
     """A residual stream without normalisation has one law for the sum over all that write it and all that read it.
 
+    Shown for two of each; a matrix may stand for several, side by side.
     The gate that drops the first hypothesis stands for a norm gain or an activation on the stream.
     """
     writers = [given.matrix("W_1", "d", "n"), given.matrix("W_2", "d", "n")]
@@ -238,7 +242,9 @@ def convolution_balance(
 ) -> Goals:
     """Two linear convolutions obey the law with the Grams over channels, summed over the taps of the kernels.
 
-    Tap k of the second after tap j of the first acts at offset k + j, so that is where its gradient stands.
+    Tap k of the second after tap j of the first acts at offset k + j, so that is where its gradient stands. Shown for
+    kernels of two taps; the argument does not use that gradients at one offset are the same, so more taps are more
+    writers and readers of `residual_stream_balance`.
     """
     first = [given.matrix("W_a", "d", "n"), given.matrix("W_b", "d", "n")]
     second = [given.matrix("R_a", "p", "d"), given.matrix("R_b", "p", "d")]

@@ -20,6 +20,11 @@ TOPICS = (
     "randomness",
     "random_grams",
     "interfaces",
+    "flag_geodesics",
+    "flag_curvature",
+    "subspace_angles",
+    "coherence",
+    "angle_decay",
 )
 
 
@@ -55,7 +60,7 @@ def check(name: str | None = None) -> Verdict | tuple[Verdict, ...]:
     Returns
     -------
     verdict : Verdict, or tuple of Verdict
-        Outcome, kinds of proof, dimensions, seconds and algebra.
+        Outcome, evidence, dimensions, seconds and algebra.
 
     Raises
     ------
@@ -65,8 +70,8 @@ def check(name: str | None = None) -> Verdict | tuple[Verdict, ...]:
     Examples
     --------
     >>> verdict = check("balance_law")
-    >>> verdict.outcome, verdict.kinds
-    (<Outcome.PROVED: 'proved'>, ('dimension-free', 'generic symbols'))
+    >>> verdict.conclusion
+    'proved for all dimensions'
     """
     known = statements()
     if name is None:

@@ -193,8 +193,8 @@ def gate_commutator_entries(given: Given, *, sign: int = -1) -> Goals:
 def obstruction_bound(given: Given, *, factor: int = 2) -> Goals:
     """At stationarity the imbalance is bounded by the spread of the gates and the area spanned by a and b.
 
-    2 lambda Delta* is the mean of [D, K], whose norm is at most the mean norm, and entry by entry |[D, K]_ij| =
-    |D_i - D_j| |K_ij| for diagonal D. The sum over the entries is shown for three neurons.
+    2 lambda Delta* is the mean of [D, K], whose norm is at most the mean norm. [D, K] is [D - c, K] for the middle c of
+    the gates, and D - c is half the spread times a contraction (`spread_bound`).
     """
     a, b = given.matrix("a", "d", 1), given.matrix("b", "d", 1)
     area = square_norm(a) * square_norm(b) - inner(a, b) ** 2
@@ -222,9 +222,26 @@ def stationary_commutator(
     yield equal("2 λ Δ = E [D, K]", Rational(multiple, 2) * sides["doubled"], sides["commutator"])
 
 
-@obstruction_bound.also(Generic(d=3))
-def spread_bound(given: Given, *, factor: int = 2, share: Any = 1) -> Goals:
-    """Show |[D, K]| <= (max D - min D) |K| for gates in increasing order, and |K| in coordinates."""
+@obstruction_bound.also(DimensionFree(), Exact(d=2, N=3))
+def spread_bound(given: Given) -> Goals:
+    """Show |[D, K]| <= (max D - min D) |K|: the slack is a sum of squares.
+
+    A contraction is F^T G for two frames in a larger space.
+    """
+    half, skew = given.positive("rho"), given.matrix("K", "d", "d")
+    first, second = given.frame("F", "N", "d"), given.frame("G", "N", "d")
+    gate, whole = half * first.T * second, given.identity("N")
+    lost_left = (whole - first * first.T) * second * skew
+    lost_right = (whole - second * second.T) * first * skew.T
+    slack = square_norm(gate * skew + skew * gate) + 2 * half**2 * (square_norm(lost_left) + square_norm(lost_right))
+    yield equal(
+        "(2 ρ)² |K|² - |[D, K]|²", (2 * half) ** 2 * square_norm(skew) - square_norm(bracket(gate, skew)), slack
+    )
+
+
+@obstruction_bound.also(Generic(d=3), example=True)
+def three_gates(given: Given, *, factor: int = 2, share: Any = 1) -> Goals:
+    """Show |[D, K]| <= (max D - min D) |K| for three gates in increasing order, and |K| in coordinates."""
     low = given.real("D_0")
     step, next_step = symbols("u v", nonnegative=True)
     gate = diag(low, low + step, low + step + next_step)
@@ -325,8 +342,8 @@ def mask_codimension(given: Given, *, overlap: int = 1, separating: bool = True)
 
 
 @statement(
-    Exhaustive(d=2),
-    Exhaustive(d=3),
+    Generic(d=2),
+    Generic(d=3),
     latex=r"\mathbb{E}\,\|[D,A]\|^2 = 2v\sum_{i\ne j}A_{ij}^2, \qquad v = q(1-q)",
     source="alignment 4.3, X6",
     hypotheses=[Hypothesis("independent", "the gates of different neurons are independent")],

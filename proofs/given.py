@@ -4,15 +4,20 @@ A proof is written once, as a function of `given`; each class here makes one kin
 """
 
 import random
+from contextvars import ContextVar
 from math import prod
 from typing import Any, ClassVar
 
 import sympy
 from sympy import Matrix, MatrixSymbol, Rational, Symbol, Trace
 
+from .evidence import Evidence
 from .words import Frame, Orthogonal, Projector, Symmetric
 
 Size = str | int
+
+# How often seeded numbers were drawn: an argument that draws any, whatever it is given, shows no more than instances.
+draws: ContextVar[int] = ContextVar("draws", default=0)
 
 
 class Given:
@@ -25,6 +30,7 @@ class Given:
     """
 
     kind: ClassVar[str]
+    evidence: ClassVar[Evidence]
 
     def __init__(self, **sizes: int) -> None:
         self.sizes = sizes
@@ -89,7 +95,8 @@ class Given:
 class DimensionFree(Given):
     """Matrix symbols whose sizes are symbols too: an identity holds for all sizes at once."""
 
-    kind = "dimension-free"
+    kind = "dimension-free symbols"
+    evidence = Evidence.ALL_DIMENSIONS
 
     @property
     def dimensions(self) -> str:
@@ -141,6 +148,7 @@ class Generic(Given):
     """Matrices of given size whose entries are independent real symbols."""
 
     kind = "generic symbols"
+    evidence = Evidence.GENERIC_SYMBOLS
 
     def matrix(self, name: str, rows: Size, columns: Size) -> Any:
         """Arbitrary matrix."""
@@ -162,9 +170,11 @@ class Generic(Given):
 class Exact(Given):
     """Matrices of given size with rational entries, drawn from a generator seeded by their name."""
 
-    kind = "exact rational instance"
+    kind = "exact rational instances"
+    evidence = Evidence.INSTANCES
 
     def _generator(self, name: str) -> random.Random:
+        draws.set(draws.get() + 1)
         return random.Random(f"{name} {self.dimensions}")
 
     def positive(self, names: str) -> Any:
@@ -214,9 +224,10 @@ class Exact(Given):
 
 
 class Exhaustive(Given):
-    """All members of a finite set, named by the sizes that bound it."""
+    """All members of a finite set, named by the sizes that bound it; a sample of seeded numbers is none."""
 
-    kind = "exhaustive over a finite set"
+    kind = "every case of a finite set"
+    evidence = Evidence.EVERY_CASE
 
 
 def tr(matrix: Any) -> Any:

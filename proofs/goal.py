@@ -7,24 +7,24 @@ from enum import StrEnum
 from typing import Any
 
 import sympy
-from sympy import Lambda, MatrixBase, MatrixExpr, Rational, Symbol, Trace, ZeroMatrix
+from sympy import Dummy, Lambda, MatrixBase, MatrixExpr, Rational, Symbol, Trace, ZeroMatrix
 from sympy.core.function import AppliedUndef
 
 from .words import normal_form
 
 
 class Outcome(StrEnum):
-    """What a check found."""
+    """What a check found; how much it shows where it holds is its `Evidence`."""
 
-    PROVED = "proved"
+    HOLDS = "holds"
     REFUTED = "refuted"
     UNDECIDED = "undecided"
 
 
 def together(outcomes: Iterable[Outcome]) -> Outcome:
-    """Outcome of several goals: refuted if one is, else undecided if one is or there is none, else proved."""
+    """Outcome of several goals: refuted if one is, else undecided if one is or there is none, else held."""
     found = set(outcomes) or {Outcome.UNDECIDED}
-    return next((o for o in (Outcome.REFUTED, Outcome.UNDECIDED) if o in found), Outcome.PROVED)
+    return next((o for o in (Outcome.REFUTED, Outcome.UNDECIDED) if o in found), Outcome.HOLDS)
 
 
 class Relation(StrEnum):
@@ -82,15 +82,15 @@ class Goal:
             reduced, equal = _compare_matrix(difference)
         elif isinstance(difference, MatrixExpr) or difference.has(Trace):
             # A word that is left over need not be non-zero for every size: only explicit matrices refute.
-            reduced = normal_form(difference)
+            reduced = _over_one_denominator(normal_form(difference))
             zero = isinstance(reduced, ZeroMatrix) or reduced == 0
-            equal = Outcome.PROVED if zero else Outcome.UNDECIDED
+            equal = Outcome.HOLDS if zero else Outcome.UNDECIDED
         else:
             reduced, equal = _compare_scalar(difference)
         if self.relation is Relation.AT_LEAST:
-            outcome = Outcome.PROVED if equal is Outcome.PROVED else _sign(difference, reduced)
+            outcome = Outcome.HOLDS if equal is Outcome.HOLDS else _sign(difference, reduced)
         elif self.relation is Relation.DIFFERENT:
-            outcome = {Outcome.PROVED: Outcome.REFUTED, Outcome.REFUTED: Outcome.PROVED}.get(equal, equal)
+            outcome = {Outcome.HOLDS: Outcome.REFUTED, Outcome.REFUTED: Outcome.HOLDS}.get(equal, equal)
         else:
             outcome = equal
         return Step(self.claim, self.relation, difference, reduced, outcome)
@@ -123,6 +123,14 @@ def _expression(side: Any) -> Any:
     return side if isinstance(side, MatrixExpr) else sympy.sympify(side)
 
 
+def _over_one_denominator(normal: Any) -> Any:
+    """A scalar with fractions and traces, cancelled; a matrix as it is."""
+    if isinstance(normal, MatrixExpr):
+        return normal
+    names = {trace: Dummy() for trace in normal.atoms(Trace)}
+    return sympy.cancel(normal.xreplace(names)).xreplace({name: trace for trace, name in names.items()})
+
+
 def _compare_matrix(difference: Any) -> tuple[Any, Outcome]:
     """Reduce every entry; one witness against an entry is one against the matrix."""
     compared = [_compare_scalar(entry) for entry in difference]
@@ -134,17 +142,17 @@ def _compare_scalar(difference: Any) -> tuple[Any, Outcome]:
     """Reduce a scalar; it is zero, non-zero at a rational witness, or neither can be told."""
     expanded = sympy.expand(difference)
     if expanded == 0:
-        return sympy.S.Zero, Outcome.PROVED
+        return sympy.S.Zero, Outcome.HOLDS
     if any(_is_nonzero(value) for value in _values(expanded)):
         return expanded, Outcome.REFUTED
     simplified = sympy.simplify(expanded)
-    return simplified, Outcome.PROVED if simplified == 0 else Outcome.UNDECIDED
+    return simplified, Outcome.HOLDS if simplified == 0 else Outcome.UNDECIDED
 
 
 def _sign(difference: Any, reduced: Any) -> Outcome:
     """Whether the difference is never negative: visibly so in one of its forms, or negative at a witness."""
     if any(form.is_nonnegative for form in (difference, reduced, sympy.factor(reduced))):
-        return Outcome.PROVED
+        return Outcome.HOLDS
     if any(value.is_comparable and value < 0 and _is_nonzero(value) for value in _values(reduced)):
         return Outcome.REFUTED
     return Outcome.UNDECIDED

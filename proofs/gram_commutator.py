@@ -31,7 +31,15 @@ def projector_commutator(given: Given, *, factor: int = 2, sign: int = -1, proje
     yield equal("|[P, Q]|² = 2 (tr CᵀC - tr (CᵀC)²)", squares, factor * (tr(c.T * c) + sign * tr(c.T * c * c.T * c)))
 
 
-@projector_commutator.also(Generic(d=2))
+@projector_commutator.also(DimensionFree())
+def angle_form(given: Given, *, factor: int = 2, sign: int = -1) -> Goals:
+    """Show that each principal angle adds sin^2(2 theta) / 2, since its squared cosine is an eigenvalue of C^T C."""
+    theta = given.real("theta")
+    of_angle = factor * (cos(theta) ** 2 + sign * cos(theta) ** 4)
+    yield equal("2 (cos² - cos⁴) = sin²(2θ) / 2", of_angle, sin(2 * theta) ** 2 / 2)
+
+
+@projector_commutator.also(Generic(d=2), example=True)
 def two_lines(given: Given, *, factor: int = 2, sign: int = -1) -> Goals:
     """Show the angle formula for two lines of the plane."""
     theta = given.real("theta")
@@ -94,7 +102,7 @@ def commutator_bound(given: Given, *, cross: int = 2) -> Goals:
 
     With A = diag(l): |[A,B]|^2 = sum (l_i - l_j)^2 B_ij^2 <= sum_i l_i^2 2 |v_i|^2, v_i the row of B without its
     diagonal entry beta. The rest of B is v v^T / beta plus its Schur complement X X^T, so |B| >= beta + |v|^2 / beta
-    and |v|^2 <= beta (|B| - beta) <= |B|^2 / 4.
+    and |v|^2 <= beta (|B| - beta) <= |B|^2 / 4. The first step, a sum over entries, is shown for d = 3.
     """
     v, x, beta = given.matrix("v", "m", 1), given.matrix("X", "m", "m"), given.positive("beta")
     schur = x * x.T
@@ -119,7 +127,7 @@ def row_lemma(given: Given) -> Goals:
     yield equal("|B|²/4 - β (|B| - β)", norm**2 / 4 - beta * (norm - beta), (norm / 2 - beta) ** 2)
 
 
-@commutator_bound.also(Exact(d=3))
+@commutator_bound.also(Exact(d=3), example=True)
 def bound_on_instances(given: Given, *, share: Any = 1, semidefinite: bool = True) -> Goals:
     """Show an exact instance, and the two lines at 45 degrees that attain the bound."""
 

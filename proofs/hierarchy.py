@@ -10,7 +10,7 @@ from typing import Any
 
 from sympy import Matrix, Rational, cos, diag, eye, sin
 
-from .given import DimensionFree, Exact, Exhaustive, Generic, Given, bracket, rotation, square_norm
+from .given import DimensionFree, Exact, Generic, Given, bracket, rotation, square_norm
 from .goal import Goals, equal, holds
 from .orbits import meet
 from .statement import Hypothesis, Wording, statement
@@ -56,7 +56,7 @@ def spectral_pairs(d: int, *, simple: bool) -> list[tuple[Spectral, Spectral]]:
 
 
 @statement(
-    Exhaustive(d=3, k=2),
+    Exact(d=3, k=2),
     latex=r"A = B \;\Rightarrow\; \mathrm{span}\,U_j = \mathrm{span}\,V_j\ (j\le k) \;\Rightarrow\; "
     r"\mathrm{span}\,U_k=\mathrm{span}\,V_k \;\Rightarrow\; \dim U_k = \dim V_k",
     source="alignment 5",
@@ -86,7 +86,8 @@ def levels_imply(
     """Balance implies the basis level, which implies the subspace level, which implies equal dimensions, strictly.
 
     Equal Grams have equal leading eigenspaces where these are determined, and the other levels are weaker by
-    definition. Checked, with a strict example each way, over Grams with permuted and turned axes, some of rank 1.
+    definition. Checked, with a strict example each way, over a family of Grams with permuted and turned axes, some of
+    rank 1.
     """
     d, k = given.size("d"), given.size("k")
     reached = [levels(first, second, k) for first, second in spectral_pairs(d, simple=simple)]
@@ -158,8 +159,8 @@ def neural_collapse_link(
 ) -> Goals:
     """In the unconstrained-features model, features at their class means make the classifier Gram that of the means.
 
-    H = M_c Y^T with the class indicators Y = sqrt(n_c) F for a frame F. Stationarity, l_H H = -W^T G and
-    l_W W = -G H^T, is put in for one factor of each Gram.
+    H = M_c Y^T with the class indicators Y = sqrt(n_c) F for a frame F. The weighted difference of the two Grams is a
+    combination of the gradients l_H H + W^T G and l_W W + G H^T, which vanish at a stationary point.
     """
     root, feature_ridge, weight_ridge = given.positive("sqrt(n_c) lambda_H lambda_W")
     means, indicators = given.matrix("M_c", "d", "C"), given.frame("F", "N", "C")
@@ -169,7 +170,9 @@ def neural_collapse_link(
     yield equal("H Hᵀ = n_c M_c M_cᵀ", features * features.T, root**power * means * means.T)
 
     weight, gradient, free = given.matrix("W", "p", "d"), given.matrix("G", "p", "N"), given.matrix("H", "d", "N")
-    feature_gram = -weight.T * gradient * free.T / feature_ridge
-    weight_gram = -weight.T * (gradient * free.T if stationary else given.matrix("E", "p", "d")) / weight_ridge
-    ratio = weight_ridge / feature_ridge if exchanged else feature_ridge / weight_ridge
-    yield equal("Wᵀ W = (λ_H / λ_W) H Hᵀ", weight_gram, ratio * feature_gram)
+    by_features = feature_ridge * free + weight.T * gradient
+    by_weight = weight_ridge * weight + gradient * free.T
+    combined = by_features * free.T - weight.T * by_weight if stationary else given.zeros("d", "d")
+    left, right = (weight_ridge, feature_ridge) if exchanged else (feature_ridge, weight_ridge)
+    difference = left * free * free.T - right * weight.T * weight
+    yield equal("λ_H H Hᵀ - λ_W Wᵀ W = ∇_H Hᵀ - Wᵀ ∇_W", difference, combined)

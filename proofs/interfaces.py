@@ -19,9 +19,17 @@ from sympy import (
     together,
 )
 
-from .given import DimensionFree, Exact, Exhaustive, Generic, Given, square_norm, tr
+from .evidence import Citation
+from .given import DimensionFree, Exact, Generic, Given, inner, square_norm, tr
 from .goal import Goals, equal
-from .moments import UNIFORM, haar_coefficients, second_moment
+from .moments import (
+    UNIFORM,
+    haar_coefficients,
+    mean_outer_product,
+    mean_under_rotations,
+    paired_moments,
+    second_moment,
+)
 from .observables import ROTATION, acting_map
 from .statement import Hypothesis, statement
 
@@ -37,7 +45,7 @@ from .statement import Hypothesis, statement
 def balance_invariance(given: Given, *, degree: int = 2, orthogonal: bool = True, common_scale: bool = True) -> Goals:
     """The Kempf-Ness gap and the imbalance are invariant under rotations and a common scale of the two weights.
 
-    The nuclear norm follows from the singular values of the product, hence from its moments.
+    The nuclear norm is made of the singular values of the product, which is turned on both sides.
     """
     w1, w2 = given.matrix("W_1", "d", "n"), given.matrix("W_2", "p", "d")
     q, turn, other = acting_map(given, orthogonal), given.orthogonal("R", "n"), given.orthogonal("S", "p")
@@ -49,7 +57,7 @@ def balance_invariance(given: Given, *, degree: int = 2, orthogonal: bool = True
         "|W₁|² + |W₂|²", square_norm(moved_w1) + square_norm(moved_w2), factor * (square_norm(w1) + square_norm(w2))
     )
     yield equal("tr Mᵀ M", square_norm(moved), factor**2 * square_norm(product))
-    yield equal("tr (Mᵀ M)²", square_norm(moved.T * moved), factor**4 * square_norm(product.T * product))
+    yield equal("M → c² S M R", moved, factor * other * product * turn)
     imbalance, before = moved_w1 * moved_w1.T - moved_w2.T * moved_w2, w1 * w1.T - w2.T * w2
     yield equal("|A - B|²", square_norm(imbalance), factor**2 * square_norm(before))
 
@@ -60,8 +68,8 @@ def diagonal_square(gram: Any) -> Any:
 
 
 @statement(
-    Exhaustive(d=2),
-    Exhaustive(d=3),
+    Generic(d=2),
+    Generic(d=3),
     latex=r"P \text{ a signed permutation}:\quad \|\mathrm{diag}\,PAP^\top\| = \|\mathrm{diag}\,A\|",
     source="alignment 4.3 and 6.3",
     hypotheses=[Hypothesis("permutation", "the hidden units are permuted, with signs, and not mixed")],
@@ -70,7 +78,8 @@ def diagonal_square(gram: Any) -> Any:
 def unit_norms_invariance(given: Given, *, scale: int = 1, permutation: bool = True) -> Goals:
     """The gate commutator and the imbalance of single units are invariant under permutations and signs of the units.
 
-    Rotations, and scalings of single units, change the diagonal that they are made of.
+    Rotations, and scalings of single units, change the diagonal that they are made of. Shown for every order of the
+    units with the sign of one of them changed.
     """
     d = given.size("d")
     generic = Generic(d=d)
@@ -102,9 +111,8 @@ def stacked_ratio_invariance(given: Given, *, opposite: bool = False, orthogonal
     readers = (w2 * q if opposite else w2 * q.T).T
     moved = q * w1 * (q * w1).T + readers * readers.T
     gram = w1 * w1.T + w2.T * w2
-    yield equal("tr T Tᵀ", tr(moved), tr(gram))
+    yield equal("T Tᵀ is conjugated by a rotation", moved, q * gram * q.T)
     yield equal("tr (T Tᵀ)²", tr(moved * moved), tr(gram * gram))
-    yield equal("tr (T Tᵀ)³", tr(moved * moved * moved), tr(gram * gram * gram))
 
 
 @statement(
@@ -140,24 +148,28 @@ def window_invariance(given: Given, *, turned: bool = True, orthogonal: bool = T
 def gram_imbalance_null(given: Given, *, factor: int = 2, power: int = 1) -> Goals:
     """The imbalance of unrelated layers has an explicit mean square, and their Gram cosine an explicit variance.
 
-    By invariance E[Q B Q^T] = c I with c d = tr B. For the traceless part Y of Q B Q^T, E<A_0, Y>^2 = 2 beta |A_0|^2
-    since alpha falls out with tr A_0 = 0.
+    |A - Q B Q^T|^2 is linear in Q B Q^T but for constants, and by invariance E[Q B Q^T] = c I with c d = tr B. The
+    variance is the pairing of the second moments with the traceless part of A.
     """
-    d = given.size("d")
-    trace_a, trace_b = symbols("t_A t_B")
-    square_a, square_b = symbols("|A|^2 |B|^2")
-    mean_product = trace_b / d * trace_a
-    imbalance = square_a + square_b - 2 * mean_product
-    yield equal("E |A - Y|²", imbalance, square_a + square_b - 2 * trace_a * trace_b / d**power)
-    _, coefficient = haar_coefficients(d)
-    yield equal("Var / (|A₀|² |B₀|²)", 2 * coefficient, factor / ((d - 1) * (d + 2)))
+    d, (trace,) = given.size("d"), symbols("t_B,")
+    a, b, turn = given.symmetric("A", "d"), given.symmetric("B", "d"), given.orthogonal("Q", "d")
+    turned = turn * b * turn.T
+    yield equal("|A - Q B Qᵀ|²", square_norm(a - turned), square_norm(a) + square_norm(b) - 2 * tr(a * turned))
+    mean = mean_under_rotations(given, trace)
+    yield equal("E <A, Q B Qᵀ>", tr(a * mean), tr(a) * trace / d**power)
+    centred = a - tr(a) / d * given.identity("d")
+    variance = factor * square_norm(centred) / ((d - 1) * (d + 2))
+    yield equal("Var / |B₀|²", paired_moments(d, centred), variance)
 
 
-@gram_imbalance_null.also(Exhaustive(d=2), Exhaustive(d=3))
-def gram_product_entries(given: Given, *, factor: int = 2, uniform: bool = True) -> Goals:
-    """Show the variance entry by entry, for a generic traceless A."""
+@gram_imbalance_null.also(Generic(d=2), Generic(d=3), example=True)
+def gram_product_entries(given: Given, *, factor: int = 2, power: int = 1, uniform: bool = True) -> Goals:
+    """Show mean and variance entry by entry, for a generic A."""
     d = given.size("d")
-    gram = Generic(d=d).symmetric("A", "d")
+    gram = given.symmetric("A", "d")
+    trace = given.real("t_B")
+    outer = trace * mean_outer_product(d, uniform=uniform)
+    yield equal("E <A, Q B Qᵀ>", inner(gram, outer), gram.trace() * trace / Integer(d) ** power)
     gram = gram - gram.trace() / d * eye(d)
     places = [(i, j) for i in range(d) for j in range(d)]
     mean = sum(gram[x] * gram[y] * second_moment(d, *x, *y, uniform=uniform) for x in places for y in places)
@@ -165,9 +177,9 @@ def gram_product_entries(given: Given, *, factor: int = 2, uniform: bool = True)
 
 
 @statement(
-    Exhaustive(d=2),
-    Exhaustive(d=3),
-    Exhaustive(d=4),
+    Generic(d=2),
+    Generic(d=3),
+    Generic(d=4),
     latex=r"\mathbb{E}_\pi\sum_i a_ib_{\pi(i)} = \frac{\sum a\,\sum b}{d},\qquad "
     r"\mathrm{Var}_\pi = \frac{\sum(a-\bar a)^2\,\sum(b-\bar b)^2}{d-1}",
     source="alignment 6.3: Wald and Wolfowitz",
@@ -205,7 +217,16 @@ def resolvent_root(u: Any, second: Any, third: Any) -> Any:
     r"t(u) = t_A(u)\,t_B(u)\,\tfrac{u}{1-u},\qquad \tfrac1d\mathrm{tr}\tfrac{A}{A+t_A(u)} = u",
     source="alignment 2.7: Voiculescu; Collins, Mingo, Śniady and Speicher",
     mutants={"without the factor u / (1 - u)": {"factor": 0}, "half of the integral": {"share": Rational(1, 2)}},
-    hypotheses=[],
+    cites=[
+        Citation(
+            "t multiplies so for free matrices, to which unrelated orientations tend in wide spaces",
+            "D. Voiculescu, J. Operator Theory 18 (1987) and Invent. Math. 104 (1991)",
+        ),
+        Citation(
+            "the kernel of the variance of linear statistics of a free product",
+            "B. Collins, J. Mingo, P. Śniady and R. Speicher, Doc. Math. 12 (2007)",
+        ),
+    ],
 )
 def free_nuclear_norm(given: Given, *, factor: int = 1) -> Goals:
     """The nuclear norm of a product in unrelated orientation has explicit mean and variance in wide spaces.
@@ -226,7 +247,7 @@ def free_nuclear_norm(given: Given, *, factor: int = 1) -> Goals:
     yield equal("second moment of the product", -composed.diff(u).subs(u, 0), limit(together(exact), d, oo))
 
 
-@free_nuclear_norm.also(Exact(case=1), Exact(case=2))
+@free_nuclear_norm.also(DimensionFree())
 def variance_kernel(given: Given, *, factor: int = 1) -> Goals:
     """Show that the variance of the trace, the leading term of the kernel, is the exact one of wide spaces."""
     u, v, a2, b2, a3, b3 = given.positive("u v a_2 b_2 a_3 b_3")
@@ -246,7 +267,7 @@ def variance_kernel(given: Given, *, factor: int = 1) -> Goals:
     yield equal("twice the second order", second, 2 * (a2 - 1) * (b2 - 1) * u * v)
 
 
-@free_nuclear_norm.also(Generic(d=2))
+@free_nuclear_norm.also(DimensionFree(), example=True)
 def closed_cases(given: Given, *, factor: int = 1, share: Any = 1) -> Goals:
     """Show that the integral gives roots, that the identity is a unit, and the case of two half-dimensional projectors.
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from sympy import Integer, Matrix, Rational, factorial2, solve, symbols
 
+from .given import Given, Size, square_norm, tr
 from .statement import Hypothesis
 
 UNIFORM = Hypothesis("uniform", "the relative orientation is uniform (Haar)")
@@ -21,6 +22,19 @@ def haar_coefficients(d: Any) -> tuple[Any, Any]:
     alpha, beta_ = symbols("alpha beta")
     solution = solve([alpha * d + 2 * beta_, alpha * d + beta_ * (d**2 + d) - 1], [alpha, beta_], dict=True)
     return solution[0][alpha], solution[0][beta_]
+
+
+def mean_under_rotations(given: Given, trace: Any, size: Size = "d") -> Any:
+    """E[Q B Q^T], which commutes with every rotation: a multiple of the identity, with the trace of B."""
+    multiple = symbols("c")
+    (found,) = solve(multiple * given.size(size) - trace, multiple)
+    return found * given.identity(size)
+
+
+def paired_moments(d: Any, gram: Any) -> Any:
+    """E <A, Y>^2 for symmetric A, Y = Q B Q^T and traceless B with |B| = 1: the second moments paired with A twice."""
+    alpha, beta_ = haar_coefficients(d)
+    return alpha * tr(gram) ** 2 + 2 * beta_ * square_norm(gram)
 
 
 def second_moment(d: int, i: int, j: int, k: int, m: int, *, uniform: bool = True) -> Any:

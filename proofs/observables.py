@@ -5,8 +5,9 @@ from typing import Any
 
 from sympy import Abs, Matrix, diag, eye, symbols, zeros
 
-from .given import DimensionFree, Exact, Exhaustive, Generic, Given, bracket, inner, square_norm, tr
+from .given import DimensionFree, Exact, Generic, Given, bracket, inner, square_norm, tr
 from .goal import Goals, Outcome, at_least, differ, equal
+from .orbits import change_of_basis
 from .statement import Hypothesis, Label, Wording, statement
 
 ROTATION = Hypothesis("orthogonal", "one orthogonal map acts on the space that both subspaces lie in")
@@ -28,7 +29,10 @@ def acting_map(given: Given, orthogonal: bool) -> Any:
 def projection_overlap_invariance(
     given: Given, *, common: bool = True, orthogonal: bool = True, frames: bool = True
 ) -> Goals:
-    """The projection overlap depends on the two subspaces only, up to a common rotation of their space."""
+    """The projection overlap depends on the two subspaces only, up to a common rotation of their space.
+
+    So do all principal angles: their cosines are the singular values of U^T V, which R and S leave alone.
+    """
     u, v = given.frame("U", "d", "a"), given.frame("V", "d", "b")
     r, s = given.orthogonal("R", "a"), given.orthogonal("S", "b")
     if not frames:
@@ -38,8 +42,8 @@ def projection_overlap_invariance(
     overlap = square_norm((q * u * r).T * (other * v * s))
     yield equal("|(Q U R)ᵀ (Q V S)|² = |Uᵀ V|²", overlap, square_norm(u.T * v))
     yield equal("|Uᵀ V|² = tr P_A P_B", square_norm(u.T * v), tr(u * u.T * v * v.T))
-    both, moved = u * u.T * v * v.T, (q * u) * (q * u).T * (other * v) * (other * v).T
-    yield equal("tr (P_A P_B)², so every principal angle", tr(moved * moved), tr(both * both))
+    cosines = (q * u * r).T * (other * v * s)
+    yield equal("every principal angle: (Q U R)ᵀ (Q V S) = Rᵀ (Uᵀ V) S", cosines, r.T * (u.T * v) * s)
 
 
 @statement(
@@ -110,7 +114,7 @@ def singular_vector_cosine_invariance(given: Given, *, power: int = 2, orthogona
 
 
 @statement(
-    Exact(d=3),
+    DimensionFree(),
     latex=r"\frac{\sum_k s_k^2\,|\langle v_k, v'_k\rangle|}{\sum_j s_j^2} \text{ is unchanged under } "
     r"v_k\to\pm Qv_k,\; v'_k\to\pm Qv'_k,\; s_k \to c\,s_k",
     source="continuity 1, eq. 2 of arXiv:2605.04971",
@@ -118,7 +122,22 @@ def singular_vector_cosine_invariance(given: Given, *, power: int = 2, orthogona
     mutants={"weights not normalised": {"normalised": False}},
 )
 def sigma2_weighted_invariance(given: Given, *, normalised: bool = True, orthogonal: bool = True) -> Goals:
-    """The sigma^2-weighted continuity is invariant under a common rotation, signs and the scale of a weight."""
+    """The sigma^2-weighted continuity is invariant under a common rotation, signs and the scale of a weight.
+
+    Each term keeps its absolute cosine and its share s_k^2 / sum of s_j^2.
+    """
+    first, second, q = given.frame("v", "d", 1), given.frame("v'", "d", 1), acting_map(given, orthogonal)
+    value, energy, scale = given.positive("s_k E c")
+    for flipped in (1, -1):
+        cosine = inner(flipped * q * first, q * second)
+        yield equal(f"squared cosine, sign {flipped}", cosine**2, inner(first, second) ** 2)
+    share = (scale * value) ** 2 / ((scale**2 if normalised else 1) * energy)
+    yield equal("share of the energy E = Σ s_j²", share, value**2 / energy)
+
+
+@sigma2_weighted_invariance.also(Exact(d=3), example=True)
+def three_terms(given: Given, *, normalised: bool = True, orthogonal: bool = True) -> Goals:
+    """Show it for three seeded directions with symbolic singular values."""
     first, second = given.orthogonal("V", "d"), given.orthogonal("W", "d")
     values, scale = symbols("s_1:4", positive=True), given.positive("c")
     q, signs = acting_map(given, orthogonal), diag(1, -1, 1)
@@ -132,16 +151,16 @@ def sigma2_weighted_invariance(given: Given, *, normalised: bool = True, orthogo
     yield equal("s2WA(± Q V, Q V', c s) = s2WA(V, V', s)", moved, continuity(first, second, values))
 
 
-@sigma2_weighted_invariance.also(Generic(K=3))
+@sigma2_weighted_invariance.also(Generic(K=3), example=True)
 def sigma2_weighted_range(_: Given) -> Goals:
-    """Show that it is at most 1, the value of equal directions: absolute cosines are 1 - t_k with t_k >= 0."""
+    """Show for three directions that it is at most 1, as absolute cosines are 1 - t_k with t_k >= 0."""
     values, sines = symbols("s_1:4", positive=True), symbols("t_1:4", nonnegative=True)
     weights = [s**2 for s in values]
     deficit = sum(w * t for w, t in zip(weights, sines, strict=True)) / sum(weights)
     yield at_least("1 - s2WA ≥ 0 for cosines 1 - t_k", deficit, 0)
 
 
-@sigma2_weighted_invariance.also(DimensionFree(), Exact(d=3))
+@sigma2_weighted_invariance.also(DimensionFree(), Exact(d=3), example=True)
 def cosine_at_most_one(given: Given) -> Goals:
     """Show that neither sign of the cosine of two unit vectors exceeds 1, as its distance from 1 is half a square."""
     u, v = given.frame("u", "d", 1), given.frame("v", "d", 1)
@@ -219,21 +238,30 @@ def centred_gram_cosine_invariance(given: Given, *, share: int = 1, orthogonal: 
 @statement(
     DimensionFree(),
     Exact(d=3, h=2),
-    latex=r"(W_Q,W_K,W_V,W_O)\to(W_QR,\,W_KR^{-\top},\,W_VS,\,S^{-1}W_O):\quad W_QW_K^\top,\; W_VW_O \text{ unchanged}",
+    latex=r"(W_Q,W_K,W_V,W_O)\to(W_QR,\,W_KR^{-\top},\,W_VS,\,S^{-1}W_O):\quad W_QW_K^\top,\; W_VW_O,\; "
+    r"\mathrm{im}\,W_V,\; \mathrm{row}\,W_O \text{ unchanged}",
     source="alignment 6.5; Elhage et al. 2021",
     hypotheses=[Hypothesis("one_gauge", "the two maps of a pair carry inverse changes of basis")],
     mutants={"transposed gauge on the output": {"transposed": True}},
 )
 def head_gauge_invariance(given: Given, *, transposed: bool = False, one_gauge: bool = True) -> Goals:
-    """A change of basis inside a head leaves its query-key and value-output products, hence every composition score."""
+    """A change of basis inside a head leaves its query-key and value-output products, hence every composition score.
+
+    The changes of basis are written by their polar decompositions. The subspaces that the head reads and writes stay
+    too: with W_V = F C for a frame F, the projector onto the image of W_V S is F F^T whatever S is.
+    """
     query, key, value = (given.matrix(name, "d", "h") for name in ("W_Q", "W_K", "W_V"))
-    output, r, s = given.matrix("W_O", "h", "d"), given.invertible("R", "h"), given.invertible("S", "h")
-    back = r.inv().T if one_gauge else r
+    output, (r, r_inverse) = given.matrix("W_O", "h", "d"), change_of_basis(given, "R", "h")
+    s, s_inverse = change_of_basis(given, "S", "h")
+    back = r_inverse.T if one_gauge else r
     yield equal("W_Q W_Kᵀ", (query * r) * (key * back).T, query * key.T)
-    yield equal("W_V W_O", (value * s) * ((s.T if transposed else s.inv()) * output), value * output)
+    yield equal("W_V W_O", (value * s) * ((s.T if transposed else s_inverse) * output), value * output)
+    frame, (core, core_inverse) = given.frame("F", "d", "h"), change_of_basis(given, "C", "h")
+    moved, inverse = frame * core * s, s_inverse * core_inverse
+    yield equal("projector onto im W_V S", moved * (inverse * inverse.T) * moved.T, frame * frame.T)
 
 
-@head_gauge_invariance.also(Exact(d=3, h=2))
+@head_gauge_invariance.also(Exact(d=3, h=2), example=True)
 def head_subspaces(given: Given, *, transposed: bool = False) -> Goals:
     """Show that the subspaces that a head reads and writes, hence their overlaps, do not move either."""
     value, output, s = given.matrix("W_V", "d", "h"), given.matrix("W_O", "h", "d"), given.invertible("S", "h")
@@ -312,20 +340,18 @@ def path_invariance(given: Given, *, common: bool = True, orthogonal: bool = Tru
     yield equal("centred Gram", moved.T * moved, centred.T * centred)
 
 
-@path_invariance.also(Exhaustive(L=3))
-def aligned_path(given: Given) -> Goals:
+@path_invariance.also(DimensionFree())
+def aligned_path(_: Given) -> Goals:
     """Show that signs e_l of the directions do not matter: the alignment undoes them, up to that of the first.
 
-    Direction l gets the sign s_l = s_(l-1) sign <v_l, v_(l-1)>.
+    Direction l gets the sign s_l = s_(l-1) sign <v_l, v_(l-1)>. If the moved signs t_l fulfil t_l e_l = e_0 s_l at one
+    layer, they do at the next, whatever the signs are.
     """
-    layers = given.size("L")
-    for cosines, flips in product(product((1, -1), repeat=layers - 1), product((1, -1), repeat=layers)):
-        signs, moved = [1], [1]
-        for cosine, before, after in zip(cosines, flips, flips[1:], strict=False):
-            signs.append(signs[-1] * cosine)
-            moved.append(moved[-1] * before * cosine * after)
-        aligned = Matrix([sign * flip for sign, flip in zip(moved, flips, strict=True)])
-        yield equal(f"cosines {cosines}, signs {flips}", aligned, flips[0] * Matrix(signs))
+    for first, aligned, here, after, cosine in product((1, -1), repeat=5):
+        moved = first * aligned * here
+        step = moved * (here * cosine * after)
+        claim = f"e₀ = {first}, s = {aligned}, e = {here} and {after}, cosine {cosine}"
+        yield equal(claim, step * after, first * (aligned * cosine))
 
 
 @statement(
@@ -347,14 +373,14 @@ def row_order_keeps_read_side(given: Given, *, side: str = "read", permutation: 
 
 
 @statement(
-    Exhaustive(experts=3),
+    Generic(experts=3, n=2),
     latex=r"\sum_e W_{\pi(e)}^\top W_{\pi(e)} = \sum_e W_e^\top W_e",
     source="continuity 9",
     mutants={"first expert alone": {"count": 1}},
 )
 def expert_order(given: Given, *, count: int = 3) -> Goals:
     """The stacked Gram of the experts does not depend on their order, while any single expert's does."""
-    experts = [Generic(n=2).matrix(f"W_{e}", 1, "n") for e in range(given.size("experts"))]
+    experts = [given.matrix(f"W_{e}", 1, "n") for e in range(given.size("experts"))]
     reference = sum((w.T * w for w in experts[:count]), zeros(2))
     for order in permutations(experts):
         yield equal("stacked Gram", sum((w.T * w for w in order[:count]), zeros(2)), reference)
@@ -374,9 +400,8 @@ def spectrum_invariance(given: Given, *, scale: int = 1, orthogonal: bool = True
     weight, turn = given.matrix("W", "d", "n"), given.orthogonal("R", "n")
     moved = scale * acting_map(given, orthogonal) * weight * turn
     gram, moved_gram = weight.T * weight, moved.T * moved
-    yield equal("tr Wᵀ W", tr(moved_gram), tr(gram))
+    yield equal("the Gram is conjugated by a rotation", moved_gram, turn.T * gram * turn)
     yield equal("tr (Wᵀ W)²", tr(moved_gram * moved_gram), tr(gram * gram))
-    yield equal("tr (Wᵀ W)³", tr(moved_gram * moved_gram * moved_gram), tr(gram * gram * gram))
 
 
 @statement(
@@ -399,11 +424,11 @@ def spectrum_invariance(given: Given, *, scale: int = 1, orthogonal: bool = True
 def gradient_sum_is_displacement(given: Given, *, factor: int = 1, plain_gradient: bool = True) -> Goals:
     """Under plain gradient descent the sum of the gradients is the displacement of the weight, up to the step size.
 
-    Shown for three steps; each further one adds its gradient to both sides.
+    One step more: with the sum S of the gradients so far, W_t = W_0 - eta S becomes W_0 - eta (S + G).
     """
-    start, step = given.matrix("W", "d", "n"), given.positive("eta")
-    gradients = [given.matrix(f"G_{t}", "d", "n") for t in range(3)]
-    weight = start
-    for t, gradient in enumerate(gradients):
-        weight = weight - step * (gradient if plain_gradient else given.symmetric(f"P_{t}", "d") * gradient)
-    yield equal("W - W₀ = -η Σ G", weight - start, -factor * step * (gradients[0] + gradients[1] + gradients[2]))
+    start, so_far, gradient = (given.matrix(name, "d", "n") for name in ("W_0", "S", "G"))
+    step = given.positive("eta")
+    weight = start - factor * step * so_far
+    along = gradient if plain_gradient else given.symmetric("P", "d") * gradient
+    following = weight - step * along
+    yield equal("W_(t+1) - W₀ = -η (S + G)", following - start, -factor * step * (so_far + gradient))

@@ -10,7 +10,8 @@ from typing import Any
 
 from sympy import Matrix, eye, symbols, zeros
 
-from .given import DimensionFree, Exact, Exhaustive, Given
+from .evidence import Citation
+from .given import DimensionFree, Exact, Generic, Given, Size, tr
 from .goal import Goals, Outcome, differ, equal, holds
 from .statement import Hypothesis, Label, Wording, statement
 
@@ -32,6 +33,12 @@ def extend(basis: Any, towards: Any) -> Any:
     return towards[:, [j - basis.cols for j in span(basis, towards).rref()[1] if j >= basis.cols]]
 
 
+def change_of_basis(given: Given, name: str, size: Size) -> tuple[Any, Any]:
+    """An invertible map and its inverse, by the polar decomposition: a rotation after a symmetric invertible map."""
+    turn, stretch = given.orthogonal(f"Q_{name}", size), given.symmetric(f"S_{name}", size)
+    return turn * stretch, stretch.inv() * turn.T
+
+
 @statement(
     DimensionFree(),
     Exact(n=2, d=3, p=2, k=1),
@@ -43,18 +50,17 @@ def extend(basis: Any, towards: Any) -> Any:
 def orbit_transformation(given: Given, *, rows_covariant: bool = True, inverse: bool = True) -> Goals:
     """Images and kernels move with g and row spaces with its inverse transpose, while the product stays as it is.
 
-    A map that kills the image of a frame N is Y (I - N N^T) for some Y.
+    A map that kills the image of a frame N is Y (I - N N^T) for some Y. That the image of g W_1 is g times the image
+    is associativity; rows have to move so that their products with the moved vectors stay.
     """
-    w1, kernel, g = given.matrix("W_1", "d", "n"), given.frame("N", "d", "k"), given.invertible("g", "d")
+    w1, kernel = given.matrix("W_1", "d", "n"), given.frame("N", "d", "k")
+    g, g_inverse = change_of_basis(given, "g", "d")
     w2 = given.matrix("Y", "p", "d") * (given.identity("d") - kernel * kernel.T)
-    back = g.inv() if inverse else g
-    vector, covector = given.matrix("x", "n", 1), given.matrix("y", "p", 1)
+    back = g_inverse if inverse else g
     yield equal("W₂ N = 0", w2 * kernel, given.zeros("p", "k"))
-    yield equal("(g W₁) x = g (W₁ x)", (g * w1) * vector, g * (w1 * vector))
     yield equal("(W₂ g⁻¹) (g N) = 0", (w2 * back) * (g * kernel), given.zeros("p", "k"))
-    moved = g.inv().T if rows_covariant else g
-    yield equal("(W₂ g⁻¹)ᵀ y = g⁻ᵀ (W₂ᵀ y)", (w2 * back).T * covector, moved * (w2.T * covector))
-    yield equal("(W₂ g⁻¹) (g W₁) = W₂ W₁", (w2 * back) * (g * w1), w2 * w1)
+    rows = (back.T if rows_covariant else g) * w2.T
+    yield equal("<g⁻ᵀ row, g W₁> = <row, W₁>", rows.T * (g * w1), w2 * w1)
 
 
 @statement(
@@ -94,19 +100,47 @@ def image_row_intersection(_: Given, *, rotated: bool = False) -> Goals:
 
 
 @statement(
-    Exact(n=3, d=4, p=3, k=2),
-    Exact(n=2, d=3, p=2, k=1),
-    Exact(n=1, d=2, p=1, k=1),
+    DimensionFree(),
+    Exact(n=4, d=4, p=3, r=3, k=2),
     latex=r"\dim(\mathrm{im}\,W_1\cap\ker W_2) = \mathrm{rank}\,W_1 - \mathrm{rank}\,W_2W_1 = "
     r"\dim(g\,\mathrm{im}\,W_1\cap g\ker W_2)",
     source="alignment 2.1, S4, N7",
     hypotheses=[INVERTIBLE],
-    mutants={"row space for the kernel": {"row_space": True}, "rank of W_2 for W_1": {"wrong_rank": True}},
+    mutants={
+        "row space for the kernel": {"row_space": True},
+        "rank of W_2 for W_1": {"wrong_rank": True},
+        "kernel left behind": {"moved": False},
+    },
 )
-def intersection_dimension(
+def intersection_dimension(given: Given, *, moved: bool = True) -> Goals:
+    """The dimension in which the image of W_1 meets the kernel of W_2 is a difference of ranks, invariant under GL.
+
+    F is a frame of the image, with r_1 columns, and N one of the kernel of W_2 F. So W_2 F = Y (I - N N^T) with Y
+    injective on the complement of N, whose dimension is the rank of W_2 F, hence r_12. What W_2 kills in the image is
+    the span of F N, and g moves it with the image and with the kernel.
+    """
+    frame, kernel = given.frame("F", "d", "r"), given.frame("N", "r", "k")
+    g, g_inverse = change_of_basis(given, "g", "d")
+    complement = given.identity("r") - kernel * kernel.T
+    elsewhere = given.matrix("Z", "p", "d") * (given.identity("d") - frame * frame.T)
+    w1, w2 = frame * given.matrix("C", "r", "n"), given.matrix("Y", "p", "r") * complement * frame.T + elsewhere
+    common = frame * kernel
+    yield equal("W₂ F = Y (1 - N Nᵀ)", w2 * frame, given.matrix("Y", "p", "r") * complement)
+    yield equal("F N lies in the kernel", w2 * common, given.zeros("p", "k"))
+    yield equal("F N lies in the image", frame * frame.T * common, common)
+    yield equal("its dimension is k", tr(common.T * common), given.size("k"))
+    yield equal("the image of W₁ is that of F", frame * frame.T * w1, w1)
+    yield equal("r₁₂ = r₁ - k", tr(complement), given.size("r") - given.size("k"))
+    yield equal("W₂ g⁻¹ kills g F N", w2 * g_inverse * ((g if moved else given.identity("d")) * common), w2 * common)
+
+
+@intersection_dimension.also(
+    Exact(n=3, d=4, p=3, k=2), Exact(n=2, d=3, p=2, k=1), Exact(n=1, d=2, p=1, k=1), example=True
+)
+def meeting_instances(
     given: Given, *, row_space: bool = False, wrong_rank: bool = False, invertible: bool = True
 ) -> Goals:
-    """The dimension in which the image of W_1 meets the kernel of W_2 is a difference of ranks, invariant under GL."""
+    """Show the ranks of seeded pairs, before and after a change of basis."""
     shared = given.matrix("C", "d", "k")
     w1 = given.matrix("W_1", "d", "n")
     w1[:, : given.size("k")] = shared
@@ -145,9 +179,9 @@ def pair_types(d: int) -> Iterator[tuple[int, int, int]]:
 
 
 @statement(
-    Exhaustive(d=2),
-    Exhaustive(d=3),
-    Exhaustive(d=4),
+    Exact(d=2),
+    Exact(d=3),
+    Exact(d=4),
     latex=r"(A,B) \sim_{GL(d)} (A',B') \iff \dim A=\dim A',\ \dim B=\dim B',\ \dim A\cap B = \dim A'\cap B'",
     source="alignment 2.2, theorem 1",
     label=Label.TEXTBOOK,
@@ -164,9 +198,9 @@ def pair_types(d: int) -> Iterator[tuple[int, int, int]]:
 def pairs_of_subspaces(given: Given, *, extra: int = 1, adapted: bool = True, equal_intersection: bool = True) -> Goals:
     """Two pairs of subspaces lie in one GL orbit exactly if their dimensions and intersection dimensions agree.
 
-    The witness maps one adapted basis to the other; conversely g keeps every dimension. Shown for two unrelated pairs
-    of every possible (a, b, c). That these are all is found by counting: beside the first a axes, the spans of b of
-    the vectors e_i and e_i + e_(i+1) have as many intersection dimensions as there are orbits.
+    The witness maps one adapted basis to the other; conversely g keeps every dimension. Checked for two seeded pairs
+    of every possible (a, b, c) at these d. That these are all is found by counting: beside the first a axes, the spans
+    of b of the vectors e_i and e_i + e_(i+1) have as many intersection dimensions as there are orbits.
     """
     d = given.size("d")
     for a, b, c in pair_types(d):
@@ -185,8 +219,8 @@ def pairs_of_subspaces(given: Given, *, extra: int = 1, adapted: bool = True, eq
 
 
 @statement(
-    Exhaustive(d=3),
-    Exhaustive(d=4),
+    Exact(d=3),
+    Exact(d=4),
     latex=r"\mathrm{codim}\,O_c = c\,(d-a-b+c), \qquad \dim O_{\min} = b(d-b) + a(b-a)",
     source="alignment 2.2, S19",
     label=Label.TEXTBOOK,
@@ -195,7 +229,8 @@ def pairs_of_subspaces(given: Given, *, extra: int = 1, adapted: bool = True, eq
 def orbit_codimension(given: Given, *, excess: int = 1) -> Goals:
     """Sharing c dimensions costs c (d - a - b + c) conditions, and nested pairs form a two-step flag variety.
 
-    The tangent space of the orbit is the image of gl(d) in Hom(A, V/A) x Hom(B, V/B).
+    The tangent space of the orbit is the image of gl(d) in Hom(A, V/A) x Hom(B, V/B), whose rank is checked at one
+    seeded pair of every possible (a, b, c).
     """
     d = given.size("d")
     for a, b, c in pair_types(d):
@@ -219,25 +254,45 @@ def closed_orbit_dimension(given: Given, *, excess: int = 1) -> Goals:
 
 
 @statement(
-    DimensionFree(),
-    latex=r"m_{[s,t]} = r_{s,t} - r_{s-1,t} - r_{s,t+1} + r_{s-1,t+1}",
+    Generic(vertices=2),
+    Generic(vertices=3),
+    Generic(vertices=4),
+    Generic(vertices=5),
+    latex=r"r_{s,t} = \sum_{a\le s,\,b\ge t} m_{[a,b]}, \qquad "
+    r"m_{[s,t]} = r_{s,t} - r_{s-1,t} - r_{s,t+1} + r_{s-1,t+1}",
     source="alignment 2.3, S13: Gabriel; Abeasis and Del Fra",
     label=Label.TEXTBOOK,
     mutants={"last term dropped": {"corner": 0}, "first difference only": {"left": 0}},
+    cites=[
+        Citation(
+            "every chain of maps is a sum of intervals, in which a line is handed on from one vertex to another",
+            "P. Gabriel, Manuscripta Math. 6 (1972)",
+        )
+    ],
 )
-def chain_multiplicities(_: Given, *, corner: int = 1, left: int = 1) -> Goals:
+def chain_multiplicities(given: Given, *, corner: int = 1, left: int = 1) -> Goals:
     """The ranks of all composed maps of a chain determine it up to changes of basis, through interval multiplicities.
 
-    For two maps with dimensions n, d, p the multiplicities add up to the dimension at each vertex.
+    The map from vertex s to vertex t has as rank the number of intervals that contain both. Shown is that these sums
+    of arbitrary multiplicities give the multiplicities back.
     """
+    vertices = range(given.size("vertices"))
+    intervals = [(s, t) for s in vertices for t in vertices if s <= t]
+    planted = {(s, t): given.real(f"m_{s}{t}") for s, t in intervals}
+    ranks = {(s, t): sum(planted[a, b] for a, b in intervals if a <= s and t <= b) for s, t in intervals}
+    for interval, found in interval_multiplicities(ranks, corner=corner, left=left).items():
+        yield equal(f"multiplicity of {interval}", found, planted[interval])
+
+
+@chain_multiplicities.also(DimensionFree())
+def two_maps(_: Given, *, corner: int = 1, left: int = 1) -> Goals:
+    """Show that for two maps with dimensions n, d, p the multiplicities add up to the dimension at each vertex."""
     n, d, p, r1, r2, r12 = symbols("n d p r_1 r_2 r_12", integer=True, positive=True)
     ranks = {(1, 1): n, (2, 2): d, (3, 3): p, (1, 2): r1, (2, 3): r2, (1, 3): r12}
     intervals = interval_multiplicities(ranks, corner=corner, left=left)
     for vertex, dimension in ((1, n), (2, d), (3, p)):
         through = sum(m for (s, t), m in intervals.items() if s <= vertex <= t)
         yield equal(f"intervals through vertex {vertex}", through, dimension)
-    yield equal("m[2]", intervals[2, 2], d - r1 - r2 + r12)
-    yield equal("m[12]", intervals[1, 2], r1 - r12)
 
 
 def interval_multiplicities(ranks: dict[tuple[int, int], Any], *, corner: int = 1, left: int = 1) -> dict[Any, Any]:
@@ -251,9 +306,9 @@ def interval_multiplicities(ranks: dict[tuple[int, int], Any], *, corner: int = 
     }
 
 
-@chain_multiplicities.also(Exact(vertices=4))
+@chain_multiplicities.also(Exact(vertices=4), example=True)
 def planted_chain(given: Given, *, corner: int = 1, left: int = 1) -> Goals:
-    """Show that the multiplicities planted in a chain of three maps are found again after any change of basis."""
+    """Show that the multiplicities planted in a seeded chain of three maps are found again after a change of basis."""
     vertices = range(given.size("vertices"))
     planted = {(s, t): 1 + (s + 2 * t) % 2 for s in vertices for t in vertices if s <= t}
     strands = [interval for interval, count in planted.items() for _ in range(count)]

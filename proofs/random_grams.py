@@ -2,11 +2,18 @@
 
 from itertools import product
 
-from sympy import Integer, Rational, Symbol, eye, symbols
+from sympy import Integer, Rational, eye, symbols
 
-from .given import DimensionFree, Exact, Exhaustive, Generic, Given, bracket, inner, square_norm
+from .given import DimensionFree, Exact, Generic, Given, bracket, inner, square_norm, tr
 from .goal import Goals, equal
-from .moments import UNIFORM, haar_coefficients, mean_outer_product, second_moment
+from .moments import (
+    UNIFORM,
+    haar_coefficients,
+    mean_outer_product,
+    mean_under_rotations,
+    paired_moments,
+    second_moment,
+)
 from .statement import Hypothesis, statement
 
 
@@ -18,22 +25,30 @@ from .statement import Hypothesis, statement
     mutants={"factor d": {"factor": 1}},
 )
 def gram_commutator_null(given: Given, *, factor: int = 2) -> Goals:
-    """The Gram commutator of unrelated layers has an explicit mean square, by which rho is normalised."""
-    d = given.size("d")
+    """The Gram commutator of unrelated layers has an explicit mean square, by which rho is normalised.
+
+    The second moments alpha d_ij d_kl + beta (d_ik d_jl + d_il d_jk) give E Y^2 = (alpha + (d + 1) beta) I and
+    E Y A Y = (alpha + beta) A + beta tr(A) I for |B_0| = 1.
+    """
+    d, identity = given.size("d"), given.identity("d")
     alpha, beta_ = haar_coefficients(d)
-    square, mixed = alpha + beta_ * (d + 1), alpha + beta_
-    yield equal("E tr(A₀² Y²) - E tr(A₀ Y A₀ Y)", 2 * (square - mixed), factor * d / ((d - 1) * (d + 2)))
-    yield equal("E tr(A₀² Y²) / c_H", square / beta_, d + 1 - 2 / d)
-    yield equal("E tr(A₀ Y A₀ Y) / c_H", mixed / beta_, 1 - 2 / d)
+    gram, turned = given.symmetric("A", "d"), given.symmetric("Y", "d")
+    split = 2 * tr(gram * gram * turned * turned) - 2 * tr(gram * turned * gram * turned)
+    yield equal("|[A, Y]|² = 2 tr A² Y² - 2 tr A Y A Y", square_norm(bracket(gram, turned)), split)
+    traceless = gram - tr(gram) / d * identity
+    mean_square = (alpha + (d + 1) * beta_) * identity
+    sandwiched = (alpha + beta_) * traceless + beta_ * tr(traceless) * identity
+    mean = 2 * tr(traceless * traceless * mean_square) - 2 * tr(traceless * sandwiched)
+    yield equal("E |[A₀, Y]|²", mean, factor * d * square_norm(traceless) / ((d - 1) * (d + 2)))
 
 
-@gram_commutator_null.also(Exhaustive(d=2), Exhaustive(d=3))
+@gram_commutator_null.also(Generic(d=2), Generic(d=3), example=True)
 def contractions(given: Given, *, factor: int = 2, uniform: bool = True) -> Goals:
     """Show the contraction entry by entry, for a generic traceless A."""
     d = given.size("d")
-    gram = Generic(d=d).symmetric("A", "d")
+    gram = given.symmetric("A", "d")
     gram = gram - gram.trace() / d * eye(d)
-    unit = Generic(d=d).symmetric("Y", "d")
+    unit = given.symmetric("Y", "d")
     squares = square_norm(bracket(gram, unit)).expand()
     entries = sorted(unit.free_symbols, key=str)
     place = {unit[i, j]: (i, j) for i in range(d) for j in range(i, d)}
@@ -47,20 +62,27 @@ def contractions(given: Given, *, factor: int = 2, uniform: bool = True) -> Goal
 
 
 @statement(
-    Exhaustive(d=2),
-    Exhaustive(d=3),
+    DimensionFree(),
     latex=r"\mathbb{E}\,\langle A, QBQ^\top\rangle = \frac{\mathrm{tr}A\;\mathrm{tr}B}{d}",
     source="alignment 6.0",
     hypotheses=[UNIFORM],
     mutants={"without the dimension": {"power": 0}},
 )
-def gram_cosine_null(given: Given, *, power: int = 1, uniform: bool = True) -> Goals:
+def gram_cosine_null(given: Given, *, power: int = 1) -> Goals:
     """The Gram inner product of unrelated layers has mean tr A tr B / d.
 
-    In the eigenbasis of B, E q q^T = I / d for each column q of Q.
+    E Q B Q^T is the multiple of the identity with the trace of B.
     """
+    gram, trace = given.symmetric("A", "d"), given.real("t_B")
+    mean = tr(gram * mean_under_rotations(given, trace))
+    yield equal("E <A, Q B Qᵀ>", mean, tr(gram) * trace / given.size("d") ** power)
+
+
+@gram_cosine_null.also(Generic(d=2), Generic(d=3), example=True)
+def gram_cosine_entries(given: Given, *, power: int = 1, uniform: bool = True) -> Goals:
+    """Show it entry by entry in the eigenbasis of B, with E q q^T = I / d for each column q of Q."""
     d = given.size("d")
-    gram, eigenvalues = Generic(d=d).symmetric("A", "d"), symbols(f"b_0:{d}", positive=True)
+    gram, eigenvalues = given.symmetric("A", "d"), symbols(f"b_0:{d}", positive=True)
     outer = mean_outer_product(d, uniform=uniform)
     mean = sum(value * inner(gram, outer) for value in eigenvalues)
     yield equal("E <A, Q B Qᵀ>", mean, gram.trace() * sum(eigenvalues) / Integer(d) ** power)
@@ -80,18 +102,18 @@ def centred_gram_cosine_null(given: Given, *, factor: int = 2) -> Goals:
     <A, Q B Q^T> differs from it by the constant tr A tr B / d, so the spread of the raw Gram cosine is the same
     times |A_0| |B_0| / (|A| |B|).
     """
-    d, trace, norm = given.size("d"), Integer(0), given.positive("a")
-    alpha, beta_ = haar_coefficients(d)
-    # Contract alpha d_ij d_kl + beta (d_ik d_jl + d_il d_jk) with A_ij A_kl.
-    variance = alpha * trace**2 + 2 * beta_ * norm**2
-    yield equal("E <A₀, Y>² / |A₀|²", variance / norm**2, factor / ((d - 1) * (d + 2)))
+    d, gram = given.size("d"), given.symmetric("A", "d")
+    traceless = gram - tr(gram) / d * given.identity("d")
+    yield equal("E <A₀, Q B Qᵀ>", tr(traceless * mean_under_rotations(given, given.real("t_B"))), 0)
+    variance = factor * square_norm(traceless) / ((d - 1) * (d + 2))
+    yield equal("E <A₀, Y>²", paired_moments(d, traceless), variance)
 
 
-@centred_gram_cosine_null.also(Exhaustive(d=2), Exhaustive(d=3))
+@centred_gram_cosine_null.also(Generic(d=2), Generic(d=3), example=True)
 def centred_contraction(given: Given, *, factor: int = 2, uniform: bool = True) -> Goals:
     """Show both moments entry by entry, for a generic traceless A."""
     d = given.size("d")
-    gram = Generic(d=d).symmetric("A", "d")
+    gram = given.symmetric("A", "d")
     gram = gram - gram.trace() / d * eye(d)
     mean = inner(gram, mean_outer_product(d, uniform=uniform) - eye(d) / d)
     yield equal("E <A₀, q qᵀ> over a column q of Q", mean, 0)
@@ -103,18 +125,29 @@ def centred_contraction(given: Given, *, factor: int = 2, uniform: bool = True) 
 
 
 @statement(
-    Exhaustive(d=2),
-    Exhaustive(d=3),
+    DimensionFree(),
     latex=r"\mathbb{E}\,\frac{\|RQM\|^2}{\|R\|^2\|M\|^2} = \frac1d",
     source="alignment 6.5, X5",
     hypotheses=[UNIFORM],
     mutants={"mean 1 / d^2": {"power": 2}},
 )
-def composition_score_null(given: Given, *, power: int = 1, uniform: bool = True) -> Goals:
-    """The squared composition score of two unrelated heads has mean 1 / d."""
+def composition_score_null(given: Given, *, power: int = 1) -> Goals:
+    """The squared composition score of two unrelated heads has mean 1 / d.
+
+    |R Q M|^2 is the inner product of R^T R with Q M M^T Q^T, whose mean is the multiple of the identity with its trace.
+    """
+    reader, writer, turn = given.matrix("R", "p", "d"), given.matrix("M", "d", "n"), given.orthogonal("Q", "d")
+    turned = turn * writer * writer.T * turn.T
+    yield equal("|R Q M|²", square_norm(reader * turn * writer), tr(reader.T * reader * turned))
+    mean = tr(reader.T * reader * mean_under_rotations(given, square_norm(writer)))
+    yield equal("E |R Q M|²", mean, square_norm(reader) * square_norm(writer) / given.size("d") ** power)
+
+
+@composition_score_null.also(Generic(d=2, p=2), Generic(d=3, p=2), example=True)
+def composition_score_entries(given: Given, *, power: int = 1, uniform: bool = True) -> Goals:
+    """Show it entry by entry in the eigenbasis of M M^T."""
     d = given.size("d")
-    sizes = Generic(d=d, p=2)
-    read_gram = sizes.matrix("R", "p", "d").T * sizes.matrix("R", "p", "d")
+    read_gram = given.matrix("R", "p", "d").T * given.matrix("R", "p", "d")
     energies = symbols(f"m_0:{d}", positive=True)
     outer = mean_outer_product(d, uniform=uniform)
     mean = sum(energy * inner(read_gram, outer) for energy in energies)
@@ -131,19 +164,19 @@ def composition_score_null(given: Given, *, power: int = 1, uniform: bool = True
 def gram_inner_product_spread(given: Given, *, factor: int = 2) -> Goals:
     """The Gram inner product of unrelated layers, hence the squared composition score of heads, has exact variance.
 
-    The variance is E<A_0, Y>^2 = alpha (tr A_0)^2 + 2 beta |A_0|^2 with tr A_0 = 0, for |B_0| = 1.
+    The variance is E<A_0, Y>^2, the pairing of the second moments with A_0, for |B_0| = 1.
     """
-    d = given.size("d")
-    alpha, beta_ = haar_coefficients(d)
-    trace, square = Integer(0), Symbol("a", positive=True)
-    yield equal("E<A₀, Y>²", alpha * trace**2 + 2 * beta_ * square, factor * square / ((d - 1) * (d + 2)))
+    d, gram = given.size("d"), given.symmetric("A", "d")
+    traceless = gram - tr(gram) / d * given.identity("d")
+    variance = factor * square_norm(traceless) / ((d - 1) * (d + 2))
+    yield equal("E<A₀, Y>²", paired_moments(d, traceless), variance)
 
 
-@gram_inner_product_spread.also(Exhaustive(d=2), Exhaustive(d=3))
+@gram_inner_product_spread.also(Generic(d=2), Generic(d=3), example=True)
 def gram_inner_product_entries(given: Given, *, factor: int = 2, uniform: bool = True) -> Goals:
     """Show it entry by entry, for a generic traceless A."""
     d = given.size("d")
-    gram = Generic(d=d).symmetric("A", "d")
+    gram = given.symmetric("A", "d")
     gram = gram - gram.trace() / d * eye(d)
     mean = sum(
         gram[i, j] * gram[k, m] * second_moment(d, i, j, k, m, uniform=uniform)

@@ -7,14 +7,16 @@ from typing import Any
 from sympy import (
     Integer,
     Matrix,
+    Poly,
     Rational,
     Symbol,
-    beta,
     cos,
     diag,
+    exp,
     factorial2,
     gamma,
     integrate,
+    oo,
     pi,
     sin,
     solve,
@@ -26,7 +28,15 @@ from sympy import (
 
 from .given import DimensionFree, Exact, Exhaustive, Generic, Given, inner, rotation, square_norm, tr
 from .goal import Goals, equal
-from .moments import UNIFORM, haar_coefficients, mean_outer_product, second_moment, sphere_moment
+from .moments import (
+    UNIFORM,
+    haar_coefficients,
+    mean_outer_product,
+    mean_under_rotations,
+    paired_moments,
+    second_moment,
+    sphere_moment,
+)
 from .statement import Hypothesis, Label, statement
 
 
@@ -46,7 +56,27 @@ def haar_second_moments(given: Given, *, shift: int = 2) -> Goals:
     yield equal("-2 c_H / d", alpha, -2 * beta_ / d)
 
 
-@haar_second_moments.also(Generic(d=2))
+@haar_second_moments.also(DimensionFree())
+def signs_orders_and_turns(given: Given, *, shift: int = 2) -> Goals:
+    """Show that signs, orders and turns of the axes leave no other moments.
+
+    A change of sign of one axis makes E[Y_ij Y_kl] vanish where an index is alone, and the order of the axes does not
+    matter: so there are x = E Y_11^2, y = E Y_11 Y_22 and z = E Y_12^2. A turn by 45 degrees gives z from x and y.
+    """
+    d, (x, y, z) = given.size("d"), symbols("x y z")
+    block = Matrix(2, 2, symbols("Y_11 Y_12 Y_12 Y_22"))
+    turned = Poly((rotation(pi / 4) * block * rotation(pi / 4).T)[0, 1] ** 2, block[0, 0], block[0, 1], block[1, 1])
+    means = {(2, 0, 0): x, (0, 0, 2): x, (1, 0, 1): y, (0, 2, 0): z}
+    after_turn = sum(coefficient * means[powers] for powers, coefficient in turned.terms())
+    squared_trace, squared_norm = d * x + d * (d - 1) * y, d * x + d * (d - 1) * z
+    (found,) = solve([after_turn - z, squared_trace, squared_norm - 1], [x, y, z], dict=True)
+    coefficient = 1 / ((d - 1) * (d + shift))
+    yield equal("E Y₁₁²", found[x], coefficient * (2 - 2 / d))
+    yield equal("E Y₁₁ Y₂₂", found[y], -2 * coefficient / d)
+    yield equal("E Y₁₂²", found[z], coefficient)
+
+
+@haar_second_moments.also(Generic(d=2), example=True)
 def average_over_angles(given: Given) -> Goals:
     """Show them in the plane as integrals over the angle, for a generic traceless matrix."""
     angle, x, y = given.real("theta x y")
@@ -56,7 +86,7 @@ def average_over_angles(given: Given) -> Goals:
         yield equal(f"E[Y_{i}{j} Y_{k}{m}]", mean, second_moment(2, i, j, k, m) * 2 * (x**2 + y**2))
 
 
-@haar_second_moments.also(Exhaustive(d=3), Exhaustive(d=4))
+@haar_second_moments.also(Exhaustive(d=3), Exhaustive(d=4), example=True)
 def average_over_lines(given: Given, *, uniform: bool = True) -> Goals:
     """Show them for a line: the fourth moments of a uniform unit vector, entry by entry."""
     d = given.size("d")
@@ -77,20 +107,19 @@ def average_over_lines(given: Given, *, uniform: bool = True) -> Goals:
 def haar_overlap_moments(given: Given, *, factor: int = 2, power: int = 1) -> Goals:
     """The overlap of two unrelated subspaces has mean k m / n and an explicit variance.
 
-    By invariance the mean projector is a multiple c I, with c n = m from its trace. For traceless parts,
-    Var = E<P_0, Y>^2 = 2 beta |P_0|^2, with |P_0|^2 = k (n - k) / n for a projector of rank k.
+    By invariance the mean projector is a multiple c I, with c n = m from its trace. The variance is the pairing of the
+    second moments with the traceless part of the other projector, whose square norm is k (n - k) / n.
     """
     n, k, m = (given.size(name) for name in "nkm")
-    (multiple,) = solve(Symbol("c") * n - m, Symbol("c"))
-    yield equal("mean", k * multiple, k * m / n**power)
-    _, coefficient = haar_coefficients(n)
-    variance = 2 * coefficient * (k * (n - k) / n) * (m * (n - m) / n)
+    u, v, identity = given.frame("U", "n", "k"), given.frame("V", "n", "m"), given.identity("n")
+    first, second = u * u.T, v * v.T
+    yield equal("mean", tr(first * mean_under_rotations(given, m, "n")), k * m / n**power)
+    traceless, other = first - k / n * identity, second - m / n * identity
+    variance = paired_moments(n, traceless) * square_norm(other)
     yield equal("variance", variance, factor * k * m * (n - k) * (n - m) / (n**2 * (n - 1) * (n + 2)))
-    of_mean_cosine = (variance / k**2).subs(m, k)
-    yield equal("variance of O_k for k = m", of_mean_cosine, factor * (n - k) ** 2 / (n**2 * (n - 1) * (n + 2)))
 
 
-@haar_overlap_moments.also(Exhaustive(n=3), Exhaustive(n=4))
+@haar_overlap_moments.also(Exhaustive(n=3), Exhaustive(n=4), example=True)
 def overlap_of_a_line(given: Given, *, factor: int = 2, power: int = 1, uniform: bool = True) -> Goals:
     """Show them for a line and a coordinate subspace: cos^2 has the moments of Beta(m / 2, (n - m) / 2)."""
     n = given.size("n")
@@ -116,19 +145,21 @@ def overlap_of_a_line(given: Given, *, factor: int = 2, power: int = 1, uniform:
 def haar_abs_cosine_moments(given: Given, *, factor: int = 1, shift: int = 0) -> Goals:
     """The absolute cosine of two unrelated directions has mean close to sqrt(2 / (pi d)) and mean square 1 / d.
 
-    cos^2 follows Beta(1/2, (d - 1)/2), so its moments are ratios of beta functions.
+    A normal vector g is its length times an independent uniform direction, so E |cos|^p = E |g_1|^p / E |g|^p, where
+    the length has the density r^(d - 1) exp(-r^2 / 2) and |g_1| is the length in one dimension.
     """
-    d = given.size("d")
-    half, rest = Rational(1, 2), (d - 1) / 2
+    d, r = given.size("d"), Symbol("r", positive=True)
 
-    def moment(power: Any) -> Any:
-        return (beta(half + power, rest) / beta(half, rest)).rewrite(gamma)
+    def length(dimension: Any, power: int) -> Any:
+        density = exp(-(r**2) / 2) * r ** (dimension - 1)
+        return integrate(density * r**power, (r, 0, oo)) / integrate(density, (r, 0, oo))
 
-    yield equal("E |cos|", moment(half), gamma((d + shift) / 2) / (sqrt(pi) * gamma((d + 1) / 2)))
-    yield equal("E cos²", moment(1), factor / d)
+    first, second = (length(Integer(1), power) / length(d, power) for power in (1, 2))
+    yield equal("E |cos|", first, gamma((d + shift) / 2) / (sqrt(pi) * gamma((d + 1) / 2)))
+    yield equal("E cos²", second, factor / d)
 
 
-@haar_abs_cosine_moments.also(Exhaustive(d=3), Exhaustive(d=4), Exhaustive(d=5))
+@haar_abs_cosine_moments.also(Exhaustive(d=3), Exhaustive(d=4), Exhaustive(d=5), example=True)
 def cosine_density(given: Given, *, factor: int = 1, shift: int = 0, uniform: bool = True) -> Goals:
     """Show them as integrals over the latitude t, where cos = sin t has the density cos^(d - 2) t."""
     d, t = Integer(given.size("d")), Symbol("t", real=True)
@@ -139,8 +170,8 @@ def cosine_density(given: Given, *, factor: int = 1, shift: int = 0, uniform: bo
 
 
 @statement(
-    Exhaustive(d=2),
-    Exhaustive(d=3),
+    Generic(d=2),
+    Generic(d=3),
     latex=r"\mathbb{E}\bigl[\langle v_1,v_2\rangle^{2a}\langle v_2,v_3\rangle^{2b}\bigr] = "
     r"\mathbb{E}\langle v_1,v_2\rangle^{2a}\;\mathbb{E}\langle v_2,v_3\rangle^{2b}",
     source="continuity 2.2",
@@ -151,10 +182,10 @@ def chain_independence(given: Given, *, extra: int = 0, unit_vectors: bool = Tru
     """Cosines of adjacent pairs in a chain of independent uniform vectors are independent.
 
     Averaged over v_1 alone, <v_1, v_2>^2a is a constant times |v_2|^2a, whatever v_2 is: so it tells nothing about
-    the next pair.
+    the next pair. Shown for the second and fourth powers.
     """
     d = given.size("d")
-    middle = Generic(d=d).matrix("v", "d", 1)
+    middle = given.matrix("v", "d", 1)
     length = sum(x**2 for x in middle) if unit_vectors else Integer(1)
     for power in (1, 2):
         mean = sum(
@@ -166,8 +197,8 @@ def chain_independence(given: Given, *, extra: int = 0, unit_vectors: bool = Tru
 
 
 @statement(
-    Exhaustive(d=2),
-    Exhaustive(d=3),
+    Exhaustive(d=2, k=2),
+    Exhaustive(d=3, k=2),
     latex=r"\mathbb{E}\max_{j\le k}|v_j| = \frac{\mathbb{E}\max_{j\le k}|g_j|}{\mathbb{E}\|g\|}, \qquad "
     r"\mathbb{E}\max_{j\le k}v_j^2 = \frac{\mathbb{E}\max_{j\le k}g_j^2}{d}, \qquad g \sim N(0, I_d)",
     source="continuity 7.2",
@@ -208,23 +239,32 @@ def length_and_direction(given: Given, *, extra: int = 0, uniform: bool = True) 
 
 
 @statement(
-    Exhaustive(m=2, n=2),
-    Exhaustive(m=2, n=3),
+    DimensionFree(),
     latex=r"\mathbb{E}\,\langle u,u'\rangle\langle v,v'\rangle = 0, \qquad "
     r"\mathbb{E}\,\langle u,u'\rangle^2\langle v,v'\rangle^2 = \frac1{mn}",
     source="continuity 7.5",
     hypotheses=[UNIFORM],
     mutants={"mean square 1 / (m + n)": {"multiplied": False}},
 )
-def signed_rank_one_null(given: Given, *, multiplied: bool = True, uniform: bool = True) -> Goals:
+def signed_rank_one_null(given: Given, *, multiplied: bool = True) -> Goals:
     """The signed overlap of unrelated rank-one parts has mean 0 and mean square 1 / (m n).
 
-    For any fixed u and v: the means over u' and over v' are independent, and E u' u'^T = I / m.
+    For fixed unit vectors u and v: the means over u' and over v' are independent, E u' u'^T is a multiple of the
+    identity with trace 1, and E u' = 0, since -u' is as likely as u'.
     """
+    m, n = given.size("m"), given.size("n")
+    u, v = given.frame("u", "m", 1), given.frame("v", "n", 1)
+    squares = [tr(x * x.T * mean_under_rotations(given, 1, size)) for x, size in ((u, "m"), (v, "n"))]
+    yield equal("mean square", squares[0] * squares[1], 1 / (m * n if multiplied else m + n))
+
+
+@signed_rank_one_null.also(Generic(m=2, n=2), Generic(m=2, n=3), example=True)
+def rank_one_moments(given: Given, *, multiplied: bool = True, uniform: bool = True) -> Goals:
+    """Show both moments entry by entry, for any fixed u and v."""
     m, n = given.size("m"), given.size("n")
     squares, means = [], []
     for name, size in (("u", m), ("v", n)):
-        fixed = Generic(d=size).matrix(name, "d", 1)
+        fixed = given.matrix(name, size, 1)
         mean = sum(
             fixed[i] * sphere_moment(tuple(int(axis == i) for axis in range(size)), uniform=uniform)
             for i in range(size)
@@ -244,7 +284,10 @@ def signed_rank_one_null(given: Given, *, multiplied: bool = True, uniform: bool
     mutants={"mean K / (2 d)": {"numerator": 0}},
 )
 def flag_score_null(given: Given, *, numerator: int = 1) -> Goals:
-    """The flag score of two unrelated flags has mean (2 K + 1) / (3 d), the sum of the overlaps k^2 / d."""
+    """The flag score of two unrelated flags has mean (2 K + 1) / (3 d), the sum of the overlaps k^2 / d.
+
+    The mean overlaps k^2 / d and i j / d are those of `haar_overlap_moments`.
+    """
     d, top = given.size("d"), given.size("K")
     k = Symbol("k", integer=True, positive=True)
     mean = summation(k**2 / d, (k, 1, top)) / summation(k, (k, 1, top))
@@ -255,7 +298,7 @@ def flag_score_null(given: Given, *, numerator: int = 1) -> Goals:
     yield equal("E O_ij, the second difference of i j / d", step, 1 / d)
 
 
-@flag_score_null.also(Exhaustive(d=3))
+@flag_score_null.also(Exhaustive(d=3), example=True)
 def overlap_table(given: Given, *, uniform: bool = True) -> Goals:
     """Show the mean overlap k^2 / d of the leading k columns of I and Q, whose columns are uniform unit vectors."""
     d = given.size("d")
@@ -312,11 +355,11 @@ def overlap_as_a_weighted_sum(given: Given, *, factor: int = 2) -> Goals:
     yield equal("Σ (δ_ik - 1/d)² over the diagonal", diagonal, variances)
 
 
-@squared_cosine_moments.also(Exhaustive(d=2), Exhaustive(d=3), Exhaustive(d=4))
+@squared_cosine_moments.also(Generic(d=2), Generic(d=3), Generic(d=4), example=True)
 def weighted_sum_in_a_line(given: Given, *, factor: int = 2, uniform: bool = True) -> Goals:
     """Show the variance of any weighted sum for one vector against a basis, by its fourth moments."""
     d = given.size("d")
-    weights = Generic(d=d).matrix("w", 1, "d")
+    weights = given.matrix("w", 1, "d")
     moments = {
         (i, j): sphere_moment(tuple(2 * (axis == i) + 2 * (axis == j) for axis in range(d)), uniform=uniform)
         for i, j in product(range(d), repeat=2)
@@ -331,8 +374,8 @@ def weighted_sum_in_a_line(given: Given, *, factor: int = 2, uniform: bool = Tru
 
 
 @statement(
-    Exhaustive(n=2, r=1, s=2),
-    Exhaustive(n=3, r=2, s=2),
+    Generic(n=2, r=1, s=2),
+    Generic(n=3, r=2, s=2),
     latex=r"\mathbb{E}_{D,E}\,\|A^\top DEB\|_F^2 = \sum_i \|a_i\|^2\|b_i\|^2, \quad "
     r"a_i, b_i \text{ the rows of } A, B",
     source="continuity 2.3; sign flips of the coordinates",
@@ -346,9 +389,8 @@ def sign_flip_overlap_mean(given: Given, *, rows: bool = True, power: int = 2, i
     sum of e_i e_j <a_i, a_j> <b_i, b_j>. If random A and B are independent, and each has a law that coordinate signs
     leave alone, then the mean is the product of the mean leverages: so for margin-matched surrogates.
     """
-    n, r, s = (given.size(name) for name in "nrs")
-    sizes = Generic(n=n, r=r, s=s)
-    a, b = sizes.matrix("A", "n", "r"), sizes.matrix("B", "n", "s")
+    n = given.size("n")
+    a, b = given.matrix("A", "n", "r"), given.matrix("B", "n", "s")
     patterns = list(product([1, -1], repeat=n)) if independent_signs else [(1,) * n, (-1,) * n]
     pairs = list(product(patterns, repeat=2))
     mean = sum(square_norm(a.T * diag(*first) * diag(*second) * b) for first, second in pairs) / Integer(len(pairs))
@@ -359,8 +401,8 @@ def sign_flip_overlap_mean(given: Given, *, rows: bool = True, power: int = 2, i
 
 
 @statement(
-    Exhaustive(n=2, r=1, s=2),
-    Exhaustive(n=3, r=1, s=1),
+    Generic(n=2, r=1, s=2),
+    Generic(n=3, r=1, s=1),
     latex=r"\mathrm{Var}_{D}\,\|A^\top DB\|_F^2 = 2\sum_{i\ne j}(AA^\top)_{ij}^2\,(BB^\top)_{ij}^2",
     source="continuity 2.3; sign flips of the coordinates",
     hypotheses=[Hypothesis("independent_signs", "the signs of the coordinates are independent of each other")],
@@ -373,9 +415,8 @@ def sign_flip_overlap_spread(
 
     Shown for arbitrary A, B over all sign patterns; in general the products of two different signs are uncorrelated.
     """
-    n, r, s = (given.size(name) for name in "nrs")
-    sizes = Generic(n=n, r=r, s=s)
-    a, b = sizes.matrix("A", "n", "r"), sizes.matrix("B", "n", "s")
+    n = given.size("n")
+    a, b = given.matrix("A", "n", "r"), given.matrix("B", "n", "s")
     patterns = list(product([1, -1], repeat=n)) if independent_signs else [(1,) * n, (-1,) * n]
     values = [square_norm(a.T * diag(*signs) * b) for signs in patterns]
     mean = sum(values) / Integer(len(values))
@@ -407,14 +448,17 @@ def explained_variance_null(given: Given, *, loss: int = 1, orthonormal: bool = 
 
 
 @statement(
-    Exhaustive(largest=3),
+    Exact(largest=3),
     latex=r"\pi = r_1 + r_2 - 2\,r_{12} = r_1 + r_2 - 2\min(n,d,p) \text{ for generic weights}",
     source="alignment 2.7",
     hypotheses=[Hypothesis("generic", "the weights are in general position, as random ones almost surely are")],
     mutants={"counted once": {"factor": 1}},
 )
 def random_polystability_defect(given: Given, *, factor: int = 2, generic: bool = True) -> Goals:
-    """Random weights have product rank min(n, d, p), so their polystability defect is known, and 0 if square."""
+    """Random weights have product rank min(n, d, p), so their polystability defect is known, and 0 if square.
+
+    Checked at one seeded pair of each shape up to the largest size.
+    """
     sizes = range(1, given.size("largest") + 1)
     for n, d, p in product(sizes, repeat=3):
         exact = Exact(n=n, d=d, p=p)

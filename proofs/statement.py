@@ -1,11 +1,12 @@
 """A statement with its hypotheses, its proofs or counterexamples, and the one way to check them."""
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from .evidence import Citation, Evidence, strongest, weakest
 from .given import Given
 from .goal import Outcome, together
 from .proof import Argument, Counterexample, Finding, Proof, parameters
@@ -60,6 +61,18 @@ class Wording:
     counterexample: str
 
 
+def weakest_link(proofs: Iterable[tuple[Proof, Evidence]]) -> Evidence:
+    """Evidence of a chain of arguments: each has the strongest of what it was run on, and the chain the weakest.
+
+    An example is no link, since the statement does not rest on it.
+    """
+    links: dict[Argument, list[Evidence]] = {}
+    for proof, evidence in proofs:
+        if not proof.example:
+            links.setdefault(proof.argument, []).append(evidence)
+    return weakest(strongest(kinds) for kinds in links.values())
+
+
 @dataclass(frozen=True)
 class Verdict:
     """The result of checking a statement.
@@ -77,13 +90,34 @@ class Verdict:
 
     @property
     def outcome(self) -> Outcome:
-        """Proved if every proof succeeds, refuted as soon as one fails or a counterexample stands."""
+        """Holds if every proof succeeds, refuted as soon as one fails or a counterexample stands."""
         return together(finding.proof.verdict(finding.goals) for finding in self.findings)
 
     @property
     def as_recorded(self) -> bool:
-        """Whether the outcome is the one recorded with the statement."""
-        return self.outcome is self.statement.recorded
+        """Whether outcome and evidence are those recorded with the statement."""
+        return self.outcome is self.statement.recorded and self.evidence is self.statement.evidence
+
+    @property
+    def checked(self) -> Evidence:
+        """The weakest link among the arguments that were checked."""
+        if self.statement.recorded is Outcome.REFUTED:
+            return Evidence.COUNTEREXAMPLE
+        return weakest_link((finding.proof, finding.evidence) for finding in self.findings)
+
+    @property
+    def evidence(self) -> Evidence:
+        """The weakest link of all: cited as soon as the statement rests on a lemma that is not checked."""
+        return Evidence.CITED if self.statement.cites else self.checked
+
+    @property
+    def conclusion(self) -> str:
+        """What the check shows, in words: the outcome, and where it is the expected one the weakest link."""
+        if self.outcome is not self.statement.recorded:
+            return f"{self.outcome}, not {self.statement.evidence}"
+        if not self.as_recorded:
+            return f"{self.evidence}, not {self.statement.evidence}"
+        return self.statement.evidence_in_words
 
     @property
     def kinds(self) -> tuple[str, ...]:
@@ -110,8 +144,12 @@ class Verdict:
             "label": self.statement.label,
             "hypotheses": [asdict(hypothesis) for hypothesis in self.statement.hypotheses],
             "wording": asdict(self.statement.wording) if self.statement.wording else None,
-            "verdict": self.outcome,
+            "outcome": self.outcome,
             "recorded": self.statement.recorded,
+            "evidence": self.evidence,
+            "verdict": self.conclusion,
+            "cites": [asdict(citation) for citation in self.statement.cites],
+            "computed_by": list(self.statement.computed_by),
             "seconds": self.seconds,
             "proofs": [finding.as_dict() for finding in self.findings],
         }
@@ -142,7 +180,11 @@ class Statement:
     wording : Wording or None
         Note on a paper's wording.
     recorded : Outcome
-        The verdict that `check` must reproduce.
+        The outcome that `check` must reproduce.
+    cites : tuple of Citation
+        Lemmas that the statement rests on and that are not checked here.
+    computed_by : tuple of str
+        Functions outside this package that compute what the statement is about, such as ``manifolds.FlagMetric.exp``.
     proofs : list of Proof
         Proofs, or counterexamples if it is recorded as refuted.
     """
@@ -157,7 +199,28 @@ class Statement:
     mutants: Mapping[str, Mapping[str, Any]]
     wording: Wording | None
     recorded: Outcome
+    cites: tuple[Citation, ...] = ()
+    computed_by: tuple[str, ...] = ()
     proofs: list[Proof] = field(default_factory=list)
+
+    @property
+    def checked(self) -> Evidence:
+        """The weakest link among the arguments, by what they are given."""
+        if self.recorded is Outcome.REFUTED:
+            return Evidence.COUNTEREXAMPLE
+        return weakest_link((proof, proof.given.evidence) for proof in self.proofs)
+
+    @property
+    def evidence(self) -> Evidence:
+        """The evidence that `check` must reproduce: cited where the statement rests on a lemma that is not checked."""
+        return Evidence.CITED if self.cites else self.checked
+
+    @property
+    def evidence_in_words(self) -> str:
+        """The evidence, with the source of what is cited and what is shown of the rest."""
+        if not self.cites:
+            return str(self.evidence)
+        return f"cited: {'; '.join(citation.source for citation in self.cites)}; the rest {self.checked}"
 
     def check(self, **changes: Any) -> Verdict:
         """Run every proof.
@@ -186,12 +249,21 @@ class Statement:
         """Check the statement with one essential hypothesis dropped."""
         return self.check(**{hypothesis.name: False})
 
-    def also(self, *over: Given) -> Callable[[Argument], Argument]:
-        """Attach a further argument, for a part of the statement that needs its own."""
+    def also(self, *over: Given, example: bool = False) -> Callable[[Argument], Argument]:
+        """Attach a further argument, for a part of the statement that needs its own.
+
+        Parameters
+        ----------
+        *over : Given
+            What the argument is given, once for each kind of proof.
+        example : bool
+            Whether it is an example on which the statement does not rest: a case that attains a bound or shows that
+            something exists, or a second derivation beside a complete one.
+        """
 
         def attach(argument: Argument) -> Argument:
-            evidence = Counterexample if self.recorded is Outcome.REFUTED else Proof
-            self.proofs.extend(evidence(argument, given) for given in over)
+            proof = Counterexample if self.recorded is Outcome.REFUTED else Proof
+            self.proofs.extend(proof(argument, given, example) for given in over)
             return argument
 
         return attach
@@ -205,7 +277,9 @@ def statement(
     hypotheses: Sequence[Hypothesis] = (),
     label: Label = Label.DERIVED,
     wording: Wording | None = None,
-    recorded: Outcome = Outcome.PROVED,
+    recorded: Outcome = Outcome.HOLDS,
+    cites: Sequence[Citation] = (),
+    computed_by: Sequence[str] = (),
 ) -> Callable[[Argument], Statement]:
     """Make a statement of the argument that proves it, or refutes it if so recorded.
 
@@ -216,7 +290,7 @@ def statement(
     ----------
     *over : Given
         What the argument is given, once for each kind of proof.
-    latex, source, mutants, hypotheses, label, wording, recorded
+    latex, source, mutants, hypotheses, label, wording, recorded, cites, computed_by
         As in `Statement`.
 
     Returns
@@ -238,6 +312,8 @@ def statement(
             mutants=mutants,
             wording=wording,
             recorded=recorded,
+            cites=tuple(cites),
+            computed_by=tuple(computed_by),
         )
         result.also(*over)(argument)
         return result

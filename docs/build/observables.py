@@ -7,6 +7,7 @@ from typing import Any
 from flaggeo.alignment import Null, Observable, observables
 from flaggeo.findings.words import CHANGES_OF_BASIS
 from flaggeo.network import Symmetry
+from proofs import statements
 
 from .markdown import escaped
 
@@ -15,7 +16,7 @@ HEAD = """\
 
 Every number that flaggeo measures, with its formula, its range, what unrelated weights would give, which changes of
 basis leave it unchanged, how to read it and what it must not be used for. The linked statements are checked by `flaggeo
-prove`.
+prove`; each link says how much the check shows ([the kinds of evidence](proofs.md)).
 
 A number is **basis-independent** in a space if no change of basis that leaves the network's function unchanged alters
 it; otherwise it depends on the basis that training happened to choose. All numbers are made of weights alone: they know
@@ -72,5 +73,8 @@ def _bound(value: float) -> str:
     return ("∞" if value > 0 else "-∞") if abs(value) == inf else f"{value:g}"
 
 
-def _proof(statement: str | None) -> str:
-    return f" ([proved](proofs.md#statement-{statement.replace('_', '-')}))" if statement else " (measured, not proved)"
+def _proof(name: str | None) -> str:
+    if name is None:
+        return " (measured, not proved)"
+    (statement,) = (statement for statement in statements() if statement.name == name)
+    return f" ([{escaped(statement.evidence_in_words)}](proofs.md#statement-{name.replace('_', '-')}))"

@@ -1,11 +1,12 @@
 """The pages that are written from the statements: every statement typeset, and the notes on the papers' wording."""
 
 import importlib
+from collections import Counter
 from collections.abc import Iterator
 
-from proofs.catalogue import TOPICS, statements, topic_statements
-from proofs.goal import Outcome
-from proofs.statement import Statement
+from proofs import Evidence, Statement, statements
+from proofs.catalogue import TOPICS, topic_statements
+from proofs.proof import Argument, Proof
 
 from .markdown import escaped
 
@@ -18,23 +19,36 @@ PROOFS_HEAD = """\
 # The statements and their proofs
 
 Every statement that flaggeo rests on, with its hypotheses. `flaggeo prove` checks all of them, `flaggeo prove NAME
---verbose` shows the algebra of one. A proof is of one of four kinds:
+--verbose` shows the algebra of one. {counts}.
 
-dimension-free
-: in the algebra of words in matrix symbols, for all sizes at once;
+How much a check shows is said in its verdict, by the weakest link of the argument:
 
-generic symbols
-: every entry an independent symbol, at the sizes named;
+proved for all dimensions
+: every step in the algebra of words in matrix symbols, or in symbols for the sizes, so for all sizes at once;
 
-exact rational instance
-: exact arithmetic at one point;
+proved for generic symbols at these sizes
+: some step with every entry an independent symbol, at the sizes named;
 
-exhaustive over a finite set
-: every member of the set named by its bounds.
+proved for every case at these sizes
+: some step by going through all members of a finite set, at the sizes named;
+
+checked on instances
+: some step in exact arithmetic at single points, seeded or chosen: no proof;
+
+cited
+: some step is a lemma that is not checked here. The verdict names its source, and says what is shown of the rest.
+
+Each argument has the strongest evidence of what it was run on: a derivation for all sizes that is also run on exact
+numbers, on which a wrong variant can fail, counts as the derivation. An *example* shows a case that attains a bound or
+derives something a second time; the statement does not rest on it. What an argument encodes, such as that a change of
+basis makes two subspaces orthogonal, stands in the remarks.
 
 A statement recorded as **refuted** is a popular wording, kept with its counterexample. Without a hypothesis marked
 *essential* the statement fails, and so do the variants listed under *fails as*; the tests check both. The other
 assumptions fix conventions.
+
+A function of `manifolds` that computes what a statement says is named under *computed by*; the tests evaluate the
+formula of the statement with numbers and compare the two to twelve digits.
 
 Sources named *alignment* and *continuity* are sections of the notes that the project was derived from; S numbers are
 the identities there. Each statement is complete as it stands here.
@@ -55,7 +69,9 @@ out; of the second paper a published summary is quoted.
 
 def proofs_page() -> str:
     """Every statement by topic, as MyST Markdown with mathematics between dollars."""
-    parts = [PROOFS_HEAD]
+    counts = Counter(statement.evidence for statement in statements())
+    listed = "; ".join(f"{counts[kind]} {kind}" for kind in Evidence if counts[kind])
+    parts = [PROOFS_HEAD.replace("{counts}", f"Of {counts.total()} statements: {listed}")]
     for topic in TOPICS:
         summary, _, _ = (importlib.import_module(f"proofs.{topic}").__doc__ or "").partition("\n")
         parts.append(f"## {topic.replace('_', ' ').capitalize()}\n\n{summary}\n")
@@ -81,17 +97,30 @@ def _section(statement: Statement) -> Iterator[str]:
         yield f"{escaped(statement.remark)}\n"
     for hypothesis in statement.hypotheses:
         yield f"- assumes{' (essential)' if hypothesis.essential else ''}: {hypothesis.text}"
-    evidence = "counterexample" if statement.recorded is Outcome.REFUTED else "proof"
-    kinds: dict[str, list[str]] = {}
+    yield f"- **{escaped(statement.evidence_in_words)}**; {statement.label}; {statement.source}"
+    for citation in statement.cites:
+        yield f"- cites, without a check: {escaped(citation.lemma)} ({escaped(citation.source)})"
+    arguments: dict[Argument, list[Proof]] = {}
     for proof in statement.proofs:
-        kinds.setdefault(proof.given.kind, []).append(proof.given.dimensions)
-    for kind, dimensions in kinds.items():
-        yield f"- {evidence}: {kind} ({'; '.join(dict.fromkeys(dimensions))})"
-    yield f"- recorded: **{statement.recorded}**, {statement.label}; {statement.source}"
+        arguments.setdefault(proof.argument, []).append(proof)
+    main = statement.proofs[0].argument
+    for argument, proofs in arguments.items():
+        shows = "" if argument is main else f" {escaped(proofs[0].sentence)}"
+        yield f"- {'example' if proofs[0].example else 'checked'} with {_given(proofs)}.{shows}"
     yield f"- fails as: {'; '.join(statement.mutants)}"
+    if statement.computed_by:
+        yield f"- computed by: {', '.join(f'`{function}`' for function in statement.computed_by)}"
     if statement.wording is not None:
         yield f"- wording: {escaped(statement.wording.holds)}"
     yield ""
+
+
+def _given(proofs: list[Proof]) -> str:
+    """What an argument is given, by kind, each with its dimensions."""
+    kinds: dict[str, list[str]] = {}
+    for proof in proofs:
+        kinds.setdefault(proof.given.kind, []).append(proof.given.dimensions)
+    return ", ".join(f"{kind} ({'; '.join(dimensions)})" for kind, dimensions in kinds.items())
 
 
 def _claim(statement: Statement) -> Iterator[str]:
@@ -102,7 +131,7 @@ def _claim(statement: Statement) -> Iterator[str]:
     yield f"Said\n: {escaped(wording.said)}\n"
     yield f"Holds\n: {escaped(wording.holds)}\n"
     yield f"Counterexample\n: {escaped(wording.counterexample)}\n"
-    yield f"Checked\n: {escaped(statement.sentence)} **{statement.recorded.capitalize()}**.\n"
+    yield f"Checked\n: {escaped(statement.sentence)} **{escaped(statement.evidence_in_words)}**.\n"
 
 
 def _point(statement: Statement) -> int:

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections import Counter
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
@@ -34,7 +35,7 @@ def prove(
     ] = False,
     output_format: Annotated[Format, typer.Option("--format", help="How to print the verdicts.")] = Format.TABLE,
 ) -> None:
-    """Check the symbolic identities, each with its hypotheses; exit 1 if a verdict is not the recorded one."""
+    """Check the symbolic identities and say how much each check shows; exit 1 if a verdict is not the recorded one."""
     from rich.console import Console
     from rich.progress import track
 
@@ -70,12 +71,12 @@ def print_table(verdicts: "Sequence[Verdict]", console: "Console", *, verbose: b
 
     names = [verdict.statement.name for verdict in verdicts]
     first = Column("statement", no_wrap=True, min_width=max(map(len, names)))
-    table = Table(first, "kind of proof", "dimensions", "verdict", "seconds")
+    table = Table(first, "verdict", "kind of proof", "dimensions", "seconds")
     for verdict in verdicts:
-        shown = _shown(verdict)
         style = "green" if verdict.as_recorded else "bold red"
+        shown = f"[{style}]{escape(verdict.conclusion)}[/]"
         kinds, dimensions = "; ".join(verdict.kinds), "; ".join(verdict.dimensions)
-        table.add_row(verdict.statement.name, kinds, dimensions, f"[{style}]{shown}[/]", f"{verdict.seconds:.2f}")
+        table.add_row(verdict.statement.name, shown, kinds, dimensions, f"{verdict.seconds:.2f}")
     console.print(table)
     if verbose:
         for verdict in verdicts:
@@ -83,13 +84,17 @@ def print_table(verdicts: "Sequence[Verdict]", console: "Console", *, verbose: b
     deviating = [verdict.statement.name for verdict in verdicts if not verdict.as_recorded]
     found = f"not as recorded: {', '.join(deviating)}" if deviating else "all verdicts as recorded"
     console.print(f"{len(verdicts)} checked in {sum(v.seconds for v in verdicts):.1f} s, {found}", highlight=False)
+    console.print("\n".join(count_lines(verdicts)), highlight=False)
 
 
-def _shown(verdict: "Verdict") -> str:
-    """The outcome, and whether it is the expected one where a reader may wonder."""
-    if not verdict.as_recorded:
-        return f"{verdict.outcome}, not {verdict.statement.recorded}"
-    return f"{verdict.outcome}, as expected" if verdict.outcome == "refuted" else str(verdict.outcome)
+def count_lines(verdicts: "Sequence[Verdict]") -> "Iterator[str]":
+    """How many verdicts rest on each kind of evidence, the strongest first, and how many are not as recorded."""
+    from proofs import Evidence
+
+    counts = Counter(verdict.evidence for verdict in verdicts if verdict.as_recorded)
+    yield from (f"{counts[kind]:4} {kind}" for kind in Evidence if counts[kind])
+    if len(verdicts) > counts.total():
+        yield f"{len(verdicts) - counts.total():4} not as recorded"
 
 
 def detail_lines(verdict: "Verdict") -> "Iterator[str]":
@@ -104,8 +109,13 @@ def detail_lines(verdict: "Verdict") -> "Iterator[str]":
     if statement.wording is not None:
         yield f"  said: {statement.wording.said}\n  holds: {statement.wording.holds}"
         yield f"  counterexample: {statement.wording.counterexample}"
+    for citation in statement.cites:
+        yield f"  cites, without a check: {citation.lemma} ({citation.source})"
+    yield f"  verdict: {verdict.conclusion}"
     for finding in verdict.findings:
-        yield f"  {finding.proof.given.kind}, {finding.proof.given.dimensions}: {finding.goals}"
+        role = "example: " if finding.proof.example else ""
+        yield f"  {role}{finding.proof.sentence}"
+        yield f"    {finding.proof.given.kind}, {finding.proof.given.dimensions}: {finding.goals}, {finding.evidence}"
         for step in finding.steps:
             before, after = (_shortened(str(side)) for side in (step.difference, step.reduced))
             yield f"    {step.claim}: {step.outcome}\n      {before}\n      -> {after}"
@@ -131,4 +141,4 @@ def latex_lines(verdicts: "Sequence[Verdict]") -> "Iterator[str]":
         if texts:
             yield f"Assumes: {'; '.join(texts)}."
         checked = "; ".join(f"{f.proof.given.kind} ({f.proof.given.dimensions})" for f in verdict.findings)
-        yield f"{verdict.outcome.capitalize()}: {escaped(checked)}.\n"
+        yield f"Verdict: {escaped(verdict.conclusion)}. Checked with {escaped(checked)}.\n"

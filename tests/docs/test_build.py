@@ -44,6 +44,14 @@ def test_every_observable_has_its_section_with_everything_that_is_known_of_it():
         assert all(f"`{column.name}`" in text for column in observable.columns)
 
 
+def test_links_to_statements_show_the_kind_of_evidence():
+    evidence = {statement.name.replace("_", "-"): statement.evidence_in_words for statement in proofs.statements()}
+    links = re.findall(r"\[([^\]]*)\]\(proofs\.md#statement-([\w-]+)\)", observables_page())
+    assert len(links) > 50
+    assert {words for words, name in links if words != escaped(evidence[name])} == set()
+    assert len({words for words, _ in links}) >= 4
+
+
 def test_an_observable_of_ones_own_is_in_the_table_the_documents_and_the_page(monkeypatch):
     own = replace(
         OBSERVABLE,
@@ -81,13 +89,16 @@ def test_every_statement_is_typeset():
     for statement in proofs.statements():
         assert f"### `{statement.name}`" in page
         assert statement.latex in page
+        assert f"- **{escaped(statement.evidence_in_words)}**; {statement.label}" in page
+        assert all(escaped(citation.lemma) in page for citation in statement.cites)
 
 
 def test_every_wording_is_listed_with_its_statement():
     page = claims_page()
     for statement in proofs.statements():
         if statement.wording:
-            assert f"### {statement.wording.point}, [`{statement.name}`]" in page
+            text = section(page, f"### {statement.wording.point}, [`{statement.name}`]", "\n### ")
+            assert f"**{escaped(statement.evidence_in_words)}**" in text
 
 
 def test_the_sections_that_docstrings_cite_exist():

@@ -104,7 +104,15 @@ def test_angle_bound():
         (values, u), (_, v) = torch.linalg.eigh(a), torch.linalg.eigh(b)
         u, v = u[:, -2:], v[:, -2:]
         sine = (2 - (u.mT @ v).square().sum()).clamp(min=0).sqrt()
-        assert sine <= 2 * (a - b).norm() / (values[-2] - values[-3])
+        assert sine <= math.sqrt(2) * (a - b).norm() / (values[-2] - values[-3])
+
+
+def test_angle_bound_is_sharp():
+    """A projector onto k axes and half of the projector onto these and k others, which lead as well as any."""
+    for k, d in ((1, 2), (2, 5)):
+        a, b = torch.zeros(d, d, dtype=torch.float64), torch.zeros(d, d, dtype=torch.float64)
+        a[range(k), range(k)], b[range(2 * k), range(2 * k)] = 1, 0.5
+        assert_close(math.sqrt(2) * (a - b).norm(), math.sqrt(k))  # all k angles are right ones, the gap is 1
 
 
 def test_no_signal():

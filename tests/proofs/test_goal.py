@@ -20,7 +20,7 @@ f = sympy.Function("f")
     ],
 )
 def test_equal_is_proved(left, right):
-    assert equal("", left, right).decide().outcome is Outcome.PROVED
+    assert equal("", left, right).decide().outcome is Outcome.HOLDS
     assert differ("", left, right).decide().outcome is Outcome.REFUTED
 
 
@@ -30,23 +30,23 @@ def test_equal_is_proved(left, right):
 )
 def test_equal_is_refuted_by_a_witness(left, right):
     assert equal("", left, right).decide().outcome is Outcome.REFUTED
-    assert differ("", left, right).decide().outcome is Outcome.PROVED
+    assert differ("", left, right).decide().outcome is Outcome.HOLDS
 
 
 def test_witness_respects_the_sign_of_a_symbol():
-    assert equal("", abs(p), p).decide().outcome is Outcome.PROVED
+    assert equal("", abs(p), p).decide().outcome is Outcome.HOLDS
     assert equal("", abs(x), x).decide().outcome is Outcome.REFUTED
 
 
 @pytest.mark.parametrize(
     ("difference", "outcome"),
     [
-        (x**2 + y**2, Outcome.PROVED),
-        (x**2 - 2 * x * y + y**2, Outcome.PROVED),
-        (p * q + 1, Outcome.PROVED),
+        (x**2 + y**2, Outcome.HOLDS),
+        (x**2 - 2 * x * y + y**2, Outcome.HOLDS),
+        (p * q + 1, Outcome.HOLDS),
         (x * y, Outcome.REFUTED),
         (-p, Outcome.REFUTED),
-        (0, Outcome.PROVED),
+        (0, Outcome.HOLDS),
         (x**4 - x**2 + 1, Outcome.UNDECIDED),
     ],
 )
@@ -61,7 +61,7 @@ def test_matrix_is_refuted_by_one_entry():
 
 
 def test_holds():
-    assert holds("", True).decide().outcome is Outcome.PROVED
+    assert holds("", True).decide().outcome is Outcome.HOLDS
     assert holds("", False).decide().outcome is Outcome.REFUTED
 
 
@@ -69,8 +69,8 @@ def test_holds():
     ("outcomes", "expected"),
     [
         ([], Outcome.UNDECIDED),
-        ([Outcome.PROVED, Outcome.PROVED], Outcome.PROVED),
-        ([Outcome.PROVED, Outcome.UNDECIDED], Outcome.UNDECIDED),
+        ([Outcome.HOLDS, Outcome.HOLDS], Outcome.HOLDS),
+        ([Outcome.HOLDS, Outcome.UNDECIDED], Outcome.UNDECIDED),
         ([Outcome.UNDECIDED, Outcome.REFUTED], Outcome.REFUTED),
     ],
 )

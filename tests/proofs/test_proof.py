@@ -13,13 +13,13 @@ def argument(_, *, left=1):
 def test_run_passes_on_only_the_keywords_that_an_argument_has():
     assert parameters(argument) == ("left",)
     proof = Proof(argument, Exact(d=2))
-    assert proof.run(right=3).goals is Outcome.PROVED
+    assert proof.run(right=3).goals is Outcome.HOLDS
     assert proof.run(left=2).goals is Outcome.REFUTED
 
 
 @pytest.mark.parametrize(
     ("evidence", "expected"),
-    [(Proof, [Outcome.PROVED, Outcome.REFUTED]), (Counterexample, [Outcome.REFUTED, Outcome.UNDECIDED])],
+    [(Proof, [Outcome.HOLDS, Outcome.REFUTED]), (Counterexample, [Outcome.REFUTED, Outcome.UNDECIDED])],
 )
 def test_what_the_goals_say_about_the_statement(evidence, expected):
     found = [evidence(argument, Exact(d=2)).run(left=left) for left in (1, 2)]

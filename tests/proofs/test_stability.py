@@ -74,6 +74,19 @@ def test_kempf_ness_minimum():
     assert orbit_norm(w1, w2, gaussian(4, 4, seed=12)) > least
 
 
+def test_kempf_ness_minimum_is_not_attained_on_an_orbit_that_is_not_closed():
+    """W_1 = e_1 and W_2 = e_2^T have product 0: norms come down to 0 along a run to infinity, and none is 0."""
+    w1, w2 = identity(2)[:, :1], identity(2)[1:]
+    assert nuclear(w2 @ w1) == 0
+    norms = [orbit_norm(w1, w2, torch.diag(torch.tensor([t, 1 / t], dtype=torch.float64))) for t in (1, 1e-2, 1e-4)]
+    assert_close(torch.stack(norms), torch.tensor([2, 2e-4, 2e-8]))
+    least, g = least_orbit_norm(w1, w2)
+    assert 0 < least < 1e-3
+    assert torch.linalg.cond(g) > 1e3
+    for seed in range(20):
+        assert orbit_norm(w1, w2, gaussian(2, 2, seed=seed)) > 0
+
+
 def test_kempf_ness_gap():
     for seed in range(20):
         w1, w2 = gaussian(4, 5, seed=seed), gaussian(3, 4, seed=seed + 50)

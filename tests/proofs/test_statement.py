@@ -35,7 +35,7 @@ def test_docstring_gives_sentence_and_remark():
 @pytest.mark.parametrize("given", [DimensionFree(), Generic(d=2), Exact(d=3)], ids=repr)
 def test_one_argument_is_proved_by_every_kind(given):
     verdict = square_of_sum(given).check()
-    assert verdict.outcome is Outcome.PROVED
+    assert verdict.outcome is Outcome.HOLDS
     assert verdict.kinds == (given.kind,)
 
 
@@ -98,7 +98,8 @@ def test_an_essential_hypothesis_must_be_a_keyword():
 def test_verdict_is_ready_for_json():
     claim = square_of_sum(DimensionFree(), Generic(d=2), hypotheses=[Hypothesis("h", "text", essential=False)])
     record = json.loads(json.dumps(claim.check().as_dict()))
-    assert record["verdict"] == record["recorded"] == "proved"
+    assert record["outcome"] == record["recorded"] == "holds"
+    assert record["verdict"] == record["evidence"] == "proved for all dimensions"
     assert record["hypotheses"] == [{"name": "h", "text": "text", "essential": False}]
-    assert [proof["kind"] for proof in record["proofs"]] == ["dimension-free", "generic symbols"]
+    assert [proof["kind"] for proof in record["proofs"]] == ["dimension-free symbols", "generic symbols"]
     assert record["proofs"][0]["steps"][0]["reduced"] == "0"

@@ -24,10 +24,30 @@ def test_one_statement_as_a_table():
     result = run("balance_law")
     assert result.exit_code == 0
     (row,) = [line for line in result.output.splitlines() if line.startswith("│ balance_law")]
-    assert "dimension-free; generic symbols" in row
-    assert "proved" in row
+    assert "proved for all dimensions" in row
     assert "1 checked" in result.output
     assert "all verdicts as recorded" in result.output
+    assert result.output.splitlines()[-1].split(maxsplit=1) == ["1", "proved for all dimensions"]
+
+
+def test_it_ends_with_a_count_by_kind_of_evidence(monkeypatch):
+    every = topic_statements("flags") + topic_statements("gram_commutator")
+    monkeypatch.setattr(proofs, "statements", lambda: every)
+    lines = [line.split(maxsplit=1) for line in run().output.splitlines()]
+    assert lines[-5:] == [
+        ["2", "proved for all dimensions"],
+        ["2", "proved for generic symbols at these sizes"],
+        ["1", "proved for every case at these sizes"],
+        ["3", "checked on instances"],
+        ["2", "refuted by a counterexample"],
+    ]
+
+
+def test_what_is_cited_is_named():
+    output = run("chain_multiplicities", "--verbose").output
+    assert "verdict: cited: P. Gabriel" in output
+    assert "cites, without a check: every chain of maps is a sum of intervals" in output
+    assert "example: Show that the multiplicities planted" in output
 
 
 def test_verbose_shows_hypotheses_and_algebra():
@@ -35,16 +55,20 @@ def test_verbose_shows_hypotheses_and_algebra():
     assert "said: Subspace intersection dimension is the unique" in output
     output = run("balance_law", "--verbose").output
     assert "assumes (essential): both layers carry the same ridge" in output
-    assert "Δ' = -2 λ Δ: proved" in output
+    assert "Δ' = -2 λ Δ: holds" in output
+    assert "dimension-free symbols, all: holds, proved for all dimensions" in output
     assert "-> 0" in output
 
 
 def test_json_has_everything():
     (record,) = json.loads(run("angle_bound", "--format", "json").output)
     assert record["name"] == "angle_bound"
-    assert record["verdict"] == record["recorded"] == "proved"
+    assert record["outcome"] == record["recorded"] == "holds"
+    assert record["verdict"] == record["evidence"] == "proved for all dimensions"
     assert any(hypothesis["essential"] for hypothesis in record["hypotheses"])
-    assert {proof["kind"] for proof in record["proofs"]} >= {"dimension-free", "generic symbols"}
+    shown = {(proof["kind"], proof["evidence"], proof["example"]) for proof in record["proofs"]}
+    assert ("dimension-free symbols", "proved for all dimensions", False) in shown
+    assert ("generic symbols", "proved for generic symbols at these sizes", True) in shown
 
 
 def test_latex():
@@ -65,8 +89,9 @@ def test_a_verdict_that_is_not_the_recorded_one_exits_1(monkeypatch):
     monkeypatch.setattr(proofs, "check", lambda *_: wrong)
     result = run("balance_law")
     assert result.exit_code == 1
-    assert "proved, not refuted" in result.output
+    assert "holds, not refuted by a counterexample" in result.output
     assert "not as recorded: balance_law" in result.output
+    assert result.output.splitlines()[-1].split(maxsplit=1) == ["1", "not as recorded"]
 
 
 def test_unknown_statement_is_a_usage_error():
