@@ -90,7 +90,8 @@ class Settings:
     Attributes
     ----------
     rank : int
-        Singular directions kept of each weight, capped at its smaller side.
+        Singular directions kept of each weight, capped at its smaller side; a remark of the result names the weights
+        of which all are kept.
     roles : tuple of str or None
         Only weights of these roles, in the order of `flaggeo.network.ROLES`; all of them for None.
     layers : tuple of int or None
@@ -162,7 +163,8 @@ class Settings:
         Raises
         ------
         ValueError
-            If the network lacks a layer that was asked for, or no weight has the roles and layers.
+            If the network lacks a layer that was asked for, no weight has the roles and layers, or the rank is above
+            the smaller side of each that has.
         """
         missing = sorted(set(self.layers or ()) - set(network.layer_numbers))
         if missing:
@@ -171,7 +173,25 @@ class Settings:
         if not chosen:
             present = ", ".join(dict.fromkeys(weight.role for weight in network.weights))
             raise ValueError(f"no weight has the roles and layers asked for; there are {present}")
+        largest = max(weight.smaller_side for weight in chosen)
+        if self.rank > largest:
+            raise ValueError(f"rank: expected at most {largest}, the smaller side of the widest weight; got {self.rank}")
         return chosen
+
+    def remarks(self, weights: Iterable["Weight"]) -> list[str]:
+        """What these settings imply for some of the weights that are measured, in words."""
+        complete: dict[tuple[str, int], None] = {}
+        for weight in weights:
+            if weight.smaller_side <= self.rank:
+                kind = weight.role if weight.head is None else f"heads of {weight.role}"
+                complete[kind, weight.smaller_side] = None
+        if not complete:
+            return []
+        kinds = ", ".join(f"{kind} ({side})" for kind, side in complete)
+        return [
+            f"rank {self.rank} is at least the smaller side of {kinds}: all of its directions are kept, and a side "
+            "that they fill has no overlap to measure"
+        ]
 
     def record(self) -> dict[str, Any]:
         """The settings as plain numbers, strings and lists, for JSON; `from_record` reads them back."""

@@ -90,7 +90,7 @@ def compare(
             "a": versions[0].location,
             "b": versions[1].location,
             "family": versions[0].family,
-            "remarks": list(dict.fromkeys(remark for version in versions for remark in version.remarks)),
+            "remarks": list(dict.fromkeys(remark for one in (a, b) for remark in one.provenance["remarks"])),
             "stored": [stored_as(version) for version in versions],
             "deltas": "measured" if all(version.network for version in versions) else "not measured: frames alone",
         }

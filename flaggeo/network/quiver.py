@@ -65,6 +65,11 @@ class Weight:
         """Space that this side of the weight lies in."""
         return self.source if side is Side.READ else self.target
 
+    @property
+    def smaller_side(self) -> int:
+        """Largest rank that the matrix can have."""
+        return min(self.source.dim, self.target.dim)
+
     def symmetry(self, side: Side) -> Symmetry:
         """Group that acts on this side of the weight: that of the space, but permutations alone on a gate."""
         if not self.record.scalable and side is not self.record.side:
