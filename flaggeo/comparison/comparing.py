@@ -215,7 +215,7 @@ def _changes(
 def _noise(network: Network, weight: Weight, stored: Tensor, folded: bool) -> Rounding:
     """Rounding of the numbers of a weight. Gains stretch it as they do the weight; centring only makes it smaller."""
     deviations = rounding_variance(stored, network.checkpoint.headers[weight.tensor].dtype).sqrt()
-    uncentred = replace(weight, folding=replace(weight.folding, centred=False))
+    uncentred = replace(weight, folding=replace(weight.folding, centred=False, reads_centred=False))
     return rounding(network.matrix(uncentred, deviations, folded=folded).square())
 
 
