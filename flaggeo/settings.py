@@ -101,9 +101,9 @@ class Settings:
         Whether every attention head is a weight of its own as well. The number of pairs grows with the square of
         the number of subspaces: 22 thousand for a 30-layer model without heads, 430 thousand with 9 in each layer.
     fold_norms : bool
-        Whether the gains of the norms beside a weight are folded into its matrix, see `Network.matrix`. Only then do
-        rotations of the stream leave the numbers of reading weights unchanged. The papers measure the weights as
-        they are stored, which is the default.
+        Whether the norms beside a weight are folded into its matrix, their gains and what a LayerNorm does not see,
+        see `Network.matrix`. Only then do rotations of the stream leave the numbers of reading weights unchanged. The
+        papers measure the weights as they are stored, which is the default.
     draws : int
         Random draws of each null that has no closed form. There are none by default; 20 about double the time.
     seed : int
@@ -175,7 +175,7 @@ class Settings:
             raise ValueError(f"no weight has the roles and layers asked for; there are {present}")
         largest = max(weight.smaller_side for weight in chosen)
         if self.rank > largest:
-            raise ValueError(f"rank: expected at most {largest}, the smaller side of the widest weight; got {self.rank}")
+            raise ValueError(f"rank: expected at most {largest}, the largest smaller side of a weight; got {self.rank}")
         return chosen
 
     def remarks(self, weights: Iterable["Weight"]) -> list[str]:

@@ -223,8 +223,8 @@ class Network(Displayed):
         folded : bool, optional
             Take over the parts of the neighbouring norms: the gain that a weight reads through, the gain that
             its output passes, and the mean that a LayerNorm removes from what it writes. The norms keep their
-            gains by default. BERT's reads have nothing to fold: its stream lies behind the norm, and the
-            residual branch carries the gain too.
+            gains by default. BERT's stream lies behind its norms, and the residual branch carries their gains too:
+            its reads lose only the direction in which the LayerNorm's output never moves.
         device : str or torch.device, optional
             Where to read to; that of `stored` where it is given.
 

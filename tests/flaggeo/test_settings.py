@@ -79,9 +79,9 @@ def test_a_rank_is_limited_by_each_weight_and_refused_above_all_of_them():
     (remark,) = Settings(rank=22, roles=["q", "k"]).remarks(chosen)
     assert "k (20)" in remark
     assert "q (24)" not in remark
-    with pytest.raises(ValueError, match="rank: expected at most 24, .*; got 25"):
+    with pytest.raises(ValueError, match=r"rank: expected at most 24, .*; got 25"):
         Settings(rank=25).chosen(network)
-    with pytest.raises(ValueError, match="rank: expected at most 20, .*; got 21"):
+    with pytest.raises(ValueError, match=r"rank: expected at most 20, .*; got 21"):
         Settings(rank=21, roles=["k"]).chosen(network)
     analysis = analyze(network, rank=22, heads=True, measure="pairs")
     kept = analysis.weights.set_index("name")["rank"]

@@ -67,7 +67,7 @@ def test_ranks_are_basis_independent_at_every_interface_and_angles_under_rotatio
 
 
 def encoder(*, shift):
-    """A random encoder of four layers behind LayerNorms, whose reads take a multiple of the reciprocal gains as well."""
+    """A random encoder of four layers, whose reads take a multiple of the reciprocal gains of their LayerNorm too."""
     generator = torch.Generator().manual_seed(0)
     tensors = {}
     for layer in range(4):
