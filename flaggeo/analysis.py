@@ -159,7 +159,7 @@ def analyze(
             "checkpoint": network.checkpoint.location,
             "family": network.family,
             "metadata": dict(network.checkpoint.metadata),
-            "remarks": list(network.remarks),
+            "remarks": [*network.remarks, *settings.remarks(chosen)],
             "headers_sha256": _fingerprint(network),
             "layers": len({weight.layer for weight in chosen if weight.layer is not None}),
             "nulls": ["Haar, closed form"] + ["norm-matched", "sign-flip"] * bool(settings.draws),

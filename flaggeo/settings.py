@@ -90,7 +90,8 @@ class Settings:
     Attributes
     ----------
     rank : int
-        Singular directions kept of each weight, capped at its smaller side.
+        Singular directions kept of each weight, capped at its smaller side; a remark of the result names the weights
+        of which all are kept.
     roles : tuple of str or None
         Only weights of these roles, in the order of `flaggeo.network.ROLES`; all of them for None.
     layers : tuple of int or None
@@ -100,9 +101,9 @@ class Settings:
         Whether every attention head is a weight of its own as well. The number of pairs grows with the square of
         the number of subspaces: 22 thousand for a 30-layer model without heads, 430 thousand with 9 in each layer.
     fold_norms : bool
-        Whether the gains of the norms beside a weight are folded into its matrix, see `Network.matrix`. Only then do
-        rotations of the stream leave the numbers of reading weights unchanged. The papers measure the weights as
-        they are stored, which is the default.
+        Whether the norms beside a weight are folded into its matrix, their gains and what a LayerNorm does not see,
+        see `Network.matrix`. Only then do rotations of the stream leave the numbers of reading weights unchanged. The
+        papers measure the weights as they are stored, which is the default.
     draws : int
         Random draws of each null that has no closed form. There are none by default; 20 about double the time.
     seed : int
@@ -162,7 +163,8 @@ class Settings:
         Raises
         ------
         ValueError
-            If the network lacks a layer that was asked for, or no weight has the roles and layers.
+            If the network lacks a layer that was asked for, no weight has the roles and layers, or the rank is above
+            the smaller side of each that has.
         """
         missing = sorted(set(self.layers or ()) - set(network.layer_numbers))
         if missing:
@@ -171,7 +173,25 @@ class Settings:
         if not chosen:
             present = ", ".join(dict.fromkeys(weight.role for weight in network.weights))
             raise ValueError(f"no weight has the roles and layers asked for; there are {present}")
+        largest = max(weight.smaller_side for weight in chosen)
+        if self.rank > largest:
+            raise ValueError(f"rank: expected at most {largest}, the largest smaller side of a weight; got {self.rank}")
         return chosen
+
+    def remarks(self, weights: Iterable["Weight"]) -> list[str]:
+        """What these settings imply for some of the weights that are measured, in words."""
+        complete: dict[tuple[str, int], None] = {}
+        for weight in weights:
+            if weight.smaller_side <= self.rank:
+                kind = weight.role if weight.head is None else f"heads of {weight.role}"
+                complete[kind, weight.smaller_side] = None
+        if not complete:
+            return []
+        kinds = ", ".join(f"{kind} ({side})" for kind, side in complete)
+        return [
+            f"rank {self.rank} is at least the smaller side of {kinds}: all of its directions are kept, and a side "
+            "that they fill has no overlap to measure"
+        ]
 
     def record(self) -> dict[str, Any]:
         """The settings as plain numbers, strings and lists, for JSON; `from_record` reads them back."""

@@ -279,6 +279,36 @@ def layernorm_symmetry(given: Given, *, transposed: bool = False, fixes_constant
 
 @statement(
     DimensionFree(),
+    Exact(d=3, m=2, k=2),
+    latex=r"(W + r h^\top)\,\Gamma C = W\,\Gamma C, \quad h = \Gamma^{-1}\mathbf 1, \qquad "
+    r"(W + r h^\top)\Bigl(I - \frac{hh^\top}{\|h\|^2}\Bigr) = W\Bigl(I - \frac{hh^\top}{\|h\|^2}\Bigr), \qquad "
+    r"C(V + \mathbf 1 c^\top) = CV",
+    source="docs/measurements.md, basis-independent numbers",
+    mutants={
+        "the constant direction in place of the reciprocal gains": {"reciprocal": False},
+        "stored reads": {"projected": False},
+    },
+)
+def layernorm_unseen(given: Given, *, reciprocal: bool = True, projected: bool = True) -> Goals:
+    """A LayerNorm with gains Gamma never moves along the reciprocal gains h, and does not see the constant vector.
+
+    C = I - e e^T subtracts the mean, for e the constant vector of length 1; u is h at length 1. A read W + r h^T
+    differs from W by a bias, and a write V + 1 c^T not at all.
+    """
+    constant, unit = given.frame("e", "d", 1), given.frame("u", "d", 1)
+    gains, identity = given.invertible("Gamma", "d"), given.identity("d")
+    centring = identity - constant * constant.T
+    reader, added = given.matrix("W", "m", "d"), given.matrix("r", "m", 1)
+    writer, shared = given.matrix("V", "d", "k"), given.matrix("c", "k", 1)
+    unseen = constant.T * gains.inv() if reciprocal else constant.T
+    yield equal("reads what moves alike", (reader + added * unseen) * gains * centring, reader * gains * centring)
+    kept = identity - unit * unit.T if projected else identity
+    yield equal("one matrix is left", (reader + added * unit.T) * kept, reader * kept)
+    yield equal("the mean of a write", centring * (writer + constant * shared.T), centring * writer)
+
+
+@statement(
+    DimensionFree(),
     Exact(d=3),
     latex=r"(W_l Q^\top)(Q W_{l-1}) = W_l W_{l-1}",
     source="continuity 5",

@@ -8,8 +8,9 @@ def angles_are_basis_independent(weight: Weight, side: Side, *, folded: bool, co
 
     Three things can move a subspace: the group of its space, where that is more than rotations; the group of the
     space at the other end, since lengths there decide which directions are the leading ones, unless all of them
-    are kept; and a gain between its space and the weight, which can be traded for the scale of single coordinates
-    unless it is folded in.
+    are kept; and a norm beside the weight, unless it is folded in. A gain can be traded for the scale of single
+    coordinates, at the other end too as far as lengths decide; and what a LayerNorm does not see can be added to what
+    is written before it or read behind it, which moves both sides.
 
     Parameters
     ----------
@@ -26,6 +27,10 @@ def angles_are_basis_independent(weight: Weight, side: Side, *, folded: bool, co
         Changes of basis are those that leave the network's function unchanged.
     """
     here, there = (weight.symmetry(end) for end in (side, side.other))
-    gain = weight.folding.read if side is Side.READ else weight.folding.written
+    folding = weight.folding
+    ends = (folding.read, folding.written)
+    own, other = ends if side is Side.READ else ends[::-1]
+    unseen = folding.centred or folding.reads_centred
+    as_stored = own is None and (complete or other is None) and not unseen
     rotations_alone = Symmetry.ORTHOGONAL.contains(here) and (complete or Symmetry.ORTHOGONAL.contains(there))
-    return rotations_alone and (folded or gain is None)
+    return rotations_alone and (folded or as_stored)

@@ -1,5 +1,6 @@
 """GGUF: one file, de-quantised tensor by tensor with the ``gguf`` package."""
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
@@ -23,11 +24,16 @@ _CONFIG_NAMES = {
 
 
 class _BoundedReader(gguf.GGUFReader):
-    """A reader that stops at the end of the file, and passes over lists of strings.
+    """A reader that holds every tensor to its place, stops at the end of the file and passes over lists of strings.
 
-    The library's own slices past the end come back empty, so a hostile count would keep it looping. Its own way
-    through the words of a tokenizer, which nothing here needs, takes seconds.
+    The library adds offsets and multiplies shapes modulo 2**64 and takes any place in the file for a tensor. Its own
+    slices past the end come back empty, so a hostile count would keep it looping. Its own way through the words of a
+    tokenizer, which nothing here needs, takes seconds.
     """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        super().__init__(path)
 
     def _get(self, offset: int, dtype: Any, count: int = 1, override_order: Any = None) -> Any:
         self._require(int(offset) + np.dtype(dtype).itemsize * int(count))
@@ -52,9 +58,46 @@ class _BoundedReader(gguf.GGUFReader):
             stop += 8 + int(np.frombuffer(self.data, length, 1, stop)[0])
         return stop - orig_offs, [count], [], types
 
+    def _build_tensors(self, start_offs: int, fields: list[gguf.ReaderField]) -> None:
+        self._require_places(int(start_offs), fields)
+        super()._build_tensors(start_offs, fields)
+
+    def _require_places(self, start: int, fields: list[gguf.ReaderField]) -> None:
+        """Each tensor begins where the one before it ends, padded to the alignment, and the last ends the file.
+
+        This order is the header's, as in llama.cpp's ``gguf_init_from_file``: no other check would see that two
+        tensors have each other's offset, or one of them a type of another width.
+
+        Raises
+        ------
+        CheckpointError
+            If a tensor is elsewhere, or the file ends before or after the last one.
+        """
+        available, alignment = self.data.nbytes - start, int(self.alignment)
+        expected = stop = 0
+        for field in fields:
+            _, _, _, sizes, kind, offset = field.parts
+            place = int(offset[0])
+            if place != expected:
+                raise self._misplaced(field, f"its data at byte {expected} behind the header", f"byte {place}")
+            block, block_bytes = gguf.GGML_QUANT_SIZES[gguf.GGMLQuantizationType(kind[0])]
+            stop = place + math.prod(sizes.tolist()) // block * block_bytes
+            if stop > available:
+                raise self._misplaced(field, f"data up to byte {stop} behind the header", f"{max(available, 0)} bytes")
+            expected = _padded(stop, alignment)
+        if fields and available > expected:
+            raise self._misplaced(fields[-1], f"the end of the file behind its {stop} bytes", f"{available} bytes")
+
+    def _misplaced(self, field: gguf.ReaderField, expected: str, found: str) -> CheckpointError:
+        return CheckpointError(f"{self._path}: tensor {field.name!r}: expected {expected}, found {found}")
+
     def _require(self, stop: int) -> None:
         if stop > self.data.nbytes:
             raise ValueError(f"a header that reaches byte {stop} of {self.data.nbytes}")
+
+
+def _padded(stop: int, alignment: int) -> int:
+    return -(-stop // alignment) * alignment
 
 
 def _can_dequantize(kind: gguf.GGMLQuantizationType) -> bool:
@@ -77,7 +120,7 @@ class GGUFCheckpoint(Checkpoint):
     Raises
     ------
     CheckpointError
-        If the file is corrupt or cut short.
+        If the file is corrupt or cut short, or its tensors do not lie one behind the other in the order of the header.
 
     Notes
     -----

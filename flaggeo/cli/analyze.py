@@ -3,9 +3,9 @@
 from functools import partial
 from typing import TYPE_CHECKING
 
-from .inspect import Source, opened
+from .inspect import Source, opened, print_remarks
 from .run import Run, measuring, stem
-from .terminal import errors_reported, usage_errors
+from .terminal import errors_reported, number, usage_errors
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -36,8 +36,10 @@ def analyze(path: Source, run: Run) -> None:
 
         options = run.options(Analysis)
         network = opened(path, run.quiet)
+        settings = Settings(**options)
         with usage_errors():
-            Settings(**options).chosen(network)
+            chosen = settings.chosen(network)
+        print_remarks(settings.remarks(chosen), run.quiet)
         analysis = run.measured(partial(measure, network, **options))
         run.tell(analysis, ["summary"], partial(_show, verbose=run.verbose))
 
@@ -83,7 +85,7 @@ def _summary_table(summary: "pd.DataFrame") -> "Table":
         table.add_row(
             str(row["role"]),
             str(row["side"]),
-            *(f"{row[column]:.3f}" for column in numbers.values()),
+            *(number(row[column], ".3f") for column in numbers.values()),
             f"{row['significant_pairs']} of {row['layer_pairs']}",
             f"{row['channels']:.0f} of {row['dim']}",
         )

@@ -55,9 +55,17 @@ def opened(path: Path, quiet: bool) -> "Network":
                 kind = kind_in(path).KIND
                 raise CheckpointError(f"{path}: expected a checkpoint, found {kind.name} saved by flaggeo") from None
             raise
-    for remark in network.remarks:
-        console.print(f"note: {remark}", markup=False, highlight=False)
+    print_remarks(network.remarks, quiet)
     return network
+
+
+def print_remarks(remarks: Iterable[str], quiet: bool) -> None:
+    """What a reader of the numbers should know, on standard error."""
+    from rich.console import Console
+
+    console = Console(stderr=True, quiet=quiet)
+    for remark in remarks:
+        console.print(f"note: {remark}", markup=False, highlight=False, soft_wrap=True)
 
 
 def _record(network: "Network") -> dict[str, object]:

@@ -90,7 +90,7 @@ def compare(
             "a": versions[0].location,
             "b": versions[1].location,
             "family": versions[0].family,
-            "remarks": list(dict.fromkeys(remark for version in versions for remark in version.remarks)),
+            "remarks": list(dict.fromkeys(remark for one in (a, b) for remark in one.provenance["remarks"])),
             "stored": [stored_as(version) for version in versions],
             "deltas": "measured" if all(version.network for version in versions) else "not measured: frames alone",
         }
@@ -215,7 +215,7 @@ def _changes(
 def _noise(network: Network, weight: Weight, stored: Tensor, folded: bool) -> Rounding:
     """Rounding of the numbers of a weight. Gains stretch it as they do the weight; centring only makes it smaller."""
     deviations = rounding_variance(stored, network.checkpoint.headers[weight.tensor].dtype).sqrt()
-    uncentred = replace(weight, folding=replace(weight.folding, centred=False))
+    uncentred = replace(weight, folding=replace(weight.folding, centred=False, reads_centred=False))
     return rounding(network.matrix(uncentred, deviations, folded=folded).square())
 
 

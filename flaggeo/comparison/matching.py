@@ -35,7 +35,6 @@ class Version:
     network : Network or None
     analysis : Analysis or None
         One of the two is there.
-    remarks : tuple of str
     """
 
     name: str
@@ -43,7 +42,6 @@ class Version:
     family: str
     network: Network | None
     analysis: Analysis | None
-    remarks: tuple[str, ...]
 
 
 def open_versions(first: Source, second: Source) -> tuple[Version, Version]:
@@ -91,13 +89,13 @@ def open_version(source: Source) -> Version:
 
 def _of_network(network: Network) -> Version:
     location = network.checkpoint.location
-    return Version(location, location, network.family, network, None, network.remarks)
+    return Version(location, location, network.family, network, None)
 
 
 def _of_analysis(analysis: Analysis) -> Version:
     provenance = analysis.provenance
-    location, family, remarks = (provenance[key] for key in ("checkpoint", "family", "remarks"))
-    return Version(location, location, family, None, analysis, tuple(remarks))
+    location, family = provenance["checkpoint"], provenance["family"]
+    return Version(location, location, family, None, analysis)
 
 
 def shared_settings(versions: Iterable[Version], given: Mapping[str, Any]) -> Settings:

@@ -6,9 +6,12 @@ from typing import Any
 from ..checkpoint import Checkpoint, CheckpointError
 from .families import Family
 from .folding import Folding, Gain
-from .roles import ROLE_RECORDS
+from .roles import ROLE_RECORDS, BlockKind
 from .spaces import Side, SpaceKind, Symmetry
 from .symmetries import hidden_symmetry, key_symmetry, stream_symmetry
+
+# Behind the tables at the start, as `Family.stream_norms` calls it.
+_FIRST = ("embedding", None)
 
 
 class Architecture:
@@ -30,6 +33,9 @@ class Architecture:
         plus_one = checkpoint.naming == "huggingface" and self._model_type in family.gains_above_one
         self._offset = 1.0 if plus_one else 0.0
         self._norms = {place: name for name in checkpoint.headers if (place := family.norm_of(checkpoint.naming, name))}
+        self._stream_norms = {
+            place: name for name in checkpoint.headers if (place := family.stream_norm_of(checkpoint.naming, name))
+        }
         for (norm, layer), name in list(self._norms.items()):
             if norm == "after attention":
                 behind = ("mlp output", layer) in self._norms
@@ -102,11 +108,29 @@ class Architecture:
         if record.heads and record.side is Side.READ:
             sizes |= {head_width} if head_width else {size for size in range(1, target) if target % size == 0}
         written = self._gain(record.writes_through, layer, sizes)
-        centred = self._known and self._family.layer_norm and record.writes_to_stream
-        return Folding(read, written, centred)
+        if not (self._known and self._family.layer_norm):
+            return Folding(read, written)
+        if record.writes_to_stream:
+            return Folding(read, written, centred=True)
+        place = _norm_before(record.block, layer)
+        if place == _FIRST and self._has_narrow_embedding(source):
+            return Folding(read, written)  # a projection lies between that norm and the stream
+        passed = self._checked(self._stream_norms.get(place), {source})
+        return Folding(read, written, reads_centred=True, passed=passed)
+
+    def _has_narrow_embedding(self, width: int) -> bool:
+        """Whether the table at the start is not as wide as the stream."""
+        return any(
+            ROLE_RECORDS[place[0]].block is BlockKind.EMBEDDING and header.shape[1:] != (width,)
+            for name, header in self._checkpoint.headers.items()
+            if (place := self._family.role_of(self._checkpoint.naming, name))
+        )
 
     def _gain(self, norm: str | None, layer: int | None, sizes: set[int]) -> Gain | None:
-        tensor = None if norm is None else self._norms.get((norm, layer))
+        return self._checked(None if norm is None else self._norms.get((norm, layer)), sizes)
+
+    def _checked(self, tensor: str | None, sizes: set[int]) -> Gain | None:
+        """Gain that a tensor holds, if it has as many numbers as expected."""
         if tensor is None:
             return None
         header = self._checkpoint.headers[tensor]
@@ -116,3 +140,14 @@ class Architecture:
                 f"found shape {header.shape}"
             )
         return Gain(tensor, self._offset)
+
+
+def _norm_before(block: BlockKind, layer: int | None) -> tuple[str, int | None]:
+    """The norm of `Family.stream_norms` behind which a block reads the stream, and its layer."""
+    match block:
+        case BlockKind.UNEMBEDDING:
+            return "unembedding", None
+        case BlockKind.MLP:
+            return "attention", layer
+        case _:
+            return ("mlp", layer - 1) if layer else _FIRST

@@ -29,6 +29,9 @@ class Family:
         ``attention output`` and ``mlp output`` after its writes, ``after attention`` for a name that means
         the former of these where a block has an ``mlp output`` norm and ``mlp`` otherwise, ``q`` and ``k``
         on queries and keys, ``final``. Empty where the stream lies behind its norms.
+    stream_norms : mapping of str to mapping of str to str
+        The same where it does: ``embedding`` behind the tables at the start, ``attention`` and ``mlp`` behind the
+        blocks of a layer, ``unembedding`` before that table.
     gains_above_one : frozenset of str
         Model types whose norms add 1 to the gains that a Hugging Face file stores.
     tied : bool
@@ -57,6 +60,7 @@ class Family:
     model_types: frozenset[str]
     names: Mapping[str, Mapping[str, str]]
     norms: Mapping[str, Mapping[str, str]]
+    stream_norms: Mapping[str, Mapping[str, str]]
     gains_above_one: frozenset[str]
     tied: bool
     grouped: bool
@@ -76,6 +80,10 @@ class Family:
     def norm_of(self, naming: str, tensor: str) -> tuple[str, int | None] | None:
         """Which norm of which layer a tensor is the gain of, or None."""
         return _located(self.norms.get(naming, {}), tensor)
+
+    def stream_norm_of(self, naming: str, tensor: str) -> tuple[str, int | None] | None:
+        """Which norm that the stream passes a tensor is the gain of, and of which layer, or None."""
+        return _located(self.stream_norms.get(naming, {}), tensor)
 
     def axes_along_stream(self, tensor: str) -> tuple[int, ...] | None:
         """Axes that face the stream of a tensor that is neither a weight nor a gain, or None if not known."""
@@ -180,6 +188,7 @@ LLAMA = Family(
             "final": r"output_norm\.weight",
         },
     },
+    stream_norms={},
     gains_above_one=frozenset({"gemma", "gemma2", "gemma3", "gemma3_text"}),
     tied=False,
     grouped=True,
@@ -215,6 +224,19 @@ BERT = Family(
         "gguf": _GGUF_ATTENTION,
     },
     norms={},
+    stream_norms={
+        "huggingface": {
+            "embedding": _BERT_PREFIX + r"embeddings\.LayerNorm\.weight",
+            "attention": _BERT_BLOCK + r"attention\.output\.LayerNorm\.weight",
+            "mlp": _BERT_BLOCK + r"output\.LayerNorm\.weight",
+            "unembedding": _WRAPPERS + r"(?:cls\.predictions\.transform\.LayerNorm|lm_head\.layer_norm)\.weight",
+        },
+        "gguf": {
+            "embedding": r"token_embd_norm\.weight",
+            "attention": _GGUF_BLOCK + r"attn_output_norm\.weight",
+            "mlp": _GGUF_BLOCK + r"layer_output_norm\.weight",
+        },
+    },
     gains_above_one=frozenset(),
     tied=True,
     grouped=False,

@@ -42,16 +42,23 @@ class Folding:
         diag(gain) W writes where the output comes to lie, up to the length that the norm fixes for each token.
     centred : bool
         The target is normalised by a LayerNorm, which does not see the mean of what is written.
+    reads_centred : bool
+        What it reads is the output of a LayerNorm, which never moves along the reciprocals of its gains: W + r h'
+        with h = 1 / gains reads the same up to a bias.
+    passed : Gain or None
+        Of that LayerNorm, where the stream lies behind it (BERT) and keeps its gain; None where all gains are one.
     """
 
     read: Gain | None = None
     written: Gain | None = None
     centred: bool = False
+    reads_centred: bool = False
+    passed: Gain | None = None
 
     @property
     def gains(self) -> list[Gain]:
-        """Those that there are."""
-        return [gain for gain in (self.read, self.written) if gain is not None]
+        """Those that there are, on which the folded matrix depends."""
+        return [gain for gain in (self.read, self.written, self.passed) if gain is not None]
 
     def __call__(self, matrix: Tensor, read: Callable[[str], Tensor], first_row: int = 0) -> Tensor:
         """Matrix with the norms folded in.
@@ -73,6 +80,8 @@ class Folding:
         rows, columns = matrix.shape
         if self.read is not None:
             matrix = matrix * self.read.diagonal(read(self.read.tensor), 0, columns)
+        if self.reads_centred:
+            matrix = self.without_unseen(matrix, read)
         if self.written is not None:
             gains = self.written.diagonal(read(self.written.tensor), first_row, first_row + rows)
             matrix = gains[:, None] * matrix
@@ -80,6 +89,21 @@ class Folding:
             matrix = _at_least_single(matrix)
             matrix = matrix - matrix.mean(dim=0)
         return matrix
+
+    def without_unseen(self, matrix: Tensor, read: Callable[[str], Tensor]) -> Tensor:
+        """Matrix restricted to the directions in which the LayerNorm's output moves.
+
+        Those are gains * n for all n of mean zero. Of all matrices that read the same of them it is the smallest, and the only one that vanishes on the others.
+        """
+        matrix = _at_least_single(matrix)
+        if self.passed is None:
+            return matrix - matrix.mean(dim=1, keepdim=True)
+        gains = self.passed.diagonal(read(self.passed.tensor), 0, matrix.shape[1]).to(matrix.dtype)
+        if bool((gains == 0).any()):  # the output is constant in these coordinates, and free in the others
+            return matrix * (gains != 0)
+        normal = gains.abs().min() / gains
+        normal = normal / normal.norm()
+        return matrix - (matrix @ normal)[:, None] * normal
 
 
 def _at_least_single(tensor: Tensor) -> Tensor:

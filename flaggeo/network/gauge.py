@@ -30,7 +30,7 @@ def change_basis(
     each plane where positions turn the planes, or by quarter turns where a norm with a gain is between; hidden
     layers by permutations, with signs or scalings where the activation allows them; the stream by a rotation
     once the gains of its norms are folded into the reads, by signed permutations where norms follow the writes,
-    and by permutations in BERT.
+    and by permutations in BERT, where what the LayerNorms do not see is added to the writes and reads of every layer.
 
     Parameters
     ----------
@@ -206,6 +206,28 @@ def _change_stream(network: Network, tensors: dict[str, Tensor], generator: torc
             for axis in axes or ():
                 facing = tensors[name].movedim(axis, 0)
                 facing.copy_(change.vectors(facing.reshape(space.dim, -1)).reshape(facing.shape))
+        _add_unseen(weights, tensors, generator)
+
+
+def _add_unseen(weights: list[Weight], tensors: dict[str, Tensor], generator: torch.Generator) -> None:
+    """Add to what layers write and read as much again as there is, of what the LayerNorms around them do not see."""
+    for weight in weights:
+        if weight.layer is None:
+            continue  # a table may be tied to the other one, which sees it
+        block = weight.split(tensors[weight.tensor])
+        added = torch.randn(block.shape, generator=generator, dtype=torch.float64).to(block)
+        if weight.folding.centred:
+            block.add_(added[:1], alpha=float(block.norm() / block.numel() ** 0.5))
+        elif weight.folding.reads_centred:
+            added -= weight.folding.without_unseen(added, tensors.__getitem__)
+            added *= block.norm() / added.norm()
+            passed, bias = weight.folding.passed, tensors.get(_bias(weight))
+            constant = None if passed is None else tensors.get(passed.tensor.removesuffix("weight") + "bias")
+            if constant is not None and bias is None:
+                continue  # what it reads of the LayerNorm's bias could not be made up for
+            block.add_(added)
+            if constant is not None and bias is not None:
+                bias.sub_(added @ constant)
 
 
 def _fold_gains(weights: list[Weight], final: list[str], tensors: dict[str, Tensor]) -> None:

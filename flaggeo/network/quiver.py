@@ -65,6 +65,11 @@ class Weight:
         """Space that this side of the weight lies in."""
         return self.source if side is Side.READ else self.target
 
+    @property
+    def smaller_side(self) -> int:
+        """Largest rank that the matrix can have."""
+        return min(self.source.dim, self.target.dim)
+
     def symmetry(self, side: Side) -> Symmetry:
         """Group that acts on this side of the weight: that of the space, but permutations alone on a gate."""
         if not self.record.scalable and side is not self.record.side:
@@ -218,8 +223,8 @@ class Network(Displayed):
         folded : bool, optional
             Take over the parts of the neighbouring norms: the gain that a weight reads through, the gain that
             its output passes, and the mean that a LayerNorm removes from what it writes. The norms keep their
-            gains by default. BERT's reads have nothing to fold: its stream lies behind the norm, and the
-            residual branch carries the gain too.
+            gains by default. BERT's stream lies behind its norms, and the residual branch carries their gains too:
+            its reads lose only the direction in which the LayerNorm's output never moves.
         device : str or torch.device, optional
             Where to read to; that of `stored` where it is given.
 

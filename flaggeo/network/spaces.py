@@ -26,8 +26,9 @@ class Symmetry(Enum):
 
     Where norms are, in the stream or on queries and keys, a number is basis-independent only in matrices with the
     norms folded in (`Network.matrix`): otherwise a gain can be traded for the columns of the weights that read through
-    it. And leading singular subspaces in one space are cut off by the lengths in the other space of their weight: they
-    are basis-independent only if that other space allows rotations at most.
+    it, and what a LayerNorm does not see can be added to what is written before it or read behind it. And leading
+    singular subspaces in one space are cut off by the lengths in the other space of their weight: they are
+    basis-independent only if that other space allows rotations at most.
     """
 
     GENERAL_LINEAR = "general_linear"

@@ -87,6 +87,7 @@ def trace(
     run = steps_of(checkpoints, steps)
     versions, settings, skipped = _open_all(run, given_options(settings, options))
     parts: dict[str, list[pd.DataFrame]] = {}
+    remarks: dict[str, None] = {}
     first = previous = None
     for place, (step, version) in enumerate(zip(run, versions, strict=True)):
         analysis = analysis_of(
@@ -102,6 +103,7 @@ def trace(
             table.insert(0, "checkpoint", step.label)
             table.insert(0, "step", step.number)
             parts.setdefault(name, []).append(table)
+        remarks |= dict.fromkeys(analysis.provenance["remarks"])
         previous = analysis
     assert first is not None
     return Trace(
@@ -118,7 +120,7 @@ def trace(
             "checkpoints": len(run),
             "steps": [step.number for step in run],
             "family": versions[0].family,
-            "remarks": list(dict.fromkeys(remark for version in versions for remark in version.remarks)),
+            "remarks": list(remarks),
         }
         | circumstances(settings, device, started),
     )

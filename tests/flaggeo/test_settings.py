@@ -4,8 +4,9 @@ from dataclasses import fields
 import numpy as np
 import pytest
 
-from flaggeo import Settings
+from flaggeo import Settings, analyze, load
 from flaggeo.settings import MEASUREMENTS, Options, given_options
+from tests.builders import CONFIG, tiny_llama
 
 #: A value of each option that is none of its default.
 OTHER = {
@@ -69,3 +70,21 @@ def test_what_was_given_is_told_apart_from_what_was_not():
         given_options(Settings(), {"rank": 3})
     with pytest.raises(TypeError, match="beauty"):
         given_options(None, {"beauty": 1})
+
+
+def test_a_rank_is_limited_by_each_weight_and_refused_above_all_of_them():
+    network = load(tiny_llama(), config=CONFIG)
+    chosen = Settings(rank=22, roles=["q", "k"]).chosen(network)
+    assert Settings(rank=19, roles=["q", "k"]).remarks(chosen) == []
+    (remark,) = Settings(rank=22, roles=["q", "k"]).remarks(chosen)
+    assert "k (20)" in remark
+    assert "q (24)" not in remark
+    with pytest.raises(ValueError, match=r"rank: expected at most 24, .*; got 25"):
+        Settings(rank=25).chosen(network)
+    with pytest.raises(ValueError, match=r"rank: expected at most 20, .*; got 21"):
+        Settings(rank=21, roles=["k"]).chosen(network)
+    analysis = analyze(network, rank=22, heads=True, measure="pairs")
+    kept = analysis.weights.set_index("name")["rank"]
+    assert [kept[f"layers.0.{name}"] for name in ("q", "k", "k.heads.0")] == [22, 20, 10]
+    assert "heads of q (10), k (20), heads of k (10)" in analysis.provenance["remarks"][-1]
+    assert analysis.pairs["overlap"].notna().all()

@@ -84,6 +84,20 @@ def test_layernorm_symmetry():
     assert defect(norm, orthogonal(6, seed=19)) > 1e-3
 
 
+def test_layernorm_unseen():
+    gains, bias = gaussian(6, seed=40), gaussian(6, 1, seed=41)
+    reader, added, unseen = gaussian(3, 6, seed=42), gaussian(3, 1, seed=43), 1 / gains[:, None]
+
+    def norm(x):
+        return torch.nn.functional.layer_norm(x.mT, (6,), gains, bias[:, 0]).mT
+
+    assert_close((reader + added @ unseen.mT) @ norm(POINTS), reader @ norm(POINTS) + added @ unseen.mT @ bias)
+    kept = identity(6) - unseen @ unseen.mT / unseen.square().sum()
+    assert_close((reader + added @ unseen.mT) @ kept, reader @ kept)
+    assert_close(reader @ kept @ (norm(POINTS) - bias), reader @ (norm(POINTS) - bias))
+    assert_close(norm(POINTS + gaussian(1, POINTS.shape[1], seed=44)), norm(POINTS))
+
+
 def test_plain_layers_rotate():
     upper, lower, q = gaussian(6, 6, seed=20), gaussian(6, 6, seed=21), orthogonal(6, seed=22)
     assert_close((upper @ q.mT) @ (q @ lower) @ POINTS, upper @ lower @ POINTS)

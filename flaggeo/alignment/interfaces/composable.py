@@ -7,7 +7,7 @@ from itertools import product
 import torch
 from torch import Tensor
 
-from ...network import ROLE_RECORDS, HeadGroup, Side, Space, SpaceKind, Symmetry, Weight
+from ...network import ROLE_RECORDS, Folding, HeadGroup, Side, Space, SpaceKind, Symmetry, Weight
 from ...network.roles import COMPOSED
 
 #: Kinds of interfaces between two weights, those in MLPs first.
@@ -46,13 +46,12 @@ class Composable:
         """Whether no change of basis that leaves the network's function unchanged alters overlap and commutators.
 
         None does where the space may be rotated at most, or where single units may be scaled too and are balanced
-        first; and where no gain stands beside a weight that is not folded in. The ranks never change.
+        first; and where no norm has a part in a weight that is not folded in. The ranks never change.
         """
         members = (*self.first, *self.second)
         scaled = self.first[0].symmetry(Side.WRITE) is Symmetry.SCALED_PERMUTATION
         rotations_alone = Symmetry.ORTHOGONAL.contains(self.space.symmetry) or (balanced and scaled)
-        gains = any(weight.folding.read or weight.folding.written for weight in members)
-        return rotations_alone and (folded or not gains)
+        return rotations_alone and (folded or all(weight.folding == Folding() for weight in members))
 
     def matrices(self, of: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
         """W_1, shape=[d, n], and W_2, shape=[p, d], from the matrices of the weights by name."""

@@ -38,7 +38,7 @@ class Subspace:
 
     def is_basis_independent(self, *, folded: bool) -> bool:
         """Whether no change of basis that leaves the network's function unchanged alters angles with it."""
-        complete = self.frame.shape[1] == min(self.weight.source.dim, self.weight.target.dim)
+        complete = self.frame.shape[1] == self.weight.smaller_side
         return angles_are_basis_independent(self.weight, self.side, folded=folded, complete=complete)
 
 

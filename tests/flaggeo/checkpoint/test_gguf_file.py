@@ -10,9 +10,11 @@ from flaggeo.checkpoint import CheckpointError, open_checkpoint
 QUANTISATION = gguf.GGMLQuantizationType
 
 
-def write(path, tensors, *, architecture="llama", **settings):
+def write(path, tensors, *, architecture="llama", alignment=None, **settings):
     """Tensors as (array, type), written with the reference writer."""
     writer = gguf.GGUFWriter(path, architecture)
+    if alignment is not None:
+        writer.add_custom_alignment(alignment)
     for name, value in settings.items():
         writer.add_uint32(f"{architecture}.{name}", value)
     for name, (array, kind) in tensors.items():
@@ -82,12 +84,20 @@ def test_lists_of_the_tokenizer_and_of_settings_are_passed_over(tmp_path, big_en
         np.testing.assert_array_equal(checkpoint.read("a").numpy(), array)
 
 
-@pytest.mark.parametrize("part", [0.0, 0.1, 0.5, 0.99])
-def test_truncated_file_is_refused(tmp_path, part):
+@pytest.mark.parametrize(
+    ("part", "message"),
+    [
+        (0.0, "expected a complete GGUF file, found"),
+        (0.002, "expected a complete GGUF file, found: a header that reaches byte"),
+        (0.5, "tensor 'a': expected data up to byte 16384 behind the header, found"),
+        (0.99, "tensor 'a': expected data up to byte 16384 behind the header, found"),
+    ],
+)
+def test_truncated_file_is_refused(tmp_path, part, message):
     file = write(tmp_path / "x.gguf", {"a": (gaussian(64, 64), QUANTISATION.F32)}, block_count=3)
     whole = file.read_bytes()
     file.write_bytes(whole[: int(len(whole) * part)])
-    with pytest.raises(CheckpointError, match=r"x\.gguf: expected a complete GGUF file, found"):
+    with pytest.raises(CheckpointError, match=rf"x\.gguf: {message}"):
         open_checkpoint(file)
 
 
@@ -106,3 +116,82 @@ def test_types_that_the_library_cannot_undo_are_not_called_readable(tmp_path):
     checkpoint = open_checkpoint(write(tmp_path / "x.gguf", {"a": (gaussian(2, 32), QUANTISATION.F32)}))
     assert {"F32", "F16", "BF16", "Q4_1", "Q8_0", "Q4_K", "Q6_K"} <= checkpoint.readable_dtypes
     assert not {"I8", "I32", "Q8_1"} & checkpoint.readable_dtypes
+
+
+#: Bytes of each tensor of `three_tensors`, padded to 32: 384, 384 and 320 of 300.
+THREE = {"a": gaussian(3, 32), "b": gaussian(3, 32, seed=1), "c": gaussian(3, 25, seed=2)}
+
+
+def three_tensors(path, **settings):
+    return write(path, {name: (array, QUANTISATION.F32) for name, array in THREE.items()}, **settings)
+
+
+def with_header(file, name, *, sizes=(None, None), kind=None, offset=None):
+    """The file with other numbers in the header of one tensor, which are unsigned and of 64, 64, 32 and 64 bits."""
+    contents = bytearray(file.read_bytes())
+    start = contents.index(struct.pack("<Q", len(name)) + name.encode() + struct.pack("<I", 2)) + 12 + len(name)
+    fields = struct.unpack_from("<QQIQ", contents, start)
+    given = [old if new is None else new for old, new in zip(fields, (*sizes, kind, offset), strict=True)]
+    struct.pack_into("<QQIQ", contents, start, *given)
+    file.write_bytes(contents)
+    return file
+
+
+@pytest.mark.parametrize("alignment", [None, 8, 64, 4096])
+@pytest.mark.parametrize("padded", [True, False])
+def test_tensors_lie_behind_each_other_at_any_alignment_and_the_last_may_end_the_file(tmp_path, alignment, padded):
+    file = three_tensors(tmp_path / "x.gguf", alignment=alignment)
+    if not padded:
+        end = file.read_bytes().index(THREE["c"].tobytes()) + THREE["c"].nbytes
+        file.write_bytes(file.read_bytes()[:end])
+    checkpoint = open_checkpoint(file)
+    for name, array in THREE.items():
+        np.testing.assert_array_equal(checkpoint.read(name).numpy(), array)
+
+
+@pytest.mark.parametrize(
+    ("tensor", "change", "message"),
+    [
+        ("a", {"offset": 2**64 - 96}, "'a': expected its data at byte 0 behind the header, found byte 18446744073709"),
+        ("b", {"offset": 2**64 - 96}, "'b': expected its data at byte 384 behind the header, found byte 184467440737"),
+        ("b", {"offset": 352}, "'b': expected its data at byte 384 behind the header, found byte 352"),  # overlap
+        ("b", {"offset": 416}, "'b': expected its data at byte 384 behind the header, found byte 416"),  # gap
+        ("b", {"offset": 388}, "'b': expected its data at byte 384 behind the header, found byte 388"),  # misaligned
+        ("b", {"offset": 0}, "'b': expected its data at byte 384 behind the header, found byte 0"),
+        ("a", {"kind": QUANTISATION.F16}, "'b': expected its data at byte 192 behind the header, found byte 384"),
+        ("b", {"kind": QUANTISATION.F16}, "'c': expected its data at byte 576 behind the header, found byte 768"),
+        ("b", {"kind": QUANTISATION.Q8_0}, "'c': expected its data at byte 512 behind the header, found byte 768"),
+        ("c", {"kind": QUANTISATION.F16}, "'c': expected the end of the file behind its 918 bytes, found 1088 bytes"),
+        ("c", {"kind": QUANTISATION.F64}, "'c': expected data up to byte 1368 behind the header, found 1088 bytes"),
+        ("a", {"sizes": (2**32, 2**32)}, "'a': expected data up to byte 73786976294838206464 behind the header, found"),
+        ("a", {"sizes": (2**62, 4)}, "'a': expected data up to byte 73786976294838206464 behind the header, found 10"),
+    ],
+)
+def test_a_tensor_that_is_not_where_the_others_end_is_refused(tmp_path, tensor, change, message):
+    file = with_header(three_tensors(tmp_path / "x.gguf"), tensor, **change)
+    with pytest.raises(CheckpointError, match=rf"x\.gguf: tensor {message}"):
+        open_checkpoint(file)
+
+
+def test_no_flipped_bit_in_an_offset_is_read_as_another_place(tmp_path):
+    file = three_tensors(tmp_path / "x.gguf")
+    whole = file.read_bytes()
+    for name, offset in zip(THREE, (0, 384, 768), strict=True):
+        for bit in range(64):
+            file.write_bytes(whole)
+            with pytest.raises(CheckpointError, match=f"tensor '{name}': expected its data at byte {offset} "):
+                open_checkpoint(with_header(file, name, offset=offset ^ 1 << bit))
+
+
+def test_tensors_with_each_others_offset_are_refused(tmp_path):
+    """Of two tensors of one size nothing but their order in the header tells which is which."""
+    file = with_header(three_tensors(tmp_path / "x.gguf"), "a", offset=384)
+    with pytest.raises(CheckpointError, match="tensor 'a': expected its data at byte 0 behind the header, found byte"):
+        open_checkpoint(with_header(file, "b", offset=0))
+
+
+def test_bytes_behind_the_last_tensor_are_refused(tmp_path):
+    file = three_tensors(tmp_path / "x.gguf")
+    file.write_bytes(file.read_bytes() + bytes(1))
+    with pytest.raises(CheckpointError, match="'c': expected the end of the file behind its 1068 bytes, found 1089"):
+        open_checkpoint(file)

@@ -64,3 +64,59 @@ def test_ranks_are_basis_independent_at_every_interface_and_angles_under_rotatio
     balanced = ["kempf_ness_gap", "imbalance", "rho"]
     assert fixed.any()
     assert (first.loc[fixed, balanced] - second.loc[fixed, balanced]).abs().max(axis=None) < 1e-4
+
+
+def encoder(*, shift):
+    """A random encoder of four layers, whose reads take a multiple of the reciprocal gains of their LayerNorm too."""
+    generator = torch.Generator().manual_seed(0)
+    tensors = {}
+    for layer in range(4):
+        block = f"encoder.layer.{layer}."
+        shapes = {f"{block}attention.self.{name}": (32, 32) for name in ("query", "key", "value")}
+        shapes |= {f"{block}attention.output.dense": (32, 32)}
+        shapes |= {f"{block}intermediate.dense": (48, 32), f"{block}output.dense": (32, 48)}
+        tensors |= {f"{name}.weight": torch.randn(shape, generator=generator) for name, shape in shapes.items()}
+        for norm in ("attention.output", "output"):
+            tensors[f"{block}{norm}.LayerNorm.weight"] = 0.5 + torch.rand(32, generator=generator)
+    tensors["embeddings.LayerNorm.weight"] = 0.5 + torch.rand(32, generator=generator)
+    for layer in range(4):
+        block = f"encoder.layer.{layer}."
+        attention = tensors[
+            f"encoder.layer.{layer - 1}.output.LayerNorm.weight" if layer else "embeddings.LayerNorm.weight"
+        ]
+        mlp = tensors[f"{block}attention.output.LayerNorm.weight"]
+        reads = dict.fromkeys((f"{block}attention.self.{name}.weight" for name in ("query", "key", "value")), attention)
+        for name, gains in (reads | {f"{block}intermediate.dense.weight": mlp}).items():
+            tensors[name] += shift * torch.randn(len(tensors[name]), 1, generator=generator) / gains
+    return load(tensors, config={"model_type": "bert", "num_attention_heads": 4, "hidden_act": "gelu"})
+
+
+def test_what_layernorms_do_not_see_makes_no_number_once_norms_are_folded():
+    """Random weights with a direction that all reads share and no LayerNorm ever gives."""
+    plain, shifted = (encoder(shift=shift) for shift in (0, 3))
+    settings = {"rank": 4, "measure": ["continuity", "pairs"]}
+    stored = analyze(shifted, **settings)
+    reads = stored.continuity["side"].eq("read") & stored.continuity["shared_space"]
+    assert stored.continuity["abs_cos_1"][reads].min() > 0.8
+    assert not stored.pairs["basis_independent"].any()
+    assert not stored.continuity["basis_independent"].any()
+    both = [analyze(network, fold_norms=True, **settings) for network in (plain, shifted)]
+    first, second = side_by_side(both, "pairs", ["source", "target"])
+    assert (first["overlap"] - second["overlap"]).abs().max() < 1e-4
+    assert first["basis_independent"].any()
+    assert both[1].continuity["abs_cos_1"][reads].mean() < 0.3
+    assert both[1].graph.number_of_edges() == 0
+    assert not [one for one in both[1].findings if one.kind == "continuity" and one.verdict == "present"]
+
+
+def test_interfaces_as_stored_depend_on_what_layernorms_do_not_see():
+    plain, shifted = (encoder(shift=shift) for shift in (0, 3))
+    settings = {"rank": 4, "roles": ["up", "down"], "measure": "interfaces"}
+    both = [analyze(network, **settings) for network in (plain, shifted)]
+    first, second = side_by_side(both, "interfaces", ["name", "gauge_fixed"])
+    assert (first["overlap"] - second["overlap"]).abs().max() > 0.01
+    assert not first["basis_independent"].any()
+    both = [analyze(network, fold_norms=True, **settings) for network in (plain, shifted)]
+    first, second = side_by_side(both, "interfaces", ["name", "gauge_fixed"])
+    assert (first["overlap"] - second["overlap"]).abs().max() < 1e-4
+    assert first["basis_independent"].all()

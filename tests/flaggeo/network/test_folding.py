@@ -119,8 +119,92 @@ def test_what_a_layernorm_removes_from_a_write_makes_no_difference(vectors):
         assert folded(network, name).mean(dim=0).abs().max() < 1e-12
     in_half = load({name: tensor.half() for name, tensor in model.state_dict().items()}, config=model.config.to_dict())
     torch.testing.assert_close(folded(in_half, "layers.0.down"), matrix.float(), atol=2e-3, rtol=0)
-    for name in ("layers.0.q", "layers.1.v", "layers.1.up"):  # the stream lies behind the norm
-        assert torch.equal(folded(network, name), network.matrix(by_name(network)[name]))
+
+
+def norms_before(model):
+    """The LayerNorm behind which each weight reads, by name, in BERT."""
+    blocks = model.encoder.layer
+    before = {
+        "layers.0": (model.embeddings.LayerNorm, blocks[0].attention.output.LayerNorm),
+        "layers.1": (blocks[0].output.LayerNorm, blocks[1].attention.output.LayerNorm),
+    }
+    return {
+        f"{layer}.{role}": norm
+        for layer, (attention, mlp) in before.items()
+        for role, norm in {**dict.fromkeys(("q", "k", "v", "q.heads.1"), attention), "up": mlp}.items()
+    }
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("model_type", ["bert", "roberta"])
+def test_a_read_behind_a_layernorm_keeps_what_the_norm_can_give_and_nothing_else(model_type, vectors):
+    model = trained(model_type)
+    network = load(model)
+    for name, norm in norms_before(model).items():
+        matrix, stored = folded(network, name), network.matrix(by_name(network)[name])
+        moved = (norm(vectors) - norm(vectors.flip(0))).detach()
+        torch.testing.assert_close(moved @ matrix.mT, moved @ stored.mT, atol=1e-5, rtol=1e-5)
+        assert (matrix @ (1 / norm.weight.detach())).abs().max() < 1e-10
+        assert torch.linalg.matrix_rank(stored - matrix) == 1
+    assert not torch.allclose(matrix, stored - stored.mean(dim=1, keepdim=True), atol=1e-2)  # the gains differ
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_what_reads_a_projected_embedding_is_behind_no_norm_in_the_first_layer():
+    network = load(trained("electra", embedding_size=20))
+    names = ("layers.0.q", "layers.0.up", "layers.1.q")
+    assert [by_name(network)[name].folding.reads_centred for name in names] == [False, True, True]
+    assert torch.equal(folded(network, "layers.0.q"), network.matrix(by_name(network)["layers.0.q"]))
+
+
+def encoder(gains):
+    """Tensors of one layer of BERT behind a LayerNorm with these gains, or without any."""
+    generator = torch.Generator().manual_seed(0)
+    block = "encoder.layer.0."
+    shapes = {f"{block}attention.self.{name}": (8, 8) for name in ("query", "key", "value")}
+    shapes |= {f"{block}attention.output.dense": (8, 8)}
+    shapes |= {f"{block}intermediate.dense": (12, 8), f"{block}output.dense": (8, 12)}
+    tensors = {f"{name}.weight": torch.randn(shape, generator=generator) for name, shape in shapes.items()}
+    return tensors | ({} if gains is None else {"embeddings.LayerNorm.weight": gains})
+
+
+def test_a_layernorm_without_gains_never_moves_along_the_constant_direction():
+    network = load(encoder(None), config={"model_type": "bert", "num_attention_heads": 2})
+    stored = network.matrix(by_name(network)["layers.0.q"])
+    torch.testing.assert_close(folded(network, "layers.0.q"), stored - stored.mean(dim=1, keepdim=True))
+    unknown = load(encoder(None), config={"model_type": "novel", "num_attention_heads": 2})
+    assert torch.equal(folded(unknown, "layers.0.q"), stored)
+
+
+@pytest.mark.parametrize("zeros", [1, 3])
+def test_coordinates_of_gain_zero_are_not_read(zeros):
+    gains = torch.cat([torch.zeros(zeros), torch.linspace(-2, 3, 8 - zeros)])
+    network = load(encoder(gains), config={"model_type": "bert", "num_attention_heads": 2})
+    stored, matrix = network.matrix(by_name(network)["layers.0.q"]), folded(network, "layers.0.q")
+    assert (matrix[:, :zeros] == 0).all()
+    torch.testing.assert_close(matrix[:, zeros:], stored[:, zeros:])
+
+
+def test_the_norms_of_a_gguf_encoder_are_found_under_its_own_names(tmp_path):
+    generator = np.random.default_rng(0)
+    shapes = {"token_embd": (50, WIDTH), "token_embd_norm": WIDTH}
+    for layer in range(2):
+        block = dict.fromkeys(("attn_q", "attn_k", "attn_v", "attn_output"), (WIDTH, WIDTH))
+        block |= {"ffn_up": (HIDDEN, WIDTH), "ffn_down": (WIDTH, HIDDEN)}
+        block |= dict.fromkeys(("attn_output_norm", "layer_output_norm"), WIDTH)
+        shapes |= {f"blk.{layer}.{name}": shape for name, shape in block.items()}
+    arrays = {name: generator.uniform(0.5, 2, shape).astype(np.float32) for name, shape in shapes.items()}
+    file = write(
+        tmp_path / "tiny.gguf",
+        {f"{name}.weight": (array, QUANTISATION.F32) for name, array in arrays.items()},
+        architecture="bert",
+        **{"block_count": 2, "attention.head_count": 4},
+    )
+    network = load(file)
+    before = {"layers.0.q": "token_embd_norm", "layers.1.v": "blk.0.layer_output_norm"}
+    before |= {"layers.0.up": "blk.0.attn_output_norm", "layers.1.up": "blk.1.attn_output_norm"}
+    for name, norm in before.items():
+        assert (folded(network, name) @ torch.from_numpy(1 / arrays[norm])).abs().max() < 1e-4, name
 
 
 @pytest.mark.filterwarnings("ignore")

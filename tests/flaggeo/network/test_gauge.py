@@ -182,6 +182,28 @@ def test_overlaps_of_raw_reads_depend_on_where_the_gain_stands():
     assert all(moved[name] > 1e-3 for name in ("layers.0.q", "layers.1.up", "unembed"))
 
 
+def test_overlaps_as_stored_depend_on_what_layernorms_do_not_see():
+    model = build("bert")
+    network = load(model)
+    changed = changed_network(model, network, spaces=["stream"])
+    assert distance(model, change_basis(network, spaces=["stream"])) < 1e-5
+    assert max(moves(network, changed).values()) < 1e-4
+    moved = moves(network, changed, folded=False)
+    whole = [moved[name] for name in moved if "heads" not in name]
+    assert len(whole) == 6 * SMALL["num_hidden_layers"]
+    assert min(whole) > 5e-4
+    assert sorted(whole)[len(whole) // 2] > 0.01
+
+
+def test_the_constant_direction_is_seen_behind_a_layernorm_whose_gains_differ():
+    """The unseen one is that of the reciprocal gains: W + r 1' is another function."""
+    model = build("bert")
+    tensors = dict(model.state_dict())
+    name = "bert.encoder.layer.1.intermediate.dense.weight"
+    tensors[name] = tensors[name] + torch.randn(len(tensors[name]), 1, generator=torch.Generator().manual_seed(0))
+    assert distance(model, tensors) > 0.1
+
+
 @pytest.mark.parametrize("model_type", ["llama", "bert"])
 def test_leading_subspaces_survive_where_the_other_end_allows_rotations_at_most(model_type):
     model = build(model_type, **MODELS[model_type])
