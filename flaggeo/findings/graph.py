@@ -98,7 +98,8 @@ def _bottleneck_verdict(row: dict[Any, Any]) -> str:
     if row["value"] > CLEARLY_BELOW * row["null_mean"]:
         return "absent"
     if row["share_of_null"] > CLEARLY_BELOW:
-        return "explained_by_outlier_channels"
+        by_outliers = row["value"] > CLEARLY_BELOW * row["outlier_null"]
+        return "explained_by_outlier_channels" if by_outliers else "explained_by_common_mean"
     return "undetermined" if row["matched"] < MOSTLY_MATCHED else "present"
 
 
