@@ -72,7 +72,7 @@ def mean_part(frame: Tensor, norms: Tensor) -> Tensor:
     >>> mean_part(torch.tensor([[0.6], [0.8]]), torch.ones(2)).mT
     tensor([[0.7000, 0.7000]])
     """
-    basis = mean_basis(norms)
+    basis = mean_basis(norms.to(frame))
     return basis @ (basis.mT @ frame)
 
 
@@ -110,7 +110,8 @@ def mean_matched_at_every_rank(first: Tensor, second: Tensor, norms: tuple[Tenso
     Returns
     -------
     sums : Tensor, shape=[..., min(r, s)]
-        Before division by k.
+        Before division by k. They may exceed k: signs turn what is left of two frames towards their mean parts, which
+        overestimates what is shared by up to (r + s) / n of a dimension for each one that both mean parts fill.
 
     References
     ----------

@@ -78,5 +78,5 @@ def _curve(earlier: Weight, later: Weight, side: Side, spectra: Mapping[str, Spe
     k = np.arange(1, min(pair.ranks) + 1)
     overlap = soft_bruhat(pair).diagonal().cpu().numpy().clip(None, k) / k
     place = {"role": earlier.role, "side": side.value, "layer": earlier.layer, "next_layer": later.layer, "k": k}
-    mean_matched = mean_matched_at_every_rank(pair.first, pair.second, norms).cpu().numpy() / k
+    mean_matched = mean_matched_at_every_rank(pair.first, pair.second, norms).cpu().numpy().clip(None, k) / k
     return place | beside_nulls(LEADING_OVERLAP, overlap, _Curve(pair.dim, (k, k), mean_matched))

@@ -93,7 +93,7 @@ class LayerPair:
             [spectrum.frame(self.side) for spectrum in spectra],
             [spectrum.channel_norms(self.side) for spectrum in spectra],
         )
-        return mean[0, 1] / min(self.ranks)
+        return (mean[0, 1] / min(self.ranks)).clamp(max=1)
 
     @property
     def ranks(self) -> tuple[int, int]:
