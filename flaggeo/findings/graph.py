@@ -143,7 +143,8 @@ def _strongest_path(paths: pd.DataFrame, comparisons: pd.DataFrame) -> list[Find
 
 
 def _similar_layers(blocks: pd.DataFrame) -> list[Finding]:
-    similar = blocks[blocks["value"] > blocks["null_largest"]].head(_SIMILAR_LAYERS)
+    # Layers that share no more than the largest null gives are not similar, even if others share less.
+    similar = blocks[(blocks["value"] > blocks["null_largest"]) & (blocks["value"] > 0)].head(_SIMILAR_LAYERS)
     if similar.empty:
         return []
     pairs = similar[["layer", "next_layer", "value"]].rename(columns={"value": "mean_excess"}).to_dict("records")

@@ -92,9 +92,7 @@ def continuity_by_layer_pair(_verdict: str, *, side: str, false_discovery_rate: 
     )
 
 
-def alignment_over_depth(
-    verdict: str, *, roles: Sequence[str], near: float, far: float, layers_apart: int
-) -> str:
+def alignment_over_depth(verdict: str, *, roles: Sequence[str], near: float, far: float, layers_apart: int) -> str:
     """Verdicts: decays, persists."""
     answer = "decays with depth" if verdict == "decays" else "persists over the whole depth"
     return (

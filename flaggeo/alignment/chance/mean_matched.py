@@ -186,9 +186,7 @@ def mean_matched_moments(frames: Sequence[Tensor], norms: Sequence[Tensor]) -> t
     for one, other in product(range(2), repeat=2):
         weight = cosines[one] * cosines[other]
         mean += weight * grams[:, None, one, other] * grams[:, one, other]
-        variance += weight * sum(
-            sign * part @ part.mT for sign, part in _products(whole, kept, one, other)
-        )
+        variance += weight * sum(sign * part @ part.mT for sign, part in _products(whole, kept, one, other))
     return mean, 2 * variance.clamp(min=0).sqrt()
 
 

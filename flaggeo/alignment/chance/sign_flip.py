@@ -171,9 +171,7 @@ def sign_flip_p_value(
     return tail(overlap), tail(np.ones_like(overlap))
 
 
-def sign_flips_of_lines(
-    first: Tensor, second: Tensor, kept: Tensor | None = None
-) -> tuple[Tensor, Tensor, Tensor]:
+def sign_flips_of_lines(first: Tensor, second: Tensor, kept: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
     r"""Mean of \|cos\| of two lines over random signs of the coordinates, and how often it is at least as large.
 
     .. math::

@@ -22,7 +22,13 @@ from tests.flaggeo.alignment.builders import gaussian, spectra_of
 
 NUMBERS = ["abs_cos_1", "sigma2_weighted", "overlap", "best_match", "projection", "block_overlap", "signed_rank_one"]
 P_VALUES = ["abs_cos_1_p_value", "abs_cos_1_sign_flip_p_value", "abs_cos_1_mean_matched_p_value"]
-TESTED = [*P_VALUES, "abs_cos_1_sign_flip_mean", "abs_cos_1_mean_matched_mean", "abs_cos_1_p_value_floor", "abs_cos_1_q_value"]
+TESTED = [
+    *P_VALUES,
+    "abs_cos_1_sign_flip_mean",
+    "abs_cos_1_mean_matched_mean",
+    "abs_cos_1_p_value_floor",
+    "abs_cos_1_q_value",
+]
 
 
 def test_table_pairs_neighbouring_layers_of_each_role_and_side():
