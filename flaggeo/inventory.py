@@ -51,8 +51,8 @@ WEIGHT_SCHEMA = Schema(
         Column(
             "read_mean_share",
             "float64",
-            "share of the first right singular vector that lies along the constant vector and the vector of the norms of "
-            "the columns, as a common mean of the entries makes it; about 2 over the dimension for a random one",
+            "share of the first right singular vector that lies along the constant vector and the vector of the norms "
+            "of the columns, as a common mean of the entries makes it; about 2 over the dimension for a random one",
         ),
         Column("write_mean_share", "float64", "the same of the first left singular vector and the norms of the rows"),
         Column("residual", "float64", "largest misfit of a kept triplet, relative to s_1"),

@@ -56,9 +56,9 @@ def continuity(verdict: str, *, roles: Sequence[Row], drawn: bool) -> str:
     if verdict == "explained_by_outlier_channels":
         sentence = (
             f"Outlier channels explain {subject}, which only {appear} to persist across layers: the mean |cos| of the "
-            f"first {vectors} singular vectors is {cosines}, and the largest null (norm-matched, sign-flip or mean-matched) gives "
-            f"{_by_role(roles, 'largest_null')}. With all channels scaled to one norm, the mean |cos| is "
-            f"{_by_role(roles, 'equal_norms')}."
+            f"first {vectors} singular vectors is {cosines}, and the largest null (norm-matched, sign-flip or "
+            f"mean-matched) gives {_by_role(roles, 'largest_null')}. With all channels scaled to one norm, the mean "
+            f"|cos| is {_by_role(roles, 'equal_norms')}."
         )
     else:
         channels = listed([f"{row['channels']:.0f}" for row in roles])
@@ -121,9 +121,9 @@ def heads_feeding(
     ]
     share = f"{counted(significant, 'pair')} of them share{'s' * (significant == 1)}"
     return (
-        f"Heads write what later heads read: {share} more than unrelated heads, random signs or a common mean explain. The "
-        f"strongest links are {'; '.join(told)}. Unrelated heads share {unrelated:.1f} dimensions, and the largest null gives "
-        f"{largest_null:.1f}."
+        f"Heads write what later heads read: {share} more than unrelated heads, random signs or a common mean explain. "
+        f"The strongest links are {'; '.join(told)}. Unrelated heads share {unrelated:.1f} dimensions, and the largest "
+        f"null gives {largest_null:.1f}."
     )
 
 
@@ -162,10 +162,11 @@ def composed_weights(verdict: str, *, kinds: Sequence[Row], aligned: Sequence[st
     measured = f"The mean overlap of their leading subspaces is {listed(told)}."
     if verdict == "explained_by_common_mean":
         return (
-            f"A common mean of the entries explains why the two weights of {listed(aligned)} appear to be aligned: what "
-            "one writes and what the other reads overlap more than unrelated weights and random signs give, by more "
-            f"than {standard_errors} standard errors over the layers, but no more than where the means of the directions "
-            f"over the hidden units are kept. {measured} The other numbers of interfaces have no null that keeps a mean."
+            f"A common mean of the entries explains why the two weights of {listed(aligned)} appear to be aligned: "
+            "what one writes and what the other reads overlap more than unrelated weights and random signs give, by "
+            f"more than {standard_errors} standard errors over the layers, but no more than where the means of the "
+            f"directions over the hidden units are kept. {measured} The other numbers of interfaces have no null that "
+            "keeps a mean."
         )
     return (
         f"The two weights of {listed(aligned)} are aligned: what one writes and what the other reads overlap more than "

@@ -1,4 +1,4 @@
-"""What a common mean of the entries gives: the part of a direction that follows its mean is kept, the rest is signed."""
+"""What a common mean of the entries gives: what it makes of each direction is kept, the rest gets random signs."""
 
 from collections.abc import Iterator, Sequence
 from itertools import product

@@ -198,8 +198,8 @@ def sign_flips_of_lines(first: Tensor, second: Tensor, kept: Tensor | None = Non
 
     Notes
     -----
-    All signs of the 10 largest coordinates, the largest of :math:`|a_i b_i - c_i|`, are gone through; the sum over the small
-    ones is taken as normal, with its exact variance. Such a tail is at most 3.2 times too small whatever the
+    All signs of the 10 largest coordinates, the largest of :math:`|a_i b_i - c_i|`, are gone through; the sum over the
+    small ones is taken as normal, with its exact variance. Such a tail is at most 3.2 times too small whatever the
     coordinates [1]_. The law of norm-matched surrogates is unchanged by coordinate signs, so that the p-value is
     a test against independent ones too.
 

@@ -53,8 +53,8 @@ def continuity_by_rank(weights: Iterable[Weight], spectra: Mapping[str, Spectrum
     Returns
     -------
     table : pandas.DataFrame
-        k runs from 1 to the smaller rank; the columns are those of `BY_RANK_SCHEMA`. The effect size is NaN where k is the dimension of the space. A pair of layers of which one has no
-        direction has no rows.
+        k runs from 1 to the smaller rank; the columns are those of `BY_RANK_SCHEMA`. The effect size is NaN where k is
+        the dimension of the space. A pair of layers of which one has no direction has no rows.
 
     Notes
     -----

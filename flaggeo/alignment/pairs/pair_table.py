@@ -100,8 +100,8 @@ def pair_table(
     Notes
     -----
     None of the nulls that keep outlier channels or a common mean needs a draw for each pair: their means are products
-    of leverages, see `sign_flip_spread` and `mean_matched_moments`. A mean alone would not do to tell outlier channels from alignment, since
-    half of all unrelated pairs lie above it.
+    of leverages, see `sign_flip_spread` and `mean_matched_moments`. A mean alone would not do to tell outlier channels
+    from alignment, since half of all unrelated pairs lie above it.
 
     z grows with dimension and rank; compare effect sizes. Pairs share subspaces, so that their p-values depend on
     each other, positively on the whole; Benjamini-Hochberg assumes that.

@@ -72,7 +72,7 @@ def with_constant_reads(seed):
     """Matrices of which those that read the stream read the constant direction in every row: W + r 1'."""
     generator = torch.Generator().manual_seed(seed)
 
-    def weight(m, n, layer, reads):
+    def weight(m, n, _layer, reads):
         matrix = torch.randn(m, n, generator=generator)
         return matrix + 5 * torch.randn(m, 1, generator=generator) if reads else matrix
 
