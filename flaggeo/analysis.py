@@ -162,7 +162,8 @@ def analyze(
             "remarks": [*network.remarks, *settings.remarks(chosen)],
             "headers_sha256": _fingerprint(network),
             "layers": len({weight.layer for weight in chosen if weight.layer is not None}),
-            "nulls": ["Haar, closed form"] + ["norm-matched", "sign-flip"] * bool(settings.draws),
+            "nulls": ["Haar, closed form", "mean-matched, closed form"]
+            + ["norm-matched", "sign-flip"] * bool(settings.draws),
         }
         | circumstances(settings, device, started),
     )

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from .alignment import PROJECTION_OVERLAP, Column, Schema, constant_component, participation_ratio
+from .alignment import PROJECTION_OVERLAP, Column, Schema, constant_component, mean_share, participation_ratio
 from .network import Side, Skipped, Weight
 from .numerics.spectrum import Spectrum
 
@@ -48,6 +48,13 @@ WEIGHT_SCHEMA = Schema(
         Column("write_channels", "float64", "participation ratio of the first left singular vector"),
         Column("read_constant", "float64", "|cos| of the first right singular vector with the constant vector"),
         Column("write_constant", "float64", "|cos| of the first left singular vector with the constant vector"),
+        Column(
+            "read_mean_share",
+            "float64",
+            "share of the first right singular vector that lies along the constant vector and the vector of the norms "
+            "of the columns, as a common mean of the entries makes it; about 2 over the dimension for a random one",
+        ),
+        Column("write_mean_share", "float64", "the same of the first left singular vector and the norms of the rows"),
         Column("residual", "float64", "largest misfit of a kept triplet, relative to s_1"),
     ),
 )
@@ -108,6 +115,8 @@ def _weight_row(weight: Weight, spectrum: Spectrum) -> dict[str, Any]:
         "write_channels": participation_ratio(spectrum.frame(Side.WRITE)),
         "read_constant": constant_component(spectrum.frame(Side.READ)),
         "write_constant": constant_component(spectrum.frame(Side.WRITE)),
+        "read_mean_share": mean_share(spectrum.frame(Side.READ), spectrum.column_norms),
+        "write_mean_share": mean_share(spectrum.frame(Side.WRITE), spectrum.row_norms),
         "residual": spectrum.residual,
     }
 

@@ -3,6 +3,8 @@
 from .catalogue import observables as observables
 from .catalogue import schemas as schemas
 from .chance.haar import haar_overlap as haar_overlap
+from .chance.mean_matched import mean_part as mean_part
+from .chance.mean_matched import mean_share as mean_share
 from .chance.norm_matched import Profile as Profile
 from .chance.norm_matched import norm_matched as norm_matched
 from .chance.norm_matched import norm_profile as norm_profile

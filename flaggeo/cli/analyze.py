@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 _LEGEND = (
     "unrelated: exact mean for unrelated (Haar) directions; effect size: (|cos| - unrelated) / (1 - unrelated);\n"
     "significant: layer pairs whose |cos| 1st has a q-value of at most {rate:.0%}; channels: how many coordinates\n"
-    "carry the first vector. A rotation of the stream changes the channels, not the cosines and overlaps."
+    "carry the first vector. A rotation of the stream changes the channels, not the cosines and overlaps.\n"
+    "mean-matched: the part that a common mean of the entries makes is kept, the rest gets random signs."
 )
 _NULLS_LEGEND = (
     "norm-matched: random matrices with the same row and column norms; sign-flip: random signs of the coordinates;\n"
@@ -64,6 +65,7 @@ def _summary_table(summary: "pd.DataFrame") -> "Table":
     from rich.table import Table
 
     numbers = {"|cos| 1st": "abs_cos_1", "unrelated": "abs_cos_1_null_mean", "effect size": "abs_cos_1_effect_size"}
+    numbers |= {"mean-matched": "abs_cos_1_mean_matched_mean"}
     if summary["abs_cos_1_excess"].notna().any():
         numbers |= {"norm-matched": "abs_cos_1_norm_matched_mean", "sign-flip": "abs_cos_1_sign_flip_mean"}
         numbers |= {"excess": "abs_cos_1_excess", "equalised": "abs_cos_1_equalised"}

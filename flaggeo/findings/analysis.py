@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ..alignment import SEEDED_NULLS
+from ..alignment import SEEDED_NULLS, effect_size
 from ..alignment.interfaces.composable import INTERFACE_KINDS
 from ..alignment.interfaces.interface_table import balanced
 from ..graph import NULL_MEANS
@@ -60,16 +60,19 @@ def _continuity(analysis: Analysis) -> list[Finding]:
     if analysis.summary.empty:
         return []
     shared = analysis.summary[analysis.summary["shared_space"]]
-    kept, doubtful = shared["abs_cos_1_effect_size"] >= KEPT, _doubtful(shared)
+    kept, doubtful, by_mean = shared["abs_cos_1_effect_size"] >= KEPT, _doubtful(shared), _of_common_mean(shared)
     found = []
     for side in END:
         of_side = kept & (shared["side"] == side)
-        rows = shared[of_side & ~doubtful & (shared["significant_pairs"] > 0)]
+        rows = shared[of_side & ~doubtful & ~by_mean & (shared["significant_pairs"] > 0)]
         if len(rows):
             found += [_of_roles(rows, "present"), _layer_pairs(rows, analysis.continuity)]
         rows = shared[of_side & doubtful]
         if len(rows):
             found.append(_of_roles(rows, "explained_by_outlier_channels" if _drawn(shared) else "undetermined"))
+        rows = shared[of_side & ~doubtful & by_mean]
+        if len(rows):
+            found.append(_of_roles(rows, "explained_by_common_mean"))
     rows = shared[shared["abs_cos_1_effect_size"] < LITTLE]
     return [*found, _of_roles(rows, "absent")] if len(rows) else found
 
@@ -82,11 +85,22 @@ def _doubtful(rows: pd.DataFrame) -> "pd.Series[bool]":
     """Rows whose continuity outlier channels can produce: by the nulls, or by a guess where none were drawn."""
     if not _drawn(rows):
         return rows["channels"] < FEW_CHANNELS * rows["dim"]
-    return (rows["abs_cos_1_effect_size"] >= KEPT) & ~(rows["abs_cos_1_excess"] >= KEPT)
+    return (rows["abs_cos_1_effect_size"] >= KEPT) & ~_above(rows, "null", *SEEDED_NULLS)
+
+
+def _of_common_mean(rows: pd.DataFrame) -> "pd.Series[bool]":
+    """Rows whose continuity a common mean of the entries produces."""
+    return (rows["abs_cos_1_effect_size"] >= KEPT) & ~_above(rows, "mean_matched")
+
+
+def _above(rows: pd.DataFrame, *nulls: str) -> "pd.Series[bool]":
+    """Rows whose continuity is kept over the largest of these nulls."""
+    largest = rows[[f"abs_cos_1_{null}_mean" for null in nulls]].max(axis=1)
+    return pd.Series(effect_size(rows["abs_cos_1"], largest) >= KEPT, index=rows.index)
 
 
 def _of_roles(rows: pd.DataFrame, verdict: str) -> Finding:
-    largest = rows[[f"abs_cos_1_{null}_mean" for null in ("null", *SEEDED_NULLS)]].max(axis=1)
+    largest = rows[[f"abs_cos_1_{null}_mean" for null in ("null", "mean_matched", *SEEDED_NULLS)]].max(axis=1)
     roles = [
         {
             "role": row["role"],
@@ -95,6 +109,8 @@ def _of_roles(rows: pd.DataFrame, verdict: str) -> Finding:
             "unrelated": row["abs_cos_1_null_mean"],
             "largest_null": null,
             "equal_norms": row["abs_cos_1_equalised"],
+            "mean_matched": row["abs_cos_1_mean_matched_mean"],
+            "mean_share": row["mean_share"],
             "channels": row["channels"],
             "dimension": row["dim"],
             "significant": row["significant_pairs"],
@@ -137,7 +153,8 @@ def _alignment_over_depth(analysis: Analysis) -> list[Finding]:
         rows = rows[~_doubtful(rows)]
     largest = drawn.groupby(["role", "side"])["mean"].max()
     keys = pd.MultiIndex.from_frame(rows[["role", "side"]])
-    null = np.fmax(rows["overlap_null_mean"].to_numpy(), largest.reindex(keys).to_numpy(dtype=float))
+    closed = rows[["overlap_null_mean", "overlap_mean_matched_mean"]].max(axis=1)
+    null = np.fmax(closed.to_numpy(), largest.reindex(keys).to_numpy(dtype=float))
     effects = rows[["overlap", "overlap_far"]].sub(null, axis=0).div(1 - null, axis=0)
     effects = effects[effects["overlap"] >= LITTLE]
     if effects.empty:
@@ -148,7 +165,6 @@ def _alignment_over_depth(analysis: Analysis) -> list[Finding]:
         "near": near,
         "far": far,
         "layers_apart": rows["far_lag"].iloc[0],
-        "drawn": not drawn.empty,
     }
     return [Finding("alignment_over_depth", "decays" if far < near / 2 else "persists", numbers, "continuity")]
 
@@ -205,7 +221,7 @@ def _similar_heads(kinds: pd.DataFrame) -> list[Finding]:
     numbers = {
         "roles": roles,
         "unrelated": rows["kernel_null_mean"].iloc[0],
-        "largest_null": np.nanmax(rows[[f"kernel_{null}_mean" for null in ("null", *SEEDED_NULLS)]]),
+        "largest_null": np.nanmax(rows[[f"kernel_{null}_mean" for null in ("null", "mean_matched", *SEEDED_NULLS)]]),
     }
     verdict = "present" if rows["overlap_excess"].max() > 0 else "absent"
     return [Finding("similar_heads", verdict, numbers, "heads")]
@@ -228,22 +244,33 @@ def _composed_weights(interfaces: pd.DataFrame) -> list[Finding]:
     """Whether a weight and the one that reads it are aligned, by kind of interface."""
     shown = balanced(interfaces[interfaces["kind"].isin(INTERFACE_KINDS)])
     shown = shown[shown["overlap_null_sd"] > 0]
-    largest = shown[["overlap_null_mean", "overlap_sign_flip_mean"]].max(axis=1)
-    shown = shown.assign(difference=shown["overlap"] - largest)
-    kinds, aligned = [], []
+    nulls = ["overlap_null_mean", "overlap_sign_flip_mean", "overlap_mean_matched_mean"]
+    kinds, seemingly, aligned = [], [], []
     for kind, rows in shown.groupby("kind", sort=False):
-        # Heads of a layer may depend on each other, and few layers may vary less than unrelated ones would.
-        layers = rows.groupby("layer")["difference"].mean()
-        unrelated = (rows["overlap_null_sd"].pow(2).mean() / len(rows)) ** 0.5
-        error = max(layers.std() / len(layers) ** 0.5, unrelated) if len(layers) > 1 else np.inf
-        if len(layers) >= _ENOUGH_LAYERS and layers.mean() > _STANDARD_ERRORS * error:
+        if _beyond(rows, nulls[:2]):
+            seemingly.append(kind)
+        if _beyond(rows, nulls):
             aligned.append(kind)
-        means = rows[["overlap", "overlap_null_mean", "overlap_sign_flip_mean"]].mean()
-        kinds.append({"kind": kind} | dict(zip(("overlap", "unrelated", "sign_flip"), means, strict=True)))
-    if not aligned:
-        return []
-    numbers = {"kinds": kinds, "aligned": aligned, "standard_errors": _STANDARD_ERRORS}
-    return [Finding("composed_weights", "present", numbers, "interfaces")]
+        means = rows[["overlap", *nulls]].mean()
+        names = ("overlap", "unrelated", "sign_flip", "mean_matched")
+        kinds.append({"kind": kind} | dict(zip(names, means, strict=True)))
+    numbers = {"kinds": kinds, "standard_errors": _STANDARD_ERRORS}
+    if aligned:
+        return [Finding("composed_weights", "present", numbers | {"aligned": aligned}, "interfaces")]
+    if seemingly:
+        numbers |= {"aligned": seemingly}
+        return [Finding("composed_weights", "explained_by_common_mean", numbers, "interfaces")]
+    return []
+
+
+def _beyond(rows: pd.DataFrame, nulls: list[str]) -> bool:
+    """Whether the overlap of one kind of interface is beyond the largest of these nulls, on average over the layers."""
+    difference = rows["overlap"] - rows[nulls].max(axis=1)
+    # Heads of a layer may depend on each other, and few layers may vary less than unrelated ones would.
+    layers = difference.groupby(rows["layer"]).mean()
+    unrelated = (rows["overlap_null_sd"].pow(2).mean() / len(rows)) ** 0.5
+    error = max(layers.std() / len(layers) ** 0.5, unrelated) if len(layers) > 1 else np.inf
+    return bool(len(layers) >= _ENOUGH_LAYERS and layers.mean() > _STANDARD_ERRORS * error)
 
 
 def _basis_independence(analysis: Analysis) -> list[Finding]:

@@ -98,7 +98,8 @@ def _bottleneck_verdict(row: dict[Any, Any]) -> str:
     if row["value"] > CLEARLY_BELOW * row["null_mean"]:
         return "absent"
     if row["share_of_null"] > CLEARLY_BELOW:
-        return "explained_by_outlier_channels"
+        by_outliers = row["value"] > CLEARLY_BELOW * row["outlier_null"]
+        return "explained_by_outlier_channels" if by_outliers else "explained_by_common_mean"
     return "undetermined" if row["matched"] < MOSTLY_MATCHED else "present"
 
 
@@ -142,7 +143,8 @@ def _strongest_path(paths: pd.DataFrame, comparisons: pd.DataFrame) -> list[Find
 
 
 def _similar_layers(blocks: pd.DataFrame) -> list[Finding]:
-    similar = blocks[blocks["value"] > blocks["null_largest"]].head(_SIMILAR_LAYERS)
+    # Layers that share no more than the largest null gives are not similar, even if others share less.
+    similar = blocks[(blocks["value"] > blocks["null_largest"]) & (blocks["value"] > 0)].head(_SIMILAR_LAYERS)
     if similar.empty:
         return []
     pairs = similar[["layer", "next_layer", "value"]].rename(columns={"value": "mean_excess"}).to_dict("records")

@@ -24,7 +24,7 @@ def comparable_weights(_verdict: str) -> str:
 
 
 def continuity(verdict: str, *, roles: Sequence[Row], drawn: bool) -> str:
-    """Verdicts: present, explained_by_outlier_channels, undetermined (no nulls were drawn), absent."""
+    """Verdicts: present, explained_by_outlier_channels or _common_mean, undetermined (no nulls were drawn), absent."""
     names, cosines = listed([row["role"] for row in roles]), _by_role(roles, "cosine")
     end, vectors = END[roles[0]["side"]], VECTORS[roles[0]["side"]]
     several, unrelated = len(roles) > 1, f"unrelated weights give {roles[0]['unrelated']:.3f}"
@@ -41,16 +41,24 @@ def continuity(verdict: str, *, roles: Sequence[Row], drawn: bool) -> str:
         return (
             f"{names} {'keep their' if several else 'keeps its'} {end} direction across layers: the mean |cos| of the "
             f"first {vectors} singular vectors of neighbouring layers is {cosines}, where {unrelated}"
-            + (f" and the norm-matched and sign-flip nulls give {largest:.2f} at most." if drawn else ".")
+            + (f" and the norm-matched, sign-flip and mean-matched nulls give {largest:.2f} at most." if drawn else ".")
         )
     subject = f"the {end} directions of {names}" if several else f"the {end} direction of {names}"
     appear = "appear" if several else "appears"
+    if verdict == "explained_by_common_mean":
+        shares = listed([f"{row['mean_share']:.0%}" for row in roles])
+        return (
+            f"A common mean of the entries explains {subject}, which only {appear} to persist across layers: the mean "
+            f"|cos| of the first {vectors} singular vectors is {cosines}, where {unrelated}, and the mean-matched null "
+            f"gives {_by_role(roles, 'mean_matched')}. The constant direction and that of the channels' norms make up "
+            f"{shares} of these vectors (median over the layers)."
+        )
     if verdict == "explained_by_outlier_channels":
         sentence = (
             f"Outlier channels explain {subject}, which only {appear} to persist across layers: the mean |cos| of the "
-            f"first {vectors} singular vectors is {cosines}, and the largest null (norm-matched or sign-flip) gives "
-            f"{_by_role(roles, 'largest_null')}. With all channels scaled to one norm, the mean |cos| is "
-            f"{_by_role(roles, 'equal_norms')}."
+            f"first {vectors} singular vectors is {cosines}, and the largest null (norm-matched, sign-flip or "
+            f"mean-matched) gives {_by_role(roles, 'largest_null')}. With all channels scaled to one norm, the mean "
+            f"|cos| is {_by_role(roles, 'equal_norms')}."
         )
     else:
         channels = listed([f"{row['channels']:.0f}" for row in roles])
@@ -80,19 +88,17 @@ def continuity_by_layer_pair(_verdict: str, *, side: str, false_discovery_rate: 
         told.append(count)
     return (
         f"Counted by layer pairs, the {END[side]} direction is kept in {listed(told)}, at a false discovery rate of "
-        f"{false_discovery_rate:.0%} against unrelated directions and random signs."
+        f"{false_discovery_rate:.0%} against unrelated directions, random signs and a common mean."
     )
 
 
-def alignment_over_depth(
-    verdict: str, *, roles: Sequence[str], near: float, far: float, layers_apart: int, drawn: bool
-) -> str:
+def alignment_over_depth(verdict: str, *, roles: Sequence[str], near: float, far: float, layers_apart: int) -> str:
     """Verdicts: decays, persists."""
     answer = "decays with depth" if verdict == "decays" else "persists over the whole depth"
     return (
         f"Alignment {answer}: the leading subspaces of layers {layers_apart} or more apart overlap with an effect size "
-        f"of {far:.2f}, those of neighbouring layers with {near:.2f} (mean over {listed(roles)}; 0 is "
-        f"{'the largest null' if drawn else 'unrelated weights'}, 1 the same subspace)."
+        f"of {far:.2f}, those of neighbouring layers with {near:.2f} (mean over {listed(roles)}; 0 is the "
+        "largest null, 1 the same subspace)."
     )
 
 
@@ -115,9 +121,9 @@ def heads_feeding(
     ]
     share = f"{counted(significant, 'pair')} of them share{'s' * (significant == 1)}"
     return (
-        f"Heads write what later heads read: {share} more than unrelated heads or random signs explain. The strongest "
-        f"links are {'; '.join(told)}. Unrelated heads share {unrelated:.1f} dimensions, and the largest null gives "
-        f"{largest_null:.1f}."
+        f"Heads write what later heads read: {share} more than unrelated heads, random signs or a common mean explain. "
+        f"The strongest links are {'; '.join(told)}. Unrelated heads share {unrelated:.1f} dimensions, and the largest "
+        f"null gives {largest_null:.1f}."
     )
 
 
@@ -146,17 +152,25 @@ def redundant_heads(verdict: str, *, groups: int, heads: Sequence[str], effect_s
     )
 
 
-def composed_weights(_verdict: str, *, kinds: Sequence[Row], aligned: Sequence[str], standard_errors: int) -> str:
-    """Verdict: present."""
+def composed_weights(verdict: str, *, kinds: Sequence[Row], aligned: Sequence[str], standard_errors: int) -> str:
+    """Verdicts: present, explained_by_common_mean."""
     told = [
         f"{row['overlap']:.3f} for {row['kind']} (unrelated weights {row['unrelated']:.3f}, sign-flip null "
-        f"{row['sign_flip']:.3f})"
+        f"{row['sign_flip']:.3f}, mean-matched null {row['mean_matched']:.3f})"
         for row in kinds
     ]
+    measured = f"The mean overlap of their leading subspaces is {listed(told)}."
+    if verdict == "explained_by_common_mean":
+        return (
+            f"A common mean of the entries explains why the two weights of {listed(aligned)} appear to be aligned: "
+            "what one writes and what the other reads overlap more than unrelated weights and random signs give, by "
+            f"more than {standard_errors} standard errors over the layers, but no more than where the means of the "
+            f"directions over the hidden units are kept. {measured} The other numbers of interfaces have no null that "
+            "keeps a mean."
+        )
     return (
         f"The two weights of {listed(aligned)} are aligned: what one writes and what the other reads overlap more than "
-        f"under either null, by more than {standard_errors} standard errors over the layers. The mean overlap of their "
-        f"leading subspaces is {listed(told)}."
+        f"under any null, by more than {standard_errors} standard errors over the layers. {measured}"
     )
 
 
@@ -231,13 +245,16 @@ def bottleneck(
     unrelated: float,
     largest_null: float,
 ) -> str:
-    """Verdicts: present, absent, explained_by_outlier_channels, undetermined (no nulls were drawn)."""
+    """Verdicts: present, absent, explained_by_outlier_channels or _common_mean, undetermined (no nulls were drawn)."""
     verb = f"{side} from" if side == "read" else f"{side} to"
     answer = {
         "present": f"Weights {verb} few dimensions of the {space}",
         "absent": f"Weights {verb} as many dimensions of the {space} as unrelated ones would",
         "explained_by_outlier_channels": (
             f"Weights {verb} few dimensions of the {space}, which outlier channels explain"
+        ),
+        "explained_by_common_mean": (
+            f"Weights {verb} few dimensions of the {space}, which a common mean of the entries explains"
         ),
         "undetermined": (
             f"Weights {verb} few dimensions of the {space}; outlier channels may explain it, since norm-matched "

@@ -2,6 +2,11 @@
 
 import pandas as pd
 
+from .edges import NULL_MEANS
+
+# The largest null of a pair that takes no account of a common mean.
+_OF_OUTLIER_CHANNELS = [name for name in NULL_MEANS if name != "overlap_mean_matched_mean"]
+
 BOTTLENECK_COLUMNS = (
     "space",
     "side",
@@ -11,6 +16,7 @@ BOTTLENECK_COLUMNS = (
     "value",
     "null_mean",
     "largest_null",
+    "outlier_null",
     "matched",
     "share_of_null",
 )
@@ -42,7 +48,8 @@ def bottleneck_table(possible: pd.DataFrame, nodes: pd.DataFrame) -> pd.DataFram
         One row a space and side of at least two subspaces, the narrowest against its largest null first; the columns
         are `BOTTLENECK_COLUMNS`. ``value`` is the effective dimension. The nulls put the mean overlap that each pair
         has under them in the place of its overlap, which is right to first order: ``null_mean`` that of uniform (Haar)
-        subspaces, ``largest_null`` the largest of each pair, which also keeps outlier channels. ``matched`` is the
+        subspaces, ``largest_null`` the largest of each pair, which also keeps outlier channels and a common mean, and
+        ``outlier_null`` the largest without the one that keeps the mean. ``matched`` is the
         share of pairs whose norm-matched null was drawn. ``share_of_null`` is value over largest_null.
 
     Notes
@@ -73,6 +80,7 @@ def bottleneck_table(possible: pd.DataFrame, nodes: pd.DataFrame) -> pd.DataFram
                 "shared": 2 * inside["overlap"] * smaller,
                 "haar": 2 * inside["overlap_null_mean"] * smaller,
                 "largest": 2 * inside["largest_null"] * smaller,
+                "outlier": 2 * inside[_OF_OUTLIER_CHANNELS].max(axis="columns") * smaller,
                 "pairs": 1,
                 "drawn": inside["overlap_norm_matched_mean"].notna(),
             }
@@ -84,7 +92,8 @@ def bottleneck_table(possible: pd.DataFrame, nodes: pd.DataFrame) -> pd.DataFram
     table = groups.agg(subspaces=("rank", "size"), total_rank=("rank", "sum"), dimension=("dimension", "first"))
     table = table.join(pair_sums, how="inner")
     squared = table["total_rank"].astype("float64") ** 2
-    for name, overlaps in (("value", "shared"), ("null_mean", "haar"), ("largest_null", "largest")):
+    columns = {"value": "shared", "null_mean": "haar", "largest_null": "largest", "outlier_null": "outlier"}
+    for name, overlaps in columns.items():
         table[name] = squared / (table["total_rank"] + table[overlaps])
     table["matched"] = table["drawn"] / table["pairs"]
     table["share_of_null"] = table["value"] / table["largest_null"]

@@ -6,10 +6,15 @@ import networkx as nx
 import pandas as pd
 
 #: Attribute of the edges, and column of the pairs, that says how strong an alignment is: 0 for what unrelated weights,
-#: or weights with the same outlier channels, would give, 1 at most.
+#: or weights with the same outlier channels or a common mean, would give, 1 at most.
 EDGE_WEIGHT = "overlap_excess"
 #: Columns of the pairs with the mean overlap under each null; the last is NaN where no such weights were drawn.
-NULL_MEANS = ("overlap_null_mean", "overlap_sign_flip_mean", "overlap_norm_matched_mean")
+NULL_MEANS = (
+    "overlap_null_mean",
+    "overlap_sign_flip_mean",
+    "overlap_mean_matched_mean",
+    "overlap_norm_matched_mean",
+)
 #: Kinds of edges without a direction.
 SYMMETRIC_KINDS = ("read-read", "write-write")
 

@@ -40,6 +40,9 @@ class Spectrum:
         neighbour, and those of a zero singular value. Their span may be meaningful, they are not.
     frobenius_norm : float
         Of W, the root of the sum of all squared entries.
+    row_norms : Tensor, shape=[m]
+    column_norms : Tensor, shape=[n]
+        Euclidean norms of the rows and of the columns of W.
     residual : float
         Largest of ``|W v - s u|`` and ``|W^T u - s v|`` over the triplets, divided by s_1; 0 for W = 0.
     """
@@ -49,6 +52,8 @@ class Spectrum:
     right: Tensor
     gaps: Tensor
     undetermined: Tensor
+    row_norms: Tensor
+    column_norms: Tensor
     frobenius_norm: float
     residual: float
 
@@ -61,6 +66,10 @@ class Spectrum:
         """Frame of what the weight reads or writes, shape=[n or m, r]: the directions of non-zero value."""
         count = int((self.values > 0).sum())
         return (self.right if side is Side.READ else self.left)[:, :count]
+
+    def channel_norms(self, side: Side) -> Tensor:
+        """Norm of W at each coordinate of what it reads or writes, shape=[n or m]."""
+        return self.column_norms if side is Side.READ else self.row_norms
 
     @property
     def energy(self) -> float:
@@ -150,7 +159,9 @@ def leading_spectrum(matrix: Tensor, rank: int) -> Spectrum:
         tall = next(_blocks(tall))  # the only one, in the working precision once for all
     with single_threaded_blas():
         gram = _gram(tall)
-        frobenius_norm = math.sqrt(float(gram.diagonal().sum()))
+        inner_norms = gram.diagonal().clone().sqrt()  # the solver writes over the matrix
+        outer_norms = torch.cat([torch.linalg.vector_norm(block, dim=1) for block in _blocks(tall)])
+        frobenius_norm = float(torch.linalg.vector_norm(inner_norms))
         squares, inner = leading_eigenpairs(gram, kept, all_values=True)
         all_values = squares.clamp(min=0).sqrt()
         all_values = torch.where(all_values > _noise(all_values[0], smaller), all_values, 0.0)
@@ -161,6 +172,7 @@ def leading_spectrum(matrix: Tensor, rank: int) -> Spectrum:
         residual = _residual(tall, outer, values, inner)
 
     right, left = (inner, outer) if is_tall else (outer, inner)
+    column_norms, row_norms = (inner_norms, outer_norms) if is_tall else (outer_norms, inner_norms)
     signs = right.gather(0, right.abs().argmax(dim=0, keepdim=True)).sign()
     following = torch.cat([all_values, all_values.new_zeros(1)])[1 : kept + 1]
     gaps = torch.where(values > 0, (values - following) / values, 0.0)
@@ -171,6 +183,8 @@ def leading_spectrum(matrix: Tensor, rank: int) -> Spectrum:
         right=right * signs,
         gaps=gaps,
         undetermined=close | torch.cat([close.new_zeros(1), close[:-1]]),
+        row_norms=row_norms,
+        column_norms=column_norms,
         frobenius_norm=frobenius_norm,
         residual=residual,
     )

@@ -26,6 +26,8 @@ _HEAD_HEIGHT = 9
 # Links between heads that the page holds of each kind; the table has all.
 _HEAD_LINKS = 200
 _NO_PAIR = 255
+# Nulls of the overlap at an interface, of which the largest is drawn.
+_INTERFACE_NULLS = ["overlap_null_mean", "overlap_sign_flip_mean", "overlap_mean_matched_mean"]
 
 #: Kinds of pairs of heads, in the order in which the page offers them.
 HEAD_KINDS = {
@@ -265,9 +267,7 @@ def heads_chart(analysis: Analysis) -> Spec | None:
 def interfaces_chart(analysis: Analysis) -> Spec | None:
     """Levels of alignment at each interface against depth; None where there is none."""
     interfaces = balanced(analysis.interfaces)
-    interfaces = interfaces.assign(
-        overlap_null_mean=interfaces[["overlap_null_mean", "overlap_sign_flip_mean"]].max(axis=1)
-    )
+    interfaces = interfaces.assign(overlap_null_mean=interfaces[_INTERFACE_NULLS].max(axis=1))
     records = interfaces[interfaces["kind"].isin(INTERFACE_KINDS)].to_dict("records")
     rows = [
         {"name": row["name"], "kind": row["kind"], "layer": row["layer"], "measure": title}
@@ -291,7 +291,7 @@ def interface_curves_chart(analysis: Analysis) -> Spec | None:
     shown = curves[curves["kind"].isin(INTERFACE_KINDS)]
     if shown.empty:
         return None
-    shown = shown.assign(null=shown[["overlap_null_mean", "overlap_sign_flip_mean"]].max(axis=1))
+    shown = shown.assign(null=shown[_INTERFACE_NULLS].max(axis=1))
     layers = shown.groupby(["kind", "k", "layer"])[["overlap", "null"]].mean()
     over_layers = layers.groupby(["kind", "k"]).agg(
         mean=("overlap", "mean"),

@@ -134,6 +134,7 @@ def _summary_table(summary: pd.DataFrame, *, shared_space: bool) -> pd.DataFrame
             "|cos| of first": rows["abs_cos_1"],
             "unrelated": rows["abs_cos_1_null_mean"],
             "effect size": rows["abs_cos_1_effect_size"],
+            "mean-matched": rows["abs_cos_1_mean_matched_mean"],
             "norm-matched": rows["abs_cos_1_norm_matched_mean"],
             "sign-flip": rows["abs_cos_1_sign_flip_mean"],
             "excess": rows["abs_cos_1_excess"],
@@ -146,6 +147,7 @@ def _summary_table(summary: pd.DataFrame, *, shared_space: bool) -> pd.DataFrame
             "unrelated overlap": rows["overlap_null_mean"],
             "channels": rows["channels"].round().astype("Int64"),
             "of": rows["dim"],
+            "mean share": rows["mean_share"],
             "basis-independent": rows["basis_independent"],
         }
     )
@@ -182,7 +184,10 @@ def _head_links(heads: pd.DataFrame) -> pd.DataFrame:
     strongest = [heads[heads["kind"] == kind].nlargest(5, "overlap_excess") for kind in HEAD_KINDS]
     links = pd.concat(strongest, ignore_index=True)
     smaller = links[["source_rank", "target_rank"]].min(axis=1)
-    nulls = {f"kernel_{null}": smaller * links[f"overlap_{null}"] for null in ("sign_flip_mean", "norm_matched_mean")}
+    nulls = {
+        f"kernel_{null}": smaller * links[f"overlap_{null}"]
+        for null in ("sign_flip_mean", "mean_matched_mean", "norm_matched_mean")
+    }
     columns = ["kind", "source", "target", "kernel", "kernel_null_mean", *nulls, "overlap_excess", "overlap_q_value"]
     return links.assign(**nulls)[[*columns, "composition_score", "basis_independent"]]
 

@@ -35,6 +35,8 @@ _MEANS = (
     "overlap",
     "abs_cos_1_null_mean",
     "overlap_null_mean",
+    "abs_cos_1_mean_matched_mean",
+    "overlap_mean_matched_mean",
     "energy",
 )
 
@@ -78,7 +80,7 @@ class Analysis(Result):
         name="an analysis",
         record_file="result.json",
         page_file="report.html",
-        schema_version=5,
+        schema_version=6,
         remedy="analyze the checkpoint again",
         renderer="render_report",
         teller="findings",
@@ -130,13 +132,15 @@ class Analysis(Result):
         table : pandas.DataFrame
             ``abs_cos_1``, ``abs_cos_2``, ``sigma2_weighted`` and ``overlap`` are means over ``layer_pairs``, those of
             two weights that have a direction. Beside ``abs_cos_1`` stand the Haar mean ``_null_mean``, the effect size
-            over it, ``_z`` of a mean over so many pairs, the means ``_norm_matched_mean`` and ``_sign_flip_mean`` of
-            the drawn nulls, ``_excess``, the effect size over the largest of the three, and ``_equalised``, its value
-            with all coordinates brought to one norm; the last four are NaN without draws. ``significant_pairs`` counts
+            over it, ``_z`` of a mean over so many pairs, the mean ``_mean_matched_mean`` under the mean-matched null,
+            the means ``_norm_matched_mean`` and ``_sign_flip_mean`` of the drawn nulls, ``_excess``, the effect size
+            over the largest of the four, and ``_equalised``, its value with all coordinates brought to one norm; the
+            last four are NaN without draws. ``significant_pairs`` counts
             the layer pairs whose q-value is at most `FALSE_DISCOVERY_RATE`, missing where they share no space; outlier
             channels may account for their size. ``overlap_far`` is the mean overlap of layers ``far_lag`` or more
             apart, half of the network, counted along the role. ``channels`` is the median participation ratio of the
-            first singular vector: on how many coordinates of ``dim`` it lives (dim / 3 for a random one).
+            first singular vector: on how many coordinates of ``dim`` it lives (dim / 3 for a random one), and
+            ``mean_share`` the median of its share along the constant direction and the channels' norms.
             ``undetermined`` is the share of layer pairs whose first direction is. Rows with a shared space come first.
         """
         whole = self.weights[self.weights["head"].isna()]
@@ -150,14 +154,16 @@ class Analysis(Result):
             dim = int(weights["source_dim" if side == "read" else "target_dim"].iloc[0])
             mean, sd = abs_cosine_moments(dim)
             cosine, count = group["abs_cos_1"].mean(), int(group["abs_cos_1"].count())
+            means = {column: float(group[column].mean()) for column in _MEANS}
             nulls = {null: cosines.get((role, side, null), np.nan) for null in SEEDED_NULLS}
+            largest = max(mean, means["abs_cos_1_mean_matched_mean"], *nulls.values())
             shared = bool(group["shared_space"].all())
             significant = (group["abs_cos_1_q_value"] <= FALSE_DISCOVERY_RATE).sum()
             rows.append(
                 {"role": role, "side": side, "shared_space": shared}
                 | {"basis_independent": bool(group["basis_independent"].all())}
                 | {"layer_pairs": count, "dim": dim}
-                | {column: float(group[column].mean()) for column in _MEANS}
+                | means
                 | {
                     "abs_cos_1_effect_size": float(effect_size(cosine, mean)),
                     "abs_cos_1_z": (cosine - mean) * np.sqrt(count) / sd if sd > 0 else np.nan,
@@ -165,11 +171,12 @@ class Analysis(Result):
                     "overlap_far": np.average(distant["overlap"], weights=distant["pairs"]) if len(distant) else np.nan,
                     "far_lag": max(2, len(weights) // 2),
                     "channels": float(weights[f"{side}_channels"].median()),
+                    "mean_share": float(weights[f"{side}_mean_share"].median()),
                     "undetermined": float(group["undetermined"].mean()),
                 }
                 | {f"abs_cos_1_{null}_mean": value for null, value in nulls.items()}
                 | {"abs_cos_1_equalised": cosines.get((role, side, "equalised"), np.nan)}
-                | {"abs_cos_1_excess": float(effect_size(cosine, max(mean, *nulls.values()))) if len(drawn) else np.nan}
+                | {"abs_cos_1_excess": float(effect_size(cosine, largest)) if len(drawn) else np.nan}
             )
         table = pd.DataFrame(rows)
         if table.empty:

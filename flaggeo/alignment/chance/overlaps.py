@@ -1,6 +1,8 @@
 """Overlaps of many pairs of subspaces against every null: for leading subspaces and for attention heads alike."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+import numpy as np
 
 from ..observable import Null
 from .haar import Array, haar_overlap, haar_overlap_p_value
@@ -21,6 +23,8 @@ class Overlaps:
         Dimensions of the two subspaces of each pair.
     sign_flip_mean, sign_flip_sd : ndarray of float64, shape=[pairs]
         Exact moments over random signs of the coordinates, see `sign_flip_spread`.
+    mean_matched_mean, mean_matched_spread : ndarray of float64, shape=[pairs]
+        Where the means of the directions are kept and the rest gets random signs, see `mean_matched_moments`.
     norm_matched_mean : ndarray of float64, shape=[pairs]
         Mean overlap of random weights with the row and column norms of these; NaN where none were drawn.
     """
@@ -30,7 +34,30 @@ class Overlaps:
     ranks: tuple[Array, Array]
     sign_flip_mean: Array
     sign_flip_sd: Array
+    mean_matched_mean: Array
+    mean_matched_spread: Array
     norm_matched_mean: Array
+
+    @property
+    def mean_matched_sd(self) -> Array:
+        """Standard deviation of all terms under the mean-matched null: those of one sign and those of two."""
+        return np.hypot(self.mean_matched_spread, self.sign_flip_sd)
+
+
+def _sign_flip_p_value(overlaps: Overlaps) -> tuple[Array, Array]:
+    return sign_flip_p_value(overlaps.values, overlaps.sign_flip_mean, overlaps.sign_flip_sd)
+
+
+def _mean_matched_p_value(overlaps: Overlaps) -> tuple[Array, Array]:
+    """The tail of random signs, as many standard deviations above its mean as the overlap is above this null's."""
+    sd = overlaps.mean_matched_sd
+    scale = np.divide(overlaps.sign_flip_sd, sd, out=np.zeros_like(sd), where=sd > 0)
+
+    def tail(reached: Array) -> Array:
+        moved = overlaps.sign_flip_mean + scale * (reached - overlaps.mean_matched_mean)
+        return _sign_flip_p_value(replace(overlaps, values=moved))[0]
+
+    return tail(overlaps.values), tail(np.where(np.isnan(overlaps.values), np.nan, 1.0))
 
 
 UNRELATED = Null[Overlaps](
@@ -44,7 +71,14 @@ SIGN_FLIP = Null[Overlaps](
     text="random signs of the coordinates, which keep the outlier channels, exact",
     law=lambda overlaps: (overlaps.sign_flip_mean, overlaps.sign_flip_sd),
     statement="sign_flip_overlap_mean",
-    p_value=lambda overlaps: sign_flip_p_value(overlaps.values, overlaps.sign_flip_mean, overlaps.sign_flip_sd),
+    p_value=_sign_flip_p_value,
+)
+MEAN_MATCHED = Null[Overlaps](
+    name="mean_matched",
+    text="the means of the directions over the channels kept, random signs for the rest; mean exact",
+    law=lambda overlaps: (overlaps.mean_matched_mean.clip(max=1), overlaps.mean_matched_sd),
+    statement="mean_matched_overlap_mean",
+    p_value=_mean_matched_p_value,
 )
 NORM_MATCHED = Null[Overlaps](
     name="norm_matched",

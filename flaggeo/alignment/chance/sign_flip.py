@@ -171,10 +171,12 @@ def sign_flip_p_value(
     return tail(overlap), tail(np.ones_like(overlap))
 
 
-def sign_flips_of_lines(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def sign_flips_of_lines(first: Tensor, second: Tensor, kept: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
     r"""Mean of \|cos\| of two lines over random signs of the coordinates, and how often it is at least as large.
 
-    .. math:: S = \sum_i \varepsilon_i a_i b_i, \qquad \mathrm{E}\,|S|, \qquad P(|S| \ge |\langle a, b \rangle|)
+    .. math::
+        S = \sum_i \bigl( c_i + \varepsilon_i (a_i b_i - c_i) \bigr), \qquad \mathrm{E}\,|S|, \qquad
+        P(|S| \ge |\langle a, b \rangle|)
 
     Use it for lines, where one coordinate or a few may hold nearly all of both: `sign_flip_p_value` knows two moments
     alone and says 0.03 where four equal coordinates leave 0.12, and 0.05 where one large coordinate and many small
@@ -184,6 +186,8 @@ def sign_flips_of_lines(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor, 
     ----------
     first, second : Tensor, shape=[..., n]
         Unit vectors of one dtype and device.
+    kept : Tensor, shape=[..., n], optional
+        c, what no sign turns of the product at each coordinate; nothing by default.
 
     Returns
     -------
@@ -194,8 +198,8 @@ def sign_flips_of_lines(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor, 
 
     Notes
     -----
-    All signs of the 10 largest coordinates, the largest of :math:`|a_i b_i|`, are gone through; the sum over the small
-    ones is taken as normal, with its exact variance. Such a tail is at most 3.2 times too small whatever the
+    All signs of the 10 largest coordinates, the largest of :math:`|a_i b_i - c_i|`, are gone through; the sum over the
+    small ones is taken as normal, with its exact variance. Such a tail is at most 3.2 times too small whatever the
     coordinates [1]_. The law of norm-matched surrogates is unchanged by coordinate signs, so that the p-value is
     a test against independent ones too.
 
@@ -215,23 +219,25 @@ def sign_flips_of_lines(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor, 
     """
     products = first.cpu().double() * second.cpu().double()  # small, and Metal has no float64
     cosine = products.sum(dim=-1).abs()
-    sizes = products.abs().sort(dim=-1, descending=True).values
+    fixed = torch.zeros_like(products) if kept is None else kept.cpu().double()
+    sizes = (products - fixed).abs().sort(dim=-1, descending=True).values
+    offset = fixed.sum(dim=-1)
     large, small = sizes[..., :_LARGEST], sizes[..., _LARGEST:]
     positions = torch.arange(large.shape[-1])
     patterns = 1 - 2 * (torch.arange(2 ** len(positions))[:, None] >> positions & 1)
-    sums = large @ patterns.mT.double()
+    sums = large @ patterns.mT.double() + offset[..., None]
     # Positive, so that without small coordinates the law is a step and not 0 / 0.
     spread = torch.linalg.vector_norm(small, dim=-1, keepdim=True).clamp(min=torch.finfo(torch.float64).tiny)
     z = sums / (math.sqrt(2) * spread)
     mean = (spread * math.sqrt(2 / math.pi) * torch.exp(-z.square()) + sums * torch.erf(z)).mean(dim=-1)
 
     def tail(reached: Tensor) -> Tensor:
-        missing = (reached - (1 - SATURATED))[..., None] - sums
-        # The patterns come in pairs of opposite sign: both tails are twice the upper one.
-        chance: Tensor = torch.special.erfc(missing / (math.sqrt(2) * spread)).mean(dim=-1).clamp(max=1)
+        least = (reached - (1 - SATURATED))[..., None]
+        tails = (torch.special.erfc((least - of_sign) / (math.sqrt(2) * spread)) for of_sign in (sums, -sums))
+        chance: Tensor = (sum(tails) / 2).mean(dim=-1).clamp(max=1)
         return chance
 
-    return mean, tail(cosine), tail(sizes.sum(dim=-1))
+    return mean, tail(cosine), tail(offset.abs() + sizes.sum(dim=-1))
 
 
 def sign_flipped(frame: Tensor, generator: torch.Generator) -> Tensor:

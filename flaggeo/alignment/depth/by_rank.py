@@ -2,14 +2,15 @@
 
 from collections.abc import Iterable, Mapping
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from ...network import Side, Weight
 from ...numerics.spectrum import Spectrum
-from ..chance.haar import Dimensions
+from ..chance.haar import Array
+from ..chance.mean_matched import mean_matched_at_every_rank
 from ..pairs.flags import soft_bruhat
 from ..pairs.subspace_pair import SubspacePair
 from ..schema import Column, Schema
@@ -29,6 +30,14 @@ BY_RANK_SCHEMA = Schema(
 )
 
 
+class _Curve(NamedTuple):
+    """What the nulls are made of at each k."""
+
+    dim: int
+    ranks: tuple[Array, Array]
+    mean_matched_overlap: Array
+
+
 def continuity_by_rank(weights: Iterable[Weight], spectra: Mapping[str, Spectrum]) -> pd.DataFrame:
     r"""Overlap of the k leading directions of every role on both sides, from each layer to the next, for each k.
 
@@ -44,9 +53,8 @@ def continuity_by_rank(weights: Iterable[Weight], spectra: Mapping[str, Spectrum
     Returns
     -------
     table : pandas.DataFrame
-        k runs from 1 to the smaller rank; the columns are those of `BY_RANK_SCHEMA`. The nulls are exact for uniform
-        subspaces; the effect size is NaN where k is the dimension of the space. A pair of layers of which one has no
-        direction has no rows.
+        k runs from 1 to the smaller rank; the columns are those of `BY_RANK_SCHEMA`. The effect size is NaN where k is
+        the dimension of the space. A pair of layers of which one has no direction has no rows.
 
     Notes
     -----
@@ -64,8 +72,11 @@ def continuity_by_rank(weights: Iterable[Weight], spectra: Mapping[str, Spectrum
 
 def _curve(earlier: Weight, later: Weight, side: Side, spectra: Mapping[str, Spectrum]) -> dict[str, Any]:
     """Columns of one pair of layers."""
-    pair = SubspacePair(spectra[earlier.name].frame(side), spectra[later.name].frame(side))
+    first, second = spectra[earlier.name], spectra[later.name]
+    pair = SubspacePair(first.frame(side), second.frame(side))
+    norms = first.channel_norms(side), second.channel_norms(side)
     k = np.arange(1, min(pair.ranks) + 1)
     overlap = soft_bruhat(pair).diagonal().cpu().numpy().clip(None, k) / k
     place = {"role": earlier.role, "side": side.value, "layer": earlier.layer, "next_layer": later.layer, "k": k}
-    return place | beside_nulls(LEADING_OVERLAP, overlap, Dimensions(pair.dim, (k, k)))
+    mean_matched = mean_matched_at_every_rank(pair.first, pair.second, norms).cpu().numpy().clip(None, k) / k
+    return place | beside_nulls(LEADING_OVERLAP, overlap, _Curve(pair.dim, (k, k), mean_matched))

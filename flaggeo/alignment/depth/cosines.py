@@ -79,11 +79,18 @@ ABS_COSINE = Observable(
             has_sd=False,
             p_value=lambda pair: pair.sign_flips[1:],
         ),
+        Null(
+            name="mean_matched",
+            text="the means of the directions over the channels kept, random signs for the rest",
+            law=lambda pair: (pair.mean_matched[0], None),
+            has_sd=False,
+            p_value=lambda pair: pair.mean_matched[1:],
+        ),
     ),
     tolerance=1e-5,
     reading="How far the main direction of one layer is that of the next: 1 is the same direction up to sign. The "
     "q-value says which single layer pairs are significant, the sign-flip mean how much of the number outlier channels "
-    "account for.",
+    "account for, the mean-matched mean how much a common mean of the entries.",
     misuse=f"{_UNDETERMINED} A low q-value beside a norm-matched mean as high as the number is no continuity: the "
     "other channels agree too, but they do not account for it.",
 )
@@ -145,6 +152,15 @@ LEADING_OVERLAP = Observable(
         text="independent uniform (Haar) subspaces, exact: mean k / n",
         law=haar_overlap,
         statement="haar_overlap_moments",
+    ),
+    further_nulls=(
+        Null(
+            name="mean_matched",
+            text="the means of the directions over the channels kept, random signs for the rest, exact",
+            law=lambda pair: (pair.mean_matched_overlap, None),
+            statement="mean_matched_overlap_mean",
+            has_sd=False,
+        ),
     ),
     tolerance=1e-5,
     reading="How far the leading directions continue as a whole, whatever their order: read it instead of the single "

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ...network import Side, Weight
 from ...numerics.spectrum import Spectrum
+from ..chance.mean_matched import mean_matched_moments, mean_part
 from ..chance.sign_flip import sign_flips_of_lines
 from ..observable import Observable
 from ..schema import Column
@@ -67,6 +68,32 @@ class LayerPair:
             return undefined, undefined, undefined
         first, second = (spectrum.frame(self.side)[:, 0] for spectrum in (self.earlier, self.later))
         return sign_flips_of_lines(first, second)
+
+    @cached_property
+    def mean_matched(self) -> tuple[Tensor, Tensor, Tensor]:
+        """The same where what the means of the two directions account for keeps its sign, see `mean_part`."""
+        if not self.products.numel():
+            undefined = self.products.new_tensor(nan)
+            return undefined, undefined, undefined
+        spectra = self.earlier, self.later
+        first, second = (spectrum.frame(self.side)[:, :1] for spectrum in spectra)
+        of_first, of_second = (
+            mean_part(line, spectrum.channel_norms(self.side))
+            for line, spectrum in zip((first, second), spectra, strict=True)
+        )
+        return sign_flips_of_lines(first[:, 0], second[:, 0], kept=of_first[:, 0] * of_second[:, 0])
+
+    @property
+    def mean_matched_overlap(self) -> Tensor:
+        """Mean overlap of the two leading subspaces under the same null, see `mean_matched_moments`."""
+        if not self.products.numel():
+            return self.products.new_tensor(nan)
+        spectra = self.earlier, self.later
+        mean, _ = mean_matched_moments(
+            [spectrum.frame(self.side) for spectrum in spectra],
+            [spectrum.channel_norms(self.side) for spectrum in spectra],
+        )
+        return (mean[0, 1] / min(self.ranks)).clamp(max=1)
 
     @property
     def ranks(self) -> tuple[int, int]:

@@ -18,11 +18,16 @@ DIVERGENCE_SCHEMA = Schema(
         Column("kernel_null_mean", "float64", "mean kernel of unrelated heads"),
         Column("kernel_null_sd", "float64", "standard deviation of one pair of unrelated heads"),
         Column("kernel_sign_flip_mean", "float64", "mean kernel under random signs of the coordinates"),
+        Column(
+            "kernel_mean_matched_mean", "float64", "mean kernel with the means of the directions over the channels kept"
+        ),
         Column("kernel_norm_matched_mean", "float64", "mean kernel of heads of norm-matched random projections"),
         Column("overlap_excess", "float64", "mean excess of the overlap over its largest null"),
         Column("kl", "float64", "Kullback-Leibler divergence of the observed kernels from the law of unrelated heads"),
     ),
 )
+# Nulls that keep something of the heads, of which the table has the overlap.
+_NULLS = ("sign_flip_mean", "mean_matched_mean", "norm_matched_mean")
 # Quantiles at which the random law is compared; more change the third digit.
 _NODES = 1000
 
@@ -66,7 +71,7 @@ def head_divergences(table: pd.DataFrame) -> pd.DataFrame:
     """
     defined = table[table["kernel"].notna()]
     smaller = defined[["source_rank", "target_rank"]].min(axis=1)
-    nulls = {name: smaller * defined[f"overlap_{name}"] for name in ("sign_flip_mean", "norm_matched_mean")}
+    nulls = {name: smaller * defined[f"overlap_{name}"] for name in _NULLS}
     defined = defined.assign(**{f"kernel_{name}": kernels for name, kernels in nulls.items()})
     return DIVERGENCE_SCHEMA.frame(
         {"kind": kind, "pairs": len(pairs)}

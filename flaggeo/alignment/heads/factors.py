@@ -57,6 +57,12 @@ class ProjectionHeads:
         return [f"{weight}.{self.side.value}" for weight in self.weights]
 
     @property
+    def channel_norms(self) -> Tensor:
+        """Norm of each head at each coordinate of the stream, shape=[heads, n]."""
+        norms: Tensor = torch.linalg.vector_norm(self.frames @ self.factors, dim=-1)
+        return norms
+
+    @property
     def ranks(self) -> Tensor:
         """Dimensions of the subspaces, shape=[heads]."""
         return self.frames.any(dim=1).sum(dim=1)

@@ -14,6 +14,7 @@ from manifolds import pairwise_gram_inner_product
 
 from ...network.roles import HEAD_PAIRS, HEAD_PARTNERS, head_pair_name
 from ..chance.haar import Array, Dimensions
+from ..chance.mean_matched import mean_matched_moments
 from ..chance.overlaps import Overlaps
 from ..chance.sign_flip import leverages, named_leverages, sign_flip_spread
 from ..observable import Observable
@@ -73,6 +74,8 @@ class _RoleHeads:
     names : ndarray of str, shape=[heads]
     layers, numbers, ranks : ndarray of int, shape=[heads]
     frames : list of Tensor, shape=[n, k]
+    channel_norms : list of Tensor, shape=[n]
+        Norm of each head at each coordinate of the stream.
     leverages, matched_leverages : Tensor, shape=[heads, n]
         How much of a subspace lives on each coordinate, and how much of its norm-matched surrogates on average.
     factors : list of Tensor, shape=[n, k]
@@ -86,6 +89,7 @@ class _RoleHeads:
     numbers: NDArray[np.int64]
     ranks: NDArray[np.int64]
     frames: list[Tensor]
+    channel_norms: list[Tensor]
     leverages: Tensor
     matched_leverages: Tensor
     factors: list[Tensor]
@@ -149,9 +153,9 @@ def head_table(
     _require_one_stream(projections.values())
     surrogates = surrogate_leverages or {}
     roles = {role: _collect(projections, role, surrogates) for role in sorted({role for _, role in projections})}
-    spreads = _sign_flip_spreads(roles)
+    moments = _moments(roles)
     table = head_schema().concatenated(
-        _pairs(head_pair_name(first, second), roles[first], roles[second], spreads[first, second])
+        _pairs(head_pair_name(first, second), roles[first], roles[second], moments[first, second])
         for first, second in HEAD_PAIRS
         if {first, second} <= roles.keys()
     )
@@ -167,16 +171,29 @@ def _require_one_stream(heads: Iterable[ProjectionHeads]) -> None:
         raise ValueError(f"head_table compares heads of one stream, dtype and device; got {kinds}.")
 
 
-def _sign_flip_spreads(roles: Mapping[str, _RoleHeads]) -> dict[tuple[str, str], Tensor]:
-    """Spreads of the kernels of all heads of two roles, by both: found together, which is cheaper."""
+def _moments(roles: Mapping[str, _RoleHeads]) -> dict[tuple[str, str], tuple[Tensor, ...]]:
+    """Moments of the kernels of all heads of two roles, by both, in the order that `Overlaps` has.
+
+    Found for all roles together, which is cheaper.
+    """
     if not roles:
         return {}
     counts = [len(role.frames) for role in roles.values()]
-    spread = sign_flip_spread([frame for role in roles.values() for frame in role.frames])
+    frames = [frame for role in roles.values() for frame in role.frames]
+    norms = [of_head for role in roles.values() for of_head in role.channel_norms]
+    leverage, matched = (
+        torch.cat([getattr(role, name) for role in roles.values()]) for name in ("leverages", "matched_leverages")
+    )
+    moments = (
+        leverage @ leverage.mT,
+        sign_flip_spread(frames),
+        *mean_matched_moments(frames, norms),
+        matched @ matched.mT,
+    )
     return {
-        (first, second): block
-        for first, rows in zip(roles, spread.split(counts), strict=True)
-        for second, block in zip(roles, rows.split(counts, dim=1), strict=True)
+        (first, second): tuple(block.split(counts, dim=1)[column] for block in of_row)
+        for first, *of_row in zip(roles, *(moment.split(counts) for moment in moments), strict=True)
+        for column, second in enumerate(roles)
     }
 
 
@@ -196,6 +213,7 @@ def _collect(
         numbers=np.array([head for one in chosen for head in range(len(one.frames))]),
         ranks=torch.cat([one.ranks for one in chosen]).cpu().numpy(),
         frames=[frame for one in chosen for frame in one.frames],
+        channel_norms=[norms for one in chosen for norms in one.channel_norms],
         leverages=measured,
         matched_leverages=named_leverages(surrogates, names, measured),
         factors=[factor for of_layer in factors for factor in of_layer],
@@ -203,8 +221,8 @@ def _collect(
     )
 
 
-def _pairs(kind: str, sources: _RoleHeads, targets: _RoleHeads, spreads: Tensor) -> dict[str, Any]:
-    """Columns of one kind, in order of source and target; `spreads` are those over random signs."""
+def _pairs(kind: str, sources: _RoleHeads, targets: _RoleHeads, moments: tuple[Tensor, ...]) -> dict[str, Any]:
+    """Columns of one kind, in order of source and target; the moments are those of `_moments`."""
     same_role = sources is targets
     if same_role:
         first, second = np.triu_indices(len(sources.names), k=1)
@@ -221,11 +239,6 @@ def _pairs(kind: str, sources: _RoleHeads, targets: _RoleHeads, spreads: Tensor)
     largest = np.where(smaller > 0, smaller, np.nan)
     kernels = pairwise_gram_inner_product(sources.frames, None if same_role else targets.frames)
     kernel = of_pairs(kernels).clip(0, largest)
-    moments = (
-        sources.leverages @ targets.leverages.mT,
-        spreads,
-        sources.matched_leverages @ targets.matched_leverages.mT,
-    )
     overlaps = Overlaps(kernel / largest, *dimensions, *(of_pairs(moment) / largest for moment in moments))
     identity = {
         "source": sources.names[first],

@@ -6,7 +6,7 @@ import numpy as np
 
 from ...network import Symmetry
 from ..chance.haar import Array, RankedPair, haar_overlap
-from ..chance.overlaps import NORM_MATCHED, SIGN_FLIP, UNRELATED
+from ..chance.overlaps import MEAN_MATCHED, NORM_MATCHED, SIGN_FLIP, UNRELATED
 from ..observable import Invariance, Null, Observable
 from ..pairs.overlap import PROJECTION_OVERLAP
 from ..pairs.subspace_pair import SubspacePair
@@ -55,10 +55,10 @@ HEAD_OVERLAP = Observable(
     aligned=1.0,
     invariance=_INVARIANCE,
     null=UNRELATED,
-    further_nulls=(SIGN_FLIP, NORM_MATCHED),
+    further_nulls=(SIGN_FLIP, MEAN_MATCHED, NORM_MATCHED),
     tolerance=1e-5,
     reading="The projection kernel as a share of the narrower head: 1 when the wider head contains it. The excess "
-    "counts from the largest null, and the q-value holds against unrelated subspaces and against random signs.",
+    "counts from the largest null, and the q-value holds against unrelated subspaces, random signs and a common mean.",
     misuse="Do not read effect size, z or p-value alone where a few outlier channels bring both heads together: they "
     "compare with unrelated subspaces only.",
 )

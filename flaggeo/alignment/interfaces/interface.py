@@ -155,7 +155,8 @@ class Interface:
         first, second = self.first.frame, self.second.frame
         kept = torch.minimum(self.first.rank, self.second.rank).clamp(max=self.rank)
         grams = self.first.compressed(first, second), self.second.compressed(first, second)
-        return leading_directions(first, second, kept, grams, right_angle=rounding(first.mT @ second))
+        norms = self.first.diagonal.sqrt(), self.second.diagonal.sqrt()
+        return leading_directions(first, second, norms, kept, grams, right_angle=rounding(first.mT @ second))
 
     def reordered(self, order: Tensor, signs: Tensor) -> LeadingDirections:
         """The leading directions in other relative orientations of the two weights.
@@ -178,7 +179,8 @@ class Interface:
         grams = first.compressed(first.frame, moved), second.compressed(moved_back, second.frame)
         # Of many draws some come close to a right angle. Their window has fewer digits, and a mean needs no more.
         eps = torch.finfo(torch.float32).eps
-        return leading_directions(first.frame, moved, kept, grams, right_angle=eps)
+        norms = first.diagonal.sqrt(), _moved(second.diagonal.sqrt()[..., None], kept.shape, order, signs)[..., 0].abs()
+        return leading_directions(first.frame, moved, norms, kept, grams, right_angle=eps)
 
 
 def _moved(frame: Tensor, batch: torch.Size, order: Tensor, signs: Tensor) -> Tensor:

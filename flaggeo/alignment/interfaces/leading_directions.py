@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ...network import Symmetry
 from ..chance.haar import haar_overlap
+from ..chance.mean_matched import mean_matched_at_every_rank
 from ..observable import Invariance, Null, Observable
 
 
@@ -26,6 +27,8 @@ class LeadingDirections:
         Inner products of the K leading directions of the two weights.
     shared_leverages : Tensor, shape=[..., K]
         For each number k of leading directions, the sum over the hidden units of the products of their leverages.
+    mean_matched : Tensor, shape=[..., K]
+        `mean_matched_at_every_rank` of the two.
     grams : tuple of Tensor, shape=[..., 2K, 2K] each
         Gram matrices of the two weights between the directions of the first and then those of the second.
     dim : int
@@ -37,6 +40,7 @@ class LeadingDirections:
     kept: Tensor
     products: Tensor
     shared_leverages: Tensor
+    mean_matched: Tensor
     grams: tuple[Tensor, Tensor]
     dim: int
     right_angle: float
@@ -79,7 +83,13 @@ class LeadingDirections:
 
 
 def leading_directions(
-    first: Tensor, second: Tensor, kept: Tensor, grams: tuple[Tensor, Tensor], *, right_angle: float
+    first: Tensor,
+    second: Tensor,
+    norms: tuple[Tensor, Tensor],
+    kept: Tensor,
+    grams: tuple[Tensor, Tensor],
+    *,
+    right_angle: float,
 ) -> LeadingDirections:
     """Compare the leading directions of two weights.
 
@@ -87,6 +97,8 @@ def leading_directions(
     ----------
     first, second : Tensor, shape=[..., d, K]
         Orthonormal frames of what the one writes and the other reads.
+    norms : tuple of Tensor, shape=[..., d]
+        Of the hidden units in either weight.
     kept, grams, right_angle
         As in `LeadingDirections`.
 
@@ -96,17 +108,18 @@ def leading_directions(
     """
     leverages = (frame.square().cumsum(dim=-1) for frame in (first, second))
     shared = (next(leverages) * next(leverages)).sum(dim=-2)
-    return LeadingDirections(kept, first.mT @ second, shared, grams, first.shape[-2], right_angle)
+    mean_matched = mean_matched_at_every_rank(first, second, norms)
+    return LeadingDirections(kept, first.mT @ second, shared, mean_matched, grams, first.shape[-2], right_angle)
 
 
 def _overlap(pair: LeadingDirections) -> Tensor:
     return pair.compared.square().sum(dim=(-2, -1)) / torch.where(pair.kept > 0, pair.kept, nan)
 
 
-def _sign_flip_mean(pair: LeadingDirections) -> Tensor:
-    """Mean overlap under random signs of the hidden units: what units of high norm in both weights account for."""
-    shared = pair.shared_leverages.expand(*pair.kept.shape, -1)
-    at_kept = shared.gather(-1, (pair.kept - 1).clamp(min=0)[..., None])[..., 0]
+def _at_kept(pair: LeadingDirections, sums: Tensor) -> Tensor:
+    """Mean overlap under a null, from the sums of squared cosines that it gives for each number of directions."""
+    sums = sums.expand(*pair.kept.shape, -1)
+    at_kept = sums.gather(-1, (pair.kept - 1).clamp(min=0)[..., None])[..., 0]
     return torch.where(pair.kept > 0, at_kept / pair.kept, nan)
 
 
@@ -156,8 +169,15 @@ INTERFACE_OVERLAP = Observable(
         Null(
             name="sign_flip",
             text="random signs of the hidden units, which keep the norms of the units, exact",
-            law=lambda pair: (_sign_flip_mean(pair), None),
+            law=lambda pair: (_at_kept(pair, pair.shared_leverages), None),
             statement="sign_flip_overlap_mean",
+            has_sd=False,
+        ),
+        Null(
+            name="mean_matched",
+            text="the means of the directions over the hidden units kept, random signs for the rest, exact",
+            law=lambda pair: (_at_kept(pair, pair.mean_matched).clamp(max=1), None),
+            statement="mean_matched_overlap_mean",
             has_sd=False,
         ),
     ),

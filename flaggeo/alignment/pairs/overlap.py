@@ -1,7 +1,7 @@
 """Projection overlap: how much two subspaces share."""
 
 from ...network import Symmetry
-from ..chance.overlaps import NORM_MATCHED, SIGN_FLIP, UNRELATED
+from ..chance.overlaps import MEAN_MATCHED, NORM_MATCHED, SIGN_FLIP, UNRELATED
 from ..observable import Invariance, Observable
 from .subspace_pair import SubspacePair
 
@@ -20,7 +20,7 @@ PROJECTION_OVERLAP = Observable(
         "projection_overlap_invariance",
     ),
     null=UNRELATED,
-    further_nulls=(SIGN_FLIP, NORM_MATCHED),
+    further_nulls=(SIGN_FLIP, MEAN_MATCHED, NORM_MATCHED),
     tolerance=1e-5,
     reading="Mean squared cosine of the principal angles: 1 when one subspace contains the other. The excess is what "
     "is left of it beyond the largest null.",

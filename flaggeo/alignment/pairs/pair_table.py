@@ -12,6 +12,7 @@ from torch import Tensor
 from ...network import Side, Weight
 from ...numerics.spectrum import Spectrum
 from ...numerics.threads import workers
+from ..chance.mean_matched import mean_matched_moments
 from ..chance.overlaps import Overlaps
 from ..chance.sign_flip import leverages, named_leverages, sign_flip_spread
 from ..observable import Observable
@@ -98,9 +99,9 @@ def pair_table(
 
     Notes
     -----
-    Neither of the two nulls that keep the outlier channels needs a draw for each pair: both means are products
-    of leverages, see `sign_flip_spread`. A mean alone would not do to tell outlier channels from alignment, since
-    half of all unrelated pairs lie above it.
+    None of the nulls that keep outlier channels or a common mean needs a draw for each pair: their means are products
+    of leverages, see `sign_flip_spread` and `mean_matched_moments`. A mean alone would not do to tell outlier channels
+    from alignment, since half of all unrelated pairs lie above it.
 
     z grows with dimension and rank; compare effect sizes. Pairs share subspaces, so that their p-values depend on
     each other, positively on the whole; Benjamini-Hochberg assumes that.
@@ -137,7 +138,12 @@ def _pairs_in_one_space(group: list[Subspace], surrogates: Mapping[str, Tensor],
     matched = named_leverages(surrogates, names.tolist(), leverage)
     moments = (
         moment.cpu().numpy()[first, second] / smaller
-        for moment in (leverage @ leverage.mT, sign_flip_spread(frames), matched @ matched.mT)
+        for moment in (
+            leverage @ leverage.mT,
+            sign_flip_spread(frames),
+            *mean_matched_moments(frames, [subspace.channel_norms for subspace in group]),
+            matched @ matched.mT,
+        )
     )
     overlaps = Overlaps(
         columns[PROJECTION_OVERLAP.column],

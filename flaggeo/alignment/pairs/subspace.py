@@ -20,11 +20,14 @@ class Subspace:
     side : Side
     frame : Tensor, shape=[space.dim, rank]
         Orthonormal.
+    channel_norms : Tensor, shape=[space.dim]
+        Norm of the weight at each coordinate of the space.
     """
 
     weight: Weight
     side: Side
     frame: Tensor
+    channel_norms: Tensor
 
     @property
     def name(self) -> str:
@@ -44,5 +47,9 @@ class Subspace:
 
 def subspaces_of(weights: Iterable[Weight], spectra: Mapping[str, Spectrum]) -> list[Subspace]:
     """Both sides of every weight; a side without a non-zero singular value has no subspace."""
-    sides = [Subspace(weight, side, spectra[weight.name].frame(side)) for weight in weights for side in Side]
+    sides = [
+        Subspace(weight, side, spectra[weight.name].frame(side), spectra[weight.name].channel_norms(side))
+        for weight in weights
+        for side in Side
+    ]
     return [subspace for subspace in sides if subspace.frame.shape[1]]

@@ -1,11 +1,12 @@
-"""The three nulls of an overlap, and how small their p-values can become."""
+"""The nulls of an overlap, and how small their p-values can become."""
 
 import numpy as np
 import pytest
 import torch
 
-from flaggeo.alignment.chance.overlaps import NORM_MATCHED, SIGN_FLIP, UNRELATED, Overlaps
-from flaggeo.alignment.chance.sign_flip import leverages, sign_flip_spread
+from flaggeo.alignment.chance.mean_matched import mean_matched_moments
+from flaggeo.alignment.chance.overlaps import MEAN_MATCHED, NORM_MATCHED, SIGN_FLIP, UNRELATED, Overlaps
+from flaggeo.alignment.chance.sign_flip import leverages, sign_flip_p_value, sign_flip_spread
 from manifolds import overlap_moments, projection_overlap
 from tests.builders import random_frame
 
@@ -13,23 +14,26 @@ N = 60
 
 
 def overlaps_of(first, second, norm_matched=np.nan):
-    """One pair of frames among its nulls."""
+    """One pair of frames among its nulls, of weights whose channels have equal norms."""
     ranks = first.shape[1], second.shape[1]
-    moments = leverages(first) @ leverages(second), sign_flip_spread([first, second])[0, 1]
-    mean, sd = (np.array([float(moment) / min(ranks)]) for moment in moments)
+    matched, spread = mean_matched_moments([first, second], [torch.ones(len(first))] * 2)
+    moments = leverages(first) @ leverages(second), sign_flip_spread([first, second])[0, 1], matched[0, 1], spread[0, 1]
+    moments = (np.array([float(moment) / min(ranks)]) for moment in moments)
     value = np.array([float(projection_overlap(first, second))])
-    return Overlaps(value, len(first), tuple(map(np.array, zip(ranks))), mean, sd, np.array([norm_matched]))
+    return Overlaps(value, len(first), tuple(map(np.array, zip(ranks))), *moments, np.array([norm_matched]))
 
 
 def test_each_null_is_made_of_its_own_numbers():
     found = overlaps_of(random_frame(N, 3, seed=0), random_frame(N, 5, seed=1), norm_matched=0.2)
     assert [float(moment[0]) for moment in UNRELATED.law(found)] == list(overlap_moments(N, 3, 5))
     assert SIGN_FLIP.law(found) == (found.sign_flip_mean, found.sign_flip_sd)
+    assert MEAN_MATCHED.law(found) == (found.mean_matched_mean, found.mean_matched_sd)
+    assert found.mean_matched_sd == pytest.approx((found.mean_matched_spread**2 + found.sign_flip_sd**2) ** 0.5)
     assert NORM_MATCHED.law(found) == (found.norm_matched_mean, None)
     assert NORM_MATCHED.p_value is None
 
 
-@pytest.mark.parametrize("null", [UNRELATED, SIGN_FLIP], ids=lambda null: null.name)
+@pytest.mark.parametrize("null", [UNRELATED, SIGN_FLIP, MEAN_MATCHED], ids=lambda null: null.name)
 @pytest.mark.parametrize(("r", "s"), [(1, 1), (2, 3), (4, 4)])
 def test_no_pair_has_a_p_value_below_the_floor_and_a_subspace_that_contains_another_reaches_it(null, r, s):
     for seed in range(20):
@@ -54,5 +58,37 @@ def test_lines_on_two_coordinates_cannot_become_significant_and_spread_out_ones_
     p_value, floor = SIGN_FLIP.p_value(overlaps_of(line, line))
     assert least <= float(floor[0]) < most
     assert p_value == pytest.approx(floor)
+    # Two lines of equal coordinates are the more alike by their means alone.
+    assert MEAN_MATCHED.p_value(overlaps_of(line, line))[1] >= floor
     # Two equal lines are never found among unrelated ones, wherever they lie.
     assert UNRELATED.p_value(overlaps_of(line, line))[0] == pytest.approx(0, abs=1e-12)
+
+
+def test_the_p_value_of_kept_means_is_the_tail_of_random_signs_at_as_many_standard_deviations():
+    line = on_coordinates(N // 2)
+    found = overlaps_of(line, torch.linalg.qr(line + 0.3 * random_frame(N, 1, seed=2)).Q)
+    assert found.mean_matched_mean > found.sign_flip_mean + 0.1
+    expected, floor = sign_flip_p_value(found.values, found.mean_matched_mean, found.mean_matched_sd)
+    assert [float(p_value[0]) for p_value in MEAN_MATCHED.p_value(found)] == pytest.approx([*expected, *floor])
+    assert SIGN_FLIP.p_value(found)[0] < expected
+
+
+def test_two_constant_lines_are_what_their_means_make_them():
+    line = on_coordinates(N)
+    found = overlaps_of(line, line)
+    assert MEAN_MATCHED.law(found)[0] == pytest.approx(1)
+    assert MEAN_MATCHED.p_value(found)[0] > 0.1
+    assert SIGN_FLIP.p_value(found)[0] < 1e-6
+
+
+def test_a_mean_never_exceeds_perfect_alignment():
+    """Of two subspaces that fill most of a narrow space the formula gives more."""
+    frame = random_frame(5, 4, seed=3)
+    found = overlaps_of(frame, frame)
+    assert found.mean_matched_mean > 1 == MEAN_MATCHED.law(found)[0]
+
+
+def test_a_missing_overlap_has_no_p_value():
+    found = overlaps_of(*(random_frame(N, 2, seed=seed) for seed in (4, 5)))
+    missing = Overlaps(np.array([np.nan]), *(getattr(found, name) for name in list(vars(found))[1:]))
+    assert np.isnan(MEAN_MATCHED.p_value(missing)).all()

@@ -21,8 +21,14 @@ from tests.builders import CONFIG, chain_of, planted, random_frame, tiny_llama
 from tests.flaggeo.alignment.builders import gaussian, spectra_of
 
 NUMBERS = ["abs_cos_1", "sigma2_weighted", "overlap", "best_match", "projection", "block_overlap", "signed_rank_one"]
-P_VALUES = ["abs_cos_1_p_value", "abs_cos_1_sign_flip_p_value"]
-TESTED = [*P_VALUES, "abs_cos_1_sign_flip_mean", "abs_cos_1_p_value_floor", "abs_cos_1_q_value"]
+P_VALUES = ["abs_cos_1_p_value", "abs_cos_1_sign_flip_p_value", "abs_cos_1_mean_matched_p_value"]
+TESTED = [
+    *P_VALUES,
+    "abs_cos_1_sign_flip_mean",
+    "abs_cos_1_mean_matched_mean",
+    "abs_cos_1_p_value_floor",
+    "abs_cos_1_q_value",
+]
 
 
 def test_table_pairs_neighbouring_layers_of_each_role_and_side():
@@ -58,9 +64,11 @@ def test_effect_sizes_run_from_the_null_to_perfect_alignment(random_layers):
         null = random_layers[f"{number}_null_mean"]
         expected = (random_layers[number] - null) / (1 - null)
         np.testing.assert_allclose(random_layers[f"{number}_effect_size"], expected)
-    largest = random_layers[["abs_cos_1_null_mean", "abs_cos_1_sign_flip_mean"]].max(axis=1)
-    expected = (random_layers["abs_cos_1"] - largest) / (1 - largest)
-    np.testing.assert_allclose(random_layers["abs_cos_1_excess"], expected)
+    nulls = {"abs_cos_1": ["null", "sign_flip", "mean_matched"], "overlap": ["null", "mean_matched"]}
+    for number, names in nulls.items():
+        largest = random_layers[[f"{number}_{name}_mean" for name in names]].max(axis=1)
+        expected = (random_layers[number] - largest) / (1 - largest)
+        np.testing.assert_allclose(random_layers[f"{number}_excess"], expected)
 
 
 def test_the_table_finds_a_planted_swap():
@@ -118,6 +126,13 @@ def reading(direction, *, seed):
     return 5 * random_frame(20, 1, seed=seed) @ direction[None]
 
 
+def alternating(n):
+    """Entries 1 and -1 in turn, as no common mean of a weight gives them."""
+    signs = torch.ones(n, dtype=torch.float64)
+    signs[1::2] = -1
+    return signs
+
+
 def layer_pairs_of(directions):
     """Rows of the continuity of weights that read these."""
     table = continuity_table(*chain_of([reading(line, seed=seed) for seed, line in enumerate(directions)], rank=1))
@@ -134,7 +149,7 @@ def test_unrelated_layer_pairs_have_even_p_values_and_no_discovery():
 
 
 def test_a_direction_spread_out_is_found_and_one_on_an_outlier_coordinate_is_not():
-    spread, outlier = torch.ones(50, dtype=torch.float64) / 50**0.5, torch.eye(50, dtype=torch.float64)[7]
+    spread, outlier = alternating(50) / 50**0.5, torch.eye(50, dtype=torch.float64)[7]
     [found] = layer_pairs_of([spread, spread]).to_dict("records")
     assert max(found[column] for column in (*P_VALUES, "abs_cos_1_q_value")) < 1e-9
     assert found["abs_cos_1_sign_flip_mean"] == pytest.approx((2 / np.pi / 50) ** 0.5, rel=0.02)
@@ -149,11 +164,12 @@ def test_a_direction_spread_out_is_found_and_one_on_an_outlier_coordinate_is_not
 def test_directions_on_few_coordinates_cannot_become_significant_and_the_table_says_so(coordinates, floor):
     """Below 8 coordinates no alignment reaches 0.01, though unrelated directions are never equal."""
     line = torch.zeros(50, dtype=torch.float64)
-    line[:coordinates] = coordinates**-0.5
+    line[:coordinates] = alternating(coordinates) * coordinates**-0.5
     [row] = layer_pairs_of([line, line]).to_dict("records")
     assert row["abs_cos_1_p_value"] == pytest.approx(0, abs=1e-12)
     assert row["abs_cos_1_p_value_floor"] == pytest.approx(floor)
-    assert row["abs_cos_1_p_value_floor"] == row["abs_cos_1_sign_flip_p_value"] == row["abs_cos_1_q_value"]
+    assert row["abs_cos_1_p_value_floor"] == row["abs_cos_1_q_value"]
+    assert row["abs_cos_1_sign_flip_p_value"] == pytest.approx(floor)
 
 
 def test_the_layer_pairs_that_carry_over_are_told_from_those_that_do_not():

@@ -61,7 +61,7 @@ def test_effect_sizes_run_from_the_first_moment_of_the_null_to_perfect_alignment
             found = table[f"{observable.column}_effect_size"]
             assert found.notna().any()
             np.testing.assert_allclose(found.dropna(), expected[found.notna()], rtol=1e-9)
-    largest = table[["overlap_null_mean", "overlap_sign_flip_mean"]].max(axis=1)
+    largest = table[["overlap_null_mean", "overlap_sign_flip_mean", "overlap_mean_matched_mean"]].max(axis=1)
     np.testing.assert_allclose(table["overlap_excess"], (table["overlap"] - largest) / (1 - largest))
 
 

@@ -14,7 +14,7 @@ from manifolds import overlap_moments, overlap_p_value, projection_overlap, unif
 from tests.builders import CONFIG, WIDTH, random_frame, tiny_llama
 from tests.flaggeo.alignment.builders import spectra_of
 
-P_VALUES = ["overlap_p_value", "overlap_sign_flip_p_value"]
+P_VALUES = ["overlap_p_value", "overlap_sign_flip_p_value", "overlap_mean_matched_p_value"]
 
 
 @pytest.fixture(scope="module")
@@ -104,7 +104,8 @@ def test_no_row_has_a_p_value_below_its_floor(table):
 def test_equal_lines_on_two_coordinates_cannot_become_significant_and_spread_out_ones_do():
     tensors = tiny_llama()
     two, all_alike = torch.zeros(2, WIDTH)
-    two[:2], all_alike[:] = 0.5**0.5, WIDTH**-0.5
+    signs = torch.tensor([1.0, -1.0]).repeat(WIDTH // 2)  # no common mean gives both
+    two[:2], all_alike[:] = signs[:2] * 0.5**0.5, signs * WIDTH**-0.5
     for layer in (0, 1):
         tensors[f"model.layers.{layer}.self_attn.q_proj.weight"] = torch.ones(40, 1) * two
         tensors[f"model.layers.{layer}.mlp.gate_proj.weight"] = torch.ones(40, 1) * all_alike
@@ -140,7 +141,8 @@ def test_the_sign_flip_mean_is_that_of_random_signs():
     assert mean > 3 * row["overlap_null_mean"]
     assert row["overlap_effect_size"] > 0.5
     assert row["overlap_excess"] < 0.2
-    assert row["overlap_excess"] == pytest.approx((row["overlap"] - mean) / (1 - mean))
+    largest = max(mean, row["overlap_mean_matched_mean"])
+    assert row["overlap_excess"] == pytest.approx((row["overlap"] - largest) / (1 - largest))
 
 
 def test_the_norm_matched_mean_is_the_product_of_the_mean_leverages(network, spectra):
@@ -161,7 +163,7 @@ def test_the_norm_matched_mean_is_the_product_of_the_mean_leverages(network, spe
     drawn = projection_overlap(*frames).double()
     largest = row["overlap_norm_matched_mean"]
     assert largest == pytest.approx(float(drawn.mean()), abs=5 * float(drawn.std()) / draws**0.5)
-    assert largest > max(row["overlap_null_mean"], row["overlap_sign_flip_mean"])
+    assert largest > row[["overlap_null_mean", "overlap_sign_flip_mean", "overlap_mean_matched_mean"]].max()
     assert row["overlap_excess"] == pytest.approx((row["overlap"] - largest) / (1 - largest))
 
 

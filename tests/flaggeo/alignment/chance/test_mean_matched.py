@@ -1,0 +1,193 @@
+"""What a common mean of the entries accounts for, against all sign patterns and against weights that have one."""
+
+import itertools
+import math
+
+import pytest
+import torch
+
+from flaggeo.alignment.chance.mean_matched import (
+    mean_basis,
+    mean_matched_at_every_rank,
+    mean_matched_moments,
+    mean_part,
+    mean_share,
+)
+from flaggeo.alignment.chance.sign_flip import leverages, sign_flips_of_lines
+from flaggeo.numerics.spectrum import leading_spectrum
+from tests.builders import random_frame
+from tests.flaggeo.alignment.builders import gaussian
+
+READS, WRITES = 96, 64
+
+
+def frames_and_norms(n=7):
+    """Frames of several widths, with channels of several norms; the last have equal ones."""
+    frames = [random_frame(n, width, seed=width) for width in (1, 2, 3, 3)]
+    norms = [gaussian(n, seed=9 + number).exp() for number in range(3)]
+    return frames, [*norms, torch.full((n,), 0.3, dtype=torch.float64)]
+
+
+def of_all_signs(first, second, norms):
+    """Squared norms of P' Q + sum e_i (a_i b_i' - p_i q_i') over all sign patterns."""
+    part, other = (mean_part(frame, of_channels) for frame, of_channels in zip((first, second), norms, strict=True))
+    signs = torch.tensor(list(itertools.product([1.0, -1.0], repeat=len(first))), dtype=torch.float64)[:, :, None]
+    signed = first.mT @ (signs * second) - part.mT @ (signs * other)
+    return part.mT @ other, signed, (part.mT @ other + signed).square().sum(dim=(1, 2))
+
+
+def test_the_basis_is_orthonormal_and_spans_the_constant_vector_and_the_norms():
+    norms = gaussian(3, 11, seed=0).exp()
+    basis = mean_basis(norms)
+    torch.testing.assert_close(basis.mT @ basis, torch.eye(2, dtype=torch.float64).expand(3, 2, 2))
+    for vector in (norms, torch.ones_like(norms)):
+        torch.testing.assert_close(mean_part(vector[..., None], norms)[..., 0], vector)
+
+
+def test_channels_of_equal_norm_leave_the_constant_vector_alone():
+    norms = torch.full((9,), 0.1) * (1 + 1e-7 * torch.randn(9, generator=torch.Generator().manual_seed(0)))
+    assert mean_basis(norms)[:, 1].tolist() == [0] * 9
+    frame = random_frame(9, 2, seed=1).float()
+    torch.testing.assert_close(mean_part(frame, norms), frame.mean(dim=0).expand(9, 2))
+
+
+def test_the_share_is_the_square_of_the_cosine_with_the_span():
+    norms, line = gaussian(12, seed=2).exp(), random_frame(12, 3, seed=3)
+    basis = torch.linalg.qr(torch.stack([torch.ones(12, dtype=torch.float64), norms], dim=1)).Q
+    assert mean_share(line, norms) == pytest.approx(float((basis.mT @ line[:, 0]).square().sum()))
+    assert math.isnan(mean_share(line[:, :0], norms))
+
+
+def test_means_are_those_of_all_sign_patterns():
+    frames, norms = frames_and_norms()
+    means, _ = mean_matched_moments(frames, norms)
+    for (i, first), (j, second) in itertools.product(enumerate(frames), repeat=2):
+        _, _, squares = of_all_signs(first, second, (norms[i], norms[j]))
+        assert float(means[i, j]) == pytest.approx(float(squares.mean()))
+
+
+def test_the_spread_is_that_of_the_terms_of_one_sign():
+    frames, norms = frames_and_norms()
+    _, spreads = mean_matched_moments(frames, norms)
+    for (i, first), (j, second) in itertools.product(enumerate(frames), repeat=2):
+        kept, signed, _ = of_all_signs(first, second, (norms[i], norms[j]))
+        linear = 2 * (kept * signed).sum(dim=(1, 2))
+        assert float(spreads[i, j]) == pytest.approx(float(linear.std(correction=0)))
+
+
+def test_every_rank_is_the_mean_of_as_many_leading_directions():
+    frames, norms = frames_and_norms()
+    first, second = frames[2:]
+    curve = mean_matched_at_every_rank(first, second, (norms[0], norms[1]))
+    for k in (1, 2, 3):
+        mean, _ = mean_matched_moments([first[:, :k], second[:, :k]], norms[:2])
+        assert float(curve[k - 1]) == pytest.approx(float(mean[0, 1]))
+
+
+def test_a_batch_is_its_pairs_one_by_one():
+    first, second = (torch.stack([random_frame(9, 3, seed=seed) for seed in seeds]) for seeds in ((0, 1), (2, 3)))
+    norms = gaussian(2, 9, seed=4).exp(), gaussian(2, 9, seed=5).exp()
+    together = mean_matched_at_every_rank(first, second, norms)
+    for place in range(2):
+        alone = mean_matched_at_every_rank(first[place], second[place], (norms[0][place], norms[1][place]))
+        torch.testing.assert_close(together[place], alone)
+
+
+def test_directions_without_a_mean_have_the_sign_flip_null():
+    """Two of a basis that is orthogonal to the constant vector, in channels of equal norm."""
+    frame = torch.linalg.qr(torch.cat([torch.ones(8, 1, dtype=torch.float64), gaussian(8, 4, seed=6)], dim=1)).Q
+    frames = [frame[:, 1:3], frame[:, 2:5]]
+    means, spreads = mean_matched_moments(frames, [torch.ones(8, dtype=torch.float64)] * 2)
+    assert float(means[0, 1]) == pytest.approx(float(leverages(frames[0]) @ leverages(frames[1])))
+    assert spreads.numpy() == pytest.approx(0, abs=1e-12)
+
+
+def test_numbers_do_not_depend_on_signs_and_turns_of_the_frames_nor_on_the_order_of_channels():
+    frames, norms = frames_and_norms()
+    turned = [frame @ random_frame(*2 * (frame.shape[1],), seed=7) for frame in frames]
+    order = torch.randperm(len(norms[0]), generator=torch.Generator().manual_seed(8))
+    expected = mean_matched_moments(frames, norms)
+    for found in (
+        mean_matched_moments(turned, norms),
+        mean_matched_moments([frame[order] for frame in frames], [of_channels[order] for of_channels in norms]),
+        mean_matched_moments(frames, [3 * of_channels for of_channels in norms]),
+    ):
+        torch.testing.assert_close(found, expected)
+
+
+def test_a_turn_of_the_space_moves_the_numbers():
+    frames, norms = frames_and_norms()
+    turn = random_frame(7, 7, seed=10)
+    before, after = (mean_matched_moments(those, norms)[0] for those in (frames, [turn @ frame for frame in frames]))
+    assert float((before - after).abs().max()) > 0.01
+
+
+def scaled(matrix, rows, columns, *, seed):
+    """The matrix with lognormal scales of its rows and columns of these standard deviations of the logarithm."""
+    m, n = matrix.shape
+    return (rows * gaussian(m, seed=seed)).exp()[:, None] * matrix * (columns * gaussian(n, seed=7)).exp()
+
+
+def line_and_part(weight):
+    spectrum = leading_spectrum(weight, 1)
+    return spectrum.right[:, 0], mean_part(spectrum.right, spectrum.column_norms)[:, 0]
+
+
+def chance_of(first, second):
+    """Cosine of two first directions with its mean and p-value under the mean-matched null."""
+    (line, part), (other, its_part) = line_and_part(first), line_and_part(second)
+    mean, p_value, _ = map(float, sign_flips_of_lines(line, other, kept=part * its_part))
+    return float((line @ other).abs()), mean, p_value
+
+
+@pytest.mark.parametrize(
+    ("mean", "rows", "columns"),
+    [(0.3, 0, 0), (0.3, 0, 0.25), (1.0, 0.5, 0.5), (-0.3, 0.3, 0)],
+    ids=["equal scales", "gains of the columns", "lognormal scales", "negative mean"],
+)
+def test_directions_that_a_common_mean_makes_are_expected(mean, rows, columns):
+    """The columns have scales that all weights share, the rows of each their own."""
+    weights = [scaled(mean + gaussian(READS, WRITES, seed=seed), rows, columns, seed=50 + seed) for seed in range(8)]
+    weights[1] = -weights[1]
+    found = [chance_of(*pair) for pair in itertools.pairwise(weights)]
+    cosines, means, p_values = zip(*found, strict=True)
+    assert sum(cosines) / len(found) > 0.5
+    assert sum(means) / len(found) == pytest.approx(sum(cosines) / len(found), abs=0.05)
+    assert min(p_values) > 0.05
+
+
+@pytest.mark.parametrize("noise", [0.01, 1.0], ids=["rank one", "in noise"])
+@pytest.mark.parametrize("mean", [0.0, 0.1])
+def test_a_direction_that_two_weights_share_stays_improbable(mean, noise):
+    """Though it is all that the column means of a weight of low rank are made of."""
+    shared = random_frame(WRITES, 1, seed=1)
+    weights = [
+        60 * random_frame(READS, 1, seed=20 + seed) @ shared.mT + noise * (mean + gaussian(READS, WRITES, seed=seed))
+        for seed in range(2)
+    ]
+    cosine, expected, p_value = chance_of(*weights)
+    assert cosine > 0.9
+    assert expected < 0.25
+    assert p_value < 1e-6
+
+
+def test_what_is_added_to_whole_rows_is_expected_where_the_channels_read_alike():
+    """W + r 1': every row reads the constant direction, whatever r."""
+    weights = [gaussian(READS, WRITES, seed=seed) + 5 * gaussian(READS, 1, seed=30 + seed) for seed in range(2)]
+    cosine, mean, p_value = chance_of(*weights)
+    assert cosine > 0.99
+    assert mean == pytest.approx(cosine, abs=1e-3)
+    assert p_value > 0.3
+
+
+def test_a_kept_part_of_two_lines_is_that_of_all_sign_patterns():
+    """Every coordinate gone through: the mean, how often the sum is as large, and as large as it can be."""
+    first, second = (random_frame(8, 1, seed=seed)[:, 0] for seed in (11, 12))
+    kept = 0.4 * first * second + 0.02
+    signs = torch.tensor(list(itertools.product([1.0, -1.0], repeat=8)), dtype=torch.float64)
+    sums = (kept + signs * (first * second - kept)).sum(dim=1).abs()
+    largest = kept.sum().abs() + (first * second - kept).abs().sum()
+    expected = [float(sums.mean())]
+    expected += [float((sums >= level - 1e-9).double().mean()) for level in ((first @ second).abs(), largest)]
+    found = sign_flips_of_lines(first, second, kept=kept)
+    assert [float(value) for value in found] == pytest.approx(expected, abs=1e-5)
