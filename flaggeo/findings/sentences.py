@@ -216,9 +216,10 @@ def stable_edges(
 ) -> str:
     """Verdicts: present, absent."""
     return (
-        f"{stable} of {counted(edges, 'edge')} are stable: {stands_at_half_rank} would also be found at half the rank, "
-        f"{stands_at_double_rank} at twice the rank, and {stands_after_rounding} if every overlap were lower by what "
-        "rounding of the stored numbers may have added to it (three standard deviations, to first order)."
+        f"{stable} of the {edges} edges of the alignment graph {'is' if stable == 1 else 'are'} stable: "
+        f"{stands_at_half_rank} would be found at half the rank too, {stands_at_double_rank} at twice the rank, and "
+        f"{stands_after_rounding} if every overlap were lower by what the rounding of stored numbers may have added to "
+        "it (three standard deviations, to first order)."
     )
 
 

@@ -34,8 +34,14 @@ def edge_table(graph: "nx.MultiDiGraph[str]", nodes: pd.DataFrame) -> pd.DataFra
     The columns are `EDGE_COLUMNS` and `STABILITY_COLUMNS`.
     """
     rows = [
-        (source, target, edge["kind"], graph.nodes[source]["space"], edge[EDGE_WEIGHT])
-        + tuple(edge.get(name) for name in STABILITY_COLUMNS)
+        (
+            source,
+            target,
+            edge["kind"],
+            graph.nodes[source]["space"],
+            edge[EDGE_WEIGHT],
+            *map(edge.get, STABILITY_COLUMNS),
+        )
         for source, target, edge in graph.edges(data=True)
     ]
     table = pd.DataFrame(rows, columns=[*EDGE_COLUMNS, *STABILITY_COLUMNS])

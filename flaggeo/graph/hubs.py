@@ -59,8 +59,9 @@ def hub_table(
 
         ``edges`` is the number of edges of the kind. ``null_largest`` is the largest value of any subspace in any null
         graph: a random graph exceeds it with a probability of about one over the number of draws and one, whatever
-        ``z`` is reached among so many subspaces. ``stable_value`` is the strength from stable edges alone, where stability
-        was measured: a hub that stands exceeds ``null_largest`` with it too. It is missing for the other measures.
+        ``z`` is reached among so many subspaces. ``stable_value`` is the strength from stable edges alone, where
+        stability was measured: a hub that stands exceeds ``null_largest`` with it too. It is missing for the other
+        measures.
 
     Notes
     -----

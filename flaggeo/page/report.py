@@ -9,8 +9,8 @@ from ..alignment import observables
 from ..findings import findings, graph_findings
 from ..findings.words import CHANGES_OF_BASIS, norm_gains
 from ..graph import Structure
-from ..graph.stability import STABLE
 from ..graph.alignment_graph import FALSE_DISCOVERY_RATE, STRONGEST
+from ..graph.stability import STABLE
 from ..results.analysis import Analysis
 from .charts import (
     HEAD_KINDS,

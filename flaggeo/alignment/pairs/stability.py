@@ -1,5 +1,6 @@
 """Whether an overlap would stand at another rank, and with numbers stored more exactly."""
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -11,11 +12,10 @@ from torch import Tensor
 
 from ...network import Side, Weight
 from ...numerics.spectrum import Spectrum
-from ..observable import Observable
 from ..schema import Column, Schema
+from ..table import q_values
 from .overlap import PROJECTION_OVERLAP
-
-from .subspace import Subspace
+from .pair_table import Pairs, pairs_by_space
 
 #: Standard deviations of an overlap's change that rounding may cost it.
 DEVIATIONS = 3.0
@@ -24,7 +24,6 @@ DEVIATIONS = 3.0
 _LARGEST_VARIANCE = 1 / 8
 # Entries of the frames of the pairs that are compared at a time: 64 MiB in float64.
 _GATHERED_ENTRIES = 2**23
-_IDENTITY = ("source", "target", "kind")
 _CONDITIONS = {
     "half_rank": "of the leading subspaces of half the rank",
     "double_rank": "of those of twice the rank",
@@ -185,4 +184,67 @@ def stability_table(
     ----------
     docs/measurements.md, "Would this edge survive?".
     """
-    raise NotImplementedError
+    weights = list(weights)
+
+    def leading(number: int) -> list[Pairs]:
+        """All pairs at another rank: the same ones, in the same order."""
+        return pairs_by_space(weights, {weight.name: spectra[weight.name].leading(number) for weight in weights})
+
+    turns = {
+        f"{weight.name}.{side.value}": rotation(
+            spectra[weight.name], rank, side, rounding_errors[weight.name] * spectra[weight.name].mean_entry
+        )
+        for weight in weights
+        for side in Side
+    }
+    found = leading(rank)
+    losses = [_losses(pairs, turns) for pairs in found]
+    conditions = {
+        "half_rank": _tested(leading(max(1, rank // 2))),
+        "double_rank": _tested(leading(2 * rank)),
+        "rounded": _tested(found, losses, surrogate_leverages),
+    }
+    table = stability_schema().concatenated(
+        {"source": pairs.names[pairs.first], "target": pairs.names[pairs.second], "kind": pairs.kinds}
+        | {"rounding_loss": loss}
+        for pairs, loss in zip(found, losses, strict=True)
+    )
+    for condition, numbers in conditions.items():
+        table[[f"{condition}_{name}" for name in numbers]] = numbers
+    return table
+
+
+def _losses(pairs: Pairs, turns: Mapping[str, Rotation]) -> NDArray[np.float64]:
+    """`rounding_loss` of all pairs, those of equal dimensions together."""
+    ends = [turns[name] for name in pairs.names]
+    shapes = np.array([tuple(turn.towards.shape) for turn in ends])  # directions beyond the subspace, and in it
+    together = np.unique(np.hstack([shapes[pairs.first], shapes[pairs.second]]), axis=0, return_inverse=True)[1].ravel()
+    losses = np.empty(len(pairs.first))
+    chunk = max(1, _GATHERED_ENTRIES // (4 * pairs.frames[0].shape[0] * int(shapes.max())))
+    for group in np.unique(together):
+        rows = np.flatnonzero(together == group)
+        for part in np.array_split(rows, math.ceil(len(rows) / chunk)):
+            first, second = pairs.first[part], pairs.second[part]
+            losses[part] = rounding_loss(
+                [pairs.frames[place] for place in first],
+                [pairs.frames[place] for place in second],
+                [(ends[one], ends[other]) for one, other in zip(first, second, strict=True)],
+            ).cpu()
+    return losses
+
+
+def _tested(
+    found: list[Pairs],
+    losses: list[NDArray[np.float64]] | None = None,
+    surrogates: Mapping[str, Tensor] | None = None,
+) -> pd.DataFrame:
+    """Excess and q-value of the overlaps of all pairs, lowered by the losses."""
+    name = PROJECTION_OVERLAP.column
+    parts = []
+    for number, pairs in enumerate(found):
+        overlaps = pairs.measured((PROJECTION_OVERLAP,))[name] - (losses[number] if losses else 0.0)
+        parts.append(pd.DataFrame(pairs.tested(overlaps, surrogates or {})))
+    if not parts:
+        return pd.DataFrame(columns=["excess", "q_value"])
+    table = pd.concat(parts, ignore_index=True)
+    return pd.DataFrame({"excess": table[f"{name}_excess"], "q_value": q_values(table, PROJECTION_OVERLAP, "kind")})
