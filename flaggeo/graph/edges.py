@@ -33,17 +33,10 @@ def edge_table(graph: "nx.MultiDiGraph[str]", nodes: pd.DataFrame) -> pd.DataFra
 
     The columns are `EDGE_COLUMNS` and `STABILITY_COLUMNS`.
     """
-    rows = [
-        (
-            source,
-            target,
-            edge["kind"],
-            graph.nodes[source]["space"],
-            edge[EDGE_WEIGHT],
-            *map(edge.get, STABILITY_COLUMNS),
-        )
-        for source, target, edge in graph.edges(data=True)
-    ]
+    rows = []
+    for source, target, edge in graph.edges(data=True):
+        stands = map(edge.get, STABILITY_COLUMNS)
+        rows.append((source, target, edge["kind"], graph.nodes[source]["space"], edge[EDGE_WEIGHT], *stands))
     table = pd.DataFrame(rows, columns=[*EDGE_COLUMNS, *STABILITY_COLUMNS])
     table = table.astype({"weight": "float64"} | dict.fromkeys(STABILITY_COLUMNS, "boolean"))
     within = table["source"].isin(nodes.index) & table["target"].isin(nodes.index)
