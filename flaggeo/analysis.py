@@ -4,6 +4,7 @@ import json
 import platform
 import sys
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from hashlib import sha256
 from importlib.metadata import version
@@ -29,6 +30,7 @@ from .alignment import (
     layer_chains,
     pair_null_table,
     pair_table,
+    stability_table,
     trajectory_table,
     trajectory_variance_table,
 )
@@ -133,11 +135,14 @@ def analyze(
     chains = list(layer_chains(chosen).values()) if settings.draws_surrogates else []
     advance = _Progress(progress, len({weight.tensor for weight in chosen}) + sum(map(len, chains)))
     found = measure_layers(settings, network.layers, device=device, progress=advance, memory=memory)
-    spectra = found.spectra
+    wide = found.spectra
+    spectra = {name: spectrum.leading(settings.rank) for name, spectrum in wide.items()}
+    found = replace(found, spectra=spectra)
     nulls = _draw_nulls(chains, found, settings, device, advance, memory)
     continued = chosen if "continuity" in settings.measure else []
     paired = _compared(chosen) if "pairs" in settings.measure else []
     pairs = pair_table(paired, spectra, nulls.leverages, folded=settings.fold_norms)
+    questioned = paired if "stability" in settings.measure else []
     bases = _bases(spectra)
     return Analysis(
         weights=weight_table(chosen, spectra),
@@ -150,6 +155,7 @@ def analyze(
         trajectory_variance=trajectory_variance_table(continued, spectra),
         pairs=pairs,
         pair_nulls=pair_null_table(pairs, bases),
+        stability=stability_table(questioned, wide, found.rounding_errors, nulls.leverages, rank=settings.rank),
         interfaces=interface_table(found.interfaces),
         interfaces_by_rank=interfaces_by_rank(found.interfaces),
         heads=_head_table(found.heads, nulls, chosen, settings.fold_norms),

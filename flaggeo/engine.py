@@ -20,6 +20,7 @@ from .alignment import (
     projection_heads,
 )
 from .alignment.depth.layer_pair import comparable_across_layers
+from .checkpoint.rounding import rounding_error
 from .network import Layer, Side, Space, Weight
 from .numerics.spectrum import Spectrum, leading_spectrum
 from .numerics.threads import coordinators, one_ahead, workers
@@ -36,7 +37,7 @@ class LayerResult:
     Attributes
     ----------
     spectra : mapping of str to Spectrum
-        By name of the weight.
+        By name of the weight, with `Settings.kept_rank` directions.
     profiles : mapping of str to Profile
         By name of the weight, of those whose continuity gets seeded nulls.
     heads : list of ProjectionHeads
@@ -45,6 +46,8 @@ class LayerResult:
         For `interface_table`.
     grams : mapping of (str, Side) to Tensor
         Gram matrices by name of the weight and side, of the sides that lie in a space which layers share.
+    rounding_errors : mapping of str to float
+        By name of the weight, see `flaggeo.checkpoint.rounding.rounding_error`; where stability is measured.
     gram_cosines : list of rows
         Of these with the next of their role, under the name of the ``earlier`` weight and the ``side``. No layer
         knows another one: `measure_layers` fills it in, and drops the Gram matrices.
@@ -55,6 +58,7 @@ class LayerResult:
     heads: list[ProjectionHeads] = field(default_factory=list)
     interfaces: list[Row] = field(default_factory=list)
     grams: Mapping[tuple[str, Side], Tensor] = field(default_factory=dict)
+    rounding_errors: Mapping[str, float] = field(default_factory=dict)
     gram_cosines: list[Row] = field(default_factory=list)
 
     @staticmethod
@@ -67,6 +71,7 @@ class LayerResult:
             [one for part in parts for one in part.heads],
             [row for part in parts for row in part.interfaces],
             {place: gram for part in parts for place, gram in part.grams.items()},
+            {name: error for part in parts for name, error in part.rounding_errors.items()},
             [row for part in parts for row in part.gram_cosines],
         )
 
@@ -119,10 +124,14 @@ def measure_layer(
     for weight in weights:
         by_tensor.setdefault(weight.tensor, []).append(weight)
     headers = layer.checkpoint.headers
+    rounding_errors: dict[str, float] = {}
     largest_first = sorted(by_tensor, key=lambda tensor: prod(headers[tensor].shape), reverse=True)
 
     def matrices_of(tensor: str) -> dict[str, Tensor]:
         stored = layer.checkpoint.read(tensor, device=device)
+        if "stability" in settings.measure:
+            error = rounding_error(stored, headers[tensor].dtype)
+            rounding_errors.update({weight.name: error for weight in by_tensor[tensor] if settings.includes(weight)})
         return {
             weight.name: weight.matrix(layer.checkpoint, stored, folded=settings.fold_norms)
             for weight in by_tensor[tensor]
@@ -138,16 +147,20 @@ def measure_layer(
             if progress is not None:
                 progress(tensor)
             results.append(alone[tensor].result())
-        together = LayerResult(interfaces=interfaces, heads=heads.result() if heads else [])
+        together = LayerResult(
+            interfaces=interfaces, heads=heads.result() if heads else [], rounding_errors=rounding_errors
+        )
         return LayerResult.joined([*results, together])
 
 
 def _alone(settings: Settings, weights: list[Weight], matrices: Mapping[str, Tensor]) -> LayerResult:
     """What each weight needs but its own matrix for."""
     measured = [weight for weight in weights if settings.includes(weight)]
-    spectra = {weight.name: leading_spectrum(matrices[weight.name], settings.rank) for weight in measured}
+    spectra = {weight.name: leading_spectrum(matrices[weight.name], settings.kept_rank) for weight in measured}
     profiles = {
-        weight.name: norm_profile(matrices[weight.name], spectra[weight.name].frame(Side.READ).shape[1])
+        weight.name: norm_profile(
+            matrices[weight.name], spectra[weight.name].leading(settings.rank).frame(Side.READ).shape[1]
+        )
         for weight in measured
         if settings.draws_surrogates and comparable_across_layers(weight)
     }

@@ -10,6 +10,8 @@ if TYPE_CHECKING:
 
 #: What can be measured: one weight in neighbouring layers, pairs of subspaces, weights that compose.
 MEASUREMENTS = ("continuity", "pairs", "interfaces")
+#: What is measured besides on request alone: whether the edges of the alignment graph would stand.
+ON_REQUEST = ("stability",)
 
 # No network is deeper: 0-999999999999 is an error, not a list that fills the memory.
 _LAST_LAYER = 9999
@@ -109,10 +111,10 @@ class Settings:
     seed : int
         Seed of these draws. The draws of one seed differ between kinds of device.
     measure : tuple of str
-        Which of `MEASUREMENTS` are made: ``continuity`` fills the tables that begin with this word, and
-        trajectories; ``pairs`` fills pairs and pair_nulls, from which the alignment graph is made; ``interfaces`` fills
-        interfaces and interfaces_by_rank. The tables of the others are empty. The table of heads
-        follows `heads` alone.
+        Which of `MEASUREMENTS` and `ON_REQUEST` are made, by default the former: ``continuity`` fills the tables that
+        begin with this word, and trajectories; ``pairs`` fills pairs and pair_nulls, from which the alignment graph is
+        made; ``interfaces`` fills interfaces and interfaces_by_rank; ``stability``, beside ``pairs``, the table of this
+        name. The tables of the others are empty. The table of heads follows `heads` alone.
 
     Raises
     ------
@@ -135,7 +137,9 @@ class Settings:
     )
     seed: int = _option(0, _whole(0), "Seed the random draws with this number.")
     measure: tuple[str, ...] = _option(
-        MEASUREMENTS, _among(lambda: MEASUREMENTS), f"Measure only some of {', '.join(MEASUREMENTS)}."
+        MEASUREMENTS,
+        _among(lambda: MEASUREMENTS + ON_REQUEST),
+        f"Measure only some of {', '.join(MEASUREMENTS)}; {', '.join(ON_REQUEST)} is measured where it is named.",
     )
 
     def __post_init__(self) -> None:
@@ -143,6 +147,11 @@ class Settings:
             value = getattr(self, option.name)
             if value is not option.default:
                 object.__setattr__(self, option.name, option.metadata["check"](option.name, value))
+
+    @property
+    def kept_rank(self) -> int:
+        """Singular directions that are computed of each weight: twice the rank where stability asks for them."""
+        return 2 * self.rank if "stability" in self.measure else self.rank
 
     @property
     def draws_surrogates(self) -> bool:

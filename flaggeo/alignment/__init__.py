@@ -61,6 +61,7 @@ from .pairs.pair_nulls import PAIR_NULL_SCHEMA as PAIR_NULL_SCHEMA
 from .pairs.pair_nulls import pair_null_table as pair_null_table
 from .pairs.pair_table import pair_schema as pair_schema
 from .pairs.pair_table import pair_table as pair_table
+from .pairs.stability import stability_table as stability_table
 from .pairs.subspace_pair import SubspacePair as SubspacePair
 from .schema import Column as Column
 from .schema import Schema as Schema

@@ -8,7 +8,7 @@ from .heads import head_table
 from .interfaces import by_rank as interfaces_by_rank
 from .interfaces import interface_table, leading_directions
 from .observable import Observable
-from .pairs import pair_nulls, pair_table
+from .pairs import pair_nulls, pair_table, stability
 from .schema import Schema
 
 
@@ -36,6 +36,7 @@ def schemas() -> Mapping[str, Schema]:
         "trajectory_variance": trajectory.trajectory_variance_schema(),
         "pairs": pair_table.pair_schema(),
         "pair_nulls": pair_nulls.PAIR_NULL_SCHEMA,
+        "stability": stability.stability_schema(),
         "interfaces": interface_table.interface_schema(),
         "interfaces_by_rank": interfaces_by_rank.interfaces_by_rank_schema(),
         "heads": head_table.head_schema(),

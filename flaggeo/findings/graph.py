@@ -5,6 +5,7 @@ from typing import Any
 
 import pandas as pd
 
+from ..graph.stability import STABLE, STANDS
 from ..graph.structure import Structure
 from .finding import Finding
 
@@ -35,6 +36,7 @@ def graph_findings(structure: Structure) -> list[Finding]:
     """
     return [
         *_hubs(structure.hubs),
+        *_stable_edges(structure.edges),
         *_communities(structure.comparisons, structure.communities),
         *_bottlenecks(structure.bottlenecks),
         *_decay(structure.decay),
@@ -65,8 +67,17 @@ def _hubs(hubs: pd.DataFrame) -> list[Finding]:
         for row in strong[strong["side"] == side].head(1).to_dict("records"):
             numbers = {"name": row["subspace"].removesuffix(f".{side}"), "side": side, "edges": row["edges"]}
             numbers |= {"strength": row["value"], "random": row["null_mean"], "largest_random": row["null_largest"]}
+            numbers |= {"stable_strength": row["stable_value"]}
             found.append(Finding("hub", "present", numbers, "hubs"))
     return found
+
+
+def _stable_edges(edges: pd.DataFrame) -> list[Finding]:
+    """How many edges would stand, where that was measured."""
+    if edges.empty or edges[STABLE].isna().any():
+        return []
+    numbers = {"edges": len(edges)} | {name: edges[name].sum() for name in (*STANDS.values(), STABLE)}
+    return [Finding("stable_edges", "present" if edges[STABLE].any() else "absent", numbers, "edges")]
 
 
 def _communities(comparisons: pd.DataFrame, communities: pd.DataFrame) -> list[Finding]:

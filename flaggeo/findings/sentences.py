@@ -199,14 +199,41 @@ def p_value_resolution(
 
 
 def hub(
-    _verdict: str, *, name: str, side: str, edges: int, strength: float, random: float, largest_random: float
+    _verdict: str,
+    *,
+    name: str,
+    side: str,
+    edges: int,
+    strength: float,
+    random: float,
+    largest_random: float,
+    stable_strength: float | None,
 ) -> str:
     """Verdict: present."""
+    stability = "" if stable_strength is None else f" Its stable edges alone give {stable_strength:.2f}."
     others = "earlier heads and weights write" if side == "read" else "later heads and weights read"
     return (
         f"{name} is the strongest hub of {END[side]}s: {counted(edges, 'edge')} to what {others}, with a total excess "
         f"of {strength:.2f}, where the same edges placed at random give it {random:.2f} and no subspace more than "
-        f"{largest_random:.2f}."
+        f"{largest_random:.2f}.{stability}"
+    )
+
+
+def stable_edges(
+    _verdict: str,
+    *,
+    edges: int,
+    stable: int,
+    stands_at_half_rank: int,
+    stands_at_double_rank: int,
+    stands_after_rounding: int,
+) -> str:
+    """Verdicts: present, absent."""
+    return (
+        f"{stable} of the {edges} edges of the alignment graph {'is' if stable == 1 else 'are'} stable: "
+        f"{stands_at_half_rank} would be found at half the rank too, {stands_at_double_rank} at twice the rank, and "
+        f"{stands_after_rounding} if every overlap were lower by what the rounding of stored numbers may have added to "
+        "it (three standard deviations, to first order)."
     )
 
 

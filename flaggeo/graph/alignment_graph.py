@@ -4,6 +4,7 @@ import networkx as nx
 import pandas as pd
 
 from ..network.roles import BlockKind, roles_in
+from .stability import STABLE, STANDS, standing
 
 #: Expected share of unrelated pairs among all that pass the test of a kind, at most (Benjamini-Hochberg). A bound on z
 #: would not do: at low rank the overlap has a heavy tail, and 5 standard deviations are common among ten thousand
@@ -26,6 +27,7 @@ _MEASURES = (
 def alignment_graph(
     weights: pd.DataFrame,
     pairs: pd.DataFrame,
+    stability: pd.DataFrame | None = None,
     *,
     false_discovery_rate: float = FALSE_DISCOVERY_RATE,
     strongest: int = STRONGEST,
@@ -38,6 +40,8 @@ def alignment_graph(
         `Analysis.weights`.
     pairs : pandas.DataFrame
         `Analysis.pairs`.
+    stability : pandas.DataFrame, optional
+        `Analysis.stability`, where it was measured.
     false_discovery_rate : float, optional
         Largest q-value of an edge, in [0, 1].
     strongest : int, optional
@@ -52,7 +56,9 @@ def alignment_graph(
         head by head is no node. Edges run from the earlier to the later subspace, keyed by ``kind``, with ``kind``,
         ``overlap``, its ``overlap_effect_size``, ``overlap_excess``, ``overlap_z`` and ``overlap_q_value``,
         ``basis_independent``, ``intersection_dimension``, ``smallest_angle``, ``geodesic_distance`` (radians) and,
-        where both ends have a layer, ``lag``. Only write-read edges follow a signal; the others are symmetric. All
+        where both ends have a layer, ``lag``. Where stability was measured, truth values say under which conditions an
+        edge stands (``stands_at_half_rank``, ``stands_at_double_rank``, ``stands_after_rounding``), and whether under
+        all (``stable``). Only write-read edges follow a signal; the others are symmetric. All
         attributes are plain numbers, strings and truth values, so that every format of networkx can hold them.
 
     Notes
@@ -83,12 +89,17 @@ def alignment_graph(
                 rank=int(row["rank"]),
                 effective_rank=0.0 if pd.isna(row["effective_rank"]) else float(row["effective_rank"]),
             )
-    for row in _outstanding(pairs, false_discovery_rate, strongest).to_dict("records"):
+    edges = _outstanding(pairs, false_discovery_rate, strongest)
+    if stability is not None and len(stability):
+        edges = edges.merge(standing(stability, false_discovery_rate), on=["source", "target", "kind"])
+    conditions = [name for name in (*STANDS.values(), STABLE) if name in edges]
+    for row in edges.to_dict("records"):
         attributes = {name: float(row[name]) for name in _MEASURES}
         attributes["intersection_dimension"] = int(row["intersection_dimension"])
         attributes["basis_independent"] = bool(row["basis_independent"])
         if not pd.isna(row["lag"]):
             attributes["lag"] = int(row["lag"])
+        attributes |= {name: bool(row[name]) for name in conditions}
         graph.add_edge(row["source"], row["target"], key=row["kind"], kind=row["kind"], **attributes)
     return graph
 

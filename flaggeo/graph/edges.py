@@ -5,6 +5,8 @@ from collections.abc import Collection
 import networkx as nx
 import pandas as pd
 
+from .stability import STABLE, STANDS
+
 #: Attribute of the edges, and column of the pairs, that says how strong an alignment is: 0 for what unrelated weights,
 #: or weights with the same outlier channels or a common mean, would give, 1 at most.
 EDGE_WEIGHT = "overlap_excess"
@@ -19,6 +21,8 @@ NULL_MEANS = (
 SYMMETRIC_KINDS = ("read-read", "write-write")
 
 EDGE_COLUMNS = ("source", "target", "kind", "space", "weight")
+#: Further columns of `edge_table`, missing where stability was not measured.
+STABILITY_COLUMNS = (*STANDS.values(), STABLE)
 _NODE_COLUMNS = ("weight", "side", "role", "layer", "head", "space", "dimension", "rank")
 
 
@@ -30,12 +34,16 @@ def node_table(graph: "nx.MultiDiGraph[str]", spaces: Collection[str]) -> pd.Dat
 
 
 def edge_table(graph: "nx.MultiDiGraph[str]", nodes: pd.DataFrame) -> pd.DataFrame:
-    """Edges between these nodes that are stronger than the largest null; the columns are `EDGE_COLUMNS`."""
-    rows = [
-        (source, target, edge["kind"], graph.nodes[source]["space"], edge[EDGE_WEIGHT])
-        for source, target, edge in graph.edges(data=True)
-    ]
-    table = pd.DataFrame(rows, columns=list(EDGE_COLUMNS)).astype({"weight": "float64"})
+    """Edges between these nodes that are stronger than the largest null, and whether they are stable.
+
+    The columns are `EDGE_COLUMNS` and `STABILITY_COLUMNS`.
+    """
+    rows = []
+    for source, target, edge in graph.edges(data=True):
+        stands = map(edge.get, STABILITY_COLUMNS)
+        rows.append((source, target, edge["kind"], graph.nodes[source]["space"], edge[EDGE_WEIGHT], *stands))
+    table = pd.DataFrame(rows, columns=[*EDGE_COLUMNS, *STABILITY_COLUMNS])
+    table = table.astype({"weight": "float64"} | dict.fromkeys(STABILITY_COLUMNS, "boolean"))
     within = table["source"].isin(nodes.index) & table["target"].isin(nodes.index)
     return table[within & (table["weight"] > 0)].reset_index(drop=True)
 

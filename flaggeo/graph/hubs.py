@@ -3,15 +3,21 @@
 from collections.abc import Sequence
 
 import networkx as nx
+import numpy as np
 import pandas as pd
 
 from .null_graphs import COMPARISON_COLUMNS, compared, placed_strengths, z_score
 from .signal_graph import signal_graph
+from .stability import STABLE
 
 #: Subspaces from which the paths are followed that betweenness counts: all of them in a smaller graph.
 PIVOTS = 64
 
-HUB_COLUMNS = ("subspace", "side", "role", "layer", "head", "measure", "kind", "edges", "null", *COMPARISON_COLUMNS)
+HUB_COLUMNS = (
+    *("subspace", "side", "role", "layer", "head", "measure", "kind", "edges", "null"),
+    *COMPARISON_COLUMNS,
+    "stable_value",
+)
 
 
 def hub_table(
@@ -53,7 +59,9 @@ def hub_table(
 
         ``edges`` is the number of edges of the kind. ``null_largest`` is the largest value of any subspace in any null
         graph: a random graph exceeds it with a probability of about one over the number of draws and one, whatever
-        ``z`` is reached among so many subspaces.
+        ``z`` is reached among so many subspaces. ``stable_value`` is the strength from stable edges alone, where
+        stability was measured: a hub that stands exceeds ``null_largest`` with it too. It is missing for the other
+        measures.
 
     Notes
     -----
@@ -64,6 +72,9 @@ def hub_table(
         placed_strengths(edges, possible, draws=draws, seed=seed), on=["kind", "subspace"]
     )
     strengths["z"] = z_score(strengths)
+    of_stable = _strengths(edges[edges[STABLE].fillna(False)]).set_index(["kind", "subspace"])["value"]
+    strengths = strengths.join(of_stable.rename("stable_value"), on=["kind", "subspace"])
+    strengths["stable_value"] = np.nan if edges[STABLE].isna().any() else strengths["stable_value"].fillna(0.0)
     tables = [strengths.assign(measure="strength", null="placed")]
     if (edges["kind"] == "write-read").any():
         values = _centralities(edges, passages, seed)

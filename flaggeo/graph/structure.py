@@ -27,6 +27,9 @@ class Structure:
 
     Attributes
     ----------
+    edges : pandas.DataFrame
+        One row an edge, the strongest first, and whether it stands at other ranks and after rounding, see
+        `flaggeo.graph.edges.edge_table`.
     hubs : pandas.DataFrame
         One row a subspace and measure of centrality, see `flaggeo.graph.hubs.hub_table`.
     communities : pandas.DataFrame
@@ -50,6 +53,7 @@ class Structure:
         ``null_mean``, ``null_sd``, ``z``.
     """
 
+    edges: pd.DataFrame
     hubs: pd.DataFrame
     communities: pd.DataFrame
     members: pd.DataFrame
@@ -125,6 +129,7 @@ def structure(
     paths, path_comparisons = path_tables(possible, nodes, passed, draws=draws, seed=seed)
     distances = distance_table(possible)
     return Structure(
+        edges=edges.sort_values("weight", ascending=False, kind="stable", ignore_index=True),
         hubs=hubs,
         communities=communities.table,
         members=communities.members,

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -70,6 +70,16 @@ class Spectrum:
     def channel_norms(self, side: Side) -> Tensor:
         """Norm of W at each coordinate of what it reads or writes, shape=[n or m]."""
         return self.column_norms if side is Side.READ else self.row_norms
+
+    def leading(self, rank: int) -> "Spectrum":
+        """The same with so many triplets at most; the residual is that of all that were there."""
+        kept = {name: getattr(self, name)[..., :rank] for name in ("left", "right", "gaps", "undetermined")}
+        return replace(self, **kept)
+
+    @property
+    def mean_entry(self) -> float:
+        """Root mean square of the entries of W."""
+        return self.frobenius_norm / math.sqrt(self.left.shape[0] * self.right.shape[0])
 
     @property
     def energy(self) -> float:

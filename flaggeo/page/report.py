@@ -10,6 +10,7 @@ from ..findings import findings, graph_findings
 from ..findings.words import CHANGES_OF_BASIS, norm_gains
 from ..graph import Structure
 from ..graph.alignment_graph import FALSE_DISCOVERY_RATE, STRONGEST
+from ..graph.stability import STABLE
 from ..results.analysis import Analysis
 from .charts import (
     HEAD_KINDS,
@@ -41,6 +42,7 @@ _SECTIONS = {
 _MEASURED = {"continuity": "continuity", "graph": "pairs", "structure": "pairs"}
 # Tables of the graph statistics in order, likewise.
 _STATISTICS = {
+    "edges": "Which edges stand at other ranks and after rounding",
     "hubs": "Hubs, by measure",
     "communities": "Communities",
     "signal-paths": "Strongest paths",
@@ -162,6 +164,7 @@ def _counted(rows: pd.DataFrame) -> "pd.Series[str]":
 
 
 def _edge_table(graph: "nx.MultiDiGraph[str]") -> pd.DataFrame:
+    """The strongest edges, and whether they are stable where that was measured."""
     rows = sorted(graph.edges(data=True), key=lambda edge: -edge[2]["overlap_excess"])[:_TABLE_ROWS]
     columns = {
         "overlap": "overlap",
@@ -169,11 +172,12 @@ def _edge_table(graph: "nx.MultiDiGraph[str]") -> pd.DataFrame:
         "excess": "overlap_excess",
         "smallest angle (rad)": "smallest_angle",
         "basis-independent": "basis_independent",
+        "stable": STABLE,
     }
     return pd.DataFrame(
         [
             {"from": source, "to": target, "kind": edge["kind"]}
-            | {title: edge[name] for title, name in columns.items()}
+            | {title: edge[name] for title, name in columns.items() if name in edge}
             for source, target, edge in rows
         ]
     )
@@ -207,8 +211,10 @@ def _interface_table(interfaces: pd.DataFrame) -> pd.DataFrame:
 
 def _statistics(structure: Structure) -> dict[str, pd.DataFrame]:
     """The tables behind the findings about the graph, as far as they have rows."""
+    measured = structure.edges.dropna(subset=STABLE)
     tables = {
-        "hubs": structure.hubs.groupby("measure", sort=False).head(8),
+        "edges": measured.drop(columns="space").head(_TABLE_ROWS),
+        "hubs": structure.hubs.groupby("measure", sort=False).head(8).dropna(axis="columns", how="all"),
         "communities": structure.communities,
         "signal-paths": structure.signal_paths.head(_TABLE_ROWS),
         "redundant-heads": structure.cliques.head(_TABLE_ROWS),

@@ -63,6 +63,8 @@ class Analysis(Result):
         projections.
     pair_nulls : pandas.DataFrame
         What unrelated subspaces give for each number in `pairs`: one row a combination of dimensions and a column.
+    stability : pandas.DataFrame
+        Whether the pairs would stand at other ranks and after rounding. Empty unless this was asked for.
     interfaces : pandas.DataFrame
         One row a pair of weights of which the one writes what the other reads, inside an MLP or a head.
     interfaces_by_rank : pandas.DataFrame
@@ -97,6 +99,7 @@ class Analysis(Result):
     trajectory_variance: pd.DataFrame
     pairs: pd.DataFrame
     pair_nulls: pd.DataFrame
+    stability: pd.DataFrame
     interfaces: pd.DataFrame
     interfaces_by_rank: pd.DataFrame
     heads: pd.DataFrame
@@ -106,7 +109,7 @@ class Analysis(Result):
     @cached_property
     def graph(self) -> "nx.MultiDiGraph[str]":
         """Alignment graph of the significant pairs, see `alignment_graph`."""
-        return alignment_graph(self.weights, self.pairs)
+        return alignment_graph(self.weights, self.pairs, self.stability)
 
     @cached_property
     def structure(self) -> Structure:

@@ -57,7 +57,8 @@ class Scratch:
             ProjectionHeads(layer, role, **_parts(tensors, f"heads/{role}", _HEAD_PARTS))
             for layer, role in plain["heads"]
         ]
-        return LayerResult(spectra, profiles, heads, interfaces=plain["interfaces"], gram_cosines=plain["gram_cosines"])
+        rows = {name: plain[name] for name in ("interfaces", "gram_cosines", "rounding_errors")}
+        return LayerResult(spectra, profiles, heads, **rows)
 
     def keep_layer(self, layer: str, result: LayerResult) -> None:
         """Write what is kept of a layer; its Gram matrices, which are large, can be formed again."""
@@ -81,6 +82,7 @@ class Scratch:
             "heads": [(heads.layer, heads.role) for heads in result.heads],
             "interfaces": result.interfaces,
             "gram_cosines": result.gram_cosines,
+            "rounding_errors": dict(result.rounding_errors),
         }
         self._save(f"layer {layer}", tensors, plain)
 

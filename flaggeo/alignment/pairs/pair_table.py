@@ -1,6 +1,8 @@
 """All pairs of subspaces that lie in one space: every number beside its nulls."""
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -110,58 +112,95 @@ def pair_table(
     ----------
     docs/measurements.md, "Overlap of all pairs"; `proofs`: sign_flip_overlap_mean.
     """
-    members: dict[str, list[Subspace]] = {}
-    for subspace in subspaces_of(weights, spectra):
-        members.setdefault(subspace.space.name, []).append(subspace)
-    surrogates = surrogate_leverages or {}
+    parts = []
     with workers():  # for all spaces, most of which are small
-        parts = [_pairs_in_one_space(group, surrogates, folded) for group in members.values() if len(group) > 1]
+        for pairs in pairs_by_space(weights, spectra):
+            columns = pairs.measured(PAIR_OBSERVABLES)
+            overlaps = columns[PROJECTION_OVERLAP.column]
+            parts.append(_places(pairs, folded) | columns | pairs.tested(overlaps, surrogate_leverages or {}))
     table = pair_schema().concatenated(parts)
     table[f"{PROJECTION_OVERLAP.column}_q_value"] = q_values(table, PROJECTION_OVERLAP, "kind")
     return table
 
 
-def _pairs_in_one_space(group: list[Subspace], surrogates: Mapping[str, Tensor], folded: bool) -> dict[str, Any]:
-    """Columns of all pairs of one space."""
-    group = sorted(group, key=lambda subspace: subspace.weight.stage)
-    space = group[0].space
-    first, second, kinds = _meetings(group)
-    if not len(first):
-        return {}
-    frames = [subspace.frame for subspace in group]
-    # Sides apart, so that whole tiles of a later writing and an earlier reading fall away.
-    columns = measured_in_tiles(PAIR_OBSERVABLES, frames, [subspace.side for subspace in group], first, second)
-    ranks = np.array([frame.shape[1] for frame in frames])
-    smaller = np.minimum(ranks[first], ranks[second])
-    names = np.array([subspace.name for subspace in group])
-    leverage = torch.stack([leverages(frame) for frame in frames])
-    matched = named_leverages(surrogates, names.tolist(), leverage)
-    moments = (
-        moment.cpu().numpy()[first, second] / smaller
-        for moment in (
-            leverage @ leverage.mT,
-            sign_flip_spread(frames),
-            *mean_matched_moments(frames, [subspace.channel_norms for subspace in group]),
-            matched @ matched.mT,
+@dataclass(frozen=True)
+class Pairs:
+    """All pairs of subspaces of one space that have a meaning.
+
+    Attributes
+    ----------
+    subspaces : list of Subspace
+        In order of depth.
+    first, second : ndarray of int, shape=[pairs]
+        Places of both subspaces of each pair, the earlier first.
+    kinds : ndarray of str, shape=[pairs]
+    """
+
+    subspaces: list[Subspace]
+    first: NDArray[np.int64]
+    second: NDArray[np.int64]
+    kinds: NDArray[np.str_]
+
+    @cached_property
+    def frames(self) -> list[Tensor]:
+        """Of the subspaces."""
+        return [subspace.frame for subspace in self.subspaces]
+
+    @cached_property
+    def names(self) -> NDArray[np.str_]:
+        """Of the subspaces."""
+        return np.array([subspace.name for subspace in self.subspaces])
+
+    def measured(self, observables: Iterable[Observable[SubspacePair]]) -> dict[str, NDArray[Any]]:
+        """Observables of all pairs, by column."""
+        # Sides apart, so that whole tiles of a later writing and an earlier reading fall away.
+        sides = [subspace.side for subspace in self.subspaces]
+        return measured_in_tiles(observables, self.frames, sides, self.first, self.second)
+
+    def tested(self, overlaps: NDArray[np.float64], surrogates: Mapping[str, Tensor]) -> dict[str, NDArray[Any]]:
+        """Projection overlaps of all pairs beside their nulls, by column; see `pair_table` for the surrogates."""
+        first, second = self.first, self.second
+        ranks = np.array([frame.shape[1] for frame in self.frames])
+        smaller = np.minimum(ranks[first], ranks[second])
+        leverage = torch.stack([leverages(frame) for frame in self.frames])
+        matched = named_leverages(surrogates, self.names.tolist(), leverage)
+        moments = (
+            moment.cpu().numpy()[first, second] / smaller
+            for moment in (
+                leverage @ leverage.mT,
+                sign_flip_spread(self.frames),
+                *mean_matched_moments(self.frames, [subspace.channel_norms for subspace in self.subspaces]),
+                matched @ matched.mT,
+            )
         )
-    )
-    overlaps = Overlaps(
-        columns[PROJECTION_OVERLAP.column],
-        space.dim,
-        (ranks[first], ranks[second]),
-        *(m.astype(float) for m in moments),
-    )
-    independent = np.array([subspace.is_basis_independent(folded=folded) for subspace in group])
-    layers = np.array([np.nan if subspace.weight.layer is None else subspace.weight.layer for subspace in group])
-    identity = {
-        "source": names[first],
-        "target": names[second],
-        "space": space.name,
-        "kind": kinds,
+        dim = self.subspaces[0].space.dim
+        nulls = Overlaps(overlaps, dim, (ranks[first], ranks[second]), *(m.astype(float) for m in moments))
+        return {"kind": self.kinds} | beside_nulls(PROJECTION_OVERLAP, overlaps, nulls)
+
+
+def pairs_by_space(weights: Iterable[Weight], spectra: Mapping[str, Spectrum]) -> list[Pairs]:
+    """Pairs of the leading subspaces of these weights, space by space; spaces without a pair are left out."""
+    members: dict[str, list[Subspace]] = {}
+    for subspace in subspaces_of(weights, spectra):
+        members.setdefault(subspace.space.name, []).append(subspace)
+    groups = [sorted(group, key=lambda subspace: subspace.weight.stage) for group in members.values()]
+    found = [Pairs(group, *_meetings(group)) for group in groups]
+    return [pairs for pairs in found if len(pairs.first)]
+
+
+def _places(pairs: Pairs, folded: bool) -> dict[str, Any]:
+    """Which subspaces meet, and where."""
+    first, second = pairs.first, pairs.second
+    independent = np.array([subspace.is_basis_independent(folded=folded) for subspace in pairs.subspaces])
+    weights = [subspace.weight for subspace in pairs.subspaces]
+    layers = np.array([np.nan if weight.layer is None else weight.layer for weight in weights])
+    return {
+        "source": pairs.names[first],
+        "target": pairs.names[second],
+        "space": pairs.subspaces[0].space.name,
         "lag": pd.array(layers[second] - layers[first], dtype="Int64"),
         "basis_independent": independent[first] & independent[second],
     }
-    return identity | columns | beside_nulls(PROJECTION_OVERLAP, overlaps.values, overlaps)
 
 
 def _meetings(group: list[Subspace]) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.str_]]:

@@ -1,6 +1,6 @@
 import pytest
 
-from flaggeo.graph.edges import EDGE_COLUMNS, edge_table, node_table, possible_pairs
+from flaggeo.graph.edges import EDGE_COLUMNS, STABILITY_COLUMNS, edge_table, node_table, possible_pairs
 from tests.flaggeo.graph.builders import toy
 
 MEETING = ("layers.0.o.write", "layers.1.q.read")
@@ -8,8 +8,9 @@ MEETING = ("layers.0.o.write", "layers.1.q.read")
 
 def test_edges_have_their_weight_and_their_space():
     edges = toy({MEETING: 0.3}).edges
-    assert tuple(edges.columns) == EDGE_COLUMNS
-    assert edges.iloc[0].tolist() == [*MEETING, "write-read", "stream", 0.3]
+    assert tuple(edges.columns) == (*EDGE_COLUMNS, *STABILITY_COLUMNS)
+    assert edges.iloc[0][list(EDGE_COLUMNS)].tolist() == [*MEETING, "write-read", "stream", 0.3]
+    assert edges[list(STABILITY_COLUMNS)].isna().all(axis=None)
 
 
 @pytest.mark.parametrize("strength", [0.0, -0.1])

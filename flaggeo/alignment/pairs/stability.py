@@ -1,0 +1,250 @@
+"""Whether an overlap would stand at another rank, and with numbers stored more exactly."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ...network import Side, Weight
+from ...numerics.spectrum import Spectrum
+from ..schema import Column, Schema
+from ..table import q_values
+from .overlap import PROJECTION_OVERLAP
+from .pair_table import Pairs, pairs_by_space
+
+#: Standard deviations of an overlap's change that rounding may cost it.
+DEVIATIONS = 3.0
+
+# A rotation by any angle moves an overlap by sin(2 angle) / 2 at most, of this mean square over all angles.
+_LARGEST_VARIANCE = 1 / 8
+# Entries of the frames of the pairs that are compared at a time: 64 MiB in float64.
+_GATHERED_ENTRIES = 2**23
+_CONDITIONS = {
+    "half_rank": "of the leading subspaces of half the rank",
+    "double_rank": "of those of twice the rank",
+    "rounded": "at the rank, every overlap lowered by its `rounding_loss`",
+}
+
+
+def stability_schema() -> Schema:
+    """Columns of `stability_table`."""
+    measured = [
+        Column(f"{condition}_{number}", "float64", f"`overlap_{number}` {text}; see the table of pairs")
+        for condition, text in _CONDITIONS.items()
+        for number in ("excess", "q_value")
+    ]
+    return Schema(
+        "One row for each pair of subspaces of one space, as in the table of pairs; empty unless stability was "
+        "measured",
+        (
+            Column("source", "str", "the earlier subspace: `layers.3.q.read`"),
+            Column("target", "str", "the later one"),
+            Column("kind", "str", "write-read, read-read or write-write"),
+            *measured,
+            Column(
+                "rounding_loss",
+                "float64",
+                "what rounding in storage may have added to the overlap: three standard deviations, to first order",
+            ),
+        ),
+    )
+
+
+@dataclass(frozen=True)
+class Rotation:
+    """How far rounding errors turn a leading subspace, to first order.
+
+    Attributes
+    ----------
+    following : Tensor, shape=[n, w]
+        The singular directions behind the subspace that are at hand.
+    towards : Tensor, shape=[w, r]
+        Variance of the turn of each direction of the subspace towards each of these.
+    beyond : Tensor, shape=[r]
+        Largest variance of its turn towards any other direction.
+    """
+
+    following: Tensor
+    towards: Tensor
+    beyond: Tensor
+
+
+def rotation(spectrum: Spectrum, rank: int, side: Side, noise: float) -> Rotation:
+    r"""Turn of a leading singular subspace under independent rounding errors of the entries.
+
+    .. math:: \mathrm{Var}(x_{ij}) = s^2 \frac{\sigma_i^2 + \sigma_j^2}{(\sigma_i^2 - \sigma_j^2)^2}
+
+    where :math:`x_{ij}` is the component along direction i of what errors of standard deviation s add to direction j.
+
+    Parameters
+    ----------
+    spectrum : Spectrum
+        With more directions than the rank, unless the matrix has no more.
+    rank : int
+        Dimension of the subspace.
+    side : Side
+    noise : float
+        Standard deviation s of the error of an entry, in the units of the matrix.
+
+    Returns
+    -------
+    rotation : Rotation
+        Variances are at most 1/8, where the first order ends.
+
+    References
+    ----------
+    .. [1] G. W. Stewart and J. Sun, Matrix Perturbation Theory (1990), section V.4.
+    """
+    frame = spectrum.frame(side)
+    wide = frame.shape[1]
+    rank = min(rank, wide)
+    squares = spectrum.all_values.square()
+    last = squares[wide] if wide < len(squares) else squares.new_zeros(())
+
+    def variance(inside: Tensor, outside: Tensor) -> Tensor:
+        ratio = (inside + outside) / (inside - outside).square().clamp(min=torch.finfo(inside.dtype).tiny)
+        return (noise**2 * ratio).clamp(max=_LARGEST_VARIANCE)
+
+    return Rotation(
+        following=frame[:, rank:],
+        towards=variance(squares[:rank], squares[rank:wide, None]),
+        beyond=variance(squares[:rank], last),
+    )
+
+
+def rounding_loss(first: Sequence[Tensor], second: Sequence[Tensor], rotations: Sequence[Sequence[Rotation]]) -> Tensor:
+    r"""What rounding errors may have added to projection overlaps: `DEVIATIONS` standard deviations, to first order.
+
+    Parameters
+    ----------
+    first, second : sequence of Tensor, shape=[n, r] and [n, s]
+        Frames of the two subspaces of each pair, of the same r and s in all pairs.
+    rotations : sequence of (Rotation, Rotation)
+        Of the two, of the same numbers of directions in all pairs.
+
+    Returns
+    -------
+    loss : Tensor, shape=[pairs]
+
+    Notes
+    -----
+    A turn x of the first subspace changes :math:`\lVert A^\top B \rVert_F^2` by
+    :math:`2 \langle x, A_\perp^\top B B^\top A \rangle`. The components of this matrix along the directions at hand are
+    weighted with the variance of their turns; the others, of which the sum of squares is known, with the largest.
+    """
+    ends = torch.stack(list(first)), torch.stack(list(second))
+    variance = torch.zeros(len(ends[0]), dtype=ends[0].dtype, device=ends[0].device)
+    for moved, (here, there) in enumerate((ends, ends[::-1])):
+        turns = [pair[moved] for pair in rotations]
+        inside = here.mT @ there
+        along = torch.stack([turn.following for turn in turns]).mT @ there @ inside.mT
+        gram = inside @ inside.mT
+        beyond = gram.diagonal(dim1=-2, dim2=-1) - gram.square().sum(dim=-2) - along.square().sum(dim=-2)
+        near = torch.stack([turn.towards for turn in turns]) * along.square()
+        far = torch.stack([turn.beyond for turn in turns]) * beyond.clamp(min=0)
+        variance += near.sum(dim=(-2, -1)) + far.sum(dim=-1)
+    smaller = min(ends[0].shape[-1], ends[1].shape[-1])
+    return DEVIATIONS * 2 * variance.sqrt() / smaller
+
+
+def stability_table(
+    weights: Iterable[Weight],
+    spectra: Mapping[str, Spectrum],
+    rounding_errors: Mapping[str, float],
+    surrogate_leverages: Mapping[str, Tensor] | None = None,
+    *,
+    rank: int,
+) -> pd.DataFrame:
+    """Excess and q-value of every overlap at half and twice the rank, and lowered by what rounding may have added.
+
+    Parameters
+    ----------
+    weights : iterable of Weight
+    spectra : mapping of str to Spectrum
+        By name of the weight, with twice the rank of directions where the matrix has them.
+    rounding_errors : mapping of str to float
+        By name of the weight: size of the errors of its entries relative to theirs, see
+        `flaggeo.checkpoint.rounding.rounding_error`.
+    surrogate_leverages : mapping of str to Tensor, optional
+        As for `pair_table`. They belong to the rank itself: at the others the norm-matched null is missing.
+    rank : int
+        Number of singular directions that pairs are compared at.
+
+    Returns
+    -------
+    table : pandas.DataFrame
+        One row for each pair of `pair_table`; the columns are those of `stability_schema`.
+
+    References
+    ----------
+    docs/measurements.md, "Would this edge survive?".
+    """
+    weights = list(weights)
+
+    def leading(number: int) -> list[Pairs]:
+        """All pairs at another rank: the same ones, in the same order."""
+        return pairs_by_space(weights, {weight.name: spectra[weight.name].leading(number) for weight in weights})
+
+    turns = {
+        f"{weight.name}.{side.value}": rotation(
+            spectra[weight.name], rank, side, rounding_errors[weight.name] * spectra[weight.name].mean_entry
+        )
+        for weight in weights
+        for side in Side
+    }
+    found = leading(rank)
+    losses = [_losses(pairs, turns) for pairs in found]
+    conditions = {
+        "half_rank": _tested(leading(max(1, rank // 2))),
+        "double_rank": _tested(leading(2 * rank)),
+        "rounded": _tested(found, losses, surrogate_leverages),
+    }
+    table = stability_schema().concatenated(
+        {"source": pairs.names[pairs.first], "target": pairs.names[pairs.second], "kind": pairs.kinds}
+        | {"rounding_loss": loss}
+        for pairs, loss in zip(found, losses, strict=True)
+    )
+    for condition, numbers in conditions.items():
+        table[[f"{condition}_{name}" for name in numbers]] = numbers
+    return table
+
+
+def _losses(pairs: Pairs, turns: Mapping[str, Rotation]) -> NDArray[np.float64]:
+    """`rounding_loss` of all pairs, those of equal dimensions together."""
+    ends = [turns[name] for name in pairs.names]
+    shapes = np.array([tuple(turn.towards.shape) for turn in ends])  # directions beyond the subspace, and in it
+    together = np.unique(np.hstack([shapes[pairs.first], shapes[pairs.second]]), axis=0, return_inverse=True)[1].ravel()
+    losses = np.empty(len(pairs.first))
+    chunk = max(1, _GATHERED_ENTRIES // (4 * pairs.frames[0].shape[0] * int(shapes.max())))
+    for group in np.unique(together):
+        rows = np.flatnonzero(together == group)
+        for part in np.array_split(rows, math.ceil(len(rows) / chunk)):
+            first, second = pairs.first[part], pairs.second[part]
+            losses[part] = rounding_loss(
+                [pairs.frames[place] for place in first],
+                [pairs.frames[place] for place in second],
+                [(ends[one], ends[other]) for one, other in zip(first, second, strict=True)],
+            ).cpu()
+    return losses
+
+
+def _tested(
+    found: list[Pairs],
+    losses: list[NDArray[np.float64]] | None = None,
+    surrogates: Mapping[str, Tensor] | None = None,
+) -> pd.DataFrame:
+    """Excess and q-value of the overlaps of all pairs, lowered by the losses."""
+    name = PROJECTION_OVERLAP.column
+    parts = []
+    for number, pairs in enumerate(found):
+        overlaps = pairs.measured((PROJECTION_OVERLAP,))[name] - (losses[number] if losses else 0.0)
+        parts.append(pd.DataFrame(pairs.tested(overlaps, surrogates or {})))
+    if not parts:
+        return pd.DataFrame(columns=["excess", "q_value"])
+    table = pd.concat(parts, ignore_index=True)
+    return pd.DataFrame({"excess": table[f"{name}_excess"], "q_value": q_values(table, PROJECTION_OVERLAP, "kind")})
