@@ -102,7 +102,7 @@ def flag_mean(
 
     The eigenvalue of a direction is the weighted mean of its squared cosines with the subspaces: 1 where it lies in all
     of them, w_i where it lies in the i-th alone and is orthogonal to the others. The leading k eigenvectors span the
-    k-dimensional subspace of largest mean squared cosines. For subspaces of dimension k it is their `chordal_mean`.
+    k-dimensional subspace of largest mean squared cosines, which is the `chordal_mean` of subspaces of dimension k.
 
     Parameters
     ----------
