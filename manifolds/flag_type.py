@@ -109,8 +109,11 @@ def select_dims(
 
 def _checked_spectrum(eigenvalues: Tensor) -> tuple[NDArray[np.float64], int]:
     """Eigenvalues with exact zeros, and how many are positive."""
-    if eigenvalues.ndim != 1 or not len(eigenvalues):
-        raise ValueError(f"select_dims expected eigenvalues of shape [p >= 1]; got shape {tuple(eigenvalues.shape)}.")
+    if eigenvalues.ndim != 1 or not len(eigenvalues) or eigenvalues.dtype not in (torch.float32, torch.float64):
+        raise ValueError(
+            "select_dims expected float32 or float64 eigenvalues of shape [p >= 1]; got shape "
+            f"{tuple(eigenvalues.shape)} of {eigenvalues.dtype}."
+        )
     values = eigenvalues.detach().cpu().double().numpy()
     rounding = len(values) * torch.finfo(eigenvalues.dtype).eps * np.abs(values).max()
     ordered = (np.diff(values) <= rounding).all() and values[-1] >= -rounding

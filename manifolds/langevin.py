@@ -110,9 +110,9 @@ def _with_next_column(frames: Tensor, mode: Tensor, concentration: Tensor, gener
     pull = 2 * projected / (d + root)
     stretch = 1 + pull * along
     moved = ((along + pull) * centre + torch.sqrt(2 * d / (d + root)) * (uniform - along * centre)) / stretch
-    # First the density over the envelope, relative to its maximum over the sphere. The logarithm of the maximum is
-    # (root - d) / 2 + d / 2 * log(2 d / (d + root)); it would be largest if no length were lost: second, relative to
-    # that.
+    # The ratio of density to envelope has a maximum over the sphere, of logarithm
+    # (root - d) / 2 + d / 2 * log(2 d / (d + root)), which rises with root. A proposal is accepted with the share of
+    # its ratio in that maximum, times the share of that maximum in the one where no length is lost.
     log_share = d * (pull * along / stretch - stretch.log())
     difference = 4 * concentration.square() * lost / (root + full_root)  # full_root - root, without cancellation
     log_share += (d * torch.log1p(difference / (d + root)) - difference) / 2

@@ -82,7 +82,9 @@ def flag_pca(
     count, n = samples.shape
     largest = max_dim if dims is None else require_dims(dims, n)[-1]
     if largest is None and count <= n:
-        raise ValueError(f"flag_pca needs max_dim or dims for {count} samples in {n} dimensions, which it outnumbers.")
+        raise ValueError(
+            f"flag_pca needs max_dim or dims for {count} samples in {n} dimensions: no more samples than dimensions."
+        )
     if largest is not None and largest >= count:
         raise ValueError(f"flag_pca expected dimensions below the number of samples, {count}; got {largest}.")
     _, lengths, right = torch.linalg.svd(samples - samples.mean(dim=0), full_matrices=False)
@@ -102,12 +104,12 @@ def flag_mean(
 
     The eigenvalue of a direction is the weighted mean of its squared cosines with the subspaces: 1 where it lies in all
     of them, w_i where it lies in the i-th alone and is orthogonal to the others. The leading k eigenvectors span the
-    k-dimensional subspace of largest mean squared cosines. For subspaces of dimension k it is their `chordal_mean`.
+    k-dimensional subspace of largest mean squared cosines, which is the `chordal_mean` of subspaces of dimension k.
 
     Parameters
     ----------
     frames : sequence of Tensor, shape=[n, k_i]
-        Orthonormal frames of one space, n >= 2.
+        Orthonormal frames of one space.
     weights : Tensor, shape=[len(frames)], optional
         Non-negative finite weights, not all zero; equal by default.
     dims : sequence of int, optional

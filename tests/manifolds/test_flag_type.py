@@ -112,6 +112,7 @@ def test_equal_eigenvalues_have_no_flag():
     ("values", "options", "message"),
     [
         (torch.ones(2, 2), {}, "shape"),
+        (torch.ones(2, dtype=torch.int64), {}, "float32 or float64"),
         (torch.tensor([1.0, 2.0]), {}, "descending"),
         (torch.tensor([1.0, -0.5]), {}, "non-negative"),
         (torch.tensor([1.0, float("nan")]), {}, "finite"),
