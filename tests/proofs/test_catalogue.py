@@ -38,6 +38,12 @@ PROVED_FOR_ALL_DIMENSIONS = [
     "haar_second_moments",
     "haar_overlap_moments",
     "haar_abs_cosine_moments",
+    "flag_exponential",
+    "flag_inner_product",
+    "member_distance",
+    "principal_angles_complete",
+    "wedin_bound",
+    "angle_decay",
 ]
 WEAKER = {
     "commutator_bound": Evidence.GENERIC_SYMBOLS,
@@ -50,6 +56,12 @@ WEAKER = {
     "random_polystability_defect": Evidence.INSTANCES,
     "chain_multiplicities": Evidence.CITED,
     "free_nuclear_norm": Evidence.CITED,
+    "flag_dimension": Evidence.EVERY_CASE,
+    "flag_curvature_bounds": Evidence.GENERIC_SYMBOLS,
+    "flag_geodesic_equation": Evidence.CITED,
+    "flag_sectional_curvature": Evidence.CITED,
+    "flag_injectivity_radius": Evidence.CITED,
+    "interface_invariants": Evidence.CITED,
 }
 # Goals on numbers that sympy evaluates to the same form on both sides: each can fail, as its mutants or symbols show.
 EVALUATED = {
