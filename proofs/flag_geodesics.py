@@ -380,7 +380,8 @@ def flag_transport(
 
     The rate is minus half the part of the bracket of the lifts between the blocks, so the rate of <Y, Z> is minus half
     of <[X, Y], Z> + <Y, [X, Z]> = 0. Among the multiples of the bracket this is the one without torsion: fields that
-    are constant in the moving frame have [X, Y] between the blocks as their bracket.
+    are constant in the moving frame have [X, Y] between the blocks as their bracket. The velocity X is carried along,
+    since [X, X] = 0.
     """
     base = given.frame("P", "n", "k") if frame else given.matrix("P", "n", "k")
     blocks = block_projectors(given)
@@ -396,15 +397,12 @@ def flag_transport(
     yield equal("bracket of the lifts out of the plane", outside * turned, out)
     yield equal("Ω c = -P Kᵀ c", lift(base, *x) * y[1], -base * x[1].T * y[1])
 
+    forward, backward = (transport_rate(*pair, blocks, share=share) for pair in ((x, y), (y, x)))
+    yield equal("no torsion in the plane", backward[0] - forward[0], off(base.T * turned, blocks))
+    yield equal("no torsion out of the plane", backward[1] - forward[1], outside * turned)
+
     # From here on everything happens in the moving frame.
     x, y = zip(square[:2], across[:2], strict=True)
-    forward, backward = (transport_rate(*pair, blocks, share=share) for pair in ((x, y), (y, x)))
-    plane, out = block_bracket(x, y)
-    yield equal("no torsion in the plane", backward[0] - forward[0], off(plane, blocks))
-    yield equal("no torsion out of the plane", backward[1] - forward[1], out)
-    nothing = given.zeros("k", "k"), given.zeros("n", "k")
-    for rate, zero in zip(transport_rate(x, x, blocks, share=share), nothing, strict=True):
-        yield equal("the velocity is carried along", rate, zero)
     first, second = given.matrix("X_0", "k", "k"), given.matrix("Y_0", "k", "k")
     spanned = transport_rate(x, (y[0], y[1] * first + x[1] * second), blocks, share=share)[1]
     within = HALF * (y[1] * first * x[0] + x[1] * (second * x[0] - y[0]))
@@ -510,5 +508,5 @@ def inverse_polar_retraction(given: Given, *, shift: int = 1, frame: bool = True
     mixing = given.invertible("C", "k")
     end = (base + vector) * mixing
     yield equal("Pᵀ Q = C", base.T * end, mixing)
-    yield equal("Q C⁻¹ - P = D", end * mixing.inv() - shift * base, vector)
+    yield equal("Q = (P + D) Pᵀ Q", end, (shift * base + vector) * (base.T * end))
     yield equal("Qᵀ Q = Cᵀ (1 + Dᵀ D) C", end.T * end, mixing.T * (given.identity("k") + vector.T * vector) * mixing)

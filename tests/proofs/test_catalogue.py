@@ -80,6 +80,7 @@ EVALUATED = {
     ("sigma2_weighted_invariance", "share of the energy E = Σ s_j²"),
     ("free_nuclear_norm", "second moment of the product"),
     ("free_nuclear_norm", "(2/π) ∫ x / (x + s²) ds = √x"),
+    ("angle_decay", "√2 e^(-2 λ t) |Δ₀| / γ = ε"),
 }
 BACKING_OBSERVABLES = [
     "projection_overlap_invariance",
