@@ -55,7 +55,7 @@ def angle_decay(
     yield equal("Δ' = -2 λ Δ", speed, -rate * decayed)
 
 
-@angle_decay.also(Generic())
+@angle_decay.also(DimensionFree())
 def time_to_an_angle(given: Given, *, rate: int = 2) -> Goals:
     """Show the time at which the bound reaches a given sine."""
     ridge, start, gap, sine = given.positive("lambda D_0 gamma epsilon")
@@ -63,7 +63,7 @@ def time_to_an_angle(given: Given, *, rate: int = 2) -> Goals:
     yield equal("√2 e^(-2 λ t) |Δ₀| / γ = ε", sqrt(2) * exp(-rate * ridge * t) * start / gap, sine)
 
 
-@angle_decay.also(Generic(), example=True)
+@angle_decay.also(Generic(n=1, d=2, p=1), example=True)
 def slowest_angle(given: Given, *, rate: int = 2, gap: bool = True) -> Goals:
     """Show a run in which the angle decays at rate 2 lambda and no faster, and one without signal in which it stays.
 

@@ -67,7 +67,7 @@ def wedin_bound(given: Given, *, sign: int = -1, leading: bool = True) -> Goals:
     yield equal("Mᵀ outside, applied to Ũ", right, off_v * new_v * values.T + sign * off_v * change.T * new_u)
 
 
-@wedin_bound.also(Generic())
+@wedin_bound.also(DimensionFree())
 def two_inequalities(_: Given, *, factor: int = 1) -> Goals:
     """Show that s a <= r b + e and s b <= r a + e give (s - r) a <= e, by s times the first plus r times the second."""
     a, b, r, gap, first, second = symbols("a b r gap x y", nonnegative=True)
@@ -78,7 +78,7 @@ def two_inequalities(_: Given, *, factor: int = 1) -> Goals:
     yield at_least("(s + r) e ≥ (s + r)(s - r) a", s * errors[0] + r * errors[1], factor * (s + r) * gap * a)
 
 
-@wedin_bound.also(Generic(), example=True)
+@wedin_bound.also(Generic(m=2, n=2, k=1), example=True)
 def exchanged_directions(given: Given, *, gap: bool = True) -> Goals:
     """Show that the bound is attained: exchanging 1 + g and 1 turns the vectors by a right angle; gap and |E| are g."""
     size = given.positive("g")
@@ -117,7 +117,7 @@ def residual_gradients(given: Given, *, sign: int = -1, residual: bool = True) -
     Exact(m=3, n=2),
     latex=r"\mathbb{E}\,\bigl\|\textstyle\sum_t N_t\bigr\|^2 = T\nu^2, \qquad "
     r"\bigl\|\textstyle\sum_t S\bigr\| = T\,\|S\|",
-    source="arXiv:2605.04971, section 6; continuity 5",
+    source="arXiv:2605.04971; continuity 5",
     hypotheses=[Hypothesis("uncorrelated", "given the past, each update's noise is as likely as its opposite")],
     mutants={"noise adds up like the shared part": {"cross": 2}},
 )
@@ -135,10 +135,10 @@ def shared_updates_add_up(given: Given, *, cross: int = 0, uncorrelated: bool = 
 
 @statement(
     DimensionFree(),
-    Exact(m=4, n=3, p=4),
+    Exact(m=4, n=3),
     latex=r"W_l = c\,u_l y^\top + N_l: \quad \sin\angle(v_l, y) \le \frac{\|N_l\|}{c - \|N_l\|}, \qquad "
     r"\sin\angle(v_l, v_{l+1}) \le \sin\angle(v_l, y) + \sin\angle(v_{l+1}, y)",
-    source="arXiv:2605.04971, section 6; P.-Å. Wedin, BIT 12 (1972)",
+    source="arXiv:2605.04971; continuity 5; P.-Å. Wedin, BIT 12 (1972)",
     hypotheses=[
         Hypothesis("shared", "the updates of both layers have the direction $y$ in common"),
         Hypothesis("accumulating", "the shared parts of a layer's updates point the same way at every step"),
@@ -150,9 +150,9 @@ def coherent_updates_give_continuity(given: Given, *, sign: int = 1) -> Goals:
 
     The shared part of W_l is c u y^T, of the singular values c and 0; N_l is the initial weight and the noise. For the
     first singular triple (s, a, v) of W_l, s v = W_l^T a, so s (I - y y^T) v = (I - y y^T) N_l^T a, and s >= c - |N_l|.
-    The angle of two vectors is at most the sum of their angles with y. After T updates c is T s_0 and |N_l| at most
-    w + nu sqrt T (`shared_updates_add_up`), so the bound vanishes as T grows. That trained layers share a direction
-    is measured, not shown (`residual_gradients` says when gradients do).
+    The angle of two vectors is at most the sum of their angles with y. After T updates c is T s_0 and the root mean
+    square of |N_l| at most w + nu sqrt T (`shared_updates_add_up`), for which the bound vanishes as T grows. That
+    trained layers share a direction is measured, not shown; `residual_gradients` says when their gradients do.
     """
     y, u = given.frame("y", "n", 1), given.frame("u", "m", 1)
     noise, size = given.matrix("N", "m", "n"), given.positive("c")
@@ -166,7 +166,7 @@ def coherent_updates_give_continuity(given: Given, *, sign: int = 1) -> Goals:
     yield equal("from v to w through y", off_second * first, parts)
 
 
-@coherent_updates_give_continuity.also(Generic())
+@coherent_updates_give_continuity.also(DimensionFree())
 def bound_vanishes(given: Given, *, accumulating: bool = True) -> Goals:
     """Show the limit of the bound for many updates."""
     initial, strength, spread, steps = given.positive("w s_0 nu T")
@@ -175,7 +175,7 @@ def bound_vanishes(given: Given, *, accumulating: bool = True) -> Goals:
     yield equal("limit of |N| / (c - |N|)", limit(noise / (shared - noise), steps, oo), 0)
 
 
-@coherent_updates_give_continuity.also(Generic(), example=True)
+@coherent_updates_give_continuity.also(Generic(m=2, n=2), example=True)
 def shared_direction(given: Given, *, shared: bool = True) -> Goals:
     """Show that without noise both layers have the shared direction as first vector, whatever they write."""
     angle = given.positive("phi")

@@ -15,12 +15,19 @@ from .statement import Hypothesis, Label, statement
 
 HALF = Rational(1, 2)
 
-# Two blocks of any sizes, and three blocks in exact numbers.
-FLAGS = (DimensionFree(), Exact(n=5, k=3), Exact(n=4, k=3, r=3))
+# What holds for every skew in-plane part holds for every flag; what cuts blocks out is shown for two of any sizes, and
+# for three in exact numbers.
+ANY_BLOCKS = (DimensionFree(), Exact(n=5, k=3))
+TWO_BLOCKS = (*ANY_BLOCKS, Exact(n=4, k=3, r=3))
 
 FRAME = Hypothesis("frame", "$P$ has orthonormal columns")
 NORMAL = Hypothesis("normal", r"$P^\top K = 0$")
 SKEW = Hypothesis("skewed", "$A$ is skew-symmetric")
+BLOCKS = Hypothesis(
+    "blocks",
+    "the derivation is for two blocks and a complement of any sizes; three are exact instances",
+    essential=False,
+)
 
 YE = "K. Ye, K. S.-W. Wong and L.-H. Lim, Math. Program. 194 (2022)"
 EDELMAN = "A. Edelman, T. A. Arias and S. T. Smith, SIAM J. Matrix Anal. Appl. 20 (1998)"
@@ -55,13 +62,15 @@ def off(matrix: Any, blocks: list[Any]) -> Any:
 
 
 def tangent_parts(
-    given: Given, name: str, base: Any, blocks: list[Any], *, normal: bool = True, skewed: bool = True
+    given: Given, name: str, base: Any, blocks: list[Any] | None = None, *, normal: bool = True, skewed: bool = True
 ) -> tuple[Any, Any]:
-    """In-plane part A and normal part K of an arbitrary tangent vector."""
+    """In-plane part A and normal part K of an arbitrary tangent vector; without blocks A is any skew matrix."""
     inside, ambient = given.matrix(f"S_{name}", "k", "k"), given.matrix(f"R_{name}", "n", "k")
-    above = given.zeros("k", "k")
-    for first, second in combinations(blocks, 2):
-        above = above + first * inside * second
+    above = inside
+    if blocks is not None:
+        above = given.zeros("k", "k")
+        for first, second in combinations(blocks, 2):
+            above = above + first * inside * second
     return above - above.T if skewed else above, ambient - base * base.T * ambient if normal else ambient
 
 
@@ -128,7 +137,7 @@ def tangent_spaces(given: Given, *, inside: int = 0) -> Goals:
 
 
 @statement(
-    *FLAGS,
+    *ANY_BLOCKS,
     latex=r"\langle D, E\rangle_P = \mathrm{tr}\,D^\top E - \tfrac12\mathrm{tr}\,(P^\top D)^\top(P^\top E) = "
     r"\tfrac12\mathrm{tr}\,\Omega_D^\top\Omega_E, \qquad \Omega_D = PAP^\top + KP^\top - PK^\top",
     source=f"{YE}; {EDELMAN}, section 2.4",
@@ -140,8 +149,7 @@ def tangent_spaces(given: Given, *, inside: int = 0) -> Goals:
 def flag_inner_product(given: Given, *, share: Any = HALF, frame: bool = True, normal: bool = True) -> Goals:
     """The metric of flags is half the trace form of so(n), and does not depend on the frame of the flag."""
     base = given.frame("P", "n", "k") if frame else given.matrix("P", "n", "k")
-    blocks = block_projectors(given)
-    (a, k), (b, c) = (tangent_parts(given, name, base, blocks, normal=normal) for name in "DE")
+    (a, k), (b, c) = (tangent_parts(given, name, base, normal=normal) for name in "DE")
     first, second = base * a + k, base * b + c
     metric = inner_product(base, first, second, share=share)
     yield equal("half the trace form", metric, HALF * inner(lift(base, a, k), lift(base, b, c)))
@@ -164,11 +172,11 @@ def plane_rotations(given: Given, *, share: Any = HALF) -> Goals:
 
 
 @statement(
-    *FLAGS,
+    *TWO_BLOCKS,
     latex=r"\Pi_P V = V - PM + P\,\mathrm{Off}(\mathrm{skew}\,M), \quad M = P^\top V",
     source=YE,
     label=Label.TEXTBOOK,
-    hypotheses=[FRAME],
+    hypotheses=[FRAME, BLOCKS],
     mutants={"in-plane part doubled": {"factor": 2}},
     computed_by=("manifolds.Flag.to_tangent",),
 )
@@ -184,12 +192,12 @@ def tangent_projection(given: Given, *, factor: int = 1, frame: bool = True) -> 
 
 
 @statement(
-    *FLAGS,
+    *TWO_BLOCKS,
     latex=r"\mathrm{grad}\,f = G - PM + 2P\,\mathrm{Off}(\mathrm{skew}\,M),\quad M = P^\top G: \qquad "
     r"\langle\mathrm{grad}\,f, D\rangle_P = \mathrm{tr}\,G^\top D",
     source=YE,
     label=Label.TEXTBOOK,
-    hypotheses=[FRAME],
+    hypotheses=[FRAME, BLOCKS],
     mutants={"the nearest tangent vector": {"factor": 1}},
     computed_by=("manifolds.FlagMetric.riemannian_gradient",),
 )
@@ -220,11 +228,11 @@ def reduced_generator(inside: Any, gram: Any, scale: Any, identity: Any, *, sign
 
 
 @statement(
-    *FLAGS,
+    *ANY_BLOCKS,
     latex=r"\Omega\,[P,\,K/s] = [P,\,K/s]\begin{bmatrix}A & -K^\top K/s\\ sI & 0\end{bmatrix} \;\Rightarrow\; "
     r"\exp(\Omega)P = [P,\,K/s]\,\exp\begin{bmatrix}A & -K^\top K/s\\ sI & 0\end{bmatrix}"
     r"\begin{bmatrix}I\\0\end{bmatrix}",
-    source=f"{EDELMAN}, section 2.4.2",
+    source=f"{EDELMAN}, section 2.4",
     hypotheses=[FRAME, NORMAL],
     mutants={"plus the Gram": {"sign": 1}},
     computed_by=("manifolds.FlagMetric.exp",),
@@ -236,7 +244,7 @@ def flag_exponential(given: Given, *, sign: int = -1, frame: bool = True, normal
     its action on the two.
     """
     base = given.frame("P", "n", "k") if frame else given.matrix("P", "n", "k")
-    inside, outer = tangent_parts(given, "D", base, block_projectors(given), normal=normal)
+    inside, outer = tangent_parts(given, "D", base, normal=normal)
     scale, generator = given.positive("s"), lift(base, inside, outer)
     reduced = reduced_generator(inside, outer.T * outer, scale, given.identity("k"), sign=sign)
     for name, image, column in (("P", base, 0), ("K / s", outer / scale, 1)):
@@ -245,15 +253,15 @@ def flag_exponential(given: Given, *, sign: int = -1, frame: bool = True, normal
 
 
 @statement(
-    *FLAGS,
+    *ANY_BLOCKS,
     latex=r"P(t) = e^{t\Omega}P:\quad "
     r"\ddot P + \dot P\dot P^\top P + P\bigl((P^\top\dot P)^2 + \dot P^\top\dot P\bigr) = 0, \quad "
     r"\tfrac{d}{dt}P^\top\dot P = 0, \quad \tfrac{d}{dt}\dot P^\top\dot P = 0",
-    source=f"{EDELMAN}, section 2.4.1",
+    source=f"{EDELMAN}, section 2.4",
     cites=[
         Citation(
             "the geodesics of a quotient by isometries are those of the space above that are orthogonal to the fibres",
-            "B. O'Neill, Semi-Riemannian Geometry (1983), chapter 7, corollary 46",
+            "B. O'Neill, Semi-Riemannian Geometry (1983), chapter 7",
         )
     ],
     hypotheses=[FRAME, SKEW],
@@ -268,7 +276,7 @@ def flag_geodesic_equation(given: Given, *, sign: int = 1, frame: bool = True, s
     time 0, since exp(t Omega) commutes with Omega.
     """
     base = given.frame("P", "n", "k") if frame else given.matrix("P", "n", "k")
-    inside, outer = tangent_parts(given, "D", base, block_projectors(given), skewed=skewed)
+    inside, outer = tangent_parts(given, "D", base, skewed=skewed)
     generator = lift(base, inside, outer)
     velocity = generator * base
     acceleration = generator * velocity
@@ -286,8 +294,15 @@ def flag_geodesic_equation(given: Given, *, sign: int = 1, frame: bool = True, s
     DimensionFree(),
     Exact(n=4),
     latex=r"\mathrm{grad}_P\,d(P,Q)^2 = -2\log_P Q",
-    source=f"{YE}; first variation of the energy",
+    source=YE,
     label=Label.TEXTBOOK,
+    cites=[
+        Citation(
+            "where one shortest geodesic joins two points, the squared distance has the derivative of the energy of "
+            "any variation of that geodesic",
+            "J. Cheeger and D. G. Ebin, Comparison Theorems in Riemannian Geometry (1975), chapter 1",
+        )
+    ],
     hypotheses=[Hypothesis("unique", "one shortest geodesic joins the two flags, as it does below distance pi/2")],
     mutants={"half the gradient": {"factor": -1}, "away from the other flag": {"factor": 2}},
     computed_by=("manifolds.FlagMetric.squared_dist", "manifolds.FlagMetric.dist", "manifolds.FlagMetric.log"),
@@ -344,11 +359,17 @@ def transport_rate(
 
 
 @statement(
-    *FLAGS,
+    *TWO_BLOCKS,
     latex=r"a' = -\tfrac12\mathrm{Off}\bigl([A,a] - K^\top c + c^\top K\bigr), \quad c' = -\tfrac12\,(Ka - cA); \qquad "
     r"Y' = -\tfrac12[X,Y]_{\mathfrak m}",
     source="S. Kobayashi and K. Nomizu, Foundations of Differential Geometry II (1969), chapter X, section 3",
-    hypotheses=[FRAME, NORMAL],
+    cites=[
+        Citation(
+            "the torsion of an invariant connection in terms of brackets, which with the metric fixes the connection",
+            "S. Kobayashi and K. Nomizu, Foundations of Differential Geometry II (1969), chapter X, section 2",
+        )
+    ],
+    hypotheses=[FRAME, NORMAL, BLOCKS],
     mutants={"without the half": {"share": 1}, "normal parts added": {"sign": 1}},
     computed_by=("manifolds.FlagMetric.parallel_transport",),
 )
@@ -359,7 +380,8 @@ def flag_transport(
 
     The rate is minus half the part of the bracket of the lifts between the blocks, so the rate of <Y, Z> is minus half
     of <[X, Y], Z> + <Y, [X, Z]> = 0. Among the multiples of the bracket this is the one without torsion: fields that
-    are constant in the moving frame have [X, Y] between the blocks as their bracket.
+    are constant in the moving frame have [X, Y] between the blocks as their bracket. The velocity X is carried along,
+    since [X, X] = 0.
     """
     base = given.frame("P", "n", "k") if frame else given.matrix("P", "n", "k")
     blocks = block_projectors(given)
@@ -375,15 +397,12 @@ def flag_transport(
     yield equal("bracket of the lifts out of the plane", outside * turned, out)
     yield equal("Ω c = -P Kᵀ c", lift(base, *x) * y[1], -base * x[1].T * y[1])
 
+    forward, backward = (transport_rate(*pair, blocks, share=share) for pair in ((x, y), (y, x)))
+    yield equal("no torsion in the plane", backward[0] - forward[0], off(base.T * turned, blocks))
+    yield equal("no torsion out of the plane", backward[1] - forward[1], outside * turned)
+
     # From here on everything happens in the moving frame.
     x, y = zip(square[:2], across[:2], strict=True)
-    forward, backward = (transport_rate(*pair, blocks, share=share) for pair in ((x, y), (y, x)))
-    plane, out = block_bracket(x, y)
-    yield equal("no torsion in the plane", backward[0] - forward[0], off(plane, blocks))
-    yield equal("no torsion out of the plane", backward[1] - forward[1], out)
-    nothing = given.zeros("k", "k"), given.zeros("n", "k")
-    for rate, zero in zip(transport_rate(x, x, blocks, share=share), nothing, strict=True):
-        yield equal("the velocity is carried along", rate, zero)
     first, second = given.matrix("X_0", "k", "k"), given.matrix("Y_0", "k", "k")
     spanned = transport_rate(x, (y[0], y[1] * first + x[1] * second), blocks, share=share)[1]
     within = HALF * (y[1] * first * x[0] + x[1] * (second * x[0] - y[0]))
@@ -402,7 +421,7 @@ def flag_transport(
 
 
 @statement(
-    *FLAGS,
+    *ANY_BLOCKS,
     latex=r"(P+D)^\top(P+D) = I + D^\top D, \qquad \exp_P(tD) - (P+tD)(I+t^2D^\top D)^{-1/2} = \tfrac{t^2}2KA + O(t^3)",
     source="P.-A. Absil, R. Mahony and R. Sepulchre, Optimization Algorithms on Matrix Manifolds (2008), section 4.1",
     hypotheses=[FRAME, NORMAL, SKEW],
@@ -420,7 +439,7 @@ def flag_retractions(
     one block leaves the subspace.
     """
     base = given.frame("P", "n", "k") if frame else given.matrix("P", "n", "k")
-    inside, outer = tangent_parts(given, "D", base, block_projectors(given), normal=normal, skewed=skewed)
+    inside, outer = tangent_parts(given, "D", base, normal=normal, skewed=skewed)
     vector, generator = base * inside + outer, lift(base, inside, outer)
     gram = vector.T * vector
     yield equal("(P + D)ᵀ (P + D) = 1 + Dᵀ D", (base + vector).T * (base + vector), given.identity("k") + gram)
@@ -489,5 +508,5 @@ def inverse_polar_retraction(given: Given, *, shift: int = 1, frame: bool = True
     mixing = given.invertible("C", "k")
     end = (base + vector) * mixing
     yield equal("Pᵀ Q = C", base.T * end, mixing)
-    yield equal("Q C⁻¹ - P = D", end * mixing.inv() - shift * base, vector)
+    yield equal("Q = (P + D) Pᵀ Q", end, (shift * base + vector) * (base.T * end))
     yield equal("Qᵀ Q = Cᵀ (1 + Dᵀ D) C", end.T * end, mixing.T * (given.identity("k") + vector.T * vector) * mixing)

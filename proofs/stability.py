@@ -500,8 +500,8 @@ def compositions(total: int) -> list[tuple[int, ...]]:
         point="D2",
         said="Alignment geometry has a canonical closed, polystable stratum given by a flag variety.",
         holds="Three different things: nested pairs are the closed GL orbit and a flag variety, without stability; "
-        "the balanced Grams of one product form an isospectral flag manifold and are polystable; complementary "
-        "pairs are polystable and open.",
+        "the balanced Grams of one product form an isospectral flag manifold, on closed orbits; complementary pairs, "
+        "an open set, fulfil the criterion of semistability.",
         counterexample="For nested A in B the subspace F = A violates the semistability criterion for all weights.",
     ),
 )

@@ -23,7 +23,7 @@ class Invariance:
     text : str
         The same in words, with whatever else leaves the number unchanged, and what does not.
     statement : str
-        Name of the statement in `proofs` that proves so.
+        Name of the statement in `proofs` that says so, with the evidence for it.
     """
 
     group: Symmetry
@@ -43,7 +43,7 @@ class Null(Generic[PairT]):
         From a pair, or a batch of pairs, to the moment and the standard deviation (None where that has no closed form);
         None where random draws give both.
     statement : str or None
-        Name of the statement in `proofs` that proves the law; None where it is measured.
+        Name of the statement in `proofs` that gives the law, with the evidence for it; None where it is measured.
     name : str
         Prefix of the columns: ``null`` for unrelated weights, ``sign_flip`` or ``norm_matched``.
     moment : {"mean", "rms"}

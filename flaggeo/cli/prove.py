@@ -111,6 +111,8 @@ def detail_lines(verdict: "Verdict") -> "Iterator[str]":
         yield f"  counterexample: {statement.wording.counterexample}"
     for citation in statement.cites:
         yield f"  cites, without a check: {citation.lemma} ({citation.source})"
+    if statement.computed_by:
+        yield f"  computed by: {', '.join(statement.computed_by)}"
     yield f"  verdict: {verdict.conclusion}"
     for finding in verdict.findings:
         role = "example: " if finding.proof.example else ""
