@@ -125,7 +125,8 @@ def _turn_of_frame(matrix: Tensor, frame: Tensor, direction: Tensor) -> Tensor:
     stretch = frame.mT @ matrix
     stretch = (stretch + stretch.mT) / 2
     turn = _solve_lyapunov(stretch, inside - inside.mT)
-    return frame @ turn + torch.linalg.solve(stretch, (direction - frame @ inside).mT).mT
+    # Not by torch.linalg.solve, whose second derivatives torch 2.13 gets wrong inside a vmap.
+    return frame @ turn + (direction - frame @ inside) @ torch.linalg.inv(stretch)
 
 
 def _solve_lyapunov(symmetric: Tensor, right: Tensor) -> Tensor:

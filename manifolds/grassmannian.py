@@ -52,7 +52,8 @@ class GrassmannianMetric(FlagMetric):
                 f"inverse_polar_retraction expected principal angles below pi/2; found a cosine of "
                 f"{-largest(-smallest):.1e}."
             )
-        return torch.linalg.solve(overlap.mT, point.mT).mT - base_point
+        # Not by torch.linalg.solve, whose second derivatives torch 2.13 gets wrong inside a vmap.
+        return point @ torch.linalg.inv(overlap) - base_point
 
 
 class Grassmannian(Flag):

@@ -41,8 +41,8 @@ SYMMETRIC_DISTANCES = [
 def differences(function, x, step=1e-5):
     """Jacobian of a function at x by central differences, shape=[*output, *x.shape]."""
     units = torch.eye(x.numel(), dtype=x.dtype).reshape(-1, *x.shape)
-    columns = [(function(x + step * unit) - function(x - step * unit)) / (2 * step) for unit in units]
-    return torch.stack(columns, dim=-1).unflatten(-1, x.shape)
+    ahead, behind = (torch.func.vmap(function)(x + sign * step * units) for sign in (1, -1))
+    return ((ahead - behind) / (2 * step)).movedim(0, -1).unflatten(-1, x.shape)
 
 
 def coordinates(space, *, length):
@@ -54,14 +54,13 @@ def coordinates(space, *, length):
 
 
 @pytest.mark.parametrize("space", SPACES, ids=str)
-@pytest.mark.parametrize("length", [0.7, 1.4])
-def test_hessian_of_the_squared_distance(space, length):
-    chart, place, goal = coordinates(space, length=length)
+def test_hessian_of_the_squared_distance(space):
+    chart, place, goal = coordinates(space, length=1.4)
 
     def function(x):
         return space.metric.squared_dist(chart(x), goal)
 
-    expected = differences(lambda x: jacobian(function, x), place)
+    expected = differences(torch.func.jacrev(function), place)
     assert float(expected.abs().max()) > 0.5
     for found in (hessian(function, place), torch.func.hessian(function)(place)):
         torch.testing.assert_close(found, expected, atol=1e-7, rtol=0)
@@ -76,7 +75,7 @@ def test_hessian_in_the_other_point_and_across(space):
         return space.metric.dist(space.metric.exp(space.to_tangent(0.1 * pair[0] * turn, goal), goal), chart(pair[1]))
 
     pair = torch.stack([place, place.flip(0)])
-    expected = differences(lambda x: jacobian(function, x), pair)
+    expected = differences(torch.func.jacrev(function), pair)
     torch.testing.assert_close(hessian(function, pair), expected, atol=1e-7, rtol=0)
 
 
@@ -101,7 +100,7 @@ def test_derivatives_of_the_logarithm_in_both_points(space):
         assert float(first.abs().max()) > 0.3
         torch.testing.assert_close(jacobian(function, place), first, atol=1e-7, rtol=0)
         torch.testing.assert_close(torch.func.jacfwd(function)(place), first, atol=1e-7, rtol=0)
-        second = differences(lambda x, function=function: torch.func.jacrev(function)(x), place)
+        second = differences(torch.func.jacrev(function), place)
         torch.testing.assert_close(torch.func.hessian(function)(place), second, atol=1e-7, rtol=0)
 
 
@@ -115,11 +114,11 @@ def test_the_logarithm_is_the_inverse_of_the_exponential_to_third_order():
     def function(t):
         return space.metric.log(space.metric.exp(direction + t * t * t * other, base), base)
 
-    third = torch.func.jacfwd(torch.func.jacrev(torch.func.jacfwd(function)))(torch.tensor(0.4).double())
+    third = torch.func.jacfwd(torch.func.jacrev(torch.func.jacfwd(function)))(torch.tensor(0.4, dtype=torch.float64))
     torch.testing.assert_close(third, 6 * other, atol=1e-10, rtol=0)
     for outer in (torch.func.jacfwd, torch.func.jacrev):
         for inner in (torch.func.jacfwd, torch.func.jacrev):
-            second = outer(inner(function))(torch.tensor(0.4).double())
+            second = outer(inner(function))(torch.tensor(0.4, dtype=torch.float64))
             torch.testing.assert_close(second, 6 * 0.4 * other, atol=1e-11, rtol=0)
 
 
@@ -158,7 +157,7 @@ def test_transforms_of_torch_func_agree_with_autograd(name, space):
     torch.testing.assert_close(torch.func.vmap(torch.func.grad(function))(places), gradients, **close)
     torch.testing.assert_close(torch.func.vmap(torch.func.jacfwd(function))(places), gradients, **close)
     torch.testing.assert_close(torch.func.vmap(torch.func.hessian(function))(places), hessians, **close)
-    torch.testing.assert_close(hessians[0], differences(lambda x: jacobian(function, x), places[0]), **close)
+    torch.testing.assert_close(hessians[0], differences(torch.func.jacrev(function), places[0]), **close)
     values = torch.func.vmap(function)(places)
     torch.testing.assert_close(values, torch.stack([function(place) for place in places]), atol=1e-12, rtol=0)
     batched = torch.func.grad(lambda x: torch.func.vmap(function)(x).sum())(places)
@@ -216,7 +215,7 @@ def _check_hessian(distance, first, second):
     def function(x):
         return distance(orthonormalize(x), second)
 
-    expected = differences(lambda x: jacobian(function, x), first)
+    expected = differences(torch.func.jacrev(function), first)
     torch.testing.assert_close(hessian(function, first), expected, atol=1e-7, rtol=1e-6)
     torch.testing.assert_close(torch.func.hessian(function)(first), expected, atol=1e-7, rtol=1e-6)
 
@@ -284,7 +283,7 @@ def test_polar_factor_has_derivatives_at_frames(shape):
 
     for place in (frame, frame + 0.2 * weights):
         torch.testing.assert_close(jacobian(function, place), differences(function, place), atol=1e-8, rtol=0)
-        expected = differences(lambda x: jacobian(function, x), place)
+        expected = differences(torch.func.jacrev(function), place)
         torch.testing.assert_close(hessian(function, place), expected, atol=1e-8, rtol=0)
         torch.testing.assert_close(torch.func.hessian(function)(place), expected, atol=1e-8, rtol=0)
         assert torch.autograd.gradgradcheck(nearest_frame, place.clone().requires_grad_())
