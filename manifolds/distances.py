@@ -3,10 +3,11 @@
 The functions take orthonormal frames `first`, of shape ``[..., n, r]``, and `second`, of shape ``[..., n, s]``, with
 r, s >= 1, under the conventions of the package, and return one distance for each pair: a tensor of the batch shape.
 The formulas are those of table 2 of K. Ye and L.-H. Lim, Schubert varieties and distances between subspaces of
-different dimensions, SIAM J. Matrix Anal. Appl. 37 (2016), which also treats r != s. Derivatives of every order are right at
-repeated angles too, but for those of `asimov_distance`; they raise `ArithmeticError` where there are none: at an angle of pi/2
-(the gradients of the chordal and Asimov distance and, for r = s, of the geodesic one are still defined), and, from the
-second on, where the subspaces coincide. The section "How two subspaces lie
+different dimensions, SIAM J. Matrix Anal. Appl. 37 (2016), which also treats r != s.
+
+The distances have derivatives of every order, but for the Asimov distance at repeated angles also where angles agree. What
+has none raises `ArithmeticError`: from the first on at an angle of pi/2, where only the chordal, the Asimov and, for
+r = s, the geodesic distance have a gradient; from the second on where the subspaces coincide. The section "How two subspaces lie
 to each other" of docs/grassmannians-and-flags.md puts them side by side.
 """
 

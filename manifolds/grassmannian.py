@@ -3,9 +3,9 @@
 import torch
 from torch import Tensor
 
-from .flag import Flag
 from .checks import common_batch, holds, largest
 from .derivatives import evaluate
+from .flag import Flag
 from .flag_metric import FlagMetric
 from .geodesics import exponential, grassmannian_angles, grassmannian_exponential, grassmannian_logarithm
 from .pairwise import pairwise_geodesic_distance

@@ -88,7 +88,9 @@ def test_hessian_of_the_squared_distance_at_its_minimum_is_twice_the_metric(spac
         return space.metric.squared_dist(space.metric.exp(t[0] * first + t[1] * second, base), base)
 
     inner = space.metric.inner_product(first, second, base)
-    expected = 2 * torch.stack([torch.stack([torch.ones_like(inner), inner]), torch.stack([inner, torch.ones_like(inner)])])
+    expected = 2 * torch.stack(
+        [torch.stack([torch.ones_like(inner), inner]), torch.stack([inner, torch.ones_like(inner)])]
+    )
     torch.testing.assert_close(hessian(function, torch.zeros(2).double()), expected, atol=1e-12, rtol=0)
 
 
@@ -123,21 +125,21 @@ def test_the_logarithm_is_the_inverse_of_the_exponential_to_third_order():
 
 
 METHODS = {
-    "exp": lambda m, x, base, end: m.metric.exp(m.to_tangent(x, base), base),
+    "exp": lambda m, x, base, _: m.metric.exp(m.to_tangent(x, base), base),
     "log": lambda m, x, base, end: m.metric.log(end, m.metric.exp(m.to_tangent(x, base), base)),
     "dist": lambda m, x, base, end: m.metric.dist(m.metric.exp(m.to_tangent(x, base), base), end),
     "squared_dist": lambda m, x, base, end: m.metric.squared_dist(m.metric.exp(m.to_tangent(x, base), base), end),
-    "parallel_transport": lambda m, x, base, end: m.metric.parallel_transport(
+    "parallel_transport": lambda m, x, base, _: m.metric.parallel_transport(
         m.to_tangent(x, base), base, direction=m.to_tangent(x.flip(0), base)
     ),
     "parallel_transport to a point": lambda m, x, base, end: m.metric.parallel_transport(
         m.to_tangent(end, base), base, end_point=m.metric.exp(m.to_tangent(x, base), base)
     ),
-    "polar_retraction": lambda m, x, base, end: m.metric.polar_retraction(m.to_tangent(x, base), base),
-    "qr_retraction": lambda m, x, base, end: m.metric.qr_retraction(m.to_tangent(x, base), base),
-    "to_tangent": lambda m, x, base, end: m.to_tangent(x, m.metric.exp(m.to_tangent(x, base), base)),
-    "regularize": lambda m, x, base, end: m.regularize(m.metric.exp(m.to_tangent(x, base), base)),
-    "norm": lambda m, x, base, end: m.metric.norm(m.to_tangent(x, base), base),
+    "polar_retraction": lambda m, x, base, _: m.metric.polar_retraction(m.to_tangent(x, base), base),
+    "qr_retraction": lambda m, x, base, _: m.metric.qr_retraction(m.to_tangent(x, base), base),
+    "to_tangent": lambda m, x, base, _: m.to_tangent(x, m.metric.exp(m.to_tangent(x, base), base)),
+    "regularize": lambda m, x, base, _: m.regularize(m.metric.exp(m.to_tangent(x, base), base)),
+    "norm": lambda m, x, base, _: m.metric.norm(m.to_tangent(x, base), base),
 }
 
 
@@ -179,7 +181,7 @@ def test_a_vmap_over_one_argument_alone():
 
 def test_float32_keeps_its_kind_and_its_digits():
     space = Flag(6, (1, 3))
-    chart, place, goal = coordinates(space, length=1.0)
+    _, place, goal = coordinates(space, length=1.0)
     base = random_frame(6, 3, seed=1)
 
     def function(x):
@@ -238,7 +240,7 @@ def test_what_has_no_second_derivative_raises(distance, angles, transform):
     first, second = planted_pair(6, angles, seed=3)
     if angles == [0.0, 0.0]:
         second = first.flip(1)
-    with pytest.raises(ArithmeticError, match="derivative|differentiated"):
+    with pytest.raises(ArithmeticError, match=r"derivative|differentiated"):
         transform(lambda x: distance(orthonormalize(x), second), first)
 
 
@@ -255,7 +257,7 @@ def test_the_logarithm_has_no_derivative_between_conjugate_points(monkeypatch):
     base = torch.eye(4, dtype=torch.float64)[:, :2]
     half_turn = torch.zeros(4, 2, dtype=torch.float64)
     half_turn[2, 0] = math.pi
-    monkeypatch.setattr(space.metric, "_logarithm", lambda point, base_point: half_turn)
+    monkeypatch.setattr(space.metric, "_logarithm", lambda *_: half_turn)
     with pytest.raises(ArithmeticError, match="conjugate"):
         jacobian(lambda x: space.metric.log(base * torch.tensor([-1.0, 1.0]), orthonormalize(x)), base)
 

@@ -10,14 +10,14 @@ from manifolds.grassmannian import Grassmannian
 from manifolds.means import frechet_mean
 from manifolds.optim import RiemannianAdam, RiemannianSGD
 
-from .builders import generator, random_frame, random_tangent
+from .builders import random_frame, random_tangent
 
 SPACES = [Flag(6, (1, 3)), Grassmannian(6, 2)]
 # Adam keeps steps of the size of lr, so lr falls by this factor at every step.
 OPTIMIZERS = {
     "descent": (lambda point, space, lr: RiemannianSGD([point], space, lr=lr), 1.0),
     "momentum": (lambda point, space, lr: RiemannianSGD([point], space, lr=lr / 2, momentum=0.5), 1.0),
-    "adam": (lambda point, space, lr: RiemannianAdam([point], space, lr=lr / 5, betas=(0.5, 0.9)), 0.92),
+    "adam": (lambda point, space, lr: RiemannianAdam([point], space, lr=lr / 2, betas=(0.5, 0.9)), 0.92),
 }
 
 
@@ -36,7 +36,7 @@ def minimise(objective, start, space, kind, *, lr, steps):
 
 
 @pytest.mark.parametrize("space", SPACES, ids=str)
-@pytest.mark.parametrize(("kind", "steps"), [("descent", 40), ("momentum", 60), ("adam", 220)])
+@pytest.mark.parametrize(("kind", "steps"), [("descent", 40), ("momentum", 60), ("adam", 240)])
 def test_the_mean_squared_distance_leads_to_the_mean(kind, steps, space):
     centre = random_frame(space.n, space.dims[-1], seed=1)
     directions = [random_tangent(centre, space.dims, seed=seed, length=0.4) for seed in range(2, 12, 2)]
@@ -50,7 +50,7 @@ def test_the_mean_squared_distance_leads_to_the_mean(kind, steps, space):
 
 
 @pytest.mark.parametrize("space", SPACES, ids=str)
-@pytest.mark.parametrize(("kind", "steps"), [("descent", 250), ("momentum", 250), ("adam", 220)])
+@pytest.mark.parametrize(("kind", "steps"), [("descent", 150), ("momentum", 200), ("adam", 240)])
 def test_the_explained_variance_of_nested_subspaces_leads_to_the_eigenvectors(kind, steps, space):
     vectors = random_frame(space.n, space.n, seed=1)
     covariance = vectors * torch.linspace(2, 0, space.n, dtype=torch.float64) @ vectors.mT
@@ -61,17 +61,22 @@ def test_the_explained_variance_of_nested_subspaces_leads_to_the_eigenvectors(ki
         explained = [((covariance @ point[:, :dim]) * point[:, :dim]).sum() for dim in space.dims]
         return -torch.stack(explained).sum()
 
-    found = minimise(objective, start, space, kind, lr=0.3, steps=steps)
+    found = minimise(objective, start, space, kind, lr=0.2, steps=steps)
     assert float(space.metric.dist(found, goal)) < 1e-8
 
 
 def test_a_batch_of_points_moves_as_its_points_alone():
     space = Flag(6, (1, 3))
-    starts, goals = random_frame(6, 3, seed=1, batch=(3,)), random_frame(6, 3, seed=2, batch=(3,))
+    starts = random_frame(6, 3, seed=1, batch=(3,))
+    goals = space.metric.exp(
+        torch.stack([random_tangent(start, space.dims, seed=2, length=0.8) for start in starts]), starts
+    )
     for kind in OPTIMIZERS:
         together = minimise(lambda x: space.metric.squared_dist(x, goals).sum(), starts, space, kind, lr=0.2, steps=4)
         for start, goal, found in zip(starts, goals, together, strict=True):
-            alone = minimise(lambda x, goal=goal: space.metric.squared_dist(x, goal), start, space, kind, lr=0.2, steps=4)
+            alone = minimise(
+                lambda x, goal=goal: space.metric.squared_dist(x, goal), start, space, kind, lr=0.2, steps=4
+            )
             torch.testing.assert_close(found, alone, atol=1e-11, rtol=0)
 
 
@@ -106,8 +111,8 @@ def test_a_state_that_is_loaded_goes_on_as_before(kind, tmp_path):
     other = copy.deepcopy(point.detach()).requires_grad_()
     again = make(other, space, 0.7)
     again.load_state_dict(torch.load(tmp_path / "state.pt"))
-    before = float(space.metric.squared_dist(point.detach(), goal))
-    assert float(optimizer.step(lambda: step(point, optimizer))) == pytest.approx(before)
+    before = space.metric.squared_dist(point.detach(), goal).item()
+    assert optimizer.step(lambda: step(point, optimizer)).item() == pytest.approx(before)
     again.step(lambda: step(other, again))
     assert torch.equal(point, other)
 
