@@ -113,7 +113,7 @@ class FlagMetric(RiemannianMetric):  # type: ignore[misc]  # geomstats is untype
 
         It is one of several where the shortest geodesic is not unique. It is differentiable in both points, at any
         order; `ArithmeticError` is raised by a derivative between conjugate points, to working precision, and for one
-        block at the cut locus. A derivative takes ``O(k^6)`` multiply-adds and ``O(k^4)`` numbers beside those of the search.
+        block at the cut locus. A derivative takes ``O(k^6)`` multiply-adds and ``O(k^4)`` numbers more than the search.
         """
         self._require_points(point, base_point, "point", "base_point")
         return differentiable_logarithm(self._logarithm, point, base_point, self._space.dims)

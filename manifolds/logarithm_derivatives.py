@@ -3,7 +3,7 @@
 The logarithm Z of Q at P is the root of a smooth function F(Z, Q, P) of n x k matrices, `_mismatch`. Its derivative is
 ``-F_Z^-1 (F_Q dQ + F_P dP)``, where ``F_Z^-1`` is the inverse of the differential of the exponential, found in
 the span of P and Z, of dimension at most 2k. Derivatives of that inverse are again such solutions, which gives every
-order. `ArithmeticError` is raised where there is no derivative: at conjugate points, and for one block at the cut locus.
+order. `ArithmeticError` is raised where there is no derivative: at conjugate points, for one block at the cut locus.
 
 The functions trust their arguments.
 """
