@@ -6,9 +6,9 @@ The formulas are those of table 2 of K. Ye and L.-H. Lim, Schubert varieties and
 different dimensions, SIAM J. Matrix Anal. Appl. 37 (2016), which also treats r != s. The section "How two subspaces lie
 to each other" of docs/grassmannians-and-flags.md puts them side by side.
 
-The distances have derivatives of every order, also where angles agree; the Asimov distance has only the first there. A
 The distances have derivatives of every order, also where angles agree; the Asimov distance has only the first there.
-A derivative that does not exist raises `ArithmeticError`: at an angle of pi/2, where only the chordal, the Asimov and, for
+A derivative that does not exist raises `ArithmeticError`: at an angle of pi/2, where only the chordal, the Asimov and,
+for r = s, the geodesic distance have a gradient, and from the second one on where the subspaces coincide.
 """
 
 from collections.abc import Callable, Sequence

@@ -13,25 +13,24 @@ from manifolds.optim import RiemannianAdam, RiemannianSGD
 from .builders import random_frame, random_tangent
 
 SPACES = [Flag(6, (1, 3)), Grassmannian(6, 2)]
-# Adam keeps steps of the size of lr, so lr falls by this factor at every step.
 OPTIMIZERS = {
-    "descent": (lambda point, space, lr: RiemannianSGD([point], space, lr=lr), 1.0),
-    "momentum": (lambda point, space, lr: RiemannianSGD([point], space, lr=lr / 2, momentum=0.5), 1.0),
-    "adam": (lambda point, space, lr: RiemannianAdam([point], space, lr=lr / 2, betas=(0.5, 0.9)), 0.92),
+    "descent": lambda point, space, lr: RiemannianSGD([point], space, lr=lr),
+    "momentum": lambda point, space, lr: RiemannianSGD([point], space, lr=lr / 2, momentum=0.5),
+    "adam": lambda point, space, lr: RiemannianAdam([point], space, lr=lr / 2, betas=(0.5, 0.9)),
 }
 
 
 def minimise(objective, start, space, kind, *, lr, steps):
-    make, decay = OPTIMIZERS[kind]
     point = start.clone().requires_grad_()
-    optimizer = make(point, space, lr)
-    scheduler = torch.optim.lr_scheduler.ExponentialLR(optimizer, decay)
+    optimizer = OPTIMIZERS[kind](point, space, lr)
+    # Adam keeps steps of the size of lr, so lr falls to a billionth.
+    scheduler = torch.optim.lr_scheduler.ExponentialLR(optimizer, 10 ** (-9 / steps) if kind == "adam" else 1)
     for _ in range(steps):
         optimizer.zero_grad()
         objective(point).backward()
         optimizer.step()
         scheduler.step()
-        assert bool(space.belongs(point.detach()))
+        assert bool(space.belongs(point.detach()).all())
     return point.detach()
 
 
@@ -50,7 +49,7 @@ def test_the_mean_squared_distance_leads_to_the_mean(kind, steps, space):
 
 
 @pytest.mark.parametrize("space", SPACES, ids=str)
-@pytest.mark.parametrize(("kind", "steps"), [("descent", 150), ("momentum", 200), ("adam", 240)])
+@pytest.mark.parametrize(("kind", "steps"), [("descent", 150), ("momentum", 200), ("adam", 700)])
 def test_the_explained_variance_of_nested_subspaces_leads_to_the_eigenvectors(kind, steps, space):
     vectors = random_frame(space.n, space.n, seed=1)
     covariance = vectors * torch.linspace(2, 0, space.n, dtype=torch.float64) @ vectors.mT
@@ -95,7 +94,7 @@ def test_groups_have_manifolds_and_step_sizes_of_their_own():
 @pytest.mark.parametrize("kind", OPTIMIZERS)
 def test_a_state_that_is_loaded_goes_on_as_before(kind, tmp_path):
     space, goal = Flag(6, (1, 3)), random_frame(6, 3, seed=2)
-    make, _ = OPTIMIZERS[kind]
+    make = OPTIMIZERS[kind]
     point = random_frame(6, 3, seed=1).requires_grad_()
     optimizer = make(point, space, 0.2)
 
