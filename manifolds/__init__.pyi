@@ -47,6 +47,8 @@ from .means import Mean as Mean
 from .means import chordal_mean as chordal_mean
 from .means import chordal_median as chordal_median
 from .means import frechet_mean as frechet_mean
+from .optim import RiemannianAdam as RiemannianAdam
+from .optim import RiemannianSGD as RiemannianSGD
 from .pairwise import pairwise_chordal_distance as pairwise_chordal_distance
 from .pairwise import pairwise_geodesic_distance as pairwise_geodesic_distance
 from .pairwise import pairwise_gram_inner_product as pairwise_gram_inner_product

@@ -21,7 +21,8 @@ class BatchedFunction(torch.autograd.Function):
     @classmethod
     def vmap(cls, info: Any, in_dims: tuple[Any, ...], *arguments: Any) -> tuple[Tensor, int]:
         """Evaluate all examples at once."""
-        whole = [_lead_with_axis(argument, axis, info.batch_size) for argument, axis in zip(arguments, in_dims)]
+        pairs = zip(arguments, in_dims, strict=True)
+        whole = [_lead_with_axis(argument, axis, info.batch_size) for argument, axis in pairs]
         return cls.apply(*whole), 0  # type: ignore[no-untyped-call]
 
 
@@ -35,8 +36,8 @@ def _lead_with_axis(argument: Any, axis: int | None, size: int) -> Any:
 def forward_rule(rule: Callable[..., Tensor]) -> Callable[..., Tensor]:
     """Make a `jvp` from ``rule(ctx, saved, *tangents)`` that can itself be differentiated in forward mode.
 
-    torch turns forward mode off inside a `jvp`, so that the tangents of a second one around it would silently be lost. It
-    is turned on again here, and the saved tensors come without the tangents of the pass that the rule serves, those
+    torch turns forward mode off inside a `jvp`, so that the tangents of a second one around it would silently be lost.
+    It is turned on again here, and the saved tensors come without the tangents of the pass that the rule serves, those
     of a pass around it being kept.
     """
 
@@ -111,21 +112,22 @@ class _NearestFrame(BatchedFunction):
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Tensor:
-        return _turn_of_frame(*ctx.saved_tensors, gradient)
+        return _turn_of_frame(gradient, *ctx.saved_tensors)
 
     @staticmethod
     @forward_rule
     def jvp(ctx: Any, saved: tuple[Tensor, ...], tangent: Tensor) -> Tensor:  # noqa: ARG004
-        return _turn_of_frame(*saved, tangent)
+        return _turn_of_frame(tangent, *saved)
 
 
-def _turn_of_frame(matrix: Tensor, frame: Tensor, direction: Tensor) -> Tensor:
+def _turn_of_frame(direction: Tensor, matrix: Tensor, frame: Tensor) -> Tensor:
     """Differential of the polar factor, a self-adjoint map of the direction."""
     inside = frame.mT @ direction
     stretch = frame.mT @ matrix
     stretch = (stretch + stretch.mT) / 2
     turn = _solve_lyapunov(stretch, inside - inside.mT)
-    return frame @ turn + torch.linalg.solve(stretch, (direction - frame @ inside).mT).mT
+    # Not by torch.linalg.solve, whose second derivatives torch 2.13 gets wrong inside a vmap.
+    return frame @ turn + (direction - frame @ inside) @ torch.linalg.inv(stretch)
 
 
 def _solve_lyapunov(symmetric: Tensor, right: Tensor) -> Tensor:
@@ -196,8 +198,8 @@ def _singular_vectors(matrix: Tensor) -> tuple[Tensor, Tensor]:
     # Rounding errors of a singular vector's derivative are eps / gap.
     separated = gaps > torch.finfo(values.dtype).eps ** 0.5 * values[..., :1]
     message = (
-        "Single principal angles have no second derivatives where two of them agree, or one is 0 or pi/2, to half of the "
-        "working precision."
+        "Single principal angles have no second derivatives where two of them agree, or one is 0 or pi/2, to half of "
+        "the working precision."
     )
     return _guard(left, separated, message), _guard(right.mT, separated, message)
 
@@ -252,13 +254,13 @@ class _Guarded(BatchedFunction):
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
-        _require(*ctx.saved_tensors, ctx.message)
+        _require(ctx.saved_tensors[0], ctx.message)
         return gradient, None, None
 
     @staticmethod
     @forward_rule
     def jvp(ctx: Any, saved: tuple[Tensor], tangent: Tensor, _regular: None, _message: None) -> Tensor:
-        _require(*saved, ctx.message)
+        _require(saved[0], ctx.message)
         return tangent.clone()
 
 

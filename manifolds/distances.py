@@ -5,6 +5,10 @@ r, s >= 1, under the conventions of the package, and return one distance for eac
 The formulas are those of table 2 of K. Ye and L.-H. Lim, Schubert varieties and distances between subspaces of
 different dimensions, SIAM J. Matrix Anal. Appl. 37 (2016), which also treats r != s. The section "How two subspaces lie
 to each other" of docs/grassmannians-and-flags.md puts them side by side.
+
+The distances have derivatives of every order, also where angles agree; the Asimov distance has only the first there.
+A derivative that does not exist raises `ArithmeticError`: at an angle of pi/2, where only the chordal, the Asimov and,
+for r = s, the geodesic distance have a gradient, and from the second one on where the subspaces coincide.
 """
 
 from collections.abc import Callable, Sequence
@@ -75,7 +79,7 @@ def geodesic_distance(first: Tensor, second: Tensor) -> Tensor:
     >>> geodesic_distance(axes[:, [0, 1]], axes[:, [1, 2]]) / torch.pi
     tensor(0.5000, dtype=torch.float64)
     """
-    return safe_sqrt(_of_angles(lambda angles: angles.square().sum(dim=-1), _squared_geodesic, first, second))
+    return _root(_of_angles(lambda angles: angles.square().sum(dim=-1), _squared_geodesic, first, second), first)
 
 
 def asimov_distance(first: Tensor, second: Tensor) -> Tensor:
@@ -106,7 +110,7 @@ def procrustes_distance(first: Tensor, second: Tensor) -> Tensor:
     squared = _of_angles(
         lambda angles: 4 * torch.sin(angles / 2).square().sum(dim=-1), _squared_procrustes, first, second
     )
-    return safe_sqrt(squared)
+    return _root(squared, first)
 
 
 def martin_distance(first: Tensor, second: Tensor) -> Tensor:
@@ -139,7 +143,7 @@ def fubini_study_distance(first: Tensor, second: Tensor) -> Tensor:
     tensor(1.5708, dtype=torch.float64)
     """
     logarithm = _log_squared_cosines(first, second)
-    return torch.atan2(safe_sqrt(-torch.expm1(logarithm)), torch.exp(logarithm / 2))
+    return torch.atan2(_root(-torch.expm1(logarithm), first), torch.exp(logarithm / 2))
 
 
 def binet_cauchy_distance(first: Tensor, second: Tensor) -> Tensor:
@@ -155,7 +159,7 @@ def binet_cauchy_distance(first: Tensor, second: Tensor) -> Tensor:
     >>> binet_cauchy_distance(axes[:, [0, 1]], axes[:, [1, 2]])
     tensor(1., dtype=torch.float64)
     """
-    return safe_sqrt(-torch.expm1(_log_squared_cosines(first, second)))
+    return _root(-torch.expm1(_log_squared_cosines(first, second)), first)
 
 
 def _log_squared_cosines(first: Tensor, second: Tensor) -> Tensor:
@@ -171,8 +175,8 @@ def _log_squared_cosines(first: Tensor, second: Tensor) -> Tensor:
     def smooth(wide: Tensor, narrow: Tensor) -> Tensor:
         overlap = wide.mT @ narrow
         if not holds(torch.linalg.svdvals(overlap.detach()) >= 4 * torch.finfo(overlap.dtype).eps):
-            raise ArithmeticError("The product of the cosines has no derivative in logarithm where it is 0.")
-        return torch.linalg.slogdet(overlap.mT @ overlap).logabsdet
+            raise ArithmeticError("The product of the cosines has no derivatives here: a principal angle is pi/2.")
+        return 2 * torch.linalg.qr(overlap).R.diagonal(dim1=-2, dim2=-1).abs().log().sum(dim=-1)
 
     return _of_angles(value, smooth, first, second)
 
@@ -189,6 +193,11 @@ def _of_angles(
     batch = common_batch(wide, narrow)
     whole = (frame.expand(*batch, *frame.shape[-2:]) for frame in (wide, narrow))
     return evaluate(lambda *frames: value(principal_angles(*frames)), smooth, *whole)
+
+
+def _root(squared: Tensor, frame: Tensor) -> Tensor:
+    """Square root of a squared distance, without a direction where it is below what rounding moves a frame."""
+    return safe_sqrt(squared, (frame.shape[-2] * torch.finfo(frame.dtype).eps) ** 2)
 
 
 def _squared_geodesic(wide: Tensor, narrow: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from .checks import block_slices, largest
-from .derivatives import nearest_frame
+from .derivatives import evaluate, nearest_frame
 
 # Beyond this length the Taylor series of the transport is summed in several steps.
 _TRANSPORT_STEP = math.pi
@@ -116,7 +116,15 @@ def _aligned_residual(point: Tensor, base_point: Tensor) -> tuple[Tensor, Tensor
 
 def polar_retraction(tangent_vec: Tensor, base_point: Tensor) -> Tensor:
     """Polar factor of ``P + D``; another representative of the base point gives the same one of the result."""
-    return nearest_frame(base_point + tangent_vec)
+
+    def value(matrix: Tensor, tangent_vec: Tensor) -> Tensor:
+        # (P + D)'(P + D) = I + D'D for a horizontal D, well-conditioned and quicker to decompose.
+        identity = torch.eye(matrix.shape[-1], dtype=matrix.dtype, device=matrix.device)
+        squares, vectors = torch.linalg.eigh(identity + tangent_vec.mT @ tangent_vec)
+        return matrix @ ((vectors * squares.rsqrt()[..., None, :]) @ vectors.mT)
+
+    matrix = base_point + tangent_vec
+    return evaluate(value, lambda matrix, _: nearest_frame(matrix), matrix, tangent_vec.expand_as(matrix))
 
 
 def qr_retraction(tangent_vec: Tensor, base_point: Tensor) -> Tensor:

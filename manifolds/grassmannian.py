@@ -3,9 +3,9 @@
 import torch
 from torch import Tensor
 
-from .flag import Flag
 from .checks import common_batch, holds, largest
 from .derivatives import evaluate
+from .flag import Flag
 from .flag_metric import FlagMetric
 from .geodesics import exponential, grassmannian_angles, grassmannian_exponential, grassmannian_logarithm
 from .pairwise import pairwise_geodesic_distance
@@ -52,7 +52,8 @@ class GrassmannianMetric(FlagMetric):
                 f"inverse_polar_retraction expected principal angles below pi/2; found a cosine of "
                 f"{-largest(-smallest):.1e}."
             )
-        return torch.linalg.solve(overlap.mT, point.mT).mT - base_point
+        # Not by torch.linalg.solve, whose second derivatives torch 2.13 gets wrong inside a vmap.
+        return point @ torch.linalg.inv(overlap) - base_point
 
 
 class Grassmannian(Flag):

@@ -2,8 +2,8 @@
 
 The logarithm Z of Q at P is the root of a smooth function F(Z, Q, P) of n x k matrices, `_mismatch`. Its derivative is
 ``-F_Z^-1 (F_Q dQ + F_P dP)``, where ``F_Z^-1`` is the inverse of the differential of the exponential, found in
-the span of P and Z, of dimension at most 2k. Derivatives of that inverse are again such solutions, so every order exists.
-`ArithmeticError` is raised where it does not: at conjugate points, and for one block at the cut locus.
+the span of P and Z, of dimension at most 2k. Derivatives of that inverse are again such solutions, which gives every
+order. `ArithmeticError` is raised where there is no derivative: at conjugate points, for one block at the cut locus.
 
 The functions trust their arguments.
 """
@@ -33,7 +33,9 @@ def differentiable_logarithm(
     return tangent_vec
 
 
-def differentiable_squared_length(tangent_vec: Tensor, point: Tensor, base_point: Tensor, dims: Sequence[int]) -> Tensor:
+def differentiable_squared_length(
+    tangent_vec: Tensor, point: Tensor, base_point: Tensor, dims: Sequence[int]
+) -> Tensor:
     """Squared length of a logarithm as a function of the points alone, whose gradient is minus twice the logarithm."""
     squared: Tensor = _SquaredLength.apply(tuple(dims), tangent_vec, *_same_batch(point, base_point))  # type: ignore[no-untyped-call]
     return squared
@@ -67,16 +69,16 @@ class _Logarithm(BatchedFunction):
         if gradient is None:
             return None, None, None, None
         tangent_vec, *points = ctx.saved_tensors
-        weight = _solve_differential(gradient, tangent_vec, *points, ctx.dims, transposed=True)
-        return None, None, *pull_back(lambda *points: _mismatch(tangent_vec, *points, ctx.dims), tuple(points), -weight)
+        weight = _solve_differential(ctx.dims, True, gradient, tangent_vec, *points)
+        return None, None, *pull_back(lambda *points: _mismatch(ctx.dims, tangent_vec, *points), tuple(points), -weight)
 
     @staticmethod
     @forward_rule
     def jvp(ctx: Any, saved: tuple[Tensor, ...], _search: None, _dims: Any, *tangents: Tensor | None) -> Tensor:
         tangent_vec, *points = saved
         rates = tuple(map(or_zeros, tangents, points))
-        _, rate = torch.func.jvp(lambda *points: _mismatch(tangent_vec, *points, ctx.dims), tuple(points), rates)
-        return _solve_differential(-rate, tangent_vec, *points, ctx.dims, transposed=False)
+        rate = torch.func.jvp(lambda *points: _mismatch(ctx.dims, tangent_vec, *points), tuple(points), rates)[1]
+        return _solve_differential(ctx.dims, False, -rate, tangent_vec, *points)
 
 
 class _SquaredLength(BatchedFunction):
@@ -95,19 +97,19 @@ class _SquaredLength(BatchedFunction):
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        return None, None, *(gradient[..., None, None] * slope for slope in _slopes(*ctx.saved_tensors, ctx.dims))
+        return None, None, *(gradient[..., None, None] * slope for slope in _slopes(ctx.dims, *ctx.saved_tensors))
 
     @staticmethod
     @forward_rule
     def jvp(ctx: Any, saved: tuple[Tensor, ...], _dims: Any, _tangent_vec: Any, *tangents: Tensor | None) -> Tensor:
         first, second = (
             (slope * or_zeros(tangent, slope)).sum(dim=(-2, -1))
-            for slope, tangent in zip(_slopes(*saved, ctx.dims), tangents, strict=True)
+            for slope, tangent in zip(_slopes(ctx.dims, *saved), tangents, strict=True)
         )
         return first + second
 
 
-def _slopes(tangent_vec: Tensor, point: Tensor, base_point: Tensor, dims: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+def _slopes(dims: tuple[int, ...], tangent_vec: Tensor, point: Tensor, base_point: Tensor) -> tuple[Tensor, Tensor]:
     """Derivatives of the squared length of the logarithm in the point and in the base point, as n x k matrices."""
     end = exponential(tangent_vec, base_point)
     normal = split(tangent_vec, base_point)[1]
@@ -121,11 +123,11 @@ def _cotangent(tangent_vec: Tensor, point: Tensor) -> Tensor:
     return tangent_vec - point @ (point.mT @ tangent_vec) / 2
 
 
-def _mismatch(tangent_vec: Tensor, point: Tensor, base_point: Tensor, dims: tuple[int, ...]) -> Tensor:
+def _mismatch(dims: tuple[int, ...], tangent_vec: Tensor, point: Tensor, base_point: Tensor) -> Tensor:
     """What an n x k matrix Z lacks to be the logarithm: tangent at the base point, with its end at the point.
 
-    The first term is the part of Z that is not tangent, moved to the end E of the geodesic. The second one is the tangent
-    vector at E towards the frame of the point's flag that is nearest to it; dE changes it by -dE.
+    The first term is the part of Z that is not tangent, moved to the end E of the geodesic. The second one is the
+    tangent vector at E towards the frame of the point's flag that is nearest to it; dE changes it by -dE.
     """
     end = exponential(tangent_part(tangent_vec, base_point, dims), base_point)
     nearest = [point[..., block] @ (point[..., block].mT @ end[..., block]) for block in block_slices(dims)]
@@ -137,7 +139,7 @@ def _not_tangent(inside: Tensor, dims: tuple[int, ...]) -> Tensor:
 
 
 def _solve_differential(
-    right: Tensor, tangent_vec: Tensor, point: Tensor, base_point: Tensor, dims: tuple[int, ...], *, transposed: bool
+    dims: tuple[int, ...], transposed: bool, right: Tensor, tangent_vec: Tensor, point: Tensor, base_point: Tensor
 ) -> Tensor:
     """Solution X of ``F_Z X = B`` or ``F_Z' X = B`` for the differential F_Z of `_mismatch` at the logarithm."""
     solution: Tensor = _Solution.apply(dims, transposed, right, tangent_vec, point, base_point)  # type: ignore[no-untyped-call]
@@ -145,10 +147,10 @@ def _solve_differential(
 
 
 def _differential(
-    vector: Tensor, tangent_vec: Tensor, point: Tensor, base_point: Tensor, dims: tuple[int, ...], *, transposed: bool
+    dims: tuple[int, ...], transposed: bool, vector: Tensor, tangent_vec: Tensor, point: Tensor, base_point: Tensor
 ) -> Tensor:
     def mismatch(tangent_vec: Tensor) -> Tensor:
-        return _mismatch(tangent_vec, point, base_point, dims)
+        return _mismatch(dims, tangent_vec, point, base_point)
 
     if transposed:
         return pull_back(mismatch, (tangent_vec,), vector)[0]
@@ -166,7 +168,7 @@ class _Solution(BatchedFunction):
         base_point: Tensor,
     ) -> Tensor:
         exact = (tensor.double() for tensor in (right, tangent_vec, base_point))
-        return _invert_differential(*exact, dims, transposed=transposed).to(right.dtype)
+        return _invert_differential(dims, transposed, *exact).to(right.dtype)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -177,10 +179,10 @@ class _Solution(BatchedFunction):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         solution, *place = ctx.saved_tensors
-        weight = _solve_differential(gradient, *place, ctx.dims, transposed=not ctx.transposed)
+        weight = _solve_differential(ctx.dims, not ctx.transposed, gradient, *place)
 
         def image(*place: Tensor) -> Tensor:
-            return _differential(solution, *place, ctx.dims, transposed=ctx.transposed)
+            return _differential(ctx.dims, ctx.transposed, solution, *place)
 
         return None, None, weight, *pull_back(image, tuple(place), -weight)
 
@@ -189,16 +191,16 @@ class _Solution(BatchedFunction):
     def jvp(ctx: Any, saved: tuple[Tensor, ...], _dims: Any, _transposed: Any, *tangents: Tensor | None) -> Tensor:
         solution, *place = saved
         right, *rates = map(or_zeros, tangents, saved)
-        _, rate = torch.func.jvp(
-            lambda *place: _differential(solution, *place, ctx.dims, transposed=ctx.transposed),
-            tuple(place),
-            tuple(rates),
-        )
-        return _solve_differential(right - rate, *place, ctx.dims, transposed=ctx.transposed)
+
+        def image(*place: Tensor) -> Tensor:
+            return _differential(ctx.dims, ctx.transposed, solution, *place)
+
+        rate = torch.func.jvp(image, tuple(place), tuple(rates))[1]
+        return _solve_differential(ctx.dims, ctx.transposed, right - rate, *place)
 
 
 def _invert_differential(
-    right: Tensor, tangent_vec: Tensor, base_point: Tensor, dims: tuple[int, ...], *, transposed: bool
+    dims: tuple[int, ...], transposed: bool, right: Tensor, tangent_vec: Tensor, base_point: Tensor
 ) -> Tensor:
     """`_solve_differential` in float64.
 

@@ -2,8 +2,8 @@
 
 A parameter is a frame, or a batch of frames ``[..., n, k]``. Its gradient is turned into the Riemannian one, each
 step follows a geodesic to another frame, and momentum is transported along it. A parameter group may have a
-`manifold` of its own. Parameters of other kinds belong to an optimiser of torch beside this one; learning rate schedulers of
-torch work on both.
+`manifold` of its own. Parameters of other kinds belong to an optimiser of torch beside this one; learning rate
+schedulers of torch work on both.
 """
 
 from collections.abc import Callable, Iterable

@@ -192,6 +192,19 @@ def test_unit_vectors_are_tangent_units():
     assert torch.equal(flags.metric.normalize(zero, base), zero)
 
 
+@pytest.mark.parametrize("flags", [*FLAGS, Flag(20, (2, 5, 8)), Grassmannian(8, 3)], ids=str)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_transport_to_a_point_gives_tangent_vectors_of_the_same_length(flags, dtype):
+    """To working precision, which is finer than the tolerance of the logarithm."""
+    base, end = flags.random_point(1000, generator=generator(0), dtype=dtype).view(2, 500, flags.n, -1)
+    vectors = flags.random_tangent_vec(base, generator=generator(1))
+    moved = flags.metric.parallel_transport(vectors, base, end_point=end)
+    assert bool(flags.is_tangent(moved, end).all())
+    flags.metric.exp(moved, end)
+    lengths = flags.metric.norm(vectors, base)
+    torch.testing.assert_close(flags.metric.norm(moved, end), lengths, atol=0, rtol=100 * torch.finfo(dtype).eps ** 0.9)
+
+
 @pytest.mark.parametrize("flags", FLAGS, ids=str)
 def test_curvature_is_that_of_the_lifts_and_between_0_and_2(flags):
     base = random_frame(flags.n, flags.dims[-1], seed=1)
