@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from ..observable import Null
 from .haar import Array, haar_overlap, haar_overlap_p_value
-from .sign_flip import sign_flip_p_value
+from .sign_flip_law import SignFlipLaw
 
 
 @dataclass(frozen=True)
@@ -19,8 +19,8 @@ class Overlaps:
         Dimension of the space.
     ranks : tuple of ndarray of int, shape=[pairs]
         Dimensions of the two subspaces of each pair.
-    sign_flip_mean, sign_flip_sd : ndarray of float64, shape=[pairs]
-        Exact moments over random signs of the coordinates, see `sign_flip_spread`.
+    sign_flips : SignFlipLaw
+        Their law over random signs of the coordinates.
     norm_matched_mean : ndarray of float64, shape=[pairs]
         Mean overlap of random weights with the row and column norms of these; NaN where none were drawn.
     """
@@ -28,8 +28,7 @@ class Overlaps:
     values: Array
     dim: int
     ranks: tuple[Array, Array]
-    sign_flip_mean: Array
-    sign_flip_sd: Array
+    sign_flips: SignFlipLaw
     norm_matched_mean: Array
 
 
@@ -42,9 +41,9 @@ UNRELATED = Null[Overlaps](
 SIGN_FLIP = Null[Overlaps](
     name="sign_flip",
     text="random signs of the coordinates, which keep the outlier channels, exact",
-    law=lambda overlaps: (overlaps.sign_flip_mean, overlaps.sign_flip_sd),
+    law=lambda overlaps: (overlaps.sign_flips.mean, overlaps.sign_flips.sd),
     statement="sign_flip_overlap_mean",
-    p_value=lambda overlaps: sign_flip_p_value(overlaps.values, overlaps.sign_flip_mean, overlaps.sign_flip_sd),
+    p_value=lambda overlaps: overlaps.sign_flips.p_value(overlaps.values),
 )
 NORM_MATCHED = Null[Overlaps](
     name="norm_matched",

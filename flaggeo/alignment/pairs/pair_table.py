@@ -14,6 +14,7 @@ from ...numerics.spectrum import Spectrum
 from ...numerics.threads import workers
 from ..chance.overlaps import Overlaps
 from ..chance.sign_flip import leverages, named_leverages, sign_flip_spread
+from ..chance.sign_flip_law import sign_flip_law
 from ..observable import Observable
 from ..schema import Column, Schema
 from ..table import beside_nulls, q_values
@@ -135,16 +136,13 @@ def _pairs_in_one_space(group: list[Subspace], surrogates: Mapping[str, Tensor],
     names = np.array([subspace.name for subspace in group])
     leverage = torch.stack([leverages(frame) for frame in frames])
     matched = named_leverages(surrogates, names.tolist(), leverage)
-    moments = (
-        moment.cpu().numpy()[first, second] / smaller
+    mean, sd, norm_matched_mean = (
+        moment.cpu().numpy()[first, second].astype(float) / smaller
         for moment in (leverage @ leverage.mT, sign_flip_spread(frames), matched @ matched.mT)
     )
-    overlaps = Overlaps(
-        columns[PROJECTION_OVERLAP.column],
-        space.dim,
-        (ranks[first], ranks[second]),
-        *(m.astype(float) for m in moments),
-    )
+    values = columns[PROJECTION_OVERLAP.column]
+    sign_flips = sign_flip_law(frames, (first, second), values, (mean, sd), smaller)
+    overlaps = Overlaps(values, space.dim, (ranks[first], ranks[second]), sign_flips, norm_matched_mean)
     independent = np.array([subspace.is_basis_independent(folded=folded) for subspace in group])
     layers = np.array([np.nan if subspace.weight.layer is None else subspace.weight.layer for subspace in group])
     identity = {
