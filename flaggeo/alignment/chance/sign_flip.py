@@ -11,8 +11,6 @@ from ...numerics.threads import workers
 
 #: Largest null mean that leaves an overlap room to say anything.
 SATURATED = 1 - 1e-6
-# Relative error of the moments, some of which are formed in single precision.
-_ROUNDING = 1e-5
 # Entries of the rows of all projectors in one block: 32 MiB a thread.
 _BLOCK_ENTRIES = 2**23
 # Coordinates of two lines whose signs are all gone through: of 16, p-values down to 0.01 come out within 2 %, down to
@@ -137,9 +135,7 @@ def sign_flips_of_lines(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor, 
 
     .. math:: S = \sum_i \varepsilon_i a_i b_i, \qquad \mathrm{E}\,|S|, \qquad P(|S| \ge |\langle a, b \rangle|)
 
-    Use it for lines, where one coordinate or a few may hold nearly all of both: `sign_flip_p_value` knows two moments
-    alone and says 0.03 where four equal coordinates leave 0.12, and 0.05 where one large coordinate and many small
-    ones that agree leave 1e-20.
+    Lines need no law of quadratic forms, as `sign_flip_law` does: their cosine is linear in the signs.
 
     Parameters
     ----------

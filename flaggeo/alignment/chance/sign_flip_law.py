@@ -105,7 +105,7 @@ class SignFlipLaw:
     mean, sd : ndarray, shape=[pairs]
         Exact moments.
     most : ndarray, shape=[pairs]
-        At most 1; no signs give a larger overlap.
+        No signs give a larger overlap; at most 1.
     smaller : ndarray, shape=[pairs]
         The smaller rank, by which the overlap is divided.
     dof : ndarray, shape=[pairs]
@@ -202,9 +202,9 @@ def sign_flip_law(
     steps of the power method. It cannot be larger than :math:`\lambda`; between uniform subspaces it is two thirds.
 
     Where one coordinate has a part in a tenth of the variance, the signs of 10 are gone through, those that can have
-    most. Given them the law of the others has a linear term too. Let its share of the variance be 2 u. The same law with
-    the scale :math:`\lambda (1 + u)` again has no smaller cumulant. Half a step of the smallest of the 10 is taken off the
-    overlap, as for any smooth law in the place of a law with steps.
+    most. Given them the law of the others has a linear term too. Let its share of the variance be 2 u. The same law
+    with the scale :math:`\lambda (1 + u)` again has no smaller cumulant. Half a step of the least of the 10 is taken
+    off the overlap, as for any smooth law in the place of a law with steps.
 
     About 8 n r s operations for each pair below 0.05.
 

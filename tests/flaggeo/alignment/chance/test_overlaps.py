@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from flaggeo.alignment.chance.overlaps import NORM_MATCHED, SIGN_FLIP, UNRELATED, Overlaps
-from flaggeo.alignment.chance.sign_flip import leverages, sign_flip_spread
 from manifolds import overlap_moments, projection_overlap
 from tests.builders import random_frame
+from tests.flaggeo.alignment.chance.builders import law_of_pair
 
 N = 60
 
@@ -15,16 +15,15 @@ N = 60
 def overlaps_of(first, second, norm_matched=np.nan):
     """One pair of frames among its nulls."""
     ranks = first.shape[1], second.shape[1]
-    moments = leverages(first) @ leverages(second), sign_flip_spread([first, second])[0, 1]
-    mean, sd = (np.array([float(moment) / min(ranks)]) for moment in moments)
     value = np.array([float(projection_overlap(first, second))])
-    return Overlaps(value, len(first), tuple(map(np.array, zip(ranks))), mean, sd, np.array([norm_matched]))
+    law = law_of_pair(first, second, value[0])
+    return Overlaps(value, len(first), tuple(map(np.array, zip(ranks))), law, np.array([norm_matched]))
 
 
 def test_each_null_is_made_of_its_own_numbers():
     found = overlaps_of(random_frame(N, 3, seed=0), random_frame(N, 5, seed=1), norm_matched=0.2)
     assert [float(moment[0]) for moment in UNRELATED.law(found)] == list(overlap_moments(N, 3, 5))
-    assert SIGN_FLIP.law(found) == (found.sign_flip_mean, found.sign_flip_sd)
+    assert SIGN_FLIP.law(found) == (found.sign_flips.mean, found.sign_flips.sd)
     assert NORM_MATCHED.law(found) == (found.norm_matched_mean, None)
     assert NORM_MATCHED.p_value is None
 
