@@ -57,7 +57,8 @@ class FewCoordinates:
     of_large, of_small : ndarray, shape=[few]
         Sums of the products of the leverages over the large coordinates, and of their square roots over the small ones.
     half_step : ndarray, shape=[few]
-        Half of what the sign of the least of the large coordinates changes, as a root mean square.
+        Half of what the sign of the least of the large coordinates changes, as a root mean square, or of what that of
+        a small one can.
     """
 
     places: Places
@@ -199,7 +200,7 @@ def sign_flip_law(
     moments alone, and stays where it gives more than 0.05.
 
     For the others, :math:`\lVert C_0^2 \mathbf 1 \rVert / \lVert C_0 \mathbf 1 \rVert` stands for :math:`\lambda`: two
-    steps of the power method. It cannot be larger than :math:`\lambda`; between uniform subspaces it is two thirds.
+    steps of the power method. It cannot be larger than :math:`\lambda`; between uniform subspaces it is about 0.6 of it.
 
     Where one coordinate has a part in a tenth of the variance, the signs of 10 are gone through, those that can have
     most. Given them the law of the others has a linear term too. Let its share of the variance be 2 u. The same law
@@ -215,13 +216,13 @@ def sign_flip_law(
 
     Examples
     --------
-    Two lines that share two coordinates equally meet fully or not at all, each half of the time:
+    Two lines that share four coordinates equally meet fully in one of eight patterns of signs:
 
-    >>> line = torch.tensor([[0.5**0.5], [0.5**0.5], [0.0]])
-    >>> one, half = np.ones(1), np.full(1, 0.5)
-    >>> law = sign_flip_law([line, line], (np.array([0]), np.array([1])), one, (half, half), one)
-    >>> [round(float(law.tail(reached)[0]), 4) for reached in (one, 0.9 * one, 0 * one)]
-    [0.5, 0.5, 1.0]
+    >>> line = torch.tensor([[0.5], [0.5], [0.5], [0.5], [0.0]])
+    >>> one, mean, sd = np.ones(1), np.full(1, 1 / 4), np.full(1, 6**0.5 / 8)
+    >>> law = sign_flip_law([line, line], (np.array([0]), np.array([1])), one, (mean, sd), one)
+    >>> [round(float(law.tail(reached)[0]), 4) for reached in (one, 0.2 * one, 0 * one)]
+    [0.125, 0.625, 1.0]
     """
     first, second = pairs
     (mean, sd), n = moments, frames[0].shape[0]
@@ -277,7 +278,8 @@ def _precise(
     diagonal = leverage[:, None] * of_others
     # A row of a projector has as much beside the diagonal: no row of C can have more than the product of both.
     bounds = (leverage * (1 - leverage))[:, None] * (of_others * (1 - of_others))
-    large = bounds.topk(min(_LARGEST, len(leverage)), dim=0).indices.mT
+    largest = bounds.topk(min(_LARGEST + 1, len(leverage)), dim=0)
+    large, beyond = largest.indices[:_LARGEST].mT, largest.values[_LARGEST:].sum(dim=0)  # of the next one, if any
     by_pair = others.transpose(0, 1)
     rows = (frame[large] @ frame.mT) * (torch.take_along_dim(by_pair, large[..., None], dim=1) @ by_pair.mT)
     rows.scatter_(2, large[..., None], 0)
@@ -317,7 +319,7 @@ def _precise(
         eigenvalue[is_few],
         (of_all - trace)[is_few],
         roots[is_few],
-        2 * row_squares.amin(dim=1).sqrt().cpu().double().numpy()[is_few],
+        2 * torch.minimum(row_squares.amin(dim=1), beyond).clamp(min=0).sqrt().cpu().double().numpy()[is_few],
     )
     return _degrees_of_freedom(square, eigenvalue), found
 
