@@ -200,7 +200,7 @@ def sign_flip_law(
     moments alone, and stays where it gives more than 0.05.
 
     For the others, :math:`\lVert C_0^2 \mathbf 1 \rVert / \lVert C_0 \mathbf 1 \rVert` stands for :math:`\lambda`: two
-    steps of the power method. It cannot be larger than :math:`\lambda`; between uniform subspaces it is about 0.6 of it.
+    steps of the power method. It cannot be larger than :math:`\lambda`; between uniform subspaces it is 0.6 of it.
 
     Where one coordinate has a part in a tenth of the variance, the signs of 10 are gone through, those that can have
     most. Given them the law of the others has a linear term too. Let its share of the variance be 2 u. The same law
@@ -293,7 +293,8 @@ def _precise(
     def times(signs: Tensor) -> Tensor:
         """C without its diagonal, of the small coordinates, times a vector for each pair."""
         inner = frame.mT @ (rest * signs[..., None]).flatten(1)
-        return ((frame @ inner) * rest.flatten(1)).unflatten(1, rest.shape[1:]).sum(dim=2) - kept * signs
+        product: Tensor = ((frame @ inner) * rest.flatten(1)).unflatten(1, rest.shape[1:]).sum(dim=2) - kept * signs
+        return product
 
     once = times(torch.ones_like(kept))
     lengths = [torch.linalg.vector_norm(vector, dim=0) for vector in (times(once), once)]
