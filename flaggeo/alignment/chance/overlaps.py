@@ -1,12 +1,12 @@
 """Overlaps of many pairs of subspaces against every null: for leading subspaces and for attention heads alike."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
 from ..observable import Null
 from .haar import Array, haar_overlap, haar_overlap_p_value
-from .sign_flip import sign_flip_p_value
+from .sign_flip_law import SignFlipLaw
 
 
 @dataclass(frozen=True)
@@ -21,8 +21,8 @@ class Overlaps:
         Dimension of the space.
     ranks : tuple of ndarray of int, shape=[pairs]
         Dimensions of the two subspaces of each pair.
-    sign_flip_mean, sign_flip_sd : ndarray of float64, shape=[pairs]
-        Exact moments over random signs of the coordinates, see `sign_flip_spread`.
+    sign_flips : SignFlipLaw
+        Their law over random signs of the coordinates.
     mean_matched_mean, mean_matched_spread : ndarray of float64, shape=[pairs]
         Where the means of the directions are kept and the rest gets random signs, see `mean_matched_moments`.
     norm_matched_mean : ndarray of float64, shape=[pairs]
@@ -32,8 +32,7 @@ class Overlaps:
     values: Array
     dim: int
     ranks: tuple[Array, Array]
-    sign_flip_mean: Array
-    sign_flip_sd: Array
+    sign_flips: SignFlipLaw
     mean_matched_mean: Array
     mean_matched_spread: Array
     norm_matched_mean: Array
@@ -41,21 +40,16 @@ class Overlaps:
     @property
     def mean_matched_sd(self) -> Array:
         """Standard deviation of all terms under the mean-matched null: those of one sign and those of two."""
-        return np.hypot(self.mean_matched_spread, self.sign_flip_sd)
-
-
-def _sign_flip_p_value(overlaps: Overlaps) -> tuple[Array, Array]:
-    return sign_flip_p_value(overlaps.values, overlaps.sign_flip_mean, overlaps.sign_flip_sd)
+        return np.hypot(self.mean_matched_spread, self.sign_flips.sd)
 
 
 def _mean_matched_p_value(overlaps: Overlaps) -> tuple[Array, Array]:
     """The tail of random signs, as many standard deviations above its mean as the overlap is above this null's."""
-    sd = overlaps.mean_matched_sd
-    scale = np.divide(overlaps.sign_flip_sd, sd, out=np.zeros_like(sd), where=sd > 0)
+    law, sd = overlaps.sign_flips, overlaps.mean_matched_sd
+    scale = np.divide(law.sd, sd, out=np.zeros_like(sd), where=sd > 0)
 
     def tail(reached: Array) -> Array:
-        moved = overlaps.sign_flip_mean + scale * (reached - overlaps.mean_matched_mean)
-        return _sign_flip_p_value(replace(overlaps, values=moved))[0]
+        return law.tail(law.mean + scale * (reached - overlaps.mean_matched_mean))
 
     return tail(overlaps.values), tail(np.where(np.isnan(overlaps.values), np.nan, 1.0))
 
@@ -69,9 +63,9 @@ UNRELATED = Null[Overlaps](
 SIGN_FLIP = Null[Overlaps](
     name="sign_flip",
     text="random signs of the coordinates, which keep the outlier channels, exact",
-    law=lambda overlaps: (overlaps.sign_flip_mean, overlaps.sign_flip_sd),
+    law=lambda overlaps: (overlaps.sign_flips.mean, overlaps.sign_flips.sd),
     statement="sign_flip_overlap_mean",
-    p_value=_sign_flip_p_value,
+    p_value=lambda overlaps: overlaps.sign_flips.p_value(overlaps.values),
 )
 MEAN_MATCHED = Null[Overlaps](
     name="mean_matched",

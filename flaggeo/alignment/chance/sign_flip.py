@@ -3,10 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
-from scipy import special
 from torch import Tensor
 
 from ...numerics.spectrum import matrix_product
@@ -14,8 +11,6 @@ from ...numerics.threads import workers
 
 #: Largest null mean that leaves an overlap room to say anything.
 SATURATED = 1 - 1e-6
-# Relative error of the moments, some of which are formed in single precision.
-_ROUNDING = 1e-5
 # Entries of the rows of all projectors in one block: 32 MiB a thread.
 _BLOCK_ENTRIES = 2**23
 # Coordinates of two lines whose signs are all gone through: of 16, p-values down to 0.01 come out within 2 %, down to
@@ -135,42 +130,6 @@ def sign_flip_spread(frames: Sequence[Tensor]) -> Tensor:
     return 2 * quarter.sqrt()
 
 
-def sign_flip_p_value(
-    overlap: NDArray[np.float64], mean: NDArray[np.float64], sd: NDArray[np.float64]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    r"""About the probability that random signs of the coordinates give at least this overlap.
-
-    .. math:: P\bigl( \chi^2_1 \ge 1 + \sqrt2\, (\omega - \mathrm{E}) / \mathrm{sd} \bigr)
-
-    Parameters
-    ----------
-    overlap, mean, sd : ndarray of float64, of one shape
-        The projection overlap, and its moments from `leverages` and `sign_flip_spread` over the smaller rank.
-
-    Returns
-    -------
-    p_value, floor : ndarray of float64, of the same shape
-        In [0, 1]; 1 where the signs leave the overlap no room. The floor is the value at an overlap of 1: no alignment
-        gives a smaller one. NaN where the overlap is.
-
-    Notes
-    -----
-    The overlap is a quadratic form in the signs. Between lines it is the square of a sum of signs, whose law
-    this is for many coordinates; wider subspaces add up many such squares and have a lighter tail. In simulations, with
-    outlier channels and with directions on two coordinates each, it was never too small below 0.05; where two
-    lines share but two coordinates it says 0.1 for 0.5. The Beta law of the same moments, which serves for uniform
-    subspaces, was up to a hundred times too small. A p-value of 1e-6 takes 16 standard deviations.
-    """
-    # A spread of no more than rounding is none.
-    room = (mean < SATURATED) & (sd > _ROUNDING * mean)
-
-    def tail(reached: NDArray[np.float64]) -> NDArray[np.float64]:
-        z = np.divide(reached - mean, sd, out=np.full_like(mean, -np.inf), where=room)
-        return np.where(np.isnan(overlap), np.nan, special.chdtrc(1, np.maximum(1 + np.sqrt(2) * z, 0)))
-
-    return tail(overlap), tail(np.ones_like(overlap))
-
-
 def sign_flips_of_lines(first: Tensor, second: Tensor, kept: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
     r"""Mean of \|cos\| of two lines over random signs of the coordinates, and how often it is at least as large.
 
@@ -178,9 +137,7 @@ def sign_flips_of_lines(first: Tensor, second: Tensor, kept: Tensor | None = Non
         S = \sum_i \bigl( c_i + \varepsilon_i (a_i b_i - c_i) \bigr), \qquad \mathrm{E}\,|S|, \qquad
         P(|S| \ge |\langle a, b \rangle|)
 
-    Use it for lines, where one coordinate or a few may hold nearly all of both: `sign_flip_p_value` knows two moments
-    alone and says 0.03 where four equal coordinates leave 0.12, and 0.05 where one large coordinate and many small
-    ones that agree leave 1e-20.
+    Lines need no law of quadratic forms, as `sign_flip_law` does: their cosine is linear in the signs.
 
     Parameters
     ----------

@@ -17,6 +17,7 @@ from ..chance.haar import Array, Dimensions
 from ..chance.mean_matched import mean_matched_moments
 from ..chance.overlaps import Overlaps
 from ..chance.sign_flip import leverages, named_leverages, sign_flip_spread
+from ..chance.sign_flip_law import sign_flip_law
 from ..observable import Observable
 from ..pairs.subspace_pair import SubspacePair
 from ..pairs.tiles import measured_in_tiles
@@ -239,7 +240,10 @@ def _pairs(kind: str, sources: _RoleHeads, targets: _RoleHeads, moments: tuple[T
     largest = np.where(smaller > 0, smaller, np.nan)
     kernels = pairwise_gram_inner_product(sources.frames, None if same_role else targets.frames)
     kernel = of_pairs(kernels).clip(0, largest)
-    overlaps = Overlaps(kernel / largest, *dimensions, *(of_pairs(moment) / largest for moment in moments))
+    mean, sd, *others = (of_pairs(moment) / largest for moment in moments)
+    frames, places = sources.frames + targets.frames, (first, second + len(sources.frames))
+    sign_flips = sign_flip_law(frames, places, kernel / largest, (mean, sd), largest)
+    overlaps = Overlaps(kernel / largest, *dimensions, sign_flips, *others)
     identity = {
         "source": sources.names[first],
         "target": targets.names[second],

@@ -17,6 +17,7 @@ from ...numerics.threads import workers
 from ..chance.mean_matched import mean_matched_moments
 from ..chance.overlaps import Overlaps
 from ..chance.sign_flip import leverages, named_leverages, sign_flip_spread
+from ..chance.sign_flip_law import sign_flip_law
 from ..observable import Observable
 from ..schema import Column, Schema
 from ..table import beside_nulls, q_values
@@ -164,17 +165,19 @@ class Pairs:
         smaller = np.minimum(ranks[first], ranks[second])
         leverage = torch.stack([leverages(frame) for frame in self.frames])
         matched = named_leverages(surrogates, self.names.tolist(), leverage)
-        moments = (
-            moment.cpu().numpy()[first, second] / smaller
+        norms = [subspace.channel_norms for subspace in self.subspaces]
+        mean, sd, *others = (
+            moment.cpu().numpy()[first, second].astype(float) / smaller
             for moment in (
                 leverage @ leverage.mT,
                 sign_flip_spread(self.frames),
-                *mean_matched_moments(self.frames, [subspace.channel_norms for subspace in self.subspaces]),
+                *mean_matched_moments(self.frames, norms),
                 matched @ matched.mT,
             )
         )
+        sign_flips = sign_flip_law(self.frames, (first, second), overlaps, (mean, sd), smaller)
         dim = self.subspaces[0].space.dim
-        nulls = Overlaps(overlaps, dim, (ranks[first], ranks[second]), *(m.astype(float) for m in moments))
+        nulls = Overlaps(overlaps, dim, (ranks[first], ranks[second]), sign_flips, *others)
         return {"kind": self.kinds} | beside_nulls(PROJECTION_OVERLAP, overlaps, nulls)
 
 

@@ -6,9 +6,9 @@ import torch
 
 from flaggeo.alignment.chance.mean_matched import mean_matched_moments
 from flaggeo.alignment.chance.overlaps import MEAN_MATCHED, NORM_MATCHED, SIGN_FLIP, UNRELATED, Overlaps
-from flaggeo.alignment.chance.sign_flip import leverages, sign_flip_p_value, sign_flip_spread
 from manifolds import overlap_moments, projection_overlap
 from tests.builders import random_frame
+from tests.flaggeo.alignment.chance.builders import law_of_pair
 
 N = 60
 
@@ -16,19 +16,19 @@ N = 60
 def overlaps_of(first, second, norm_matched=np.nan):
     """One pair of frames among its nulls, of weights whose channels have equal norms."""
     ranks = first.shape[1], second.shape[1]
-    matched, spread = mean_matched_moments([first, second], [torch.ones(len(first))] * 2)
-    moments = leverages(first) @ leverages(second), sign_flip_spread([first, second])[0, 1], matched[0, 1], spread[0, 1]
-    moments = (np.array([float(moment) / min(ranks)]) for moment in moments)
     value = np.array([float(projection_overlap(first, second))])
-    return Overlaps(value, len(first), tuple(map(np.array, zip(ranks))), *moments, np.array([norm_matched]))
+    law = law_of_pair(first, second, value[0])
+    matched, spread = mean_matched_moments([first, second], [torch.ones(len(first))] * 2)
+    others = (np.array([float(moment[0, 1]) / min(ranks)]) for moment in (matched, spread))
+    return Overlaps(value, len(first), tuple(map(np.array, zip(ranks))), law, *others, np.array([norm_matched]))
 
 
 def test_each_null_is_made_of_its_own_numbers():
     found = overlaps_of(random_frame(N, 3, seed=0), random_frame(N, 5, seed=1), norm_matched=0.2)
     assert [float(moment[0]) for moment in UNRELATED.law(found)] == list(overlap_moments(N, 3, 5))
-    assert SIGN_FLIP.law(found) == (found.sign_flip_mean, found.sign_flip_sd)
+    assert SIGN_FLIP.law(found) == (found.sign_flips.mean, found.sign_flips.sd)
     assert MEAN_MATCHED.law(found) == (found.mean_matched_mean, found.mean_matched_sd)
-    assert found.mean_matched_sd == pytest.approx((found.mean_matched_spread**2 + found.sign_flip_sd**2) ** 0.5)
+    assert found.mean_matched_sd == pytest.approx((found.mean_matched_spread**2 + found.sign_flips.sd**2) ** 0.5)
     assert NORM_MATCHED.law(found) == (found.norm_matched_mean, None)
     assert NORM_MATCHED.p_value is None
 
@@ -67,8 +67,10 @@ def test_lines_on_two_coordinates_cannot_become_significant_and_spread_out_ones_
 def test_the_p_value_of_kept_means_is_the_tail_of_random_signs_at_as_many_standard_deviations():
     line = on_coordinates(N // 2)
     found = overlaps_of(line, torch.linalg.qr(line + 0.3 * random_frame(N, 1, seed=2)).Q)
-    assert found.mean_matched_mean > found.sign_flip_mean + 0.1
-    expected, floor = sign_flip_p_value(found.values, found.mean_matched_mean, found.mean_matched_sd)
+    law = found.sign_flips
+    assert found.mean_matched_mean > law.mean + 0.1
+    z = (np.array([found.values, np.ones(1)]) - found.mean_matched_mean) / found.mean_matched_sd
+    expected, floor = (law.tail(law.mean + law.sd * deviations) for deviations in z)
     assert [float(p_value[0]) for p_value in MEAN_MATCHED.p_value(found)] == pytest.approx([*expected, *floor])
     assert SIGN_FLIP.p_value(found)[0] < expected
 

@@ -102,8 +102,9 @@ def test_null_effect_sizes_and_q_values_stand_beside_each_kernel(table):
         scipy.stats.chi2(1).sf(1 + 2**0.5 * (value - row["overlap_sign_flip_mean"]) / row["overlap_sign_flip_sd"])
         for value in (row["overlap"], 1)
     )
-    assert row["overlap_sign_flip_p_value"] == pytest.approx(p_value)
-    assert row["overlap_p_value_floor"] == pytest.approx(floor)
+    assert p_value > 0.05  # where two moments are enough
+    assert row["overlap_sign_flip_p_value"] == pytest.approx(p_value, rel=1e-4)
+    assert row["overlap_p_value_floor"] == pytest.approx(floor, rel=1e-3)
     assert np.isnan(row["overlap_norm_matched_mean"])
     largest = max(row["overlap_null_mean"], row["overlap_sign_flip_mean"])
     assert row["overlap_excess"] == pytest.approx((row["overlap"] - largest) / (1 - largest))
