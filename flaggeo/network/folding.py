@@ -104,7 +104,8 @@ class Folding:
             return matrix * (gains != 0)
         normal = gains.abs().min() / gains
         normal = normal / normal.norm()
-        return matrix - (matrix @ normal)[:, None] * normal
+        moving: Tensor = matrix - (matrix @ normal)[:, None] * normal
+        return moving
 
 
 def _at_least_single(tensor: Tensor) -> Tensor:
