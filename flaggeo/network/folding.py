@@ -93,7 +93,8 @@ class Folding:
     def without_unseen(self, matrix: Tensor, read: Callable[[str], Tensor]) -> Tensor:
         """Matrix restricted to the directions in which the LayerNorm's output moves.
 
-        Those are gains * n for all n of mean zero. Of all matrices that read the same of them it is the smallest, and the only one that vanishes on the others.
+        Those are gains * n for all n of mean zero. Of all matrices that read the same of them it is the smallest, and
+        the only one that vanishes on the others.
         """
         matrix = _at_least_single(matrix)
         if self.passed is None:
@@ -103,7 +104,8 @@ class Folding:
             return matrix * (gains != 0)
         normal = gains.abs().min() / gains
         normal = normal / normal.norm()
-        return matrix - (matrix @ normal)[:, None] * normal
+        moving: Tensor = matrix - (matrix @ normal)[:, None] * normal
+        return moving
 
 
 def _at_least_single(tensor: Tensor) -> Tensor:

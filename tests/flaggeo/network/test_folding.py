@@ -309,3 +309,15 @@ def test_continuity_of_a_real_model_moves_as_the_measurements_say(smollm2_file):
             leading.append(torch.linalg.eigh(matrix @ matrix.mT).eigenvectors[:, -1] @ matrix)
         unit = nn.functional.normalize(torch.stack(leading), dim=1)
         assert float((unit[1:] * unit[:-1]).sum(dim=1).abs().mean()) == pytest.approx(expected, abs=5e-4)
+
+
+def test_continuity_of_an_encoder_falls_by_what_no_layernorm_gives(minilm_folder):
+    """Mean |cos| of neighbouring first read vectors of MiniLM, stored and folded, by torch's own SVD."""
+    network = load(minilm_folder)
+    weights = by_name(network)
+    expected = {"q": (0.294, 0.229), "k": (0.247, 0.152), "v": (0.208, 0.206), "up": (0.724, 0.721)}
+    for role, published in expected.items():
+        for fold, mean in zip((False, True), published, strict=True):
+            matrices = [network.matrix(weights[f"layers.{layer}.{role}"], folded=fold) for layer in range(6)]
+            leading = torch.stack([torch.linalg.svd(matrix.double()).Vh[0] for matrix in matrices])
+            assert float((leading[1:] * leading[:-1]).sum(dim=1).abs().mean()) == pytest.approx(mean, abs=5e-4)

@@ -349,3 +349,17 @@ def test_positions_are_left_out(minilm_folder):
     network = load(minilm_folder)
     changed = change_basis(network, spaces=["hidden"], seed=1)
     assert set(network.checkpoint.headers) - set(changed) == {"embeddings.position_ids"}
+
+
+@pytest.mark.parametrize(
+    ("model_type", "norm"),
+    [("bert", "cls.predictions.transform.LayerNorm.weight"), ("roberta", "lm_head.layer_norm.weight")],
+)
+def test_an_unembedding_of_its_own_reads_behind_the_norm_of_its_head(model_type, norm):
+    model = build(model_type, tie_word_embeddings=False)
+    network = load(model)
+    unembed = next(weight for weight in network.weights if weight.role == "unembed")
+    unseen = 1 / model.state_dict()[norm]
+    assert (network.matrix(unembed) @ unseen).abs().max() > 0.1
+    assert (network.matrix(unembed, folded=True) @ unseen).abs().max() < 1e-4 * float(unseen.norm())
+    assert distance(model, change_basis(network)) < 1e-5
