@@ -45,7 +45,7 @@ class Null(Generic[PairT]):
     statement : str or None
         Name of the statement in `proofs` that gives the law, with the evidence for it; None where it is measured.
     name : str
-        Prefix of the columns: ``null`` for unrelated weights, ``sign_flip`` or ``norm_matched``.
+        Prefix of the columns: ``null`` for unrelated weights, ``sign_flip``, ``mean_matched`` or ``norm_matched``.
     moment : {"mean", "rms"}
         What `law` gives first: the mean or the root mean square.
     has_sd : bool
@@ -191,8 +191,8 @@ class Observable(Generic[PairT]):
                 Column(
                     f"{name}_q_value",
                     "float64",
-                    "false discovery rate (Benjamini-Hochberg) among the rows of its family whose larger p-value is as "
-                    "small",
+                    "false discovery rate (Benjamini-Hochberg) among the rows of its family whose largest p-value is "
+                    "as small",
                 ),
             ]
         return (*found, *(column for column, _ in self.companions))

@@ -80,7 +80,7 @@ def effect_size(value: Any, null: Any, aligned: float = 1.0, tolerance: float = 
 
 
 def q_values(table: pd.DataFrame, observable: Observable[Any], family: str) -> "pd.Series[float]":
-    """False discovery rate among the rows of a family whose larger p-value is as small (Benjamini-Hochberg).
+    """False discovery rate among the rows of a family whose largest p-value is as small (Benjamini-Hochberg).
 
     Parameters
     ----------
@@ -94,7 +94,7 @@ def q_values(table: pd.DataFrame, observable: Observable[Any], family: str) -> "
     -------
     q_values : pandas.Series
         In [0, 1], with the index of the rows that have a p-value. A row has to be improbable under every null, hence
-        the larger p-value.
+        the largest p-value.
 
     References
     ----------

@@ -12,7 +12,7 @@ from ..graph import NULL_MEANS
 from ..graph.alignment_graph import FALSE_DISCOVERY_RATE
 from ..network.roles import HEAD_ROLES, head_pair_name
 from ..results.analysis import Analysis
-from .finding import Finding
+from .finding import LEAST_EXCESS, Finding
 from .words import END
 
 # Effect sizes from which a direction is said to be kept across layers, and below which it is said not to be: words for
@@ -223,7 +223,7 @@ def _similar_heads(kinds: pd.DataFrame) -> list[Finding]:
         "unrelated": rows["kernel_null_mean"].iloc[0],
         "largest_null": np.nanmax(rows[[f"kernel_{null}_mean" for null in ("null", "mean_matched", *SEEDED_NULLS)]]),
     }
-    verdict = "present" if rows["overlap_excess"].max() > 0 else "absent"
+    verdict = "present" if rows["overlap_excess"].max() >= LEAST_EXCESS else "absent"
     return [Finding("similar_heads", verdict, numbers, "heads")]
 
 

@@ -7,7 +7,7 @@ import pandas as pd
 
 from ..graph.stability import STABLE, STANDS
 from ..graph.structure import Structure
-from .finding import Finding
+from .finding import LEAST_EXCESS, Finding
 
 #: Spreads of the null from which a number is said to differ from it; below, the verdict is that it does not.
 FAR = 3.0
@@ -116,7 +116,7 @@ def _bottleneck_verdict(row: dict[Any, Any]) -> str:
 
 def _decay(decay: pd.DataFrame) -> list[Finding]:
     same = decay[(decay["source_role"] == decay["target_role"]) & decay["length"].notna()]
-    same = same.sort_values("nearest", ascending=False)
+    same = same[same["nearest"] >= LEAST_EXCESS].sort_values("nearest", ascending=False)
     found = []
     for kind, side in (("read-read", "read"), ("write-write", "write")):
         rows = same[same["kind"] == kind].head(_ROLES_WITH_LENGTH)
@@ -154,8 +154,9 @@ def _strongest_path(paths: pd.DataFrame, comparisons: pd.DataFrame) -> list[Find
 
 
 def _similar_layers(blocks: pd.DataFrame) -> list[Finding]:
-    # Layers that share no more than the largest null gives are not similar, even if others share less.
-    similar = blocks[(blocks["value"] > blocks["null_largest"]) & (blocks["value"] > 0)].head(_SIMILAR_LAYERS)
+    # Layers that share hardly more than the largest null gives are not similar, even if others share less.
+    similar = blocks[(blocks["value"] > blocks["null_largest"]) & (blocks["value"] >= LEAST_EXCESS)]
+    similar = similar.head(_SIMILAR_LAYERS)
     if similar.empty:
         return []
     pairs = similar[["layer", "next_layer", "value"]].rename(columns={"value": "mean_excess"}).to_dict("records")

@@ -90,12 +90,10 @@ def test_sign_flip_overlap_spread():
 
 
 def test_mean_matched_overlap_mean():
-    a, b, p, q = (gaussian(6, width, seed=35 + number) for number, width in enumerate((2, 3, 2, 3)))
-    signs = torch.tensor(list(itertools.product([1.0, -1.0], repeat=6)), dtype=torch.float64)[:, :, None]
-    overlaps = (p.mT @ q + a.mT @ (signs * b) - p.mT @ (signs * q)).square().sum(dim=(1, 2))
-    whole, part = (left.square().sum(dim=1) @ right.square().sum(dim=1) for left, right in ((a, b), (p, q)))
-    mixed = (a * p).sum(dim=1) @ (b * q).sum(dim=1)
-    assert_close(overlaps.mean(), (p.mT @ q).square().sum() + whole - 2 * mixed + part)
+    p, q, e, f = (gaussian(6, width, seed=35 + number) for number, width in enumerate((2, 3, 2, 3)))
+    signs = torch.tensor(list(itertools.product([1.0, -1.0], repeat=6)), dtype=torch.float64)
+    overlaps = (p.mT @ q + e.mT @ (signs[:, :, None] * f)).square().sum(dim=(1, 2))
+    assert_close(overlaps.mean(), (p.mT @ q).square().sum() + e.square().sum(dim=1) @ f.square().sum(dim=1))
 
 
 def test_explained_variance_null():

@@ -1,6 +1,6 @@
 """What a common mean of the entries gives: what it makes of each direction is kept, the rest gets random signs."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from itertools import product
 
 import torch
@@ -92,13 +92,14 @@ def mean_share(frame: Tensor, norms: Tensor) -> float:
 def mean_matched_at_every_rank(first: Tensor, second: Tensor, norms: tuple[Tensor, Tensor]) -> Tensor:
     r"""Mean of the squared cosines of the k leading directions of two weights under the mean-matched null, for each k.
 
-    With the rows :math:`a_i, b_i` of the two frames and :math:`p_i, q_i` of their mean parts P and Q, and a random sign
-    of what is left of each coordinate,
+    With the mean parts P and Q of two frames, and the rows :math:`e_i, f_i` of what is left of them,
 
     .. math::
-        \mathrm{E} \Bigl\lVert P^\top Q + \sum_i \varepsilon_i (a_i b_i^\top - p_i q_i^\top) \Bigr\rVert_F^2
-        = \lVert P^\top Q \rVert_F^2 + \sum_i \bigl( \lvert a_i \rvert^2 \lvert b_i \rvert^2
-        - 2 \langle a_i, p_i \rangle \langle b_i, q_i \rangle + \lvert p_i \rvert^2 \lvert q_i \rvert^2 \bigr)
+        \mathrm{E} \Bigl\lVert P^\top Q + \sum_i \varepsilon_i e_i f_i^\top \Bigr\rVert_F^2
+        = \lVert P^\top Q \rVert_F^2 + \sum_i \lvert e_i \rvert^2 \lvert f_i \rvert^2
+
+    over random signs :math:`\varepsilon`. What is left lies in n - 2 dimensions, which signs of n coordinates do not
+    know of, so that the second term is taken n / (n - 2) times.
 
     Parameters
     ----------
@@ -110,8 +111,7 @@ def mean_matched_at_every_rank(first: Tensor, second: Tensor, norms: tuple[Tenso
     Returns
     -------
     sums : Tensor, shape=[..., min(r, s)]
-        Before division by k. They may exceed k: signs turn what is left of two frames towards their mean parts, which
-        overestimates what is shared by up to (r + s) / n of a dimension for each one that both mean parts fill.
+        Before division by k; in narrow spaces they may exceed k.
 
     References
     ----------
@@ -129,15 +129,8 @@ def mean_matched_at_every_rank(first: Tensor, second: Tensor, norms: tuple[Tenso
     first, second = first[..., :rank], second[..., :rank]
     of_first, of_second = mean_part(first, norms[0]), mean_part(second, norms[1])
     kept = (of_first.mT @ of_second).square().cumsum(dim=-1).cumsum(dim=-2).diagonal(dim1=-2, dim2=-1)
-    whole, mixed, means = (
-        (left.cumsum(dim=-1) * right.cumsum(dim=-1)).sum(dim=-2)
-        for left, right in (
-            (first.square(), second.square()),
-            (first * of_first, second * of_second),
-            (of_first.square(), of_second.square()),
-        )
-    )
-    sums: Tensor = kept + whole - 2 * mixed + means
+    left, right = ((frame - part).square().cumsum(dim=-1) for frame, part in ((first, of_first), (second, of_second)))
+    sums: Tensor = kept + _outside(first.shape[-2]) * (left * right).sum(dim=-2)
     return sums
 
 
@@ -145,7 +138,7 @@ def mean_matched_moments(frames: Sequence[Tensor], norms: Sequence[Tensor]) -> t
     r"""Mean of :math:`\lVert A^\top B \rVert_F^2` under the mean-matched null, and how far its means alone spread it.
 
     .. math::
-        T = P^\top Q, \qquad \text{spread}^2 = 4 \sum_i \bigl( a_i^\top T b_i - p_i^\top T q_i \bigr)^2
+        T = P^\top Q, \qquad \text{spread}^2 = 4 \sum_i \bigl( e_i^\top T f_i \bigr)^2
 
     Parameters
     ----------
@@ -160,12 +153,12 @@ def mean_matched_moments(frames: Sequence[Tensor], norms: Sequence[Tensor]) -> t
         That of `mean_matched_at_every_rank` at the full ranks, before division by the smaller one.
     spread : Tensor, shape=[len(frames), len(frames)]
         Standard deviation of the terms of one sign, in the same units; 0 where a mean part is. The terms of two signs
-        add the variance of `sign_flip_spread`, up to what the mean parts have in it.
+        add that of `sign_flip_spread`, up to what the mean parts have in it.
 
     Notes
     -----
     Both are sums of products of vectors of length n, one pair of them for each two columns of `mean_basis`: a pair of
-    subspaces costs about 20 n operations.
+    subspaces costs about 10 n operations.
 
     References
     ----------
@@ -176,21 +169,20 @@ def mean_matched_moments(frames: Sequence[Tensor], norms: Sequence[Tensor]) -> t
     stacked = torch.stack([torch.nn.functional.pad(frame, (0, width - frame.shape[1])) for frame in frames])
     loadings = bases.mT @ stacked  # [N, 2, r]
     grams = loadings @ loadings.mT
-    # Columns of V V' P and of P V V' P in the basis of P.
-    whole, kept = stacked @ loadings.mT, bases @ grams
-    leverages, mixed, means = stacked.square().sum(-1), (bases * whole).sum(-1), (bases * kept).sum(-1)
-    mean = leverages @ leverages.mT - 2 * mixed @ mixed.mT + means @ means.mT
+    rest = stacked - bases @ loadings
+    leverages, facing = rest.square().sum(dim=-1), rest @ loadings.mT  # what is left, as the mean part sees it
+    mean = _outside(stacked.shape[1]) * leverages @ leverages.mT
     variance = torch.zeros_like(mean)
     # The first columns of all bases agree, and no other two of different number meet.
     cosines = torch.ones_like(mean), bases[..., 1] @ bases[..., 1].mT
     for one, other in product(range(2), repeat=2):
         weight = cosines[one] * cosines[other]
         mean += weight * grams[:, None, one, other] * grams[:, one, other]
-        variance += weight * sum(sign * part @ part.mT for sign, part in _products(whole, kept, one, other))
+        squares = facing[..., one] * facing[..., other]
+        variance += weight * (squares @ squares.mT)
     return mean, 2 * variance.clamp(min=0).sqrt()
 
 
-def _products(whole: Tensor, kept: Tensor, one: int, other: int) -> Iterator[tuple[int, Tensor]]:
-    """Terms of the product of two differences of products, with their signs."""
-    for (sign, left), (other_sign, right) in product(((1, whole), (-1, kept)), repeat=2):
-        yield sign * other_sign, left[..., one] * right[..., other]
+def _outside(n: int) -> float:
+    """Dimensions of a space over those of it outside of the constant vector and the norms."""
+    return n / max(n - 2, 1)

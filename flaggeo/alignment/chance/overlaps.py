@@ -69,7 +69,7 @@ SIGN_FLIP = Null[Overlaps](
 )
 MEAN_MATCHED = Null[Overlaps](
     name="mean_matched",
-    text="the means of the directions over the channels kept, random signs for the rest; mean exact",
+    text="the means of the directions over the channels kept, random signs for the rest",
     law=lambda overlaps: (overlaps.mean_matched_mean.clip(max=1), overlaps.mean_matched_sd),
     statement="mean_matched_overlap_mean",
     p_value=_mean_matched_p_value,

@@ -34,7 +34,7 @@ class _Curve(NamedTuple):
     """What the nulls are made of at each k."""
 
     dim: int
-    ranks: tuple[Array, Array]
+    ranks: tuple[Any, Any]
     mean_matched_overlap: Array
 
 

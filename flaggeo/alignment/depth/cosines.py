@@ -156,7 +156,7 @@ LEADING_OVERLAP = Observable(
     further_nulls=(
         Null(
             name="mean_matched",
-            text="the means of the directions over the channels kept, random signs for the rest, exact",
+            text="the means of the directions over the channels kept, random signs for the rest",
             law=lambda pair: (pair.mean_matched_overlap, None),
             statement="mean_matched_overlap_mean",
             has_sd=False,

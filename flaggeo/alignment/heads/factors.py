@@ -58,8 +58,11 @@ class ProjectionHeads:
 
     @property
     def channel_norms(self) -> Tensor:
-        """Norm of each head at each coordinate of the stream, shape=[heads, n]."""
-        norms: Tensor = torch.linalg.vector_norm(self.frames @ self.factors, dim=-1)
+        """Norm of the projector onto each head's subspace at each coordinate of the stream, shape=[heads, n].
+
+        That of its weights would depend on the basis inside the head.
+        """
+        norms: Tensor = torch.linalg.vector_norm(self.frames, dim=-1)
         return norms
 
     @property

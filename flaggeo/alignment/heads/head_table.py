@@ -76,7 +76,7 @@ class _RoleHeads:
     layers, numbers, ranks : ndarray of int, shape=[heads]
     frames : list of Tensor, shape=[n, k]
     channel_norms : list of Tensor, shape=[n]
-        Norm of each head at each coordinate of the stream.
+        `ProjectionHeads.channel_norms` of each head.
     leverages, matched_leverages : Tensor, shape=[heads, n]
         How much of a subspace lives on each coordinate, and how much of its norm-matched surrogates on average.
     factors : list of Tensor, shape=[n, k]

@@ -175,7 +175,7 @@ INTERFACE_OVERLAP = Observable(
         ),
         Null(
             name="mean_matched",
-            text="the means of the directions over the hidden units kept, random signs for the rest, exact",
+            text="the means of the directions over the hidden units kept, random signs for the rest",
             law=lambda pair: (_at_kept(pair, pair.mean_matched).clamp(max=1), None),
             statement="mean_matched_overlap_mean",
             has_sd=False,

@@ -107,3 +107,11 @@ def test_a_bottleneck_is_claimed_only_beyond_the_largest_null(overlap, null, mat
     assert [record.verdict for record in bottlenecks] == [verdict] * 2
     assert {record.numbers["space"] for record in bottlenecks} == {"stream"}
     assert any(record.kind == "norm_matched_null" for record in records) is not matched
+
+
+def test_a_bottleneck_that_the_mean_matched_null_alone_explains_is_one_of_a_common_mean():
+    network = toy({}, layers=4, matched=True)
+    pairs = network.pairs.assign(overlap=0.5, overlap_mean_matched_mean=0.5)
+    records = graph_findings(structure(network.graph, network.weights, network.spaces, pairs, draws=0))
+    verdicts = [record.verdict for record in records if record.kind == "bottleneck"]
+    assert verdicts == ["explained_by_common_mean"] * 2

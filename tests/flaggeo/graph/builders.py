@@ -120,7 +120,11 @@ def toy(
         "overlap_q_value",
     ]
     table = pd.DataFrame(pairs, columns=columns).astype({"lag": "Int64"})
-    table = table.assign(overlap_sign_flip_mean=NULL_MEAN, overlap_norm_matched_mean=NULL_MEAN if matched else np.nan)
+    table = table.assign(
+        overlap_sign_flip_mean=NULL_MEAN,
+        overlap_mean_matched_mean=NULL_MEAN,
+        overlap_norm_matched_mean=NULL_MEAN if matched else np.nan,
+    )
     unmet = set(strengths) - set(zip(table["source"], table["target"], strict=True))
     assert not unmet, f"no pair of this network: {unmet}"
     names = sorted({*weights["source"], *weights["target"]})

@@ -26,7 +26,7 @@ def measured(frames, heads=None, *, layers=None, sign_flips=False, norm_matched=
             mean, _ = overlap_moments(dimension, earlier.shape[1], later.shape[1])
             flipped = float(leverages(earlier) @ leverages(later)) / min(earlier.shape[1], later.shape[1])
             overlap = float(projection_overlap(earlier, later))
-            nulls = (mean, flipped if sign_flips else mean, norm_matched)
+            nulls = (mean, flipped if sign_flips else mean, mean, norm_matched)
             rows.append((f"{first}.read", f"{second}.read", "stream", "read-read", 1, overlap, *nulls, 0.0))
     columns = ["source", "target", "space", "kind", "lag", "overlap", *NULL_MEANS, "overlap_excess"]
     nodes = node_table(graph, ["stream"])

@@ -105,7 +105,12 @@ def test_five_thousand_subspaces_and_twenty_thousand_edges():
     pairs = pairs.assign(kind=kinds)[(kinds != "read-write") & (pairs["lag"] > 0)].drop_duplicates(["source", "target"])
     strength = rng.uniform(0, 1, len(pairs))
     pairs = pairs.assign(space="stream", overlap=strength, overlap_null_mean=0.06, overlap_excess=strength)
-    pairs = pairs.assign(overlap_sign_flip_mean=0.06, overlap_norm_matched_mean=np.nan, overlap_q_value=1.0)
+    pairs = pairs.assign(
+        overlap_sign_flip_mean=0.06,
+        overlap_mean_matched_mean=0.06,
+        overlap_norm_matched_mean=np.nan,
+        overlap_q_value=1.0,
+    )
     for source, target, kind, weight in pairs[["source", "target", "kind", "overlap_excess"]].head(20_000).to_numpy():
         graph.add_edge(source, target, key=kind, kind=kind, overlap_excess=weight)
     assert len(graph) == 4998

@@ -29,11 +29,10 @@ def frames_and_norms(n=7):
 
 
 def of_all_signs(first, second, norms):
-    """Squared norms of P' Q + sum e_i (a_i b_i' - p_i q_i') over all sign patterns."""
+    """P' Q, and the sum of the signed products of what is left of each coordinate, over all sign patterns."""
     part, other = (mean_part(frame, of_channels) for frame, of_channels in zip((first, second), norms, strict=True))
     signs = torch.tensor(list(itertools.product([1.0, -1.0], repeat=len(first))), dtype=torch.float64)[:, :, None]
-    signed = first.mT @ (signs * second) - part.mT @ (signs * other)
-    return part.mT @ other, signed, (part.mT @ other + signed).square().sum(dim=(1, 2))
+    return part.mT @ other, (first - part).mT @ (signs * (second - other))
 
 
 def test_the_basis_is_orthonormal_and_spans_the_constant_vector_and_the_norms():
@@ -62,15 +61,17 @@ def test_means_are_those_of_all_sign_patterns():
     frames, norms = frames_and_norms()
     means, _ = mean_matched_moments(frames, norms)
     for (i, first), (j, second) in itertools.product(enumerate(frames), repeat=2):
-        _, _, squares = of_all_signs(first, second, (norms[i], norms[j]))
-        assert float(means[i, j]) == pytest.approx(float(squares.mean()))
+        kept, signed = of_all_signs(first, second, (norms[i], norms[j]))
+        # What is left lies in 5 of the 7 dimensions.
+        expected = kept.square().sum() + 7 / 5 * signed.square().sum(dim=(1, 2)).mean()
+        assert float(means[i, j]) == pytest.approx(float(expected))
 
 
 def test_the_spread_is_that_of_the_terms_of_one_sign():
     frames, norms = frames_and_norms()
     _, spreads = mean_matched_moments(frames, norms)
     for (i, first), (j, second) in itertools.product(enumerate(frames), repeat=2):
-        kept, signed, _ = of_all_signs(first, second, (norms[i], norms[j]))
+        kept, signed = of_all_signs(first, second, (norms[i], norms[j]))
         linear = 2 * (kept * signed).sum(dim=(1, 2))
         assert float(spreads[i, j]) == pytest.approx(float(linear.std(correction=0)))
 
@@ -93,12 +94,12 @@ def test_a_batch_is_its_pairs_one_by_one():
         torch.testing.assert_close(together[place], alone)
 
 
-def test_directions_without_a_mean_have_the_sign_flip_null():
+def test_directions_without_a_mean_have_the_sign_flip_null_of_what_is_outside_of_the_plane():
     """Two of a basis that is orthogonal to the constant vector, in channels of equal norm."""
     frame = torch.linalg.qr(torch.cat([torch.ones(8, 1, dtype=torch.float64), gaussian(8, 4, seed=6)], dim=1)).Q
     frames = [frame[:, 1:3], frame[:, 2:5]]
     means, spreads = mean_matched_moments(frames, [torch.ones(8, dtype=torch.float64)] * 2)
-    assert float(means[0, 1]) == pytest.approx(float(leverages(frames[0]) @ leverages(frames[1])))
+    assert float(means[0, 1]) == pytest.approx(8 / 6 * float(leverages(frames[0]) @ leverages(frames[1])))
     assert spreads.numpy() == pytest.approx(0, abs=1e-12)
 
 

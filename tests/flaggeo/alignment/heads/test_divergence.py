@@ -22,6 +22,7 @@ def as_table(kernels, kind="QQ", n=768, width=64):
             "kernel_null_mean": width * mean,
             "kernel_null_sd": width * spread,
             "overlap_sign_flip_mean": 1.5 * mean,
+            "overlap_mean_matched_mean": 3 * mean,
             "overlap_norm_matched_mean": np.nan,
             "overlap_excess": 0.25,
         }
@@ -42,6 +43,7 @@ def test_gaussian_kernels_give_the_divergence_of_two_gaussians(shift, sd, size, 
     assert (row["pairs"], row["kernel_null_sd"]) == (size, pytest.approx(0.108, abs=5e-4))
     # Means of what the table of heads holds, in shared dimensions.
     assert (row["kernel_null_mean"], row["kernel_sign_flip_mean"]) == pytest.approx((16 / 3, 8))
+    assert row["kernel_mean_matched_mean"] == pytest.approx(16)
     assert np.isnan(row["kernel_norm_matched_mean"])
     assert row["overlap_excess"] == 0.25
 

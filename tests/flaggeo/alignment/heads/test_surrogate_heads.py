@@ -267,7 +267,7 @@ def test_alignment_of_quiet_channels_is_found_among_outliers():
 
 def test_excess_counts_from_the_largest_null_and_heads_of_pairs_have_all_of_them(network, heads):
     for table in (heads, table_of_pairs(attention(network), draws=2)):
-        nulls = table[[f"overlap_{name}_mean" for name in ("null", "sign_flip", "norm_matched")]]
+        nulls = table[[f"overlap_{name}_mean" for name in ("null", "sign_flip", "mean_matched", "norm_matched")]]
         assert nulls.notna().all(axis=None)
         largest, room = nulls.max(axis="columns"), table["overlap_excess"].notna()
         assert room.mean() > 0.9
