@@ -29,8 +29,8 @@ _PHASES = (1.0123, 0.5257, 2.2371)
 _CG_PRODUCTS = 60
 _SHORTEST_STEP = 1e-4
 _NEAR_PI = 1e-7
-# The start that led to the shortest geodesic of uniform pairs was one of the nearest: the 25th of 64 at most in 200 pairs
-# of Fl(1, ..., 6; 20), the 17th of 256 in 20 pairs of Fl(1, ..., 8; 30). Among signs of lines, which cost one
+# The start that led to the shortest geodesic of a uniform pair was one of the nearest: at most the 25th of 64 in 200
+# pairs of Fl(1, ..., 6; 20), the 17th of 256 in 20 pairs of Fl(1, ..., 8; 30). Among signs of lines, which cost one
 # eigendecomposition each, it was the 75th of 512 in 200 pairs in n = 10.
 _MOST_STARTS = 64
 _MOST_SIGNS = 256
@@ -162,8 +162,9 @@ def solve_flag_logarithm(
     # A geodesic that is no longer than this is certainly shortest: then the other starts can add nothing.
     certain = torch.clamp(lower_bound, min=math.pi / 2) + tolerance
     unsure = (found.rank > certain).nonzero()[:, 0]
-    others = _shortest(starts.select(unsure).part(1, None), found.rank[unsure], blocks, tolerance, max_steps)
-    found.store(unsure, found.select(unsure).or_shorter(others))
+    if len(unsure):
+        others = _shortest(starts.select(unsure).part(1, None), found.rank[unsure], blocks, tolerance, max_steps)
+        found.store(unsure, found.select(unsure).or_shorter(others))
     tangent_vec = basis @ found.horizontal[..., :k]
     return FlagLogarithm(
         tangent_vec=tangent_vec.to(point.dtype).view(*batch, n, k),
@@ -198,8 +199,8 @@ def _lower_bound(rotation: Tensor, dims: tuple[int, ...]) -> Tensor:
 
     Let X_ij be the blocks of the velocity of a shortest geodesic, X_ii = 0. The subspace that block i spans moves with
     the velocity (X_ij)_j, so that its Grassmann distance d_i is at most the norm of that row. Each X_ij stands in two
-    rows: ``length^2 >= (d_1^2 + ... + d_{r+1}^2) / 2``. In the same way the distance of a nested subspace is at most
-    the norm of the X_ij from inside to outside, hence at most the length.
+    rows: ``length^2 >= (d_1^2 + ... + d_{r+1}^2) / 2``. In the same way the distance of a block or of a nested subspace
+    is at most the norm of the X_ij from inside to outside, hence at most the length.
     """
     axes = torch.eye(rotation.shape[-1], dtype=rotation.dtype, device=rotation.device)
 
@@ -207,8 +208,9 @@ def _lower_bound(rotation: Tensor, dims: tuple[int, ...]) -> Tensor:
         return torch.linalg.vector_norm(grassmannian_angles(rotation[..., columns], axes[:, columns]), dim=-1)
 
     blocks = torch.stack([distance(block) for block in block_slices(dims)])
-    nested = torch.stack([distance(slice(dim)) for dim in dims[:-1]])
-    return torch.maximum(torch.linalg.vector_norm(blocks, dim=0) / math.sqrt(2), nested.amax(dim=0))
+    # The least and the largest nested subspace are the first block and the complement of the last one.
+    nested = [distance(slice(dim)) for dim in dims[1:-2]]
+    return torch.stack([torch.linalg.vector_norm(blocks, dim=0) / math.sqrt(2), *blocks, *nested]).amax(dim=0)
 
 
 @dataclass
