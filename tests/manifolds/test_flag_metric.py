@@ -6,6 +6,7 @@ import torch
 
 from manifolds.flag import Flag
 from manifolds.flag_logarithm import AlignmentError, solve_flag_logarithm
+from manifolds.flag_metric import FlagMetric
 from manifolds.geodesics import exponential
 from manifolds.grassmannian import Grassmannian
 
@@ -253,7 +254,7 @@ def test_a_search_that_fails_raises_instead_of_returning_a_number(monkeypatch):
 def test_a_metric_is_printed_with_its_space():
     space = Flag(7, (2, 4, 6))
     assert repr(space.metric) == "FlagMetric(Flag(n=7, dims=(2, 4, 6)))"
-    assert repr(eval(repr(space.metric))) == repr(space.metric)
+    assert repr(eval(repr(space.metric), {"Flag": Flag, "FlagMetric": FlagMetric})) == repr(space.metric)
     assert repr(Grassmannian(576, 16).metric) == "GrassmannianMetric(Grassmannian(n=576, k=16))"
 
 
