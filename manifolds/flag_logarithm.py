@@ -29,6 +29,8 @@ _PHASES = (1.0123, 0.5257, 2.2371)
 _CG_PRODUCTS = 60
 _SHORTEST_STEP = 1e-4
 _NEAR_PI = 1e-7
+# The start that led to the shortest geodesic was the 13th at most in 40 uniform pairs of Fl(1, ..., 6; 20), the 4th at
+# most in 30 to 60 pairs each of five flags of larger blocks.
 # Signs of lines cost one eigendecomposition each. The one that led to the shortest geodesic was the 75th nearest to the
 # identity at most, of 512, in 200 uniform pairs in n = 10.
 _MOST_STARTS = 64

@@ -183,6 +183,12 @@ def test_more_signs_than_starts_still_hold_the_shortest():
     require_shortest_of_all_signs(10, 10, seed=1)
 
 
+def test_a_component_of_determinants_may_hold_several_minima():
+    """One start for each choice of determinants leads to 3.9944 at the least in the fifth of these pairs."""
+    base, end = uniform_pairs(30, (5, 10), 10, seed=20_500)
+    assert float(solve_flag_logarithm(end[4], base[4], (5, 10)).length) == pytest.approx(3.98900, abs=1e-4)
+
+
 @pytest.mark.parametrize(("n", "dims"), FAR_SPACES)
 def test_no_random_start_leads_to_a_shorter_geodesic(n, dims):
     require_no_shorter_from_random_starts(n, dims, 4, 20, seed=7)
@@ -227,7 +233,7 @@ def test_all_starts_take_at_most_half_as_long_again_as_so_many_single_ones(n, di
         begin = time.process_time()
         solve(end, base, dims)
         times.append(time.process_time() - begin)
-    assert min(whole) <= 1.5 * 2 ** len(dims) * min(single)
+    assert min(whole) <= 1.5 * flag_logarithm._MOST_STARTS * min(single)
 
 
 @pytest.mark.parametrize(("n", "dims"), [(5, (1, 2, 3, 4)), (12, (2, 5, 8)), (20, (1, 2, 3, 4, 5, 6))])
