@@ -4,6 +4,7 @@ import pandas as pd
 import pytest
 
 from flaggeo import Analysis, CheckpointError, analyze, compare, load, trace
+from flaggeo.alignment import SEEDED_NULLS
 from tests.builders import CONFIG, related_llama, save_folder, tiny_llama
 from tests.published import MINILM, MINILM_NULLS, headline, published_nulls_hold
 
@@ -38,7 +39,8 @@ def test_the_summary_holds_the_nulls_and_the_excess_over_the_largest(tiny_with_n
             ("equalised", "equalised"),
         ):
             assert getattr(row, f"abs_cos_1_{part}") == nulls[row.role, row.side, null, "abs_cos_1"]
-        largest = max(row.abs_cos_1_null_mean, row.abs_cos_1_norm_matched_mean, row.abs_cos_1_sign_flip_mean)
+        nulls_of_row = (getattr(row, f"abs_cos_1_{null}_mean") for null in ("null", "mean_matched", *SEEDED_NULLS))
+        largest = max(nulls_of_row)
         assert row.abs_cos_1_excess == pytest.approx((row.abs_cos_1 - largest) / (1 - largest))
 
 

@@ -346,7 +346,12 @@ def test_curves_of_interfaces_are_means_and_tenths_over_layers(html, analysis):
     layers = [curves.loc[curves["layer"] == layer, "overlap"].mean() for layer in range(4)]
     assert [point["mean"], point["layers"]] == [pytest.approx(sum(layers) / 4), 4]
     assert [point["low"], point["high"]] == pytest.approx(list(np.quantile(layers, [0.1, 0.9])))
-    nulls = curves[["overlap_null_mean", "overlap_sign_flip_mean"]].max(axis=1).groupby(curves["layer"]).mean()
+    nulls = (
+        curves[["overlap_null_mean", "overlap_sign_flip_mean", "overlap_mean_matched_mean"]]
+        .max(axis=1)
+        .groupby(curves["layer"])
+        .mean()
+    )
     assert point["null"] == pytest.approx(nulls.mean())
     # Where units may be scaled, the balanced rows alone.
     up = analysis.interfaces_by_rank.query("kind == 'up-down' and k == 1 and gauge_fixed")
