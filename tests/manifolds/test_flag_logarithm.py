@@ -31,7 +31,7 @@ FAR_SPACES = [
     (9, (2, 4, 6)),
     (11, (1, 4, 8)),
 ]
-ISSUE_SPACES = [(20, (1, 2, 3)), (100, (1, 3, 5, 20)), (768, (16, 32, 48, 64)), (9, (2, 4, 6))]
+PLANTED_SPACES = [(20, (1, 2, 3)), (100, (1, 3, 5, 20)), (768, (16, 32, 48, 64)), (9, (2, 4, 6))]
 
 
 def end_point_error(logarithm, base, end, dims):
@@ -83,7 +83,7 @@ def frame_of(n, *columns):
     return torch.eye(n, dtype=torch.float64)[:, list(columns)]
 
 
-@pytest.mark.parametrize(("n", "dims"), ISSUE_SPACES)
+@pytest.mark.parametrize(("n", "dims"), PLANTED_SPACES)
 def test_planted_vectors_of_length_half_pi_are_recovered(n, dims):
     for seed in range(0, 50, 10):
         base = random_frame(n, dims[-1], seed=seed)

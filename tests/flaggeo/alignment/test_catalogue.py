@@ -27,6 +27,7 @@ from flaggeo.alignment import (
     pair_table,
     projection_heads,
     schemas,
+    stability_table,
     trajectory_table,
     trajectory_variance_table,
 )
@@ -63,6 +64,9 @@ def tables_of(weights, of, spectra, draws):
         "trajectories": trajectory_table(weights, spectra),
         "trajectory_variance": trajectory_variance_table(weights, spectra),
         "pairs": pairs,
+        "stability": stability_table(
+            weights, spectra, {weight.name: 0.1 for weight in weights}, nulls.leverages, rank=2
+        ),
         "pair_nulls": pair_null_table(pairs, {one.name: one.frame for one in subspaces_of(weights, spectra)}),
         "interfaces": interface_table(rows),
         "interfaces_by_rank": interfaces_by_rank(rows),

@@ -168,6 +168,7 @@ def test_the_floor_says_where_no_alignment_could_become_significant(coordinates,
     """Two equal lines: of n equal coordinates a share 2^(1 - n) of all signs leaves them equal."""
     line = torch.zeros(40, dtype=torch.float64)
     line[:coordinates] = coordinates**-0.5
+    line[1::2] *= -1  # of one sign, the line would be what a common mean makes
     weight = torch.ones(5, 1, dtype=torch.float64) * line
     columns = measured([ABS_COSINE], layer_pair(weight, weight, rank=1))
     floor = float(columns["abs_cos_1_p_value_floor"])
