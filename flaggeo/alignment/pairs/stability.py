@@ -245,6 +245,6 @@ def _tested(
         overlaps = pairs.measured((PROJECTION_OVERLAP,))[name] - (losses[number] if losses else 0.0)
         parts.append(pd.DataFrame(pairs.tested(overlaps, surrogates or {})))
     if not parts:
-        return pd.DataFrame(columns=["excess", "q_value"])
+        return pd.DataFrame(columns=["excess", "q_value"], dtype="float64")
     table = pd.concat(parts, ignore_index=True)
     return pd.DataFrame({"excess": table[f"{name}_excess"], "q_value": q_values(table, PROJECTION_OVERLAP, "kind")})
