@@ -30,10 +30,10 @@ _CONCENTRATED = 0.1
 _MOST_DOF = 1e8
 # Entries of the second frames of a block of pairs: 2 MiB in float32, which a cache holds.
 _BLOCK_ENTRIES = 2**19
-# Entries of the projectors of second frames that a thread holds: 32 MiB in float32.
-_PROJECTOR_ENTRIES = 2**23
+# Entries of the projectors of second frames that a thread holds: 64 MiB in float32.
+_PROJECTOR_ENTRIES = 2**24
 # The projectors of first frames are formed again for each of these blocks, which takes the time if fewer fit in one.
-_FEWEST_PROJECTORS = 8
+_FEWEST_PROJECTORS = 16
 # Pairs whose patterns are gone through at a time: 1 MiB for each number of 512 patterns in float64.
 _BLOCK_PAIRS = 256
 
@@ -83,7 +83,8 @@ class FewCoordinates:
         """
         m = self.large.shape[-1]
         signs = 1.0 - (np.arange(2 ** (m - 1))[:, None] << 1 >> np.arange(m) & 1) * 2
-        large, cross = (((signs @ form) * signs).sum(axis=-1) for form in (self.large, self.cross))
+        products = (signs[:, :, None] * signs[:, None]).reshape(-1, m**2).T
+        large, cross = (form.reshape(-1, m**2) @ products for form in (self.large, self.cross))
         return large, cross.clip(min=0)
 
     def tail(self, excess: Array) -> Array:
@@ -218,7 +219,7 @@ def sign_flip_law(
     off the overlap, as for any smooth law in the place of a law with steps.
 
     About 8 n r s operations for each pair below 0.05, or 5 n^2 between wide subspaces of a small space, of which
-    whole projectors are held: 32 MiB for each thread.
+    whole projectors are held: 64 MiB for each thread.
 
     References
     ----------
@@ -304,13 +305,15 @@ class _Factors:
         rows = (self.frame[places] @ self.frame.mT) * (at_places @ by_pair.mT)
         return rows.scatter_(2, places[..., None], 0)
 
-    def power_steps(self, chosen: Tensor) -> tuple[Tensor, Tensor]:
-        """Two steps of the power method among chosen coordinates, from `chosen` itself; all have shape [n, pairs]."""
-        diagonal = leverages(self.frame)[:, None] * leverages(self.others)
+    def power_steps(self, chosen: Tensor, diagonal: Tensor) -> tuple[Tensor, Tensor]:
+        """Two steps of the power method among chosen coordinates, from `chosen` itself.
+
+        All have shape [n, pairs], as has the diagonal of C.
+        """
 
         def times(vectors: Tensor) -> Tensor:
             inner = self.frame.mT @ (self.others * vectors[..., None]).flatten(1)
-            product = (self.frame @ inner).unflatten(1, self.others.shape[1:]).mul_(self.others).sum(dim=2)
+            product = (self.frame @ inner).view_as(self.others).mul_(self.others).sum(dim=2)
             return (product - diagonal * vectors) * chosen
 
         once = times(chosen)
@@ -329,7 +332,7 @@ class _Projectors:
         pairs = zip(self.others, places, strict=True)
         return torch.stack([self.projector[of_pair] * other[of_pair] for other, of_pair in pairs])
 
-    def power_steps(self, chosen: Tensor) -> tuple[Tensor, Tensor]:
+    def power_steps(self, chosen: Tensor, diagonal: Tensor) -> tuple[Tensor, Tensor]:
         """Two steps of the power method, as of `_Factors`."""
         product = torch.empty_like(self.projector)
         steps = torch.empty(2, *chosen.mT.shape, dtype=chosen.dtype, device=chosen.device)
@@ -367,7 +370,7 @@ def _precise(
     small = torch.ones_like(diagonal).scatter_(0, large.mT, (~chosen).to(diagonal).expand(large.shape[1], -1))
     kept = diagonal * small
 
-    lengths = [torch.linalg.vector_norm(vectors, dim=0) for vectors in coupling.power_steps(small)]
+    lengths = [torch.linalg.vector_norm(vectors, dim=0) for vectors in coupling.power_steps(small, diagonal)]
     sums = kept.square().sum(dim=0), kept.sum(dim=0), diagonal.sum(dim=0), (diagonal.sqrt() * small).sum(dim=0)
     numbers = (one.cpu().double().numpy() for one in (*lengths, *sums))
     once_length, twice_length, diagonal_square, trace, of_all, roots = numbers
