@@ -34,8 +34,6 @@ _BLOCK_ENTRIES = 2**19
 _PROJECTOR_ENTRIES = 2**24
 # The projectors of first frames are formed again for each of these blocks, which takes the time if fewer fit in one.
 _FEWEST_PROJECTORS = 16
-# Pairs whose patterns are gone through at a time: 1 MiB for each number of 512 patterns in float64.
-_BLOCK_PAIRS = 256
 
 
 @dataclass(frozen=True)
@@ -246,6 +244,7 @@ def sign_flip_law(
     widths = np.array([frame.shape[1] for frame in frames])
     small = law.tail(overlap) < _SMALL
     at_once = _PROJECTOR_ENTRIES // n**2
+    # By the number of operations r s > n would do, but those of projectors wait for memory.
     wide = (widths[first] * widths[second] > 2 * n) & (at_once >= _FEWEST_PROJECTORS)
 
     def precise(places: Places, coupling: "_Factors | _Projectors") -> _Precise:
@@ -253,8 +252,9 @@ def sign_flip_law(
         return _precise(places, coupling, leverage[left], leverage[right].mT, (sd * smaller)[places] ** 2 / 2)
 
     def by_factors(places: Places) -> list[_Precise]:
-        others = torch.stack([frames[place] for place in second[places]], dim=1)
-        return [precise(places, _Factors(frames[first[places[0]]], others))]
+        left, right = first[places[0]], second[places]
+        others = torch.stack([frames[place] for place in right], dim=1)
+        return [precise(places, _Factors(frames[left], others, leverage[left][:, None] * leverage[right].mT))]
 
     def by_projectors(places: Places) -> list[_Precise]:
         others = {place: _beside_diagonal(frames[place]) for place in np.unique(second[places])}
@@ -271,7 +271,7 @@ def sign_flip_law(
         for block in np.array_split(same, -(-len(same) * n * widths[second[same[0]]] // _BLOCK_ENTRIES))
     ]
     number = np.unique(second[wide_places], return_inverse=True)[1]
-    tasks += [partial(by_projectors, block) for block in _runs(wide_places, number // max(at_once, 1))]
+    tasks += [partial(by_projectors, block) for block in _runs(wide_places, number // at_once)]
     few = []
     with workers() as pool:
         for places, dof, found in chain.from_iterable(pool.map(lambda task: task(), tasks)):
@@ -293,10 +293,14 @@ def _runs(places: Places, *keys: Places) -> list[Places]:
 
 @dataclass(frozen=True)
 class _Factors:
-    """:math:`C_0` of a frame, shape=[n, r], with many others, shape=[n, pairs, s]: 8 n r s operations for each pair."""
+    """:math:`C_0` of a frame, shape=[n, r], with many others, shape=[n, pairs, s]: 8 n r s operations for each pair.
+
+    The diagonal is that of C, shape=[n, pairs].
+    """
 
     frame: Tensor
     others: Tensor
+    diagonal: Tensor
 
     def rows(self, places: Tensor) -> Tensor:
         """Rows of each pair at its own places, shape=[pairs, m]; result shape=[pairs, m, n]."""
@@ -305,16 +309,13 @@ class _Factors:
         rows = (self.frame[places] @ self.frame.mT) * (at_places @ by_pair.mT)
         return rows.scatter_(2, places[..., None], 0)
 
-    def power_steps(self, chosen: Tensor, diagonal: Tensor) -> tuple[Tensor, Tensor]:
-        """Two steps of the power method among chosen coordinates, from `chosen` itself.
-
-        All have shape [n, pairs], as has the diagonal of C.
-        """
+    def power_steps(self, chosen: Tensor) -> tuple[Tensor, Tensor]:
+        """Two steps of the power method among chosen coordinates, from `chosen` itself; all have shape [n, pairs]."""
 
         def times(vectors: Tensor) -> Tensor:
             inner = self.frame.mT @ (self.others * vectors[..., None]).flatten(1)
             product = (self.frame @ inner).view_as(self.others).mul_(self.others).sum(dim=2)
-            return (product - diagonal * vectors) * chosen
+            return (product - self.diagonal * vectors) * chosen
 
         once = times(chosen)
         return once, times(once)
@@ -332,7 +333,7 @@ class _Projectors:
         pairs = zip(self.others, places, strict=True)
         return torch.stack([self.projector[of_pair] * other[of_pair] for other, of_pair in pairs])
 
-    def power_steps(self, chosen: Tensor, diagonal: Tensor) -> tuple[Tensor, Tensor]:
+    def power_steps(self, chosen: Tensor) -> tuple[Tensor, Tensor]:
         """Two steps of the power method, as of `_Factors`."""
         product = torch.empty_like(self.projector)
         steps = torch.empty(2, *chosen.mT.shape, dtype=chosen.dtype, device=chosen.device)
@@ -370,7 +371,7 @@ def _precise(
     small = torch.ones_like(diagonal).scatter_(0, large.mT, (~chosen).to(diagonal).expand(large.shape[1], -1))
     kept = diagonal * small
 
-    lengths = [torch.linalg.vector_norm(vectors, dim=0) for vectors in coupling.power_steps(small, diagonal)]
+    lengths = [torch.linalg.vector_norm(vectors, dim=0) for vectors in coupling.power_steps(small)]
     sums = kept.square().sum(dim=0), kept.sum(dim=0), diagonal.sum(dim=0), (diagonal.sqrt() * small).sum(dim=0)
     numbers = (one.cpu().double().numpy() for one in (*lengths, *sums))
     once_length, twice_length, diagonal_square, trace, of_all, roots = numbers
