@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
+from itertools import chain
 
 import numpy as np
 import torch
@@ -28,8 +30,10 @@ _CONCENTRATED = 0.1
 _MOST_DOF = 1e8
 # Entries of the second frames of a block of pairs: 2 MiB in float32, which a cache holds.
 _BLOCK_ENTRIES = 2**19
-# Pairs whose patterns are gone through at a time: 1 MiB for each number of 512 patterns in float64.
-_BLOCK_PAIRS = 256
+# Entries of the projectors of second frames that a thread holds: 64 MiB in float32.
+_PROJECTOR_ENTRIES = 2**24
+# The projectors of first frames are formed again for each of these blocks, which takes the time if fewer fit in one.
+_FEWEST_PROJECTORS = 16
 
 
 @dataclass(frozen=True)
@@ -77,7 +81,8 @@ class FewCoordinates:
         """
         m = self.large.shape[-1]
         signs = 1.0 - (np.arange(2 ** (m - 1))[:, None] << 1 >> np.arange(m) & 1) * 2
-        large, cross = (((signs @ form) * signs).sum(axis=-1) for form in (self.large, self.cross))
+        products = (signs[:, :, None] * signs[:, None]).reshape(-1, m**2).T
+        large, cross = (form.reshape(-1, m**2) @ products for form in (self.large, self.cross))
         return large, cross.clip(min=0)
 
     def tail(self, excess: Array) -> Array:
@@ -95,6 +100,10 @@ class FewCoordinates:
         best = self.of_large + self.forms()[0].max(axis=1)
         bound: Array = (np.sqrt(best.clip(min=0)) + self.of_small) ** 2
         return bound
+
+
+# Pairs, the degrees of freedom of each, and those of which few coordinates carry most.
+_Precise = tuple[Places, Array, FewCoordinates]
 
 
 @dataclass(frozen=True)
@@ -207,7 +216,8 @@ def sign_flip_law(
     with the scale :math:`\lambda (1 + u)` again has no smaller cumulant. Half a step of the least of the 10 is taken
     off the overlap, as for any smooth law in the place of a law with steps.
 
-    About 8 n r s operations for each pair below 0.05.
+    About 8 n r s operations for each pair below 0.05, or 5 n^2 between wide subspaces of a small space, of which
+    whole projectors are held: 64 MiB for each thread.
 
     References
     ----------
@@ -230,29 +240,42 @@ def sign_flip_law(
     roots = leverage.sqrt()
     most = ((roots @ roots.mT).square().cpu().double().numpy()[first, second] / smaller).clip(max=1)
     law = SignFlipLaw(mean, sd, most, smaller, np.ones_like(mean))
+    frames = [frame.float() for frame in frames]
     widths = np.array([frame.shape[1] for frame in frames])
-    [small] = np.nonzero(law.tail(overlap) < _SMALL)
-    blocks = [
-        block
-        for same in _runs(small, first[small], widths[second[small]])
+    small = law.tail(overlap) < _SMALL
+    at_once = _PROJECTOR_ENTRIES // n**2
+    # By the number of operations r s > n would do, but those of projectors wait for memory.
+    wide = (widths[first] * widths[second] > 2 * n) & (at_once >= _FEWEST_PROJECTORS)
+
+    def precise(places: Places, coupling: "_Factors | _Projectors") -> _Precise:
+        left, right = first[places[0]], second[places]
+        return _precise(places, coupling, leverage[left], leverage[right].mT, (sd * smaller)[places] ** 2 / 2)
+
+    def by_factors(places: Places) -> list[_Precise]:
+        left, right = first[places[0]], second[places]
+        others = torch.stack([frames[place] for place in right], dim=1)
+        return [precise(places, _Factors(frames[left], others, leverage[left][:, None] * leverage[right].mT))]
+
+    def by_projectors(places: Places) -> list[_Precise]:
+        others = {place: _beside_diagonal(frames[place]) for place in np.unique(second[places])}
+        found = []
+        for same in _runs(places, first[places]):
+            projector = _beside_diagonal(frames[first[same[0]]])
+            found.append(precise(same, _Projectors(projector, [others[place] for place in second[same]])))
+        return found
+
+    [narrow_places], [wide_places] = np.nonzero(small & ~wide), np.nonzero(small & wide)
+    tasks = [
+        partial(by_factors, block)
+        for same in _runs(narrow_places, first[narrow_places], widths[second[narrow_places]])
         for block in np.array_split(same, -(-len(same) * n * widths[second[same[0]]] // _BLOCK_ENTRIES))
     ]
-
-    def of_block(block: Places) -> tuple[Array, FewCoordinates]:
-        left, right = first[block[0]], second[block]
-        return _precise(
-            block,
-            frames[left].float(),
-            torch.stack([frames[place] for place in right], dim=1).float(),
-            leverage[left],
-            leverage[right].mT,
-            (sd * smaller)[block] ** 2 / 2,
-        )
-
+    number = np.unique(second[wide_places], return_inverse=True)[1]
+    tasks += [partial(by_projectors, block) for block in _runs(wide_places, number // at_once)]
     few = []
     with workers() as pool:
-        for block, (dof, found) in zip(blocks, pool.map(of_block, blocks), strict=True):
-            law.dof[block] = dof
+        for places, dof, found in chain.from_iterable(pool.map(lambda task: task(), tasks)):
+            law.dof[places] = dof
             if len(found.places):
                 few.append(found)
                 most[found.places] = np.fmin(most[found.places], found.most() / smaller[found.places])
@@ -268,39 +291,90 @@ def _runs(places: Places, *keys: Places) -> list[Places]:
     return np.split(places[order], np.flatnonzero(changes) + 1)
 
 
-def _precise(
-    places: Places, frame: Tensor, others: Tensor, leverage: Tensor, of_others: Tensor, squares: Array
-) -> tuple[Array, FewCoordinates]:
-    """Degrees of freedom of a frame, shape=[n, r], with each of many others, and what few coordinates carry.
+@dataclass(frozen=True)
+class _Factors:
+    """:math:`C_0` of a frame, shape=[n, r], with many others, shape=[n, pairs, s]: 8 n r s operations for each pair.
 
-    `others` has shape [n, pairs, s], `of_others` [n, pairs]; `squares` are those of C without its diagonal.
+    The diagonal is that of C, shape=[n, pairs].
+    """
+
+    frame: Tensor
+    others: Tensor
+    diagonal: Tensor
+
+    def rows(self, places: Tensor) -> Tensor:
+        """Rows of each pair at its own places, shape=[pairs, m]; result shape=[pairs, m, n]."""
+        by_pair = self.others.transpose(0, 1)
+        at_places = torch.take_along_dim(by_pair, places[..., None], dim=1)
+        rows = (self.frame[places] @ self.frame.mT) * (at_places @ by_pair.mT)
+        return rows.scatter_(2, places[..., None], 0)
+
+    def power_steps(self, chosen: Tensor) -> tuple[Tensor, Tensor]:
+        """Two steps of the power method among chosen coordinates, from `chosen` itself; all have shape [n, pairs]."""
+
+        def times(vectors: Tensor) -> Tensor:
+            inner = self.frame.mT @ (self.others * vectors[..., None]).flatten(1)
+            product = (self.frame @ inner).view_as(self.others).mul_(self.others).sum(dim=2)
+            return (product - self.diagonal * vectors) * chosen
+
+        once = times(chosen)
+        return once, times(once)
+
+
+@dataclass(frozen=True)
+class _Projectors:
+    """The same from projectors without their diagonals, shape=[n, n]: 5 n^2 operations for each pair."""
+
+    projector: Tensor
+    others: Sequence[Tensor]
+
+    def rows(self, places: Tensor) -> Tensor:
+        """Rows of each pair at its own places, as of `_Factors`."""
+        pairs = zip(self.others, places, strict=True)
+        return torch.stack([self.projector[of_pair] * other[of_pair] for other, of_pair in pairs])
+
+    def power_steps(self, chosen: Tensor) -> tuple[Tensor, Tensor]:
+        """Two steps of the power method, as of `_Factors`."""
+        product = torch.empty_like(self.projector)
+        steps = torch.empty(2, *chosen.mT.shape, dtype=chosen.dtype, device=chosen.device)
+        # Pair by pair, so that the product stays in the cache.
+        for once, twice, other, of_pair in zip(*steps, self.others, chosen.mT.contiguous(), strict=True):
+            torch.mul(self.projector, other, out=product)
+            torch.mv(product, of_pair, out=once).mul_(of_pair)
+            torch.mv(product, once, out=twice).mul_(of_pair)
+        once, twice = steps.mT
+        return once, twice
+
+
+def _beside_diagonal(frame: Tensor) -> Tensor:
+    """The projector without its diagonal, shape=[n, n]."""
+    return (frame @ frame.mT).fill_diagonal_(0)
+
+
+def _precise(
+    places: Places, coupling: _Factors | _Projectors, leverage: Tensor, of_others: Tensor, squares: Array
+) -> _Precise:
+    """Degrees of freedom of a frame with each of many others, and what few coordinates carry.
+
+    `leverage` has shape [n], `of_others` [n, pairs]; `squares` are those of C without its diagonal.
     """
     diagonal = leverage[:, None] * of_others
     # A row of a projector has as much beside the diagonal: no row of C can have more than the product of both.
     bounds = (leverage * (1 - leverage))[:, None] * (of_others * (1 - of_others))
     largest = bounds.topk(min(_LARGEST + 1, len(leverage)), dim=0)
     large, beyond = largest.indices[:_LARGEST].mT, largest.values[_LARGEST:].sum(dim=0)  # of the next one, if any
-    by_pair = others.transpose(0, 1)
-    rows = (frame[large] @ frame.mT) * (torch.take_along_dim(by_pair, large[..., None], dim=1) @ by_pair.mT)
-    rows.scatter_(2, large[..., None], 0)
+    rows = coupling.rows(large)
     # Of a variance 2 |C|^2, a row and its column have a part in 4 |row|^2.
     row_squares = rows.square().sum(dim=2)
     is_few = 2 * row_squares.amax(dim=1).cpu().double().numpy() > _CONCENTRATED * squares
-    chosen = torch.as_tensor(is_few, device=frame.device)
+    chosen = torch.as_tensor(is_few, device=leverage.device)
     small = torch.ones_like(diagonal).scatter_(0, large.mT, (~chosen).to(diagonal).expand(large.shape[1], -1))
-    rest, kept = others * small[..., None], diagonal * small
+    kept = diagonal * small
 
-    def times(signs: Tensor) -> Tensor:
-        """C without its diagonal, of the small coordinates, times a vector for each pair."""
-        inner = frame.mT @ (rest * signs[..., None]).flatten(1)
-        product: Tensor = ((frame @ inner) * rest.flatten(1)).unflatten(1, rest.shape[1:]).sum(dim=2) - kept * signs
-        return product
-
-    once = times(torch.ones_like(kept))
-    lengths = [torch.linalg.vector_norm(vector, dim=0) for vector in (times(once), once)]
+    lengths = [torch.linalg.vector_norm(vectors, dim=0) for vectors in coupling.power_steps(small)]
     sums = kept.square().sum(dim=0), kept.sum(dim=0), diagonal.sum(dim=0), (diagonal.sqrt() * small).sum(dim=0)
     numbers = (one.cpu().double().numpy() for one in (*lengths, *sums))
-    twice_length, once_length, diagonal_square, trace, of_all, roots = numbers
+    once_length, twice_length, diagonal_square, trace, of_all, roots = numbers
 
     rows, large = rows[chosen].cpu().double(), large[chosen].cpu()
     among = torch.take_along_dim(rows, large[:, None], dim=2)
@@ -322,7 +396,7 @@ def _precise(
         roots[is_few],
         2 * torch.minimum(row_squares.amin(dim=1), beyond).clamp(min=0).sqrt().cpu().double().numpy()[is_few],
     )
-    return _degrees_of_freedom(square, eigenvalue), found
+    return places, _degrees_of_freedom(square, eigenvalue), found
 
 
 def _degrees_of_freedom(square: Array, scale: Array) -> Array:

@@ -299,6 +299,32 @@ def test_many_pairs_together_have_the_laws_of_each_alone():
         assert [p_value[place], floor[place]] == pytest.approx(expected, rel=1e-3)
 
 
+def test_whole_projectors_give_the_laws_that_factors_give(monkeypatch):
+    """Wide subspaces, some of them on few coordinates, in more than one block."""
+    n, widths = 70, [20, 14, 25, 18, 16]
+    frames = [random_frame(n, k, seed=k) for k in widths[:3]]
+    for k in widths[3:]:  # both hold one line on two coordinates
+        rest = torch.nn.functional.pad(random_frame(n - 2, k - 1, seed=k), (0, 0, 2, 0))
+        frames.append(torch.cat([line_on(2, n), rest], dim=1))
+    first, second = np.triu_indices(len(frames), k=1)
+    smaller = np.minimum(*(np.array(widths, dtype=float)[places] for places in (first, second)))
+    each = zip(first, second, strict=True)
+    mean, sd = (np.array([moments(frames[i], frames[j]) for i, j in each]) / smaller[:, None]).T
+
+    def found():
+        law = sign_flip_law(frames, (first, second), np.ones_like(mean), (mean, sd), smaller)
+        return law.dof, *law.p_value(mean + 3 * sd), [place for few in law.few for place in few.places]
+
+    monkeypatch.setattr("flaggeo.alignment.chance.sign_flip_law._PROJECTOR_ENTRIES", 2 * n**2)
+    *by_factors, few = found()
+    monkeypatch.setattr("flaggeo.alignment.chance.sign_flip_law._FEWEST_PROJECTORS", 2)
+    *by_projectors, same_few = found()
+    assert 0 < len(few) < len(mean)
+    assert set(few) == set(same_few)
+    for one, other in zip(by_factors, by_projectors, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-3)
+
+
 def test_no_room_is_no_evidence():
     axes = torch.eye(20, dtype=torch.float64)[:, :3]
     turned = axes @ random_frame(3, 3, seed=0)
