@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from flaggeo import Settings, analyze, load
-from flaggeo.settings import MEASUREMENTS, Options, given_options
+from flaggeo.settings import MEASUREMENTS, ON_REQUEST, Options, given_options
 from tests.builders import CONFIG, tiny_llama
 
 #: A value of each option that is none of its default.
@@ -54,7 +54,7 @@ def test_options_have_one_normal_form():
         ({"layers": []}, "layers: expected some layers; got none"),
         ({"layers": [-1]}, "layers: expected a whole number from 0 to 9999; got -1"),
         ({"layers": range(10**15)}, "layers: expected a whole number from 0 to 9999; got 10000"),
-        ({"measure": ["beauty"]}, f"measure: expected some of {', '.join(MEASUREMENTS)}; got beauty"),
+        ({"measure": ["beauty"]}, f"measure: expected some of {', '.join(MEASUREMENTS + ON_REQUEST)}; got beauty"),
     ],
 )
 def test_an_option_out_of_range_is_named_with_what_was_expected(option, message):
