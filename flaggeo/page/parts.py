@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from importlib.resources import files
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import vl_convert
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
@@ -116,7 +117,7 @@ def _cell(value: Any, *, probability: bool) -> str:
     """A value as text."""
     if value is pd.NA or value is None or value != value:
         return "–"
-    if isinstance(value, bool):
+    if isinstance(value, bool | np.bool_):
         return "yes" if value else "no"
     if isinstance(value, float):
         return "< 0.001" if probability and value < 0.001 else f"{value:.3f}"

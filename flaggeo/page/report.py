@@ -42,7 +42,7 @@ _SECTIONS = {
 _MEASURED = {"continuity": "continuity", "graph": "pairs", "structure": "pairs"}
 # Tables of the graph statistics in order, likewise.
 _STATISTICS = {
-    "edges": "Which edges stand at other ranks and after rounding",
+    "edges": "Edges at other ranks and after rounding, those that do not stand first",
     "hubs": "Hubs, by measure",
     "communities": "Communities",
     "signal-paths": "Strongest paths",
@@ -211,7 +211,7 @@ def _interface_table(interfaces: pd.DataFrame) -> pd.DataFrame:
 
 def _statistics(structure: Structure) -> dict[str, pd.DataFrame]:
     """The tables behind the findings about the graph, as far as they have rows."""
-    measured = structure.edges.dropna(subset=STABLE)
+    measured = structure.edges.dropna(subset=STABLE).sort_values(STABLE, kind="stable")
     tables = {
         "edges": measured.drop(columns="space").head(_TABLE_ROWS),
         "hubs": structure.hubs.groupby("measure", sort=False).head(8).dropna(axis="columns", how="all"),

@@ -403,3 +403,16 @@ def test_the_page_can_be_made_from_a_saved_result(analysis, html, tmp_path):
 def test_the_page_of_a_folder_is_titled_by_its_name(tmp_path):
     folder = save_folder(tmp_path / "my-model <b>", tiny_llama())
     assert "<h1>my-model &lt;b&gt;</h1>" in render_report(analyze(load(folder), roles=["q"]))
+
+
+def test_edges_that_do_not_stand_come_first_where_stability_was_measured(html):
+    found = analyze(
+        load(related_llama(layers=4), config=CONFIG | {"num_hidden_layers": 4}), rank=2, measure=("pairs", "stability")
+    )
+    edges = found.structure.edges
+    assert 0 < edges["stable"].sum() < len(edges)
+    (table,) = re.findall(r'<div id="edges">(.*?)</table>', render_report(found), flags=re.DOTALL)
+    last_cells = [re.findall(r"<td[^>]*>([^<]*)</td>", row)[-1] for row in table.split("<tr>")[2:]]
+    unstable = int((~edges["stable"]).sum())
+    assert last_cells == (["no"] * unstable + ["yes"] * len(edges))[: len(last_cells)]
+    assert 'id="edges"' not in html
