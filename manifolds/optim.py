@@ -6,6 +6,7 @@ step follows a geodesic to another frame, and momentum is transported along it. 
 schedulers of torch work on both.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -15,12 +16,12 @@ from torch import Tensor
 from .flag import Flag
 
 
-class _GeodesicOptimizer(torch.optim.Optimizer):
+class _GeodesicOptimizer(torch.optim.Optimizer, ABC):
     """What a step has in common; a subclass says where to go and whether it remembers a `momentum`."""
 
+    @abstractmethod
     def _velocity(self, gradient: Tensor, point: Tensor, group: dict[str, Any]) -> Tensor:
         """Tangent vector of the next step, from the Riemannian gradient and ``self.state[point]``."""
-        raise NotImplementedError
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add a group of points, of the manifold that the group or the optimiser names; `ValueError` for other ones."""

@@ -51,7 +51,7 @@ def drift_table(first: Analysis, second: Analysis, names: list[str]) -> pd.DataF
     Unchanged by one orthogonal map on both checkpoints, and by nothing else: the two must share the basis
     of the space, as a model and its fine-tuning do and as two trainings from different seeds do not.
     Frames are brought to the CPU, where a saved analysis has them: they are thin, and the whole costs
-    about 8 ms a row at 576 dimensions and rank 16, and up to 0.9 s where the flags are unrelated.
+    about 8 ms a row at 576 dimensions and rank 16, and half a second where the flags are unrelated.
 
     References
     ----------

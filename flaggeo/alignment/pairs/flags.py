@@ -97,8 +97,8 @@ def flag_geodesic_distance(pair: SubspacePair, *, same: float = 1e-12) -> Tensor
     Notes
     -----
     For few pairs, such as a weight in two checkpoints: it solves alignment problems for each, one if the flags are
-    close and 64 if they are further apart than pi/2. At n = 576 and k = 16 one core takes 8 ms for a close pair and 0.6
-    to 0.9 s for an unrelated one; all 22 thousand pairs of a 30-layer model would take hours.
+    close and 32 if they are further apart than pi/2. At n = 576 and k = 16 one core takes 8 ms for a close pair and
+    half a second for an unrelated one; all 22 thousand pairs of a 30-layer model would take hours.
     """
     dims = tuple(dim for dim in spectral_dims(min(pair.ranks)) if dim < pair.dim)
     if not dims:

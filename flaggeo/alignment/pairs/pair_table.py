@@ -144,12 +144,12 @@ class Pairs:
 
     @cached_property
     def frames(self) -> list[Tensor]:
-        """Of the subspaces."""
+        """Orthonormal frame of each subspace."""
         return [subspace.frame for subspace in self.subspaces]
 
     @cached_property
     def names(self) -> NDArray[np.str_]:
-        """Of the subspaces."""
+        """Name of each subspace."""
         return np.array([subspace.name for subspace in self.subspaces])
 
     def measured(self, observables: Iterable[Observable[SubspacePair]]) -> dict[str, NDArray[Any]]:
