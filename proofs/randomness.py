@@ -429,26 +429,30 @@ def sign_flip_overlap_spread(
 @statement(
     Exhaustive(n=2, r=1, s=2),
     Exhaustive(n=3, r=1, s=1),
-    latex=r"\mathbb{E}_{D}\,\|P^\top Q + E^\top D F\|_F^2 = \|P^\top Q\|_F^2 + \sum_i \|e_i\|^2\|f_i\|^2, \quad "
-    r"e_i, f_i \text{ the rows of } E, F",
-    source="continuity 2.3; sign flips of what is left of each coordinate",
-    hypotheses=[Hypothesis("independent_signs", "the signs of the coordinates are independent of each other")],
-    mutants={"what is kept left out": {"kept": 0}, "norms not squared": {"power": 1}},
+    latex=r"\mathbb{E}_{D, D'}\,\|(P + DE)^\top (Q + D'F)\|_F^2 = \|P^\top Q\|_F^2 + \sum_i \bigl(\|e_i\|^2\|f_i\|^2 "
+    r"+ \|p_i\|^2\|f_i\|^2 + \|e_i\|^2\|q_i\|^2\bigr), \quad p_i, q_i, e_i, f_i \text{ the rows of } P, Q, E, F",
+    source="continuity 2.3; sign flips of what is left of each frame",
+    hypotheses=[Hypothesis("independent_signs", "the signs of the two frames are independent of each other")],
+    mutants={"what is kept left out": {"kept": 0}, "the kept part meets no rest": {"meeting": 0}},
 )
-def mean_matched_overlap_mean(given: Given, *, kept: int = 1, power: int = 2, independent_signs: bool = True) -> Goals:
-    """Where a part of two frames is kept and the rest gets random signs, the mean overlap is that of the two apart.
+def mean_matched_overlap_mean(
+    given: Given, *, kept: int = 1, meeting: int = 1, independent_signs: bool = True
+) -> Goals:
+    """Where a part of two frames is kept and the rest of each gets random signs, the four products add up on average.
 
-    Shown for arbitrary P, Q, E, F over all sign patterns; in general E e_i = 0 parts them. With P = Q = 0 it is
-    `sign_flip_overlap_mean`.
+    Shown for arbitrary P, Q, E, F over all sign patterns. With P = Q = 0 it is `sign_flip_overlap_mean`.
     """
     n, r, s = (given.size(name) for name in "nrs")
     sizes = Generic(n=n, r=r, s=s)
     p, e = (sizes.matrix(name, "n", "r") for name in "PE")
     q, f = (sizes.matrix(name, "n", "s") for name in "QF")
-    patterns = list(product([1, -1], repeat=n)) if independent_signs else [(1,) * n, (-1,) * n]
-    mean = sum(square_norm(p.T * q + e.T * diag(*signs) * f) for signs in patterns) / Integer(len(patterns))
+    patterns = [diag(*signs) for signs in product([1, -1], repeat=n)]
+    pairs = list(product(patterns, repeat=2)) if independent_signs else [(pattern, pattern) for pattern in patterns]
+    mean = sum(square_norm((p + d * e).T * (q + other * f)) for d, other in pairs) / Integer(len(pairs))
     rest = sum(
-        sum(abs(entry) ** power for entry in e[i, :]) * sum(abs(entry) ** power for entry in f[i, :]) for i in range(n)
+        square_norm(e[i, :]) * square_norm(f[i, :])
+        + meeting * (square_norm(p[i, :]) * square_norm(f[i, :]) + square_norm(e[i, :]) * square_norm(q[i, :]))
+        for i in range(n)
     )
     yield equal("mean", mean, Integer(kept) * square_norm(p.T * q) + rest)
 

@@ -92,14 +92,16 @@ def mean_share(frame: Tensor, norms: Tensor) -> float:
 def mean_matched_at_every_rank(first: Tensor, second: Tensor, norms: tuple[Tensor, Tensor]) -> Tensor:
     r"""Mean of the squared cosines of the k leading directions of two weights under the mean-matched null, for each k.
 
-    With the mean parts P and Q of two frames, and the rows :math:`e_i, f_i` of what is left of them,
+    With the mean parts P and Q of two frames, what is left of them, E and F, and the rows of all four in small letters,
 
     .. math::
-        \mathrm{E} \Bigl\lVert P^\top Q + \sum_i \varepsilon_i e_i f_i^\top \Bigr\rVert_F^2
-        = \lVert P^\top Q \rVert_F^2 + \sum_i \lvert e_i \rvert^2 \lvert f_i \rvert^2
+        \mathrm{E} \lVert (P + D E)^\top (Q + D' F) \rVert_F^2 = \lVert P^\top Q \rVert_F^2 + \sum_i \bigl(
+        \lvert e_i \rvert^2 \lvert f_i \rvert^2 + \lvert p_i \rvert^2 \lvert f_i \rvert^2
+        + \lvert e_i \rvert^2 \lvert q_i \rvert^2 \bigr)
 
-    over random signs :math:`\varepsilon`. What is left lies in n - 2 dimensions, which signs of n coordinates do not
-    know of, so that the second term is taken n / (n - 2) times.
+    over random signs D and D'. Signs do not know that E is orthogonal to P and F to Q. So the last two terms take only
+    what P and Q have along norms that vary and outside of the other plane, and each term is scaled by the dimensions
+    that are left: uniform subspaces keep their mean.
 
     Parameters
     ----------
@@ -126,11 +128,18 @@ def mean_matched_at_every_rank(first: Tensor, second: Tensor, norms: tuple[Tenso
     tensor([1.])
     """
     rank = min(first.shape[-1], second.shape[-1])
-    first, second = first[..., :rank], second[..., :rank]
-    of_first, of_second = mean_part(first, norms[0]), mean_part(second, norms[1])
-    kept = (of_first.mT @ of_second).square().cumsum(dim=-1).cumsum(dim=-2).diagonal(dim1=-2, dim2=-1)
-    left, right = ((frame - part).square().cumsum(dim=-1) for frame, part in ((first, of_first), (second, of_second)))
-    sums: Tensor = kept + _outside(first.shape[-2]) * (left * right).sum(dim=-2)
+    frames = first[..., :rank], second[..., :rank]
+    bases = [mean_basis(of_channels.to(frame)) for frame, of_channels in zip(frames, norms, strict=True)]
+    loadings = [basis.mT @ frame for basis, frame in zip(bases, frames, strict=True)]
+    parts = [basis @ loading for basis, loading in zip(bases, loadings, strict=True)]
+    left = [(frame - part).square().cumsum(dim=-1) for frame, part in zip(frames, parts, strict=True)]
+    varying = [basis[..., 1:] * loading[..., 1:, :] for basis, loading in zip(bases, loadings, strict=True)]
+    along = [part.square().cumsum(dim=-1) for part in varying]
+    sums: Tensor = (parts[0].mT @ parts[1]).square().cumsum(dim=-1).cumsum(dim=-2).diagonal(dim1=-2, dim2=-1)
+    own, other = (basis[..., 1].square().sum(dim=-1) for basis in bases)
+    room = _room(first.shape[-2], own, other, (bases[0][..., 1] * bases[1][..., 1]).sum(dim=-1))
+    for scale, one, two in zip(room, (left[0], along[0], left[0]), (left[1], left[1], along[1]), strict=True):
+        sums = sums + scale[..., None] * (one * two).sum(dim=-2)
     return sums
 
 
@@ -138,7 +147,10 @@ def mean_matched_moments(frames: Sequence[Tensor], norms: Sequence[Tensor]) -> t
     r"""Mean of :math:`\lVert A^\top B \rVert_F^2` under the mean-matched null, and how far its means alone spread it.
 
     .. math::
-        T = P^\top Q, \qquad \text{spread}^2 = 4 \sum_i \bigl( e_i^\top T f_i \bigr)^2
+        T = P^\top Q, \qquad \text{spread}^2 = 4 \sum_i \Bigl( \bigl( e_i^\top T f_i \bigr)^2
+        + \bigl( p_i^\top T f_i \bigr)^2 + \bigl( e_i^\top T q_i \bigr)^2 \Bigr)
+
+    with the terms and scales of `mean_matched_at_every_rank`.
 
     Parameters
     ----------
@@ -152,13 +164,13 @@ def mean_matched_moments(frames: Sequence[Tensor], norms: Sequence[Tensor]) -> t
     mean : Tensor, shape=[len(frames), len(frames)]
         That of `mean_matched_at_every_rank` at the full ranks, before division by the smaller one.
     spread : Tensor, shape=[len(frames), len(frames)]
-        Standard deviation of the terms of one sign, in the same units; 0 where a mean part is. The terms of two signs
+        Standard deviation of the terms that meet the mean parts, in the same units; 0 where a mean part is. The others
         add that of `sign_flip_spread`, up to what the mean parts have in it.
 
     Notes
     -----
-    Both are sums of products of vectors of length n, one pair of them for each two columns of `mean_basis`: a pair of
-    subspaces costs about 10 n operations.
+    Both are sums of products of vectors of length n, at most two of them for each two columns of `mean_basis`: a pair
+    of subspaces costs about 20 n operations.
 
     References
     ----------
@@ -170,19 +182,33 @@ def mean_matched_moments(frames: Sequence[Tensor], norms: Sequence[Tensor]) -> t
     loadings = bases.mT @ stacked  # [N, 2, r]
     grams = loadings @ loadings.mT
     rest = stacked - bases @ loadings
-    leverages, facing = rest.square().sum(dim=-1), rest @ loadings.mT  # what is left, as the mean part sees it
-    mean = _outside(stacked.shape[1]) * leverages @ leverages.mT
-    variance = torch.zeros_like(mean)
+    left, facing = rest.square().sum(dim=-1), rest @ loadings.mT  # what is left, and as the mean part sees it
+    axes = bases[..., 1].square()
     # The first columns of all bases agree, and no other two of different number meet.
-    cosines = torch.ones_like(mean), bases[..., 1] @ bases[..., 1].mT
-    for one, other in product(range(2), repeat=2):
-        weight = cosines[one] * cosines[other]
-        mean += weight * grams[:, None, one, other] * grams[:, one, other]
-        squares = facing[..., one] * facing[..., other]
-        variance += weight * (squares @ squares.mT)
+    cosines = torch.ones(len(frames), len(frames)).to(stacked), bases[..., 1] @ bases[..., 1].mT
+    varies = axes.sum(dim=-1)
+    both, of_first, of_second = _room(stacked.shape[1], varies[:, None], varies, cosines[1])
+    along = axes * grams[:, 1, 1, None]
+    mean = both * (left @ left.mT) + of_first * (along @ left.mT) + of_second * (left @ along.mT)
+    variance = torch.zeros_like(mean)
+    for one, two in product(range(2), repeat=2):
+        weight = cosines[one] * cosines[two]
+        mean += weight * grams[:, None, one, two] * grams[:, one, two]
+        squares = facing[..., one] * facing[..., two]
+        along = axes * (grams[:, 1, one] * grams[:, 1, two])[:, None]
+        variance += weight * (
+            both * (squares @ squares.mT) + of_first * (along @ squares.mT) + of_second * (squares @ along.mT)
+        )
     return mean, 2 * variance.clamp(min=0).sqrt()
 
 
-def _outside(n: int) -> float:
-    """Dimensions of a space over those of it outside of the constant vector and the norms."""
-    return n / max(n - 2, 1)
+def _room(n: int, varies: Tensor, other_varies: Tensor, cosine: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Scales of what two rests, a mean part and a rest, and a rest and a mean part have in common.
+
+    Each is the trace of the product of two projections over the product of their ranks, times n: a rest has the
+    dimensions outside of its plane, a mean part the direction along norms that vary. `varies` is 1 where they do.
+    """
+    outside, other_outside = (n - 1 - varies).clamp(min=1), (n - 1 - other_varies).clamp(min=1)
+    apart = 1 - cosine.square()
+    both = (n - varies - other_varies - apart).clamp(min=0) / (outside * other_outside)
+    return n * both, n * apart / other_outside, n * apart / outside

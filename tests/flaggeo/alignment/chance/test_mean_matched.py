@@ -29,10 +29,32 @@ def frames_and_norms(n=7):
 
 
 def of_all_signs(first, second, norms):
-    """P' Q, and the sum of the signed products of what is left of each coordinate, over all sign patterns."""
-    part, other = (mean_part(frame, of_channels) for frame, of_channels in zip((first, second), norms, strict=True))
-    signs = torch.tensor(list(itertools.product([1.0, -1.0], repeat=len(first))), dtype=torch.float64)[:, :, None]
-    return part.mT @ other, (first - part).mT @ (signs * (second - other))
+    """P' Q, and what each pair of a rest with a rest or with a mean part has in common under every sign pattern.
+
+    The parts are cut to what the two can share: a rest to the outside of its own plane, which random signs leave, and a
+    mean part to the outside of the other plane. Each is scaled as if uniform where it is.
+    """
+    n = len(first)
+    identity = torch.eye(n, dtype=torch.float64)
+    planes = [mean_part(identity, of_channels) for of_channels in norms]
+    (part, other), (left, other_left) = zip(
+        *((plane @ frame, frame - plane @ frame) for plane, frame in zip(planes, (first, second), strict=True)),
+        strict=True,
+    )
+    constant = torch.full((n, n), 1 / n, dtype=torch.float64)
+    rooms = [identity - plane for plane in planes]
+    lines = [plane - constant for plane in planes]
+    signs = torch.tensor(list(itertools.product([1.0, -1.0], repeat=n)), dtype=torch.float64)[:, :, None]
+    met = []
+    for one, two, room, other_room in (
+        (left, other_left, rooms[0], rooms[1]),
+        (lines[0] @ first, other_left, lines[0], rooms[1]),
+        (left, lines[1] @ second, rooms[0], lines[1]),
+    ):
+        ranks = room.trace() * other_room.trace()
+        scale = n * (room @ other_room).trace().clamp(min=0) / ranks if ranks > 0.5 else torch.zeros(())
+        met.append(scale.sqrt() * (one.mT @ (signs * two)))
+    return part.mT @ other, torch.stack(met)
 
 
 def test_the_basis_is_orthonormal_and_spans_the_constant_vector_and_the_norms():
@@ -61,19 +83,43 @@ def test_means_are_those_of_all_sign_patterns():
     frames, norms = frames_and_norms()
     means, _ = mean_matched_moments(frames, norms)
     for (i, first), (j, second) in itertools.product(enumerate(frames), repeat=2):
-        kept, signed = of_all_signs(first, second, (norms[i], norms[j]))
-        # What is left lies in 5 of the 7 dimensions.
-        expected = kept.square().sum() + 7 / 5 * signed.square().sum(dim=(1, 2)).mean()
+        kept, met = of_all_signs(first, second, (norms[i], norms[j]))
+        expected = kept.square().sum() + met.square().sum(dim=(2, 3)).mean(dim=1).sum()
         assert float(means[i, j]) == pytest.approx(float(expected))
 
 
-def test_the_spread_is_that_of_the_terms_of_one_sign():
+def test_the_spread_is_that_of_what_meets_the_mean_parts():
     frames, norms = frames_and_norms()
     _, spreads = mean_matched_moments(frames, norms)
     for (i, first), (j, second) in itertools.product(enumerate(frames), repeat=2):
-        kept, signed = of_all_signs(first, second, (norms[i], norms[j]))
-        linear = 2 * (kept * signed).sum(dim=(1, 2))
-        assert float(spreads[i, j]) == pytest.approx(float(linear.std(correction=0)))
+        kept, met = of_all_signs(first, second, (norms[i], norms[j]))
+        linear = 2 * (kept * met).sum(dim=(2, 3))
+        assert float(spreads[i, j]) == pytest.approx(float(linear.var(dim=1, correction=0).sum().sqrt()))
+
+
+@pytest.mark.parametrize("varying", [(0, 0), (0, 0.4), (0.4, 0.4)], ids=["equal norms", "one varies", "both vary"])
+def test_uniform_subspaces_keep_their_mean(varying):
+    n, r, s, samples = 12, 3, 4, 1000
+    norms = [(scale * gaussian(n, seed=20 + place)).exp() for place, scale in enumerate(varying)]
+    pairs = [(random_frame(n, r, seed=seed), random_frame(n, s, seed=samples + seed)) for seed in range(samples)]
+    means = torch.stack([mean_matched_moments(pair, norms)[0][0, 1] for pair in pairs])
+    # Four standard errors of the mean of the samples.
+    assert float(means.mean()) == pytest.approx(r * s / n, abs=4 * float(means.std()) / samples**0.5)
+
+
+def test_subspaces_that_share_a_mean_inside_a_head_are_expected():
+    """Half of a narrow space, where the norms of the channels of either weight vary by chance, each in its own way."""
+    found = []
+    for seed in range(20):
+        weights = [0.3 + gaussian(32, 128, seed=2 * seed + place) for place in range(2)]
+        first, second = (torch.linalg.svd(weight, full_matrices=False).U[:, :16] for weight in weights)
+        norms = tuple(torch.linalg.vector_norm(weight, dim=1) for weight in weights)
+        expected = mean_matched_at_every_rank(first, second, norms)[-1]
+        found.append(((first.mT @ second).square().sum() / 16, expected / 16))
+    measured, expected = torch.tensor(found).mT
+    error = float(measured.std()) / len(found) ** 0.5
+    assert float(measured.mean()) > 0.5 + 2 * error
+    assert float(measured.mean()) == pytest.approx(float(expected.mean()), abs=2 * error)
 
 
 def test_every_rank_is_the_mean_of_as_many_leading_directions():
@@ -94,12 +140,12 @@ def test_a_batch_is_its_pairs_one_by_one():
         torch.testing.assert_close(together[place], alone)
 
 
-def test_directions_without_a_mean_have_the_sign_flip_null_of_what_is_outside_of_the_plane():
+def test_directions_without_a_mean_have_the_sign_flip_null_of_what_is_outside_of_the_constant_vector():
     """Two of a basis that is orthogonal to the constant vector, in channels of equal norm."""
     frame = torch.linalg.qr(torch.cat([torch.ones(8, 1, dtype=torch.float64), gaussian(8, 4, seed=6)], dim=1)).Q
     frames = [frame[:, 1:3], frame[:, 2:5]]
     means, spreads = mean_matched_moments(frames, [torch.ones(8, dtype=torch.float64)] * 2)
-    assert float(means[0, 1]) == pytest.approx(8 / 6 * float(leverages(frames[0]) @ leverages(frames[1])))
+    assert float(means[0, 1]) == pytest.approx(8 / 7 * float(leverages(frames[0]) @ leverages(frames[1])))
     assert spreads.numpy() == pytest.approx(0, abs=1e-12)
 
 

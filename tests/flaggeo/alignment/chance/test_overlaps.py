@@ -13,12 +13,12 @@ from tests.flaggeo.alignment.chance.builders import law_of_pair
 N = 60
 
 
-def overlaps_of(first, second, norm_matched=np.nan):
-    """One pair of frames among its nulls, of weights whose channels have equal norms."""
+def overlaps_of(first, second, norm_matched=np.nan, norms=None):
+    """One pair of frames among its nulls, of weights whose channels have these norms, or equal ones."""
     ranks = first.shape[1], second.shape[1]
     value = np.array([float(projection_overlap(first, second))])
     law = law_of_pair(first, second, value[0])
-    matched, spread = mean_matched_moments([first, second], [torch.ones(len(first))] * 2)
+    matched, spread = mean_matched_moments([first, second], [torch.ones(len(first)) if norms is None else norms] * 2)
     others = (np.array([float(moment[0, 1]) / min(ranks)]) for moment in (matched, spread))
     return Overlaps(value, len(first), tuple(map(np.array, zip(ranks))), law, *others, np.array([norm_matched]))
 
@@ -82,10 +82,11 @@ def test_two_constant_lines_are_what_their_means_make_them():
 
 
 def test_a_mean_never_exceeds_perfect_alignment():
-    """Of two subspaces that fill most of a narrow space the formula gives more."""
-    frame = random_frame(5, 4, seed=3)
-    found = overlaps_of(frame, frame)
-    assert found.mean_matched_mean > 1 == MEAN_MATCHED.law(found)[0]
+    """In three dimensions, of which the means take two, the formula gives more."""
+    line = torch.tensor([[1.0], [-1.0], [0.0]], dtype=torch.float64) / 2**0.5
+    found = overlaps_of(line, line, norms=torch.tensor([1.0, 1.0, 3.0]))
+    assert found.mean_matched_mean == pytest.approx(1.5)
+    assert MEAN_MATCHED.law(found)[0] == 1
 
 
 def test_a_missing_overlap_has_no_p_value():
