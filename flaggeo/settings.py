@@ -161,7 +161,7 @@ class Settings:
     def includes(self, weight: "Weight") -> bool:
         """Whether a weight is among those that are measured."""
         return (
-            (self.roles is None or weight.role in self.roles)
+            (self.roles is None or weight.record.name in self.roles)
             and (self.layers is None or weight.layer is None or weight.layer in self.layers)
             and (self.heads or weight.head is None)
         )

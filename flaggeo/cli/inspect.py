@@ -97,14 +97,14 @@ def _print(network: "Network", every_tensor: bool) -> None:
     from rich.table import Table
 
     from ..findings.words import CHANGES_OF_BASIS
-    from ..network import ROLES
+    from ..network.roles import role_order
 
     console = standard_output()
     console.print(
         f"{network.checkpoint.location}: {len(network.layer_numbers)} layers of the {network.family} family\n"
     )
     table = Table("role", "tensors", "heads", "shape", "dtype", "reads", "writes", box=None, header_style="bold")
-    for role in ROLES:
+    for role in sorted({weight.role for weight in network.weights}, key=role_order):
         whole = [weight for weight in network.weights if weight.role == role and weight.head is None]
         if whole:
             heads = sum(weight.role == role and weight.head is not None for weight in network.weights)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from ..checkpoint import AdaptedCheckpoint, is_adapter, open_checkpoint
 from ..network import Network, Weight, read_network
-from ..network.roles import TABLES
+from ..network.roles import TABLES, bare
 from ..results.analysis import Analysis
 from ..settings import Settings
 
@@ -153,7 +153,7 @@ def shared_weights(first: Version, second: Version, settings: Settings) -> tuple
         expected, found = (_spelt(known.get(name)) for known in shapes)
         if expected == found:
             shared.append(name)
-        elif name in TABLES:
+        elif bare(name) in TABLES:
             skipped[name] = f"{first.location} has {expected}, {second.location} {found}: another vocabulary"
         else:
             raise MismatchError(

@@ -10,7 +10,7 @@ from ..alignment.interfaces.composable import INTERFACE_KINDS
 from ..alignment.interfaces.interface_table import balanced
 from ..graph import NULL_MEANS
 from ..graph.alignment_graph import FALSE_DISCOVERY_RATE
-from ..network.roles import HEAD_ROLES, head_pair_name
+from ..network.roles import are_of_one_role, head_pair
 from ..results.analysis import Analysis
 from .finding import LEAST_EXCESS, Finding
 from .words import END
@@ -25,9 +25,6 @@ FEW_CHANNELS = 0.05
 _ENOUGH_LAYERS = 5
 _STANDARD_ERRORS = 3
 _STRONGEST_LINKS = 3
-
-# Kinds of pairs of heads of one role.
-_ALIKE = tuple(head_pair_name(role, role) for role in HEAD_ROLES)
 
 
 def findings(analysis: Analysis) -> list[Finding]:
@@ -194,7 +191,9 @@ def _heads(analysis: Analysis) -> list[Finding]:
 
 
 def _feeding_heads(heads: pd.DataFrame) -> list[Finding]:
-    feeding = heads[~heads["kind"].isin(_ALIKE) & (heads["overlap_q_value"] <= FALSE_DISCOVERY_RATE)]
+    feeding = heads[
+        ~heads["kind"].map(are_of_one_role).astype(bool) & (heads["overlap_q_value"] <= FALSE_DISCOVERY_RATE)
+    ]
     strongest = feeding[feeding["overlap_excess"] > 0].nlargest(_STRONGEST_LINKS, "overlap_excess")
     if strongest.empty:
         return []
@@ -211,11 +210,11 @@ def _feeding_heads(heads: pd.DataFrame) -> list[Finding]:
 
 def _similar_heads(kinds: pd.DataFrame) -> list[Finding]:
     """Heads of one role, on average over all pairs of them."""
-    rows = kinds[kinds["kind"].isin(_ALIKE)]
+    rows = kinds[kinds["kind"].map(are_of_one_role).astype(bool)]
     if rows.empty:
         return []
     roles = [
-        {"role": row["kind"][0].lower(), "shared": row["kernel"], "excess": row["overlap_excess"]}
+        {"role": head_pair(row["kind"])[0], "shared": row["kernel"], "excess": row["overlap_excess"]}
         for row in rows.to_dict("records")
     ]
     numbers = {

@@ -3,7 +3,7 @@
 import networkx as nx
 import pandas as pd
 
-from ..network.roles import BlockKind, roles_in
+from ..network.roles import BlockKind, bare, roles_in
 from .stability import STABLE, STANDS, standing
 
 #: Expected share of unrelated pairs among all that pass the test of a kind, at most (Benjamini-Hochberg). A bound on z
@@ -75,7 +75,7 @@ def alignment_graph(
     before = roles_in(BlockKind.EMBEDDING)
     cut = weights.loc[weights["head"].notna(), "tensor"]
     for row in weights[weights["head"].notna() | ~weights["tensor"].isin(cut)].to_dict("records"):
-        outside = -1 if row["role"] in before else behind
+        outside = -1 if bare(row["role"]) in before else behind
         for side, dimension in (("read", row["source_dim"]), ("write", row["target_dim"])):
             graph.add_node(
                 f"{row['name']}.{side}",

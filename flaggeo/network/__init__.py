@@ -1,7 +1,5 @@
 """What tensors mean: the quiver of spaces and weights behind a checkpoint's names."""
 
-from .families import FAMILIES as FAMILIES
-from .families import Family as Family
 from .folding import Folding as Folding
 from .folding import Gain as Gain
 from .quiver import Block as Block

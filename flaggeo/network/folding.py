@@ -108,5 +108,34 @@ class Folding:
         return moving
 
 
+@dataclass(frozen=True)
+class Latent:
+    """The first of two factors that make a weight together, with the norm between them.
+
+    Attributes
+    ----------
+    tensor : str
+        Name in the checkpoint of what reads the stream.
+    rows : tuple of int or None
+        Half-open range of its rows that the second factor reads; the others belong to another weight.
+    gain : Gain or None
+        Of the norm between. It belongs to the product, folded or not: without it the factors do not compose.
+    """
+
+    tensor: str
+    rows: tuple[int, int] | None = None
+    gain: Gain | None = None
+
+    def __call__(self, second: Tensor, read: Callable[[str], Tensor]) -> Tensor:
+        """The product, shape=[target.dim, source.dim], in float32 at least."""
+        first = _at_least_single(read(self.tensor))
+        if self.rows is not None:
+            first = first[self.rows[0] : self.rows[1]]
+        if self.gain is not None:
+            first = self.gain.diagonal(read(self.gain.tensor), 0, len(first))[:, None] * first
+        product: Tensor = _at_least_single(second) @ first
+        return product
+
+
 def _at_least_single(tensor: Tensor) -> Tensor:
     return tensor.to(torch.promote_types(tensor.dtype, torch.float32))

@@ -11,8 +11,9 @@ from torch import Tensor
 
 from ..checkpoint import Checkpoint
 from ..display import Displayed
-from .folding import Folding
-from .roles import QUERY_HEAD_ROLES, ROLE_RECORDS, BlockKind, Role
+from .families.lookup import Structure
+from .folding import Folding, Latent
+from .roles import ROLE_RECORDS, BlockKind, HeadGroup, Role, bare, in_tower, tower_of
 from .spaces import Side, Space, Symmetry
 from .splits import Split
 
@@ -26,9 +27,9 @@ class Weight:
     name : str
         Independent of the file's spelling: ``layers.3.q``, ``layers.3.q.heads.0``, ``embed``.
     role : str
-        One of `ROLES`.
+        One of `ROLES`; behind its tower in a network of several: ``encoder.q``.
     layer : int or None
-        None for the embedding and the unembedding.
+        Counted in each tower; None for the embedding and the unembedding.
     head : int or None
         None for a whole projection. Query heads and output heads are numbered 0 .. H-1, key and value
         heads 0 .. Kv-1.
@@ -43,6 +44,10 @@ class Weight:
     expert : int or None
         Where a layer has several weights of the role, of which each token takes some. Their numbers mean nothing
         in another layer.
+    after : Latent or None
+        What reads the source in its place, where the matrix is a product: the tensor holds the second factor alone.
+    towers_before : int
+        How many towers a signal has passed before it comes to this one.
     """
 
     name: str
@@ -55,11 +60,18 @@ class Weight:
     split: Split = field(default=Split(), repr=False)
     folding: Folding = field(default=Folding(), repr=False)
     expert: int | None = None
+    after: Latent | None = field(default=None, repr=False)
+    towers_before: int = field(default=0, repr=False)
 
     @property
     def record(self) -> Role:
         """What is known of its role."""
-        return ROLE_RECORDS[self.role]
+        return ROLE_RECORDS[bare(self.role)]
+
+    @property
+    def tower(self) -> str:
+        """Name of its tower; empty where the network has one."""
+        return tower_of(self.role)
 
     def space(self, side: Side) -> Space:
         """Space that this side of the weight lies in."""
@@ -77,10 +89,10 @@ class Weight:
         return self.space(side).symmetry
 
     @property
-    def stage(self) -> tuple[float, int]:
+    def stage(self) -> tuple[float, float, int]:
         """Position along the signal: a weight's writing can reach a reading of a later stage only."""
         outside = -inf if self.record.block is BlockKind.EMBEDDING else inf
-        return (outside if self.layer is None else self.layer), self.record.stage
+        return self.towers_before, (outside if self.layer is None else self.layer), self.record.stage
 
     def matrix(
         self,
@@ -93,11 +105,17 @@ class Weight:
         """Matrix of the weight in a checkpoint, see `Network.matrix`."""
         if stored is None:
             stored = checkpoint.read(self.tensor, device=device)
+
+        def read(name: str) -> Tensor:
+            return checkpoint.read(name, device=stored.device)
+
         matrix = self.split(stored)
+        if self.after is not None:
+            matrix = self.after(matrix, read)
         if not folded:
             return matrix
-        first_row = self.split.rows[0] if self.split.rows else 0
-        return self.folding(matrix, lambda name: checkpoint.read(name, device=matrix.device), first_row)
+        first_row = 0 if self.head is None or self.record.writes_to_stream else self.head * self.target.dim
+        return self.folding(matrix, read, first_row)
 
 
 @dataclass(frozen=True)
@@ -134,8 +152,9 @@ class Layer:
 
     @property
     def name(self) -> str:
-        """``layers.3``, or the name of the block that stands outside the layers."""
-        return self.blocks[0].kind.value if self.number is None else f"layers.{self.number}"
+        """``layers.3``, or the block that stands outside the layers; behind its tower where there are several."""
+        name = self.blocks[0].kind.value if self.number is None else f"layers.{self.number}"
+        return in_tower(self.weights[0].tower, name)
 
     @property
     def weights(self) -> tuple[Weight, ...]:
@@ -168,6 +187,8 @@ class Network(Displayed):
         Every tensor that is not used.
     remarks : tuple of str
         What was inferred and what could not be known.
+    structure : Structure
+        What the names and settings said.
     """
 
     family: str
@@ -175,6 +196,7 @@ class Network(Displayed):
     weights: tuple[Weight, ...]
     skipped: tuple[Skipped, ...]
     remarks: tuple[str, ...]
+    structure: Structure
 
     @property
     def spaces(self) -> Mapping[str, Space]:
@@ -184,7 +206,7 @@ class Network(Displayed):
     @property
     def layers(self) -> tuple[Layer, ...]:
         """Its layers in order of depth, the embedding first and the unembedding last where there are some."""
-        groups = (list(group) for _, group in groupby(self.weights, lambda weight: weight.stage[0]))
+        groups = (list(group) for _, group in groupby(self.weights, lambda weight: (weight.tower, weight.stage[1])))
         return tuple(Layer(group[0].layer, _blocks(group), self.checkpoint) for group in groups)
 
     @property
@@ -197,9 +219,15 @@ class Network(Displayed):
         return {
             "checkpoint": PurePath(self.checkpoint.location).name,
             "family": self.family,
-            "layers": len(self.layer_numbers),
+            "layers": len({(weight.tower, weight.layer) for weight in self.weights if weight.layer is not None}),
             "weights": len(self.weights) - len(sliced),
-            "heads": len({(weight.layer, weight.head) for weight in sliced if weight.role in QUERY_HEAD_ROLES}),
+            "heads": len(
+                {
+                    (weight.tower, weight.layer, weight.head)
+                    for weight in sliced
+                    if weight.record.heads is HeadGroup.QUERY
+                }
+            ),
             "spaces": len(self.spaces),
             "skipped": len(self.skipped),
         }

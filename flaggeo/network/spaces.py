@@ -12,6 +12,9 @@ class SpaceKind(Enum):
     KEYS = "keys"
     VALUES = "values"
     VOCABULARY = "vocabulary"
+    MIXED = "mixed"
+    PATCHES = "patches"
+    EXPERTS = "experts"
 
 
 class Symmetry(Enum):

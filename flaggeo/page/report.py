@@ -13,10 +13,10 @@ from ..graph.alignment_graph import FALSE_DISCOVERY_RATE, STRONGEST
 from ..graph.stability import STABLE
 from ..results.analysis import Analysis
 from .charts import (
-    HEAD_KINDS,
     INTERFACE_MEASURES,
     continuity_chart,
     graph_chart,
+    head_kinds,
     heads_chart,
     interface_curves_chart,
     interfaces_chart,
@@ -185,7 +185,7 @@ def _edge_table(graph: "nx.MultiDiGraph[str]") -> pd.DataFrame:
 
 def _head_links(heads: pd.DataFrame) -> pd.DataFrame:
     """The strongest few links of each kind, from writing heads to reading ones first."""
-    strongest = [heads[heads["kind"] == kind].nlargest(5, "overlap_excess") for kind in HEAD_KINDS]
+    strongest = [heads[heads["kind"] == kind].nlargest(5, "overlap_excess") for kind in head_kinds(heads)]
     links = pd.concat(strongest, ignore_index=True)
     smaller = links[["source_rank", "target_rank"]].min(axis=1)
     nulls = {

@@ -20,8 +20,7 @@ from ..alignment import SEEDED_NULLS, Schema, effect_size, head_clusters, head_d
 from ..graph import Structure, structure
 from ..graph.alignment_graph import FALSE_DISCOVERY_RATE, alignment_graph
 from ..inventory import SKIPPED_SCHEMA, SPACE_SCHEMA, WEIGHT_SCHEMA
-from ..network import ROLES
-from ..network.roles import QUERY_HEAD_ROLES
+from ..network.roles import QUERY_HEAD_ROLES, bare, role_order, tower_of
 from .saved import Kind, Result
 from .storage import saved_file
 
@@ -185,8 +184,7 @@ class Analysis(Result):
         if table.empty:
             return table
         table = table.astype({"significant_pairs": "Int64"})
-        order = {role: position for position, role in enumerate(ROLES)}
-        return table.sort_values(["shared_space", "role"], key=_by(order), ascending=[False, True], ignore_index=True)
+        return table.sort_values(["shared_space", "role"], key=_in_order, ascending=[False, True], ignore_index=True)
 
     @classmethod
     def schemas(cls) -> Mapping[str, Schema]:
@@ -197,8 +195,9 @@ class Analysis(Result):
     @property
     def attention_heads(self) -> int:
         """Number of attention heads whose slices are among the weights."""
-        sliced = self.weights[self.weights["head"].notna() & self.weights["role"].isin(QUERY_HEAD_ROLES)]
-        return len(sliced[["layer", "head"]].drop_duplicates())
+        roles = self.weights["role"]
+        sliced = self.weights[self.weights["head"].notna() & roles.map(bare).isin(QUERY_HEAD_ROLES)]
+        return len(sliced.assign(tower=roles.map(tower_of))[["tower", "layer", "head"]].drop_duplicates())
 
     def _facts(self) -> Mapping[str, object]:
         settings = self.settings
@@ -229,6 +228,6 @@ class Analysis(Result):
         return super()._loaded(folder) | {"bases": load_file(saved_file(folder, _BASES_FILE))}
 
 
-def _by(order: Mapping[str, int]) -> Callable[[Any], Any]:
-    """Sort key: a column of roles by `order`, any other as it is."""
-    return lambda column: column.map(order) if column.name == "role" else column
+def _in_order(column: Any) -> Any:
+    """Sort key: a column of roles by `role_order`, any other as it is."""
+    return column.map(role_order) if column.name == "role" else column

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from ...network import ROLE_RECORDS, Side, Weight
+from ...network.roles import bare, in_tower, tower_of
 from ...numerics.spectrum import leading_spectrum
 
 
@@ -37,12 +38,12 @@ class ProjectionHeads:
     @property
     def projection(self) -> str:
         """Name of the weight that the heads are parts of: ``layers.3.o``."""
-        return f"layers.{self.layer}.{self.role}"
+        return in_tower(tower_of(self.role), f"layers.{self.layer}.{bare(self.role)}")
 
     @property
     def side(self) -> Side:
         """Side of the heads that faces the stream."""
-        side = ROLE_RECORDS[self.role].side
+        side = ROLE_RECORDS[bare(self.role)].side
         assert side is not None
         return side
 
@@ -106,7 +107,7 @@ def projection_heads(weights: Iterable[Weight], matrices: Mapping[str, Tensor]) 
             projections.setdefault((weight.layer, weight.role), []).append(weight)
     reduced = []
     for (layer, role), heads in projections.items():
-        writes = ROLE_RECORDS[role].writes_to_stream
+        writes = heads[0].record.writes_to_stream
         split = [_split(matrices[weight.name] if writes else matrices[weight.name].mT) for weight in heads]
         frames, factors = (torch.stack(parts) for parts in zip(*split, strict=True))
         reduced.append(ProjectionHeads(layer, role, frames, factors))

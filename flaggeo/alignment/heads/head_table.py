@@ -12,7 +12,7 @@ from torch import Tensor
 
 from manifolds import pairwise_gram_inner_product
 
-from ...network.roles import HEAD_PAIRS, HEAD_PARTNERS, head_pair_name
+from ...network.roles import HEAD_PAIRS, HEAD_PARTNERS, bare, head_pair_name, in_tower, tower_of
 from ..chance.haar import Array, Dimensions
 from ..chance.mean_matched import mean_matched_moments
 from ..chance.overlaps import Overlaps
@@ -157,7 +157,8 @@ def head_table(
     moments = _moments(roles)
     table = head_schema().concatenated(
         _pairs(head_pair_name(first, second), roles[first], roles[second], moments[first, second])
-        for first, second in HEAD_PAIRS
+        for tower in dict.fromkeys(map(tower_of, roles))
+        for first, second in ((in_tower(tower, one) for one in pair) for pair in HEAD_PAIRS)
         if {first, second} <= roles.keys()
     )
     table[f"{HEAD_OVERLAP.column}_q_value"] = q_values(table, HEAD_OVERLAP, "kind")
@@ -204,7 +205,7 @@ def _collect(
     chosen = [projections[key] for key in sorted(projections) if key[1] == role]
     factors = []
     for near in chosen:
-        far = projections.get((near.layer, HEAD_PARTNERS[role]))
+        far = projections.get((near.layer, in_tower(tower_of(role), HEAD_PARTNERS[bare(role)])))
         factors.append(torch.full_like(near.frames, torch.nan) if far is None else composed_factors(near, far))
     names = [name for one in chosen for name in one.names]
     measured = torch.cat([leverages(one.frames) for one in chosen])

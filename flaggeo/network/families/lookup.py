@@ -1,0 +1,93 @@
+"""Which structure a checkpoint has: by its model type, or by the names of its tensors."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from ...checkpoint import Checkpoint
+from .gguf_names import ENTRY_NORM, gguf_naming
+from .names import Names
+from .record import Naming, Piece, Record, Tower
+from .table import load_records
+
+# The names of these settings in any GGUF file, as the checkpoint translates them.
+_GGUF_SETTINGS = {
+    "heads": "num_attention_heads",
+    "key_value_heads": "num_key_value_heads",
+    "depth": "num_hidden_layers",
+}
+
+
+@dataclass(frozen=True)
+class Structure:
+    """What was found out about a checkpoint from its names and settings.
+
+    Attributes
+    ----------
+    name : str
+        The model type whose structure it is.
+    towers : tuple of Tower
+    naming : Naming
+    names : Names
+        The same as the checkpoint has them.
+    known : bool
+        Whether the settings name a model type of this structure: only then are norms, activation and positions known.
+    """
+
+    name: str
+    towers: tuple[Tower, ...]
+    naming: Naming
+    names: Names
+    known: bool
+
+
+def find_structure(checkpoint: Checkpoint, model_type: str) -> Structure | None:
+    """The structure of a checkpoint, or None if no table has its names.
+
+    Parameters
+    ----------
+    checkpoint : Checkpoint
+        Only the names of its tensors are used.
+    model_type : str
+        As its settings say; empty if they do not.
+    """
+    own = [record for record in load_records() if model_type in record.model_types]
+    if checkpoint.naming == "gguf":
+        return _of_gguf(checkpoint, model_type, own)
+    for records, known in ((own, True), (load_records(), False)):
+        best = _best(records, checkpoint.headers)
+        if best is not None:
+            record, naming, names = best
+            name = model_type if known else record.model_types[0]
+            return Structure(name, record.towers, naming, names, known)
+    return None
+
+
+def _best(records: Iterable[Record], tensors: Iterable[str]) -> tuple[Record, Naming, Names] | None:
+    """The record and naming that explain most tensors; of equals the one that has fewest other weights."""
+    tensors, best, most = list(tensors), None, (0, 0)
+    for record in records:
+        for naming in (record.saved, record.live):
+            if naming is None:
+                continue
+            names = Names(naming, tensors)
+            weights = sum(isinstance(one.part, Piece) for one in names.placed)
+            score = (weights, -len(naming.pieces))
+            if weights and score > most:
+                best, most = (record, naming, names), score
+    return best
+
+
+def _of_gguf(checkpoint: Checkpoint, model_type: str, own: list[Record]) -> Structure | None:
+    """A GGUF file has names of its own, whatever the architecture, and the norms of the model type."""
+    on_stream = any("attn_output_norm" in name for name in checkpoint.headers)
+    kinds = {norm.kind for record in own for norm in record.saved.norms}
+    naming = gguf_naming(on_stream=on_stream, kind="layer" if "layer" in kinds else "rms")
+    names = Names(naming, checkpoint.headers)
+    if not any(isinstance(one.part, Piece) for one in names.placed):
+        return None
+    tower = own[0].towers[-1] if own else Tower()
+    grouped = own[0].towers[-1].key_value_heads is not None if own else True
+    settings: Mapping[str, Any] = _GGUF_SETTINGS if grouped else {**_GGUF_SETTINGS, "key_value_heads": None}
+    tower = replace(tower, name="", head_width=None, entry_norm=ENTRY_NORM, **settings)
+    return Structure(model_type or "gguf", (tower,), naming, names, bool(own))
