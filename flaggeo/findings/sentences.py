@@ -130,7 +130,7 @@ def heads_feeding(
 def similar_heads(verdict: str, *, roles: Sequence[Row], unrelated: float, largest_null: float) -> str:
     """Verdicts: present, absent."""
     shared = listed([f"{row['shared']:.1f} for {row['role']}" for row in roles])
-    answer = "share more" if verdict == "present" else "share no more"
+    answer = "share more" if verdict == "present" else "share hardly more"
     return (
         f"Two heads of one role {answer} dimensions than the nulls give: {shared} on average, where unrelated heads "
         f"share {unrelated:.1f} and the largest null gives {largest_null:.1f}."
