@@ -38,6 +38,7 @@ from .checkpoint import open_checkpoint
 from .engine import LayerResult, Row, measure_layers
 from .inventory import skipped_table, space_table, weight_table
 from .network import Network, Side, Weight, read_network
+from .network.coverage import coverage
 from .numerics.spectrum import Spectrum
 from .results.analysis import Analysis
 from .results.scratch import Scratch
@@ -167,6 +168,7 @@ def analyze(
             "metadata": dict(network.checkpoint.metadata),
             "remarks": [*network.remarks, *settings.remarks(chosen)],
             "headers_sha256": _fingerprint(network),
+            "coverage": coverage(network).record(),
             "layers": len({weight.layer for weight in chosen if weight.layer is not None}),
             "nulls": ["Haar, closed form", "mean-matched, closed form"]
             + ["norm-matched", "sign-flip"] * bool(settings.draws),

@@ -42,7 +42,7 @@ def continuity(analysis: "Analysis", *, measure: str = "abs_cos_1", ax: "Axes | 
         raise ValueError(f"expected a measure among {', '.join(measures)}; found {measure!r}")
     ax = ax or _new_axes()
     shared = analysis.continuity[analysis.continuity["shared_space"]]
-    for (role, side), rows in sorted(shared.groupby(["role", "side"]), key=lambda item: role_order(item[0][0])):
+    for (role, side), rows in sorted(shared.groupby(["role", "side"]), key=lambda item: role_order(str(item[0][0]))):
         ax.plot(rows["layer"], rows[measure], marker=".", label=f"{role} {side}s")
     mean, spread = (shared[f"{measure}_null_{moment}"].to_numpy(float) for moment in ("mean", "sd"))
     if len(shared):

@@ -69,11 +69,15 @@ def print_remarks(remarks: Iterable[str], quiet: bool) -> None:
 
 
 def _record(network: "Network") -> dict[str, object]:
+    from ..network.coverage import coverage
+
     headers = network.checkpoint.headers
+    covered = coverage(network)
     return {
         "checkpoint": network.checkpoint.location,
         "family": network.family,
         "remarks": list(network.remarks),
+        "coverage": covered.record() | {"share": covered.share},
         "weights": [
             {"name": weight.name, "role": weight.role, "layer": weight.layer, "head": weight.head}
             | {"expert": weight.expert}
@@ -96,12 +100,14 @@ def _record(network: "Network") -> dict[str, object]:
 def _print(network: "Network", every_tensor: bool) -> None:
     from rich.table import Table
 
-    from ..findings.words import CHANGES_OF_BASIS
+    from ..findings.words import CHANGES_OF_BASIS, coverage_line
+    from ..network.coverage import coverage
     from ..network.roles import role_order
 
     console = standard_output()
     console.print(
-        f"{network.checkpoint.location}: {len(network.layer_numbers)} layers of the {network.family} family\n"
+        f"{network.checkpoint.location}: {len(network.layer_numbers)} layers, read as {network.family}\n"
+        f"{coverage_line(coverage(network).record())}\n"
     )
     table = Table("role", "tensors", "heads", "shape", "dtype", "reads", "writes", box=None, header_style="bold")
     for role in sorted({weight.role for weight in network.weights}, key=role_order):

@@ -124,7 +124,7 @@ class Architecture:
         passed = self._passed(piece, numbers)
         if passed is not None and self.checkpoint.headers[passed].shape != (source,):
             return Folding(read, written)  # a projection lies between that norm and the stream
-        return Folding(read, written, reads_centred=True, passed=passed and Gain(passed, norm.offset))
+        return Folding(read, written, reads_centred=True, passed=Gain(passed, norm.offset) if passed else None)
 
     @property
     def _is_centred(self) -> bool:

@@ -70,7 +70,7 @@ def read_network(checkpoint: Checkpoint) -> Network:
     weights = tuple(reader.weights())
     for weight in weights:
         checkpoint.require_readable(weight.tensor)
-    remarks = (*_origin(structure, model_type), *dict.fromkeys(reader.remarks))
+    remarks = (*structure.remarks, *dict.fromkeys(reader.remarks))
     skipped = tuple(_skipped(checkpoint, structure, reader, weights))
     return Network(structure.name, checkpoint, weights, skipped, remarks, structure)
 
@@ -83,13 +83,6 @@ def _unknown(checkpoint: Checkpoint, model_type: str) -> UnknownArchitectureErro
         f"{checkpoint.location}: expected tensor names of a known architecture, found model type {model_type!r} and "
         f"{len(names)} tensors, {names[0]!r} first"
     )
-
-
-def _origin(structure: Structure, model_type: str) -> list[str]:
-    if structure.known:
-        return []
-    origin = f"model type {model_type!r} is not in the table" if model_type else "no settings name the model type"
-    return [f"{origin}: read as {structure.name} from the tensor names"]
 
 
 def _skipped(
@@ -113,7 +106,7 @@ def _reason(placed: Placed | None, structure: Structure, name: str) -> str:
         case Norm() as norm:
             return _PASSED if norm.on_stream else _FOLDED
         case str() as code:
-            return _REASONS[code]
+            return _REASONS.get(code, code)
         case _ if structure.names.is_elsewhere(name):
             return "a second model of this structure: another beginning stands before its names"
         case _ if name.endswith("bias"):
@@ -470,9 +463,9 @@ class _TowerReader:
             assert heads is not None
             assert width is not None
             span = (head * width, (head + 1) * width) if own is None else own.of_head(head)
-            cut = {"columns": span} if record.writes_to_stream else {"rows": span}
             inner = space(f"heads.{heads.group_of(record, head)}.{record.inner.value}", width)
-            yield self._weight(place, inner, replace(whole, groups=1, **cut), head=head, head_width=width)
+            cut = replace(whole, columns=span) if record.writes_to_stream else replace(whole, groups=1, rows=span)
+            yield self._weight(place, inner, cut, head=head, head_width=width)
 
     def _weight(
         self, place: _Place, inner: Space, split: Split, *, head: int | None = None, head_width: int | None = None
@@ -523,9 +516,9 @@ class _TowerReader:
                 first.setdefault(group, place)
         if not first:
             return None
-        query = self.settings.count(self.tower.heads or "num_attention_heads", layer)
+        setting = self.tower.heads or "num_attention_heads"
+        query = self.settings.count(setting, layer) or self.settings.count("num_attention_heads", layer)
         if query is None:
-            setting = self.tower.heads or "num_attention_heads"
             self.remarks.append(f"the number of heads is unknown (no {setting} in the settings): heads are not split")
             return None
         declared = self.settings.count(self.tower.key_value_heads, layer)

@@ -7,7 +7,7 @@ import pandas as pd
 
 from ..alignment import observables
 from ..findings import findings, graph_findings
-from ..findings.words import CHANGES_OF_BASIS, norm_gains
+from ..findings.words import CHANGES_OF_BASIS, coverage_line, norm_gains
 from ..graph import Structure
 from ..graph.alignment_graph import FALSE_DISCOVERY_RATE, STRONGEST
 from ..graph.stability import STABLE
@@ -117,12 +117,12 @@ def _subtitle(analysis: Analysis) -> str:
     stored = provenance["metadata"].get("tensor types")
     heads = analysis.attention_heads
     return (
-        f"{provenance['layers']} layers of the {provenance['family']} family, "
+        f"{provenance['layers']} layers, read as {provenance['family']}, "
         f"{analysis.weights['head'].isna().sum()} weights"
         + (f" and {heads} attention heads" if heads else "")
         + f" at rank {analysis.settings.rank}, in {len(analysis.spaces)} spaces"
         + (f"; stored as {stored}, de-quantised" if stored else "")
-        + f"; {len(analysis.skipped)} tensors were not used"
+        + f"; {coverage_line(provenance['coverage'])}"
     )
 
 

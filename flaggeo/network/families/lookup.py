@@ -6,6 +6,7 @@ from typing import Any
 
 from ...checkpoint import Checkpoint
 from .gguf_names import ENTRY_NORM, gguf_naming
+from .inference import infer
 from .names import Names
 from .record import Naming, Piece, Record, Tower
 from .table import load_records
@@ -32,6 +33,8 @@ class Structure:
         The same as the checkpoint has them.
     known : bool
         Whether the settings name a model type of this structure: only then are norms, activation and positions known.
+    remarks : tuple of str
+        What was guessed.
     """
 
     name: str
@@ -39,6 +42,7 @@ class Structure:
     naming: Naming
     names: Names
     known: bool
+    remarks: tuple[str, ...] = ()
 
 
 def find_structure(checkpoint: Checkpoint, model_type: str) -> Structure | None:
@@ -59,21 +63,40 @@ def find_structure(checkpoint: Checkpoint, model_type: str) -> Structure | None:
         if best is not None:
             record, naming, names = best
             name = model_type if known else record.model_types[0]
-            return Structure(name, record.towers, naming, names, known)
-    return None
+            origin = () if known else (f"{_origin(model_type)}: read as {name} from the tensor names",)
+            return Structure(name, record.towers, naming, names, known, origin)
+    return _guessed(checkpoint, model_type)
+
+
+def _origin(model_type: str) -> str:
+    return f"model type {model_type!r} is not in the table" if model_type else "no settings name the model type"
+
+
+def _guessed(checkpoint: Checkpoint, model_type: str) -> Structure | None:
+    """A structure that no table has, from names and shapes."""
+    guess = infer({name: header.shape for name, header in checkpoint.headers.items()})
+    if guess is None:
+        return None
+    names = Names(guess.naming, checkpoint.headers)
+    tower = Tower(heads="num_attention_heads", key_value_heads="num_key_value_heads")
+    remarks = (f"{_origin(model_type)}, and its tensors have the names of no known model", *guess.remarks)
+    return Structure("inferred", (tower,), guess.naming, names, False, remarks)
 
 
 def _best(records: Iterable[Record], tensors: Iterable[str]) -> tuple[Record, Naming, Names] | None:
-    """The record and naming that explain most tensors; of equals the one that has fewest other weights."""
+    """The record and naming that explain most tensors; of equals the one that has fewest other weights.
+
+    At least half of the weights of the structure have to be there: names such as ``lm_head`` are in many.
+    """
     tensors, best, most = list(tensors), None, (0, 0)
     for record in records:
         for naming in (record.saved, record.live):
             if naming is None:
                 continue
             names = Names(naming, tensors)
-            weights = sum(isinstance(one.part, Piece) for one in names.placed)
-            score = (weights, -len(naming.pieces))
-            if weights and score > most:
+            found = [one.part for one in names.placed if isinstance(one.part, Piece)]
+            score = (len(found), -len(naming.pieces))
+            if 2 * len(set(found)) >= len(naming.pieces) and score > most:
                 best, most = (record, naming, names), score
     return best
 

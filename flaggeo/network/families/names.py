@@ -49,8 +49,10 @@ class Names:
     def __init__(self, naming: Naming, tensors: Iterable[str]) -> None:
         self._tensors = dict.fromkeys(tensors)
         self._parts: dict[str, list[Piece | Norm | str]] = {}
-        for part in (*naming.pieces, *naming.norms):
-            self._parts.setdefault(part.tensor, []).append(part)
+        for piece in naming.pieces:
+            self._parts.setdefault(piece.tensor, []).append(piece)
+        for norm in naming.norms:
+            self._parts.setdefault(norm.tensor, []).append(norm)
         for template, reason in naming.other.items():
             self._parts.setdefault(template, []).append(reason)
         self._base = _common_beginning([piece.tensor for piece in naming.pieces])

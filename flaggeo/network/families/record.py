@@ -137,7 +137,7 @@ class Naming:
     pieces : tuple of Piece
     norms : tuple of Norm
     other : mapping of str to str
-        Every other tensor, as in `Piece`, to the reason why it is no weight, a key of `REASONS`.
+        Every other tensor, as in `Piece`, to the reason why it is no weight: a word that the reader explains.
     """
 
     pieces: tuple[Piece, ...]

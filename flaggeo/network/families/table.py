@@ -71,7 +71,7 @@ def _piece(values: Mapping[str, Any]) -> Piece:
     if "cut" not in values:
         return Piece(**values)
     cut = values["cut"]
-    return Piece(**values | {"cut": Cut(cut["groups"], tuple(cut["order"]), tuple(cut.get("widths", ())))})
+    return Piece(**{**values, "cut": Cut(cut["groups"], tuple(cut["order"]), tuple(cut.get("widths", ())))})
 
 
 def _plain(value: Any) -> Any:
