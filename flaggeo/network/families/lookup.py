@@ -86,7 +86,7 @@ def _guessed(checkpoint: Checkpoint, model_type: str) -> Structure | None:
 def _best(records: Iterable[Record], tensors: Iterable[str]) -> tuple[Record, Naming, Names] | None:
     """The record and naming that explain most tensors; of equals the one that has fewest other weights.
 
-    At least half of the weights of the structure have to be there: names such as ``lm_head`` are in many.
+    Two weights of a layer have to be there at least: names such as ``lm_head`` are in many structures.
     """
     tensors, best, most = list(tensors), None, (0, 0)
     for record in records:
@@ -96,7 +96,8 @@ def _best(records: Iterable[Record], tensors: Iterable[str]) -> tuple[Record, Na
             names = Names(naming, tensors)
             found = [one.part for one in names.placed if isinstance(one.part, Piece)]
             score = (len(found), -len(naming.pieces))
-            if 2 * len(set(found)) >= len(naming.pieces) and score > most:
+            inside = {piece for piece in found if "{layer}" in piece.tensor}
+            if len(inside) > 1 and score > most:
                 best, most = (record, naming, names), score
     return best
 
