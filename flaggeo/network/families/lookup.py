@@ -86,7 +86,7 @@ def _guessed(checkpoint: Checkpoint, model_type: str) -> Structure | None:
 def _best(records: Iterable[Record], tensors: Iterable[str]) -> tuple[Record, Naming, Names] | None:
     """The record and naming that explain most tensors; of equals the one that has fewest other weights.
 
-    Two weights of a layer have to be there at least: names such as ``lm_head`` are in many structures.
+    A weight of a layer has to be there: names such as ``lm_head`` are in many structures.
     """
     tensors, best, most = list(tensors), None, (0, 0)
     for record in records:
@@ -96,8 +96,7 @@ def _best(records: Iterable[Record], tensors: Iterable[str]) -> tuple[Record, Na
             names = Names(naming, tensors)
             found = [one.part for one in names.placed if isinstance(one.part, Piece)]
             score = (len(found), -len(naming.pieces))
-            inside = {piece for piece in found if "{layer}" in piece.tensor}
-            if len(inside) > 1 and score > most:
+            if any("{" in piece.tensor for piece in found) and score > most:
                 best, most = (record, naming, names), score
     return best
 

@@ -113,7 +113,7 @@ def test_what_cannot_be_inferred_is_refused(shapes):
 @settings(max_examples=25, deadline=None)
 @given(st.permutations(["q", "k", "v", "o", "up", "down"]))
 def test_names_that_changed_places_give_no_role_silently(order):
-    """Each matrix under another one's name: what its shape contradicts is no weight, the rest is said to be inferred."""
+    """Each matrix under another one's name: what its shape contradicts is no weight, the rest is said to be a guess."""
     names = NAMES["nanoGPT"]
     tensors = checkpoint("nanoGPT", layers=3)
     renamed = {name: tensor for name, tensor in tensors.items() if "blocks" not in name}
