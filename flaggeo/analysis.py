@@ -205,8 +205,8 @@ class _Progress:
 
 def _compared(weights: list[Weight]) -> list[Weight]:
     """Without the projections that are there head by head: a head and its projection are no pair."""
-    cut = {weight.tensor for weight in weights if weight.head is not None}
-    return [weight for weight in weights if weight.head is not None or weight.tensor not in cut]
+    cut = {(weight.tensor, weight.role) for weight in weights if weight.head is not None}
+    return [weight for weight in weights if weight.head is not None or (weight.tensor, weight.role) not in cut]
 
 
 def _head_table(heads: list[ProjectionHeads], nulls: Nulls, weights: list[Weight], folded: bool) -> pd.DataFrame:

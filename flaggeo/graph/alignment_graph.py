@@ -73,8 +73,9 @@ def alignment_graph(
     last = weights["layer"].max()
     behind = 0 if pd.isna(last) else int(last) + 1
     before = roles_in(BlockKind.EMBEDDING)
-    cut = weights.loc[weights["head"].notna(), "tensor"]
-    for row in weights[weights["head"].notna() | ~weights["tensor"].isin(cut)].to_dict("records"):
+    projections = weights["name"].str.partition(".heads.")[0]
+    cut = projections[weights["head"].notna()]
+    for row in weights[weights["head"].notna() | ~projections.isin(cut)].to_dict("records"):
         outside = -1 if bare(row["role"]) in before else behind
         for side, dimension in (("read", row["source_dim"]), ("write", row["target_dim"])):
             graph.add_node(

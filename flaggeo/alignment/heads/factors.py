@@ -27,13 +27,16 @@ class ProjectionHeads:
     frames : Tensor, shape=[heads, n, k]
         Orthonormal columns in order of singular values, and columns of zeros beyond a head's rank.
     factors : Tensor, shape=[heads, k, w]
-        Of the dtype and device of the frames. The two tensors, with layer and role, are all there is to store.
+        Of the dtype and device of the frames. The two tensors, with layer, role and stream, are all there is to store.
+    stream : str
+        Name of the space that the frames lie in.
     """
 
     layer: int
     role: str
     frames: Tensor
     factors: Tensor
+    stream: str = "stream"
 
     @property
     def projection(self) -> str:
@@ -110,7 +113,9 @@ def projection_heads(weights: Iterable[Weight], matrices: Mapping[str, Tensor]) 
         writes = heads[0].record.writes_to_stream
         split = [_split(matrices[weight.name] if writes else matrices[weight.name].mT) for weight in heads]
         frames, factors = (torch.stack(parts) for parts in zip(*split, strict=True))
-        reduced.append(ProjectionHeads(layer, role, frames, factors))
+        assert heads[0].record.side is not None
+        stream = heads[0].space(heads[0].record.side).name
+        reduced.append(ProjectionHeads(layer, role, frames, factors, stream))
     return reduced
 
 

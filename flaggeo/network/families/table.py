@@ -64,7 +64,7 @@ def parse(text: str) -> Table:
 def dump(table: Table) -> str:
     """Text of a table; fields at their defaults are left out."""
     rows = [_plain(record) for record in sorted(table.records, key=lambda record: record.model_types)]
-    plain = {"transformers": table.transformers, "records": rows}
+    plain: dict[str, Any] = {"transformers": table.transformers, "records": rows}
     if table.not_derived:
         plain["not_derived"] = dict(sorted(table.not_derived.items()))
     return _indented(plain) + "\n"
