@@ -7,8 +7,10 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from .protocol import Checkpoint, CheckpointError
+from .protocol import Checkpoint, CheckpointError, shortened
+from .shards import shards_of
 
+_INDEX_NAME = "model.safetensors.index.json"
 _FORMATS = "a .safetensors or .gguf file, a model.safetensors.index.json, or a folder that holds one of them"
 
 
@@ -54,12 +56,12 @@ def _open(source: str | Path | Mapping[str, Tensor] | nn.Module) -> Checkpoint:
 
 
 def _open_path(path: Path) -> Checkpoint:
-    from .safetensors_files import INDEX_NAME, SafetensorsCheckpoint, shards_of
+    from .safetensors_files import SafetensorsCheckpoint
 
     if not path.exists():
         raise CheckpointError(f"{path}: expected {_FORMATS}, found nothing at this path")
     if path.is_dir():
-        return _open_path(_weights_in(path, INDEX_NAME))
+        return _open_path(_weights_in(path))
     if path.suffix == ".safetensors":
         return SafetensorsCheckpoint(path, [path], _config_beside(path))
     if path.suffix == ".json":
@@ -73,24 +75,20 @@ def _open_path(path: Path) -> Checkpoint:
     raise CheckpointError(f"{path}: expected {_FORMATS}, found {found}{hint}")
 
 
-def _weights_in(folder: Path, index_name: str) -> Path:
-    if (folder / index_name).is_file():
-        return folder / index_name
+def _weights_in(folder: Path) -> Path:
+    if (folder / _INDEX_NAME).is_file():
+        return folder / _INDEX_NAME
     found = sorted(file for file in folder.iterdir() if file.suffix in {".safetensors", ".gguf"})
     preferred = [file for file in found if file.name == "model.safetensors"] or found
     if len(preferred) == 1:
         return preferred[0]
     if preferred:
         raise CheckpointError(
-            f"{folder}: expected one file of weights or a {index_name}, found no index and "
-            f"{_shortened([file.name for file in found])}: name the one to read"
+            f"{folder}: expected one file of weights or a {_INDEX_NAME}, found no index and "
+            f"{shortened([file.name for file in found])}: name the one to read"
         )
-    others = _shortened(sorted(file.name for file in folder.iterdir())) or "nothing"
+    others = shortened(sorted(file.name for file in folder.iterdir())) or "nothing"
     raise CheckpointError(f"{folder}: expected weights ({_FORMATS}), found only {others}")
-
-
-def _shortened(names: list[str]) -> str:
-    return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
 
 
 def _config_beside(path: Path) -> dict[str, Any]:
