@@ -27,3 +27,15 @@ def test_an_index_that_is_none_is_refused(tmp_path, text):
     (tmp_path / "model.safetensors.index.json").write_text(text)
     with pytest.raises(CheckpointError, match=r"index\.json: expected"):
         open_checkpoint(tmp_path)
+
+
+@pytest.mark.parametrize("shards", [[], ["a.safetensors", "b.bin"], ["a.gguf"]])
+def test_shards_of_other_formats_are_refused(tmp_path, shards):
+    for shard in shards:
+        (tmp_path / shard).write_bytes(b"")
+    weight_map = {str(number): shard for number, shard in enumerate(shards)}
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weight_map}))
+    with pytest.raises(
+        CheckpointError, match=r"index\.json: expected shards that are all \.safetensors or all PyTorch"
+    ):
+        open_checkpoint(tmp_path)
