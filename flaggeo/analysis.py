@@ -54,7 +54,7 @@ def load(source: str | Path | Mapping[str, Tensor] | nn.Module, config: Mapping[
     Parameters
     ----------
     source : str, Path, mapping of str to Tensor, or nn.Module
-        A safetensors or GGUF file, an index of shards, a Hugging Face folder, a state dict, or a module.
+        A file or folder of any format that `open_checkpoint` knows, a state dict, or a module.
     config : mapping, optional
         Settings under the names of a ``config.json`` where the source has none; heads are split only
         where ``num_attention_heads`` is known.

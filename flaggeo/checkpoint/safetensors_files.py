@@ -1,6 +1,5 @@
 """safetensors: one file, or shards with an index."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,8 +8,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from .protocol import Checkpoint, CheckpointError, TensorHeader
-
-INDEX_NAME = "model.safetensors.index.json"
+from .shards import require_new
 
 
 class SafetensorsCheckpoint(Checkpoint):
@@ -42,10 +40,7 @@ class SafetensorsCheckpoint(Checkpoint):
             self.metadata |= {key: value for key, value in (handle.metadata() or {}).items() if key != "format"}
             for name in handle.offset_keys():
                 view = handle.get_slice(name)
-                if name in self.headers:
-                    raise CheckpointError(
-                        f"{file}: tensor {name!r}: expected once, found also in {self.headers[name].file}"
-                    )
+                require_new(name, file, self.headers)
                 self.headers[name] = TensorHeader(name, tuple(view.get_shape()), view.get_dtype(), str(file))
 
     def _open(self, file: Path) -> Any:
@@ -65,30 +60,3 @@ class SafetensorsCheckpoint(Checkpoint):
         handle = self._handles.get(file) or self._open(Path(file))
         tensor: Tensor = handle.get_tensor(name) if rows == slice(None) else handle.get_slice(name)[rows]
         return tensor
-
-
-def shards_of(index: Path) -> list[Path]:
-    """Files that an index names, all of them present.
-
-    Raises
-    ------
-    CheckpointError
-        If the index cannot be understood, points outside its folder, or names a missing shard.
-    """
-    try:
-        weight_map: dict[str, str] = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
-        names = sorted({Path(shard).as_posix() for shard in weight_map.values()})
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise CheckpointError(
-            f"{index}: expected an index with a 'weight_map' from tensors to shards, found: {error!r}"
-        ) from error
-    for name in names:
-        if Path(name).name != name:
-            raise CheckpointError(f"{index}: expected shards beside the index, found the path {name!r}")
-        if not (index.parent / name).is_file():
-            lost = [tensor for tensor, shard in weight_map.items() if shard == name]
-            raise CheckpointError(
-                f"{index.parent / name}: expected a shard that {index.name} names, found no such file; "
-                f"{len(lost)} tensors are lost with it, {lost[0]!r} first"
-            )
-    return [index.parent / name for name in names]

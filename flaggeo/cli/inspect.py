@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 Source = Annotated[
     Path,
     typer.Argument(
-        metavar="PATH", help="A .safetensors or .gguf file, a model.safetensors.index.json, or a Hugging Face folder."
+        metavar="PATH",
+        help="A file of weights (.safetensors, .gguf, .bin, .pt, .pth, .npz, .h5, .onnx), an index of shards, or a "
+        "folder that holds one or is a torch.distributed checkpoint.",
     ),
 ]
 
