@@ -6,12 +6,14 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from safetensors import SafetensorError, safe_open
-from torch import Tensor
 
 from .protocol import Checkpoint, CheckpointError, TensorHeader
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 CONFIG_NAME = "adapter_config.json"
 WEIGHTS_NAME = "adapter_model.safetensors"
@@ -165,7 +167,7 @@ class AdaptedCheckpoint(Checkpoint):
     def _error(self, tensor: str, expected: str, found: str) -> CheckpointError:
         return CheckpointError(f"{self._file}: tensor {tensor!r}: expected {expected}, found {found}")
 
-    def _read(self, name: str, rows: slice) -> Tensor:
+    def _read(self, name: str, rows: slice) -> "Tensor":
         if name in self._replaced:
             replaced: Tensor = self._stored.get_slice(self._replaced[name])[rows]
             return replaced

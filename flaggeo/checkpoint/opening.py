@@ -3,17 +3,18 @@
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
-
-from torch import Tensor, nn
+from typing import TYPE_CHECKING, Any
 
 from .protocol import Checkpoint, CheckpointError
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 _FORMATS = "a .safetensors or .gguf file, a model.safetensors.index.json, or a folder that holds one of them"
 
 
 def open_checkpoint(
-    source: str | Path | Mapping[str, Tensor] | nn.Module, config: Mapping[str, Any] | None = None
+    source: "str | Path | Mapping[str, Tensor] | nn.Module", config: Mapping[str, Any] | None = None
 ) -> Checkpoint:
     """Open a checkpoint; only headers are read.
 
@@ -40,17 +41,17 @@ def open_checkpoint(
     return checkpoint
 
 
-def _open(source: str | Path | Mapping[str, Tensor] | nn.Module) -> Checkpoint:
-    if isinstance(source, nn.Module | Mapping):
-        from .in_memory import MemoryCheckpoint
+def _open(source: "str | Path | Mapping[str, Tensor] | nn.Module") -> Checkpoint:
+    if isinstance(source, str | Path):
+        checkpoint = _open_path(Path(source))
+        checkpoint.location = str(source)
+        return checkpoint
+    from .in_memory import MemoryCheckpoint
 
-        if isinstance(source, nn.Module):
-            to_dict = getattr(getattr(source, "config", None), "to_dict", dict)
-            return MemoryCheckpoint(type(source).__name__, source.state_dict(), to_dict())
+    if isinstance(source, Mapping):
         return MemoryCheckpoint("state dict", source, {})
-    checkpoint = _open_path(Path(source))
-    checkpoint.location = str(source)
-    return checkpoint
+    to_dict = getattr(getattr(source, "config", None), "to_dict", dict)
+    return MemoryCheckpoint(type(source).__name__, source.state_dict(), to_dict())
 
 
 def _open_path(path: Path) -> Checkpoint:

@@ -4,10 +4,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
-import torch
-from torch import Tensor
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
 
 class CheckpointError(Exception):
@@ -70,7 +71,7 @@ class Checkpoint(ABC):
     config: Mapping[str, Any]
     metadata: Mapping[str, str]
 
-    def read(self, name: str, *, rows: slice = slice(None), device: torch.device | str = "cpu") -> Tensor:
+    def read(self, name: str, *, rows: slice = slice(None), device: "torch.device | str" = "cpu") -> "Tensor":
         """Numbers of one tensor, or of a block of its rows, in a floating dtype no narrower than stored.
 
         Parameters
@@ -93,6 +94,8 @@ class Checkpoint(ABC):
             If the tensor is missing, quantised in a way that cannot be undone, cut short, or holds
             NaN or infinity.
         """
+        import torch
+
         header = self.headers.get(name)
         if header is None:
             raise CheckpointError(
@@ -129,5 +132,5 @@ class Checkpoint(ABC):
             )
 
     @abstractmethod
-    def _read(self, name: str, rows: slice) -> Tensor:
+    def _read(self, name: str, rows: slice) -> "Tensor":
         """Numbers as stored; any exception is given its context by `read`."""

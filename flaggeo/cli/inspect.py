@@ -44,13 +44,15 @@ def opened(path: Path, quiet: bool) -> "Network":
 
     console = Console(stderr=True, quiet=quiet)
     with console.status(f"reading the headers of {path.name}"):
-        from ..analysis import load
-        from ..checkpoint import CheckpointError
-        from ..results import kind_in
+        # Not by flaggeo.load, which is in a module that needs torch.
+        from ..checkpoint import CheckpointError, open_checkpoint
+        from ..network import read_network
 
         try:
-            network = load(path)
+            network = read_network(open_checkpoint(path))
         except CheckpointError:
+            from ..results import kind_in
+
             with suppress(FileNotFoundError):
                 kind = kind_in(path).KIND
                 raise CheckpointError(f"{path}: expected a checkpoint, found {kind.name} saved by flaggeo") from None
@@ -96,8 +98,7 @@ def _record(network: "Network") -> dict[str, object]:
 def _print(network: "Network", every_tensor: bool) -> None:
     from rich.table import Table
 
-    from ..findings.words import CHANGES_OF_BASIS
-    from ..network import ROLES
+    from ..network import CHANGES_OF_BASIS, ROLES
 
     console = standard_output()
     console.print(
