@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .packed import unpacked
 from .protocol import Checkpoint, CheckpointError
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ def open_checkpoint(
     """
     checkpoint = _open(source)
     checkpoint.config = {**checkpoint.config, **(config or {})}
-    return checkpoint
+    return unpacked(checkpoint)
 
 
 def _open(source: "str | Path | Mapping[str, Tensor] | nn.Module") -> Checkpoint:

@@ -96,18 +96,9 @@ class Checkpoint(ABC):
         """
         import torch
 
-        header = self.headers.get(name)
-        if header is None:
-            raise CheckpointError(
-                f"{self.location}: expected a tensor {name!r}, found {len(self.headers)} others and no such name"
-            )
+        header = self._known(name)
         self.require_readable(name)
-        try:
-            tensor = self._read(name, rows).to(device)
-        except CheckpointError:
-            raise
-        except Exception as error:  # whatever a format's library raises, it knows neither file nor tensor
-            raise CheckpointError(f"{header.file}: cannot read tensor {name!r}: {error}") from error
+        tensor = self.stored(name, rows).to(device)
         # The extremes are found in one pass without a copy, and NaN is one if it is there.
         if tensor.numel() and not all(bool(extreme.isfinite()) for extreme in torch.aminmax(tensor)):
             raise CheckpointError(
@@ -115,6 +106,29 @@ class Checkpoint(ABC):
                 f"found {int((~torch.isfinite(tensor)).sum())} NaN or infinite"
             )
         return tensor
+
+    def stored(self, name: str, rows: slice = slice(None)) -> "Tensor":
+        """Numbers of one tensor, or of a block of its rows, in whatever dtype they are stored.
+
+        Raises
+        ------
+        CheckpointError
+            If the tensor is missing or cut short.
+        """
+        header = self._known(name)
+        try:
+            return self._read(name, rows)
+        except CheckpointError:
+            raise
+        except Exception as error:  # whatever a format's library raises, it knows neither file nor tensor
+            raise CheckpointError(f"{header.file}: cannot read tensor {name!r}: {error}") from error
+
+    def _known(self, name: str) -> TensorHeader:
+        if name not in self.headers:
+            raise CheckpointError(
+                f"{self.location}: expected a tensor {name!r}, found {len(self.headers)} others and no such name"
+            )
+        return self.headers[name]
 
     def require_readable(self, name: str) -> None:
         """Raise, from the header alone, if the numbers of a tensor cannot be had.
@@ -133,4 +147,4 @@ class Checkpoint(ABC):
 
     @abstractmethod
     def _read(self, name: str, rows: slice) -> "Tensor":
-        """Numbers as stored; any exception is given its context by `read`."""
+        """Numbers as stored; any exception is given its context by `stored`."""

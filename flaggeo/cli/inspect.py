@@ -74,6 +74,7 @@ def _record(network: "Network") -> dict[str, object]:
     headers = network.checkpoint.headers
     return {
         "checkpoint": network.checkpoint.location,
+        "metadata": dict(network.checkpoint.metadata),
         "family": network.family,
         "remarks": list(network.remarks),
         "weights": [
@@ -101,9 +102,10 @@ def _print(network: "Network", every_tensor: bool) -> None:
     from ..network import CHANGES_OF_BASIS, ROLES
 
     console = standard_output()
-    console.print(
-        f"{network.checkpoint.location}: {len(network.layer_numbers)} layers of the {network.family} family\n"
-    )
+    console.print(f"{network.checkpoint.location}: {len(network.layer_numbers)} layers of the {network.family} family")
+    if packing := network.checkpoint.metadata.get("packed weights"):
+        console.print(f"packed weights: {packing}", soft_wrap=True)
+    console.print()
     table = Table("role", "tensors", "heads", "shape", "dtype", "reads", "writes", box=None, header_style="bold")
     for role in ROLES:
         whole = [weight for weight in network.weights if weight.role == role and weight.head is None]

@@ -29,6 +29,19 @@ def test_inspect_lists_roles_spaces_and_what_is_not_used(tmp_path):
     assert {item["tensor"] for item in record["skipped"]} >= {"model.norm.weight"}
 
 
+def test_packing_is_said_and_scales_are_no_tensors_of_their_own(tmp_path):
+    tensors = tiny_llama()
+    name = "model.layers.0.mlp.up_proj.weight"
+    tensors[name] = tensors[name].to(torch.float8_e4m3fn)
+    tensors[f"{name}_scale"] = torch.ones(())
+    folder = save_folder(tmp_path, tensors)
+    assert "packed weights: 1 in F8_E4M3 with one scale each" in run(app, ["inspect", str(folder)]).stdout
+    record = json.loads(run(app, ["inspect", str(folder), "--format", "json"]).stdout)
+    assert record["metadata"]["packed weights"] == "1 in F8_E4M3 with one scale each"
+    assert {weight["dtype"] for weight in record["weights"] if weight["tensor"] == name} == {"F8_E4M3"}
+    assert not any("scale" in item["tensor"] for item in record["skipped"])
+
+
 def test_names_from_the_checkpoint_are_never_markup(tmp_path):
     folder = save_folder(tmp_path / "m", tiny_llama() | {"[red]x[/nonsense]": torch.ones(1)}, config=CONFIG)
     result = run(app, ["inspect", str(folder), "-v"])
