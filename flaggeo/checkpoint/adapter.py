@@ -70,7 +70,6 @@ class AdaptedCheckpoint(Checkpoint):
         self.config = base.config
         self.aliases = dict(base.aliases)
         self.naming = base.naming  # type: ignore[misc]  # of the class everywhere else
-        self.readable_dtypes = base.readable_dtypes | {"F64"}  # type: ignore[misc]
         self._file = folder / WEIGHTS_NAME
         self._settings = _settings(folder / CONFIG_NAME)
         if not self._file.is_file():
@@ -163,6 +162,13 @@ class AdaptedCheckpoint(Checkpoint):
         if len(shape) != 2 or 0 in shape:
             raise self._error(name, "a matrix", f"shape {tuple(shape)}")
         return shape[0], shape[1]
+
+    def require_readable(self, name: str) -> None:
+        """Raise, from the header alone, if the numbers of a tensor cannot be had."""
+        if name in self._replaced:
+            super().require_readable(name)
+        else:
+            self.base.require_readable(name)
 
     def _error(self, tensor: str, expected: str, found: str) -> CheckpointError:
         return CheckpointError(f"{self._file}: tensor {tensor!r}: expected {expected}, found {found}")
