@@ -3,14 +3,14 @@
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from safetensors import SafetensorError, safe_open
 
-from .protocol import Checkpoint, CheckpointError, TensorHeader
+from .protocol import Checkpoint, CheckpointError, Progress, TensorHeader
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -162,6 +162,10 @@ class AdaptedCheckpoint(Checkpoint):
         if len(shape) != 2 or 0 in shape:
             raise self._error(name, "a matrix", f"shape {tuple(shape)}")
         return shape[0], shape[1]
+
+    def fetch(self, names: Iterable[str], progress: Progress | None = None) -> None:
+        """Bring what is changed onto this machine."""
+        self.base.fetch([name for name in names if name not in self._replaced], progress)
 
     def require_readable(self, name: str) -> None:
         """Raise, from the header alone, if the numbers of a tensor cannot be had."""

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .hub import address_in, open_repository
 from .packed import unpacked
 from .protocol import Checkpoint, CheckpointError
 
@@ -23,7 +24,9 @@ def open_checkpoint(
     ----------
     source : str, Path, mapping of str to Tensor, or nn.Module
         A safetensors or GGUF file, an index of shards, a Hugging Face folder, a state dict, or a
-        module (its ``config``, if it has one as transformers' modules do, is used).
+        module (its ``config``, if it has one as transformers' modules do, is used). A string that is no
+        path and reads ``org/name``, ``org/name@revision`` or ``org/name/file.gguf`` is a repository on the
+        Hugging Face Hub.
     config : mapping, optional
         Settings under the names of a ``config.json`` that the source lacks or has wrong:
         ``{"num_attention_heads": 9, "num_key_value_heads": 3}``. The others are kept.
@@ -36,6 +39,7 @@ def open_checkpoint(
     ------
     CheckpointError
         If nothing readable is there: the message names the path, what was expected and what was found.
+        `HubError` if a repository cannot be had.
     """
     checkpoint = _open(source)
     checkpoint.config = {**checkpoint.config, **(config or {})}
@@ -43,6 +47,8 @@ def open_checkpoint(
 
 
 def _open(source: "str | Path | Mapping[str, Tensor] | nn.Module") -> Checkpoint:
+    if isinstance(source, str) and not Path(source).exists() and (address := address_in(source)):
+        return open_repository(address, _open_path)
     if isinstance(source, str | Path):
         checkpoint = _open_path(Path(source))
         checkpoint.location = str(source)

@@ -1,14 +1,19 @@
 """What every checkpoint can do, whatever its format."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
+
+
+#: Told a name, how much of something is done, and of how much.
+Progress = Callable[[str, int, int], None]
 
 
 class CheckpointError(Exception):
@@ -64,6 +69,9 @@ class Checkpoint(ABC):
 
     #: The dtypes, in the format's spelling, whose numbers can be had.
     readable_dtypes: ClassVar[frozenset[str]] = frozenset({"F64", "F32", "F16", "BF16"})
+
+    #: How `fetch` begins what it tells.
+    FETCHING: ClassVar[str] = "fetching"
 
     location: str
     headers: Mapping[str, TensorHeader]
@@ -129,6 +137,35 @@ class Checkpoint(ABC):
                 f"{self.location}: expected a tensor {name!r}, found {len(self.headers)} others and no such name"
             )
         return self.headers[name]
+
+    def fetch(self, names: Iterable[str], progress: Progress | None = None) -> None:  # noqa: B027
+        """Bring the numbers of these tensors onto this machine, where they are not; `read` does so too, in silence.
+
+        Parameters
+        ----------
+        names : iterable of str
+            Of `headers`.
+        progress : callable, optional
+            Told what is fetched, how many of the megabytes are here, and how many there are.
+
+        Raises
+        ------
+        CheckpointError
+            If they cannot be had.
+        """
+
+    def stamp(self) -> list[Any]:
+        """What changes when the numbers do: sizes and times of the files, in a form for JSON.
+
+        Raises
+        ------
+        ValueError
+            If the numbers are in no file.
+        """
+        files = sorted({header.file for header in self.headers.values()})
+        if not all(Path(file).is_file() for file in files):
+            raise ValueError("analyze can resume from a scratch only where the checkpoint is on disk.")
+        return [(file, Path(file).stat().st_size, Path(file).stat().st_mtime_ns) for file in files]
 
     def require_readable(self, name: str) -> None:
         """Raise, from the header alone, if the numbers of a tensor cannot be had.

@@ -9,15 +9,17 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from .options import Format, OutputFormat, Verbose
-from .terminal import errors_reported, standard_output
+from .terminal import errors_reported, standard_output, waiting
 
 if TYPE_CHECKING:
     from ..network import Network
 
 Source = Annotated[
-    Path,
+    str,
     typer.Argument(
-        metavar="PATH", help="A .safetensors or .gguf file, a model.safetensors.index.json, or a Hugging Face folder."
+        metavar="PATH",
+        help="A .safetensors or .gguf file, a model.safetensors.index.json, a Hugging Face folder, or a repository on "
+        "the Hugging Face Hub: org/name, org/name@revision or org/name/file.gguf.",
     ),
 ]
 
@@ -32,7 +34,7 @@ def inspect(path: Source, output_format: Format = OutputFormat.TABLE, verbose: V
             _print(network, every_tensor=verbose)
 
 
-def opened(path: Path, quiet: bool) -> "Network":
+def opened(path: str, quiet: bool) -> "Network":
     """The network of a checkpoint; its remarks go to standard error.
 
     Raises
@@ -40,10 +42,7 @@ def opened(path: Path, quiet: bool) -> "Network":
     CheckpointError
         As `flaggeo.load`; where a saved result is in the place of a checkpoint, the message says so.
     """
-    from rich.console import Console
-
-    console = Console(stderr=True, quiet=quiet)
-    with console.status(f"reading the headers of {path.name}"):
+    with waiting(f"reading the headers of {path}", quiet):
         # Not by flaggeo.load, which is in a module that needs torch.
         from ..checkpoint import CheckpointError, open_checkpoint
         from ..network import read_network
@@ -51,10 +50,12 @@ def opened(path: Path, quiet: bool) -> "Network":
         try:
             network = read_network(open_checkpoint(path))
         except CheckpointError:
+            if not Path(path).is_dir():
+                raise
             from ..results import kind_in
 
             with suppress(FileNotFoundError):
-                kind = kind_in(path).KIND
+                kind = kind_in(Path(path)).KIND
                 raise CheckpointError(f"{path}: expected a checkpoint, found {kind.name} saved by flaggeo") from None
             raise
     print_remarks(network.remarks, quiet)

@@ -125,6 +125,7 @@ def measuring(name: Callable[..., str]) -> Callable[[Callable[..., None]], Calla
     return decorate
 
 
-def stem(path: Path) -> str:
-    """What a path is called for people."""
-    return path.stem or path.resolve().name
+def stem(source: str) -> str:
+    """What a path or a repository is called for people."""
+    path = Path(source)
+    return path.stem if path.is_file() else path.name or path.resolve().name

@@ -2,9 +2,9 @@
 
 from collections import Counter
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from ..protocol import Checkpoint
+from ..protocol import Checkpoint, Progress
 from .bitsandbytes import bitsandbytes_weights
 from .integers import integer_weights
 from .mxfp4 import mxfp4_weights
@@ -63,6 +63,17 @@ class PackedCheckpoint(Checkpoint):
         """Raise, from the header alone, if the numbers of a tensor cannot be had."""
         if name not in self._packed:
             self.base.require_readable(name)
+
+    def fetch(self, names: Iterable[str], progress: Progress | None = None) -> None:
+        """Bring the parts of these weights onto this machine."""
+        packed = self._packed
+        self.base.fetch(
+            [part for name in names for part in (packed[name].parts if name in packed else [name])], progress
+        )
+
+    def stamp(self) -> list[Any]:
+        """What changes when the numbers do."""
+        return self.base.stamp()
 
     def _read(self, name: str, rows: slice) -> "Tensor":
         if name in self._packed:

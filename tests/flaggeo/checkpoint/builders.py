@@ -7,6 +7,7 @@ import struct
 def write_safetensors(file, header, *, size, length=None):
     """A file with this header and so many bytes of zeros behind it, which take no room on the disk."""
     text = header if isinstance(header, bytes) else json.dumps(header).encode()
+    file.parent.mkdir(exist_ok=True)
     with file.open("wb") as stream:
         stream.write(struct.pack("<Q", len(text) if length is None else length) + text)
         stream.truncate(8 + len(text) + size)
