@@ -2,7 +2,7 @@
 
 import json
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from hashlib import sha256
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -10,7 +10,13 @@ from pathlib import Path
 from threading import Thread
 from urllib.parse import unquote, urlsplit
 
-COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+def commit_of(revision):
+    """The commit that a revision names, which has the length of those of git."""
+    return sha256((revision or "main").encode()).hexdigest()[:40]
+
+
+COMMIT = commit_of("main")
 
 
 @dataclass
@@ -25,7 +31,7 @@ class Request:
 
 @dataclass
 class Hub:
-    """Repositories by name, each a folder.
+    """Repositories by name, each a folder; one at another revision than main is named ``org/name@revision``.
 
     Attributes
     ----------
@@ -33,13 +39,18 @@ class Hub:
         Status and headers of the answer to every request about a repository, or about a file in it.
     cuts : dict
         Bytes of a file after which the connection breaks, once for each number in the list.
+    failing : set
+        Files by commit and name that end too early, as some proxies let them.
     wait : float
-        Seconds between two pieces of a file.
+        Seconds before each piece of a whole file.
+    ranges : bool
+        Whether parts of files are sent.
     """
 
     folders: dict[str, Path] = field(default_factory=dict)
     refusals: dict[str, tuple[int, dict[str, str]]] = field(default_factory=dict)
     cuts: dict[str, list[int]] = field(default_factory=dict)
+    failing: set[tuple[str, str]] = field(default_factory=set)
     wait: float = 0.0
     ranges: bool = True
     requests: list[Request] = field(default_factory=list)
@@ -73,19 +84,26 @@ def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
             repository = "/".join(parts[:2])
             if repository in hub.refusals:
                 return self._refuse(*hub.refusals[repository])
-            if repository not in hub.folders:
+            if not any(name.partition("@")[0] == repository for name in hub.folders):
                 return self._refuse(404, {"X-Error-Code": "RepoNotFound"})
-            if parts[3:4] not in ([], ["main"], [COMMIT]):
+            revision = parts[3] if len(parts) > 3 else "main"
+            of_commit = {
+                commit_of(name.partition("@")[2]): folder
+                for name, folder in hub.folders.items()
+                if name.startswith(repository)
+            }
+            commit = revision if revision in of_commit else commit_of(revision)
+            if commit not in of_commit:
                 return self._refuse(404, {"X-Error-Code": "RevisionNotFound"})
-            folder = hub.folders[repository]
+            folder = of_commit[commit]
             if path.startswith("/api/"):
-                return self._send_json(folder, repository)
+                return self._send_json(folder, repository, commit)
             name = "/".join(parts[4:])
             if f"{repository}/{name}" in hub.refusals:
                 return self._refuse(*hub.refusals[f"{repository}/{name}"])
             if not (folder / name).is_file():
-                return self._refuse(404, {"X-Error-Code": "EntryNotFound", "X-Repo-Commit": COMMIT})
-            return self._send_file(folder / name, name, request, body=body)
+                return self._refuse(404, {"X-Error-Code": "EntryNotFound", "X-Repo-Commit": commit})
+            return self._send_file(folder / name, name, request, commit, body=body)
 
         def _refuse(self, status, headers):
             self.send_response(status)
@@ -94,43 +112,45 @@ def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
             self.send_header("Content-Length", "0")
             self.end_headers()
 
-        def _send_json(self, folder, repository):
+        def _send_json(self, folder, repository, commit):
             files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
             siblings = [
                 {"rfilename": path.relative_to(folder).as_posix(), "size": path.stat().st_size} for path in files
             ]
-            text = json.dumps({"id": repository, "sha": COMMIT, "siblings": siblings}).encode()
+            text = json.dumps({"id": repository, "sha": commit, "siblings": siblings}).encode()
             self.send_response(200)
             self.send_header("Content-Length", str(len(text)))
             self.end_headers()
             self.wfile.write(text)
 
-        def _send_file(self, path, name, request, *, body):
+        def _send_file(self, path, name, request, commit, *, body):
             size = path.stat().st_size
             start, stop = 0, size
             if request.range and hub.ranges:
                 first, _, last = request.range.removeprefix("bytes=").partition("-")
                 start, stop = int(first), min(size, int(last) + 1 if last else size)
             partial = bool(request.range and hub.ranges)
+            if (commit, name) in hub.failing and body and not partial:
+                stop = size // 2
             self.send_response(206 if partial else 200)
             if partial:
                 self.send_header("Content-Range", f"bytes {start}-{stop - 1}/{size}")
             self.send_header("Content-Length", str(stop - start))
             self.send_header("ETag", f'"{sha256(f"{path}{size}".encode()).hexdigest()}"')
-            self.send_header("X-Repo-Commit", COMMIT)
+            self.send_header("X-Repo-Commit", commit)
             self.send_header("Accept-Ranges", "bytes")
             self.end_headers()
             if not body:
                 return
-            cuts = hub.cuts.get(name) or [stop - start]
-            end = start + (hub.cuts[name].pop(0) if hub.cuts.get(name) else cuts[0])
-            with path.open("rb") as stream:
+            end = start + hub.cuts[name].pop(0) if hub.cuts.get(name) else stop
+            with path.open("rb") as stream, suppress(ConnectionError):  # of a client that has enough
                 stream.seek(start)
                 while (at := stream.tell()) < min(stop, end):
+                    if not partial:
+                        time.sleep(hub.wait)
                     piece = stream.read(min(2**16, end - at, stop - at))
                     self.wfile.write(piece)
                     request.sent += len(piece)
-                    time.sleep(hub.wait)
             if end < stop:
                 self.close_connection = True
 

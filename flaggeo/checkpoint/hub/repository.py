@@ -172,9 +172,8 @@ def _explained(address: Address, downloaded: str | None = None) -> Iterator[None
         remedy = _LOGIN if status == 403 else "try again later"
         raise HubError(f"{address}: expected an answer of {hub}, found the status {status}: {remedy}") from error
     except Exception as error:  # the client's transport and storage raise errors of several libraries
-        reason = " ".join(str(error).split()) or type(error).__name__
-        if isinstance(error, errors.OfflineModeIsEnabled | errors.LocalEntryNotFoundError):
-            reason = "HF_HUB_OFFLINE is set" if constants.is_offline_mode() else "no connection"
+        cause = error.__cause__ if isinstance(error, errors.LocalEntryNotFoundError) and error.__cause__ else error
+        reason = "HF_HUB_OFFLINE is set" if constants.is_offline_mode() else str(cause).strip().partition("\n")[0]
         if downloaded is not None:
             raise HubError(
                 f"{address}: expected all of {downloaded}, found that its download stopped ({reason}): run the same "

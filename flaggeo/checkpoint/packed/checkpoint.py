@@ -57,7 +57,8 @@ class PackedCheckpoint(Checkpoint):
         self.aliases = {alias: name for alias, name in base.aliases.items() if name in self.headers}
         counts = Counter(weight.packing for weight in self._packed.values())
         packing = "; ".join(f"{count} in {packing}" for packing, count in counts.items())
-        self.metadata = {**base.metadata, "packed weights": packing}
+        types = ", ".join(sorted({weight.header.dtype for weight in self._packed.values()}))
+        self.metadata = {**base.metadata, "tensor types": types, "packed weights": packing}
 
     def require_readable(self, name: str) -> None:
         """Raise, from the header alone, if the numbers of a tensor cannot be had."""

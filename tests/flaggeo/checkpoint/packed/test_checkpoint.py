@@ -34,7 +34,9 @@ def test_a_packed_network_is_the_network_that_it_stands_for(tmp_path, shards):
     assert [weight.name for weight in found.weights] == [weight.name for weight in expected.weights]
     assert [item.tensor for item in found.skipped] == [item.tensor for item in expected.skipped]
     assert all(torch.equal(found.matrix(weight), expected.matrix(weight)) for weight in found.weights)
-    assert found.checkpoint.metadata["packed weights"] == "21 in F8_E4M3 with a scale for each row"
+    metadata = found.checkpoint.metadata
+    assert metadata["packed weights"] == "21 in F8_E4M3 with a scale for each row"
+    assert metadata["tensor types"] == "F8_E4M3"
     assert found.checkpoint.location == str(tmp_path / "packed")
     pair = compare(found, expected, rank=2)
     assert pair.deltas["relative_norm"].max() == 0
