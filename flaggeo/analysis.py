@@ -200,10 +200,10 @@ class _Progress:
         self._done += 1
 
 
-def _tensors_of(weights: list[Weight]) -> set[str]:
+def _tensors_of(weights: list[Weight]) -> list[str]:
     """Tensors that the weights are made of, and those of the norms beside them."""
-    gains = {gain.tensor for weight in weights for gain in weight.folding.gains}
-    return gains | {weight.tensor for weight in weights}
+    gains = [gain.tensor for weight in weights for gain in weight.folding.gains]
+    return [weight.tensor for weight in weights] + gains
 
 
 def _compared(weights: list[Weight]) -> list[Weight]:

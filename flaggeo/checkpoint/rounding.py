@@ -33,10 +33,10 @@ def rounding_steps(stored: Tensor, dtype: str) -> Tensor:
     Returns
     -------
     steps : Tensor, shape=[..., columns]
-        float64, in the units of the numbers. That of a floating-point number follows from its exponent, whatever its
-        scale: a scale that is no power of two moves the exponents of few numbers. That of a quantised block of b bits
-        is :math:`2 \max |x| / (2^b - 1)`, as for evenly spaced levels. Numbers that do not come in whole blocks are
-        taken row by row.
+        float64, in the units of the numbers. That of a floating-point number follows from its exponent. Where it was
+        stored in eight bits beside a scale that is no power of two, some come out half or twice as large, which evens
+        out. That of a quantised block of b bits is :math:`2 \max |x| / (2^b - 1)`, as for evenly spaced levels.
+        Numbers that do not come in whole blocks are taken row by row.
 
     Raises
     ------

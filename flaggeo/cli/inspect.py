@@ -42,22 +42,22 @@ def opened(path: str, quiet: bool) -> "Network":
     CheckpointError
         As `flaggeo.load`; where a saved result is in the place of a checkpoint, the message says so.
     """
-    with waiting(f"reading the headers of {path}", quiet):
-        # Not by flaggeo.load, which is in a module that needs torch.
-        from ..checkpoint import CheckpointError, open_checkpoint
-        from ..network import read_network
+    # Not by flaggeo.load, which is in a module that needs torch.
+    from ..checkpoint import CheckpointError, open_checkpoint
+    from ..network import read_network
 
-        try:
+    try:
+        with waiting(f"reading the headers of {path}", quiet, in_lines=not Path(path).exists()):
             network = read_network(open_checkpoint(path))
-        except CheckpointError:
-            if not Path(path).is_dir():
-                raise
-            from ..results import kind_in
-
-            with suppress(FileNotFoundError):
-                kind = kind_in(Path(path)).KIND
-                raise CheckpointError(f"{path}: expected a checkpoint, found {kind.name} saved by flaggeo") from None
+    except CheckpointError:
+        if not Path(path).is_dir():
             raise
+        from ..results import kind_in
+
+        with suppress(FileNotFoundError):
+            kind = kind_in(Path(path)).KIND
+            raise CheckpointError(f"{path}: expected a checkpoint, found {kind.name} saved by flaggeo") from None
+        raise
     print_remarks(network.remarks, quiet)
     return network
 

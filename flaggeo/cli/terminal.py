@@ -126,13 +126,14 @@ def progress_bar(quiet: bool) -> Iterator[Callable[[str, int, int], None]]:
 
 
 @contextmanager
-def waiting(text: str, quiet: bool) -> Iterator[None]:
-    """Say on standard error what is being done; where no person sees it, once it has taken long."""
+def waiting(text: str, quiet: bool, *, in_lines: bool) -> Iterator[None]:
+    """Say on standard error what is being done; where no person sees it, in lines if it takes long, or not at all."""
     from rich.console import Console
     from rich.markup import escape
 
-    console = Console(stderr=True)
-    with console.status(escape(text)) if console.is_terminal and not quiet else _repeated(lambda: text, quiet):
+    console = Console(stderr=True, quiet=quiet)
+    seen = console.is_terminal or not in_lines
+    with console.status(escape(text)) if seen else _repeated(lambda: text, quiet):
         yield
 
 

@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass
 
 _NAME = r"[A-Za-z0-9](?:[\w-]|\.(?!\.))*"
-_FILE = r"[\w-][^@]*\.(?:safetensors|gguf)"
+_FILE = r"[\w-](?:[^@.]|\.(?!\.))*\.(?:safetensors|gguf)"
 _ADDRESS = re.compile(rf"(?P<repository>{_NAME}/{_NAME})(?:/(?P<file>{_FILE}))?(?:@(?P<revision>\w[\w./-]*))?")
 # A path to such a file is rather misspelt than the name of a repository.
 _SUFFIXES = (".safetensors", ".gguf", ".json", ".bin", ".pt", ".pth", ".ckpt", ".npz", ".h5", ".onnx")

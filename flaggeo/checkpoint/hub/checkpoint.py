@@ -17,8 +17,9 @@ if TYPE_CHECKING:
 
 _CONFIG_NAME, _ADAPTER_CONFIG_NAME = "config.json", "adapter_config.json"
 _WEIGHTS = frozenset({".safetensors", ".gguf"})
-# Most headers have fewer bytes than the first part; no format's header has more than the largest.
-_FIRST_PART, _GROWTH, _LARGEST_PART = 2**14, 8, 100_000_000
+# Most headers have fewer bytes than the first part; none has more than the largest, which is that of a large tokenizer
+# several times over.
+_FIRST_PART, _GROWTH, _LARGEST_PART = 2**14, 8, 2**26
 # Requests that wait for answers at the same time.
 _REQUESTS = 8
 _MEGABYTE = 1_000_000
@@ -137,14 +138,14 @@ class HubCheckpoint(Checkpoint):
             copy.unlink()
             copy.symlink_to(cached)
             return
-        size, have, wanted = self._repository.sizes[file], 0, _FIRST_PART
-        while have < min(size, _LARGEST_PART):
-            wanted = min(wanted, size)
+        size = self._repository.sizes[file]
+        have, wanted = 0, min(_FIRST_PART, size)
+        while have < wanted:
             with copy.open("r+b") as stream:
                 stream.seek(have)
                 stream.write(self._repository.part(file, have, wanted))
                 stream.truncate(size)
-            have, wanted = wanted, wanted * _GROWTH
+            have, wanted = wanted, min(wanted * _GROWTH, _LARGEST_PART, size)
             try:
                 self._open_path(copy)
             except CheckpointError:  # zeros in the place of a header's end are in no format a header

@@ -37,7 +37,7 @@ class ScaledWeight(PackedWeight):
     def packing(self) -> str:
         """How it is stored, in words."""
         dtype = self.header.dtype.partition(":")[0]
-        if not self.blocks:
+        if len(self.parts) == 1:
             return f"{dtype} without scales"
         if self.blocks == self.header.shape:
             return f"{dtype} with one scale each"
@@ -48,7 +48,7 @@ class ScaledWeight(PackedWeight):
     def unpack(self, stored: Stored, rows: slice) -> "Tensor":
         """Rows of the matrix in float32."""
         numbers = stored(self.parts[0], rows).float()
-        if not self.blocks:
+        if len(self.parts) == 1:
             return numbers
         shape = self.header.shape
         scale = stored(self.parts[1]).float()

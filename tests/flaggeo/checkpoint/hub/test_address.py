@@ -41,6 +41,10 @@ def test_addresses_are_read_and_written_alike(text, address):
         *("folder/model.safetensors", "folder/x.gguf", "folder/config.json", "folder/pytorch_model.bin"),
         *(
             "org/name@",
+            "org/name/../x.gguf",
+            "org/name/a/../../../x.gguf",
+            "org/name//x.gguf",
+            "org/name/.x.gguf",
             "org/name@/main",
             "org/name@a@b",
             "@main",
@@ -59,5 +63,6 @@ def test_an_address_never_leaves_its_repository(text):
     address = address_in(text)
     if address is not None:
         assert ".." not in address.repository
+        assert ".." not in (address.file or "")
         assert address.repository.count("/") == 1
         assert str(address) == text
