@@ -44,7 +44,7 @@ def compare(
 
         options = run.options(Comparison)
         with usage_errors((MismatchError,)):
-            comparison = run.measured(partial(measure, first, second, **options))
+            comparison = run.measured(partial(measure, first, second, **options), [first, second])
         run.tell(comparison, ["ranked", "observables"], _show)
 
 

@@ -94,10 +94,11 @@ def number(value: Any, form: str = "") -> str:
 
 
 @contextmanager
-def progress_bar(quiet: bool) -> Iterator[Callable[[str, int, int], None]]:
+def progress_bar(quiet: bool, first: str = "") -> Iterator[Callable[[str, int, int], None]]:
     """A bar on standard error, if a person is there to see it; it is told a name, how many are done, of how many.
 
-    Elsewhere there are lines about what is fetched, since that can take long before anything is done.
+    Elsewhere there are lines about what is fetched, since that can take long before anything is done, and before that
+    about what comes `first`.
     """
     from rich.console import Console
     from rich.markup import escape
@@ -107,12 +108,13 @@ def progress_bar(quiet: bool) -> Iterator[Callable[[str, int, int], None]]:
 
     console = Console(stderr=True)
     if quiet or not console.is_terminal:
-        fetched = [""]
+        line = first
 
         def note(name: str, done: int, total: int) -> None:
-            fetched[0] = f"{name}: {done} of {total}" if Checkpoint.FETCHING in name else ""
+            nonlocal line
+            line = f"{name}: {done} of {total}" if Checkpoint.FETCHING in name else ""
 
-        with _repeated(lambda: fetched[0], quiet):
+        with _repeated(lambda: line, quiet):
             yield note
         return
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
@@ -144,8 +146,8 @@ def _repeated(text: Callable[[], str], quiet: bool) -> Iterator[None]:
 
     def repeat() -> None:
         while not done.wait(SILENCE):
-            if line := text():
-                typer.echo(line, err=True)
+            if text():
+                typer.echo(text(), err=True)
 
     if quiet:
         yield

@@ -41,7 +41,7 @@ def trace(
             steps = steps_of(checkpoints)
         sources, numbers = [step.source for step in steps], [step.number for step in steps]
         with usage_errors((MismatchError,)):
-            found = run.measured(partial(measure, sources, steps=numbers, **options))
+            found = run.measured(partial(measure, sources, steps=numbers, **options), checkpoints)
         run.tell(found, ["checkpoints", "milestones", "summary"], _show)
 
 

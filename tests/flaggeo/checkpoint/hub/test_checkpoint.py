@@ -244,6 +244,6 @@ def test_a_folder_of_the_same_name_comes_first(hub, tmp_path, monkeypatch):
 @pytest.mark.parametrize("source", ["nowhere", "./org/x", "org/x.safetensors", "a/b/c"])
 def test_what_is_no_address_is_a_path(hub, tmp_path, monkeypatch, source):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(CheckpointError, match=r"expected a .safetensors or .gguf file.* found nothing at this path"):
+    with pytest.raises(CheckpointError, match=r"found nothing at this path"):
         open_checkpoint(source)
     assert hub.requests == []
