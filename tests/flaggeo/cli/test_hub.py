@@ -88,7 +88,7 @@ def test_trace_follows_revisions_and_goes_on_where_a_download_stopped(hub, tiny)
 
 @pytest.mark.usefixtures("tiny")
 def test_where_no_person_sees_a_bar_lines_say_what_arrives(hub, monkeypatch):
-    monkeypatch.setattr(terminal, "SILENCE", 0.005)
+    monkeypatch.setattr(terminal, "SILENCE", 0.02)
     hub.wait = 0.3
     result = run(app, ["analyze", "org/tiny-1.5b", *FEW])
     assert result.exit_code == 0
