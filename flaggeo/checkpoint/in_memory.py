@@ -3,23 +3,10 @@
 from collections.abc import Mapping
 from typing import Any
 
-import torch
 from torch import Tensor
 
+from .dtypes import spelling
 from .protocol import Checkpoint, CheckpointError, TensorHeader
-
-_SPELLING = {
-    torch.float64: "F64",
-    torch.float32: "F32",
-    torch.float16: "F16",
-    torch.bfloat16: "BF16",
-    torch.float8_e4m3fn: "F8_E4M3",
-    torch.float8_e5m2: "F8_E5M2",
-    torch.uint8: "U8",
-    torch.int8: "I8",
-    torch.int32: "I32",
-    torch.int64: "I64",
-}
 
 
 class MemoryCheckpoint(Checkpoint):
@@ -59,7 +46,7 @@ class MemoryCheckpoint(Checkpoint):
             first_names[identity] = name
             self._tensors[name] = tensor.detach()
         self.headers = {
-            name: TensorHeader(name, tuple(tensor.shape), _SPELLING.get(tensor.dtype, str(tensor.dtype)), location)
+            name: TensorHeader(name, tuple(tensor.shape), spelling(tensor.dtype), location)
             for name, tensor in self._tensors.items()
         }
 

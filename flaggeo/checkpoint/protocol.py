@@ -1,7 +1,7 @@
 """What every checkpoint can do, whatever its format."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -129,7 +129,7 @@ class Checkpoint(ABC):
         except CheckpointError:
             raise
         except Exception as error:  # whatever a format's library raises, it knows neither file nor tensor
-            raise CheckpointError(f"{header.file}: cannot read tensor {name!r}: {error}") from error
+            raise CheckpointError(f"{header.file}: cannot read tensor {name!r}: {reason(error)}") from error
 
     def _known(self, name: str) -> TensorHeader:
         if name not in self.headers:
@@ -185,3 +185,20 @@ class Checkpoint(ABC):
     @abstractmethod
     def _read(self, name: str, rows: slice) -> "Tensor":
         """Numbers as stored; any exception is given its context by `stored`."""
+
+
+def reason(error: Exception) -> str:
+    """What a library says of a failure, in one line."""
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
+
+
+def shortened(names: Sequence[str]) -> str:
+    """The first few of many names, for a message.
+
+    Examples
+    --------
+    >>> shortened(["a", "b", "c", "d", "e", "f"])
+    'a, b, c, d and 2 more'
+    """
+    return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")

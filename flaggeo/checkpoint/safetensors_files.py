@@ -1,6 +1,5 @@
 """safetensors: one file, or shards with an index."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -8,11 +7,10 @@ from typing import TYPE_CHECKING, Any
 from safetensors import SafetensorError, safe_open
 
 from .protocol import Checkpoint, CheckpointError, TensorHeader
+from .shards import require_new
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-INDEX_NAME = "model.safetensors.index.json"
 
 
 class SafetensorsCheckpoint(Checkpoint):
@@ -49,10 +47,7 @@ class SafetensorsCheckpoint(Checkpoint):
             self.metadata |= {key: value for key, value in (handle.metadata() or {}).items() if key != "format"}
             for name in handle.offset_keys():
                 view = handle.get_slice(name)
-                if name in self.headers:
-                    raise CheckpointError(
-                        f"{file}: tensor {name!r}: expected once, found also in {self.headers[name].file}"
-                    )
+                require_new(name, file, self.headers)
                 self.headers[name] = TensorHeader(name, tuple(view.get_shape()), view.get_dtype(), str(file))
 
     def __getstate__(self) -> dict[str, Any]:
@@ -71,30 +66,3 @@ def _opened(file: Path, framework: str) -> Any:
         return safe_open(file, framework=framework)
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{file}: expected a complete safetensors file, found: {error}") from error
-
-
-def shards_of(index: Path) -> list[Path]:
-    """Files that an index names, all of them present.
-
-    Raises
-    ------
-    CheckpointError
-        If the index cannot be understood, points outside its folder, or names a missing shard.
-    """
-    try:
-        weight_map: dict[str, str] = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
-        names = sorted({Path(shard).as_posix() for shard in weight_map.values()})
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise CheckpointError(
-            f"{index}: expected an index with a 'weight_map' from tensors to shards, found: {error!r}"
-        ) from error
-    for name in names:
-        if Path(name).name != name:
-            raise CheckpointError(f"{index}: expected shards beside the index, found the path {name!r}")
-        if not (index.parent / name).is_file():
-            lost = [tensor for tensor, shard in weight_map.items() if shard == name]
-            raise CheckpointError(
-                f"{index.parent / name}: expected a shard that {index.name} names, found no such file; "
-                f"{len(lost)} tensors are lost with it, {lost[0]!r} first"
-            )
-    return [index.parent / name for name in names]

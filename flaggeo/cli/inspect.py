@@ -18,8 +18,9 @@ Source = Annotated[
     str,
     typer.Argument(
         metavar="PATH",
-        help="A .safetensors or .gguf file, a model.safetensors.index.json, a Hugging Face folder, or a repository on "
-        "the Hugging Face Hub: org/name, org/name@revision or org/name/file.gguf.",
+        help="A file of weights (.safetensors, .gguf, .bin, .pt, .pth, .npz, .h5, .onnx), an index of shards, a folder "
+        "that holds one or is a torch.distributed checkpoint, or a repository on the Hugging Face Hub: org/name, "
+        "org/name@revision or org/name/file.gguf.",
     ),
 ]
 

@@ -8,13 +8,14 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from ..protocol import Checkpoint, CheckpointError, Progress
-from ..safetensors_files import INDEX_NAME, shards_of
+from ..shards import shards_of
 from .address import Address
 from .repository import HubError, Repository, UnreachableError, cached_snapshot
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+INDEX_NAME = "model.safetensors.index.json"
 _CONFIG_NAME, _ADAPTER_CONFIG_NAME = "config.json", "adapter_config.json"
 _WEIGHTS = frozenset({".safetensors", ".gguf"})
 # Most headers have fewer bytes than the first part; none has more than the largest, which is that of a large tokenizer
