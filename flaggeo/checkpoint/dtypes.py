@@ -7,7 +7,18 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-_SPELLING = {torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16"}
+_SPELLING = {
+    torch.float64: "F64",
+    torch.float32: "F32",
+    torch.float16: "F16",
+    torch.bfloat16: "BF16",
+    torch.float8_e4m3fn: "F8_E4M3",
+    torch.float8_e5m2: "F8_E5M2",
+    torch.uint8: "U8",
+    torch.int8: "I8",
+    torch.int32: "I32",
+    torch.int64: "I64",
+}
 
 
 def spelling(dtype: torch.dtype) -> str:
@@ -16,7 +27,7 @@ def spelling(dtype: torch.dtype) -> str:
     Examples
     --------
     >>> spelling(torch.bfloat16), spelling(torch.int64)
-    ('BF16', 'torch.int64')
+    ('BF16', 'I64')
     """
     return _SPELLING.get(dtype, str(dtype))
 

@@ -1,8 +1,10 @@
 """How a weight's matrix is cut out of the tensor that stores it."""
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from torch import Tensor
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -25,7 +27,7 @@ class Split:
     rows: tuple[int, int] | None = None
     columns: tuple[int, int] | None = None
 
-    def __call__(self, stored: Tensor) -> Tensor:
+    def __call__(self, stored: "Tensor") -> "Tensor":
         """Matrix, shape=[target.dim, source.dim], as a view of the stored tensor where possible."""
         matrix = stored.mT if self.transposed else stored
         if self.rotary_heads:

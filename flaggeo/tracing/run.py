@@ -105,7 +105,7 @@ def _names(sources: Sequence[Source]) -> list[str]:
     """Name of each: of its file or folder, or of the folder around it where all files are called the same."""
     paths = [Path(source) if isinstance(source, str | Path) else None for source in sources]
     names = [
-        f"checkpoint {place}" if path is None else path.resolve().name if path.is_dir() else path.stem
+        f"checkpoint {place}" if path is None else path.stem if path.is_file() else path.resolve().name
         for place, path in enumerate(paths)
     ]
     if len(set(names)) == 1:

@@ -31,7 +31,7 @@ def test_numbers_that_are_not_finite_are_refused_and_counted(bad):
         open_checkpoint({"a": tensor}).read("a")
 
 
-@pytest.mark.parametrize("dtype", [torch.int8, torch.float8_e4m3fn, torch.int64])
+@pytest.mark.parametrize("dtype", [torch.int8, torch.uint8, torch.int64])
 def test_quantised_dtypes_are_refused_from_the_header(dtype):
     checkpoint = open_checkpoint({"a": torch.ones(2, 2).to(dtype)})
     with pytest.raises(CheckpointError, match=r"state dict: tensor 'a': expected one of the dtypes .*BF16.*, found"):

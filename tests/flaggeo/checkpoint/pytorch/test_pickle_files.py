@@ -121,6 +121,6 @@ def test_a_truncated_file_is_refused_before_anything_is_read(tmp_path, zipped, p
 
 def test_integers_are_listed_and_not_read(tmp_path):
     checkpoint = open_checkpoint(saved(tmp_path / "x.pt", {"a": torch.ones(2, dtype=torch.int64)}))
-    assert checkpoint.headers["a"].dtype == "torch.int64"
-    with pytest.raises(CheckpointError, match=r"found torch\.int64"):
+    assert checkpoint.headers["a"].dtype == "I64"
+    with pytest.raises(CheckpointError, match=r"found I64"):
         checkpoint.read("a")
