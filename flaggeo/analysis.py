@@ -34,7 +34,7 @@ from .alignment import (
     trajectory_table,
     trajectory_variance_table,
 )
-from .checkpoint import open_checkpoint
+from .checkpoint import Progress, open_checkpoint
 from .engine import LayerResult, Row, measure_layers
 from .inventory import skipped_table, space_table, weight_table
 from .network import Network, Side, Weight, read_network
@@ -44,10 +44,6 @@ from .results.analysis import Analysis
 from .results.scratch import Scratch
 from .settings import Options, Settings, given_options
 
-#: Called before each tensor, and before the draws of each weight, with its name, how many are done and how
-#: many there are.
-Progress = Callable[[str, int, int], None]
-
 
 def load(source: str | Path | Mapping[str, Tensor] | nn.Module, config: Mapping[str, Any] | None = None) -> Network:
     """Open a checkpoint and say what its tensors mean; only headers are read.
@@ -55,7 +51,8 @@ def load(source: str | Path | Mapping[str, Tensor] | nn.Module, config: Mapping[
     Parameters
     ----------
     source : str, Path, mapping of str to Tensor, or nn.Module
-        A safetensors or GGUF file, an index of shards, a Hugging Face folder, a state dict, or a module.
+        A file or folder of any format that `open_checkpoint` knows, a repository on the Hugging Face Hub
+        (``"org/name"``), a state dict, or a module.
     config : mapping, optional
         Settings under the names of a ``config.json`` where the source has none; heads are split only
         where ``num_attention_heads`` is known.
@@ -106,7 +103,8 @@ def analyze(
         Where the linear algebra runs. The draws of one seed differ between kinds of device.
     progress : callable, optional
         Called before each tensor, and before the draws of each weight, with its name, how many are done and
-        how many there are.
+        how many there are; before that, while files come from the Hub, with what is fetched, how many megabytes are
+        here and how many there are.
     scratch : str or Path, optional
         Folder for what is done so far; a later call with the same network and settings continues from
         there. The caller removes it.
@@ -133,6 +131,7 @@ def analyze(
     started = datetime.now(UTC)
     chosen = settings.chosen(network)
     memory = None if scratch is None else Scratch(Path(scratch), _run_of(network, settings, chosen))
+    network.checkpoint.fetch(_tensors_of(chosen), progress)
     chains = list(layer_chains(chosen).values()) if settings.draws_surrogates else []
     advance = _Progress(progress, len({weight.tensor for weight in chosen}) + sum(map(len, chains)))
     found = measure_layers(settings, network.layers, device=device, progress=advance, memory=memory)
@@ -203,6 +202,12 @@ class _Progress:
         self._done += 1
 
 
+def _tensors_of(weights: list[Weight]) -> list[str]:
+    """Tensors that the weights are made of, and those of the norms beside them."""
+    gains = [gain.tensor for weight in weights for gain in weight.folding.gains]
+    return [weight.tensor for weight in weights] + gains
+
+
 def _compared(weights: list[Weight]) -> list[Weight]:
     """Without the projections that are there head by head: a head and its projection are no pair."""
     cut = {(weight.tensor, weight.role) for weight in weights if weight.head is not None}
@@ -268,15 +273,7 @@ def _fingerprint(network: Network) -> str:
 def _run_of(network: Network, settings: Settings, weights: list[Weight]) -> str:
     """Whatever determines the numbers of a run, by which a scratch knows it."""
     names = [weight.name for weight in weights]
-    return json.dumps([_fingerprint(network), settings.record(), names, _stamps(network)])
-
-
-def _stamps(network: Network) -> list[tuple[str, int, int]]:
-    """Sizes and times of the files, by which a scratch knows that the numbers are still the same."""
-    files = sorted({header.file for header in network.checkpoint.headers.values()})
-    if not all(Path(file).is_file() for file in files):
-        raise ValueError("analyze can resume from a scratch only where the checkpoint is on disk.")
-    return [(file, Path(file).stat().st_size, Path(file).stat().st_mtime_ns) for file in files]
+    return json.dumps([_fingerprint(network), settings.record(), names, network.checkpoint.stamp()])
 
 
 def _bases(spectra: Mapping[str, Spectrum]) -> dict[str, Tensor]:

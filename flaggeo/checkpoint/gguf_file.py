@@ -3,14 +3,15 @@
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import gguf
 import numpy as np
-import torch
-from torch import Tensor
 
 from .protocol import Checkpoint, CheckpointError, TensorHeader
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 # Settings of the architecture: the name in the file, after "<architecture>.", and in a config.json.
 _CONFIG_NAMES = {
@@ -172,7 +173,9 @@ class GGUFCheckpoint(Checkpoint):
         self.__dict__.update(state)
         self._tensors = {tensor.name: tensor for tensor in _BoundedReader(self._file).tensors}
 
-    def _read(self, name: str, rows: slice) -> Tensor:
+    def _read(self, name: str, rows: slice) -> "Tensor":
+        import torch
+
         stored = self._tensors[name]
         numbers = gguf.dequantize(np.asarray(stored.data[rows]), stored.tensor_type)
         shape = (-1, *self.headers[name].shape[1:])

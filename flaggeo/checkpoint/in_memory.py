@@ -3,12 +3,10 @@
 from collections.abc import Mapping
 from typing import Any
 
-import torch
 from torch import Tensor
 
+from .dtypes import spelling
 from .protocol import Checkpoint, CheckpointError, TensorHeader
-
-_SPELLING = {torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16"}
 
 
 class MemoryCheckpoint(Checkpoint):
@@ -48,7 +46,7 @@ class MemoryCheckpoint(Checkpoint):
             first_names[identity] = name
             self._tensors[name] = tensor.detach()
         self.headers = {
-            name: TensorHeader(name, tuple(tensor.shape), _SPELLING.get(tensor.dtype, str(tensor.dtype)), location)
+            name: TensorHeader(name, tuple(tensor.shape), spelling(tensor.dtype), location)
             for name, tensor in self._tensors.items()
         }
 

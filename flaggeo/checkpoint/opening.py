@@ -1,27 +1,50 @@
 """From whatever a person has in hand to a `Checkpoint`."""
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from torch import Tensor, nn
+from .hub import address_in, open_repository
+from .packed import unpacked
+from .protocol import Checkpoint, CheckpointError, shortened
+from .shards import shards_of
 
-from .protocol import Checkpoint, CheckpointError
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
-_FORMATS = "a .safetensors or .gguf file, a model.safetensors.index.json, or a folder that holds one of them"
+# What folders of Hugging Face call the same weights; the first that is there is read.
+_WEIGHTS_NAMES = (
+    "model.safetensors.index.json",
+    "model.safetensors",
+    "pytorch_model.bin.index.json",
+    "pytorch_model.bin",
+)
+# By preference, where files of one name hold the same weights.
+_SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".gguf", ".npz", ".h5", ".onnx")
+_FORMATS = (
+    f"a {', '.join(_SUFFIXES[:-1])} or {_SUFFIXES[-1]} file, an index of shards such as {_WEIGHTS_NAMES[0]}, a folder "
+    "that holds one of them, or a torch.distributed checkpoint"
+)
+_PICKLE_SUFFIXES = frozenset({".bin", ".pt", ".pth"})
+_DISTRIBUTED_METADATA_NAME = ".metadata"
+# What training runs keep beside the weights.
+_NO_WEIGHTS = re.compile(r"(optimizer|scheduler|scaler|training_args|rng_state\w*)\.(bin|pt|pth)")
 
 
 def open_checkpoint(
-    source: str | Path | Mapping[str, Tensor] | nn.Module, config: Mapping[str, Any] | None = None
+    source: "str | Path | Mapping[str, Tensor] | nn.Module", config: Mapping[str, Any] | None = None
 ) -> Checkpoint:
     """Open a checkpoint; only headers are read.
 
     Parameters
     ----------
     source : str, Path, mapping of str to Tensor, or nn.Module
-        A safetensors or GGUF file, an index of shards, a Hugging Face folder, a state dict, or a
-        module (its ``config``, if it has one as transformers' modules do, is used).
+        A file of any format that errors list, an index of shards, a Hugging Face folder, a torch.distributed
+        checkpoint, a state dict, or a module (its ``config``, if it has one as transformers' modules do, is used).
+        A string that is no path and reads ``org/name``, ``org/name@revision`` or ``org/name/file.gguf`` is a
+        repository on the Hugging Face Hub.
     config : mapping, optional
         Settings under the names of a ``config.json`` that the source lacks or has wrong:
         ``{"num_attention_heads": 9, "num_key_value_heads": 3}``. The others are kept.
@@ -34,63 +57,100 @@ def open_checkpoint(
     ------
     CheckpointError
         If nothing readable is there: the message names the path, what was expected and what was found.
+        `HubError` if a repository cannot be had.
     """
     checkpoint = _open(source)
     checkpoint.config = {**checkpoint.config, **(config or {})}
-    return checkpoint
+    return unpacked(checkpoint)
 
 
-def _open(source: str | Path | Mapping[str, Tensor] | nn.Module) -> Checkpoint:
-    if isinstance(source, nn.Module | Mapping):
-        from .in_memory import MemoryCheckpoint
+def _open(source: "str | Path | Mapping[str, Tensor] | nn.Module") -> Checkpoint:
+    if isinstance(source, str) and not Path(source).exists() and (address := address_in(source)):
+        return open_repository(address, _open_path)
+    if isinstance(source, str | Path):
+        checkpoint = _open_path(Path(source))
+        checkpoint.location = str(source)
+        return checkpoint
+    from .in_memory import MemoryCheckpoint
 
-        if isinstance(source, nn.Module):
-            to_dict = getattr(getattr(source, "config", None), "to_dict", dict)
-            return MemoryCheckpoint(type(source).__name__, source.state_dict(), to_dict())
+    if isinstance(source, Mapping):
         return MemoryCheckpoint("state dict", source, {})
-    checkpoint = _open_path(Path(source))
-    checkpoint.location = str(source)
-    return checkpoint
+    to_dict = getattr(getattr(source, "config", None), "to_dict", dict)
+    return MemoryCheckpoint(type(source).__name__, source.state_dict(), to_dict())
 
 
 def _open_path(path: Path) -> Checkpoint:
-    from .safetensors_files import INDEX_NAME, SafetensorsCheckpoint, shards_of
-
     if not path.exists():
         raise CheckpointError(f"{path}: expected {_FORMATS}, found nothing at this path")
     if path.is_dir():
-        return _open_path(_weights_in(path, INDEX_NAME))
-    if path.suffix == ".safetensors":
-        return SafetensorsCheckpoint(path, [path], _config_beside(path))
+        return _open_folder(path)
     if path.suffix == ".json":
-        return SafetensorsCheckpoint(path, shards_of(path), _config_beside(path))
+        return _open_shards(path, shards_of(path))
+    if path.suffix in (".safetensors", *sorted(_PICKLE_SUFFIXES)):
+        return _open_shards(path, [path])
     if path.suffix == ".gguf":
         from .gguf_file import GGUFCheckpoint
 
         return GGUFCheckpoint(path)
-    hint = ": PyTorch pickles can run code, save it as safetensors" if path.suffix in {".bin", ".pt", ".pth"} else ""
+    if path.suffix == ".npz":
+        from .foreign.numpy_file import NumpyCheckpoint
+
+        return NumpyCheckpoint(path, _config_beside(path))
+    if path.suffix == ".h5":
+        from .foreign.keras_file import KerasCheckpoint
+
+        return KerasCheckpoint(path, _config_beside(path))
+    if path.suffix == ".onnx":
+        from .foreign.onnx_file import OnnxCheckpoint
+
+        return OnnxCheckpoint(path, _config_beside(path))
     found = f"a {path.suffix} file" if path.suffix else "a file without a suffix"
-    raise CheckpointError(f"{path}: expected {_FORMATS}, found {found}{hint}")
+    raise CheckpointError(f"{path}: expected {_FORMATS}, found {found}")
 
 
-def _weights_in(folder: Path, index_name: str) -> Path:
-    if (folder / index_name).is_file():
-        return folder / index_name
-    found = sorted(file for file in folder.iterdir() if file.suffix in {".safetensors", ".gguf"})
-    preferred = [file for file in found if file.name == "model.safetensors"] or found
-    if len(preferred) == 1:
-        return preferred[0]
+def _open_shards(path: Path, files: list[Path]) -> Checkpoint:
+    suffixes = {file.suffix for file in files}
+    if suffixes == {".safetensors"}:
+        from .safetensors_files import SafetensorsCheckpoint
+
+        return SafetensorsCheckpoint(path, files, _config_beside(path))
+    if suffixes and suffixes <= _PICKLE_SUFFIXES:
+        from .pytorch.pickle_files import PickleCheckpoint
+
+        return PickleCheckpoint(path, files, _config_beside(path))
+    found = ", ".join(sorted(suffixes)) or "none"
+    raise CheckpointError(f"{path}: expected shards that are all .safetensors or all PyTorch pickles, found {found}")
+
+
+def _open_folder(folder: Path) -> Checkpoint:
+    preferred = next((folder / name for name in _WEIGHTS_NAMES if (folder / name).is_file()), None)
     if preferred:
+        return _open_path(preferred)
+    if (folder / _DISTRIBUTED_METADATA_NAME).is_file():
+        from .pytorch.distributed_folder import DistributedCheckpoint
+
+        return DistributedCheckpoint(folder, _config_beside(folder / _DISTRIBUTED_METADATA_NAME))
+    found = _weights_in(folder)
+    if found and len({file.stem for file in found}) == 1:
+        return _open_path(found[0])
+    if found:
         raise CheckpointError(
-            f"{folder}: expected one file of weights or a {index_name}, found no index and "
-            f"{_shortened([file.name for file in found])}: name the one to read"
+            f"{folder}: expected one file of weights or a {_WEIGHTS_NAMES[0]}, found no index and "
+            f"{shortened([file.name for file in found])}: name the one to read"
         )
-    others = _shortened(sorted(file.name for file in folder.iterdir())) or "nothing"
+    others = shortened(sorted(file.name for file in folder.iterdir())) or "nothing"
     raise CheckpointError(f"{folder}: expected weights ({_FORMATS}), found only {others}")
 
 
-def _shortened(names: list[str]) -> str:
-    return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
+def holds_weights(folder: Path) -> bool:
+    """Whether a folder is, or has in it, something that `open_checkpoint` reads."""
+    return (folder / _DISTRIBUTED_METADATA_NAME).is_file() or bool(_weights_in(folder))
+
+
+def _weights_in(folder: Path) -> list[Path]:
+    """Files of weights by name, the preferred of each name first."""
+    found = [file for file in folder.iterdir() if file.suffix in _SUFFIXES and not _NO_WEIGHTS.fullmatch(file.name)]
+    return sorted(found, key=lambda file: (file.stem, _SUFFIXES.index(file.suffix)))
 
 
 def _config_beside(path: Path) -> dict[str, Any]:

@@ -1,13 +1,19 @@
 """What every checkpoint can do, whatever its format."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from types import MappingProxyType
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
-import torch
-from torch import Tensor
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+
+#: Told a name, how much of something is done, and of how much.
+Progress = Callable[[str, int, int], None]
 
 
 class CheckpointError(Exception):
@@ -64,13 +70,16 @@ class Checkpoint(ABC):
     #: The dtypes, in the format's spelling, whose numbers can be had.
     readable_dtypes: ClassVar[frozenset[str]] = frozenset({"F64", "F32", "F16", "BF16"})
 
+    #: How `fetch` begins what it tells.
+    FETCHING: ClassVar[str] = "fetching"
+
     location: str
     headers: Mapping[str, TensorHeader]
     aliases: Mapping[str, str] = MappingProxyType({})
     config: Mapping[str, Any]
     metadata: Mapping[str, str]
 
-    def read(self, name: str, *, rows: slice = slice(None), device: torch.device | str = "cpu") -> Tensor:
+    def read(self, name: str, *, rows: slice = slice(None), device: "torch.device | str" = "cpu") -> "Tensor":
         """Numbers of one tensor, or of a block of its rows, in a floating dtype no narrower than stored.
 
         Parameters
@@ -93,18 +102,11 @@ class Checkpoint(ABC):
             If the tensor is missing, quantised in a way that cannot be undone, cut short, or holds
             NaN or infinity.
         """
-        header = self.headers.get(name)
-        if header is None:
-            raise CheckpointError(
-                f"{self.location}: expected a tensor {name!r}, found {len(self.headers)} others and no such name"
-            )
+        import torch
+
+        header = self._known(name)
         self.require_readable(name)
-        try:
-            tensor = self._read(name, rows).to(device)
-        except CheckpointError:
-            raise
-        except Exception as error:  # whatever a format's library raises, it knows neither file nor tensor
-            raise CheckpointError(f"{header.file}: cannot read tensor {name!r}: {error}") from error
+        tensor = self.stored(name, rows).to(device)
         # The extremes are found in one pass without a copy, and NaN is one if it is there.
         if tensor.numel() and not all(bool(extreme.isfinite()) for extreme in torch.aminmax(tensor)):
             raise CheckpointError(
@@ -112,6 +114,58 @@ class Checkpoint(ABC):
                 f"found {int((~torch.isfinite(tensor)).sum())} NaN or infinite"
             )
         return tensor
+
+    def stored(self, name: str, rows: slice = slice(None)) -> "Tensor":
+        """Numbers of one tensor, or of a block of its rows, in whatever dtype they are stored.
+
+        Raises
+        ------
+        CheckpointError
+            If the tensor is missing or cut short.
+        """
+        header = self._known(name)
+        try:
+            return self._read(name, rows)
+        except CheckpointError:
+            raise
+        except Exception as error:  # whatever a format's library raises, it knows neither file nor tensor
+            raise CheckpointError(f"{header.file}: cannot read tensor {name!r}: {reason(error)}") from error
+
+    def _known(self, name: str) -> TensorHeader:
+        if name not in self.headers:
+            raise CheckpointError(
+                f"{self.location}: expected a tensor {name!r}, found {len(self.headers)} others and no such name"
+            )
+        return self.headers[name]
+
+    def fetch(self, names: Iterable[str], progress: Progress | None = None) -> None:  # noqa: B027
+        """Bring the numbers of these tensors onto this machine, where they are not; `read` does so too, in silence.
+
+        Parameters
+        ----------
+        names : iterable of str
+            Of `headers`.
+        progress : callable, optional
+            Told what is fetched, how many of the megabytes are here, and how many there are.
+
+        Raises
+        ------
+        CheckpointError
+            If they cannot be had.
+        """
+
+    def stamp(self) -> list[Any]:
+        """What changes when the numbers do: sizes and times of the files, in a form for JSON.
+
+        Raises
+        ------
+        ValueError
+            If the numbers are in no file.
+        """
+        files = sorted({header.file for header in self.headers.values()})
+        if not all(Path(file).is_file() for file in files):
+            raise ValueError("analyze can resume from a scratch only where the checkpoint is on disk.")
+        return [(file, Path(file).stat().st_size, Path(file).stat().st_mtime_ns) for file in files]
 
     def require_readable(self, name: str) -> None:
         """Raise, from the header alone, if the numbers of a tensor cannot be had.
@@ -129,5 +183,22 @@ class Checkpoint(ABC):
             )
 
     @abstractmethod
-    def _read(self, name: str, rows: slice) -> Tensor:
-        """Numbers as stored; any exception is given its context by `read`."""
+    def _read(self, name: str, rows: slice) -> "Tensor":
+        """Numbers as stored; any exception is given its context by `stored`."""
+
+
+def reason(error: Exception) -> str:
+    """What a library says of a failure, in one line."""
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
+
+
+def shortened(names: Sequence[str]) -> str:
+    """The first few of many names, for a message.
+
+    Examples
+    --------
+    >>> shortened(["a", "b", "c", "d", "e", "f"])
+    'a, b, c, d and 2 more'
+    """
+    return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")

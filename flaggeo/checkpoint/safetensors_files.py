@@ -1,16 +1,16 @@
 """safetensors: one file, or shards with an index."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from safetensors import SafetensorError, safe_open
-from torch import Tensor
 
 from .protocol import Checkpoint, CheckpointError, TensorHeader
+from .shards import require_new
 
-INDEX_NAME = "model.safetensors.index.json"
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class SafetensorsCheckpoint(Checkpoint):
@@ -29,6 +29,11 @@ class SafetensorsCheckpoint(Checkpoint):
     ------
     CheckpointError
         If a file is corrupt or cut short, or two shards hold a tensor of one name.
+
+    Notes
+    -----
+    The library holds each header against the length of the file: at most 100 MB, and tensors that lie one behind the
+    other, each as long as its shape and dtype say, to the end of the file.
     """
 
     def __init__(self, location: Path, files: list[Path], config: Mapping[str, Any]) -> None:
@@ -38,57 +43,26 @@ class SafetensorsCheckpoint(Checkpoint):
         self.headers: dict[str, TensorHeader] = {}
         self.metadata = {"format": "safetensors"}
         for file in files:
-            handle = self._open(file)
+            handle = _opened(file, "np")  # headers alone do not need torch, which takes seconds to import
             self.metadata |= {key: value for key, value in (handle.metadata() or {}).items() if key != "format"}
             for name in handle.offset_keys():
                 view = handle.get_slice(name)
-                if name in self.headers:
-                    raise CheckpointError(
-                        f"{file}: tensor {name!r}: expected once, found also in {self.headers[name].file}"
-                    )
+                require_new(name, file, self.headers)
                 self.headers[name] = TensorHeader(name, tuple(view.get_shape()), view.get_dtype(), str(file))
-
-    def _open(self, file: Path) -> Any:
-        try:
-            handle = safe_open(file, framework="pt")
-        except (SafetensorError, OSError) as error:
-            raise CheckpointError(f"{file}: expected a complete safetensors file, found: {error}") from error
-        self._handles[str(file)] = handle
-        return handle
 
     def __getstate__(self) -> dict[str, Any]:
         """Another process opens the files itself, each when it is first read from."""
         return self.__dict__ | {"_handles": {}}
 
-    def _read(self, name: str, rows: slice) -> Tensor:
+    def _read(self, name: str, rows: slice) -> "Tensor":
         file = self.headers[name].file
-        handle = self._handles.get(file) or self._open(Path(file))
+        handle = self._handles.get(file) or self._handles.setdefault(file, _opened(Path(file), "pt"))
         tensor: Tensor = handle.get_tensor(name) if rows == slice(None) else handle.get_slice(name)[rows]
         return tensor
 
 
-def shards_of(index: Path) -> list[Path]:
-    """Files that an index names, all of them present.
-
-    Raises
-    ------
-    CheckpointError
-        If the index cannot be understood, points outside its folder, or names a missing shard.
-    """
+def _opened(file: Path, framework: str) -> Any:
     try:
-        weight_map: dict[str, str] = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
-        names = sorted({Path(shard).as_posix() for shard in weight_map.values()})
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise CheckpointError(
-            f"{index}: expected an index with a 'weight_map' from tensors to shards, found: {error!r}"
-        ) from error
-    for name in names:
-        if Path(name).name != name:
-            raise CheckpointError(f"{index}: expected shards beside the index, found the path {name!r}")
-        if not (index.parent / name).is_file():
-            lost = [tensor for tensor, shard in weight_map.items() if shard == name]
-            raise CheckpointError(
-                f"{index.parent / name}: expected a shard that {index.name} names, found no such file; "
-                f"{len(lost)} tensors are lost with it, {lost[0]!r} first"
-            )
-    return [index.parent / name for name in names]
+        return safe_open(file, framework=framework)
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{file}: expected a complete safetensors file, found: {error}") from error

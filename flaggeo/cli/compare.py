@@ -2,7 +2,6 @@
 
 from functools import partial
 from math import degrees
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -28,10 +27,10 @@ _LEGEND = (
 @measuring(lambda first, second: f"{stem(first)}-{stem(second)}-comparison")
 def compare(
     first: Annotated[
-        Path, typer.Argument(metavar="A", help="The base: a checkpoint, or the folder of a saved analysis.")
+        str, typer.Argument(metavar="A", help="The base: a checkpoint, or the folder of a saved analysis.")
     ],
     second: Annotated[
-        Path, typer.Argument(metavar="B", help="The other: the same, or the folder of a LoRA adapter of A.")
+        str, typer.Argument(metavar="B", help="The other: the same, or the folder of a LoRA adapter of A.")
     ],
     run: Run,
 ) -> None:
@@ -45,7 +44,7 @@ def compare(
 
         options = run.options(Comparison)
         with usage_errors((MismatchError,)):
-            comparison = run.measured(partial(measure, first, second, **options))
+            comparison = run.measured(partial(measure, first, second, **options), [first, second])
         run.tell(comparison, ["ranked", "observables"], _show)
 
 

@@ -9,15 +9,18 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from .options import Format, OutputFormat, Verbose
-from .terminal import errors_reported, standard_output
+from .terminal import errors_reported, standard_output, waiting
 
 if TYPE_CHECKING:
     from ..network import Network
 
 Source = Annotated[
-    Path,
+    str,
     typer.Argument(
-        metavar="PATH", help="A .safetensors or .gguf file, a model.safetensors.index.json, or a Hugging Face folder."
+        metavar="PATH",
+        help="A file of weights (.safetensors, .gguf, .bin, .pt, .pth, .npz, .h5, .onnx), an index of shards, a folder "
+        "that holds one or is a torch.distributed checkpoint, or a repository on the Hugging Face Hub: org/name, "
+        "org/name@revision or org/name/file.gguf.",
     ),
 ]
 
@@ -32,7 +35,7 @@ def inspect(path: Source, output_format: Format = OutputFormat.TABLE, verbose: V
             _print(network, every_tensor=verbose)
 
 
-def opened(path: Path, quiet: bool) -> "Network":
+def opened(path: str, quiet: bool) -> "Network":
     """The network of a checkpoint; its remarks go to standard error.
 
     Raises
@@ -40,21 +43,22 @@ def opened(path: Path, quiet: bool) -> "Network":
     CheckpointError
         As `flaggeo.load`; where a saved result is in the place of a checkpoint, the message says so.
     """
-    from rich.console import Console
+    # Not by flaggeo.load, which is in a module that needs torch.
+    from ..checkpoint import CheckpointError, open_checkpoint
+    from ..network import read_network
 
-    console = Console(stderr=True, quiet=quiet)
-    with console.status(f"reading the headers of {path.name}"):
-        from ..analysis import load
-        from ..checkpoint import CheckpointError
+    try:
+        with waiting(f"reading the headers of {path}", quiet, in_lines=not Path(path).exists()):
+            network = read_network(open_checkpoint(path))
+    except CheckpointError:
+        if not Path(path).is_dir():
+            raise
         from ..results import kind_in
 
-        try:
-            network = load(path)
-        except CheckpointError:
-            with suppress(FileNotFoundError):
-                kind = kind_in(path).KIND
-                raise CheckpointError(f"{path}: expected a checkpoint, found {kind.name} saved by flaggeo") from None
-            raise
+        with suppress(FileNotFoundError):
+            kind = kind_in(Path(path)).KIND
+            raise CheckpointError(f"{path}: expected a checkpoint, found {kind.name} saved by flaggeo") from None
+        raise
     print_remarks(network.remarks, quiet)
     return network
 
@@ -75,6 +79,7 @@ def _record(network: "Network") -> dict[str, object]:
     covered = coverage(network)
     return {
         "checkpoint": network.checkpoint.location,
+        "metadata": dict(network.checkpoint.metadata),
         "family": network.family,
         "remarks": list(network.remarks),
         "coverage": covered.record() | {"share": covered.share},
@@ -100,15 +105,17 @@ def _record(network: "Network") -> dict[str, object]:
 def _print(network: "Network", every_tensor: bool) -> None:
     from rich.table import Table
 
-    from ..findings.words import CHANGES_OF_BASIS, coverage_line
+    from ..findings.words import coverage_line
+    from ..network import CHANGES_OF_BASIS
     from ..network.coverage import coverage
     from ..network.roles import role_order
 
     console = standard_output()
-    console.print(
-        f"{network.checkpoint.location}: {len(network.layer_numbers)} layers, read as {network.family}\n"
-        f"{coverage_line(coverage(network).record())}\n"
-    )
+    console.print(f"{network.checkpoint.location}: {len(network.layer_numbers)} layers, read as {network.family}")
+    console.print(coverage_line(coverage(network).record()))
+    if packing := network.checkpoint.metadata.get("packed weights"):
+        console.print(f"packed weights: {packing}", soft_wrap=True)
+    console.print()
     table = Table("role", "tensors", "heads", "shape", "dtype", "reads", "writes", box=None, header_style="bold")
     for role in sorted({weight.role for weight in network.weights}, key=role_order):
         whole = [weight for weight in network.weights if weight.role == role and weight.head is None]

@@ -68,9 +68,10 @@ class Run:
             checked = Settings(**options)
         return {name: getattr(checked, name) for name in options}
 
-    def measured(self, measure: "Callable[..., R]") -> "R":
-        """Measure and save; an interrupted run leaves what it has done for the next one."""
-        with progress_bar(self.quiet) as show, scratch_beside(self.folder) as scratch:
+    def measured(self, measure: "Callable[..., R]", sources: Iterable[str] = ()) -> "R":
+        """Measure what is in the sources and save; an interrupted run leaves what it has done for the next one."""
+        remote = any(not Path(source).exists() for source in sources)
+        with progress_bar(self.quiet, "reading headers" * remote) as show, scratch_beside(self.folder) as scratch:
             found = measure(device=self.device, progress=show, scratch=scratch)
             found.save(self.folder, overwrite=self.overwrite)
         return found
@@ -125,6 +126,7 @@ def measuring(name: Callable[..., str]) -> Callable[[Callable[..., None]], Calla
     return decorate
 
 
-def stem(path: Path) -> str:
-    """What a path is called for people."""
-    return path.stem or path.resolve().name
+def stem(source: str) -> str:
+    """What a path or a repository is called for people."""
+    path = Path(source)
+    return path.stem if path.is_file() else path.name or path.resolve().name

@@ -5,6 +5,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Event, Thread
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import typer
@@ -14,6 +15,10 @@ if TYPE_CHECKING:
 
 #: Exit codes beside 0: the run failed, the command line is wrong, a checkpoint or saved result cannot be read.
 FAILED, USAGE, UNREADABLE = 1, 2, 3
+
+
+#: Seconds for which a command that waits says nothing.
+SILENCE = 1.9
 
 
 @contextmanager
@@ -27,11 +32,18 @@ def errors_reported(verbose: bool) -> Iterator[None]:
         typer.echo("interrupted: the same command continues where this one stopped", err=True)
         raise typer.Exit(130) from None
     except Exception as error:  # the last stop before the user
-        from ..checkpoint import CheckpointError
-        from ..results.storage import ResultError
+        fail(error, UNREADABLE if _is_unreadable(error) else FAILED, verbose)
 
-        unreadable = isinstance(error, CheckpointError | ResultError | FileNotFoundError)
-        fail(error, UNREADABLE if unreadable else FAILED, verbose)
+
+def _is_unreadable(error: Exception) -> bool:
+    """Whether it is the fault of what was to be read."""
+    from ..checkpoint import CheckpointError
+
+    if isinstance(error, CheckpointError | FileNotFoundError):
+        return True
+    from ..results.storage import ResultError  # takes seconds to import
+
+    return isinstance(error, ResultError)
 
 
 @contextmanager
@@ -82,15 +94,31 @@ def number(value: Any, form: str = "") -> str:
 
 
 @contextmanager
-def progress_bar(quiet: bool) -> Iterator[Callable[[str, int, int], None]]:
-    """A bar on standard error, if a person is there to see it; it is told a name, how many are done, of how many."""
+def progress_bar(quiet: bool, first: str = "") -> Iterator[Callable[[str, int, int], None]]:
+    """A bar on standard error, if a person is there to see it; it is told a name, how many are done, of how many.
+
+    Elsewhere there are lines about what is fetched, since that can take long before anything is done, and before that
+    about what comes `first`.
+    """
     from rich.console import Console
     from rich.markup import escape
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+    from ..checkpoint import Checkpoint
+
     console = Console(stderr=True)
+    if quiet or not console.is_terminal:
+        line = first
+
+        def note(name: str, done: int, total: int) -> None:
+            nonlocal line
+            line = f"{name}: {done} of {total}" if Checkpoint.FETCHING in name else ""
+
+        with _repeated(lambda: line, quiet):
+            yield note
+        return
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True, disable=quiet or not console.is_terminal) as bar:
+    with Progress(*columns, console=console, transient=True) as bar:
         task = bar.add_task("weights", total=None)
 
         def show(name: str, done: int, total: int) -> None:
@@ -100,12 +128,46 @@ def progress_bar(quiet: bool) -> Iterator[Callable[[str, int, int], None]]:
 
 
 @contextmanager
+def waiting(text: str, quiet: bool, *, in_lines: bool) -> Iterator[None]:
+    """Say on standard error what is being done; where no person sees it, in lines if it takes long, or not at all."""
+    from rich.console import Console
+    from rich.markup import escape
+
+    console = Console(stderr=True, quiet=quiet)
+    seen = console.is_terminal or not in_lines
+    with console.status(escape(text)) if seen else _repeated(lambda: text, quiet):
+        yield
+
+
+@contextmanager
+def _repeated(text: Callable[[], str], quiet: bool) -> Iterator[None]:
+    """A line on standard error each time that a while has passed, unless there is nothing to say."""
+    done = Event()
+
+    def repeat() -> None:
+        while not done.wait(SILENCE):
+            if text():
+                typer.echo(text(), err=True)
+
+    if quiet:
+        yield
+        return
+    thread = Thread(target=repeat, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+
+
+@contextmanager
 def scratch_beside(folder: Path) -> Iterator[Path]:
     """Where a run keeps what it has done so far, for the same command to go on from if it is interrupted.
 
     It is removed at the end, and where a checkpoint itself is at fault, since there is then nothing to resume.
     """
-    from ..checkpoint import CheckpointError
+    from ..checkpoint import CheckpointError, HubError
     from ..results.scratch import discard_scratch
 
     scratch = folder.resolve().with_name(f"{folder.resolve().name}.partial")
@@ -116,6 +178,8 @@ def scratch_beside(folder: Path) -> Iterator[Path]:
 
     try:
         yield scratch
+    except HubError:  # the same command may have more luck
+        raise
     except CheckpointError:
         discard()
         raise

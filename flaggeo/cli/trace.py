@@ -1,7 +1,6 @@
 """`flaggeo trace`: how alignment comes about over the checkpoints of one run."""
 
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
 @measuring(lambda checkpoints: f"{stem(checkpoints[0])}-trace")
 def trace(
     checkpoints: Annotated[
-        list[Path],
+        list[str],
         typer.Argument(
             metavar="RUN...",
             help="Checkpoints of one run, or one folder with numbered checkpoints in it; ordered by the numbers in "
@@ -42,7 +41,7 @@ def trace(
             steps = steps_of(checkpoints)
         sources, numbers = [step.source for step in steps], [step.number for step in steps]
         with usage_errors((MismatchError,)):
-            found = run.measured(partial(measure, sources, steps=numbers, **options))
+            found = run.measured(partial(measure, sources, steps=numbers, **options), checkpoints)
         run.tell(found, ["checkpoints", "milestones", "summary"], _show)
 
 

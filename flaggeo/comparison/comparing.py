@@ -10,8 +10,8 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from ..analysis import Progress, analyze, circumstances
-from ..checkpoint import AdaptedCheckpoint
+from ..analysis import analyze, circumstances
+from ..checkpoint import AdaptedCheckpoint, Progress
 from ..network import Network, Side, Weight
 from ..results.analysis import Analysis
 from ..results.comparison import Comparison

@@ -1,7 +1,6 @@
 """What kind of change took a weight from one checkpoint to the other: its size, its rank, where it lies."""
 
 import math
-import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +9,7 @@ from torch import Tensor
 
 from manifolds import overlap_moments, projection_overlap
 
+from ..checkpoint.rounding import rounding_steps
 from ..network import Side
 from ..numerics.spectrum import leading_spectrum, singular_values
 from .drift import CURVE
@@ -22,8 +22,6 @@ INTRUDER_COSINE = 0.5
 # The largest singular value of rounding noise stays below this many times its estimate.
 _MARGIN = 1.2
 _FLOATS = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
-# Entries of a block that share one scale: 32 or 16 by type; the larger gives the coarser steps.
-_QUANTIZED_BLOCK = 32
 
 
 @dataclass(frozen=True)
@@ -63,18 +61,13 @@ def rounding_variance(stored: Tensor, dtype: str) -> Tensor:
     -------
     variance : Tensor, shape=[rows, columns]
         ``step^2 / 12``. The step of a floating dtype is taken as ``eps |w|``, the largest that it can be; that of
-        a quantised one with b bits as ``2 max|w| / (2^b - 1)`` over blocks of 32 entries of a row.
+        fewer bits as `flaggeo.checkpoint.rounding.rounding_steps` has it.
     """
-    magnitude = stored.abs().to(torch.float32)
     if dtype in _FLOATS:
         limits = torch.finfo(_FLOATS[dtype])
-        steps = magnitude * limits.eps + limits.smallest_normal * limits.eps
+        steps = stored.abs().to(torch.float32) * limits.eps + limits.smallest_normal * limits.eps
     else:
-        bits = int(found[1]) if (found := re.search(r"(\d)", dtype)) else 8
-        width = magnitude.shape[1]
-        block = _QUANTIZED_BLOCK if width % _QUANTIZED_BLOCK == 0 else width
-        largest = magnitude.reshape(len(magnitude), -1, block).amax(dim=-1)
-        steps = (2 * largest / (2**bits - 1)).repeat_interleave(block, dim=1)
+        steps = rounding_steps(stored, dtype).to(torch.float32)
     return steps.square() / 12
 
 

@@ -10,18 +10,6 @@ END = {"read": "input", "write": "output"}
 VECTORS = {"read": "right", "write": "left"}
 
 
-#: The changes of basis that a `Symmetry` allows, by its value.
-CHANGES_OF_BASIS = {
-    "general_linear": "any invertible map",
-    "orthogonal": "rotations, once the norm gains are folded into the reads",
-    "scaled_permutation": "permutations and scalings of the coordinates",
-    "signed_permutation": "permutations and sign changes of the coordinates",
-    "rotary_block": "rotations and scalings of each rotary plane",
-    "permutation": "permutations of the coordinates",
-    "trivial": "none",
-}
-
-
 def listed(words: Sequence[str]) -> str:
     """Words joined by commas, the last by and."""
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"

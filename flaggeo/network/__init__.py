@@ -14,6 +14,7 @@ from .roles import ROLES as ROLES
 from .roles import BlockKind as BlockKind
 from .roles import HeadGroup as HeadGroup
 from .roles import Role as Role
+from .spaces import CHANGES_OF_BASIS as CHANGES_OF_BASIS
 from .spaces import Side as Side
 from .spaces import Space as Space
 from .spaces import SpaceKind as SpaceKind

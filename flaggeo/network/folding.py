@@ -2,9 +2,10 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -22,8 +23,10 @@ class Gain:
     tensor: str
     offset: float = 0.0
 
-    def diagonal(self, stored: Tensor, start: int, stop: int) -> Tensor:
+    def diagonal(self, stored: "Tensor", start: int, stop: int) -> "Tensor":
         """Gains of the coordinates from start to stop, in float32 or wider; those of one head serve every head."""
+        import torch
+
         gain = self.offset + _at_least_single(stored)
         return gain[torch.arange(start, stop, device=gain.device) % len(gain)]
 
@@ -60,7 +63,7 @@ class Folding:
         """Those that there are, on which the folded matrix depends."""
         return [gain for gain in (self.read, self.written, self.passed) if gain is not None]
 
-    def __call__(self, matrix: Tensor, read: Callable[[str], Tensor], first_row: int = 0) -> Tensor:
+    def __call__(self, matrix: "Tensor", read: "Callable[[str], Tensor]", first_row: int = 0) -> "Tensor":
         """Matrix with the norms folded in.
 
         Parameters
@@ -90,7 +93,7 @@ class Folding:
             matrix = matrix - matrix.mean(dim=0)
         return matrix
 
-    def without_unseen(self, matrix: Tensor, read: Callable[[str], Tensor]) -> Tensor:
+    def without_unseen(self, matrix: "Tensor", read: "Callable[[str], Tensor]") -> "Tensor":
         """Matrix restricted to the directions in which the LayerNorm's output moves.
 
         Those are gains * n for all n of mean zero. Of all matrices that read the same of them it is the smallest, and
@@ -126,7 +129,7 @@ class Latent:
     rows: tuple[int, int] | None = None
     gain: Gain | None = None
 
-    def __call__(self, second: Tensor, read: Callable[[str], Tensor]) -> Tensor:
+    def __call__(self, second: "Tensor", read: "Callable[[str], Tensor]") -> "Tensor":
         """The product, shape=[target.dim, source.dim], in float32 at least."""
         first = _at_least_single(read(self.tensor))
         if self.rows is not None:
@@ -137,5 +140,7 @@ class Latent:
         return product
 
 
-def _at_least_single(tensor: Tensor) -> Tensor:
+def _at_least_single(tensor: "Tensor") -> "Tensor":
+    import torch
+
     return tensor.to(torch.promote_types(tensor.dtype, torch.float32))

@@ -5,9 +5,7 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from math import inf
 from pathlib import PurePath
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from ..checkpoint import Checkpoint
 from ..display import Displayed
@@ -16,6 +14,10 @@ from .folding import Folding, Latent
 from .roles import ROLE_RECORDS, BlockKind, HeadGroup, Role, bare, in_tower, tower_of
 from .spaces import Side, Space, Symmetry
 from .splits import Split
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -97,11 +99,11 @@ class Weight:
     def matrix(
         self,
         checkpoint: Checkpoint,
-        stored: Tensor | None = None,
+        stored: "Tensor | None" = None,
         *,
         folded: bool = False,
-        device: str | torch.device = "cpu",
-    ) -> Tensor:
+        device: "str | torch.device" = "cpu",
+    ) -> "Tensor":
         """Matrix of the weight in a checkpoint, see `Network.matrix`."""
         if stored is None:
             stored = checkpoint.read(self.tensor, device=device)
@@ -235,11 +237,11 @@ class Network(Displayed):
     def matrix(
         self,
         weight: Weight,
-        stored: Tensor | None = None,
+        stored: "Tensor | None" = None,
         *,
         folded: bool = False,
-        device: str | torch.device = "cpu",
-    ) -> Tensor:
+        device: "str | torch.device" = "cpu",
+    ) -> "Tensor":
         """Matrix of one weight.
 
         Parameters

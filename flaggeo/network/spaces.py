@@ -56,6 +56,17 @@ _SUBGROUPS = {
     Symmetry.PERMUTATION: frozenset({Symmetry.TRIVIAL}),
 }
 
+#: The changes of basis that a `Symmetry` allows, in words, by its value.
+CHANGES_OF_BASIS = {
+    "general_linear": "any invertible map",
+    "orthogonal": "rotations, once the norm gains are folded into the reads",
+    "scaled_permutation": "permutations and scalings of the coordinates",
+    "signed_permutation": "permutations and sign changes of the coordinates",
+    "rotary_block": "rotations and scalings of each rotary plane",
+    "permutation": "permutations of the coordinates",
+    "trivial": "none",
+}
+
 
 class Side(Enum):
     """Where a weight touches a space: its row space reads there, its column space writes there."""

@@ -7,10 +7,11 @@ import pandas as pd
 
 from ..alignment import observables
 from ..findings import findings, graph_findings
-from ..findings.words import CHANGES_OF_BASIS, coverage_line, norm_gains
+from ..findings.words import coverage_line, norm_gains
 from ..graph import Structure
 from ..graph.alignment_graph import FALSE_DISCOVERY_RATE, STRONGEST
 from ..graph.stability import STABLE
+from ..network import CHANGES_OF_BASIS
 from ..results.analysis import Analysis
 from .charts import (
     INTERFACE_MEASURES,

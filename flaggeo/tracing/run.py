@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..checkpoint import holds_weights
 from ..comparison.matching import Source
 
 _NUMBER = re.compile(r"\d+")
-_WEIGHT_FILES = ("*.safetensors", "*.gguf")
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ def checkpoints_in(folder: Path) -> list[Source]:
     if not folder.is_dir():
         return []
     inside = sorted(entry for entry in folder.iterdir() if entry.is_dir() and _NUMBER.search(entry.name))
-    return [entry for entry in inside if any(any(entry.glob(pattern)) for pattern in _WEIGHT_FILES)]
+    return [entry for entry in inside if holds_weights(entry)]
 
 
 def numbers_in(names: Sequence[str]) -> list[int] | None:
@@ -105,7 +105,7 @@ def _names(sources: Sequence[Source]) -> list[str]:
     """Name of each: of its file or folder, or of the folder around it where all files are called the same."""
     paths = [Path(source) if isinstance(source, str | Path) else None for source in sources]
     names = [
-        f"checkpoint {place}" if path is None else path.resolve().name if path.is_dir() else path.stem
+        f"checkpoint {place}" if path is None else path.stem if path.is_file() else path.resolve().name
         for place, path in enumerate(paths)
     ]
     if len(set(names)) == 1:

@@ -10,7 +10,8 @@ import pandas as pd
 import torch
 
 from ..alignment import observables
-from ..analysis import Progress, circumstances
+from ..analysis import circumstances
+from ..checkpoint import Progress
 from ..comparison.comparing import analysis_of, require_choice, stored_as
 from ..comparison.drift import drift_table
 from ..comparison.matching import Source, Version, open_version, open_versions, shared_settings, shared_weights

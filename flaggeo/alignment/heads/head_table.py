@@ -130,7 +130,7 @@ def head_table(
     Raises
     ------
     ValueError
-        If the heads that face one stream differ in dimension, dtype or device, or a mean leverage has another dimension.
+        If heads of one stream differ in dimension, dtype or device, or a mean leverage has another dimension.
 
     Notes
     -----

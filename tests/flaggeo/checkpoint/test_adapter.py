@@ -6,6 +6,7 @@ import torch
 from safetensors.torch import save_file
 
 from flaggeo.checkpoint import AdaptedCheckpoint, CheckpointError, is_adapter, open_checkpoint
+from flaggeo.network import read_network
 from tests.builders import VOCABULARY, WIDTH, tiny_llama
 
 Q, V, EMBED = "model.layers.0.self_attn.q_proj", "model.layers.1.self_attn.v_proj", "model.embed_tokens"
@@ -137,3 +138,19 @@ def test_a_missing_or_unreadable_file_is_named(tensors, tmp_path):
     (folder / "adapter_config.json").write_text("[")
     with pytest.raises(CheckpointError, match=r"adapter_config\.json: expected the settings of an adapter as JSON"):
         AdaptedCheckpoint(open_checkpoint(tensors), folder)
+
+
+def test_an_adapter_of_a_base_in_few_bits_reads_what_the_base_stands_for(tensors, tmp_path):
+    scale = tensors[f"{Q}.weight"].abs().amax() / 448
+    packed = tensors | {
+        f"{module}.weight": (tensors[f"{module}.weight"] / scale).to(torch.float8_e4m3fn) for module in (Q, V)
+    }
+    packed |= {f"{module}.weight_scale": scale.clone() for module in (Q, V)}
+    factors = factors_of(tensors, [Q])
+    adapted = AdaptedCheckpoint(open_checkpoint(packed), save_adapter(tmp_path / "adapter", factors))
+    network = read_network(adapted)
+    by_name = {weight.name: network.matrix(weight) for weight in network.weights}
+    plain = {module: packed[f"{module}.weight"].float() * scale for module in (Q, V)}
+    product = factors[f"{Q}.lora_B.weight"].double() @ factors[f"{Q}.lora_A.weight"].double()
+    torch.testing.assert_close(by_name["layers.0.q"], plain[Q].double() + 2 * product, rtol=1e-12, atol=1e-12)
+    assert torch.equal(by_name["layers.1.v"], plain[V])

@@ -1,14 +1,17 @@
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
 
-from flaggeo.checkpoint import CheckpointError, open_checkpoint
+from flaggeo.checkpoint import CheckpointError, holds_weights, open_checkpoint
 from tests.builders import CONFIG, save_folder, tiny_llama
+from tests.flaggeo.checkpoint.pytorch.test_distributed_folder import in_pieces
+from tests.flaggeo.checkpoint.pytorch.test_pickle_files import save_shards
 
 
 def test_missing_path(tmp_path):
     with pytest.raises(
-        CheckpointError, match=r"nowhere: expected a \.safetensors or \.gguf file, .* found nothing at this"
+        CheckpointError, match=r"nowhere: expected a \.safetensors, \.bin, .* or \.onnx file, .* found nothing at this"
     ):
         open_checkpoint(tmp_path / "nowhere")
 
@@ -24,13 +27,6 @@ def test_empty_folder(tmp_path):
         open_checkpoint(tmp_path)
 
 
-@pytest.mark.parametrize("suffix", [".bin", ".pt"])
-def test_pickles_are_not_read(tmp_path, suffix):
-    (tmp_path / f"model{suffix}").write_bytes(b"anything")
-    with pytest.raises(CheckpointError, match="PyTorch pickles can run code"):
-        open_checkpoint(tmp_path / f"model{suffix}")
-
-
 def test_a_file_without_a_suffix(tmp_path):
     (tmp_path / "model").write_bytes(b"anything")
     with pytest.raises(CheckpointError, match="found a file without a suffix"):
@@ -42,6 +38,52 @@ def test_several_files_without_an_index_are_not_guessed_between(tmp_path):
         save_file({name: torch.ones(2, 2)}, tmp_path / f"{name}.safetensors")
     with pytest.raises(CheckpointError, match=r"found no index and a\.safetensors, b\.safetensors: name the one"):
         open_checkpoint(tmp_path)
+
+
+def test_files_of_unrelated_names_and_formats_are_not_guessed_between(tmp_path):
+    save_file({"a": torch.ones(2, 2)}, tmp_path / "a.safetensors")
+    torch.save({"b": torch.ones(2, 2)}, tmp_path / "b.pt")
+    with pytest.raises(CheckpointError, match=r"found no index and a\.safetensors, b\.pt: name the one to read"):
+        open_checkpoint(tmp_path)
+
+
+def test_of_the_same_weights_in_several_formats_safetensors_are_read(tmp_path):
+    save_file({"a": torch.ones(2, 2)}, tmp_path / "x.safetensors")
+    for suffix in ("bin", "npz", "h5"):
+        (tmp_path / f"x.{suffix}").write_bytes(b"not read")
+    assert open_checkpoint(tmp_path).metadata["format"] == "safetensors"
+
+
+def test_the_names_of_hugging_face_come_first_and_an_index_before_one_file(tmp_path):
+    save_shards(tmp_path, {"a": torch.ones(2), "b": torch.ones(2)}, 2)
+    assert set(open_checkpoint(tmp_path).headers) == {"a", "b"}
+    torch.save({"c": torch.ones(2)}, tmp_path / "pytorch_model.bin")
+    assert set(open_checkpoint(tmp_path).headers) == {"a", "b"}
+    (tmp_path / "pytorch_model.bin.index.json").unlink()
+    assert set(open_checkpoint(tmp_path).headers) == {"c"}
+    for name in ("tf_model.h5", "model.onnx"):
+        (tmp_path / name).write_bytes(b"not read")
+    assert set(open_checkpoint(tmp_path).headers) == {"c"}
+    save_file({"d": torch.ones(2)}, tmp_path / "model.safetensors")
+    assert set(open_checkpoint(tmp_path).headers) == {"d"}
+
+
+def test_what_a_training_run_keeps_beside_the_weights_is_passed_over(tmp_path):
+    for name in ("optimizer.pt", "scheduler.pt", "scaler.pt", "rng_state.pth", "rng_state_0.pth", "training_args.bin"):
+        (tmp_path / name).write_bytes(b"not read")
+    assert not holds_weights(tmp_path)
+    torch.save({"a": torch.ones(2)}, tmp_path / "last.pt")
+    assert holds_weights(tmp_path)
+    assert set(open_checkpoint(tmp_path).headers) == {"a"}
+
+
+def test_settings_beside_any_file_are_read(tmp_path):
+    (tmp_path / "config.json").write_text('{"model_type": "bert"}')
+    np.savez(tmp_path / "x.npz", a=np.ones(2))
+    torch.save({"a": torch.ones(2)}, tmp_path / "x.pt")
+    in_pieces(tmp_path, {"a": torch.ones(2, 2)}, cuts=([], []))
+    for source in (tmp_path / "x.npz", tmp_path / "x.pt", tmp_path):
+        assert open_checkpoint(source).config == {"model_type": "bert"}
 
 
 def test_file_index_and_folder_are_one_checkpoint(tmp_path):

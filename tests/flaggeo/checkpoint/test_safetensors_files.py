@@ -6,6 +6,9 @@ from safetensors.torch import save_file
 
 from flaggeo.checkpoint import CheckpointError, open_checkpoint
 from tests.builders import save_folder, tiny_llama
+from tests.flaggeo.checkpoint.builders import write_safetensors
+
+LARGEST_HEADER = 100_000_000
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16, torch.bfloat16])
@@ -32,29 +35,6 @@ def test_shards_hold_what_one_file_holds(tmp_path):
     assert len({header.file for header in many.headers.values()}) == 3
 
 
-def test_missing_shard_is_named_with_what_is_lost(tmp_path):
-    folder = save_folder(tmp_path, tiny_llama(), shards=3)
-    (folder / "model-00002-of-00003.safetensors").unlink()
-    with pytest.raises(
-        CheckpointError, match=r"00002-of-00003.*expected a shard .* found no such file; \d+ tensors are"
-    ):
-        open_checkpoint(folder)
-
-
-@pytest.mark.parametrize("shard", ["../outside.safetensors", "/etc/passwd", "a/b.safetensors"])
-def test_an_index_may_not_point_outside_its_folder(tmp_path, shard):
-    (tmp_path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": shard}}))
-    with pytest.raises(CheckpointError, match="expected shards beside the index"):
-        open_checkpoint(tmp_path)
-
-
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"weight_map": 3}', '{"weight_map": {"a": 1}}', "\x00"])
-def test_an_index_that_is_none_is_refused(tmp_path, text):
-    (tmp_path / "model.safetensors.index.json").write_text(text)
-    with pytest.raises(CheckpointError, match=r"index\.json: expected"):
-        open_checkpoint(tmp_path)
-
-
 @pytest.mark.parametrize("keep", [0, 4, 60, -1])
 def test_truncated_file_is_refused_before_anything_is_read(tmp_path, keep):
     file = tmp_path / "model.safetensors"
@@ -71,3 +51,49 @@ def test_two_shards_with_one_tensor_are_refused(tmp_path):
     (tmp_path / "model.safetensors.index.json").write_text(json.dumps(index))
     with pytest.raises(CheckpointError, match="tensor 'a': expected once, found also in"):
         open_checkpoint(tmp_path)
+
+
+def entry(start, stop, *, shape=(2, 2), dtype="F32"):
+    return {"dtype": dtype, "shape": list(shape), "data_offsets": [start, stop]}
+
+
+HOSTILE = {
+    "longer than its data": ({"a": entry(0, 16, shape=(2, 3))}, 16, None),
+    "shorter than its data": ({"a": entry(0, 16, shape=(1, 2))}, 16, None),
+    "product of the shape wraps at 2^64": ({"a": entry(0, 0, shape=(2**32, 2**32))}, 0, None),
+    "a size below zero": ({"a": entry(0, 16, shape=(-2, -2))}, 16, None),
+    "two on the same bytes": ({"a": entry(0, 16), "b": entry(0, 16)}, 16, None),
+    "overlap": ({"a": entry(0, 16), "b": entry(8, 24)}, 24, None),
+    "gap": ({"a": entry(0, 16), "b": entry(20, 36)}, 36, None),
+    "data before the first": ({"a": entry(4, 20)}, 20, None),
+    "data behind the last": ({"a": entry(0, 16)}, 20, None),
+    "reaches behind the file": ({"a": entry(0, 16)}, 12, None),
+    "backwards": ({"a": entry(16, 0)}, 16, None),
+    "unknown dtype": ({"a": entry(0, 16, dtype="F33")}, 16, None),
+    "no offsets": ({"a": {"dtype": "F32", "shape": [2, 2]}}, 16, None),
+    "header longer than the file": ({"a": entry(0, 16)}, 16, 10_000),
+    "header of 2^64 bytes": ({"a": entry(0, 16)}, 16, 2**64 - 1),
+    "header above the limit of the format": (b" " * (LARGEST_HEADER + 1), 0, None),
+    "no JSON": (b"not json", 16, None),
+    "a list": (b"[]", 0, None),
+    "deep": (b'{"a":' * 100_000, 0, None),
+    "no UTF-8": (b'{"\xff": 1}', 0, None),
+}
+
+
+@pytest.mark.parametrize("case", HOSTILE)
+def test_a_header_that_contradicts_its_file_is_refused(tmp_path, case):
+    header, size, length = HOSTILE[case]
+    file = write_safetensors(tmp_path / "x.safetensors", header, size=size, length=length)
+    with pytest.raises(CheckpointError, match=r"x\.safetensors: expected a complete safetensors file, found") as error:
+        open_checkpoint(file)
+    assert len(str(error.value).splitlines()) == 1
+
+
+def test_the_same_header_without_a_fault_is_read(tmp_path):
+    header = {"a": entry(0, 16), "b": entry(16, 20, dtype="F16", shape=(1, 2))}
+    checkpoint = open_checkpoint(write_safetensors(tmp_path / "x.safetensors", header, size=20))
+    assert {name: (one.shape, one.dtype) for name, one in checkpoint.headers.items()} == {
+        "a": ((2, 2), "F32"),
+        "b": ((1, 2), "F16"),
+    }

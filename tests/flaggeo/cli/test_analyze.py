@@ -108,7 +108,7 @@ def damage_width(model):
         (damage_shard, ["model-00002-of-00002.safetensors", "expected a shard", "found no such file"]),
         (
             damage_quantised,
-            ["model.safetensors", "layers.0.mlp.up_proj", "expected one of the dtypes", "found F8_E4M3"],
+            ["model.safetensors", "layers.0.mlp.up_proj", "in F8_E4M3: expected its scales", "found neither"],
         ),
         (damage_nan, ["model.safetensors", "layers.2.mlp.up_proj", "expected finite numbers", "found 1 NaN"]),
         (damage_unknown, ["expected tensor names of one of the families llama, bert", "found model type 'mystery'"]),

@@ -6,8 +6,7 @@ from pathlib import Path
 import pytest
 
 import flaggeo
-from flaggeo.findings.words import CHANGES_OF_BASIS
-from flaggeo.network import ROLE_RECORDS, ROLES, BlockKind, Side, SpaceKind, Symmetry
+from flaggeo.network import CHANGES_OF_BASIS, ROLE_RECORDS, ROLES, BlockKind, Side, SpaceKind, Symmetry
 from flaggeo.network.roles import (
     COMPOSED,
     HEAD_PAIRS,

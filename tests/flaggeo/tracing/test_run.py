@@ -19,6 +19,15 @@ def test_numbered_subfolders_are_checkpoints_in_the_order_of_their_numbers(tmp_p
     assert order(steps_of(tmp_path)) == order(steps_of(str(tmp_path))) == order(steps_of([tmp_path])) == expected
 
 
+def test_checkpoints_of_any_format_are_found(tmp_path):
+    for number in (1, 2, 3):
+        (tmp_path / f"step{number}").mkdir()
+    (tmp_path / "step1" / ".metadata").write_bytes(b"")
+    (tmp_path / "step2" / "pytorch_model.bin").write_bytes(b"")
+    (tmp_path / "step3" / "optimizer.pt").write_bytes(b"")
+    assert order(steps_of(tmp_path)) == [(1, "step1"), (2, "step2")]
+
+
 def test_checkpoints_named_one_by_one_are_sorted_too(tmp_path):
     late, early = folders(tmp_path, "step1000-70m", "step900-70m")
     assert order(steps_of([late, early])) == [(900, "step900-70m"), (1000, "step1000-70m")]

@@ -1,0 +1,1 @@
+"""What other libraries write: NumPy, Keras and ONNX."""

@@ -1,0 +1,1 @@
+"""What PyTorch writes: files of ``torch.save`` and folders of torch.distributed.checkpoint."""

@@ -1,0 +1,46 @@
+"""Checkpoints in several files, with an index that says which file holds which tensor."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from .protocol import CheckpointError, TensorHeader
+
+
+def shards_of(index: Path) -> list[Path]:
+    """Files that an index names, all of them present.
+
+    Raises
+    ------
+    CheckpointError
+        If the index cannot be understood, points outside its folder, or names a missing shard.
+    """
+    try:
+        weight_map: dict[str, str] = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
+        names = sorted({Path(shard).as_posix() for shard in weight_map.values()})
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CheckpointError(
+            f"{index}: expected an index with a 'weight_map' from tensors to shards, found: {error!r}"
+        ) from error
+    for name in names:
+        if Path(name).name != name:
+            raise CheckpointError(f"{index}: expected shards beside the index, found the path {name!r}")
+        if not (index.parent / name).is_file():
+            lost = [tensor for tensor, shard in weight_map.items() if shard == name]
+            raise CheckpointError(
+                f"{index.parent / name}: expected a shard that {index.name} names, found no such file; "
+                f"{len(lost)} tensors are lost with it, {lost[0]!r} first"
+            )
+    return [index.parent / name for name in names]
+
+
+def require_new(name: str, file: Path | str, headers: Mapping[str, TensorHeader]) -> None:
+    """Raise if a tensor of one shard has the name of another one's.
+
+    Raises
+    ------
+    CheckpointError
+        If `headers` has the name.
+    """
+    if name in headers:
+        raise CheckpointError(f"{file}: tensor {name!r}: expected once, found also in {headers[name].file}")
