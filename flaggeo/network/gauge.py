@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ..checkpoint import Checkpoint
 from . import ROLE_RECORDS, BlockKind, Network, Space, Symmetry, Weight
+from .families.lookup import Structure
 from .families.record import Norm, Piece
 
 #: The kinds of spaces whose basis can be changed.
@@ -127,9 +128,15 @@ def _require_understood(network: Network, kinds: Collection[str]) -> None:
             )
 
 
+def _structure(network: Network) -> Structure:
+    if network.structure is None:
+        raise ValueError("change_basis expects a network that was read by its names; this one is a module's.")
+    return network.structure
+
+
 def _other_tensors(network: Network) -> dict[str, tuple[int, ...] | None]:
     """Axes that lie along the stream, of every tensor that is no weight, bias or gain; None where not known."""
-    parts = {placed.tensor: placed.part for placed in network.structure.names.placed}
+    parts = {placed.tensor: placed.part for placed in _structure(network).names.placed}
     ours = {name for weight in network.weights for name in (weight.tensor, _bias(weight))}
     width = network.spaces["stream"].dim
     others: dict[str, tuple[int, ...] | None] = {}
@@ -204,7 +211,7 @@ def _change_hidden(network: Network, tensors: dict[str, Tensor], generator: torc
 
 
 def _change_stream(network: Network, tensors: dict[str, Tensor], generator: torch.Generator) -> None:
-    structure = network.structure
+    structure = _structure(network)
     inside = {piece.head_norm for piece in structure.naming.pieces}
     behind = {
         piece.norm for piece in structure.naming.pieces if ROLE_RECORDS[piece.role].block is BlockKind.UNEMBEDDING

@@ -108,7 +108,7 @@ class Weight:
         if stored is None:
             stored = checkpoint.read(self.tensor, device=device)
 
-        def read(name: str) -> Tensor:
+        def read(name: str) -> "Tensor":
             return checkpoint.read(name, device=stored.device)
 
         matrix = self.split(stored)
@@ -189,8 +189,8 @@ class Network(Displayed):
         Every tensor that is not used.
     remarks : tuple of str
         What was inferred and what could not be known.
-    structure : Structure
-        What the names and settings said.
+    structure : Structure or None
+        What the names and settings said; None for a module that was followed.
     """
 
     family: str
@@ -198,7 +198,7 @@ class Network(Displayed):
     weights: tuple[Weight, ...]
     skipped: tuple[Skipped, ...]
     remarks: tuple[str, ...]
-    structure: Structure
+    structure: Structure | None = None
 
     @property
     def spaces(self) -> Mapping[str, Space]:

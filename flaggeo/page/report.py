@@ -187,7 +187,7 @@ def _edge_table(graph: "nx.MultiDiGraph[str]") -> pd.DataFrame:
 def _head_links(heads: pd.DataFrame) -> pd.DataFrame:
     """The strongest few links of each kind, from writing heads to reading ones first."""
     strongest = [heads[heads["kind"] == kind].nlargest(5, "overlap_excess") for kind in head_kinds(heads)]
-    links = pd.concat(strongest, ignore_index=True)
+    links = pd.concat(strongest or [heads], ignore_index=True)
     smaller = links[["source_rank", "target_rank"]].min(axis=1)
     nulls = {
         f"kernel_{null}": smaller * links[f"overlap_{null}"]

@@ -100,9 +100,9 @@ def test_roles_and_layers_restrict_the_work():
     [
         ({"rank": 0}, "rank: expected a whole number of at least 1; got 0"),
         ({"draws": -1}, "draws: expected a whole number of at least 0; got -1"),
-        ({"roles": ["router"]}, "roles: expected some of embed, q, .* got router"),
+        ({"roles": ["rooter"]}, "roles: expected some of embed, q, .* got rooter"),
         ({"layers": [0, 9]}, "expected layers from 0 to 2; got 9"),
-        ({"roles": "router"}, "got router"),
+        ({"roles": "rooter"}, "got rooter"),
         ({"roles": []}, "roles: expected some of embed, q, .* got none"),
         ({"scratch": "somewhere"}, "only where the checkpoint is on disk"),
     ],

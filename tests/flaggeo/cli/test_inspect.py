@@ -22,7 +22,7 @@ def test_inspect_lists_roles_spaces_and_what_is_not_used(tmp_path):
     model = save_folder(tmp_path / "model", tiny_llama())
     result = run(app, ["inspect", str(model)])
     assert result.exit_code == 0
-    for words in ("3 layers of the llama family", "layers.*.hidden", "20x24", "model.layers.*.input_layernorm.weight"):
+    for words in ("3 layers, read as llama", "layers.*.hidden", "20x24", "model.layers.*.input_layernorm.weight"):
         assert words in result.stdout
     record = json.loads(run(app, ["inspect", str(model), "--format", "json"]).stdout)
     assert len(record["weights"]) == 2 + 3 * (7 + 12)
@@ -114,7 +114,7 @@ def test_nothing_heavy_is_imported_to_inspect(tmp_path, kind):
         case _:
             path = sharded_llama(tmp_path, shards=3, hidden=40)
     done = subprocess.run([sys.executable, "-c", INSPECT, path], capture_output=True, text=True, check=True)
-    assert "layers of the llama family" in done.stdout
+    assert "layers, read as llama" in done.stdout
     assert [name for line in done.stderr.splitlines() for name in line.split() if name in HEAVY] == []
 
 
