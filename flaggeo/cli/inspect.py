@@ -105,14 +105,13 @@ def _record(network: "Network") -> dict[str, object]:
 def _print(network: "Network", every_tensor: bool) -> None:
     from rich.table import Table
 
-    from ..findings.words import coverage_line
     from ..network import CHANGES_OF_BASIS
     from ..network.coverage import coverage
     from ..network.roles import role_order
 
     console = standard_output()
     console.print(f"{network.checkpoint.location}: {len(network.layer_numbers)} layers, read as {network.family}")
-    console.print(coverage_line(coverage(network).record()))
+    console.print(str(coverage(network)))
     if packing := network.checkpoint.metadata.get("packed weights"):
         console.print(f"packed weights: {packing}", soft_wrap=True)
     console.print()

@@ -1,8 +1,7 @@
 """How numbers and names are put into sentences."""
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 #: The end of a weight that a side is.
 END = {"read": "input", "write": "output"}
@@ -34,12 +33,3 @@ def with_spread(mean: float, sd: float, form: str = ".2f") -> str:
 def norm_gains(fold_norms: bool) -> str:
     """What was done with the gains of norms."""
     return f"The gains of the norms are {'folded into the weights' if fold_norms else 'not folded into the weights'}."
-
-
-def coverage_line(coverage: Mapping[str, Any]) -> str:
-    """How much of the model was analysed, from the record of a `Coverage`, the largest block first."""
-    total, analysed = coverage["total"], coverage["analysed"]
-    share = sum(analysed.values()) / max(total, 1)
-    blocks = sorted(analysed.items(), key=lambda item: -item[1])
-    parts = ", ".join(f"{block} {number / max(total, 1):.1%}" for block, number in blocks)
-    return f"{share:.1%} of {total:,} parameters are analysed" + (f" ({parts})" if parts else "")

@@ -28,6 +28,13 @@ class Coverage:
         """Share of all parameters that belongs to a weight, in [0, 1]."""
         return sum(self.analysed.values()) / self.total if self.total else 0.0
 
+    def __str__(self) -> str:
+        """How much of the model is analysed, the largest block first."""
+        total = max(self.total, 1)
+        blocks = sorted(self.analysed.items(), key=lambda item: -item[1])
+        parts = ", ".join(f"{block} {number / total:.1%}" for block, number in blocks)
+        return f"{self.share:.1%} of {self.total:,} parameters are analysed" + (f" ({parts})" if parts else "")
+
     def record(self) -> dict[str, object]:
         """Plain numbers for JSON and for the provenance of a result."""
         return {"total": self.total, "analysed": dict(self.analysed)}

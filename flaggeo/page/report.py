@@ -7,11 +7,12 @@ import pandas as pd
 
 from ..alignment import observables
 from ..findings import findings, graph_findings
-from ..findings.words import coverage_line, norm_gains
+from ..findings.words import norm_gains
 from ..graph import Structure
 from ..graph.alignment_graph import FALSE_DISCOVERY_RATE, STRONGEST
 from ..graph.stability import STABLE
 from ..network import CHANGES_OF_BASIS
+from ..network.coverage import Coverage
 from ..results.analysis import Analysis
 from .charts import (
     INTERFACE_MEASURES,
@@ -123,7 +124,7 @@ def _subtitle(analysis: Analysis) -> str:
         + (f" and {heads} attention heads" if heads else "")
         + f" at rank {analysis.settings.rank}, in {len(analysis.spaces)} spaces"
         + (f"; stored as {stored}, de-quantised" if stored else "")
-        + f"; {coverage_line(provenance['coverage'])}"
+        + f"; {Coverage(**provenance['coverage'])}"
     )
 
 
