@@ -86,10 +86,11 @@ class Architecture:
 
     @property
     def _activation(self) -> str | None:
-        given = self.tower.activation if self.structure.known else None
-        if given is not None and given.startswith("="):
-            return given[1:]
-        found = self.settings(given) or self.settings("hidden_activation") or self.settings("hidden_act")
+        if not self.structure.known or self.tower.activation is None:
+            found = self.settings("hidden_activation") or self.settings("hidden_act")
+        else:
+            setting, _, usual = self.tower.activation.partition("=")
+            found = self.settings(setting or None) or usual or None
         return None if found is None else str(found)
 
     def _rotary(self, layer: int) -> bool | None:

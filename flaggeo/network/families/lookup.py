@@ -1,8 +1,7 @@
 """Which structure a checkpoint has: by its model type, or by the names of its tensors."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import Any
 
 from ...checkpoint import Checkpoint
 from .gguf_names import ENTRY_NORM, gguf_naming
@@ -10,13 +9,6 @@ from .inference import infer
 from .names import Names
 from .record import Naming, Piece, Record, Tower
 from .table import load_records
-
-# The names of these settings in any GGUF file, as the checkpoint translates them.
-_GGUF_SETTINGS = {
-    "heads": "num_attention_heads",
-    "key_value_heads": "num_key_value_heads",
-    "depth": "num_hidden_layers",
-}
 
 
 @dataclass(frozen=True)
@@ -88,29 +80,46 @@ def _best(records: Iterable[Record], tensors: Iterable[str]) -> tuple[Record, Na
 
     A weight of a layer has to be there: names such as ``lm_head`` are in many structures.
     """
-    tensors, best, most = list(tensors), None, (0, 0)
+    tensors, best, most = list(tensors), None, (0, 0, 0)
     for record in records:
         for naming in (record.saved, record.live):
             if naming is None:
                 continue
             names = Names(naming, tensors)
-            found = [one.part for one in names.placed if isinstance(one.part, Piece)]
-            score = (len(found), -len(naming.pieces))
-            if any("{" in piece.tensor for piece in found) and score > most:
+            weights = {one.tensor for one in names.placed if isinstance(one.part, Piece)}
+            score = (len(weights), len({one.tensor for one in names.placed}), -len(naming.pieces))
+            inside = any(one.numbers for one in names.placed if one.tensor in weights)
+            if inside and score > most:
                 best, most = (record, naming, names), score
     return best
 
 
 def _of_gguf(checkpoint: Checkpoint, model_type: str, own: list[Record]) -> Structure | None:
-    """A GGUF file has names of its own, whatever the architecture, and the norms of the model type."""
+    """A GGUF file has names of its own, whatever the architecture, and the norms and positions of the model type."""
+    tower, kind = _language_tower(own[0]) if own else (Tower(key_value_heads="num_key_value_heads"), "rms")
     on_stream = any("attn_output_norm" in name for name in checkpoint.headers)
-    kinds = {norm.kind for record in own for norm in record.saved.norms}
-    naming = gguf_naming(on_stream=on_stream, kind="layer" if "layer" in kinds else "rms")
+    naming = gguf_naming(on_stream=on_stream, kind=kind)
     names = Names(naming, checkpoint.headers)
     if not any(isinstance(one.part, Piece) for one in names.placed):
         return None
-    tower = own[0].towers[-1] if own else Tower()
-    grouped = own[0].towers[-1].key_value_heads is not None if own else True
-    settings: Mapping[str, Any] = _GGUF_SETTINGS if grouped else {**_GGUF_SETTINGS, "key_value_heads": None}
-    tower = replace(tower, name="", head_width=None, entry_norm=ENTRY_NORM, **settings)
-    return Structure(model_type or "gguf", (tower,), naming, names, bool(own))
+    tower = replace(
+        tower,
+        name="",
+        heads="num_attention_heads",
+        key_value_heads=tower.key_value_heads and "num_key_value_heads",
+        head_width=None,
+        depth="num_hidden_layers",
+        entry_norm=ENTRY_NORM,
+    )
+    remarks = () if own else (f"{_origin(model_type)}: read by the names that all GGUF files have",)
+    return Structure(model_type or "gguf", (tower,), naming, names, bool(own), remarks)
+
+
+def _language_tower(record: Record) -> tuple[Tower, str]:
+    """The tower that reads the vocabulary, and the kind of its norms."""
+    pieces = record.saved.pieces
+    name = next((piece.tower for piece in pieces if piece.role == "embed"), record.towers[0].name)
+    beside = {piece.norm for piece in pieces if piece.tower == name}
+    kinds = [norm.kind for norm in record.saved.norms if norm.tensor in beside]
+    tower = next((tower for tower in record.towers if tower.name == name), record.towers[0])
+    return tower, kinds[0] if kinds else "rms"

@@ -103,7 +103,7 @@ class Tower:
     heads, key_value_heads, head_width : str or None
         Settings that count the heads; a number where it is fixed. No `key_value_heads`: as many as heads.
     activation : str or None
-        Setting that names the function of the hidden layers, or ``=`` and the name where it is fixed.
+        Setting that names the function of the hidden layers, ``=`` and the usual one; without a setting a fixed one.
     rotary : bool or None
         Whether positions turn queries and keys; None where that is not known.
     unturned : int or None

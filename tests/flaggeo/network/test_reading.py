@@ -131,7 +131,7 @@ BLOCK = "model.layers.1."
         (
             llama_with(lambda t: t.update({BLOCK + "mlp.up_proj.weight": torch.ones(40, WIDTH, dtype=torch.int8)})),
             CONFIG,
-            "found torch.int8: de-quantise",
+            "found I8: de-quantise",
         ),
     ],
 )

@@ -21,7 +21,8 @@ from flaggeo.network.roles import (
 )
 
 PACKAGE = Path(flaggeo.__file__).parent
-LISTED_BY = {PACKAGE / "network" / "roles.py", PACKAGE / "network" / "families" / "gguf_names.py"}
+FAMILIES = PACKAGE / "network" / "families"
+LISTED_BY = {PACKAGE / "network" / "roles.py", FAMILIES / "gguf_names.py", FAMILIES / "inference.py"}
 KNOWN = {*ROLES, *(head_pair_name(*pair) for pair in HEAD_PAIRS), *("-".join(pair) for pair in COMPOSED)}
 
 
