@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 
-from .spaces import Symmetry
+from ..spaces import Symmetry
 
 
 @dataclass(frozen=True)
