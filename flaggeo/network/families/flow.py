@@ -1,11 +1,11 @@
 """Which row of which weight wrote every number of a forward pass.
 
-Each activation carries beside its values a tensor of the same shape that says, entry by entry, which row of which weight
-wrote it. Whatever a model does to the shape of its activations is done to that tensor too, so that the cut of a fused
-projection and the order of its heads can be read off where they are used, without a name or a layout being known.
+Each activation carries beside its values a tensor of the same shape that says, entry by entry, which row of which
+weight wrote it. Whatever a model does to the shape of its activations is done to that tensor too, so that the cut of a
+fused projection and the order of its heads can be read off where they are used, without a name or a layout being known.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from math import prod
 from string import ascii_letters
@@ -16,36 +16,8 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from .labels import Encounter, Label, Product, Trace, united
+from .operations import ADDS, ASKS, CHOOSES, KEEPS, MOVES, PUTS, PUTS_ALONG, REDUCES, TIMES, WEIGHS
 from .products import Operand, applied, product, spread
-
-_MOVES = frozenset(
-    "view reshape transpose permute swapaxes swapdims movedim moveaxis t T mT H mH flatten unflatten squeeze unsqueeze "
-    "expand expand_as repeat repeat_interleave tile broadcast_to view_as reshape_as chunk split tensor_split "
-    "split_with_sizes unbind narrow select index_select gather take_along_dim masked_select flip roll cat concat "
-    "concatenate stack hstack vstack pad _pad unfold view_as_complex view_as_real diagonal real __getitem__ as_strided "
-    "tril triu squeeze_ unsqueeze_ transpose_ pixel_shuffle pixel_unshuffle".split()
-)
-_KEEPS = frozenset(
-    "to float double half bfloat16 type type_as clone contiguous detach dropout dropout_ alpha_dropout feature_dropout "
-    "dropout1d dropout2d dropout3d data cpu masked_fill masked_fill_ clamp clamp_ clamp_min clip nan_to_num neg __neg__ "
-    "layer_norm rms_norm group_norm batch_norm instance_norm normalize".split()
-)
-_ADDS = frozenset("add add_ __add__ __radd__ __iadd__ sub sub_ __sub__ __rsub__ __isub__ rsub subtract".split())
-_TIMES = frozenset(
-    "mul mul_ __mul__ __rmul__ __imul__ multiply div div_ __truediv__ __itruediv__ true_divide divide".split()
-)
-_REDUCES = frozenset("sum mean amax amin max min".split())
-_CHOOSES = frozenset("topk argmax sort argsort multinomial".split())
-_PUTS = frozenset("__setitem__ index_put index_put_ copy_ masked_scatter masked_scatter_".split())
-_PUTS_ALONG = frozenset("index_add index_add_ index_copy index_copy_ scatter scatter_ scatter_add scatter_add_".split())
-_WEIGHS = frozenset("softmax log_softmax multi_head_attention_forward".split())
-# Of these no number is an activation.
-_ASKS = frozenset(
-    "zeros_like ones_like empty_like full_like rand_like randn_like new_zeros new_ones new_empty new_full new_tensor size "
-    "dim shape __len__ numel stride is_floating_point is_complex device dtype ndim __eq__ __ne__ __lt__ __gt__ __le__ "
-    "__ge__ eq ne lt gt le ge isnan isinf any all tolist item __bool__ is_contiguous __hash__ requires_grad nonzero "
-    "nelement get_device layout is_cuda is_meta grad_fn __format__ __repr__ __contains__ logical_not".split()
-)
 
 
 @dataclass(frozen=True)
@@ -134,13 +106,13 @@ class Flow(TorchFunctionMode):
             return func(*args, **named)
         name = func.__name__
         if name == "__get__":
-            name = func.__self__.__name__  # type: ignore[attr-defined]
+            name = getattr(func, "__self__").__name__  # noqa: B009
         # Before the call: an operation in place changes what is known of its argument.
         self._paused = True
         labels = {id(x): label for x in _tensors([*args, *named.values()]) if (label := self.label(x)) is not None}
         self._paused = False
         out = func(*args, **named)
-        if labels and name not in _ASKS:
+        if labels and name not in ASKS:
             self._paused = True
             try:
                 self._follow(_Call(name, func, tuple(args), named, labels, out))
@@ -161,7 +133,7 @@ class Flow(TorchFunctionMode):
             self._set(out, None if label is None else label.marked("norm", gain))
             return out
 
-        module.forward = forward  # type: ignore[method-assign]
+        module.forward = forward
 
     def _set(self, tensor: Any, label: Label | None) -> None:
         if isinstance(tensor, Tensor) and label is not None:
@@ -169,21 +141,23 @@ class Flow(TorchFunctionMode):
 
     def _follow(self, call: _Call) -> None:
         rules: Mapping[frozenset[str], Callable[[_Call], Label | None]] = {
-            _KEEPS: lambda call: call.label(call.arguments[0]),
-            _ADDS: self._sum,
-            _TIMES: self._product_of_entries,
-            _PUTS: self._put,
-            _PUTS_ALONG: self._put_along,
+            KEEPS: lambda call: call.label(call.arguments[0]),
+            ADDS: self._sum,
+            TIMES: self._product_of_entries,
+            PUTS: self._put,
+            PUTS_ALONG: self._put_along,
         }
         name, out = call.name, call.out
         if name in _PRODUCTS:
             label = _PRODUCTS[name](self.trace, call)
             self._set(out, label)
             for number in label.origins if label is not None else ():
-                inputs = [x for x in _tensors(call.arguments) if (known := call.label(x)) is None or not known.parameter]
+                inputs = [
+                    x for x in _tensors(call.arguments) if (known := call.label(x)) is None or not known.parameter
+                ]
                 self.trace.values[number] = (inputs[-1] if inputs else out, out)
             return
-        if name in _MOVES:
+        if name in MOVES:
             self._move(call)
             return
         if all(label.parameter for label in call.labels.values()):
@@ -199,7 +173,7 @@ class Flow(TorchFunctionMode):
                 if target is call.arguments[0] and label is not None:
                     self._write_through(target, label)
                 return
-        if name in _REDUCES and not isinstance(call.argument(1, "other"), Tensor):
+        if name in REDUCES and not isinstance(call.argument(1, "other"), Tensor):
             self._set(next(iter(call.outputs), None), self._reduced(call))
         elif name == "where" and len(call.arguments) == 3:
             self._set(out, self._either(call))
@@ -240,7 +214,7 @@ class Flow(TorchFunctionMode):
             self._set(out, replace(label, entries=parts[number] if number < len(parts) else None))
 
     def _sum(self, call: _Call) -> Label | None:
-        a, b, left, right = self._two(call)
+        _, b, left, right = self._two(call)
         if right is not None and right.parameter:
             self.trace.use(right, "bias" if b.ndim == 1 else "position table")
             right = None
@@ -290,9 +264,12 @@ class Flow(TorchFunctionMode):
             a, b, left, right = b, a, right, left
         if left.entries is None:
             return replace(label, entries=None)
-        if right.entries is None or _is_factor(b, a):
+        if _is_factor(b, a):
             own = right.origins <= left.origins  # divided by its norm
+            self.trace.factors |= frozenset() if own else right.origins
             return _spread(left if own else left.marked("scaled", right.origins), call.out)
+        if right.entries is None:
+            return _spread(replace(label, entries=left.entries), call.out)
         return self._gated(left, right, label, call.out)
 
     def _gated(self, left: Label, right: Label, label: Label, out: Tensor) -> Label:
@@ -329,7 +306,7 @@ class Flow(TorchFunctionMode):
             return None
         if len(known) < 2:
             return replace(united(labels), entries=known[0] if known else None)
-        chosen = torch.where(condition, *known)
+        chosen = torch.where(condition, known[0], known[1])
         other = torch.where(condition, known[1], known[0])
         return replace(united(labels), entries=torch.where(chosen != 0, chosen, other))
 
@@ -375,12 +352,16 @@ class Flow(TorchFunctionMode):
 
     def _reduced(self, call: _Call) -> Label | None:
         label, dims = call.label(call.arguments[0]), call.argument(1, "dim")
+        if label is not None and len(call.outputs) > 1 and not label.has("scores"):
+            self.trace.chosen |= label.origins  # the largest, and where it is
         if label is None or label.entries is None or label.has("scores") or not isinstance(dims, int | list | tuple):
             return self._lost(call)
         sizes = label.entries.shape
         summed = sorted({d % len(sizes) for d in ([dims] if isinstance(dims, int) else dims)})
         rest = [d for d in range(len(sizes)) if d not in summed]
-        merged = self.trace.axes.merged(label.entries.permute(*summed, *rest).reshape(prod(sizes[d] for d in summed), -1))
+        merged = self.trace.axes.merged(
+            label.entries.permute(*summed, *rest).reshape(prod(sizes[d] for d in summed), -1)
+        )
         if not merged.any():
             return self._lost(call)
         return replace(label, entries=merged.reshape(call.outputs[0].shape)).marked("mixed", call.name)
@@ -392,9 +373,9 @@ class Flow(TorchFunctionMode):
         for label in labels:
             if label.parameter:
                 self.trace.use(label, call.name)
-        if call.name in _WEIGHS and not any(label.has("scores") for label in known):
+        if call.name in WEIGHS and not any(label.has("scores") for label in known):
             self.trace.weighed |= united(labels).origins
-        if call.name in _CHOOSES:
+        if call.name in CHOOSES:
             self.trace.chosen |= united(labels).origins
         elif len(known) == 1 and len(call.outputs) == 1:
             entries = known[0].entries
@@ -446,7 +427,8 @@ def _added_matmul(trace: Trace, call: _Call) -> Label | None:
 
 def _einsum(trace: Trace, call: _Call) -> Label | None:
     equation, *factors = call.arguments
-    factors = factors[0] if len(factors) == 1 and isinstance(factors[0], list | tuple) else factors
+    if len(factors) == 1 and isinstance(factors[0], list | tuple):
+        factors = list(factors[0])
     inputs, _, result = equation.replace(" ", "").partition("->")
     names = inputs.split(",")
     labels = [label for x in factors if (label := call.label(x)) is not None and not label.parameter]

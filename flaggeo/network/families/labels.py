@@ -20,8 +20,8 @@ class Label:
     Attributes
     ----------
     entries : Tensor or None
-        Of the shape of the tensor: which coordinate of which axis each entry is. For a parameter, or a part of one: which
-        element of all parameters, plus one.
+        Of the shape of the tensor: which coordinate of which axis each entry is. For a parameter, or a part of one:
+        which element of all parameters, plus one.
     parameter : bool
     origins : frozenset of int
         Numbers of the products and attentions that reach the tensor without passing another one.
@@ -210,7 +210,8 @@ class Axes:
         if not torch.equal(self.coordinates(one), self.coordinates(other)):
             return False
         pairs = torch.stack([_axis(one), _axis(other)], -1).unique(dim=0)
-        return all([self.unite(pair) for pair in pairs.tolist()])
+        united = [self.unite(pair) for pair in pairs.tolist()]
+        return all(united)
 
     @staticmethod
     def coordinates(entries: Tensor) -> Tensor:
@@ -220,7 +221,8 @@ class Axes:
     def merged(self, entries: Tensor) -> Tensor:
         """One entry for each column where those of all rows agree, shape=[columns], from shape=[rows, columns].
 
-        Zeros do not count. Rows of several axes that agree in the coordinate make these axes one. Zero where they disagree.
+        Zeros do not count. Rows of several axes that agree in the coordinate make these axes one. Zero where they
+        disagree.
         """
         entries = self.canonical(entries)
         known = entries > 0
@@ -249,6 +251,8 @@ class Trace:
     sums, gatings : list of Encounter
     chosen : set of int
         Origins of the activations of which the largest are chosen, as routers do.
+    factors : set of int
+        Origins of what multiplies all coordinates of an activation alike.
     weighed : set of int
         Origins of what a softmax turned into weights without being recognised as the scores of an attention.
     uses : mapping of str to set of str
@@ -268,6 +272,7 @@ class Trace:
     sums: list[Encounter] = field(default_factory=list)
     gatings: list[Encounter] = field(default_factory=list)
     chosen: set[int] = field(default_factory=set)
+    factors: set[int] = field(default_factory=set)
     weighed: set[int] = field(default_factory=set)
     uses: dict[str, set[str]] = field(default_factory=dict)
     lost: dict[str, int] = field(default_factory=dict)

@@ -1,6 +1,6 @@
 """How the matrices of parts lie in the tensors that store them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -72,8 +72,11 @@ class Storage:
         if stored.ndim > 2 and (rows := self._rows(stored.flatten(1))) is not None:
             return Layout(False, False, (rows,))  # the kernel of a convolution
         for transposed in (False, True):
-            matrices = (stored.mT if transposed else stored) if stored.ndim == 3 else [stored.T if transposed else stored]
-            found = [self._rows(matrix) for matrix in matrices]
+            matrices = (
+                (stored.mT if transposed else stored) if stored.ndim == 3 else [stored.T if transposed else stored]
+            )
+            # No token may have been given to an expert.
+            found = [self._rows(matrix) for matrix in matrices if (self._part[matrix] >= 0).any()]
             if all(rows is not None for rows in found):
                 slices = tuple(rows for rows in found if rows is not None)
                 return Layout(transposed, stored.ndim == 3, slices)
@@ -117,13 +120,3 @@ def heads_in_order(part: Part) -> int | None:
     expected = torch.arange(len(part.heads) * width).reshape(len(part.heads), width)
     alike = all(torch.equal(head.sort().values, row) for head, row in zip(part.heads, expected, strict=True))
     return len(part.heads) if alike else None
-
-
-def rows_in_order(layout: Layout, numbers: Mapping[int, Part]) -> bool:
-    """Whether the rows of every part follow one another in their order."""
-    for rows in layout.slices:
-        for number in numbers:
-            own = [row for part, row in rows if part == number]
-            if own != sorted(own):
-                return False
-    return True

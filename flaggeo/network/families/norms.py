@@ -56,8 +56,10 @@ def _asked(module: nn.Module, gain: Tensor, bias: Tensor | None) -> tuple[str, f
     x = 100 * (1 + torch.randn(5, *gain.shape, generator=generator, dtype=gain.dtype))
     kept = gain.clone()
     try:
-        at_zero, at_one = (_called(module, gain.fill_(value), x) for value in (0.0, 1.0))
-        scaled = _called(module, gain, 3 * x)
+        gain.fill_(0.0)
+        at_zero = _called(module, x)
+        gain.fill_(1.0)
+        at_one, scaled = _called(module, x), _called(module, 3 * x)
     finally:
         gain.copy_(kept)
     if at_zero is None or at_one is None or scaled is None or not torch.allclose(scaled, at_one, atol=_CLOSE):
@@ -71,7 +73,7 @@ def _asked(module: nn.Module, gain: Tensor, bias: Tensor | None) -> tuple[str, f
     return ("layer" if centred else "rms"), float(round(offset))
 
 
-def _called(module: nn.Module, gain: Tensor, x: Tensor) -> Tensor | None:
+def _called(module: nn.Module, x: Tensor) -> Tensor | None:
     try:
         out = module(x)
     except (RuntimeError, TypeError, ValueError, AttributeError, IndexError):

@@ -90,7 +90,7 @@ def product(trace: Trace, one: Operand, other: Operand, result: str, shape: Sequ
         return _mixed(trace, known, result, shape)
     if one.label.has("scores") or other.label.has("scores"):
         attended = _attended(trace, one, other, names, result, shape)
-        if attended is None and any(side.has("function") for side in (one.label, other.label) if side.has("scores")):
+        if attended is None and "softmax" in (*one.label.of("function"), *other.label.of("function")):
             trace.weighed |= one.label.origins | other.label.origins
         return attended or _unknown(trace, one, other, result, shape)
     return _met(trace, one, other, names, result, shape) or _unknown(trace, one, other, result, shape)
@@ -160,7 +160,7 @@ def _applied(
 
 
 def _mixed(trace: Trace, operand: Operand, result: str, shape: Sequence[int]) -> Label:
-    """Entries mixed along an axis by factors that no weight wrote: coordinates stay where they are not what is mixed."""
+    """Entries mixed along an axis by factors that no weight wrote: the coordinates along other axes stay."""
     assert operand.label is not None
     label = operand.label.marked("mixed", "product")
     own = "".join(x for x in operand.names if x in result)
@@ -180,9 +180,7 @@ def _unknown(trace: Trace, one: Operand, other: Operand, result: str, shape: Seq
     return replace(both, entries=next((entries for entries in kept if entries is not None), None))
 
 
-def _met(
-    trace: Trace, left: Operand, right: Operand, names: _Axes, result: str, shape: Sequence[int]
-) -> Label | None:
+def _met(trace: Trace, left: Operand, right: Operand, names: _Axes, result: str, shape: Sequence[int]) -> Label | None:
     """Queries meeting keys: the axis that is summed over is one of coordinates on both sides."""
     assert left.label is not None
     assert right.label is not None
@@ -216,10 +214,8 @@ def _attended(
     assert scores.label is not None
     assert values.label is not None
     if not scores.label.has("scores"):
-        scores, values = values, scores
-        names = _Axes(names.batch, names.right, names.left, names.contracted)
-        assert scores.label is not None
-        assert values.label is not None
+        swapped = _Axes(names.batch, names.right, names.left, names.contracted)
+        return _attended(trace, values, scores, swapped, result, shape)
     if scores.label.entries is None or values.label.entries is None or values.label.has("scores"):
         return None
     if len(names.contracted) != 1 or not names.right:

@@ -1,11 +1,23 @@
 """From names with numbers to names with places for numbers."""
 
+import re
 from collections.abc import Iterable, Mapping
 
 #: The words that may stand in a template, from the outside to the inside.
 WORDS = ("stage", "layer", "expert")
 
 Numbers = Mapping[str, int]
+
+_NUMBER = re.compile(r"(\d+)")
+
+
+def counted(name: str) -> list[tuple[str, int]]:
+    """Numbers in a name, each with what stands before it, in which other numbers are struck out."""
+    parts = _NUMBER.split(name)
+    return [
+        ("".join("0" if n % 2 else part for n, part in enumerate(parts[:place])), int(parts[place]))
+        for place in range(1, len(parts), 2)
+    ]
 
 
 class Templates:
@@ -15,44 +27,56 @@ class Templates:
     ----------
     known : iterable of pair of str and mapping of str to int
         Names, each with the numbers of its stage, layer and expert, as far as it has them.
+    others : iterable of str
+        Further names: a list in them that is as long as one of layers is one of layers.
     """
 
-    def __init__(self, known: Iterable[tuple[str, Numbers]]) -> None:
-        self._words: dict[tuple[str, ...], str] = {}
-        names = [(name.split("."), numbers) for name, numbers in known]
-        for place in range(max((len(parts) for parts, _ in names), default=0)):
-            counted: dict[tuple[str, ...], list[tuple[int, Numbers]]] = {}
+    def __init__(self, known: Iterable[tuple[str, Numbers]], others: Iterable[str] = ()) -> None:
+        self._words: dict[str, str] = {}
+        names = [(_NUMBER.split(name), numbers) for name, numbers in known]
+        for place in range(1, max((len(parts) for parts, _ in names), default=0), 2):
+            members: dict[str, list[tuple[int, Numbers]]] = {}
             for parts, numbers in names:
-                if len(parts) > place and parts[place].isdigit():
-                    counted.setdefault(self._prefix(parts, place), []).append((int(parts[place]), numbers))
-            for prefix, members in counted.items():
+                if len(parts) > place:
+                    members.setdefault(self._prefix(parts, place), []).append((int(parts[place]), numbers))
+            for prefix, values in members.items():
                 fitting = [
                     word
                     for word in WORDS
-                    if f"{{{word}}}" not in prefix and all(numbers.get(word) == value for value, numbers in members)
+                    if f"{{{word}}}" not in prefix and all(numbers.get(word) == value for value, numbers in values)
                 ]
                 if fitting:
                     self._words[prefix] = fitting[0]
+        self._learn_lists({numbers["layer"] for _, numbers in names if "layer" in numbers}, others)
 
-    def _prefix(self, parts: list[str], place: int) -> tuple[str, ...]:
-        prefix: tuple[str, ...] = ()
-        for part in parts[:place]:
-            word = self._words.get(prefix) if part.isdigit() else None
-            prefix += (f"{{{word}}}" if word else part,)
+    def _learn_lists(self, layers: set[int], others: Iterable[str]) -> None:
+        lists: dict[str, set[int]] = {}
+        for parts in (_NUMBER.split(name) for name in others):
+            for place in range(1, len(parts), 2):
+                lists.setdefault(self._prefix(parts, place), set()).add(int(parts[place]))
+        for prefix, numbers in lists.items():
+            if len(numbers) > 1 and numbers == layers and "{layer}" not in prefix:
+                self._words.setdefault(prefix, "layer")
+
+    def _prefix(self, parts: list[str], place: int) -> str:
+        prefix = ""
+        for n, part in enumerate(parts[:place]):
+            prefix += f"{{{self._words[prefix]}}}" if n % 2 and prefix in self._words else part
         return prefix
 
     def __call__(self, name: str, layer: int | None = None) -> str:
-        """Template of a name; numbers of the layer before a given one are written ``{layer-1}``."""
-        parts = name.split(".")
-        template = list(self._prefix(parts, len(parts)))
+        """Template of a name; where its layer is the one before a given one it is written ``{layer-1}``."""
+        parts = _NUMBER.split(name)
+        template = self._prefix(parts, len(parts))
         if layer is not None and self.numbers(name).get("layer") == layer - 1:
-            template = ["{layer-1}" if part == "{layer}" else part for part in template]
-        return ".".join(template)
+            return template.replace("{layer}", "{layer-1}")
+        return template
 
     def numbers(self, name: str) -> dict[str, int]:
         """Stage, layer and expert of a name, as far as it has them."""
-        parts = name.split(".")
-        template = self._prefix(parts, len(parts))
+        parts = _NUMBER.split(name)
         return {
-            place[1:-1]: int(part) for part, place in zip(parts, template, strict=True) if place.startswith("{")
+            self._words[prefix]: int(parts[place])
+            for place in range(1, len(parts), 2)
+            if (prefix := self._prefix(parts, place)) in self._words
         }

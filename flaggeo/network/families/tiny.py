@@ -6,17 +6,20 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel
 
-TOKENS = 7
+TOKENS = 12
+#: Parameters that a tiny model may have: so many can be told apart by numbers in float32.
+LARGEST = 2**24
+# Of the entries of matrices: wide enough for the functions of hidden layers to differ.
+_SPREAD = 0.3
 
 # Settings of one meaning have one size, whatever a model type calls them.
 _NAMES: Mapping[str, str] = {
     "width": "hidden_size d_model n_embd dim emb_dim word_embed_proj_dim pooler_hidden_size prediction_head_size "
-    "attention_hidden_size linear_width lru_width",
+    "attention_hidden_size linear_width",
     "embedding": "embedding_size",
     "layers": "num_hidden_layers n_layer n_layers num_layers encoder_layers num_encoder_layers num_blocks depth",
     "decoder_layers": "decoder_layers num_decoder_layers",
@@ -26,7 +29,7 @@ _NAMES: Mapping[str, str] = {
     "key_value_heads": "num_key_value_heads num_kv_heads kv_n_heads multi_query_group_num",
     "head": "head_dim d_kv kv_channels dim_head d_head attention_head_dim global_head_dim",
     "hidden": "intermediate_size d_ff ffn_dim encoder_ffn_dim decoder_ffn_dim dff d_inner hidden_dim ffn_hidden_size "
-    "dim_ff mlp_dim intermediate_size_mlp dense_intermediate_size n_inner",
+    "dim_ff mlp_dim intermediate_size_mlp dense_intermediate_size n_inner lru_width",
     "expert_hidden": "moe_intermediate_size expert_ffn_hidden_size",
     "shared_hidden": "shared_expert_intermediate_size shared_experts_intermediate_size shared_intermediate_size "
     "moe_shared_expert_intermediate_size",
@@ -37,6 +40,21 @@ _NAMES: Mapping[str, str] = {
     "vocabulary": "vocab_size vocab_size_per_layer_input decoder_vocab_size unpadded_vocab_size",
     "positions": "max_position_embeddings n_positions n_ctx max_seq_len max_source_positions max_target_positions "
     "model_max_length max_sequence_length",
+    "rotary": "rotary_dim",
+    "chunk": "chunk_size mamba_chunk_size",
+    "state": "state_size mamba_d_state ssm_state_size",
+    "state_heads": "mamba_n_heads mamba_num_heads linear_num_heads linear_num_key_heads linear_num_value_heads "
+    "n_mamba_heads",
+    "state_groups": "n_groups mamba_n_groups mamba_ngroups",
+    "state_head": "mamba_d_head mamba_head_dim linear_head_dim linear_key_head_dim linear_value_head_dim",
+    "state_rank": "time_step_rank mamba_dt_rank",
+    "convolved": "conv_kernel mamba_d_conv linear_conv_kernel_dim short_conv_kernel_size conv_L_cache",
+    "sliding_heads": "swa_num_attention_heads",
+    "sliding_key_value_heads": "swa_num_key_value_heads",
+    "sliding_head": "swa_head_dim",
+    "index_heads": "index_n_heads",
+    "index_head": "index_head_dim",
+    "index_chosen": "index_topk index_topk_blocks",
     "query_latent": "q_lora_rank",
     "key_value_latent": "kv_lora_rank",
     "turned": "qk_rope_head_dim",
@@ -44,6 +62,11 @@ _NAMES: Mapping[str, str] = {
     "value_head": "v_head_dim",
 }
 _MEANINGS = {name: meaning for meaning, names in _NAMES.items() for name in names.split()}
+
+
+def meaning(setting: str) -> str | None:
+    """Field of `Sizes` that a setting is; None where it is no size that is known by name."""
+    return _MEANINGS.get(setting.rpartition(".")[2])
 
 
 @dataclass(frozen=True)
@@ -67,6 +90,20 @@ class Sizes:
     one: int = 1
     vocabulary: int = 101
     positions: int = 64
+    rotary: int = 4
+    chunk: int = 4
+    state: int = 6
+    state_heads: int = 8
+    state_groups: int = 2
+    state_head: int = 8
+    state_rank: int = 3
+    convolved: int = 3
+    sliding_heads: int = 4
+    sliding_key_value_heads: int = 2
+    sliding_head: int = 16
+    index_heads: int = 2
+    index_head: int = 8
+    index_chosen: int = 5
     query_latent: int = 12
     key_value_latent: int = 10
     turned: int = 4
@@ -77,24 +114,107 @@ class Sizes:
 #: Two sizes, in which no two settings of different meaning have the same pair of values.
 SMALL = Sizes()
 OTHER = Sizes(
-    width=64,
+    width=128,
     embedding=40,
-    layers=3,
+    layers=5,
     decoder_layers=4,
     heads=8,
     decoder_heads=16,
     key_value_heads=4,
-    head=12,
+    head=24,
     hidden=72,
     expert_hidden=36,
     shared_hidden=52,
-    experts=6,
+    experts=5,
+    state=10,
+    state_head=32,
+    sliding_heads=8,
+    sliding_key_value_heads=4,
+    sliding_head=24,
     query_latent=14,
     key_value_latent=22,
     turned=8,
     unturned=10,
     value_head=26,
 )
+
+
+def _settings(model_type: str, sizes: Sizes) -> dict[str, Any]:
+    """Settings that a model type needs besides its sizes, or that its defaults do not give."""
+    layers, head = sizes.layers, sizes.width // sizes.heads
+    kinds = ["linear_attention", "full_attention"] * layers
+    needed: Mapping[str, dict[str, Any]] = {
+        "cohere_compass_text": {"rope_parameters": {"full_attention": {"rope_type": "default", "rope_theta": 1e4}}},
+        "deepseek_v2": {"num_experts_per_tok": sizes.chosen},
+        "dots1": {"num_experts_per_tok": sizes.chosen, "n_routed_experts": sizes.experts, "n_shared_experts": 1},
+        "esm": {"vocab_size": sizes.vocabulary, "pad_token_id": 1, "mask_token_id": 3},
+        "esmc": {"num_key_value_heads": sizes.heads},
+        "gemma3n_text": {"num_kv_shared_layers": 0},
+        "gemma4_assistant": {"text_config": {"num_kv_shared_layers": 0, "hidden_size_per_layer_input": 0}},
+        "gemma4_unified_assistant": {"text_config": {"num_kv_shared_layers": 0}},
+        "gpt_neo": {"attention_types": [[["global"], layers]]},
+        "helium": {"head_dim": head},
+        "hunyuan_v1_dense": {"head_dim": sizes.head},
+        "hunyuan_v1_moe": {"head_dim": sizes.head},
+        "jamba": {"attn_layer_period": 2, "attn_layer_offset": 1},
+        "lfm2_moe": {"layer_types": ["conv", "full_attention"] * (layers // 2) + ["conv"] * (layers % 2)},
+        "longcat_flash": {"zero_expert_num": 1},
+        "mamba2": {"num_heads": 2 * sizes.heads, "head_dim": head},
+        "ministral": {"head_dim": sizes.head},
+        "qwen4_exp_text": {"hc_lowrank": 4},
+        "squeezebert": {"embedding_size": sizes.width},
+        "xlnet": {"d_head": head},
+        "xmod": {"default_language": "en_XX"},
+        "zamba2": {"layers_block_type": kinds[:layers]},
+        "zaya": {"num_experts_per_tok": 1},
+    }
+    return needed.get(model_type, {})
+
+
+# In the order of preference: a model with all its towers before one of them.
+_AUTO_CLASSES = (
+    ("AutoModelForSeq2SeqLM", "MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES"),
+    ("AutoModelForMaskedLM", "MODEL_FOR_MASKED_LM_MAPPING_NAMES"),
+    ("AutoModelForCausalLM", "MODEL_FOR_CAUSAL_LM_MAPPING_NAMES"),
+)
+
+
+def language_models() -> tuple[str, ...]:
+    """Model types of the language models that the installed transformers has."""
+    from transformers.models.auto import modeling_auto
+
+    return tuple(sorted({model_type for _, names in _AUTO_CLASSES for model_type in getattr(modeling_auto, names)}))
+
+
+def tiny_model(config: "PreTrainedConfig") -> "PreTrainedModel":
+    """Model with random weights, in evaluation mode, whose attention and experts are computed step by step."""
+    import transformers
+    from transformers.models.auto import modeling_auto
+
+    auto = next(auto for auto, names in _AUTO_CLASSES if config.model_type in getattr(modeling_auto, names))
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = getattr(transformers, auto).from_config(
+            config, attn_implementation="eager", experts_implementation="eager"
+        )
+        size = sum(parameter.numel() for parameter in model.parameters())
+        if size >= LARGEST:
+            raise ValueError(f"{size} parameters, although all sizes that are known by name are small")
+        for parameter in model.parameters():
+            if parameter.ndim > 1:
+                torch.nn.init.normal_(parameter, std=_SPREAD)
+    return model.eval()  # type: ignore[no-any-return]
+
+
+def tiny_inputs(model: "PreTrainedModel") -> dict[str, Any]:
+    """Inputs of a forward pass: two sequences of random tokens."""
+    generator = torch.Generator().manual_seed(0)
+    tokens = torch.randint(4, 90, (2, TOKENS), generator=generator)
+    accepted = inspect.signature(model.forward).parameters
+    inputs: dict[str, Any] = {"input_ids": tokens}
+    if "decoder_input_ids" in accepted:
+        inputs["decoder_input_ids"] = torch.randint(4, 90, (2, TOKENS - 2), generator=generator)
+    return inputs | ({"use_cache": False} if "use_cache" in accepted else {})
 
 
 def tiny_config(model_type: str, sizes: Sizes = SMALL, **settings: Any) -> "PreTrainedConfig":
@@ -110,7 +230,17 @@ def tiny_config(model_type: str, sizes: Sizes = SMALL, **settings: Any) -> "PreT
     from transformers import CONFIG_MAPPING
 
     config_class = CONFIG_MAPPING[model_type]
-    return config_class(**_shrunk(config_class().to_dict(), sizes) | settings)
+    shrunk = _shrunk(config_class().to_dict(), sizes)
+    return config_class(**_merged(shrunk, _merged(_settings(model_type, sizes), settings)))
+
+
+def _merged(settings: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings with changes, section by section."""
+    merged = dict(settings)
+    for name, value in changes.items():
+        inner = merged.get(name)
+        merged[name] = _merged(inner, value) if isinstance(value, dict) and isinstance(inner, dict) else value
+    return merged
 
 
 def _shrunk(defaults: Mapping[str, Any], sizes: Sizes) -> dict[str, Any]:
