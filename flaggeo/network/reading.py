@@ -357,7 +357,7 @@ class _TowerReader:
 
     def _layer(self, layer: int) -> Iterator[Weight]:
         places = [place for place in self.found if place[0] == layer]
-        places.sort(key=lambda place: (ROLES.index(_piece(self.found[place]).role), place[2] or 0))
+        places.sort(key=lambda place: (ROLES.index(_piece(self.found[place]).role), place[1], place[2] or 0))
         self._require_widths([place for place in places if _piece(self.found[place]).cut is None], {})
         counts = {
             block: self._head_counts(layer, [place for place in places if self._block(place) is block])

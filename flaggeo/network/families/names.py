@@ -109,7 +109,7 @@ class Names:
 
     def find(self, template: str | None, numbers: Numbers) -> str | None:
         """Name in the checkpoint of what a template names at these numbers; None if it is not there."""
-        if template is None or any(numbers[name] < int(back or 0) for name, back in _PLACE.findall(template)):
+        if template is None or any(numbers.get(name, -1) < int(back or 0) for name, back in _PLACE.findall(template)):
             return None
         inside, rest = self._split(template)
         name = self._beginnings[inside] + _PLACE.sub(lambda place: str(numbers[place[1]] - int(place[2] or 0)), rest)
