@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .options import Format, OutputFormat, Verbose
+from .options import Format, HeadsPerLayer, OutputFormat, Verbose
 from .terminal import errors_reported, standard_output, waiting
 
 if TYPE_CHECKING:
@@ -25,17 +25,22 @@ Source = Annotated[
 ]
 
 
-def inspect(path: Source, output_format: Format = OutputFormat.TABLE, verbose: Verbose = False) -> None:
+def inspect(
+    path: Source,
+    heads_per_layer: HeadsPerLayer = None,
+    output_format: Format = OutputFormat.TABLE,
+    verbose: Verbose = False,
+) -> None:
     """Describe each tensor of a checkpoint, and which are not used and why; only headers are read."""
     with errors_reported(verbose):
-        network = opened(path, quiet=False)
+        network = opened(path, quiet=False, heads_per_layer=heads_per_layer)
         if output_format is OutputFormat.JSON:
             typer.echo(json.dumps(_record(network), indent=2))
         else:
             _print(network, every_tensor=verbose)
 
 
-def opened(path: str, quiet: bool) -> "Network":
+def opened(path: str, quiet: bool, heads_per_layer: int | None = None) -> "Network":
     """The network of a checkpoint; its remarks go to standard error.
 
     Raises
@@ -49,7 +54,8 @@ def opened(path: str, quiet: bool) -> "Network":
 
     try:
         with waiting(f"reading the headers of {path}", quiet, in_lines=not Path(path).exists()):
-            network = read_network(open_checkpoint(path))
+            config = None if heads_per_layer is None else {"num_attention_heads": heads_per_layer}
+            network = read_network(open_checkpoint(path, config))
     except CheckpointError:
         if not Path(path).is_dir():
             raise

@@ -175,11 +175,22 @@ class _Reader:
             self.remarks += tower.remarks
             self.reasons |= tower.reasons
 
+    def _under_second_names(self) -> Iterator[Placed]:
+        """Weights that have their part under a second name alone: an embedding behind its tied unembedding."""
+        unembeddings = roles_in(BlockKind.UNEMBEDDING)
+        parts = {one.tensor: one.part for one in self.structure.names.placed}
+        for name, first in self.checkpoint.aliases.items():
+            part = parts.get(first)
+            if not isinstance(part, Piece) or part.role in unembeddings:
+                for one in self.structure.names.place(name):
+                    if isinstance(one.part, Piece) and one.part.role not in unembeddings:
+                        yield replace(one, tensor=first)
+
     def _towers(self) -> "list[_TowerReader]":
         order = {tower.name: place for place, tower in enumerate(self.structure.towers)}
         known = {tower.name: tower for tower in self.structure.towers}
         placed: dict[str, list[Placed]] = {}
-        for one in self.structure.names.placed:
+        for one in (*self.structure.names.placed, *self._under_second_names()):
             if isinstance(one.part, Piece):
                 placed.setdefault(one.part.tower.format(**one.numbers), []).append(one)
         templates = {

@@ -85,9 +85,10 @@ class Names:
     @cached_property
     def placed(self) -> tuple[Placed, ...]:
         """Every tensor whose part is known, as often as it has one, in the order of the checkpoint."""
-        return tuple(one for tensor in self._tensors for one in self._place(tensor))
+        return tuple(one for tensor in self._tensors for one in self.place(tensor))
 
-    def _place(self, tensor: str) -> Iterator[Placed]:
+    def place(self, tensor: str) -> Iterator[Placed]:
+        """The parts of a name, whether or not the checkpoint has it."""
         for inside, beginning in self._beginnings.items():
             if not tensor.startswith(beginning):
                 continue
