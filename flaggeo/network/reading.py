@@ -70,9 +70,21 @@ def read_network(checkpoint: Checkpoint) -> Network:
     weights = tuple(reader.weights())
     for weight in weights:
         checkpoint.require_readable(weight.tensor)
+    _require_spaces(checkpoint, weights)
     remarks = (*structure.remarks, *dict.fromkeys(reader.remarks))
     skipped = tuple(_skipped(checkpoint, structure, reader, weights))
     return Network(structure.name, checkpoint, weights, skipped, remarks, structure)
+
+
+def _require_spaces(checkpoint: Checkpoint, weights: Iterable[Weight]) -> None:
+    """Weights that meet in a space are equally wide there."""
+    known: dict[str, int] = {}
+    for weight in weights:
+        for space in (weight.source, weight.target):
+            expected = known.setdefault(space.name, space.dim)
+            if expected != space.dim:
+                what = f"a width of {expected} in {space.name}"
+                raise _error(checkpoint, weight.tensor, what, f"{space.dim}")
 
 
 def _unknown(checkpoint: Checkpoint, model_type: str) -> UnknownArchitectureError:

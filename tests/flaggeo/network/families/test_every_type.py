@@ -9,10 +9,10 @@ from flaggeo.network.families.table import load_records
 
 transformers = pytest.importorskip("transformers")
 
-SAMPLE = (
-    "albert bert bloom deepseek_v3 falcon falcon_mamba gemma2 gpt2 gpt_neox gpt_oss gptj jamba llama mamba mixtral opt phi3 "
-    "qwen3 qwen3_next roberta"
-).split()
+SAMPLE = {
+    *("albert", "bart", "bert", "bloom", "deepseek_v3", "falcon", "falcon_mamba", "gemma2", "gpt2", "gpt_neox"),
+    *("gpt_oss", "gptj", "jamba", "llama", "mamba", "mixtral", "opt", "phi3", "qwen3_next", "roberta", "t5"),
+}
 TYPES = [
     pytest.param(model_type, marks=[] if model_type in SAMPLE else pytest.mark.slow)
     for record in load_records()
