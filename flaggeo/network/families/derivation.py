@@ -38,6 +38,7 @@ def derive(model_type: str) -> Record:
         other = Run(model_type, OTHER, tied=one.tied, tie_word_embeddings=False, **_other_activations(one.config))
     except (TypeError, ValueError):  # the model type has one function only
         other = Run(model_type, OTHER, tied=one.tied, tie_word_embeddings=False)
+    other.confirm()
     return _Comparison(one, other).record(model_type)
 
 

@@ -130,7 +130,9 @@ class Flow(TorchFunctionMode):
             finally:
                 self._paused = False
             label = self.label(activation)
-            self._set(out, None if label is None else label.marked("norm", gain))
+            if label is not None:
+                self.trace.normed.append((gain, label))
+                self._set(out, label.marked("norm", gain))
             return out
 
         module.forward = forward
@@ -219,6 +221,8 @@ class Flow(TorchFunctionMode):
             self.trace.use(right, "bias" if b.ndim == 1 else "position table")
             right = None
         if left is None or right is None:
+            if left is not None and isinstance(b, Tensor) and b.ndim > 1 and b.shape[-1] > 1 and right is None:
+                self.trace.shifted.append(left)
             return _spread(left or right, call.out)
         if left.entries is None or (right.has("scores") and not left.has("scores")):
             left, right = right, left

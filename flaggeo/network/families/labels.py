@@ -209,8 +209,8 @@ class Axes:
         """
         if not torch.equal(self.coordinates(one), self.coordinates(other)):
             return False
-        pairs = torch.stack([_axis(one), _axis(other)], -1).unique(dim=0)
-        united = [self.unite(pair) for pair in pairs.tolist()]
+        pairs = (_axis(one) * len(self.sizes) + _axis(other)).unique().tolist()
+        united = [self.unite(divmod(pair, len(self.sizes))) for pair in pairs]
         return all(united)
 
     @staticmethod
@@ -249,6 +249,10 @@ class Trace:
     meetings : list of Meeting
     attentions : list of Attention
     sums, gatings : list of Encounter
+    normed : list of pair of str and Label
+        Gain of a norm, and what went in.
+    shifted : list of Label
+        Of what a tensor is added to that no weight wrote.
     chosen : set of int
         Origins of the activations of which the largest are chosen, as routers do.
     factors : set of int
@@ -271,6 +275,8 @@ class Trace:
     attentions: list[Attention] = field(default_factory=list)
     sums: list[Encounter] = field(default_factory=list)
     gatings: list[Encounter] = field(default_factory=list)
+    normed: list[tuple[str, Label]] = field(default_factory=list)
+    shifted: list[Label] = field(default_factory=list)
     chosen: set[int] = field(default_factory=set)
     factors: set[int] = field(default_factory=set)
     weighed: set[int] = field(default_factory=set)

@@ -194,10 +194,13 @@ def _met(trace: Trace, left: Operand, right: Operand, names: _Axes, result: str,
     if any(_constant(side) for side in (queries, keys)):
         return None
     width = keys.shape[-1]
+    if bool((queries == queries[:, :1]).all()):
+        queries = queries[:, :1]  # the same at all positions
     pairs = torch.stack([queries, keys[:, None].expand_as(queries)], -2)
     distinct, which = torch.unique(pairs.reshape(-1, 2 * width), dim=0, return_inverse=True)
     positions = torch.arange(others.shape[1], dtype=torch.float64)
-    entries = score_entries(which.reshape(*queries.shape[:2], 1), positions)
+    rows = prod(left.label.entries.shape[left.names.index(name)] for name in names.left)
+    entries = score_entries(which.reshape(*queries.shape[:2], 1).expand(-1, rows, -1), positions)
     trace.meetings.append(Meeting(distinct.reshape(-1, 2, width), left.label, right.label))
     return Label(
         spread(entries, names.batch + names.left + names.right, result, shape),

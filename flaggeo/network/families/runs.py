@@ -11,6 +11,7 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
+from .confirmation import is_closed, is_shifted
 from .flow import Flow
 from .layouts import Layout, Storage
 from .norms import norm_modules
@@ -42,6 +43,7 @@ class Run:
         self.trace = flow.trace
         analysis = Analysis(self.trace, tokens=self.inputs.get("input_ids"), logits=flow.label(out[0]), tied=tied)
         self.found = analysis.parts()
+        self.analysis = analysis
         self.reasons = {**analysis.uses_of_products(), **self.found.others}
         for name, why in self.found.unknown.items():
             raise DerivationError(f"{name}: {why}")
@@ -52,6 +54,22 @@ class Run:
         )
         self.parts = [part for part in parts if not (part.role == "unembed" and self.tied)]
         self.streams = list(dict.fromkeys(part.stream for part in self.parts))
+
+    def confirm(self) -> None:
+        """Check that all was found that faces a stream; the model is left with other weights.
+
+        Raises
+        ------
+        DerivationError
+            If it was not.
+        """
+        norms = {norm.gain: norm.bias for norm in self.norms}
+        if not is_shifted(self.analysis) and not is_closed(self.model, self.analysis, norms, self._output):
+            raise DerivationError("the coordinates of the stream are not all that is read and written")
+
+    def _output(self) -> Tensor:
+        out: Tensor = self.model(**self.inputs)[0]
+        return out
 
     def name(self, part: Part) -> str:
         """Name of the parameter that holds a part."""

@@ -10,7 +10,7 @@ import torch
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel
 
-TOKENS = 12
+TOKENS = 16
 #: Parameters that a tiny model may have: so many can be told apart by numbers in float32.
 LARGEST = 2**24
 # Of the entries of matrices: wide enough for the functions of hidden layers to differ.
@@ -207,13 +207,13 @@ def tiny_model(config: "PreTrainedConfig") -> "PreTrainedModel":
 
 
 def tiny_inputs(model: "PreTrainedModel") -> dict[str, Any]:
-    """Inputs of a forward pass: two sequences of random tokens."""
+    """Inputs of a forward pass: four sequences of random tokens: each expert gets some."""
     generator = torch.Generator().manual_seed(0)
-    tokens = torch.randint(4, 90, (2, TOKENS), generator=generator)
+    tokens = torch.randint(4, 90, (4, TOKENS), generator=generator)
     accepted = inspect.signature(model.forward).parameters
     inputs: dict[str, Any] = {"input_ids": tokens}
     if "decoder_input_ids" in accepted:
-        inputs["decoder_input_ids"] = torch.randint(4, 90, (2, TOKENS - 2), generator=generator)
+        inputs["decoder_input_ids"] = torch.randint(4, 90, (4, TOKENS - 2), generator=generator)
     return inputs | ({"use_cache": False} if "use_cache" in accepted else {})
 
 
