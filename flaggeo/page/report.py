@@ -120,7 +120,7 @@ def _subtitle(analysis: Analysis) -> str:
     heads = analysis.attention_heads
     return (
         f"{provenance['layers']} layers, read as {provenance['family']}, "
-        f"{analysis.weights['head'].isna().sum()} weights"
+        f"{(analysis.weights['head'].isna() & analysis.weights['stacked'].isna()).sum()} weights"
         + (f" and {heads} attention heads" if heads else "")
         + f" at rank {analysis.settings.rank}, in {len(analysis.spaces)} spaces"
         + (f"; stored as {stored}, de-quantised" if stored else "")
