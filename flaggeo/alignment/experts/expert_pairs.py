@@ -133,7 +133,8 @@ class ExpertPairs:
     def q_values(self) -> Array:
         """False discovery rate of each pair among all of these, by the tests of the table of pairs, shape=[pairs]."""
         columns = beside_nulls(PROJECTION_OVERLAP, self.overlaps.values, self.overlaps)
-        return q_values(pd.DataFrame(columns).assign(family=0), PROJECTION_OVERLAP, "family").to_numpy(np.float64)
+        found = q_values(pd.DataFrame(columns).assign(family=0), PROJECTION_OVERLAP, "family")
+        return np.asarray(found, dtype=np.float64)
 
 
 def _mean_overlap(pairs: ExpertPairs) -> Tensor:
