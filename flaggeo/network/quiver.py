@@ -101,7 +101,7 @@ class Weight:
         outside = -inf if self.record.block is BlockKind.EMBEDDING else inf
         return self.towers_before, (outside if self.layer is None else self.layer), self.record.stage
 
-    def read(self, checkpoint: Checkpoint, *, device: str | torch.device = "cpu") -> Tensor:
+    def read(self, checkpoint: Checkpoint, *, device: "str | torch.device" = "cpu") -> "Tensor":
         """What `matrix` is cut from: the tensor, or of one that holds all experts the block of its own."""
         own = self.split.expert
         rows = slice(None) if own is None else slice(own, own + 1)
@@ -156,14 +156,16 @@ class Stack(Weight):
     def matrix(
         self,
         checkpoint: Checkpoint,
-        stored: Tensor | None = None,
+        stored: "Tensor | None" = None,
         *,
         folded: bool = False,
-        device: str | torch.device = "cpu",
-    ) -> Tensor:
+        device: "str | torch.device" = "cpu",
+    ) -> "Tensor":
         """All matrices at once, which no measurement needs; `stored` is for experts that share one tensor."""
+        from torch import cat
+
         matrices = [expert.matrix(checkpoint, stored, folded=folded, device=device) for expert in self.experts]
-        return torch.cat(matrices, dim=0 if self.sides == (Side.READ,) else 1)
+        return cat(matrices, dim=0 if self.sides == (Side.READ,) else 1)
 
 
 def with_stacks(weights: Iterable[Weight]) -> Iterator[Weight]:

@@ -157,7 +157,8 @@ def test_a_resumed_run_reads_again_what_lost_layers_are_compared_with(make, lost
     assert again == told
     assert set(counts.values()) == {1}
     needed = [layer for layer in network.layers if layer.name in lost]
-    assert {weight.tensor for layer in needed for weight in layer.weights} <= set(counts)
+    single = [weight for layer in needed for weight in layer.weights if not isinstance(weight, Stack)]
+    assert {weight.tensor for weight in single} <= set(counts)
     assert len(counts) < len({weight.tensor for weight in network.weights})
 
 
@@ -269,4 +270,6 @@ def test_the_matrices_of_one_expert_are_let_go_before_the_next_is_read(mixture, 
 def test_the_interfaces_of_each_expert_are_measured(mixture):
     result = measure_layer(SETTINGS, mixture.layers[1])
     names = {row["name"] for row in result.interfaces if row["head"] is None}
-    assert names == {f"layers.0.experts.{e}.expert_{kind}-expert_down" for e in range(EXPERTS) for kind in ("up", "gate")}
+    assert names == {
+        f"layers.0.experts.{e}.expert_{kind}-expert_down" for e in range(EXPERTS) for kind in ("up", "gate")
+    }
