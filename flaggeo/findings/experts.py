@@ -12,6 +12,9 @@ from .finding import FEW_CHANNELS, KEPT, LITTLE, Finding
 
 Row = Mapping[str, Any]
 
+# Of what is left above a null, a smaller part could be large by chance.
+_LEAST_ROOM = 0.01
+
 
 def stacked_continuity(summary: pd.DataFrame) -> list[Finding]:
     """Whether the stacks of a layer's experts keep their leading direction.
@@ -81,17 +84,15 @@ def _matching_verdict(row: Row) -> str | None:
 def _against_nulls(value: float, row: Row) -> str | None:
     """The first null that the value is not kept over, in words; None where there is nothing to say."""
 
-    def over(null: str) -> float:
-        return float(effect_size(value, max(row["unrelated"], row[null])))
-
-    if over("unrelated") < LITTLE:
+    if effect_size(value, row["unrelated"]) < LITTLE:
         return "absent"
-    if over("unrelated") < KEPT:
+    if effect_size(value, row["unrelated"]) < KEPT:
         return None
-    if over("sign_flip") < KEPT:
-        return "explained_by_outlier_channels"
-    if over("mean_matched") < KEPT:
-        return "explained_by_common_mean"
+    explained = {"sign_flip": "explained_by_outlier_channels", "mean_matched": "explained_by_common_mean"}
+    for null, verdict in explained.items():
+        # A null that leaves no room explains everything.
+        if not effect_size(value, max(row["unrelated"], row[null]), tolerance=_LEAST_ROOM) >= KEPT:
+            return verdict
     return "present"
 
 
