@@ -24,6 +24,7 @@ from .alignment import (
     continuity_by_rank,
     continuity_nulls,
     continuity_table,
+    expert_table,
     head_table,
     interface_table,
     interfaces_by_rank,
@@ -37,7 +38,7 @@ from .alignment import (
 from .checkpoint import Progress, open_checkpoint
 from .engine import LayerResult, Row, measure_layers
 from .inventory import skipped_table, space_table, weight_table
-from .network import Network, Side, Weight, read_network
+from .network import Network, Side, Stack, Weight, read_network
 from .network.coverage import coverage
 from .numerics.spectrum import Spectrum
 from .results.analysis import Analysis
@@ -131,9 +132,11 @@ def analyze(
     started = datetime.now(UTC)
     chosen = settings.chosen(network)
     memory = None if scratch is None else Scratch(Path(scratch), _run_of(network, settings, chosen))
-    network.checkpoint.fetch(_tensors_of(chosen), progress)
-    chains = list(layer_chains(chosen).values()) if settings.draws_surrogates else []
-    advance = _Progress(progress, len({weight.tensor for weight in chosen}) + sum(map(len, chains)))
+    single = [weight for weight in chosen if not isinstance(weight, Stack)]
+    network.checkpoint.fetch(_tensors_of(single), progress)
+    # A surrogate of a stack would take as long as all experts of the layer.
+    chains = list(layer_chains(single).values()) if settings.draws_surrogates else []
+    advance = _Progress(progress, len({weight.tensor for weight in single}) + sum(map(len, chains)))
     found = measure_layers(settings, network.layers, device=device, progress=advance, memory=memory)
     wide = found.spectra
     spectra = {name: spectrum.leading(settings.rank) for name, spectrum in wide.items()}
@@ -143,7 +146,7 @@ def analyze(
     paired = _compared(chosen) if "pairs" in settings.measure else []
     pairs = pair_table(paired, spectra, nulls.leverages, folded=settings.fold_norms)
     questioned = paired if "stability" in settings.measure else []
-    bases = _bases(spectra)
+    bases = _bases(chosen, spectra)
     return Analysis(
         weights=weight_table(chosen, spectra),
         spaces=space_table(chosen),
@@ -159,6 +162,7 @@ def analyze(
         interfaces=interface_table(found.interfaces),
         interfaces_by_rank=interfaces_by_rank(found.interfaces),
         heads=_head_table(found.heads, nulls, chosen, settings.fold_norms),
+        experts=expert_table(continued, spectra, folded=settings.fold_norms, seed=settings.seed),
         skipped=skipped_table(network.skipped),
         bases=bases,
         provenance={
@@ -209,9 +213,16 @@ def _tensors_of(weights: list[Weight]) -> list[str]:
 
 
 def _compared(weights: list[Weight]) -> list[Weight]:
-    """Without the projections that are there head by head: a head and its projection are no pair."""
+    """Without what has its place taken: projections that are there head by head, and experts, by their stack.
+
+    A head and its projection are no pair, and the pairs of single experts would be millions.
+    """
     cut = {(weight.tensor, weight.role) for weight in weights if weight.head is not None}
-    return [weight for weight in weights if weight.head is not None or (weight.tensor, weight.role) not in cut]
+    return [
+        weight
+        for weight in weights
+        if weight.expert is None and (weight.head is not None or (weight.tensor, weight.role) not in cut)
+    ]
 
 
 def _head_table(heads: list[ProjectionHeads], nulls: Nulls, weights: list[Weight], folded: bool) -> pd.DataFrame:
@@ -276,10 +287,10 @@ def _run_of(network: Network, settings: Settings, weights: list[Weight]) -> str:
     return json.dumps([_fingerprint(network), settings.record(), names, network.checkpoint.stamp()])
 
 
-def _bases(spectra: Mapping[str, Spectrum]) -> dict[str, Tensor]:
+def _bases(weights: list[Weight], spectra: Mapping[str, Spectrum]) -> dict[str, Tensor]:
     bases = {}
-    for name, spectrum in spectra.items():
-        for side in Side:
-            bases[f"{name}.{side.value}"] = spectrum.frame(side)
-        bases[f"{name}.singular_values"] = spectrum.all_values
+    for weight in weights:
+        for side in weight.sides:
+            bases[f"{weight.name}.{side.value}"] = spectra[weight.name].frame(side)
+        bases[f"{weight.name}.singular_values"] = spectra[weight.name].all_values
     return bases

@@ -166,7 +166,9 @@ def _chosen_shapes(version: Version, settings: Settings) -> dict[str, tuple[int,
     """(target dimension, source dimension) of every weight that the settings choose, by name."""
     if version.network is None:
         assert version.analysis is not None
-        rows = version.analysis.weights.to_dict("records")
+        weights = version.analysis.weights
+        # A stack moves as its experts do, which keep their numbers from one version to another.
+        rows = weights[weights["stacked"].isna()].to_dict("records")
         return {row["name"]: (int(row["target_dim"]), int(row["source_dim"])) for row in rows}
     return {
         weight.name: (weight.target.dim, weight.source.dim)

@@ -20,11 +20,12 @@ def passages(weights: pd.DataFrame) -> list[tuple[str, str]]:
     Returns
     -------
     passages : list of tuple of str
-        A weight reaches those that read the space it writes to: a value head the output heads of its group, an
-        expert its own output. The whole projections of attention, whose concatenated heads are mixed in between,
-        reach each other.
+        A weight reaches those that read the space it writes to: a value head the output heads of its group, the
+        stack of a layer's experts that of their outputs. The whole projections of attention, whose concatenated heads
+        are mixed in between, reach each other.
     """
-    inner = weights[["name", "role", "layer", "head", "source", "target"]].assign(reaches=weights["role"].map(_reached))
+    inner = weights.loc[weights["expert"].isna(), ["name", "role", "layer", "head", "source", "target"]]
+    inner = inner.assign(reaches=inner["role"].map(_reached))
     joined = (
         inner.explode("reaches")
         .dropna(subset="reaches")

@@ -6,6 +6,7 @@ from .quiver import Block as Block
 from .quiver import Layer as Layer
 from .quiver import Network as Network
 from .quiver import Skipped as Skipped
+from .quiver import Stack as Stack
 from .quiver import Weight as Weight
 from .reading import UnknownArchitectureError as UnknownArchitectureError
 from .reading import read_network as read_network

@@ -1,7 +1,7 @@
 """A network as a quiver: vector spaces, and the weights that map one to another."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 from math import inf
 from pathlib import PurePath
@@ -80,6 +80,11 @@ class Weight:
         return self.source if side is Side.READ else self.target
 
     @property
+    def sides(self) -> tuple[Side, ...]:
+        """Ends whose leading directions are compared with those of other weights."""
+        return tuple(Side)
+
+    @property
     def smaller_side(self) -> int:
         """Largest rank that the matrix can have."""
         return min(self.source.dim, self.target.dim)
@@ -96,6 +101,12 @@ class Weight:
         outside = -inf if self.record.block is BlockKind.EMBEDDING else inf
         return self.towers_before, (outside if self.layer is None else self.layer), self.record.stage
 
+    def read(self, checkpoint: Checkpoint, *, device: "str | torch.device" = "cpu") -> "Tensor":
+        """What `matrix` is cut from: the tensor, or of one that holds all experts the block of its own."""
+        own = self.split.expert
+        rows = slice(None) if own is None else slice(own, own + 1)
+        return checkpoint.read(self.tensor, rows=rows, device=device)
+
     def matrix(
         self,
         checkpoint: Checkpoint,
@@ -106,7 +117,7 @@ class Weight:
     ) -> "Tensor":
         """Matrix of the weight in a checkpoint, see `Network.matrix`."""
         if stored is None:
-            stored = checkpoint.read(self.tensor, device=device)
+            stored = self.read(checkpoint, device=device)
 
         def read(name: str) -> "Tensor":
             return checkpoint.read(name, device=stored.device)
@@ -121,6 +132,75 @@ class Weight:
 
 
 @dataclass(frozen=True)
+class Stack(Weight):
+    """All experts of one role in a layer as one weight.
+
+    Where they read the stream, their matrices stand on top of each other; where they write to it, side by side. The
+    Gram matrix at this end is the sum of theirs, whatever their order. At the other end the units of all experts stand
+    in the order of the experts' numbers, which mean nothing in another layer: that side is not compared. `tensor` has a
+    star in the place of what differs between the names of the experts' tensors.
+
+    Attributes
+    ----------
+    experts : tuple of Weight
+        In order of their numbers.
+    """
+
+    experts: tuple[Weight, ...] = field(default=(), repr=False)
+
+    @property
+    def sides(self) -> tuple[Side, ...]:
+        """The end that faces the stream."""
+        return (Side.WRITE if self.record.writes_to_stream else Side.READ,)
+
+    def matrix(
+        self,
+        checkpoint: Checkpoint,
+        stored: "Tensor | None" = None,
+        *,
+        folded: bool = False,
+        device: "str | torch.device" = "cpu",
+    ) -> "Tensor":
+        """All matrices at once, which no measurement needs; `stored` is for experts that share one tensor."""
+        from torch import cat
+
+        matrices = [expert.matrix(checkpoint, stored, folded=folded, device=device) for expert in self.experts]
+        return cat(matrices, dim=0 if self.sides == (Side.READ,) else 1)
+
+
+def with_stacks(weights: Iterable[Weight]) -> Iterator[Weight]:
+    """The weights of a layer, the experts of each role behind the `Stack` of them all."""
+    for (_, mixed), group in groupby(weights, lambda weight: (weight.role, weight.expert is not None)):
+        members = tuple(group)
+        if mixed:
+            yield _stack(members)
+        yield from members
+
+
+def _stack(experts: tuple[Weight, ...]) -> Stack:
+    first, names = experts[0], [expert.tensor.split(".") for expert in experts]
+    side = Side.WRITE if first.record.writes_to_stream else Side.READ
+    inner = replace(
+        first.space(side.other),
+        name=in_tower(first.tower, f"layers.{first.layer}.experts.{first.record.inner.value}"),
+        dim=sum(expert.space(side.other).dim for expert in experts),
+        concatenated=True,
+    )
+    return Stack(
+        name=first.name.removesuffix(f".experts.{first.expert}"),
+        role=first.role,
+        layer=first.layer,
+        head=None,
+        source=inner if side is Side.WRITE else first.source,
+        target=first.target if side is Side.WRITE else inner,
+        tensor=".".join(parts[0] if len(set(parts)) == 1 else "*" for parts in zip(*names, strict=True)),
+        folding=first.folding,
+        towers_before=first.towers_before,
+        experts=experts,
+    )
+
+
+@dataclass(frozen=True)
 class Block:
     """One part of a layer, with whatever weights it has.
 
@@ -128,7 +208,7 @@ class Block:
     ----------
     kind : BlockKind
     weights : tuple of Weight
-        In order of stage; heads follow the projection that they are part of.
+        In order of stage; heads follow the projection that they are part of, experts the `Stack` of them all.
     """
 
     kind: BlockKind
@@ -184,7 +264,7 @@ class Network(Displayed):
     checkpoint : Checkpoint
         Where the numbers are.
     weights : tuple of Weight
-        In order of depth; heads follow the projection that they are part of.
+        In order of depth; heads follow the projection that they are part of. Stacks of experts are in `layers` alone.
     skipped : tuple of Skipped
         Every tensor that is not used.
     remarks : tuple of str
@@ -272,4 +352,5 @@ class Network(Displayed):
 
 
 def _blocks(weights: list[Weight]) -> tuple[Block, ...]:
-    return tuple(Block(kind, tuple(group)) for kind, group in groupby(weights, lambda weight: weight.record.block))
+    groups = groupby(with_stacks(weights), lambda weight: weight.record.block)
+    return tuple(Block(kind, tuple(group)) for kind, group in groups)

@@ -40,8 +40,11 @@ class Split:
     columns: tuple[int, int] | None = None
 
     def __call__(self, stored: "Tensor") -> "Tensor":
-        """Matrix, shape=[target.dim, source.dim], as a view of the stored tensor where possible."""
-        matrix = stored if self.expert is None else stored[self.expert]
+        """Matrix, shape=[target.dim, source.dim], as a view of the stored tensor where possible.
+
+        Of a tensor that stores all experts, the block of this one alone serves as well.
+        """
+        matrix = stored if self.expert is None else stored[self.expert if len(stored) > 1 else 0]
         if self.unfolded is Side.WRITE:
             matrix = matrix.flatten(1)
         elif self.unfolded is Side.READ:

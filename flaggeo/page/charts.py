@@ -14,6 +14,7 @@ from ..alignment.interfaces.commutator import GRAM_COSINE, RHO
 from ..alignment.interfaces.composable import INTERFACE_KINDS
 from ..alignment.interfaces.interface_table import balanced
 from ..alignment.interfaces.leading_directions import INTERFACE_OVERLAP
+from ..inventory import whole_weights
 from ..network import ROLE_RECORDS, Side
 from ..network.roles import are_of_one_role, bare, head_pair, role_order, tower_of
 from ..results.analysis import Analysis
@@ -68,7 +69,7 @@ def _head_kind(first: str, second: str) -> str:
 
 def continuity_chart(analysis: Analysis) -> Spec | None:
     """Continuity of each role in a shared space against depth; None where there is none."""
-    whole = analysis.weights[analysis.weights["head"].isna()].set_index(["role", "layer"])
+    whole = whole_weights(analysis.weights).set_index(["role", "layer"])
     channels = {side.value: whole[f"{side.value}_channels"].to_dict() for side in Side}
     rank = analysis.settings.rank
     measures = (

@@ -6,6 +6,7 @@ import networkx as nx
 import pandas as pd
 
 from ..alignment import observables
+from ..alignment.experts.expert_table import ACROSS, WITHIN
 from ..findings import findings, graph_findings
 from ..findings.words import norm_gains
 from ..graph import Structure
@@ -36,6 +37,7 @@ _SECTIONS = {
     "graph": "Alignment graph",
     "matrix": "Overlap matrix",
     "heads": "Attention heads",
+    "experts": "Mixtures of experts",
     "interfaces": "Alignment inside MLPs and heads",
     "structure": "Graph statistics",
     "reading": "How to read the numbers",
@@ -82,6 +84,7 @@ def render_report(analysis: Analysis) -> str:
     }
     absent = {name for name in ("matrix", "heads", "interfaces") if charts[name] is None}
     absent |= {name for name, measurement in _MEASURED.items() if measurement not in analysis.settings.measure}
+    absent |= {"experts"} if analysis.experts.empty else set()
     return page_template("report.html.j2").render(
         title=Path(provenance["checkpoint"]).name,
         about="alignment of its weights",
@@ -100,6 +103,8 @@ def render_report(analysis: Analysis) -> str:
         head_links=_head_links(analysis.heads),
         head_kinds=analysis.head_kinds,
         head_groups=analysis.head_clusters,
+        matched_experts=_matched_experts(analysis.experts),
+        similar_experts=_similar_experts(analysis.experts),
         interfaces=_interface_table(analysis.interfaces),
         interface_curves=charts["interface-curves"] is not None,
         graph_findings=graph_findings(analysis.structure),
@@ -120,7 +125,7 @@ def _subtitle(analysis: Analysis) -> str:
     heads = analysis.attention_heads
     return (
         f"{provenance['layers']} layers, read as {provenance['family']}, "
-        f"{analysis.weights['head'].isna().sum()} weights"
+        f"{(analysis.weights['head'].isna() & analysis.weights['stacked'].isna()).sum()} weights"
         + (f" and {heads} attention heads" if heads else "")
         + f" at rank {analysis.settings.rank}, in {len(analysis.spaces)} spaces"
         + (f"; stored as {stored}, de-quantised" if stored else "")
@@ -196,6 +201,50 @@ def _head_links(heads: pd.DataFrame) -> pd.DataFrame:
     }
     columns = ["kind", "source", "target", "kernel", "kernel_null_mean", *nulls, "overlap_excess", "overlap_q_value"]
     return links.assign(**nulls)[[*columns, "composition_score", "basis_independent"]]
+
+
+def _matched_experts(experts: pd.DataFrame) -> pd.DataFrame:
+    """Means over the layer pairs by role, beside what the same matching gives of unrelated experts."""
+    rows = experts[experts["kind"] == ACROSS]
+    return pd.DataFrame(
+        {
+            "role and side": lane(str(role), str(side)),
+            "layer pairs": len(of_role),
+            "matched overlap": of_role["matched_overlap"].mean(),
+            "unrelated": of_role["matched_overlap_null_mean"].mean(),
+            "sign-flip": of_role["matched_overlap_sign_flip_mean"].mean(),
+            "mean-matched": of_role["matched_overlap_mean_matched_mean"].mean(),
+            "excess": of_role["matched_overlap_excess"].mean(),
+            "any two experts": of_role["overlap"].mean(),
+            "excess of the gain": of_role["matched_gain_excess"].mean(),
+            "significant": f"{_significant_rows(of_role)} of {len(of_role)}",
+        }
+        for (role, side), of_role in rows.groupby(["role", "side"], sort=False)
+    )
+
+
+def _significant_rows(experts: pd.DataFrame) -> int:
+    q_values = experts[["matched_overlap_q_value", "matched_gain_q_value"]].max(axis=1)
+    return int((q_values <= FALSE_DISCOVERY_RATE).sum())
+
+
+def _similar_experts(experts: pd.DataFrame) -> pd.DataFrame:
+    """Layers whose closest two experts are closest, and how alike any two experts of them are."""
+    rows = experts[experts["kind"] == WITHIN].nlargest(_TABLE_ROWS, "largest_overlap")
+    return pd.DataFrame(
+        {
+            "role and side": [lane(role, side) for role, side in zip(rows["role"], rows["side"], strict=True)],
+            "layer": rows["layer"],
+            "closest experts": rows["closest_expert"].astype(str) + " and " + rows["closest_next_expert"].astype(str),
+            "their overlap": rows["largest_overlap"],
+            "q-value": rows["closest_q_value"],
+            "pairs alike": rows["alike"],
+            "of": rows["experts"] * (rows["experts"] - 1) // 2,
+            "any two experts": rows["overlap"],
+            "unrelated": rows["overlap_null_mean"],
+            "excess": rows["overlap_excess"],
+        }
+    )
 
 
 def _interface_table(interfaces: pd.DataFrame) -> pd.DataFrame:
