@@ -18,6 +18,8 @@ class Gain:
         Name in the checkpoint.
     offset : float
         What the architecture adds to the stored numbers: 1 for Gemma.
+    first : int
+        Number of the gain of the first coordinate, where the others are read by another weight.
     each : int
         Coordinates in a row that share a gain: those of one channel at all places of a kernel.
     variance : str or None
@@ -28,6 +30,7 @@ class Gain:
 
     tensor: str
     offset: float = 0.0
+    first: int = 0
     each: int = 1
     variance: str | None = None
     epsilon: float = 0.0
@@ -44,7 +47,7 @@ class Gain:
         import torch
 
         gain = self.numbers(read)
-        return gain[torch.arange(start, stop, device=gain.device) // self.each % len(gain)]
+        return gain[(self.first + torch.arange(start, stop, device=gain.device) // self.each) % len(gain)]
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """The linear maps of a module as a forward pass meets them: calls that apply a parameter to activations."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from typing import Any
 
@@ -73,9 +73,15 @@ class Parameters:
     Parameters
     ----------
     module : nn.Module
+
+    Attributes
+    ----------
+    learned : frozenset of str
+        Names of those that are no buffers.
     """
 
     def __init__(self, module: nn.Module) -> None:
+        self.learned = frozenset(name for name, _ in module.named_parameters())
         self._tensors = dict([*module.named_buffers(), *module.named_parameters()])
         self._names: dict[int, list[str]] = {}
         for name, tensor in self._tensors.items():
@@ -110,14 +116,14 @@ class Parameters:
         whole = self._tensors[name]
         first, second = tensor.shape[:2]
         reads, writes = (first, second) if transposed else (second, first)
-        known = {"reads": reads, "writes": writes, "kernel": prod(tensor.shape[2:]), "is_table": is_table}
+        found = LinearMap(name, reads, writes, prod(tensor.shape[2:]), transposed=transposed, is_table=is_table)
         if tensor.shape == whole.shape and tensor.stride() == whole.stride():
-            return LinearMap(name, **known, transposed=transposed)
-        if tensor.ndim == whole.ndim == 2 and tensor.shape == whole.shape[::-1] and tensor.stride() == whole.stride()[::-1]:
-            return LinearMap(name, **known, transposed=not transposed)
+            return found
+        if (*tensor.shape, *tensor.stride()) == (*whole.shape[::-1], *whole.stride()[::-1]) and whole.ndim == 2:
+            return replace(found, transposed=not transposed)
         if not transposed and tensor.shape[1:] == whole.shape[1:] and tensor.stride() == whole.stride():
             row = (tensor.storage_offset() - whole.storage_offset()) // whole.stride(0)
-            return LinearMap(name, **known, rows=(row, row + first))
+            return replace(found, rows=(row, row + first))
         return None
 
     def find_call(self, function: str, arguments: Sequence[Any], named: Mapping[str, Any]) -> Call | None:

@@ -39,37 +39,44 @@ def norm_of_call(
         return arguments[place] if len(arguments) > place else next(given, None)
 
     kind, gain, variance, epsilon = _FUNCTIONS[function]
-    weight = argument(gain)
+    weight, source = argument(gain), arguments[0] if arguments else named["input"]
     if isinstance(weight, Tensor) and weight.ndim != 1:
-        return Norm("unknown", None)  # each position has gains of its own
+        return Norm("unknown", weight.numel())  # each position has gains of its own
+    axis = 1 if kind in ("group", "batch") and source.ndim > 1 else -1
     return Norm(
         kind,
+        source.shape[axis],
         parameters.name(weight),
         variance=parameters.name(argument(variance)),
         epsilon=float(argument(epsilon) or 0.0),
     )
 
 
-def own_norms(module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    """Modules that may be norms of one's own: called so, with vectors as parameters and nothing inside."""
+def may_be_norms(module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """Modules with vectors as parameters and nothing inside, which may be norms of one's own."""
     for name, inner in module.named_modules():
-        called_so = "norm" in type(inner).__name__.lower()
-        if called_so and not any(inner.children()) and all(p.ndim == 1 for p in inner.parameters()):
+        parameters = list(inner.parameters())
+        if parameters and not any(inner.children()) and all(parameter.ndim == 1 for parameter in parameters):
             yield name, inner
 
 
-def norm_of_module(name: str, module: nn.Module) -> Norm:
-    """The kind of a norm of one's own and the offset of its gains, from what it does to a few vectors."""
-    unknown = Norm("unknown", None)
+def norm_of_module(name: str, module: nn.Module) -> Norm | None:
+    """The norm that a module is, from what it does to a few vectors; None if it does not normalise them.
+
+    A module that is called a norm and is none of the known kinds is an unknown one.
+    """
     gains = [(f"{name}.{own}", tensor.detach().double()) for own, tensor in module.named_parameters() if own != "bias"]
+    gain, stored = gains[0] if gains else ("", torch.ones(1))
+    called_so = "norm" in type(module).__name__.lower()
+    unknown = Norm("unknown", len(stored)) if called_so else None
     if len(gains) != 1:
         return unknown
-    gain, stored = gains[0]
     vectors = torch.randn(_TRIALS, len(stored), generator=torch.Generator().manual_seed(0))
     vectors = vectors.to(device=stored.device, dtype=next(module.parameters()).dtype)
 
     def answer(given: Tensor) -> Tensor:
-        return module(given).double()
+        found: Tensor = module(given)
+        return found.double()
 
     try:
         constant = answer(torch.zeros_like(vectors))
@@ -85,7 +92,7 @@ def norm_of_module(name: str, module: nn.Module) -> Norm:
     length = centred.square().mean(-1, keepdim=True).sqrt()
     for offset in (0.0, 1.0):
         if _close(kept, centred / length * (stored + offset)):
-            return Norm(kind, gain, offset)
+            return Norm(kind, len(stored), gain, offset)
     return unknown
 
 

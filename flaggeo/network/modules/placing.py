@@ -3,13 +3,15 @@
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import pairwise
 
 from ..spaces import Side
 from .linear_maps import LinearMap
 from .wiring import Coupled, Wiring
 
 _ENDING = re.compile(r"(.*?)(\d*)")
+_EXPERTS = re.compile(r"experts?\.?$")
 #: Names of parameters that say no more than that they are matrices.
 _PLAIN = frozenset({"weight", "in_proj_weight", "q_proj_weight", "k_proj_weight", "v_proj_weight"})
 
@@ -28,12 +30,15 @@ class Place:
         What tells it apart from the others in its layer.
     before : bool
         Of a map outside the layers, whether it is applied before them.
+    expert : int or None
+        Where there are several of a kind in a layer, called so.
     """
 
     tower: str
     layer: int | None
-    part: str
+    part: str = ""
     before: bool = False
+    expert: int | None = None
 
 
 @dataclass(frozen=True)
@@ -60,11 +65,11 @@ def _tokens(tensor: str) -> tuple[str, ...]:
 
 
 def _slots(tensor: str) -> Iterator[_Slot]:
-    """Every number that ends a part of a name, the outermost first."""
+    """Every number that ends a part of a name and may count layers, the outermost first."""
     tokens = _tokens(tensor)
     for place, token in enumerate(tokens):
         word, number = _ENDING.fullmatch(token).groups()  # type: ignore[union-attr]
-        if number:
+        if number and not _EXPERTS.search(".".join((*tokens[:place], word))):
             yield _Slot(tokens[:place], word, int(number), tokens[place + 1 :])
 
 
@@ -83,10 +88,13 @@ class Placing:
         self._maps = wiring.recording.maps
         self._order = {one: number for number, one in enumerate(self._maps)}
         self._space = {(end.map, end.side): space for space in wiring.coupled for end in space.ends}
-        self._templates = set(filter(None, map(_repeated, (space for space in wiring.coupled if space.is_sum))))
+        sums = [space for space in wiring.coupled if space.is_sum]
+        self._templates = _layer_templates(sums, self._maps)
         slots = {one: self._slot(one.tensor) for one in self._maps}
         self._slots = {one: slot for one, slot in slots.items() if slot is not None}
-        self.streams = [space for space in wiring.coupled if space.is_sum and self._spans_layers(space)]
+        self.streams = [space for space in sums if self._spans_layers(space)]
+        homes = set(map(self._home, self.streams))
+        self._slots = {one: slot for one, slot in self._slots.items() if slot.home in homes}
         self._towers = self._labelled()
         self.places = {one: self._place(one) for one in self._maps}
         self._name_parts()
@@ -129,13 +137,12 @@ class Placing:
         slot = self._slots.get(one)
         if not self._templates:
             layer = None if one.is_table else sum(not other.is_table for other in self._maps[: self._order[one]])
-            return Place("", layer, "", before=one.is_table)
+            return Place("", layer, before=one.is_table)
         if slot is None:
             tower = self._towers[streams[0]] if streams else self._nearest(one)
-            return Place(tower, None, "", before=self._order[one] < self._begins(tower))
-        own = [stream for stream in streams if self._home(stream) == slot.home]
-        own = own or [stream for stream in self.streams if self._home(stream) == slot.home] or self.streams[:1]
-        return Place(self._towers[own[0]], slot.number, "")
+            return Place(tower, None, before=self._order[one] < self._begins(tower))
+        own = [stream for stream in (*streams, *self.streams) if self._home(stream) == slot.home]
+        return Place(self._towers[own[0]], slot.number)
 
     def _begins(self, tower: str) -> int:
         """When the first layer of a tower is applied."""
@@ -154,29 +161,44 @@ class Placing:
         groups: dict[tuple[str, bool], dict[tuple[str, ...], list[LinearMap]]] = {}
         for one, place in self.places.items():
             slot = self._slots.get(one)
-            rest = _tokens(one.tensor) if slot is None else slot.rest
+            rest, expert = _apart_from_expert(_tokens(one.tensor) if slot is None else slot.rest)
+            self.places[one] = replace(place, expert=expert)
             groups.setdefault((place.tower, slot is None), {}).setdefault(_joined(rest), []).append(one)
         for members in groups.values():
-            alone = not self._templates
             for rest, maps in members.items():
-                part = _without_numbers(rest) if alone else _shortest(rest, members)
+                part = _shortest(rest, members) if self._templates else _without_numbers(rest)
                 for one in maps:
-                    place = self.places[one]
-                    named = part or ("convolution" if one.kernel > 1 else "linear")
-                    self.places[one] = Place(place.tower, place.layer, named, place.before)
+                    kind = "convolution" if one.kernel > 1 else "linear"
+                    named = kind + part if not part or part.isdecimal() else part
+                    self.places[one] = replace(self.places[one], part=named)
 
 
-def _repeated(stream: Coupled) -> tuple[str, ...] | None:
-    """Template of the home of the layers along a stream; None if no number counts any."""
-    numbers: dict[tuple[tuple[str, ...], str], dict[tuple[str, ...], set[int]]] = {}
-    templates = {}
-    for end in stream.side(Side.WRITE):
-        for slot in _slots(end.map.tensor):
-            numbers.setdefault((slot.home, slot.word), {}).setdefault(slot.rest, set()).add(slot.number)
-            templates[slot.home, slot.word] = slot.template
-    repeats = {place: sum(len(found) - 1 for found in by_rest.values()) for place, by_rest in numbers.items()}
-    place = max(repeats, key=lambda place: (repeats[place], -len(place[0])), default=None)
-    return templates[place] if place is not None and repeats[place] else None
+def _layer_templates(sums: list[Coupled], maps: Iterable[LinearMap]) -> set[tuple[str, ...]]:
+    """What stands before the numbers that count layers: along a stream each has one, or else any blocks are taken."""
+    if not sums:
+        return set()
+    found = set()
+    for space in sums:
+        repeats = _repeats(end.map.tensor for end in space.side(Side.WRITE))
+        most = max(repeats, key=lambda slot: (repeats[slot], -len(slot.home)), default=None)
+        found |= {most.template} if most is not None else set()
+    blocks = _repeats(one.tensor for one in maps)
+    return found or {slot.template for slot in blocks if slot.rest}
+
+
+def _repeats(tensors: Iterable[str]) -> dict[_Slot, int]:
+    """How many names repeat others but for the number in a slot; slots are given with one of their numbers."""
+    numbers: dict[tuple[tuple[str, ...], str], dict[tuple[str, ...], dict[int, _Slot]]] = {}
+    for tensor in tensors:
+        for slot in _slots(tensor):
+            numbers.setdefault((slot.home, slot.word), {}).setdefault(slot.rest, {})[slot.number] = slot
+    repeats = {}
+    for by_rest in numbers.values():
+        count = sum(len(slots) - 1 for slots in by_rest.values())
+        if count:
+            most = max(by_rest.values(), key=len)
+            repeats[next(iter(most.values()))] = count
+    return repeats
 
 
 def _labels(homes: list[tuple[str, ...]]) -> list[str]:
@@ -189,16 +211,22 @@ def _labels(homes: list[tuple[str, ...]]) -> list[str]:
     if any(home[common : common + 1] and home[common].isdecimal() for home in homes):
         common -= 1  # a number says nothing without the word before it
     short = [home[max(common, 0) :] for home in homes]
-    labels = [".".join(_without_last_word(tokens)) or "main" for tokens in short]
+    short = [("stages", *tokens[1:]) if tokens[:1] == ("layers",) else tokens for tokens in short]
     labels = [
-        label if labels.count(label) == 1 else ".".join(tokens) or "main"
-        for label, tokens in zip(labels, short, strict=True)
+        ".".join(_without_last_word(tokens)) or ".".join(home[-1:]) or "main"
+        for tokens, home in zip(short, homes, strict=True)
     ]
+    labels = [
+        label if homes.count(home) == labels.count(label) else ".".join(tokens)
+        for label, tokens, home in zip(labels, short, homes, strict=True)
+    ]
+    # Several streams along the same layers are numbered.
     seen: Counter[str] = Counter()
-    for place, label in enumerate(labels):
+    numbered = []
+    for label in labels:
         seen[label] += 1
-        labels[place] = label if seen[label] == 1 else f"{label}.{seen[label]}"
-    return labels
+        numbered.append(label if labels.count(label) == 1 else f"{label}.{seen[label]}")
+    return numbered
 
 
 def _without_last_word(tokens: tuple[str, ...]) -> tuple[str, ...]:
@@ -215,6 +243,14 @@ def _joined(tokens: Iterable[str]) -> tuple[str, ...]:
         else:
             joined.append(token)
     return tuple(joined)
+
+
+def _apart_from_expert(tokens: tuple[str, ...]) -> tuple[tuple[str, ...], int | None]:
+    """What is left of a name without the number of an expert, and that number."""
+    for place, (word, number) in enumerate(pairwise(tokens)):
+        if _EXPERTS.search(word) and number.isdecimal():
+            return (*tokens[:place], *tokens[place + 2 :]), int(number)
+    return tokens, None
 
 
 def _without_numbers(rest: tuple[str, ...]) -> str:

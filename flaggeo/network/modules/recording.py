@@ -1,8 +1,9 @@
 """One forward pass, watched: which maps it applies, in which order, and what activations pass in between."""
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, is_dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -10,23 +11,21 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from .linear_maps import Call, LinearMap, Parameters
-from .norms import norm_of_call, norm_of_module, own_norms
+from .norms import may_be_norms, norm_of_call, norm_of_module
+from .running import Inputs, plain_name, replaced, tensors_in
 from .steps import Filter, Function, Gate, Norm, Scale, Step
-
-#: A module's inputs: those by place and those by name.
-Inputs = tuple[Sequence[Any], Mapping[str, Any]]
 
 #: Functions that add activations.
 SUMS = frozenset({"add", "sub", "subtract", "rsub", "radd", "iadd", "isub"})
 _PRODUCTS = frozenset({"mul", "multiply", "div", "divide", "truediv", "true_divide", "rmul", "imul", "itruediv"})
 # Operations that move entries, repeat them or keep them, even where the result has the shape of the argument.
-_MOVES = frozenset(
-    "view reshape transpose permute swapaxes swapdims movedim moveaxis t T mT H mH flatten unflatten squeeze unsqueeze "
-    "expand expand_as broadcast_to repeat repeat_interleave tile view_as reshape_as chunk split tensor_split unbind "
-    "narrow select index_select gather getitem setitem flip roll cat concat concatenate stack pad unfold fold "
-    "as_strided pixel_shuffle pixel_unshuffle masked_fill masked_select where index_put index_add scatter scatter_add "
-    "copy to type type_as float double half bfloat16 contiguous clone detach dropout alpha_dropout feature_dropout "
-    "dropout1d dropout2d dropout3d neg pos requires_grad cpu cuda data rearrange interpolate upsample mean sum".split()
+_MOVES = re.compile(
+    r"view|reshape|transpose|permute|swapaxes|swapdims|movedim|moveaxis|t|T|mT|H|mH|flatten|unflatten|squeeze|unsqueeze|"
+    r"expand|expand_as|broadcast_to|repeat|repeat_interleave|tile|view_as|reshape_as|chunk|split|tensor_split|unbind|"
+    r"narrow|select|index_select|gather|getitem|setitem|flip|roll|cat|concat|concatenate|stack|pad|unfold|fold|"
+    r"as_strided|pixel_shuffle|pixel_unshuffle|masked_fill|masked_select|where|index_put|index_add|scatter|scatter_add|"
+    r"copy|to|type|type_as|float|double|half|bfloat16|contiguous|clone|detach|dropout|alpha_dropout|feature_dropout|"
+    r"dropout[123]d|neg|pos|requires_grad|cpu|cuda|data|interpolate|upsample|mean|sum|(adaptive_)?avg_pool[123]d"
 )
 
 
@@ -120,45 +119,12 @@ def record(module: nn.Module, inputs: Inputs, parameters: Parameters) -> Recordi
     parameters : Parameters
         Of the module.
     """
-    recorder = _Recorder(parameters, tensors_in([*inputs[0], *inputs[1].values()]))
+    places, names = replaced(inputs, Tensor.clone)  # a module may write into what it is given
+    recorder = _Recorder(parameters, tensors_in([*places, *names.values()]))
     with recorder.watching_norms(module), recorder:
-        found = module(*inputs[0], **inputs[1])
+        found = module(*places, **names)
     recorder.finish(found)
     return recorder.recording
-
-
-@contextmanager
-def evaluating(module: nn.Module) -> Iterator[None]:
-    """A module in evaluation mode and without gradients, as it was afterwards."""
-    training = [inner for inner in module.modules() if inner.training]
-    module.eval()
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        for inner in training:
-            inner.training = True
-
-
-def tensors_in(value: Any) -> Iterator[Tensor]:
-    """Every tensor in nested lists, tuples, mappings and dataclasses."""
-    if isinstance(value, Tensor):
-        yield value
-    elif isinstance(value, Mapping):
-        yield from tensors_in(list(value.values()))
-    elif isinstance(value, list | tuple):
-        for item in value:
-            yield from tensors_in(item)
-    elif is_dataclass(value) and not isinstance(value, type):
-        yield from tensors_in(vars(value))
-
-
-def plain_name(function: Callable[..., Any]) -> str:
-    """Name of a torch function without what tells operators and operations in place apart: ``__iadd__``, ``relu_``."""
-    name = function.__name__
-    if name == "__get__":
-        name = function.__self__.__name__  # type: ignore[attr-defined]
-    return name if name == "__matmul__" else name.strip("_")
 
 
 class _Recorder(TorchFunctionMode):
@@ -233,22 +199,19 @@ class _Recorder(TorchFunctionMode):
         if not before:
             return None
         paths = list(dict.fromkeys(path for _, path in before))
-        # Rows are moved into an attention's scores and back: what is read last stands for all.
-        path = replace(max(paths, key=lambda path: len(path.steps)), origins=frozenset().union(*(p.origins for p in paths)))
-        path = replace(path, summed=any(one.summed for one in paths))
+        longest = max(paths, key=lambda path: len(path.steps))
+        origins = frozenset().union(*(path.origins for path in paths))
+        path = Path(origins, longest.steps, any(path.summed for path in paths))
         if norm is not None:
             return path.and_then(norm)
         several = len({one.origins for one in paths}) > 1 and len(before) == 2
         if name in SUMS:
             return self._sum(paths, path) if several else path
         if name in _PRODUCTS:
-            scale = next((name for tensor in given if tensor.numel() > 1 and (name := self._parameters.name(tensor))), None)
-            if several:
-                return path.and_then(Gate())
-            return path if scale is None else path.and_then(Scale(scale))
-        if name in ("conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d"):
+            return self._times(before, path) if several else self._scaled(given, path)
+        if name.startswith("conv") and name.endswith("d"):
             return self._filter(given, path, before[0][0])
-        if name in _MOVES or "avg_pool" in name:
+        if _MOVES.fullmatch(name):
             return path
         if "max_pool" in name:
             return path.and_then(Function("max_pool"))
@@ -265,6 +228,21 @@ class _Recorder(TorchFunctionMode):
                 self.recording.written_through |= dict.fromkeys(new, path.steps)
                 self.recording.added |= new
         return Path(joint.origins, summed=True)
+
+    @staticmethod
+    def _times(before: list[tuple[Tensor, Path]], joint: Path) -> Path:
+        """Activations times others: a gate, unless the one multiplies all channels of the other alike."""
+        for (factor, _), (other, path) in (before, before[::-1]):
+            axis = 1 if other.ndim == 4 else -1  # of images, the channels stand before the two axes of positions
+            if factor.ndim == other.ndim and factor.shape[axis] == 1 < other.shape[axis]:
+                return path
+        return joint.and_then(Gate())
+
+    def _scaled(self, given: list[Tensor], path: Path) -> Path:
+        """Activations times numbers, which are perhaps learned."""
+        scales = (self._parameters.name(tensor) for tensor in given if tensor.numel() > 1)
+        scale = next((one for one in scales if one in self._parameters.learned), None)
+        return path if scale is None else path.and_then(Scale(scale))
 
     def _filter(self, given: list[Tensor], path: Path, source: Tensor) -> Path:
         kernel = next((tensor for tensor in given if self._parameters.name(tensor) and tensor.ndim > 2), None)
@@ -290,15 +268,16 @@ class _Recorder(TorchFunctionMode):
                 path, normed = entered.pop()
                 if self._normed > normed or path is None or not isinstance(found, Tensor):
                     return
-                if name not in self.recording.own_norms:
-                    with torch._C.DisableTorchFunction():
-                        self.recording.own_norms[name] = norm_of_module(name, inner)
-                self._paths[id(found)] = (found, path.and_then(self.recording.own_norms[name]))
+                with torch._C.DisableTorchFunction():
+                    norm = norm_of_module(name, inner)
+                if norm is not None:
+                    self.recording.own_norms[name] = norm
+                    self._paths[id(found)] = (found, path.and_then(norm))
 
             return hook
 
         handles = []
-        for name, inner in own_norms(module):
+        for name, inner in may_be_norms(module):
             handles += [inner.register_forward_pre_hook(enter), inner.register_forward_hook(leave(name))]
         try:
             yield

@@ -15,6 +15,8 @@ class Norm:
     ----------
     kind : str
         ``layer``, ``rms``, ``batch``, ``group``; ``unknown`` where a module of one's own is none of these.
+    size : int
+        How many numbers it normalises together, or has a variance for each of.
     gain : str or None
         Tensor of the gains; None where it has none.
     offset : float
@@ -26,7 +28,8 @@ class Norm:
     """
 
     kind: str
-    gain: str | None
+    size: int
+    gain: str | None = None
     offset: float = 0.0
     variance: str | None = None
     epsilon: float = 0.0
@@ -60,6 +63,15 @@ class Filter:
 
 
 Step = Norm | Function | Gate | Scale | Filter
+
+
+def along(steps: Iterable[Step], *sizes: int) -> tuple[Step, ...]:
+    """The same steps for an axis of one of these sizes: a norm of another axis is a function of no known kind."""
+    return tuple(
+        Function(f"{step.kind} norm of another axis") if isinstance(step, Norm) and step.size not in sizes else step
+        for step in steps
+    )
+
 
 #: A symmetry, and whether it is only assumed.
 Allowed = tuple[Symmetry, bool]
@@ -111,5 +123,7 @@ def allowed_between(steps: Iterable[Step]) -> Allowed:
     A gain takes over what a function behind it allows, so that functions alone decide where there are some.
     """
     steps = list(steps)
-    functions = [step for step in steps if isinstance(step, Function | Gate | Filter)]
+    if Gate() in steps:
+        return allowed_by(Gate())  # a function is then applied to the gate, which keeps to permutations
+    functions = [step for step in steps if isinstance(step, Function | Filter)]
     return meet(map(allowed_by, functions or steps))

@@ -1,19 +1,23 @@
 """The spaces of a module: which ends of its maps face each of them, and what activations pass on the way."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from itertools import takewhile
 from time import monotonic
 
+import networkx as nx
 from torch import nn
 
 from ..spaces import Side, Symmetry
 from .linear_maps import LinearMap, Parameters
-from .probing import Link, Point, Questioner
-from .recording import Inputs, Path, Recording, evaluating, record
-from .steps import Allowed, Function, Gate, Norm, Step, allowed_between, allowed_by, allowed_on_the_way, meet
+from .probing import Link, Pattern, Questioner
+from .recording import Path, Recording, record
+from .replaying import Point
+from .running import Inputs, evaluating
+from .steps import Allowed, Norm, Step, allowed_between, allowed_by, allowed_on_the_way, along, meet
 
 #: How long a module is asked at most, in seconds.
-PATIENCE = 60.0
+PATIENCE = 120.0
 
 
 class ImpatientError(Exception):
@@ -30,17 +34,17 @@ class End:
     side : Side
     steps : tuple of Step
         What activations pass between the map and the next sum or map, in the order of the signal.
-    positions : int
-        Columns for each coordinate of the space: several where an image is flattened before it is read.
-    positions_first : bool
-        As in `Link`.
+    pattern : Pattern
+        Where the coordinates of the space are among the columns of the map, if it reads.
+    is_whole : bool
+        Whether it reads nothing else.
     """
 
     map: LinearMap
     side: Side
     steps: tuple[Step, ...] = ()
-    positions: int = 1
-    positions_first: bool = False
+    pattern: Pattern = field(default_factory=Pattern)
+    is_whole: bool = True
 
 
 @dataclass(frozen=True)
@@ -90,11 +94,11 @@ class Coupled:
         if not self.is_sum:
             return allowed_between(step for end in self.ends for step in end.steps)
         read = [allowed_on_the_way(end.steps) for end in self.side(Side.READ)]
-        written = [allowed_after(step) for end in self.side(Side.WRITE) for step in end.steps]
+        written = [_allowed_after(step) for end in self.side(Side.WRITE) for step in end.steps]
         return meet([*read, *written, *map(_allowed_in_the_stream, self.on_the_way)])
 
 
-def allowed_after(step: Step) -> Allowed:
+def _allowed_after(step: Step) -> Allowed:
     """Changes of basis of a stream that a step behind a map leaves possible, before the output is added."""
     if isinstance(step, Norm) and step.gain is not None and step.kind != "batch":
         # No weight can take that gain over, and signed permutations alone keep it diagonal.
@@ -143,109 +147,125 @@ def find_wiring(module: nn.Module, inputs: Inputs) -> Wiring:
             if monotonic() - began > PATIENCE:
                 raise ImpatientError(f"asked for {number} of {len(recording.writers)} maps in {PATIENCE:.0f} s")
             links += questioner.links_from(writer)
-    return Wiring(recording, tuple(_coupled(recording, links)))
+    return Wiring(recording, tuple(_coupled(recording, _apart(links))))
 
 
-#: One end of a map, or an axis of other activations.
-_Node = tuple[LinearMap, Side] | Point
+#: One end of a map, with the place of the space in what it reads, or an axis of other activations.
+_Node = tuple[LinearMap, Side, Pattern] | Point
 
 
-def _coupled(recording: Recording, links: Iterable[Link]) -> Iterable[Coupled]:
+def _coupled(recording: Recording, links: list[Link]) -> Iterable[Coupled]:
     """Join the ends that links connect."""
-    inside = {projection for queries, keys, values, _ in recording.heads.values() for projection in (queries, keys, values)}
-    readings = {end: link for end, link in _readings(recording, links).items() if end[0] not in recording.heads}
-    groups = _Groups()
+    inside = {one for *projections, _ in recording.heads.values() for one in projections}
+    read = _read_by(recording, links)
+    graph: nx.Graph[_Node] = nx.Graph()
     for one in recording.maps:
-        if one not in recording.heads and not one.is_table:
-            groups.add((one, Side.READ))
+        if one not in recording.heads and not one.is_table and one not in read:
+            graph.add_node((one, Side.READ, Pattern()))
         if one not in inside:
-            groups.add((one, Side.WRITE))
+            graph.add_node((one, Side.WRITE, Pattern()))
     for link in links:
-        reader: _Node = link.reader if isinstance(link.reader, Point) else (link.reader, Side.READ)
-        writer: _Node = link.writer if isinstance(link.writer, Point) else (link.writer, Side.WRITE)
-        taken = link.positions == 1 if isinstance(reader, Point) else reader in readings
-        if taken:
-            groups.unite(writer, reader)
+        writer: _Node = link.writer if isinstance(link.writer, Point) else (link.writer, Side.WRITE, Pattern())
+        if isinstance(link.reader, Point):
+            if link.channels == link.width:
+                graph.add_edge(writer, link.reader)
+        elif link.pattern in read.get(link.reader, {}):
+            graph.add_edge(writer, (link.reader, Side.READ, link.pattern))
     order = {one: number for number, one in enumerate(recording.maps)}
-    for members in groups.members():
+    for members in nx.connected_components(graph):
+        points = frozenset(node.kind for node in members if isinstance(node, Point))
         ends = [node for node in members if not isinstance(node, Point)]
+        ends.sort(key=lambda end: (order[end[0]], end[1] is Side.WRITE, end[2].offset))
         if ends:
-            ends.sort(key=lambda end: (order[end[0]], end[1] is Side.WRITE))
-            yield _space(recording, [_end(recording, end, readings) for end in ends], members)
+            yield _space(recording, ends, read, points)
 
 
-def _readings(recording: Recording, links: Iterable[Link]) -> dict[tuple[LinearMap, Side], Link]:
-    """How each map reads a space; none where several links disagree."""
-    found: dict[tuple[LinearMap, Side], set[tuple[int, bool]]] = {}
-    example: dict[tuple[LinearMap, Side], Link] = {}
+def _read_by(recording: Recording, links: Iterable[Link]) -> dict[LinearMap, dict[Pattern, Link]]:
+    """How each map reads the spaces that it reads; nothing of those whose links contradict each other."""
+    read: dict[LinearMap, dict[Pattern, Link]] = {}
     for link in links:
-        if not isinstance(link.reader, Point):
-            end = (link.reader, Side.READ)
-            found.setdefault(end, set()).add((link.positions, link.positions_first))
-            example[end] = link
+        if isinstance(link.reader, LinearMap):
+            read.setdefault(link.reader, {})[link.pattern] = link
+    paths = recording.read_through
     return {
-        end: example[end]
-        for end, ways in found.items()
-        if len(ways) == 1 and _can_be_unfolded(example[end], recording.read_through.get(end[0]))
+        one: ways
+        for one, ways in read.items()
+        if _agree(list(ways.values())) and _can_be_cut(one, ways, paths[one].steps if one in paths else ())
     }
 
 
-def _can_be_unfolded(link: Link, path: Path | None) -> bool:
-    """Whether columns at several positions can be told apart: no norm over all of them may lie between."""
-    assert isinstance(link.reader, LinearMap)
-    normed = path is not None and any(isinstance(step, Norm) for step in path.steps[-1:])
-    return link.positions == 1 or (link.reader.kernel == 1 and not link.reader.transposed and not normed)
+def _apart(links: list[Link]) -> list[Link]:
+    """Links with each channel several times taken apart, where others reach only some of these."""
+    parts = {link.reader for link in links if not link.is_whole}
+    found = []
+    for link in links:
+        several = link.reader in parts and link.pattern.positions_first
+        places = range(link.pattern.positions) if several else ()
+        found += [replace(link, pattern=Pattern(offset=place * link.channels)) for place in places] or [link]
+    return found
 
 
-def _end(recording: Recording, end: tuple[LinearMap, Side], readings: dict[tuple[LinearMap, Side], Link]) -> End:
-    one, side = end
-    if side is Side.WRITE:
-        return End(one, side, recording.written_through.get(one, ()))
-    path, link = recording.read_through.get(one), readings.get(end)
-    steps = () if path is None else path.steps
-    return End(one, side, steps) if link is None else End(one, side, steps, link.positions, link.positions_first)
-
-
-def _space(recording: Recording, ends: list[End], members: Iterable[_Node]) -> Coupled:
-    writers = {end.map for end in ends if end.side is Side.WRITE}
-    first = ends[0]
-    dim = first.map.writes if first.side is Side.WRITE else first.map.reads // first.positions
-    passed = (steps for origins, steps in recording.on_stream if origins & writers)
-    return Coupled(
-        dim,
-        tuple(ends),
-        is_sum=len(writers & recording.added) > 1 or _adds_to_input(writers & recording.added, members),
-        points=frozenset(node.kind for node in members if isinstance(node, Point) and node.kind in ("input", "output")),
-        on_the_way=tuple(dict.fromkeys(step for steps in passed for step in steps)),
+def _agree(links: list[Link]) -> bool:
+    """Whether a map reads one space, or several side by side."""
+    if len(links) == 1:
+        return True
+    links = sorted(links, key=lambda link: link.pattern.offset)
+    ends = [0, *(link.pattern.offset + link.channels for link in links)]
+    return all(
+        link.pattern.positions == 1 and not link.is_whole and end <= link.pattern.offset
+        for end, link in zip(ends, links, strict=False)
     )
 
 
-def _adds_to_input(added: set[LinearMap], members: Iterable[_Node]) -> bool:
-    """Whether something is added to what the module is given, which is then a stream of one writer at least."""
-    return bool(added) and any(isinstance(node, Point) and node.kind == "input" for node in members)
+def _can_be_cut(one: LinearMap, ways: Iterable[Pattern], steps: Iterable[Step]) -> bool:
+    """Whether the columns of a flattened image can be told apart: no norm may have taken all of them together."""
+    normed = any(isinstance(step, Norm) and step.size == one.reads for step in steps)
+    return all(way.positions == 1 for way in ways) or (one.kernel == 1 and not one.transposed and not normed)
 
 
-class _Groups:
-    """Nodes of which some are known to be in one space."""
+def _space(
+    recording: Recording,
+    ends: list[tuple[LinearMap, Side, Pattern]],
+    read: dict[LinearMap, dict[Pattern, Link]],
+    points: frozenset[str],
+) -> Coupled:
+    writers = {one for one, side, _ in ends if side is Side.WRITE}
+    added = writers & recording.added
+    is_sum = len(added) > 1 or (bool(added) and "input" in points)
+    first, side, pattern = ends[0]
+    link = read.get(first, {}).get(pattern)
+    dim = first.writes if side is Side.WRITE else first.reads if link is None else link.channels
+    passed = (along(steps, dim) for origins, steps in recording.on_stream if origins & writers)
+    return Coupled(
+        dim,
+        tuple(_end(recording, end, read, is_sum=is_sum) for end in ends),
+        is_sum,
+        points & {"input", "output"},
+        tuple(dict.fromkeys(step for steps in passed for step in steps)),
+    )
 
-    def __init__(self) -> None:
-        self._parents: dict[_Node, _Node] = {}
 
-    def add(self, node: _Node) -> None:
-        self._parents.setdefault(node, node)
+def _end(
+    recording: Recording,
+    end: tuple[LinearMap, Side, Pattern],
+    read: dict[LinearMap, dict[Pattern, Link]],
+    *,
+    is_sum: bool,
+) -> End:
+    one, side, pattern = end
+    if side is Side.WRITE:
+        return End(one, side, along(recording.written_through.get(one, ()), one.writes))
+    link = read.get(one, {}).get(pattern)
+    path = recording.read_through.get(one, Path(frozenset()))
+    steps = path.steps
+    if is_sum and not path.summed:
+        # What the output of the map before passes too, before it is added to others, lies before the space.
+        before = max((_shared(steps, recording.written_through.get(origin, ())) for origin in path.origins), default=0)
+        steps = steps[before:]
+    sizes = (one.reads,) if link is None else (one.reads, link.channels)
+    return End(one, side, along(steps, *sizes), pattern, link is None or link.is_whole)
 
-    def _root(self, node: _Node) -> _Node:
-        while self._parents[node] != node:
-            node = self._parents[node]
-        return node
 
-    def unite(self, one: _Node, other: _Node) -> None:
-        self.add(one)
-        self.add(other)
-        self._parents[self._root(other)] = self._root(one)
-
-    def members(self) -> Iterable[list[_Node]]:
-        found: dict[_Node, list[_Node]] = {}
-        for node in self._parents:
-            found.setdefault(self._root(node), []).append(node)
-        return found.values()
+def _shared(steps: tuple[Step, ...], others: tuple[Step, ...]) -> int:
+    """How many steps are the same from the first on."""
+    return len(list(takewhile(lambda pair: pair[0] == pair[1], zip(steps, others, strict=False))))
