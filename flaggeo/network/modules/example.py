@@ -1,7 +1,6 @@
 """What a module is called with: an example that was given, or one that is made up from its first layers."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import product
 from typing import Any
 
 import torch
@@ -14,7 +13,7 @@ from .running import Inputs, evaluating
 Example = Tensor | Sequence[Any] | Mapping[str, Any]
 
 # Sizes of images and lengths of sequences that are tried, the smallest first.
-_SIZES = (16, 32, 64, 128, 224)
+_SIZES = (8, 16, 28, 32, 64, 96, 128, 224)
 
 
 class NoExampleError(CheckpointError):
@@ -56,8 +55,8 @@ def _guesses(module: nn.Module) -> Iterator[tuple[Tensor, ...]]:
         return
     wanted = [_reader(node, module) for node in graph.nodes if node.op == "placeholder"]
     if wanted and None not in wanted:
-        for sizes in product(_SIZES):
-            yield tuple(_made_up(reader, sizes[0]) for reader in wanted if reader is not None)
+        for size in _SIZES:
+            yield tuple(_made_up(reader, size) for reader in wanted if reader is not None)
 
 
 def _reader(node: fx.Node, module: nn.Module) -> nn.Module | None:

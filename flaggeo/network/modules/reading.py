@@ -7,7 +7,7 @@ from math import prod
 from torch import nn
 
 from ...checkpoint import Checkpoint, CheckpointError
-from ..families.lookup import INFERRED, find_structure
+from ..families.lookup import INFERRED, Structure, find_structure
 from ..folding import Folding, Gain
 from ..quiver import Network, Weight
 from ..reading import read_network
@@ -32,8 +32,7 @@ def load_module(module: nn.Module, checkpoint: Checkpoint, example: Example | No
         As `read_module` and `read_network` do.
     """
     structure = find_structure(checkpoint, str(checkpoint.config.get("model_type") or ""))
-    named = structure is not None and (structure.known or (example is None and structure.name != INFERRED))
-    if named:
+    if structure is not None and (structure.known or (example is None and _explains(structure, checkpoint))):
         return read_network(checkpoint)
     try:
         return read_module(module, checkpoint, example)
@@ -41,6 +40,13 @@ def load_module(module: nn.Module, checkpoint: Checkpoint, example: Example | No
         if structure is None:
             raise
         return read_network(checkpoint)
+
+
+def _explains(structure: Structure, checkpoint: Checkpoint) -> bool:
+    """Whether a table knows every matrix by its name."""
+    placed = {one.tensor for one in structure.names.placed}
+    matrices = {name for name, header in checkpoint.headers.items() if len(header.shape) > 1}
+    return structure.name != INFERRED and matrices <= placed
 
 
 def read_module(module: nn.Module, checkpoint: Checkpoint, example: Example | None = None) -> Network:
@@ -122,7 +128,8 @@ class _Reader:
         if coupled in self._placing.streams:
             tower = self._placing.tower_of(coupled)
             alike = [other for other in self._placing.streams if self._placing.tower_of(other) == tower]
-            name = in_tower(tower, "stream" if len(alike) == 1 else f"stream_{1 + alike.index(coupled)}")
+            number = "" if len(alike) == 1 else str(1 + alike.index(coupled))
+            name = in_tower(in_tower(tower, number) if tower and number else tower or number, "stream")
             return Space(name, SpaceKind.STREAM, coupled.dim, symmetry, assumed=assumed)
         if coupled.is_data:
             alike = [other for other in self._coupled if other.is_data and other.points == coupled.points]
