@@ -3,7 +3,7 @@
 import json
 import platform
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -46,7 +46,12 @@ from .results.scratch import Scratch
 from .settings import Options, Settings, given_options
 
 
-def load(source: str | Path | Mapping[str, Tensor] | nn.Module, config: Mapping[str, Any] | None = None) -> Network:
+def load(
+    source: str | Path | Mapping[str, Tensor] | nn.Module,
+    config: Mapping[str, Any] | None = None,
+    *,
+    example: Tensor | Sequence[Any] | Mapping[str, Any] | None = None,
+) -> Network:
     """Open a checkpoint and say what its tensors mean; only headers are read.
 
     Parameters
@@ -57,6 +62,11 @@ def load(source: str | Path | Mapping[str, Tensor] | nn.Module, config: Mapping[
     config : mapping, optional
         Settings under the names of a ``config.json`` where the source has none; heads are split only
         where ``num_attention_heads`` is known.
+    example : Tensor, sequence or mapping, optional
+        What a module is called with: one tensor, several in order, or several by name. A module of any structure is
+        run on it, some hundred times, to find out which of its weights share a space; nothing in it is changed. A
+        module of a model type that is known is read by its names all the same. Without an example, a module whose
+        names say nothing is run on an input made up from its first layers, where torch.fx can trace it.
 
     Returns
     -------
@@ -65,9 +75,11 @@ def load(source: str | Path | Mapping[str, Tensor] | nn.Module, config: Mapping[
     Raises
     ------
     CheckpointError
-        If the checkpoint cannot be read or contradicts itself.
+        If the checkpoint cannot be read or contradicts itself, or a module does not run on the example.
     UnknownArchitectureError
         If its names belong to no known family.
+    ValueError
+        If there is an example and no module.
 
     Examples
     --------
@@ -79,8 +91,22 @@ def load(source: str | Path | Mapping[str, Tensor] | nn.Module, config: Mapping[
     >>> network = load(block, config={"num_attention_heads": 2})
     >>> [weight.name for weight in network.weights][:3]
     ['layers.0.q', 'layers.0.q.heads.0', 'layers.0.q.heads.1']
+
+    A module of one's own:
+
+    >>> model = nn.Sequential(nn.Linear(6, 12), nn.ReLU(), nn.Linear(12, 3))
+    >>> network = load(model, example=torch.randn(2, 6))
+    >>> [(weight.name, weight.source.name, weight.target.name) for weight in network.weights]
+    [('layers.0.map:linear', 'input', 'layers.0.linear'), ('layers.1.map:linear', 'layers.0.linear', 'output')]
     """
-    return read_network(open_checkpoint(source, config))
+    checkpoint = open_checkpoint(source, config)
+    if isinstance(source, nn.Module):
+        from .network.modules import load_module
+
+        return load_module(source, checkpoint, example)
+    if example is not None:
+        raise ValueError(f"load: expected a module to run on the example; got a {type(source).__name__}")
+    return read_network(checkpoint)
 
 
 def analyze(

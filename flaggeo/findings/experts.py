@@ -83,7 +83,6 @@ def _matching_verdict(row: Row) -> str | None:
 
 def _against_nulls(value: float, row: Row) -> str | None:
     """The first null that the value is not kept over, in words; None where there is nothing to say."""
-
     if effect_size(value, row["unrelated"]) < LITTLE:
         return "absent"
     if effect_size(value, row["unrelated"]) < KEPT:

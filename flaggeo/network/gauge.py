@@ -260,7 +260,7 @@ def _fold_gains(weights: list[Weight], final: list[str], tensors: dict[str, Tens
     """Let the weights take over the gains of the norms that they read through, and leave ones."""
     read = [(weight, weight.folding.read) for weight in weights if weight.folding.read is not None]
     for weight, gain in read:
-        tensors[weight.tensor].mul_(gain.diagonal(tensors[gain.tensor], 0, weight.source.dim))
+        tensors[weight.tensor].mul_(gain.diagonal(tensors.__getitem__, 0, weight.source.dim))
     for _, gain in read:
         tensors[gain.tensor].fill_(1 - gain.offset)
     for name in final:

@@ -50,6 +50,8 @@ class Weight:
         What reads the source in its place, where the matrix is a product: the tensor holds the second factor alone.
     towers_before : int
         How many towers a signal has passed before it comes to this one.
+    position : int or None
+        When it is applied, counted in its network, where a forward pass has shown it; None where its role tells.
     """
 
     name: str
@@ -64,6 +66,7 @@ class Weight:
     expert: int | None = None
     after: Latent | None = field(default=None, repr=False)
     towers_before: int = field(default=0, repr=False)
+    position: int | None = field(default=None, repr=False)
 
     @property
     def record(self) -> Role:
@@ -99,7 +102,8 @@ class Weight:
     def stage(self) -> tuple[float, float, int]:
         """Position along the signal: a weight's writing can reach a reading of a later stage only."""
         outside = -inf if self.record.block is BlockKind.EMBEDDING else inf
-        return self.towers_before, (outside if self.layer is None else self.layer), self.record.stage
+        within = self.record.stage if self.position is None else self.position
+        return self.towers_before, (outside if self.layer is None else self.layer), within
 
     def read(self, checkpoint: Checkpoint, *, device: "str | torch.device" = "cpu") -> "Tensor":
         """What `matrix` is cut from: the tensor, or of one that holds all experts the block of its own."""

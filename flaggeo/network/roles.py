@@ -22,6 +22,7 @@ class BlockKind(Enum):
     MLP = "mlp"
     EXPERTS = "experts"
     SHARED_EXPERT = "shared expert"
+    UNNAMED = "unnamed"
     UNEMBEDDING = "unembedding"
 
 
@@ -177,6 +178,29 @@ _RECORDS = (
     ),
     *_mlp(BlockKind.EXPERTS, "expert_"),
     *_mlp(BlockKind.SHARED_EXPERT, "shared_", "shared"),
+    # Of modules of which no more is known than what faces a stream.
+    Role(
+        name="in",
+        block=BlockKind.UNNAMED,
+        stage=0,
+        side=Side.READ,
+        inner=SpaceKind.HIDDEN,
+        read_by=("out",),
+    ),
+    Role(
+        name="map",
+        block=BlockKind.UNNAMED,
+        stage=1,
+        side=None,
+        inner=SpaceKind.HIDDEN,
+    ),
+    Role(
+        name="out",
+        block=BlockKind.UNNAMED,
+        stage=2,
+        side=Side.WRITE,
+        inner=SpaceKind.HIDDEN,
+    ),
     Role(
         name="unembed",
         block=BlockKind.UNEMBEDDING,

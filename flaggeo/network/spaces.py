@@ -15,6 +15,7 @@ class SpaceKind(Enum):
     MIXED = "mixed"
     PATCHES = "patches"
     EXPERTS = "experts"
+    DATA = "data"
 
 
 class Symmetry(Enum):

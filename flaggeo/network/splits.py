@@ -17,6 +17,11 @@ class Split:
     ----------
     expert : int or None
         Position on the first axis of a tensor that stores the matrices of all experts.
+    positions : int
+        Where not 1: each channel has so many columns, one for each position of an image that was flattened, and the
+        tensor is taken for the kernel of a convolution.
+    positions_first : bool
+        The columns of one position stand together, rather than those of one channel.
     unfolded : Side or None
         Of a convolution's kernel, shape (out, in, ...), the end that keeps an axis of its own: WRITE gives a matrix of
         shape (out, in * ...), READ one of shape (out * ..., in).
@@ -32,6 +37,8 @@ class Split:
     """
 
     expert: int | None = None
+    positions: int = 1
+    positions_first: bool = False
     unfolded: Side | None = None
     transposed: bool = False
     rotary_heads: int = 0
@@ -45,6 +52,12 @@ class Split:
         Of a tensor that stores all experts, the block of this one alone serves as well.
         """
         matrix = stored if self.expert is None else stored[self.expert if len(stored) > 1 else 0]
+        if self.positions > 1:
+            matrix = (
+                matrix.unflatten(1, (self.positions, -1)).transpose(1, 2)
+                if self.positions_first
+                else matrix.unflatten(1, (-1, self.positions))
+            )
         if self.unfolded is Side.WRITE:
             matrix = matrix.flatten(1)
         elif self.unfolded is Side.READ:

@@ -119,6 +119,7 @@ def graph_chart(graph: "nx.MultiDiGraph[str]") -> Spec | None:
     nodes = [
         {"id": number, "name": name, "lane": lane(node["role"], node["side"]), "edges": graph.degree(name)}
         | {key: node[key] for key in ("layer", "space", "rank", "dimension")}
+        | {"stream": bare(node["space"]) == "stream"}
         | _position_of_head(node["head"], heads[lane(node["role"], node["side"])])
         for name, number in numbers.items()
         for node in [graph.nodes[name]]
@@ -129,7 +130,7 @@ def graph_chart(graph: "nx.MultiDiGraph[str]") -> Spec | None:
         for source, target, edge in graph.edges(data=True)
     ]
     edges.sort(key=lambda edge: edge["excess"])  # the strongest are drawn last, on top
-    in_stream = {node["lane"] for node in nodes if node["space"] == "stream"}
+    in_stream = {node["lane"] for node in nodes if node["stream"]}
     lanes = [{"lane": name, "stream": name in in_stream} for name in sorted(heads, key=lane_order)]
     spec = read_spec("graph.vg.json")
     _signal(spec, "laneHeight")["value"] = max(_LANE_HEIGHT, _HEAD_HEIGHT * max(heads.values()))
@@ -156,15 +157,15 @@ def _position_of_head(head: int, heads: int) -> Spec:
 
 
 def matrix_chart(analysis: Analysis) -> tuple[Spec, Spec] | tuple[None, None]:
-    """Overlaps of all pairs in the stream by role and layer: the specification, and the numbers in compact form.
+    """Overlaps of all pairs in streams by role and layer: the specification, and the numbers in compact form.
 
     Heads of one role and layer share a row; a cell holds the largest overlap of any two of them. The numbers are
     one byte a cell of the upper triangle, row by row: 254 times the effect size, 255 where there is no pair.
     """
     graph = analysis.graph
     numbers = node_numbers(graph)
-    in_stream = [name for name, node in graph.nodes(data=True) if node["space"] == "stream"]
-    pairs = analysis.pairs[analysis.pairs["space"] == "stream"]
+    in_stream = [name for name, node in graph.nodes(data=True) if bare(node["space"]) == "stream"]
+    pairs = analysis.pairs[analysis.pairs["space"].map(bare) == "stream"]
     if pairs.empty:
         return None, None
     keys = {name: (lane(node["role"], node["side"]), node["layer"]) for name, node in graph.nodes(data=True)}

@@ -12,8 +12,9 @@ from ..findings.words import norm_gains
 from ..graph import Structure
 from ..graph.alignment_graph import FALSE_DISCOVERY_RATE, STRONGEST
 from ..graph.stability import STABLE
-from ..network import CHANGES_OF_BASIS
+from ..network import CHANGES_OF_BASIS, ROLE_RECORDS, BlockKind, SpaceKind
 from ..network.coverage import Coverage
+from ..network.roles import bare
 from ..results.analysis import Analysis
 from .charts import (
     INTERFACE_MEASURES,
@@ -41,6 +42,15 @@ _SECTIONS = {
     "interfaces": "Alignment inside MLPs and heads",
     "structure": "Graph statistics",
     "reading": "How to read the numbers",
+}
+# What the roles of each part of a network are, in the order in which the page says it.
+_ROLES = {
+    BlockKind.ATTENTION: "q, k, v and o are the query, key, value and output projections of attention",
+    BlockKind.MLP: "gate, up and down are those of the MLP",
+    BlockKind.CONVOLUTION: "conv_in and conv_out are the kernel of a convolution as a matrix, by the channels that it "
+    "reads and by those that it writes",
+    BlockKind.UNNAMED: "in reads a stream and out writes to one, map does neither or both, and behind the colon stands "
+    "the module's own name",
 }
 # Sections that tell of a measurement which may not have been asked for.
 _MEASURED = {"continuity": "continuity", "graph": "pairs", "structure": "pairs"}
@@ -89,6 +99,7 @@ def render_report(analysis: Analysis) -> str:
         title=Path(provenance["checkpoint"]).name,
         about="alignment of its weights",
         subtitle=_subtitle(analysis),
+        roles=_roles(analysis),
         sections={anchor: title for anchor, title in _SECTIONS.items() if anchor not in absent},
         rank=analysis.settings.rank,
         discovery_rate=f"{FALSE_DISCOVERY_RATE:.0%}",
@@ -131,6 +142,17 @@ def _subtitle(analysis: Analysis) -> str:
         + (f"; stored as {stored}, de-quantised" if stored else "")
         + f"; {Coverage(**provenance['coverage'])}"
     )
+
+
+def _roles(analysis: Analysis) -> str:
+    """What the names of the roles mean that there are."""
+    blocks = {ROLE_RECORDS[bare(role)].block for role in analysis.weights["role"]}
+    words = "; ".join(text for block, text in _ROLES.items() if block in blocks)
+    streams = int((analysis.spaces["kind"] == SpaceKind.STREAM.value).sum())
+    one = "All of them read from or write to one residual stream."
+    several = "Each tower has a residual stream of its own, and its name stands before those of its roles."
+    sentences = [f"{words}." if words else "", one if streams == 1 else several if streams else ""]
+    return " ".join(filter(None, sentences))
 
 
 def _summary_table(summary: pd.DataFrame, *, shared_space: bool) -> pd.DataFrame:

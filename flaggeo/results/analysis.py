@@ -203,10 +203,8 @@ class Analysis(Result):
     @property
     def attention_heads(self) -> int:
         """Number of attention heads whose slices are among the weights."""
-        roles = self.weights["role"]
-        sliced = self.weights[self.weights["head"].notna() & roles.map(bare).isin(QUERY_HEAD_ROLES)]
-        towers = sliced["role"].map(tower_of)
-        return len(sliced.assign(tower=towers)[["tower", "layer", "head"]].drop_duplicates())
+        sliced = self.weights[self.weights["head"].notna() & self.weights["role"].map(bare).isin(QUERY_HEAD_ROLES)]
+        return len(sliced.assign(tower=sliced["role"].map(tower_of))[["tower", "layer", "head"]].drop_duplicates())
 
     def _facts(self) -> Mapping[str, object]:
         settings = self.settings

@@ -10,6 +10,9 @@ from .names import Names
 from .record import Naming, Piece, Record, Tower
 from .table import load_records
 
+#: What a structure is called that no table has.
+INFERRED = "inferred"
+
 
 @dataclass(frozen=True)
 class Structure:
@@ -72,7 +75,7 @@ def _guessed(checkpoint: Checkpoint, model_type: str) -> Structure | None:
     names = Names(guess.naming, checkpoint.headers)
     tower = Tower(heads="num_attention_heads", key_value_heads="num_key_value_heads")
     remarks = (f"{_origin(model_type)}, and its tensors have the names of no known model", *guess.remarks)
-    return Structure("inferred", (tower,), guess.naming, names, False, remarks)
+    return Structure(INFERRED, (tower,), guess.naming, names, False, remarks)
 
 
 def _best(records: Iterable[Record], tensors: Iterable[str]) -> tuple[Record, Naming, Names] | None:
