@@ -143,10 +143,6 @@ def shared_weights(first: Version, second: Version, settings: Settings) -> tuple
     MismatchError
         At the first weight that one of them lacks or has in another shape.
     """
-    if first.family != second.family:
-        raise MismatchError(
-            f"{second.name}: expected a network of the {first.family} family as in {first.name}, found {second.family}"
-        )
     shared, skipped = [], {}
     shapes = [_chosen_shapes(version, settings) for version in (first, second)]
     for name in dict.fromkeys((*shapes[0], *shapes[1])):

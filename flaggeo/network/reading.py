@@ -80,7 +80,8 @@ def _require_spaces(checkpoint: Checkpoint, weights: Iterable[Weight]) -> None:
     """Weights that meet in a space are equally wide there."""
     known: dict[str, int] = {}
     for weight in weights:
-        for space in (weight.source, weight.target):
+        # Embedding and unembedding may count different words.
+        for space in (weight.source, weight.target) if weight.layer is not None else ():
             expected = known.setdefault(space.name, space.dim)
             if expected != space.dim:
                 what = f"a width of {expected} in {space.name}"

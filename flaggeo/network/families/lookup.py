@@ -14,6 +14,10 @@ from .table import load_records
 INFERRED = "inferred"
 
 
+# Of structures that explain a checkpoint equally well, the one whose name people know.
+_BEST_KNOWN = ("llama", "bert", "gpt2", "gpt_neox", "mixtral", "t5")
+
+
 @dataclass(frozen=True)
 class Structure:
     """What was found out about a checkpoint from its names and settings.
@@ -57,7 +61,7 @@ def find_structure(checkpoint: Checkpoint, model_type: str) -> Structure | None:
         best = _best(records, checkpoint.headers)
         if best is not None:
             record, naming, names = best
-            name = model_type if known else record.model_types[0]
+            name = model_type if known else _name(record)
             origin = () if known else (f"{_origin(model_type)}: read as {name} from the tensor names",)
             return Structure(name, record.towers, naming, names, known, origin)
     return _guessed(checkpoint, model_type)
@@ -78,19 +82,25 @@ def _guessed(checkpoint: Checkpoint, model_type: str) -> Structure | None:
     return Structure(INFERRED, (tower,), guess.naming, names, False, remarks)
 
 
+def _name(record: Record) -> str:
+    return next((name for name in _BEST_KNOWN if name in record.model_types), record.model_types[0])
+
+
 def _best(records: Iterable[Record], tensors: Iterable[str]) -> tuple[Record, Naming, Names] | None:
-    """The record and naming that explain most tensors; of equals the one that has fewest other weights.
+    """The record and naming that explain most tensors; of equals the best known, or the one with fewest other weights.
 
     A weight of a layer has to be there: names such as ``lm_head`` are in many structures.
     """
-    tensors, best, most = list(tensors), None, (0, 0, 0)
+    tensors, best, most = list(tensors), None, (0, 0, False, 0)
     for record in records:
         for naming in (record.saved, record.live):
             if naming is None:
                 continue
             names = Names(naming, tensors)
             weights = {one.tensor for one in names.placed if isinstance(one.part, Piece)}
-            score = (len(weights), len({one.tensor for one in names.placed}), -len(naming.pieces))
+            placed = {one.tensor for one in names.placed}
+            well_known = not {*_BEST_KNOWN}.isdisjoint(record.model_types)
+            score = (len(weights), len(placed), well_known, -len(naming.pieces))
             inside = any(one.numbers for one in names.placed if one.tensor in weights)
             if inside and score > most:
                 best, most = (record, naming, names), score
