@@ -103,7 +103,7 @@ class Tower:
     heads, key_value_heads, head_width : str or None
         Settings that count the heads; a number where it is fixed. No `key_value_heads`: as many as heads.
     activation : str or None
-        Setting that names the function of the hidden layers, or ``=`` and the name where it is fixed.
+        Setting that names the function of the hidden layers, ``=`` and the usual one; without a setting a fixed one.
     rotary : bool or None
         Whether positions turn queries and keys; None where that is not known.
     unturned : int or None
@@ -137,7 +137,7 @@ class Naming:
     pieces : tuple of Piece
     norms : tuple of Norm
     other : mapping of str to str
-        Every other tensor, as in `Piece`, to the reason why it is no weight, a key of `REASONS`.
+        Every other tensor, as in `Piece`, to the reason why it is no weight: a word that the reader explains.
     """
 
     pieces: tuple[Piece, ...]
@@ -159,9 +159,13 @@ class Record:
         Names on disk.
     live : Naming or None
         Names in ``module.state_dict()``, where they differ.
+    settings : mapping of str to bool, int or str
+        Values that settings must have, where the names of the tensors do not tell this structure from another one of
+        the same model type.
     """
 
     model_types: tuple[str, ...]
     towers: tuple[Tower, ...]
     saved: Naming
     live: Naming | None = None
+    settings: Mapping[str, bool | int | str] = field(default_factory=dict)

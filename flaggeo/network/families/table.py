@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import MISSING, fields, is_dataclass
+from dataclasses import MISSING, dataclass, fields, is_dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -16,47 +16,59 @@ TABLE = Path(__file__).with_name("derived.json")
 _LINES = 5
 
 
-@cache
-def load_records() -> tuple[Record, ...]:
-    """Every record of the table.
+@dataclass(frozen=True)
+class Table:
+    """What was derived.
 
-    Returns
-    -------
+    Attributes
+    ----------
+    transformers : str
+        Version of the library from whose models.
     records : tuple of Record
         In the order of their first model types.
+    not_derived : mapping of str to str
+        Model types that were tried and left out, to the reason.
     """
-    return parse(TABLE.read_text())
+
+    transformers: str
+    records: tuple[Record, ...]
+    not_derived: Mapping[str, str]
 
 
-def parse(text: str) -> tuple[Record, ...]:
-    """Records of a file's text, as `dump` writes it."""
-    return tuple(
+@cache
+def load_table() -> Table:
+    """The table of this version of flaggeo."""
+    return parse(TABLE.read_text(encoding="utf-8"))
+
+
+def load_records() -> tuple[Record, ...]:
+    """Every record of the table."""
+    return load_table().records
+
+
+def parse(text: str) -> Table:
+    """Table of a file's text, as `dump` writes it."""
+    values = json.loads(text)
+    records = tuple(
         Record(
             model_types=tuple(record["model_types"]),
             towers=tuple(Tower(**tower) for tower in record["towers"]),
             saved=_naming(record["saved"]),
             live=_naming(record["live"]) if "live" in record else None,
+            settings=record.get("settings", {}),
         )
-        for record in json.loads(text)["records"]
+        for record in values["records"]
     )
+    return Table(values["transformers"], records, values.get("not_derived", {}))
 
 
-def dump(records: Iterable[Record], *, transformers: str) -> str:
-    """Text of a table.
-
-    Parameters
-    ----------
-    records : iterable of Record
-    transformers : str
-        Version of the library from whose models the records were derived.
-
-    Returns
-    -------
-    text : str
-        Fields at their defaults are left out.
-    """
-    rows = [_plain(record) for record in sorted(records, key=lambda record: record.model_types)]
-    return _indented({"transformers": transformers, "records": rows}) + "\n"
+def dump(table: Table) -> str:
+    """Text of a table; fields at their defaults are left out."""
+    rows = [_plain(record) for record in sorted(table.records, key=lambda record: record.model_types)]
+    plain: dict[str, Any] = {"transformers": table.transformers, "records": rows}
+    if table.not_derived:
+        plain["not_derived"] = dict(sorted(table.not_derived.items()))
+    return _indented(plain) + "\n"
 
 
 def _naming(values: Mapping[str, Any]) -> Naming:
@@ -68,9 +80,9 @@ def _naming(values: Mapping[str, Any]) -> Naming:
 
 
 def _piece(values: Mapping[str, Any]) -> Piece:
-    cut = values.get("cut")
-    if cut is None:
+    if "cut" not in values:
         return Piece(**values)
+    cut = values["cut"]
     return Piece(**{**values, "cut": Cut(cut["groups"], tuple(cut["order"]), tuple(cut.get("widths", ())))})
 
 
@@ -88,9 +100,9 @@ def _plain(value: Any) -> Any:
 
 def _indented(value: Any, depth: int = 0) -> str:
     """JSON with one piece, one norm or one other tensor a line."""
-    is_word_list = isinstance(value, list) and all(isinstance(item, str) for item in value)
-    if depth == _LINES or is_word_list or not isinstance(value, dict | list):
-        return json.dumps(value, ensure_ascii=False)
+    line = json.dumps(value, ensure_ascii=False)
+    if depth == _LINES or not isinstance(value, dict | list) or line == json.dumps(sorted(map(str, value))):
+        return line
     items: Iterable[str]
     if isinstance(value, dict):
         brackets, items = "{}", (f"{json.dumps(key)}: {_indented(item, depth + 1)}" for key, item in value.items())
