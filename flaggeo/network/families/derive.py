@@ -13,6 +13,8 @@ from multiprocessing import get_context
 from .record import Record
 from .table import TABLE, Table, dump
 
+# Their names stand for those of all structures that are alike.
+_BEST_KNOWN = ("llama", "bert", "gpt2", "mixtral", "t5", "bart", "deepseek_v3", "gemma2", "qwen3", "qwen3_moe")
 # Of seconds that one model type may take.
 _LIMIT = 30
 
@@ -28,7 +30,7 @@ def main(model_types: list[str]) -> None:
     os.environ |= {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "TRANSFORMERS_VERBOSITY": "error"}
     import transformers
 
-    from .tiny import language_models
+    from .derivation import language_models
 
     tried = model_types or list(language_models())
     found, failed = derive_all(tried)
@@ -58,7 +60,7 @@ def derive_all(model_types: Iterable[str]) -> tuple[list[Record], dict[str, str]
 def merge(records: Iterable[Record]) -> Iterator[Record]:
     """Records in which model types of one structure are together."""
     alike: list[list[Record]] = []
-    for record in sorted(records, key=lambda record: record.model_types):
+    for record in sorted(records, key=lambda record: (record.model_types[0] not in _BEST_KNOWN, record.model_types)):
         for members in alike:
             if replace(record, model_types=members[0].model_types) == members[0]:
                 members.append(record)

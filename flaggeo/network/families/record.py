@@ -159,9 +159,13 @@ class Record:
         Names on disk.
     live : Naming or None
         Names in ``module.state_dict()``, where they differ.
+    settings : mapping of str to bool, int or str
+        Values that settings must have, where the names of the tensors do not tell this structure from another one of
+        the same model type.
     """
 
     model_types: tuple[str, ...]
     towers: tuple[Tower, ...]
     saved: Naming
     live: Naming | None = None
+    settings: Mapping[str, bool | int | str] = field(default_factory=dict)

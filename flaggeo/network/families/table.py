@@ -55,6 +55,7 @@ def parse(text: str) -> Table:
             towers=tuple(Tower(**tower) for tower in record["towers"]),
             saved=_naming(record["saved"]),
             live=_naming(record["live"]) if "live" in record else None,
+            settings=record.get("settings", {}),
         )
         for record in values["records"]
     )

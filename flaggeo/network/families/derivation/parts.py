@@ -85,15 +85,17 @@ class Analysis:
     Parameters
     ----------
     trace : Trace
-    tokens : Tensor or None
-        Numbers of the tokens that the model was given: what looks these up is the embedding.
+    tokens : sequence of Tensor
+        Numbers of the tokens that the model was given: what looks these up is an embedding.
     logits : Label or None
         Of what the model returned.
     tied : bool
         Whether the unembedding is that of the stream even if a head lies between, because it may be the embedding.
     """
 
-    def __init__(self, trace: Trace, *, tokens: Tensor | None, logits: Label | None = None, tied: bool = False) -> None:
+    def __init__(
+        self, trace: Trace, *, tokens: Sequence[Tensor], logits: Label | None = None, tied: bool = False
+    ) -> None:
         self.trace, self.axes, self.tokens, self.logits, self.tied = trace, trace.axes, tokens, logits, tied
         self.products = {product.number: product for product in trace.products}
         self.attentions = {attention.number: attention for attention in trace.attentions}
@@ -238,7 +240,9 @@ class Analysis:
             feeding |= self._inside(writer, self.writes[writer])[0]
         reasons: dict[str, str] = {}
         for number, product in self.products.items():
-            if product.indices is not None:
+            if product.indices is not None and self.writes[number] not in self.streams:
+                reason = "position"
+            elif product.indices is not None:
                 steps = product.indices.flatten().unique().diff()
                 reason = "position table" if len(steps) and bool((steps == 1).all()) else "segment table"
             else:
@@ -348,13 +352,18 @@ class Analysis:
         prefix = "" if streams["q"] == streams["k"] else "cross_"
         (stream,) = streams["q"]
         known = self._head_pairs_are_in_order(attention)
+        # Where keys come from a latent, the part of them that positions turn comes from the stream at once, for all
+        # heads alike. It is left out, with what it meets in the queries.
+        through = {number for role, number, _, _ in members if role == "k" and self.stream_read(number) is None}
+        shared = [rows >= 0 for role, number, rows, _ in members if role == "k" and through and number not in through]
         for role, number, rows, side in members:
-            # Where keys come from a latent, a part of them that positions turn comes from the stream at once.
-            through = {number for r, number, _, _ in members if r == role and self.stream_read(number) is None}
-            if not through or number in through:
-                self._heads(f"{prefix}{role}", number, rows, side, known=known, stream=stream)
-            else:
+            left_out = role in ("q", "k") and bool(shared) and number not in through
+            if left_out:
                 self.taken[number][rows[rows >= 0]] = True
+            if left_out and role == "k":
+                continue
+            kept = torch.where(shared[0], -1, rows) if left_out else rows
+            self._heads(f"{prefix}{role}", number, kept, side, known=known, stream=stream)
         self._attention_gate(attention)
         self._outputs(f"{prefix}o", attention, known=known)
 
@@ -375,7 +384,7 @@ class Analysis:
         heads = sorted({tuple(sorted(set(row) - {-1})) for row in rows.tolist()} - {()})
         taken = sorted({row for head in heads for row in head})
         apart = known and sum(map(len, heads)) == len(taken) and len(set(map(len, heads))) == 1
-        if not self.taken[number][taken].any():
+        if all(part.number != number or part.role != role for part in self.found):
             self._reader(role, number, torch.tensor(taken), heads if apart else None, side, stream)
 
     def _attention_gate(self, attention: Attention) -> None:
@@ -547,7 +556,7 @@ class Analysis:
     def _tables(self) -> None:
         """The embedding and the unembedding."""
         for number, product in self.products.items():
-            if product.indices is not None and self.tokens is not None and torch.equal(product.indices, self.tokens):
+            if product.indices is not None and any(torch.equal(product.indices, tokens) for tokens in self.tokens):
                 axis = self.writes[number] if self.writes[number] in self.streams else min(self.streams, default=None)
                 if axis is not None:
                     self.found.append(Part("embed", product.elements, axis, number))

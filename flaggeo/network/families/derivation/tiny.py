@@ -125,7 +125,7 @@ OTHER = Sizes(
     hidden=72,
     expert_hidden=36,
     shared_hidden=52,
-    experts=5,
+    experts=7,
     state=10,
     state_head=32,
     sliding_heads=8,
@@ -133,7 +133,7 @@ OTHER = Sizes(
     sliding_head=24,
     query_latent=14,
     key_value_latent=22,
-    turned=8,
+    turned=6,
     unturned=10,
     value_head=26,
 )

@@ -5,9 +5,9 @@ from dataclasses import dataclass, replace
 from itertools import cycle
 from typing import TYPE_CHECKING, Any
 
+from ..record import Cut, Naming, Norm, Piece, Record, Tower
 from .layouts import Layout, groups_of, heads_in_order
 from .parts import DerivationError, Part
-from .record import Cut, Naming, Norm, Piece, Record, Tower
 from .runs import Run, Stored
 from .templates import counted
 from .tiny import OTHER, SMALL, meaning
@@ -159,7 +159,7 @@ class _Comparison:
             unturned=unturned,
             depth=self._setting((depth[0], depth[1]), "layers", "decoder_layers") if depth[0] != depth[1] else None,
             entry_norm=None if norm is None else self.saved[0].holder(norm),
-            tied=self.runs[0].tied and any(part.role == "embed" for part in self._of_stream(number)[0]),
+            tied=any(part.stream == self.runs[0].streams[number] for part in self.runs[0].tables),
         )
 
     def _setting(self, values: tuple[int, int], *meanings: str) -> str | None:
@@ -184,7 +184,7 @@ class _Comparison:
         for name, value in one.items():
             changed = other.get(name)
             if isinstance(value, str) and value != changed and value in fitting[0] and changed in fitting[1]:
-                return name
+                return f"{name}={value}"
         both = fitting[0] & fitting[1]
         return f"={min(both, key=lambda name: (len(name), name))}" if both else None
 
@@ -214,6 +214,8 @@ class _Comparison:
         for place, stored in enumerate(both):
             roles = [part.role for part in stored.run.parts]
             for name, layout in stored.layouts.items():
+                if name in stored.repeated:
+                    continue
                 template = stored.templates(name)
                 runs = layout.runs(roles)
                 cuts.setdefault(template, [(), ()])
@@ -225,11 +227,11 @@ class _Comparison:
                     layer = stored.run.numbers[part].get("layer")
                     drafts.setdefault((template, draft.role), []).append((stored, layer, draft))
         pieces = []
-        for (template, role), members in drafts.items():
-            if role == "embed" and (template, "unembed") in drafts:
-                continue  # the second name of a table that both ends share
+        for (template, _), members in drafts.items():
             merged = self._merged(members)
             pieces.append(replace(merged, cut=self._cut(template, cuts[template], merged.tower)))
+        if not any(piece.role == "unembed" for piece in pieces):
+            pieces += self._always_tied(both[0])
         norms = tuple(self._norms(both[0]))
         known = {piece.tensor for piece in pieces} | {norm.tensor for norm in norms}
         known |= {piece.after for piece in pieces if piece.after}
@@ -238,19 +240,27 @@ class _Comparison:
             other = self._other(stored, known) | other
         return Naming(tuple(pieces), norms, other)
 
+    def _always_tied(self, stored: Stored) -> Iterator[Piece]:
+        """An unembedding that cannot have numbers of its own, under the name that it has in the module."""
+        output = stored.run.model.get_output_embeddings()  # type: ignore[no-untyped-call]
+        for name, module in stored.run.model.named_modules():
+            if module is output:
+                for part in stored.run.tables:
+                    norm = None if part.norm is None else stored.beside(part.norm, None)
+                    tower = self.names[stored.run.streams.index(part.stream)]
+                    yield Piece(f"{name}.weight", "unembed", tower, norm=norm)
+
     def _piece(self, stored: Stored, template: str, layout: Layout, number: int) -> Piece:
         run, part = stored.run, stored.run.parts[number]
         layer = run.numbers[number].get("layer")
 
         def named(parameter: str | None) -> str | None:
-            return None if parameter is None else stored.templates(stored.holder(parameter), layer)
+            return None if parameter is None else stored.beside(parameter, layer)
 
         after = None
         if part.after is not None:
             after = named(run.name(part.after))
         first = part.after or part
-        # The last layer of another stream has no number that would hold for all depths.
-        elsewhere = part.reads_stream is not None and first.norm in run.found.stream_norms
         return Piece(
             tensor=template,
             role=part.role,
@@ -260,7 +270,7 @@ class _Comparison:
             stacked=layout.stacked,
             after=after,
             after_norm=named(part.norm) if part.after is not None else None,
-            norm=None if elsewhere else named(first.norm),
+            norm=named(first.norm),
             head_norm=named(part.head_norm),
         )
 
@@ -333,7 +343,7 @@ class _Comparison:
             template = stored.templates(stored.holder(norm.gain))
             if template not in seen:
                 seen.add(template)
-                yield Norm(template, norm.kind, norm.offset, norm.gain in stored.run.found.stream_norms)
+                yield Norm(template, norm.kind, norm.offset, norm.gain in stored.run.stream_norms)
 
     def _other(self, stored: Stored, known: set[str]) -> dict[str, str]:
         other: dict[str, str] = {}

@@ -41,7 +41,8 @@ class Run:
         with torch.no_grad(), flow:
             out = self.model(**self.inputs)
         self.trace = flow.trace
-        analysis = Analysis(self.trace, tokens=self.inputs.get("input_ids"), logits=flow.label(out[0]), tied=tied)
+        tokens = [value for name, value in self.inputs.items() if name.endswith("input_ids")]
+        analysis = Analysis(self.trace, tokens=tokens, logits=flow.label(out[0]), tied=tied)
         self.found = analysis.parts()
         self.analysis = analysis
         self.reasons = {**analysis.uses_of_products(), **self.found.others}
@@ -52,8 +53,25 @@ class Run:
         self.tied = any(
             part.role == "unembed" and any(torch.equal(part.elements, table) for table in embeddings) for part in parts
         )
-        self.parts = [part for part in parts if not (part.role == "unembed" and self.tied)]
-        self.streams = list(dict.fromkeys(part.stream for part in self.parts))
+        self.tables = [part for part in parts if part.role == "unembed" and self.tied]
+        self.parts = parts if not self.tied else [part for part in parts if part.role != "unembed"]
+        self.streams = list(dict.fromkeys(part.stream for part in sorted(parts, key=lambda part: part.number)))
+
+    @cached_property
+    def stream_norms(self) -> frozenset[str]:
+        """Gains of norms on the stream; where there are some, that before the unembedding is like these."""
+        norms = self.found.stream_norms
+        last = {part.norm for part in self.found.parts if part.role == "unembed"} - {None}
+        return norms | {norm for norm in last if norm is not None} if self._is_post_norm else norms
+
+    @property
+    def _is_post_norm(self) -> bool:
+        """Whether blocks read the stream through norms that it passes itself."""
+        return any(
+            part.norm in self.found.stream_norms - set(self.found.entry_norms.values())
+            for part in self.found.parts
+            if part.role not in ("embed", "unembed")
+        )
 
     def confirm(self) -> None:
         """Check that all was found that faces a stream; the model is left with other weights.
@@ -91,7 +109,18 @@ class Run:
                 if varying:
                     numbers[n]["layer"] = varying[0][1]
         self._count_experts(numbers)
+        self._require_single_blocks(numbers)
         return numbers
+
+    def _require_single_blocks(self, numbers: list[dict[str, int]]) -> None:
+        """Refuse layers with several weights of one role, other than those of mixers and experts."""
+        found: dict[tuple[int, int, str], Part] = {}
+        for part, place in zip(self.parts, numbers, strict=True):
+            single = part.role not in _TABLES and not part.role.startswith(("expert_", "mixer_"))
+            if single and "layer" in place:
+                first = found.setdefault((part.stream, place["layer"], part.role), part)
+                if first is not part:
+                    raise DerivationError(f"{self.name(part)}: {part.role} beside {self.name(first)} in one layer")
 
     def _count_experts(self, numbers: list[dict[str, int]]) -> None:
         groups: dict[tuple[int, int | None, str], list[int]] = {}
@@ -189,12 +218,35 @@ class Stored:
                 holders.setdefault(int(elements.flatten()[0]), name)
         return holders
 
+    @cached_property
+    def repeated(self) -> set[str]:
+        """Names of tensors of which another name came before."""
+        return {
+            name
+            for name, elements in self.tensors.items()
+            if elements.numel() and int(elements.flatten()[0]) and self._holders[int(elements.flatten()[0])] != name
+        }
+
     def holder(self, parameter: str) -> str:
         """Name of the tensor that holds a parameter, or its beginning."""
         first = self.run.trace.first_elements[parameter] + 1
         if first not in self._holders:
             raise DerivationError(f"{parameter}: not found under the names on disk")
         return self._holders[first]
+
+    def beside(self, parameter: str, layer: int | None) -> str | None:
+        """Template of a parameter that is met in a layer; None for one of the last layer of another list."""
+        name = self.holder(parameter)
+        own = self.templates.numbers(name).get("layer")
+        if own is None or (layer is not None and own in (layer, layer - 1)):
+            return self.templates(name, layer)
+        template = self.templates(name)
+        last = max(
+            self.templates.numbers(other)["layer"] for other in self.tensors if self.templates(other) == template
+        )
+        if own < last:
+            raise DerivationError(f"{name}: met in layer {layer}")
+        return None
 
     def has(self, template: str | None, layer: int | None) -> bool:
         """Whether a tensor of a layer is there."""
@@ -216,5 +268,7 @@ def _distinct(parts: Iterable[Part]) -> list[Part]:
     """Parts without those that are used again, as in networks that run through one layer several times."""
     found: dict[tuple[str, float, tuple[int, ...]], Part] = {}
     for part in parts:
-        found[part.role, float(part.elements.flatten()[0]), tuple(part.elements.shape)] = part
+        key = (part.role, float(part.elements.flatten()[0]), tuple(part.elements.shape))
+        if part.role != "embed" or key not in found:
+            found[key] = part
     return list(found.values())
