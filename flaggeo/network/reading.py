@@ -27,6 +27,9 @@ _REASONS = {
     "state": "parameter inside a state-space or recurrent block: it faces no stream",
     "convolution": "convolution inside a block: it faces no stream",
     "head": "head outside the blocks",
+    "factor": "scale or mixing factor: a diagonal map or a number",
+    "selection": "selects what attention sees: it writes to no stream",
+    "tower": "of another tower, whose weights are not known",
     "buffer": "no parameter: computed, not learned",
     "second copy": "a second copy of another tensor",
 }
@@ -63,7 +66,7 @@ def read_network(checkpoint: Checkpoint) -> Network:
     """
     settings = _Settings(checkpoint)
     model_type = str(settings("model_type") or "")
-    structure = find_structure(checkpoint, model_type)
+    structure = find_structure(checkpoint, model_type, settings)
     if structure is None:
         raise _unknown(checkpoint, model_type)
     reader = _Reader(checkpoint, structure, settings)
@@ -191,10 +194,10 @@ class _Reader:
     def _under_second_names(self) -> Iterator[Placed]:
         """Weights that have their part under a second name alone: an embedding behind its tied unembedding."""
         unembeddings = roles_in(BlockKind.UNEMBEDDING)
-        parts = {one.tensor: one.part for one in self.structure.names.placed}
+        placed = self.structure.names.placed
+        has_a_part = {one.tensor for one in placed if isinstance(one.part, Piece) and one.part.role not in unembeddings}
         for name, first in self.checkpoint.aliases.items():
-            part = parts.get(first)
-            if not isinstance(part, Piece) or part.role in unembeddings:
+            if first not in has_a_part:
                 for one in self.structure.names.place(name):
                     if isinstance(one.part, Piece) and one.part.role not in unembeddings:
                         yield replace(one, tensor=first)

@@ -10,6 +10,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from multiprocessing import get_context
 
+from ..roles import ROLE_RECORDS
 from .record import Record
 from .table import TABLE, Table, dump
 
@@ -81,7 +82,7 @@ def report(found: Iterable[Record], failed: dict[str, str]) -> Iterator[str]:
 
 
 def _heads(record: Record) -> str:
-    attending = {piece.tower for piece in record.saved.pieces if piece.role in ("q", "cross_q")}
+    attending = {piece.tower for piece in record.saved.pieces if ROLE_RECORDS[piece.role].heads}
     missing = [tower.name for tower in record.towers if tower.name in attending and tower.heads is None]
     return "heads missing" if missing else "heads exact" if attending else "no attention"
 

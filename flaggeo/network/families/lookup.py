@@ -1,6 +1,6 @@
 """Which structure a checkpoint has: by its model type, or by the names of its tensors."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 from ...checkpoint import Checkpoint
@@ -44,7 +44,7 @@ class Structure:
     remarks: tuple[str, ...] = ()
 
 
-def find_structure(checkpoint: Checkpoint, model_type: str) -> Structure | None:
+def find_structure(checkpoint: Checkpoint, model_type: str, settings: Callable[[str], object]) -> Structure | None:
     """The structure of a checkpoint, or None if no table has its names.
 
     Parameters
@@ -53,8 +53,14 @@ def find_structure(checkpoint: Checkpoint, model_type: str) -> Structure | None:
         Only the names of its tensors are used.
     model_type : str
         As its settings say; empty if they do not.
+    settings : callable
+        From the name of a setting to its value.
     """
-    own = [record for record in load_records() if model_type in record.model_types]
+    own = [
+        record
+        for record in load_records()
+        if model_type in record.model_types and all(settings(name) == value for name, value in record.settings.items())
+    ]
     if checkpoint.naming == "gguf":
         return _of_gguf(checkpoint, model_type, own)
     for records, known in ((own, True), (load_records(), False)):

@@ -24,7 +24,7 @@ PACKAGE = Path(flaggeo.__file__).parent
 FAMILIES = PACKAGE / "network" / "families"
 LISTED_BY = {PACKAGE / "network" / "roles.py", FAMILIES / "gguf_names.py", FAMILIES / "inference.py"}
 # What is derived is told in roles.
-DERIVATION = PACKAGE / "network" / "derivation"
+DERIVATION = FAMILIES / "derivation"
 KNOWN = {*ROLES, *(head_pair_name(*pair) for pair in HEAD_PAIRS), *("-".join(pair) for pair in COMPOSED)}
 
 
