@@ -64,7 +64,7 @@ def read_network(checkpoint: Checkpoint) -> Network:
         If shapes disagree with each other or with the settings, a layer is missing, a norm has not as many
         gains as there are coordinates, or a weight is stored in a quantised dtype that cannot be undone.
     """
-    settings = _Settings(checkpoint)
+    settings = SettingsByName(checkpoint)
     model_type = str(settings("model_type") or "")
     structure = find_structure(checkpoint, model_type, settings)
     if structure is None:
@@ -133,7 +133,7 @@ def _reason(placed: Placed | None, structure: Structure, name: str) -> str:
             return f"not in the table of {structure.name}"
 
 
-class _Settings:
+class SettingsByName:
     """Settings of a checkpoint by name, with dots for sections; those of the language model where there are several."""
 
     def __init__(self, checkpoint: Checkpoint) -> None:
@@ -177,7 +177,7 @@ _Place = tuple[int | None, str, int | None]
 class _Reader:
     """Builds the weights of one checkpoint, tower by tower."""
 
-    def __init__(self, checkpoint: Checkpoint, structure: Structure, settings: _Settings) -> None:
+    def __init__(self, checkpoint: Checkpoint, structure: Structure, settings: SettingsByName) -> None:
         self.checkpoint, self.structure, self.settings = checkpoint, structure, settings
         self.remarks: list[str] = []
         self.reasons: dict[str, str] = {}

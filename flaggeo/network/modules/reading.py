@@ -10,7 +10,7 @@ from ...checkpoint import Checkpoint, CheckpointError
 from ..families.lookup import INFERRED, Structure, find_structure
 from ..folding import Folding, Gain
 from ..quiver import Network, Weight
-from ..reading import read_network
+from ..reading import SettingsByName, read_network
 from ..roles import ROLE_RECORDS, BlockKind, in_tower, roles_in, tower_of
 from ..spaces import Side, Space, SpaceKind, Symmetry
 from ..splits import Split
@@ -31,7 +31,8 @@ def load_module(module: nn.Module, checkpoint: Checkpoint, example: Example | No
     CheckpointError
         As `read_module` and `read_network` do.
     """
-    structure = find_structure(checkpoint, str(checkpoint.config.get("model_type") or ""))
+    settings = SettingsByName(checkpoint)
+    structure = find_structure(checkpoint, str(settings("model_type") or ""), settings)
     if structure is not None and (structure.known or (example is None and _explains(structure, checkpoint))):
         return read_network(checkpoint)
     try:
