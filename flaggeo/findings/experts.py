@@ -12,7 +12,7 @@ from .finding import FEW_CHANNELS, KEPT, LITTLE, Finding
 
 Row = Mapping[str, Any]
 
-# Of what is left above a null, a smaller part could be large by chance.
+# Where a null leaves less room above it, a value that takes a large share of the room is no more than the null.
 _LEAST_ROOM = 0.01
 
 
@@ -83,7 +83,6 @@ def _matching_verdict(row: Row) -> str | None:
 
 def _against_nulls(value: float, row: Row) -> str | None:
     """The first null that the value is not kept over, in words; None where there is nothing to say."""
-
     if effect_size(value, row["unrelated"]) < LITTLE:
         return "absent"
     if effect_size(value, row["unrelated"]) < KEPT:
