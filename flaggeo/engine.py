@@ -212,13 +212,13 @@ class _Stacking:
     def __init__(self, weight: Stack) -> None:
         self.weight = weight
         [self.side] = weight.sides
-        self._sum = torch.zeros(())
+        self._sum: Tensor | None = None
         self._norms: list[Tensor] = []
         self._rounding_errors: list[float] = []
 
     def add(self, gram: Tensor, norms: Tensor, rounding_error: float | None = None) -> None:
         """The next expert, from `side_gram`."""
-        self._sum = self._sum.to(gram) + gram
+        self._sum = gram if self._sum is None else self._sum.add_(gram)
         self._norms.append(norms)
         if rounding_error is not None:
             self._rounding_errors.append(rounding_error)
@@ -226,10 +226,12 @@ class _Stacking:
     @property
     def gram(self) -> Tensor:
         """Of the stack, as `gram_matrix` gives it of a weight."""
+        assert self._sum is not None
         return unit_trace(self._sum).float()
 
     def result(self, settings: Settings) -> LayerResult:
         """What is kept of the stack. The errors of its entries are no larger than those of one expert."""
+        assert self._sum is not None
         name = self.weight.name
         errors = {name: max(self._rounding_errors)} if self._rounding_errors else {}
         spectra = {name: gram_spectrum(self._sum, self.side, torch.cat(self._norms), settings.kept_rank)}

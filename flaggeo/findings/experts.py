@@ -12,7 +12,7 @@ from .finding import FEW_CHANNELS, KEPT, LITTLE, Finding
 
 Row = Mapping[str, Any]
 
-# Of what is left above a null, a smaller part could be large by chance.
+# Where a null leaves less room above it, a value that takes a large share of the room is no more than the null.
 _LEAST_ROOM = 0.01
 
 

@@ -99,9 +99,11 @@ def stacked_continuity(verdict: str, *, roles: Sequence[Row]) -> str:
     measured = f"the mean |cos| of the first {vectors} singular vectors of neighbouring stacks is"
     cosines = _by_role(roles, "cosine")
     if verdict == "absent":
+        some = [row for row in roles if row["significant"]]
+        exceptions = f" It is kept in {_significant(some)}." if some else ""
         return (
             f"The experts of a layer, stacked, do not keep their leading {end} direction across layers ({names}): "
-            f"{measured} {cosines}, where {unrelated}."
+            f"{measured} {cosines}, where {unrelated}.{exceptions}"
         )
     if verdict == "present":
         largest = max(max(row["sign_flip"], row["mean_matched"]) for row in roles)
@@ -134,7 +136,7 @@ def matched_experts(verdict: str, *, roles: Sequence[Row]) -> str:
     names, verb = listed([row["role"] for row in roles]), roles[0]["side"]
     measured = f"matched one to one by what they {verb}, the experts of neighbouring layers overlap by"
     overlaps = f"{_by_role(roles, 'overlap')} on average"
-    unrelated = f"unrelated experts matched in the same way give {_by_role(roles, 'unrelated')}"
+    unrelated = f"unrelated experts matched in the same way give {roles[0]['unrelated']:.2f}"
     if verdict == "absent":
         some = [row for row in roles if row["significant"]]
         exceptions = f" They overlap more than any null gives in {_significant(some)}." if some else ""

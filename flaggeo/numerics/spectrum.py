@@ -169,9 +169,8 @@ def leading_spectrum(matrix: Tensor, rank: int) -> Spectrum:
     if tall.numel() <= _BLOCK_ENTRIES:
         tall = next(_blocks(tall))  # the only one, in the working precision once for all
     with single_threaded_blas():
-        gram = _gram(tall)
+        gram, outer_norms = _gram(tall)
         inner_norms = gram.diagonal().clone().sqrt()  # the solver writes over the matrix
-        outer_norms = torch.cat([torch.linalg.vector_norm(block, dim=1) for block in _blocks(tall)])
         frobenius_norm = float(torch.linalg.vector_norm(inner_norms))
         squares, inner = leading_eigenpairs(gram, kept, all_values=True)
         all_values = _resolved(squares)
@@ -273,8 +272,7 @@ def side_gram(matrix: Tensor, side: Side) -> tuple[Tensor, Tensor]:
     other_norms : Tensor, shape=[m] or [n]
         Of the rows or the columns.
     """
-    tall = matrix if side is Side.READ else matrix.mT
-    return _gram(tall), torch.cat([torch.linalg.vector_norm(block, dim=1) for block in _blocks(tall)])
+    return _gram(matrix if side is Side.READ else matrix.mT)
 
 
 def singular_values(matrix: Tensor) -> Tensor:
@@ -296,7 +294,7 @@ def singular_values(matrix: Tensor) -> Tensor:
     >>> singular_values(torch.tensor([[3.0, 0.0], [4.0, 0.0]]))
     tensor([5., 0.], dtype=torch.float64)
     """
-    gram = _gram(matrix if matrix.shape[0] >= matrix.shape[1] else matrix.mT)
+    gram, _ = _gram(matrix if matrix.shape[0] >= matrix.shape[1] else matrix.mT)
     return _resolved(torch.linalg.eigvalsh(gram, UPLO="L").flip(0))
 
 
@@ -364,7 +362,8 @@ def leading_frames(matrix: Tensor, rank: int) -> tuple[Tensor, Tensor]:
     ``sqrt(eps * min(m, n)) s_1`` (0.8 % of s_1 at 576) are not resolved.
     """
     tall = matrix if matrix.shape[0] >= matrix.shape[1] else matrix.mT
-    _, inner = leading_eigenpairs(_gram(tall, torch.float32), rank)
+    gram, _ = _gram(tall, torch.float32)
+    _, inner = leading_eigenpairs(gram, rank)
     inner = _orthonormal(inner)
     outer = _orthonormal(matrix_product(tall.float(), inner))
     return (inner, outer) if tall is matrix else (outer, inner)
@@ -385,13 +384,15 @@ def _blocks(tall: Tensor, dtype: torch.dtype = torch.float64) -> Iterator[Tensor
         yield block.to(dtype)
 
 
-def _gram(tall: Tensor, dtype: torch.dtype = torch.float64) -> Tensor:
-    """``tall.mT @ tall``, shape=[n, n]."""
-    products = (matrix_product(block.mT, block) for block in _blocks(tall, dtype))
-    gram = next(products)  # a matrix has at least one row
-    for product in products:
-        gram += product
-    return gram
+def _gram(tall: Tensor, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor]:
+    """``tall.mT @ tall``, shape=[n, n], and the norms of the rows, shape=[m]."""
+    gram, norms = None, []
+    for block in _blocks(tall, dtype):
+        product = matrix_product(block.mT, block)
+        gram = product if gram is None else gram.add_(product)
+        norms.append(torch.linalg.vector_norm(block, dim=1))
+    assert gram is not None  # a matrix has at least one row
+    return gram, torch.cat(norms)
 
 
 def _residual(tall: Tensor, outer: Tensor, values: Tensor, inner: Tensor) -> float:

@@ -130,7 +130,10 @@ def _row(earlier: Weight, later: Weight, side: Side, spectra: Mapping[str, Spect
     first, second = spectra[earlier.name], spectra[later.name]
     pair, both = LayerPair(first, second, side), (earlier, later)
     shared = is_shared(both, side)
-    columns = unless_forced(LAYER_OBSERVABLES, measured(LAYER_OBSERVABLES, pair))
+    # The signed overlap is one of both sides, of which one may be numbered by experts.
+    two_sided = len(comparable_sides(*both)) == 2
+    observables = [one for one in LAYER_OBSERVABLES if two_sided or one is not SIGNED_RANK_ONE]
+    columns = unless_forced(observables, measured(observables, pair))
     return {
         "role": earlier.role,
         "side": side.value,

@@ -10,9 +10,9 @@ from .layer_pair import LayerPair, of_directions
 
 
 def _comparable(pair: LayerPair) -> bool:
-    """Whether the directions of both sides are known, in spaces of equal dimension."""
-    sides = (pair.earlier.left, pair.later.left), (pair.earlier.right, pair.later.right)
-    return all(one.numel() and other.numel() and len(one) == len(other) for one, other in sides)
+    return pair.earlier.left.shape[0] == pair.later.left.shape[0] and (
+        pair.earlier.right.shape[0] == pair.later.right.shape[0]
+    )
 
 
 def _signed_overlap(pair: LayerPair) -> Tensor:
