@@ -105,7 +105,7 @@ def load(
 
         return load_module(source, checkpoint, example)
     if example is not None:
-        raise ValueError(f"load: expected a module to run on the example; got a {type(source).__name__}")
+        raise ValueError(f"load: expected a module to run on the example; got {type(source).__name__}")
     return read_network(checkpoint)
 
 

@@ -28,6 +28,11 @@ _MOVES = re.compile(
     r"dropout[123]d|neg|pos|requires_grad|cpu|cuda|data|interpolate|upsample|mean|sum|(adaptive_)?avg_pool[123]d"
 )
 
+# Operations whose result has nothing of the numbers that they are given.
+_FRESH = re.compile(
+    r"(zeros|ones|empty|full|rand|randn|randint)_like|new_\w+|bernoulli|size|shape|argmax|argsort|nonzero"
+)
+
 
 @dataclass(frozen=True)
 class Path:
@@ -146,9 +151,8 @@ class _Recorder(TorchFunctionMode):
         given = list(tensors_in([*args, *named.values()]))
         before = [(tensor, path) for tensor in given if (path := self._path(tensor)) is not None]
         found = func(*args, **named)
-        for tensor in given:
-            parameter = self._parameters.name(tensor)
-            if parameter is not None:
+        if next(tensors_in(found), None) is not None:  # otherwise it was only asked for its shape or type
+            for parameter in filter(None, map(self._parameters.name, given)):
                 self.recording.uses.setdefault(parameter, set()).add(name)
         call = self._parameters.find_call(name, args, named)
         if call is not None:
@@ -196,7 +200,7 @@ class _Recorder(TorchFunctionMode):
         self, name: str, given: list[Tensor], before: list[tuple[Tensor, Path]], out: Tensor, norm: Norm | None
     ) -> Path | None:
         """Path of what an operation returned."""
-        if not before:
+        if not before or _FRESH.fullmatch(name):
             return None
         paths = list(dict.fromkeys(path for _, path in before))
         longest = max(paths, key=lambda path: len(path.steps))

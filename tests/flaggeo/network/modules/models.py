@@ -1,8 +1,10 @@
 """Modules of many structures, with small widths that differ, and examples of their inputs."""
 
+from itertools import pairwise
+
 import torch
 from torch import nn
-from torch.nn import functional as F
+from torch.nn import functional
 
 
 def seeded(build, *arguments, **named):
@@ -19,12 +21,14 @@ def seeded(build, *arguments, **named):
 class Mlp(nn.Module):
     def __init__(self, *widths):
         super().__init__()
-        for number, (fan_in, fan_out) in enumerate(zip(widths, widths[1:], strict=False), 1):
+        for number, (fan_in, fan_out) in enumerate(pairwise(widths), 1):
             setattr(self, f"fc{number}", nn.Linear(fan_in, fan_out))
         self.depth = len(widths) - 1
 
     def forward(self, x):
-        for number, activate in zip(range(1, self.depth), (F.relu, torch.tanh, F.gelu, nn.Identity()), strict=False):
+        for number, activate in zip(
+            range(1, self.depth), (functional.relu, torch.tanh, functional.gelu, nn.Identity()), strict=False
+        ):
             x = activate(getattr(self, f"fc{number}")(x))
         return getattr(self, f"fc{self.depth}")(x)
 
@@ -41,8 +45,8 @@ class BasicBlock(nn.Module):
             self.down = nn.Sequential(nn.Conv2d(fan_in, fan_out, 1, stride, bias=False), nn.BatchNorm2d(fan_out))
 
     def forward(self, x):
-        y = self.bn2(self.conv2(F.relu(self.bn1(self.conv1(x)))))
-        return F.relu(y + (x if self.down is None else self.down(x)))
+        y = self.bn2(self.conv2(functional.relu(self.bn1(self.conv1(x)))))
+        return functional.relu(y + (x if self.down is None else self.down(x)))
 
 
 class ResNet(nn.Module):
@@ -63,7 +67,7 @@ class ResNet(nn.Module):
         self.fc = nn.Linear(widths[-1], 5)
 
     def forward(self, x):
-        x = F.max_pool2d(F.relu(self.bn1(self.conv1(x))), 3, 2, 1)
+        x = functional.max_pool2d(functional.relu(self.bn1(self.conv1(x))), 3, 2, 1)
         for stage in range(self.stages):
             x = getattr(self, f"layer{stage + 1}")(x)
         return self.fc(x.mean((2, 3)))
@@ -82,8 +86,8 @@ class InvertedBlock(nn.Module):
         self.excite = nn.Linear(3, width)
 
     def forward(self, x):
-        y = self.project(F.hardtanh(self.depthwise(F.relu6(self.bn(self.expand(x)))), -2, 2))
-        return x + y * torch.sigmoid(self.excite(F.relu(self.squeeze(y.mean((2, 3))))))[:, :, None, None]
+        y = self.project(functional.hardtanh(self.depthwise(functional.relu6(self.bn(self.expand(x)))), -2, 2))
+        return x + y * torch.sigmoid(self.excite(functional.relu(self.squeeze(y.mean((2, 3))))))[:, :, None, None]
 
 
 class Inverted(nn.Module):
@@ -110,7 +114,7 @@ class Dense(nn.Module):
     def forward(self, x):
         found = [self.stem(x)]
         for norm, layer in zip(self.norms, self.layers, strict=True):
-            found.append(layer(F.relu(norm(torch.cat(found, 1)))))
+            found.append(layer(functional.relu(norm(torch.cat(found, 1)))))
         return self.fc(torch.cat(found, 1).mean((2, 3)))
 
 
@@ -126,11 +130,13 @@ class Fused(nn.Module):
 
     def forward(self, x):
         batch, length, width = x.shape
-        cut = (part.view(batch, length, self.heads, -1).transpose(1, 2) for part in self.qkv(self.norm1(x)).chunk(3, -1))
+        cut = (
+            part.view(batch, length, self.heads, -1).transpose(1, 2) for part in self.qkv(self.norm1(x)).chunk(3, -1)
+        )
         queries, keys, values = cut
         mixed = (queries @ keys.mT / 2).softmax(-1) @ values
         x = x + self.proj(mixed.transpose(1, 2).reshape(batch, length, width))
-        return x + self.fc2(F.gelu(self.fc1(self.norm2(x))))
+        return x + self.fc2(functional.gelu(self.fc1(self.norm2(x))))
 
 
 class Gpt(nn.Module):
@@ -178,10 +184,10 @@ class RotaryBlock(nn.Module):
         )
         queries, keys = (self.turned(part, cos, sin) for part in (queries, keys))
         keys, values = (part.repeat_interleave(2, 2).transpose(1, 2) for part in (keys, values))
-        mixed = F.scaled_dot_product_attention(queries.transpose(1, 2), keys, values, is_causal=True)
+        mixed = functional.scaled_dot_product_attention(queries.transpose(1, 2), keys, values, is_causal=True)
         x = x + self.wo(mixed.transpose(1, 2).reshape(batch, length, width))
         z = self.between(x)
-        return x + self.w2(F.silu(self.w1(z)) * self.w3(z))
+        return x + self.w2(functional.silu(self.w1(z)) * self.w3(z))
 
     @staticmethod
     def turned(part, cos, sin):
@@ -232,8 +238,8 @@ class Autoencoder(nn.Module):
         self.up1, self.up2 = nn.ConvTranspose2d(8, 6, 4, 2, 1), nn.ConvTranspose2d(6, 1, 4, 2, 1)
 
     def forward(self, x):
-        x = F.relu(self.down2(F.relu(self.down1(x))))
-        return self.code(x.flatten(1)), self.up2(F.relu(self.up1(x)))
+        x = functional.relu(self.down2(functional.relu(self.down1(x))))
+        return self.code(x.flatten(1)), self.up2(functional.relu(self.up1(x)))
 
 
 class Raw(nn.Module):
@@ -246,7 +252,7 @@ class Raw(nn.Module):
 
     def forward(self, x):
         code = torch.tanh(x @ self.first) @ self.second.T
-        return torch.einsum("kij,bj->bki", self.third, code), F.linear(code, self.second.T)
+        return torch.einsum("kij,bj->bki", self.third, code), functional.linear(code, self.second.T)
 
 
 class Shuffled(nn.Module):
@@ -255,7 +261,7 @@ class Shuffled(nn.Module):
         self.a, self.b = nn.Conv2d(3, 8, 1), nn.Conv2d(8, 4, 1)
 
     def forward(self, x):
-        return self.b(F.channel_shuffle(self.a(x), 2))
+        return self.b(functional.channel_shuffle(self.a(x), 2))
 
 
 class Routed(nn.Module):
