@@ -123,6 +123,9 @@ class Architecture:
         if not norm.on_stream:
             return Folding(read, written, reads_centred=True)
         passed = self._passed(piece, numbers)
+        is_first = numbers.get("layer") == 0 and piece.norm != of_own_layer(piece.norm)
+        if is_first and self.tower.entry_norm is None:
+            return Folding(read, written)
         if passed is not None and self.checkpoint.headers[passed].shape != (source,):
             return Folding(read, written)  # a projection lies between that norm and the stream
         return Folding(read, written, reads_centred=True, passed=Gain(passed, norm.offset) if passed else None)

@@ -4,7 +4,7 @@ A number that changes under this depends on the basis that training happened to 
 """
 
 import re
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from math import log, pi
 
@@ -29,6 +29,8 @@ _FACING = {
     r"embeddings_project\.\w+$": (0,),
     r"(?:pooler\.dense|lm_head|decoder|predictions)\.bias$|seq_relationship|rotary_emb\.inv_freq$": (),
 }
+# Settings that say which share of a key positions turn.
+_PARTLY_ROTARY = ("partial_rotary_factor", "rotary_pct")
 # Random scales lie between the inverse of this and this: condition numbers are at most its square.
 _LARGEST_SCALE = 2.0
 
@@ -120,6 +122,19 @@ def _require_understood(network: Network, kinds: Collection[str]) -> None:
             )
     if {"values", "keys"} & set(kinds) and all(weight.head is None for weight in network.weights):
         raise ValueError("change_basis needs the number of heads: give num_attention_heads as config.")
+    if [space.kind.value for space in network.spaces.values()].count("stream") > 1:
+        raise ValueError("change_basis expects a network of one stream; this one has several towers.")
+    for weight in network.weights:
+        if weight.split.groups > 1 or weight.split.unfolded or weight.after is not None:
+            raise ValueError(
+                f"change_basis expects weights that are whole rows of a tensor; {weight.name} is cut out of "
+                f"{weight.tensor!r} in another way."
+            )
+    config = network.checkpoint.config
+    sections = [config, *(section for section in [config.get("rope_parameters")] if isinstance(section, Mapping))]
+    shares = {section.get(name) for section in sections for name in _PARTLY_ROTARY}
+    if "keys" in kinds and shares - {None, 1}:
+        raise ValueError("change_basis expects positions to turn all of a key or nothing of it; here they turn a part.")
     for name, axes in _other_tensors(network).items():
         if axes is None:
             raise ValueError(
@@ -226,7 +241,7 @@ def _change_stream(network: Network, tensors: dict[str, Tensor], generator: torc
         if space.symmetry is Symmetry.ORTHOGONAL:
             _fold_gains(weights, [name for name, template in norms.items() if template in behind], tensors)
         _apply(change, space, weights, tensors)
-        for name in norms:
+        for name in (name for name in norms if len(tensors[name]) == space.dim):  # others are beside the stream
             tensors[name].copy_(change.gains(tensors[name][:, None])[:, 0])
         for name, axes in _other_tensors(network).items():
             for axis in axes or ():
