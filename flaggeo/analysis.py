@@ -3,7 +3,7 @@
 import json
 import platform
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -24,6 +24,7 @@ from .alignment import (
     continuity_by_rank,
     continuity_nulls,
     continuity_table,
+    expert_table,
     head_table,
     interface_table,
     interfaces_by_rank,
@@ -37,14 +38,20 @@ from .alignment import (
 from .checkpoint import Progress, open_checkpoint
 from .engine import LayerResult, Row, measure_layers
 from .inventory import skipped_table, space_table, weight_table
-from .network import Network, Side, Weight, read_network
+from .network import Network, Side, Stack, Weight, read_network
+from .network.coverage import coverage
 from .numerics.spectrum import Spectrum
 from .results.analysis import Analysis
 from .results.scratch import Scratch
 from .settings import Options, Settings, given_options
 
 
-def load(source: str | Path | Mapping[str, Tensor] | nn.Module, config: Mapping[str, Any] | None = None) -> Network:
+def load(
+    source: str | Path | Mapping[str, Tensor] | nn.Module,
+    config: Mapping[str, Any] | None = None,
+    *,
+    example: Tensor | Sequence[Any] | Mapping[str, Any] | None = None,
+) -> Network:
     """Open a checkpoint and say what its tensors mean; only headers are read.
 
     Parameters
@@ -55,6 +62,11 @@ def load(source: str | Path | Mapping[str, Tensor] | nn.Module, config: Mapping[
     config : mapping, optional
         Settings under the names of a ``config.json`` where the source has none; heads are split only
         where ``num_attention_heads`` is known.
+    example : Tensor, sequence or mapping, optional
+        What a module is called with: one tensor, several in order, or several by name. A module of any structure is
+        run on it, some hundred times, to find out which of its weights share a space; nothing in it is changed. A
+        module of a model type that is known is read by its names all the same. Without an example, a module whose
+        names say nothing is run on an input made up from its first layers, where torch.fx can trace it.
 
     Returns
     -------
@@ -63,9 +75,11 @@ def load(source: str | Path | Mapping[str, Tensor] | nn.Module, config: Mapping[
     Raises
     ------
     CheckpointError
-        If the checkpoint cannot be read or contradicts itself.
+        If the checkpoint cannot be read or contradicts itself, or a module does not run on the example.
     UnknownArchitectureError
         If its names belong to no known family.
+    ValueError
+        If there is an example and no module.
 
     Examples
     --------
@@ -77,8 +91,22 @@ def load(source: str | Path | Mapping[str, Tensor] | nn.Module, config: Mapping[
     >>> network = load(block, config={"num_attention_heads": 2})
     >>> [weight.name for weight in network.weights][:3]
     ['layers.0.q', 'layers.0.q.heads.0', 'layers.0.q.heads.1']
+
+    A module of one's own:
+
+    >>> model = nn.Sequential(nn.Linear(6, 12), nn.ReLU(), nn.Linear(12, 3))
+    >>> network = load(model, example=torch.randn(2, 6))
+    >>> [(weight.name, weight.source.name, weight.target.name) for weight in network.weights]
+    [('layers.0.map:linear', 'input', 'layers.0.linear'), ('layers.1.map:linear', 'layers.0.linear', 'output')]
     """
-    return read_network(open_checkpoint(source, config))
+    checkpoint = open_checkpoint(source, config)
+    if isinstance(source, nn.Module):
+        from .network.modules import load_module
+
+        return load_module(source, checkpoint, example)
+    if example is not None:
+        raise ValueError(f"load: expected a module to run on the example; got {type(source).__name__}")
+    return read_network(checkpoint)
 
 
 def analyze(
@@ -130,9 +158,11 @@ def analyze(
     started = datetime.now(UTC)
     chosen = settings.chosen(network)
     memory = None if scratch is None else Scratch(Path(scratch), _run_of(network, settings, chosen))
-    network.checkpoint.fetch(_tensors_of(chosen), progress)
-    chains = list(layer_chains(chosen).values()) if settings.draws_surrogates else []
-    advance = _Progress(progress, len({weight.tensor for weight in chosen}) + sum(map(len, chains)))
+    single = [weight for weight in chosen if not isinstance(weight, Stack)]
+    network.checkpoint.fetch(_tensors_of(single), progress)
+    # A surrogate of a stack would take as long as all experts of the layer.
+    chains = list(layer_chains(single).values()) if settings.draws_surrogates else []
+    advance = _Progress(progress, len({weight.tensor for weight in single}) + sum(map(len, chains)))
     found = measure_layers(settings, network.layers, device=device, progress=advance, memory=memory)
     wide = found.spectra
     spectra = {name: spectrum.leading(settings.rank) for name, spectrum in wide.items()}
@@ -142,7 +172,7 @@ def analyze(
     paired = _compared(chosen) if "pairs" in settings.measure else []
     pairs = pair_table(paired, spectra, nulls.leverages, folded=settings.fold_norms)
     questioned = paired if "stability" in settings.measure else []
-    bases = _bases(spectra)
+    bases = _bases(chosen, spectra)
     return Analysis(
         weights=weight_table(chosen, spectra),
         spaces=space_table(chosen),
@@ -158,6 +188,7 @@ def analyze(
         interfaces=interface_table(found.interfaces),
         interfaces_by_rank=interfaces_by_rank(found.interfaces),
         heads=_head_table(found.heads, nulls, chosen, settings.fold_norms),
+        experts=expert_table(continued, spectra, folded=settings.fold_norms, seed=settings.seed),
         skipped=skipped_table(network.skipped),
         bases=bases,
         provenance={
@@ -166,6 +197,7 @@ def analyze(
             "metadata": dict(network.checkpoint.metadata),
             "remarks": [*network.remarks, *settings.remarks(chosen)],
             "headers_sha256": _fingerprint(network),
+            "coverage": coverage(network).record(),
             "layers": len({weight.layer for weight in chosen if weight.layer is not None}),
             "nulls": ["Haar, closed form", "mean-matched, closed form"]
             + ["norm-matched", "sign-flip"] * bool(settings.draws),
@@ -207,9 +239,16 @@ def _tensors_of(weights: list[Weight]) -> list[str]:
 
 
 def _compared(weights: list[Weight]) -> list[Weight]:
-    """Without the projections that are there head by head: a head and its projection are no pair."""
-    cut = {weight.tensor for weight in weights if weight.head is not None}
-    return [weight for weight in weights if weight.head is not None or weight.tensor not in cut]
+    """Without what has its place taken: projections that are there head by head, and experts, by their stack.
+
+    A head and its projection are no pair, and the pairs of single experts would be millions.
+    """
+    cut = {(weight.tensor, weight.role) for weight in weights if weight.head is not None}
+    return [
+        weight
+        for weight in weights
+        if weight.expert is None and (weight.head is not None or (weight.tensor, weight.role) not in cut)
+    ]
 
 
 def _head_table(heads: list[ProjectionHeads], nulls: Nulls, weights: list[Weight], folded: bool) -> pd.DataFrame:
@@ -274,10 +313,10 @@ def _run_of(network: Network, settings: Settings, weights: list[Weight]) -> str:
     return json.dumps([_fingerprint(network), settings.record(), names, network.checkpoint.stamp()])
 
 
-def _bases(spectra: Mapping[str, Spectrum]) -> dict[str, Tensor]:
+def _bases(weights: list[Weight], spectra: Mapping[str, Spectrum]) -> dict[str, Tensor]:
     bases = {}
-    for name, spectrum in spectra.items():
-        for side in Side:
-            bases[f"{name}.{side.value}"] = spectrum.frame(side)
-        bases[f"{name}.singular_values"] = spectrum.all_values
+    for weight in weights:
+        for side in weight.sides:
+            bases[f"{weight.name}.{side.value}"] = spectra[weight.name].frame(side)
+        bases[f"{weight.name}.singular_values"] = spectra[weight.name].all_values
     return bases

@@ -18,11 +18,13 @@ from .alignment import (
     interface_rows,
     norm_profile,
     projection_heads,
+    unit_trace,
 )
 from .alignment.depth.layer_pair import comparable_across_layers
+from .checkpoint import Checkpoint
 from .checkpoint.rounding import rounding_error
-from .network import Layer, Side, Space, Weight
-from .numerics.spectrum import Spectrum, leading_spectrum
+from .network import Layer, Side, Space, Stack, Weight
+from .numerics.spectrum import Spectrum, gram_spectrum, leading_spectrum, side_gram
 from .numerics.threads import coordinators, one_ahead, workers
 from .settings import Settings
 
@@ -120,37 +122,121 @@ def measure_layer(
     # Interfaces inside heads are measured whether or not heads are weights of their own.
     reading = replace(settings, heads=settings.heads or "interfaces" in settings.measure)
     weights = [weight for weight in layer.weights if reading.includes(weight)]
+    stacks = [_Stacking(weight) for weight in weights if isinstance(weight, Stack)]
+    tell = _once(progress)
+    results = []
+    with workers() as pool:
+        for part in _parts(weights):
+            results.append(_measure_part(settings, layer.checkpoint, part, stacks, pool, device, tell))
+        results += pool.map(lambda stack: stack.result(settings), stacks)
+        return LayerResult.joined(results)
+
+
+def _once(progress: Callable[[str], object] | None) -> Callable[[str], None]:
+    """The same, but silent about a name that it was told before."""
+    told: set[str] = set()
+
+    def tell(name: str) -> None:
+        if progress is not None and name not in told:
+            told.add(name)
+            progress(name)
+
+    return tell
+
+
+def _parts(weights: Iterable[Weight]) -> list[list[Weight]]:
+    """Weights whose matrices are needed together: all but the experts, then each expert of a mixture alone."""
+    parts: dict[int | None, list[Weight]] = {}
+    for weight in weights:
+        if not isinstance(weight, Stack):
+            parts.setdefault(weight.expert, []).append(weight)
+    return sorted(parts.values(), key=lambda part: part[0].expert is not None)
+
+
+def _tensors(weights: Iterable[Weight]) -> list[str]:
+    """Names of the tensors of a layer in the order in which they are measured."""
+    return list(dict.fromkeys(weight.tensor for part in _parts(weights) for weight in part))
+
+
+def _measure_part(
+    settings: Settings,
+    checkpoint: Checkpoint,
+    weights: list[Weight],
+    stacks: "list[_Stacking]",
+    pool: Executor,
+    device: str | torch.device,
+    tell: Callable[[str], None],
+) -> LayerResult:
+    """Measure weights of which all matrices are held until it ends, and add them to their stacks."""
     by_tensor: dict[str, list[Weight]] = {}
     for weight in weights:
         by_tensor.setdefault(weight.tensor, []).append(weight)
-    headers = layer.checkpoint.headers
+    headers = checkpoint.headers
     rounding_errors: dict[str, float] = {}
     largest_first = sorted(by_tensor, key=lambda tensor: prod(headers[tensor].shape), reverse=True)
 
     def matrices_of(tensor: str) -> dict[str, Tensor]:
-        stored = layer.checkpoint.read(tensor, device=device)
+        stored = by_tensor[tensor][0].read(checkpoint, device=device)
         if "stability" in settings.measure:
             error = rounding_error(stored, headers[tensor].dtype)
             rounding_errors.update({weight.name: error for weight in by_tensor[tensor] if settings.includes(weight)})
         return {
-            weight.name: weight.matrix(layer.checkpoint, stored, folded=settings.fold_norms)
-            for weight in by_tensor[tensor]
+            weight.name: weight.matrix(checkpoint, stored, folded=settings.fold_norms) for weight in by_tensor[tensor]
         }
 
-    with workers() as pool:
-        matrices = {name: one for of_tensor in pool.map(matrices_of, largest_first) for name, one in of_tensor.items()}
-        alone = {tensor: pool.submit(_alone, settings, by_tensor[tensor], matrices) for tensor in largest_first}
-        heads = pool.submit(projection_heads, weights, matrices) if settings.heads else None
-        interfaces = _interfaces(settings, weights, matrices)
-        results = []
-        for tensor in by_tensor:
-            if progress is not None:
-                progress(tensor)
-            results.append(alone[tensor].result())
-        together = LayerResult(
-            interfaces=interfaces, heads=heads.result() if heads else [], rounding_errors=rounding_errors
-        )
-        return LayerResult.joined([*results, together])
+    matrices = {name: one for of_tensor in pool.map(matrices_of, largest_first) for name, one in of_tensor.items()}
+    alone = {tensor: pool.submit(_alone, settings, by_tensor[tensor], matrices) for tensor in largest_first}
+    grams = [
+        (stack, weight.name, pool.submit(side_gram, matrices[weight.name], stack.side))
+        for stack in stacks
+        for weight in weights
+        if weight.expert is not None and weight.role == stack.weight.role
+    ]
+    heads = pool.submit(projection_heads, weights, matrices) if settings.heads else None
+    interfaces = _interfaces(settings, weights, matrices)
+    results = []
+    for tensor in by_tensor:
+        tell(tensor)
+        results.append(alone[tensor].result())
+    for stack, name, gram in grams:
+        stack.add(*gram.result(), rounding_errors.get(name))
+    together = LayerResult(
+        interfaces=interfaces, heads=heads.result() if heads else [], rounding_errors=rounding_errors
+    )
+    return LayerResult.joined([*results, together])
+
+
+class _Stacking:
+    """A stack of experts whose matrices come one by one: the sum of their Gram matrices is all that is held."""
+
+    def __init__(self, weight: Stack) -> None:
+        self.weight = weight
+        [self.side] = weight.sides
+        self._sum: Tensor | None = None
+        self._norms: list[Tensor] = []
+        self._rounding_errors: list[float] = []
+
+    def add(self, gram: Tensor, norms: Tensor, rounding_error: float | None = None) -> None:
+        """The next expert, from `side_gram`."""
+        self._sum = gram if self._sum is None else self._sum.add_(gram)
+        self._norms.append(norms)
+        if rounding_error is not None:
+            self._rounding_errors.append(rounding_error)
+
+    @property
+    def gram(self) -> Tensor:
+        """Of the stack, as `gram_matrix` gives it of a weight."""
+        assert self._sum is not None
+        return unit_trace(self._sum).float()
+
+    def result(self, settings: Settings) -> LayerResult:
+        """What is kept of the stack. The errors of its entries are no larger than those of one expert."""
+        assert self._sum is not None
+        name = self.weight.name
+        errors = {name: max(self._rounding_errors)} if self._rounding_errors else {}
+        spectra = {name: gram_spectrum(self._sum, self.side, torch.cat(self._norms), settings.kept_rank)}
+        grams = {(name, side): self.gram for _, side in _shared(settings, [self.weight])}
+        return LayerResult(spectra, grams=grams, rounding_errors=errors)
 
 
 def _alone(settings: Settings, weights: list[Weight], matrices: Mapping[str, Tensor]) -> LayerResult:
@@ -188,7 +274,7 @@ def _shared(settings: Settings, weights: Iterable[Weight]) -> Iterator[tuple[Wei
     """Sides of weights that are compared with the next layer's by their Gram matrices."""
     for weight in weights:
         if "continuity" in settings.measure and settings.includes(weight) and comparable_across_layers(weight):
-            yield from ((weight, side) for side in Side if weight.space(side).depth is None)
+            yield from ((weight, side) for side in weight.sides if weight.space(side).depth is None)
 
 
 def measure_layers(
@@ -236,7 +322,7 @@ def measure_layers(
         for layer in layers:
             result = recalled[layer.name]
             if result is not None:
-                for tensor in dict.fromkeys(weight.tensor for weight in layer.weights if settings.includes(weight)):
+                for tensor in _tensors(filter(settings.includes, layer.weights)):
                     tell(tensor)
                 neighbours.pass_over(layer)
             else:
@@ -282,8 +368,17 @@ class _Neighbours:
             if place in self._last:
                 earlier, before = self._last[place]
                 if before is None:
-                    folded = self._settings.fold_norms
-                    before = gram_matrix(earlier.matrix(layer.checkpoint, folded=folded, device=self._device), side)
+                    before = self._gram(earlier, side, layer.checkpoint)
                 rows.append({"earlier": earlier.name, "side": side.value} | gram_cosines(before, gram))
             self._last[place] = weight, gram
         return rows
+
+    def _gram(self, weight: Weight, side: Side, checkpoint: Checkpoint) -> Tensor:
+        """Gram matrix of a weight that is read once more, of a stack expert by expert."""
+        folded = self._settings.fold_norms
+        if not isinstance(weight, Stack):
+            return gram_matrix(weight.matrix(checkpoint, folded=folded, device=self._device), side)
+        stacking = _Stacking(weight)
+        for expert in weight.experts:
+            stacking.add(*side_gram(expert.matrix(checkpoint, folded=folded, device=self._device), side))
+        return stacking.gram

@@ -7,18 +7,19 @@ import numpy as np
 import pandas as pd
 
 from .alignment import PROJECTION_OVERLAP, Column, Schema, constant_component, mean_share, participation_ratio
-from .network import Side, Skipped, Weight
+from .network import Side, Skipped, Stack, Weight
 from .numerics.spectrum import Spectrum
 
 WEIGHT_SCHEMA = Schema(
     "One row for each weight",
     (
         Column("name", "str", "the same whatever the file's spelling: `layers.3.q`, `layers.3.q.heads.0`, `embed`"),
-        Column("role", "str", "embed, q, k, v, o, gate, up, down or unembed"),
+        Column("role", "str", "embed, q, k, v, o, gate, up, down, router, expert_up ... or unembed"),
         Column("layer", "Int64", "layer; missing for embed and unembed"),
         Column("head", "Int64", "number of the head; missing for a whole projection"),
-        Column("expert", "Int64", "number of the expert in its layer; missing outside mixtures of experts"),
-        Column("tensor", "str", "name in the checkpoint"),
+        Column("expert", "Int64", "number of the expert in its layer; missing for all that is no single expert"),
+        Column("stacked", "Int64", "number of experts of which it is the stack; missing for any other weight"),
+        Column("tensor", "str", "name in the checkpoint; of a stack with a star for what differs among its experts"),
         Column("source", "str", "space that it reads"),
         Column("target", "str", "space that it writes"),
         Column("source_dim", "int64", "dimension of the source"),
@@ -84,6 +85,11 @@ SKIPPED_SCHEMA = Schema(
 )
 
 
+def whole_weights(table: pd.DataFrame) -> pd.DataFrame:
+    """Rows of a table of weights of which each layer has one a role: no heads, and in place of experts their stack."""
+    return table[table["head"].isna() & table["expert"].isna()]
+
+
 def weight_table(weights: Iterable[Weight], spectra: Mapping[str, Spectrum]) -> pd.DataFrame:
     """One row a weight: where it stands and what its spectrum says; spectra by name of the weight."""
     return WEIGHT_SCHEMA.frame(_weight_row(weight, spectra[weight.name]) for weight in weights)
@@ -97,6 +103,7 @@ def _weight_row(weight: Weight, spectrum: Spectrum) -> dict[str, Any]:
         "layer": weight.layer,
         "head": weight.head,
         "expert": weight.expert,
+        "stacked": len(weight.experts) if isinstance(weight, Stack) else None,
         "tensor": weight.tensor,
         "source": weight.source.name,
         "target": weight.target.name,
@@ -123,7 +130,7 @@ def _weight_row(weight: Weight, spectrum: Spectrum) -> dict[str, Any]:
 
 def space_table(weights: Iterable[Weight]) -> pd.DataFrame:
     """One row a space that the weights read or write, with the changes of basis that it allows."""
-    spaces = {space.name: space for weight in weights for space in (weight.source, weight.target)}
+    spaces = {space.name: space for weight in weights for space in map(weight.space, weight.sides)}
     return SPACE_SCHEMA.frame(
         {"name": space.name, "kind": space.kind.value, "dim": space.dim, "depth": space.depth}
         | {"symmetry": space.symmetry.value, "assumed": space.assumed}

@@ -7,7 +7,8 @@ import torch
 
 from manifolds import largest_cosine_edge, principal_angles
 
-from .network import ROLES
+from .inventory import whole_weights
+from .network.roles import role_order
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -42,7 +43,7 @@ def continuity(analysis: "Analysis", *, measure: str = "abs_cos_1", ax: "Axes | 
         raise ValueError(f"expected a measure among {', '.join(measures)}; found {measure!r}")
     ax = ax or _new_axes()
     shared = analysis.continuity[analysis.continuity["shared_space"]]
-    for (role, side), rows in sorted(shared.groupby(["role", "side"]), key=lambda item: ROLES.index(item[0][0])):
+    for (role, side), rows in sorted(shared.groupby(["role", "side"]), key=lambda item: role_order(str(item[0][0]))):
         ax.plot(rows["layer"], rows[measure], marker=".", label=f"{role} {side}s")
     mean, spread = (shared[f"{measure}_null_{moment}"].to_numpy(float) for moment in ("mean", "sd"))
     if len(shared):
@@ -75,7 +76,7 @@ def overlap_matrix(analysis: "Analysis", role: str, side: str = "read", *, ax: "
     ValueError
         If no two layers of the role have this side in one space.
     """
-    table = analysis.weights[(analysis.weights["role"] == role) & analysis.weights["head"].isna()]
+    table = whole_weights(analysis.weights).query("role == @role")
     layers = {f"{name}.{side}": layer for name, layer in zip(table["name"], table["layer"], strict=True)}
     pairs = analysis.pairs[analysis.pairs["source"].isin(layers) & analysis.pairs["target"].isin(layers)]
     if pairs.empty:
@@ -158,7 +159,7 @@ def spectra(analysis: "Analysis", role: str, *, ax: "Axes | None" = None) -> "Ax
     ValueError
         If no weight has this role.
     """
-    table = analysis.weights[(analysis.weights["role"] == role) & analysis.weights["head"].isna()]
+    table = whole_weights(analysis.weights).query("role == @role")
     if table.empty:
         raise ValueError(f"expected a role of the analysis; found {role!r}")
     from matplotlib.cm import ScalarMappable

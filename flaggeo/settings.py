@@ -107,14 +107,15 @@ class Settings:
         see `Network.matrix`. Only then do rotations of the stream leave the numbers of reading weights unchanged. The
         papers measure the weights as they are stored, which is the default.
     draws : int
-        Random draws of each null that has no closed form. There are none by default; 20 about double the time.
+        Random draws of each null that has no closed form. There are none by default; 20 about double the time. Those of
+        matched experts are made always.
     seed : int
         Seed of these draws. The draws of one seed differ between kinds of device.
     measure : tuple of str
         Which of `MEASUREMENTS` and `ON_REQUEST` are made, by default the former: ``continuity`` fills the tables that
-        begin with this word, and trajectories; ``pairs`` fills pairs and pair_nulls, from which the alignment graph is
-        made; ``interfaces`` fills interfaces and interfaces_by_rank; ``stability``, beside ``pairs``, the table of this
-        name. The tables of the others are empty. The table of heads follows `heads` alone.
+        begin with this word, trajectories and experts; ``pairs`` fills pairs and pair_nulls, from which the alignment
+        graph is made; ``interfaces`` fills interfaces and interfaces_by_rank; ``stability``, beside ``pairs``, the
+        table of this name. The tables of the others are empty. The table of heads follows `heads` alone.
 
     Raises
     ------
@@ -161,13 +162,13 @@ class Settings:
     def includes(self, weight: "Weight") -> bool:
         """Whether a weight is among those that are measured."""
         return (
-            (self.roles is None or weight.role in self.roles)
+            (self.roles is None or weight.record.name in self.roles)
             and (self.layers is None or weight.layer is None or weight.layer in self.layers)
             and (self.heads or weight.head is None)
         )
 
     def chosen(self, network: "Network") -> list["Weight"]:
-        """Weights of a network that are measured, in order of depth.
+        """Weights of a network that are measured, in order of depth, with the stacks of experts.
 
         Raises
         ------
@@ -178,7 +179,7 @@ class Settings:
         missing = sorted(set(self.layers or ()) - set(network.layer_numbers))
         if missing:
             raise ValueError(f"layers: expected layers from 0 to {network.layer_numbers[-1]}; got {missing[0]}")
-        chosen = [weight for weight in network.weights if self.includes(weight)]
+        chosen = [weight for layer in network.layers for weight in layer.weights if self.includes(weight)]
         if not chosen:
             present = ", ".join(dict.fromkeys(weight.role for weight in network.weights))
             raise ValueError(f"no weight has the roles and layers asked for; there are {present}")

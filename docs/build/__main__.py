@@ -2,11 +2,13 @@
 
 from pathlib import Path
 
+from .models import models_page
 from .observables import observables_page
 from .statements import claims_page, proofs_page
 from .tables import tables_page
 
 PAGES = {
+    "models.md": models_page,
     "observables.md": observables_page,
     "tables.md": tables_page,
     "proofs.md": proofs_page,

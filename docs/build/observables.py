@@ -30,6 +30,7 @@ TABLES = {
     "trajectory_variance": "The first directions of a role over all layers",
     "pairs": "Two subspaces of one space",
     "heads": "Two attention heads",
+    "experts": "The experts of one role in two neighbouring layers, or in one",
     "interfaces": "Two weights that compose",
 }
 

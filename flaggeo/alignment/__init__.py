@@ -23,12 +23,14 @@ from .depth.drawn_nulls import Nulls as Nulls
 from .depth.drawn_nulls import continuity_nulls as continuity_nulls
 from .depth.gram_cosine import gram_cosines as gram_cosines
 from .depth.gram_cosine import gram_matrix as gram_matrix
+from .depth.gram_cosine import unit_trace as unit_trace
 from .depth.layer_pair import LayerPair as LayerPair
 from .depth.layer_pair import layer_chains as layer_chains
 from .depth.trajectory import TRAJECTORY_SCHEMA as TRAJECTORY_SCHEMA
 from .depth.trajectory import trajectory_table as trajectory_table
 from .depth.trajectory import trajectory_variance_schema as trajectory_variance_schema
 from .depth.trajectory import trajectory_variance_table as trajectory_variance_table
+from .experts.expert_table import expert_table as expert_table
 from .heads.divergence import DIVERGENCE_SCHEMA as DIVERGENCE_SCHEMA
 from .heads.divergence import head_divergences as head_divergences
 from .heads.factors import ProjectionHeads as ProjectionHeads

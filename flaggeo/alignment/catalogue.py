@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from .depth import by_lag, by_rank, continuity_table, drawn_nulls, gram_cosine, trajectory
+from .experts import expert_table
 from .heads import head_table
 from .interfaces import by_rank as interfaces_by_rank
 from .interfaces import interface_table, leading_directions
@@ -20,6 +21,7 @@ def observables() -> tuple[Observable[Any], ...]:
         *trajectory.TRAJECTORY_OBSERVABLES,
         *pair_table.PAIR_OBSERVABLES,
         *head_table.HEAD_OBSERVABLES,
+        *expert_table.EXPERT_OBSERVABLES,
         *interface_table.INTERFACE_OBSERVABLES,
         *leading_directions.LEADING_OBSERVABLES,
     )
@@ -40,4 +42,5 @@ def schemas() -> Mapping[str, Schema]:
         "interfaces": interface_table.interface_schema(),
         "interfaces_by_rank": interfaces_by_rank.interfaces_by_rank_schema(),
         "heads": head_table.head_schema(),
+        "experts": expert_table.expert_schema(),
     }

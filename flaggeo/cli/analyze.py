@@ -4,6 +4,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from .inspect import Source, opened, print_remarks
+from .options import HeadsPerLayer
 from .run import Run, measuring, stem
 from .terminal import errors_reported, number, usage_errors
 
@@ -27,8 +28,8 @@ _NULLS_LEGEND = (
 )
 
 
-@measuring(lambda path: f"{stem(path)}-alignment")
-def analyze(path: Source, run: Run) -> None:
+@measuring(lambda path, **_: f"{stem(path)}-alignment")
+def analyze(path: Source, heads_per_layer: HeadsPerLayer = None, *, run: Run) -> None:
     """Measure how the subspaces of a checkpoint are aligned, and write a page and tables."""
     with errors_reported(run.verbose):
         from ..analysis import analyze as measure
@@ -36,7 +37,7 @@ def analyze(path: Source, run: Run) -> None:
         from ..settings import Settings
 
         options = run.options(Analysis)
-        network = opened(path, run.quiet)
+        network = opened(path, run.quiet, heads_per_layer)
         settings = Settings(**options)
         with usage_errors():
             chosen = settings.chosen(network)

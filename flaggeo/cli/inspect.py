@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .options import Format, OutputFormat, Verbose
+from .options import Format, HeadsPerLayer, OutputFormat, Verbose
 from .terminal import errors_reported, standard_output, waiting
 
 if TYPE_CHECKING:
@@ -25,17 +25,22 @@ Source = Annotated[
 ]
 
 
-def inspect(path: Source, output_format: Format = OutputFormat.TABLE, verbose: Verbose = False) -> None:
+def inspect(
+    path: Source,
+    heads_per_layer: HeadsPerLayer = None,
+    output_format: Format = OutputFormat.TABLE,
+    verbose: Verbose = False,
+) -> None:
     """Describe each tensor of a checkpoint, and which are not used and why; only headers are read."""
     with errors_reported(verbose):
-        network = opened(path, quiet=False)
+        network = opened(path, quiet=False, heads_per_layer=heads_per_layer)
         if output_format is OutputFormat.JSON:
             typer.echo(json.dumps(_record(network), indent=2))
         else:
             _print(network, every_tensor=verbose)
 
 
-def opened(path: str, quiet: bool) -> "Network":
+def opened(path: str, quiet: bool, heads_per_layer: int | None = None) -> "Network":
     """The network of a checkpoint; its remarks go to standard error.
 
     Raises
@@ -49,7 +54,8 @@ def opened(path: str, quiet: bool) -> "Network":
 
     try:
         with waiting(f"reading the headers of {path}", quiet, in_lines=not Path(path).exists()):
-            network = read_network(open_checkpoint(path))
+            config = None if heads_per_layer is None else {"num_attention_heads": heads_per_layer}
+            network = read_network(open_checkpoint(path, config))
     except CheckpointError:
         if not Path(path).is_dir():
             raise
@@ -73,12 +79,16 @@ def print_remarks(remarks: Iterable[str], quiet: bool) -> None:
 
 
 def _record(network: "Network") -> dict[str, object]:
+    from ..network.coverage import coverage
+
     headers = network.checkpoint.headers
+    covered = coverage(network)
     return {
         "checkpoint": network.checkpoint.location,
         "metadata": dict(network.checkpoint.metadata),
         "family": network.family,
         "remarks": list(network.remarks),
+        "coverage": covered.record() | {"share": covered.share},
         "weights": [
             {"name": weight.name, "role": weight.role, "layer": weight.layer, "head": weight.head}
             | {"expert": weight.expert}
@@ -101,15 +111,18 @@ def _record(network: "Network") -> dict[str, object]:
 def _print(network: "Network", every_tensor: bool) -> None:
     from rich.table import Table
 
-    from ..network import CHANGES_OF_BASIS, ROLES
+    from ..network import CHANGES_OF_BASIS
+    from ..network.coverage import coverage
+    from ..network.roles import role_order
 
     console = standard_output()
-    console.print(f"{network.checkpoint.location}: {len(network.layer_numbers)} layers of the {network.family} family")
+    console.print(f"{network.checkpoint.location}: {len(network.layer_numbers)} layers, read as {network.family}")
+    console.print(str(coverage(network)))
     if packing := network.checkpoint.metadata.get("packed weights"):
         console.print(f"packed weights: {packing}", soft_wrap=True)
     console.print()
     table = Table("role", "tensors", "heads", "shape", "dtype", "reads", "writes", box=None, header_style="bold")
-    for role in ROLES:
+    for role in sorted({weight.role for weight in network.weights}, key=role_order):
         whole = [weight for weight in network.weights if weight.role == role and weight.head is None]
         if whole:
             heads = sum(weight.role == role and weight.head is not None for weight in network.weights)

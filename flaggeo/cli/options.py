@@ -24,6 +24,10 @@ Format = Annotated[OutputFormat, typer.Option("--format", help="Print what is fo
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Print more detail, and a traceback on errors.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print only errors (and JSON, if requested).")]
 QuietPath = Annotated[bool, typer.Option("--quiet", "-q", help="Do not print the path of the file that is written.")]
+HeadsPerLayer = Annotated[
+    int | None,
+    typer.Option(min=1, metavar="N", help="Number of query heads in each layer, where the settings do not tell it."),
+]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is already there.")]
 
 

@@ -226,8 +226,7 @@ def _same_gains(first: Network, before: Weight, second: Network, after: Weight) 
 
 
 def _diagonals(network: Network, weight: Weight) -> list[Tensor]:
-    stored = [(gain, network.checkpoint.read(gain.tensor)) for gain in weight.folding.gains]
-    return [gain.diagonal(numbers, 0, len(numbers)) for gain, numbers in stored]
+    return [gain.numbers(network.checkpoint.read) for gain in weight.folding.gains]
 
 
 def _gain_noise(network: Network, weight: Weight, values: Tensor) -> Rounding:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from ..checkpoint import AdaptedCheckpoint, is_adapter, open_checkpoint
 from ..network import Network, Weight, read_network
-from ..network.roles import TABLES
+from ..network.roles import TABLES, bare
 from ..results.analysis import Analysis
 from ..settings import Settings
 
@@ -143,17 +143,13 @@ def shared_weights(first: Version, second: Version, settings: Settings) -> tuple
     MismatchError
         At the first weight that one of them lacks or has in another shape.
     """
-    if first.family != second.family:
-        raise MismatchError(
-            f"{second.name}: expected a network of the {first.family} family as in {first.name}, found {second.family}"
-        )
     shared, skipped = [], {}
     shapes = [_chosen_shapes(version, settings) for version in (first, second)]
     for name in dict.fromkeys((*shapes[0], *shapes[1])):
         expected, found = (_spelt(known.get(name)) for known in shapes)
         if expected == found:
             shared.append(name)
-        elif name in TABLES:
+        elif bare(name) in TABLES:
             skipped[name] = f"{first.location} has {expected}, {second.location} {found}: another vocabulary"
         else:
             raise MismatchError(
@@ -166,7 +162,9 @@ def _chosen_shapes(version: Version, settings: Settings) -> dict[str, tuple[int,
     """(target dimension, source dimension) of every weight that the settings choose, by name."""
     if version.network is None:
         assert version.analysis is not None
-        rows = version.analysis.weights.to_dict("records")
+        weights = version.analysis.weights
+        # A stack moves as its experts do, which keep their numbers from one version to another.
+        rows = weights[weights["stacked"].isna()].to_dict("records")
         return {row["name"]: (int(row["target_dim"]), int(row["source_dim"])) for row in rows}
     return {
         weight.name: (weight.target.dim, weight.source.dim)

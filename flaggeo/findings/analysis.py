@@ -10,24 +10,16 @@ from ..alignment.interfaces.composable import INTERFACE_KINDS
 from ..alignment.interfaces.interface_table import balanced
 from ..graph import NULL_MEANS
 from ..graph.alignment_graph import FALSE_DISCOVERY_RATE
-from ..network.roles import HEAD_ROLES, head_pair_name
+from ..network.roles import are_of_one_role, head_pair
 from ..results.analysis import Analysis
-from .finding import LEAST_EXCESS, Finding
+from .experts import matched_experts, stacked_continuity
+from .finding import FEW_CHANNELS, KEPT, LEAST_EXCESS, LITTLE, Finding
 from .words import END
 
-# Effect sizes from which a direction is said to be kept across layers, and below which it is said not to be: words for
-# the reader, not tests.
-KEPT = 0.15
-LITTLE = 0.08
-# Without draws, a first vector on fewer than this share of its coordinates may owe its continuity to outlier channels.
-FEW_CHANNELS = 0.05
 # Layers that a mean over them needs before it is held against its error.
 _ENOUGH_LAYERS = 5
 _STANDARD_ERRORS = 3
 _STRONGEST_LINKS = 3
-
-# Kinds of pairs of heads of one role.
-_ALIKE = tuple(head_pair_name(role, role) for role in HEAD_ROLES)
 
 
 def findings(analysis: Analysis) -> list[Finding]:
@@ -42,11 +34,13 @@ def findings(analysis: Analysis) -> list[Finding]:
     findings : list of Finding
         Their places are sections of the page of `flaggeo.render_report`.
     """
-    tables = (analysis.continuity, analysis.pairs, analysis.interfaces, analysis.heads)
+    tables = (analysis.continuity, analysis.pairs, analysis.interfaces, analysis.heads, analysis.experts)
     if all(table.empty for table in tables):
         return [Finding("comparable_weights", "absent", {}, "continuity")]
     return [
         *_continuity(analysis),
+        *(stacked_continuity(analysis.summary) if len(analysis.summary) else []),
+        *matched_experts(analysis.experts),
         *_alignment_over_depth(analysis),
         *_strongest_overlaps(analysis),
         *_heads(analysis),
@@ -59,7 +53,7 @@ def findings(analysis: Analysis) -> list[Finding]:
 def _continuity(analysis: Analysis) -> list[Finding]:
     if analysis.summary.empty:
         return []
-    shared = analysis.summary[analysis.summary["shared_space"]]
+    shared = analysis.summary[analysis.summary["shared_space"] & ~analysis.summary["stacked"]]
     kept, doubtful, by_mean = shared["abs_cos_1_effect_size"] >= KEPT, _doubtful(shared), _of_common_mean(shared)
     found = []
     for side in END:
@@ -146,7 +140,8 @@ def _alignment_over_depth(analysis: Analysis) -> list[Finding]:
     """Neighbours against layers half the network apart: alignment that decays, or one subspace for all layers."""
     if analysis.summary.empty:
         return []
-    rows = analysis.summary[analysis.summary["shared_space"] & analysis.summary["overlap_far"].notna()]
+    rows = analysis.summary[analysis.summary["shared_space"] & ~analysis.summary["stacked"]]
+    rows = rows[rows["overlap_far"].notna()]
     drawn = analysis.continuity_nulls
     drawn = drawn[drawn["null"].isin(SEEDED_NULLS) & (drawn["measure"] == "overlap")]
     if drawn.empty:
@@ -194,7 +189,9 @@ def _heads(analysis: Analysis) -> list[Finding]:
 
 
 def _feeding_heads(heads: pd.DataFrame) -> list[Finding]:
-    feeding = heads[~heads["kind"].isin(_ALIKE) & (heads["overlap_q_value"] <= FALSE_DISCOVERY_RATE)]
+    feeding = heads[
+        ~heads["kind"].map(are_of_one_role).astype(bool) & (heads["overlap_q_value"] <= FALSE_DISCOVERY_RATE)
+    ]
     strongest = feeding[feeding["overlap_excess"] > 0].nlargest(_STRONGEST_LINKS, "overlap_excess")
     if strongest.empty:
         return []
@@ -211,11 +208,11 @@ def _feeding_heads(heads: pd.DataFrame) -> list[Finding]:
 
 def _similar_heads(kinds: pd.DataFrame) -> list[Finding]:
     """Heads of one role, on average over all pairs of them."""
-    rows = kinds[kinds["kind"].isin(_ALIKE)]
+    rows = kinds[kinds["kind"].map(are_of_one_role).astype(bool)]
     if rows.empty:
         return []
     roles = [
-        {"role": row["kind"][0].lower(), "shared": row["kernel"], "excess": row["overlap_excess"]}
+        {"role": head_pair(row["kind"])[0], "shared": row["kernel"], "excess": row["overlap_excess"]}
         for row in rows.to_dict("records")
     ]
     numbers = {
@@ -276,7 +273,7 @@ def _beyond(rows: pd.DataFrame, nulls: list[str]) -> bool:
 def _basis_independence(analysis: Analysis) -> list[Finding]:
     """What of all this another checkpoint of the same function could change."""
     tables = {"pairs of leading subspaces": analysis.pairs, "pairs of heads": analysis.heads}
-    tables["interfaces"] = analysis.interfaces
+    tables |= {"interfaces": analysis.interfaces, "comparisons of experts": analysis.experts}
     shares = {what: table["basis_independent"].mean() for what, table in tables.items() if len(table)}
     if not shares or min(shares.values()) == 1:
         return []

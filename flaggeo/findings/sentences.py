@@ -92,6 +92,85 @@ def continuity_by_layer_pair(_verdict: str, *, side: str, false_discovery_rate: 
     )
 
 
+def stacked_continuity(verdict: str, *, roles: Sequence[Row]) -> str:
+    """Verdicts: present, explained_by_outlier_channels or _common_mean, undetermined, absent."""
+    end, vectors = END[roles[0]["side"]], VECTORS[roles[0]["side"]]
+    names, unrelated = listed([row["role"] for row in roles]), f"unrelated weights give {roles[0]['unrelated']:.3f}"
+    measured = f"the mean |cos| of the first {vectors} singular vectors of neighbouring stacks is"
+    cosines = _by_role(roles, "cosine")
+    if verdict == "absent":
+        some = [row for row in roles if row["significant"]]
+        exceptions = f" It is kept in {_significant(some)}." if some else ""
+        return (
+            f"The experts of a layer, stacked, do not keep their leading {end} direction across layers ({names}): "
+            f"{measured} {cosines}, where {unrelated}.{exceptions}"
+        )
+    if verdict == "present":
+        largest = max(max(row["sign_flip"], row["mean_matched"]) for row in roles)
+        return (
+            f"The experts of a layer, stacked, keep their {end} direction across layers ({names}): {measured} "
+            f"{cosines}, where {unrelated} and the sign-flip and mean-matched nulls give {largest:.2f} at most. It is "
+            f"kept in {_significant(roles)}."
+        )
+    appears = f"the {end} direction of stacked experts ({names}), which"
+    if verdict == "undetermined":
+        channels = listed([f"{row['channels']:.0f}" for row in roles])
+        return (
+            f"Outlier channels may explain {appears} appears to persist across layers: {measured} {cosines}, where "
+            f"{unrelated}, but these vectors are concentrated on about {channels} of {roles[0]['dimension']} channels, "
+            "and norm-matched weights are not drawn of stacks."
+        )
+    what, null, told = {
+        "explained_by_outlier_channels": ("Outlier channels explain", "sign_flip", "random signs of the coordinates"),
+        "explained_by_common_mean": ("A common mean of the entries explains", "mean_matched", "the mean-matched null"),
+    }[verdict]
+    gives = "give" if null == "sign_flip" else "gives"
+    return (
+        f"{what} {appears} only appears to persist across layers: {measured} {cosines}, where {unrelated}, and {told} "
+        f"{gives} {_by_role(roles, null)}."
+    )
+
+
+def matched_experts(verdict: str, *, roles: Sequence[Row]) -> str:
+    """Verdicts: present, explained_by_outlier_channels, _common_mean or _common_directions, absent."""
+    names, verb = listed([row["role"] for row in roles]), roles[0]["side"]
+    measured = f"matched one to one by what they {verb}, the experts of neighbouring layers overlap by"
+    overlaps = f"{_by_role(roles, 'overlap')} on average"
+    unrelated = f"unrelated experts matched in the same way give {roles[0]['unrelated']:.2f}"
+    if verdict == "absent":
+        some = [row for row in roles if row["significant"]]
+        exceptions = f" They overlap more than any null gives in {_significant(some)}." if some else ""
+        return (
+            f"Single experts do not continue in the next layer ({names}): {measured} {overlaps}, where {unrelated}."
+            f"{exceptions}"
+        )
+    if verdict == "present":
+        largest = max(max(row["sign_flip"], row["mean_matched"]) for row in roles)
+        return (
+            f"Single experts continue in experts of the next layer ({names}): {measured} {overlaps}, where {unrelated} "
+            f"and the sign-flip and mean-matched nulls give {largest:.2f} at most. Any two experts overlap by "
+            f"{_by_role(roles, 'any_two')}. Partners stand out in {_significant(roles)}."
+        )
+    what, null = {
+        "explained_by_outlier_channels": (
+            "Outlier channels explain",
+            f"random signs give {_by_role(roles, 'sign_flip')}",
+        ),
+        "explained_by_common_mean": (
+            "A common mean of the entries explains",
+            f"the mean-matched null gives {_by_role(roles, 'mean_matched')}",
+        ),
+        "explained_by_common_directions": (
+            "Directions that all experts have in common explain",
+            f"any two experts, matched or not, overlap by {_by_role(roles, 'any_two')}",
+        ),
+    }[verdict]
+    return (
+        f"{what} why single experts seem to continue in the next layer ({names}): {measured} {overlaps}, where "
+        f"{unrelated}, and {null}."
+    )
+
+
 def alignment_over_depth(verdict: str, *, roles: Sequence[str], near: float, far: float, layers_apart: int) -> str:
     """Verdicts: decays, persists."""
     answer = "decays with depth" if verdict == "decays" else "persists over the whole depth"

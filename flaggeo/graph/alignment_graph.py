@@ -3,7 +3,7 @@
 import networkx as nx
 import pandas as pd
 
-from ..network.roles import BlockKind, roles_in
+from ..network.roles import ROLE_RECORDS, BlockKind, bare, roles_in
 from .stability import STABLE, STANDS, standing
 
 #: Expected share of unrelated pairs among all that pass the test of a kind, at most (Benjamini-Hochberg). A bound on z
@@ -53,10 +53,11 @@ def alignment_graph(
         Nodes are subspaces named as in `pairs`, with attributes ``weight``, ``side``, ``role``, ``layer`` (-1 before
         the first layer, one past the last behind it), ``head`` (-1 for a whole projection), ``space``, ``dimension``
         (of the space), ``rank`` and ``effective_rank`` (of the weight, 0 for a zero one). A projection that is there
-        head by head is no node. Edges run from the earlier to the later subspace, keyed by ``kind``, with ``kind``,
-        ``overlap``, its ``overlap_effect_size``, ``overlap_excess``, ``overlap_z`` and ``overlap_q_value``,
-        ``basis_independent``, ``intersection_dimension``, ``smallest_angle``, ``geodesic_distance`` (radians) and,
-        where both ends have a layer, ``lag``. Where stability was measured, truth values say under which conditions an
+        head by head is no node; of the experts of a layer the stack stands for all, by its end at the stream. Edges
+        run from the earlier to the later subspace, keyed by ``kind``, with ``kind``, ``overlap``, its
+        ``overlap_effect_size``, ``overlap_excess``, ``overlap_z`` and ``overlap_q_value``, ``basis_independent``,
+        ``intersection_dimension``, ``smallest_angle``, ``geodesic_distance`` (radians) and, where both ends have a
+        layer, ``lag``. Where stability was measured, truth values say under which conditions an
         edge stands (``stands_at_half_rank``, ``stands_at_double_rank``, ``stands_after_rounding``), and whether under
         all (``stable``). Only write-read edges follow a signal; the others are symmetric. All
         attributes are plain numbers, strings and truth values, so that every format of networkx can hold them.
@@ -73,10 +74,14 @@ def alignment_graph(
     last = weights["layer"].max()
     behind = 0 if pd.isna(last) else int(last) + 1
     before = roles_in(BlockKind.EMBEDDING)
-    cut = weights.loc[weights["head"].notna(), "tensor"]
-    for row in weights[weights["head"].notna() | ~weights["tensor"].isin(cut)].to_dict("records"):
-        outside = -1 if row["role"] in before else behind
+    compared = weights[weights["expert"].isna()]
+    projections = compared["name"].str.partition(".heads.")[0]
+    cut = projections[compared["head"].notna()]
+    for row in compared[compared["head"].notna() | ~projections.isin(cut)].to_dict("records"):
+        outside = -1 if bare(row["role"]) in before else behind
         for side, dimension in (("read", row["source_dim"]), ("write", row["target_dim"])):
+            if not pd.isna(row["stacked"]) and ROLE_RECORDS[bare(row["role"])].writes_to_stream != (side == "write"):
+                continue
             graph.add_node(
                 f"{row['name']}.{side}",
                 weight=row["name"],

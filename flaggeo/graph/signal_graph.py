@@ -6,7 +6,7 @@ import networkx as nx
 import numpy as np
 import pandas as pd
 
-from ..network.roles import HEAD_ROLES, PASSES
+from ..network.roles import HEAD_ROLES, PASSES, bare, in_tower, tower_of
 
 
 def passages(weights: pd.DataFrame) -> list[tuple[str, str]]:
@@ -20,19 +20,25 @@ def passages(weights: pd.DataFrame) -> list[tuple[str, str]]:
     Returns
     -------
     passages : list of tuple of str
-        A weight reaches those that read the space it writes to: a value head the output heads of its group, an
-        expert its own output. The whole projections of attention, whose concatenated heads are mixed in between,
-        reach each other.
+        A weight reaches those that read the space it writes to: a value head the output heads of its group, the
+        stack of a layer's experts that of their outputs. The whole projections of attention, whose concatenated heads
+        are mixed in between, reach each other.
     """
-    inner = weights[["name", "role", "layer", "head", "source", "target"]].assign(reaches=weights["role"].map(PASSES))
+    inner = weights.loc[weights["expert"].isna(), ["name", "role", "layer", "head", "source", "target"]]
+    inner = inner.assign(reaches=inner["role"].map(_reached))
     joined = (
         inner.explode("reaches")
         .dropna(subset="reaches")
         .merge(inner, left_on=["layer", "reaches"], right_on=["layer", "role"], suffixes=("", "_behind"))
     )
-    whole = joined["role"].isin(HEAD_ROLES) & joined["head"].isna() & joined["head_behind"].isna()
+    whole = joined["role"].map(bare).isin(HEAD_ROLES) & joined["head"].isna() & joined["head_behind"].isna()
     joined = joined[whole | (joined["target"] == joined["source_behind"])]
     return list(zip(joined["name"] + ".read", joined["name_behind"] + ".write", strict=True))
+
+
+def _reached(role: str) -> list[str]:
+    """Roles that write what this one reads, in the same tower."""
+    return [in_tower(tower_of(role), other) for other in PASSES.get(bare(role), ())]
 
 
 def signal_graph(edges: pd.DataFrame, passages: list[tuple[str, str]]) -> "nx.DiGraph[str]":

@@ -7,7 +7,7 @@ import networkx as nx
 import numpy as np
 import pandas as pd
 
-from ..network.roles import BlockKind, roles_in
+from ..network.roles import BlockKind, bare, roles_in
 from .alignment_graph import FALSE_DISCOVERY_RATE
 from .edges import EDGE_COLUMNS, EDGE_WEIGHT
 from .null_graphs import compared
@@ -67,8 +67,8 @@ def path_tables(
     counts 1 whatever the weights and the activation do, and the residual stream carries everything past every layer
     besides. Every further edge can only weaken a path, so the strongest are short.
     """
-    start = nodes.index[nodes["role"].isin(roles_in(BlockKind.EMBEDDING)) & (nodes["side"] == "write")]
-    end = nodes.index[nodes["role"].isin(roles_in(BlockKind.UNEMBEDDING)) & (nodes["side"] == "read")]
+    start = nodes.index[nodes["role"].map(bare).isin(roles_in(BlockKind.EMBEDDING)) & (nodes["side"] == "write")]
+    end = nodes.index[nodes["role"].map(bare).isin(roles_in(BlockKind.UNEMBEDDING)) & (nodes["side"] == "read")]
     if start.empty:
         return pd.DataFrame(columns=list(PATH_COLUMNS)), compared({}, [])
     ends = start[0], end[0] if len(end) else TIED_END

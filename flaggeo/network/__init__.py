@@ -1,13 +1,12 @@
 """What tensors mean: the quiver of spaces and weights behind a checkpoint's names."""
 
-from .families import FAMILIES as FAMILIES
-from .families import Family as Family
 from .folding import Folding as Folding
 from .folding import Gain as Gain
 from .quiver import Block as Block
 from .quiver import Layer as Layer
 from .quiver import Network as Network
 from .quiver import Skipped as Skipped
+from .quiver import Stack as Stack
 from .quiver import Weight as Weight
 from .reading import UnknownArchitectureError as UnknownArchitectureError
 from .reading import read_network as read_network

@@ -1,153 +1,177 @@
-"""What the settings and the norms of a checkpoint say about its spaces and weights."""
+"""What the settings and the norms of a checkpoint say about the spaces and weights of a tower."""
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 
 from ..checkpoint import Checkpoint, CheckpointError
-from .families import Family
-from .folding import Folding, Gain
-from .roles import ROLE_RECORDS, BlockKind
+from .families.lookup import Structure
+from .families.names import Numbers, of_own_layer
+from .families.record import Norm, Piece, Tower
+from .folding import Folding, Gain, Latent
+from .roles import ROLE_RECORDS
 from .spaces import Side, SpaceKind, Symmetry
 from .symmetries import hidden_symmetry, key_symmetry, stream_symmetry
 
-# Behind the tables at the start, as `Family.stream_norms` calls it.
-_FIRST = ("embedding", None)
+#: From the name of a setting, with dots for sections, to its value or None.
+Settings = Callable[[str | None], object]
 
 
+@dataclass(frozen=True)
 class Architecture:
-    """The symmetry of every space and the norms beside every weight, from headers alone.
+    """The symmetry of every space and the norms beside every weight of one tower, from headers alone.
 
-    Parameters
+    Attributes
     ----------
     checkpoint : Checkpoint
-    settings : mapping
-        Of the language model.
-    family : Family
-        The row that the names matched.
+    structure : Structure
+    tower : Tower
+    settings : callable
+    pieces : tuple of Piece
+        Those of the tower that the checkpoint has.
     """
 
-    def __init__(self, checkpoint: Checkpoint, settings: Mapping[str, Any], family: Family) -> None:
-        self._checkpoint, self._settings, self._family = checkpoint, settings, family
-        self._model_type = str(settings.get("model_type", ""))
-        self._known = self._model_type in family.model_types
-        plus_one = checkpoint.naming == "huggingface" and self._model_type in family.gains_above_one
-        self._offset = 1.0 if plus_one else 0.0
-        self._norms = {place: name for name in checkpoint.headers if (place := family.norm_of(checkpoint.naming, name))}
-        self._stream_norms = {
-            place: name for name in checkpoint.headers if (place := family.stream_norm_of(checkpoint.naming, name))
-        }
-        for (norm, layer), name in list(self._norms.items()):
-            if norm == "after attention":
-                behind = ("mlp output", layer) in self._norms
-                self._norms["attention output" if behind else "mlp", layer] = name
+    checkpoint: Checkpoint
+    structure: Structure
+    tower: Tower
+    settings: Settings
+    pieces: tuple[Piece, ...]
+
+    @property
+    def norms(self) -> Mapping[str, Norm]:
+        """Every norm of the structure, by the template of its gain."""
+        return {norm.tensor: norm for norm in self.structure.naming.norms}
 
     @property
     def stream(self) -> tuple[Symmetry, bool]:
         """Symmetry of the residual stream, and whether it is only assumed."""
-        behind = {role.writes_through for role in ROLE_RECORDS.values() if role.writes_to_stream}
-        return stream_symmetry(
-            self._family.stream if self._known else None,
-            normed=any("norm" in name.lower() for name in self._checkpoint.headers),
-            writes_normed=any(norm in behind for norm, _ in self._norms),
-        )
+        read, written = (self._norms_of(side) for side in (Side.READ, Side.WRITE))
+        usual = Symmetry.PERMUTATION if any(norm.on_stream for norm in read) else Symmetry.ORTHOGONAL
+        if not read and not written:
+            usual = Symmetry.GENERAL_LINEAR
+        named = any("norm" in name.lower() for name in self.checkpoint.headers)
+        writes_normed = any(not norm.on_stream and self._stored(norm.tensor) for norm in written)
+        return stream_symmetry(usual if self.structure.known else None, normed=named, writes_normed=writes_normed)
 
-    def inside(self, kind: SpaceKind, layer: int, roles: Iterable[str]) -> tuple[Symmetry, bool]:
+    def _stored(self, template: str | None) -> bool:
+        """Whether the checkpoint has this norm in any layer."""
+        return any(isinstance(one.part, Norm) and one.part.tensor == template for one in self.structure.names.placed)
+
+    def _norms_of(self, side: Side) -> list[Norm]:
+        """Norms of the structure beside what reads the stream, or behind what writes to it."""
+        norms = self.norms
+        found = [(ROLE_RECORDS[piece.role].side, of_own_layer(piece.norm)) for piece in self.pieces]
+        return [norms[template] for end, template in found if end is side and template in norms]
+
+    def inside(self, kind: SpaceKind, layer: int, pieces: Iterable[Piece]) -> tuple[Symmetry, bool]:
         """Symmetry of a space inside a block, and whether it is only assumed.
 
         Parameters
         ----------
         kind : SpaceKind
         layer : int
-        roles : iterable of str
-            Of the weights that read it or write to it.
+        pieces : iterable of Piece
+            The weights that read it or write to it.
         """
-        records = [ROLE_RECORDS[role] for role in roles]
         match kind:
             case SpaceKind.HIDDEN:
-                activation = self._settings.get("hidden_activation") or self._settings.get("hidden_act")
-                default = self._family.activation if self._known else None
-                gated = not all(record.scalable for record in records)
-                return hidden_symmetry(default if activation is None else str(activation), gated=gated)
+                gated = not all(ROLE_RECORDS[piece.role].scalable for piece in pieces)
+                return hidden_symmetry(self._activation, gated=gated)
             case SpaceKind.KEYS:
-                normed = any((record.writes_through, layer) in self._norms for record in records)
-                return key_symmetry(self._rotary(layer), normed=normed)
+                return key_symmetry(self._rotary(layer), normed=any(self._stored(piece.head_norm) for piece in pieces))
             case SpaceKind.VALUES:
-                return Symmetry.GENERAL_LINEAR, False
+                gated = any(piece.role == "attention_gate" for piece in self.pieces)
+                return (Symmetry.SCALED_PERMUTATION if gated else Symmetry.GENERAL_LINEAR), False
             case _:
                 return Symmetry.TRIVIAL, False
 
+    @property
+    def _activation(self) -> str | None:
+        if not self.structure.known or self.tower.activation is None:
+            found = self.settings("hidden_activation") or self.settings("hidden_act")
+        else:
+            setting, _, usual = self.tower.activation.partition("=")
+            found = self.settings(setting or None) or usual or None
+        return None if found is None else str(found)
+
     def _rotary(self, layer: int) -> bool | None:
-        if not self._known:
+        if not self.structure.known or self.tower.rotary is None:
             return None
-        turned = self._settings.get("no_rope_layers")  # in spite of its name, 1 where a layer has rotary positions
+        turned = self.settings("no_rope_layers")  # in spite of its name, 1 where a layer has rotary positions
         if isinstance(turned, list) and layer < len(turned):
-            return self._family.rotary and bool(turned[layer])
-        every = self._family.unturned.get(self._model_type)
-        return self._family.rotary and (every is None or (layer + 1) % every != 0)
+            return self.tower.rotary and bool(turned[layer])
+        every = self.tower.unturned
+        return self.tower.rotary and (every is None or (layer + 1) % every != 0)
 
-    def folding(self, role: str, layer: int | None, source: int, target: int, head_width: int | None) -> Folding:
-        """Norms beside a weight and beside each of its heads.
-
-        Parameters
-        ----------
-        role : str
-        layer : int or None
-        source, target : int
-            Dimensions of the whole projection.
-        head_width : int or None
-            Where it is known: the norms of queries and keys may have gains for one head only.
+    def folding(
+        self, piece: Piece, numbers: Numbers, *, source: int, target: int, head_width: int | None = None
+    ) -> Folding:
+        """Norms beside a weight, of which `source` and `target` are the dimensions before it is cut into heads.
 
         Raises
         ------
         CheckpointError
             If a norm has not as many gains as there are coordinates.
         """
-        record = ROLE_RECORDS[role]
-        read = self._gain(record.reads_through, layer, {source})
-        sizes = {target}
-        if record.heads and record.side is Side.READ:
-            sizes |= {head_width} if head_width else {size for size in range(1, target) if target % size == 0}
-        written = self._gain(record.writes_through, layer, sizes)
-        if not (self._known and self._family.layer_norm):
+        if not self.structure.known:
+            return Folding(*self._gains(piece, numbers, source, target, head_width))
+        read, written = self._gains(piece, numbers, source, target, head_width)
+        if ROLE_RECORDS[piece.role].side is Side.WRITE:
+            return Folding(read, written, centred=self._is_centred)
+        norm = self.norms.get(of_own_layer(piece.norm))
+        if norm is None or norm.kind != "layer":
             return Folding(read, written)
-        if record.writes_to_stream:
-            return Folding(read, written, centred=True)
-        place = _norm_before(record.block, layer)
-        if place == _FIRST and self._has_narrow_embedding(source):
+        if not norm.on_stream:
+            return Folding(read, written, reads_centred=True)
+        passed = self._passed(piece, numbers)
+        is_first = numbers.get("layer") == 0 and piece.norm != of_own_layer(piece.norm)
+        if is_first and self.tower.entry_norm is None:
+            return Folding(read, written)
+        if passed is not None and self.checkpoint.headers[passed].shape != (source,):
             return Folding(read, written)  # a projection lies between that norm and the stream
-        passed = self._checked(self._stream_norms.get(place), {source})
-        return Folding(read, written, reads_centred=True, passed=passed)
+        return Folding(read, written, reads_centred=True, passed=Gain(passed, norm.offset) if passed else None)
 
-    def _has_narrow_embedding(self, width: int) -> bool:
-        """Whether the table at the start is not as wide as the stream."""
-        return any(
-            ROLE_RECORDS[place[0]].block is BlockKind.EMBEDDING and header.shape[1:] != (width,)
-            for name, header in self._checkpoint.headers.items()
-            if (place := self._family.role_of(self._checkpoint.naming, name))
-        )
+    @property
+    def _is_centred(self) -> bool:
+        """Whether all that reads the stream does so through norms that do not see its mean."""
+        read = self._norms_of(Side.READ)
+        return bool(read) and all(norm.kind == "layer" for norm in read)
 
-    def _gain(self, norm: str | None, layer: int | None, sizes: set[int]) -> Gain | None:
-        return self._checked(None if norm is None else self._norms.get((norm, layer)), sizes)
+    def _passed(self, piece: Piece, numbers: Numbers) -> str | None:
+        """Gain of the norm that the stream passed last before a weight reads it."""
+        find = self.structure.names.find
+        return find(piece.norm, numbers) or find(self.tower.entry_norm, numbers)
 
-    def _checked(self, tensor: str | None, sizes: set[int]) -> Gain | None:
-        """Gain that a tensor holds, if it has as many numbers as expected."""
+    def _gains(
+        self, piece: Piece, numbers: Numbers, source: int, target: int, head_width: int | None
+    ) -> tuple[Gain | None, Gain | None]:
+        """Of the norm that is read through, and of the one that the output passes."""
+        writes = ROLE_RECORDS[piece.role].side is Side.WRITE
+        norm = self.norms.get(of_own_layer(piece.norm))
+        beside = None if norm is None or norm.on_stream else piece.norm
+        read, written = (None, beside) if writes else (beside, piece.head_norm)
+        sizes = {target}
+        if piece.head_norm:
+            sizes |= {head_width} if head_width else {size for size in range(1, target) if target % size == 0}
+        return self._gain(read, numbers, {source}), self._gain(written, numbers, sizes)
+
+    def latent(self, piece: Piece, numbers: Numbers, width: int) -> Latent | None:
+        """What reads the stream in the place of a piece that reads a latent space of this width."""
+        tensor = self.structure.names.find(piece.after, numbers)
         if tensor is None:
             return None
-        header = self._checkpoint.headers[tensor]
+        rows = self.checkpoint.headers[tensor].shape[0]
+        part = None if rows == width else (0, width)
+        return Latent(tensor, part, self._gain(piece.after_norm, numbers, {width}))
+
+    def _gain(self, template: str | None, numbers: Numbers, sizes: set[int]) -> Gain | None:
+        """Gain that a tensor holds, if it has as many numbers as expected."""
+        tensor = self.structure.names.find(template, numbers)
+        if tensor is None or template is None:
+            return None
+        header = self.checkpoint.headers[tensor]
         if len(header.shape) != 1 or header.shape[0] not in sizes:
             raise CheckpointError(
                 f"{header.file}: tensor {tensor!r}: expected {' or '.join(map(str, sorted(sizes)))} gains, "
                 f"found shape {header.shape}"
             )
-        return Gain(tensor, self._offset)
-
-
-def _norm_before(block: BlockKind, layer: int | None) -> tuple[str, int | None]:
-    """The norm of `Family.stream_norms` behind which a block reads the stream, and its layer."""
-    match block:
-        case BlockKind.UNEMBEDDING:
-            return "unembedding", None
-        case BlockKind.MLP:
-            return "attention", layer
-        case _:
-            return ("mlp", layer - 1) if layer else _FIRST
+        return Gain(tensor, self.norms[template].offset if template in self.norms else 0.0)

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Gain:
-    """The diagonal map of a norm, from the tensor that stores it.
+    """The diagonal map of a norm, from the tensors that store it.
 
     Attributes
     ----------
@@ -18,17 +18,36 @@ class Gain:
         Name in the checkpoint.
     offset : float
         What the architecture adds to the stored numbers: 1 for Gemma.
+    first : int
+        Number of the gain of the first coordinate, where the others are read by another weight.
+    each : int
+        Coordinates in a row that share a gain: those of one channel at all places of a kernel.
+    variance : str or None
+        Name of the running variances of a batch norm, by whose roots it divides.
+    epsilon : float
+        Added to these variances.
     """
 
     tensor: str
     offset: float = 0.0
+    first: int = 0
+    each: int = 1
+    variance: str | None = None
+    epsilon: float = 0.0
 
-    def diagonal(self, stored: "Tensor", start: int, stop: int) -> "Tensor":
-        """Gains of the coordinates from start to stop, in float32 or wider; those of one head serve every head."""
+    def numbers(self, read: Callable[[str], "Tensor"]) -> "Tensor":
+        """All of its gains, in float32 or wider."""
+        gain = self.offset + _at_least_single(read(self.tensor)).flatten()
+        if self.variance is not None:
+            gain = gain / (_at_least_single(read(self.variance)) + self.epsilon).sqrt()
+        return gain
+
+    def diagonal(self, read: Callable[[str], "Tensor"], start: int, stop: int) -> "Tensor":
+        """Gains of the coordinates from start to stop; those of one head serve every head."""
         import torch
 
-        gain = self.offset + _at_least_single(stored)
-        return gain[torch.arange(start, stop, device=gain.device) % len(gain)]
+        gain = self.numbers(read)
+        return gain[(self.first + torch.arange(start, stop, device=gain.device) // self.each) % len(gain)]
 
 
 @dataclass(frozen=True)
@@ -82,11 +101,11 @@ class Folding:
         """
         rows, columns = matrix.shape
         if self.read is not None:
-            matrix = matrix * self.read.diagonal(read(self.read.tensor), 0, columns)
+            matrix = matrix * self.read.diagonal(read, 0, columns)
         if self.reads_centred:
             matrix = self.without_unseen(matrix, read)
         if self.written is not None:
-            gains = self.written.diagonal(read(self.written.tensor), first_row, first_row + rows)
+            gains = self.written.diagonal(read, first_row, first_row + rows)
             matrix = gains[:, None] * matrix
         if self.centred:
             matrix = _at_least_single(matrix)
@@ -102,13 +121,42 @@ class Folding:
         matrix = _at_least_single(matrix)
         if self.passed is None:
             return matrix - matrix.mean(dim=1, keepdim=True)
-        gains = self.passed.diagonal(read(self.passed.tensor), 0, matrix.shape[1]).to(matrix.dtype)
+        gains = self.passed.diagonal(read, 0, matrix.shape[1]).to(matrix.dtype)
         if bool((gains == 0).any()):  # the output is constant in these coordinates, and free in the others
             return matrix * (gains != 0)
         normal = gains.abs().min() / gains
         normal = normal / normal.norm()
         moving: Tensor = matrix - (matrix @ normal)[:, None] * normal
         return moving
+
+
+@dataclass(frozen=True)
+class Latent:
+    """The first of two factors that make a weight together, with the norm between them.
+
+    Attributes
+    ----------
+    tensor : str
+        Name in the checkpoint of what reads the stream.
+    rows : tuple of int or None
+        Half-open range of its rows that the second factor reads; the others belong to another weight.
+    gain : Gain or None
+        Of the norm between. It belongs to the product, folded or not: without it the factors do not compose.
+    """
+
+    tensor: str
+    rows: tuple[int, int] | None = None
+    gain: Gain | None = None
+
+    def __call__(self, second: "Tensor", read: "Callable[[str], Tensor]") -> "Tensor":
+        """The product, shape=[target.dim, source.dim], in float32 at least."""
+        first = _at_least_single(read(self.tensor))
+        if self.rows is not None:
+            first = first[self.rows[0] : self.rows[1]]
+        if self.gain is not None:
+            first = self.gain.diagonal(read, 0, len(first))[:, None] * first
+        product: Tensor = _at_least_single(second) @ first
+        return product
 
 
 def _at_least_single(tensor: "Tensor") -> "Tensor":

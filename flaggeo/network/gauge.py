@@ -3,7 +3,8 @@
 A number that changes under this depends on the basis that training happened to choose.
 """
 
-from collections.abc import Callable, Collection, Iterator
+import re
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from math import log, pi
 
@@ -11,11 +12,25 @@ import torch
 from torch import Tensor
 
 from ..checkpoint import Checkpoint
-from . import FAMILIES, ROLE_RECORDS, Family, Network, Side, Space, Symmetry, Weight
+from . import ROLE_RECORDS, BlockKind, Network, Space, Symmetry, Weight
+from .families.lookup import Structure
+from .families.record import Norm, Piece
 
 #: The kinds of spaces whose basis can be changed.
 SPACES = ("values", "keys", "hidden", "stream")
 
+# Axes along the stream of tensors that are no weights, by what they are.
+_AXES = {"position table": (1,), "segment table": (1,), "norm bias": (0,), "bias": (), "position": (), "buffer": ()}
+# Of heads outside the blocks, by their names. The one before a tied unembedding has the stream on both sides.
+_FACING = {
+    r"(?:predictions\.transform|lm_head)\.dense\.weight$": (0, 1),
+    r"(?:predictions\.transform|lm_head)\.dense\.bias$": (0,),
+    r"pooler\.dense\.weight$": (1,),
+    r"embeddings_project\.\w+$": (0,),
+    r"(?:pooler\.dense|lm_head|decoder|predictions)\.bias$|seq_relationship|rotary_emb\.inv_freq$": (),
+}
+# Settings that say which share of a key positions turn.
+_PARTLY_ROTARY = ("partial_rotary_factor", "rotary_pct")
 # Random scales lie between the inverse of this and this: condition numbers are at most its square.
 _LARGEST_SCALE = 2.0
 
@@ -107,29 +122,48 @@ def _require_understood(network: Network, kinds: Collection[str]) -> None:
             )
     if {"values", "keys"} & set(kinds) and all(weight.head is None for weight in network.weights):
         raise ValueError("change_basis needs the number of heads: give num_attention_heads as config.")
+    if [space.kind.value for space in network.spaces.values()].count("stream") > 1:
+        raise ValueError("change_basis expects a network of one stream; this one has several towers.")
+    for weight in network.weights:
+        if weight.split.groups > 1 or weight.split.unfolded or weight.after is not None:
+            raise ValueError(
+                f"change_basis expects weights that are whole rows of a tensor; {weight.name} is cut out of "
+                f"{weight.tensor!r} in another way."
+            )
+    config = network.checkpoint.config
+    sections = [config, *(section for section in [config.get("rope_parameters")] if isinstance(section, Mapping))]
+    shares = {section.get(name) for section in sections for name in _PARTLY_ROTARY}
+    if "keys" in kinds and shares - {None, 1}:
+        raise ValueError("change_basis expects positions to turn all of a key or nothing of it; here they turn a part.")
     for name, axes in _other_tensors(network).items():
         if axes is None:
             raise ValueError(
                 f"change_basis needs to know every tensor's part in the network; {checkpoint.location} has "
-                f"{name!r}, which is not in the table of the {network.family} family."
+                f"{name!r}, whose part is not known."
             )
 
 
-def _family(network: Network) -> Family:
-    return next(family for family in FAMILIES if family.name == network.family)
+def _structure(network: Network) -> Structure:
+    if network.structure is None:
+        raise ValueError("change_basis expects a network that was read by its names; this one is a module's.")
+    return network.structure
 
 
 def _other_tensors(network: Network) -> dict[str, tuple[int, ...] | None]:
     """Axes that lie along the stream, of every tensor that is no weight, bias or gain; None where not known."""
-    family, naming = _family(network), network.checkpoint.naming
+    parts = {placed.tensor: placed.part for placed in _structure(network).names.placed}
     ours = {name for weight in network.weights for name in (weight.tensor, _bias(weight))}
+    width = network.spaces["stream"].dim
     others: dict[str, tuple[int, ...] | None] = {}
     for name, header in network.checkpoint.headers.items():
-        if name not in ours and family.norm_of(naming, name) is None and not _is_count(network.checkpoint, name):
-            # A table that is no weight is a second copy of a tied unembedding, or narrower than the stream.
-            axes = (1,) if family.role_of(naming, name) else family.axes_along_stream(name)
-            width = network.spaces["stream"].dim
-            others[name] = axes and tuple(axis for axis in axes if header.shape[axis : axis + 1] == (width,))
+        part = parts.get(name)
+        if name in ours or isinstance(part, Norm) or _is_count(network.checkpoint, name):
+            continue
+        if isinstance(part, Piece):  # a second copy of a tied unembedding, or a table narrower than the stream
+            axes: tuple[int, ...] | None = (1,)
+        else:
+            axes = next((axes for end, axes in _FACING.items() if re.search(end, name)), _AXES.get(part or ""))
+        others[name] = axes and tuple(axis for axis in axes if header.shape[axis : axis + 1] == (width,))
     return others
 
 
@@ -192,15 +226,22 @@ def _change_hidden(network: Network, tensors: dict[str, Tensor], generator: torc
 
 
 def _change_stream(network: Network, tensors: dict[str, Tensor], generator: torch.Generator) -> None:
-    family, naming = _family(network), network.checkpoint.naming
-    inside = {role.writes_through for role in ROLE_RECORDS.values() if role.side is Side.READ}
-    norms = {name: norm for name in tensors if (norm := family.norm_of(naming, name)) and norm[0] not in inside}
+    structure = _structure(network)
+    inside = {piece.head_norm for piece in structure.naming.pieces}
+    behind = {
+        piece.norm for piece in structure.naming.pieces if ROLE_RECORDS[piece.role].block is BlockKind.UNEMBEDDING
+    }
+    norms = {
+        placed.tensor: placed.part.tensor
+        for placed in structure.names.placed
+        if isinstance(placed.part, Norm) and placed.part.tensor not in inside
+    }
     for space, weights in _of_kind(network, "stream"):
         change = _random_map(space, generator)
         if space.symmetry is Symmetry.ORTHOGONAL:
-            _fold_gains(weights, [name for name, (norm, _) in norms.items() if norm == "final"], tensors)
+            _fold_gains(weights, [name for name, template in norms.items() if template in behind], tensors)
         _apply(change, space, weights, tensors)
-        for name in norms:
+        for name in (name for name in norms if len(tensors[name]) == space.dim):  # others are beside the stream
             tensors[name].copy_(change.gains(tensors[name][:, None])[:, 0])
         for name, axes in _other_tensors(network).items():
             for axis in axes or ():
@@ -234,7 +275,7 @@ def _fold_gains(weights: list[Weight], final: list[str], tensors: dict[str, Tens
     """Let the weights take over the gains of the norms that they read through, and leave ones."""
     read = [(weight, weight.folding.read) for weight in weights if weight.folding.read is not None]
     for weight, gain in read:
-        tensors[weight.tensor].mul_(gain.diagonal(tensors[gain.tensor], 0, weight.source.dim))
+        tensors[weight.tensor].mul_(gain.diagonal(tensors.__getitem__, 0, weight.source.dim))
     for _, gain in read:
         tensors[gain.tensor].fill_(1 - gain.offset)
     for name in final:

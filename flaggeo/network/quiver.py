@@ -1,7 +1,7 @@
 """A network as a quiver: vector spaces, and the weights that map one to another."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 from math import inf
 from pathlib import PurePath
@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 from ..checkpoint import Checkpoint
 from ..display import Displayed
-from .folding import Folding
-from .roles import QUERY_HEAD_ROLES, ROLE_RECORDS, BlockKind, Role
+from .families.lookup import Structure
+from .folding import Folding, Latent
+from .roles import ROLE_RECORDS, BlockKind, HeadGroup, Role, bare, in_tower, tower_of
 from .spaces import Side, Space, Symmetry
 from .splits import Split
 
@@ -28,9 +29,9 @@ class Weight:
     name : str
         Independent of the file's spelling: ``layers.3.q``, ``layers.3.q.heads.0``, ``embed``.
     role : str
-        One of `ROLES`.
+        One of `ROLES`; behind its tower in a network of several: ``encoder.q``.
     layer : int or None
-        None for the embedding and the unembedding.
+        Counted in each tower; None for the embedding and the unembedding.
     head : int or None
         None for a whole projection. Query heads and output heads are numbered 0 .. H-1, key and value
         heads 0 .. Kv-1.
@@ -45,6 +46,12 @@ class Weight:
     expert : int or None
         Where a layer has several weights of the role, of which each token takes some. Their numbers mean nothing
         in another layer.
+    after : Latent or None
+        What reads the source in its place, where the matrix is a product: the tensor holds the second factor alone.
+    towers_before : int
+        How many towers a signal has passed before it comes to this one.
+    position : int or None
+        When it is applied, counted in its network, where a forward pass has shown it; None where its role tells.
     """
 
     name: str
@@ -57,15 +64,28 @@ class Weight:
     split: Split = field(default=Split(), repr=False)
     folding: Folding = field(default=Folding(), repr=False)
     expert: int | None = None
+    after: Latent | None = field(default=None, repr=False)
+    towers_before: int = field(default=0, repr=False)
+    position: int | None = field(default=None, repr=False)
 
     @property
     def record(self) -> Role:
         """What is known of its role."""
-        return ROLE_RECORDS[self.role]
+        return ROLE_RECORDS[bare(self.role)]
+
+    @property
+    def tower(self) -> str:
+        """Name of its tower; empty where the network has one."""
+        return tower_of(self.role)
 
     def space(self, side: Side) -> Space:
         """Space that this side of the weight lies in."""
         return self.source if side is Side.READ else self.target
+
+    @property
+    def sides(self) -> tuple[Side, ...]:
+        """Ends whose leading directions are compared with those of other weights."""
+        return tuple(Side)
 
     @property
     def smaller_side(self) -> int:
@@ -79,10 +99,17 @@ class Weight:
         return self.space(side).symmetry
 
     @property
-    def stage(self) -> tuple[float, int]:
+    def stage(self) -> tuple[float, float, int]:
         """Position along the signal: a weight's writing can reach a reading of a later stage only."""
         outside = -inf if self.record.block is BlockKind.EMBEDDING else inf
-        return (outside if self.layer is None else self.layer), self.record.stage
+        within = self.record.stage if self.position is None else self.position
+        return self.towers_before, (outside if self.layer is None else self.layer), within
+
+    def read(self, checkpoint: Checkpoint, *, device: "str | torch.device" = "cpu") -> "Tensor":
+        """What `matrix` is cut from: the tensor, or of one that holds all experts the block of its own."""
+        own = self.split.expert
+        rows = slice(None) if own is None else slice(own, own + 1)
+        return checkpoint.read(self.tensor, rows=rows, device=device)
 
     def matrix(
         self,
@@ -94,12 +121,87 @@ class Weight:
     ) -> "Tensor":
         """Matrix of the weight in a checkpoint, see `Network.matrix`."""
         if stored is None:
-            stored = checkpoint.read(self.tensor, device=device)
+            stored = self.read(checkpoint, device=device)
+
+        def read(name: str) -> "Tensor":
+            return checkpoint.read(name, device=stored.device)
+
         matrix = self.split(stored)
+        if self.after is not None:
+            matrix = self.after(matrix, read)
         if not folded:
             return matrix
-        first_row = self.split.rows[0] if self.split.rows else 0
-        return self.folding(matrix, lambda name: checkpoint.read(name, device=matrix.device), first_row)
+        first_row = 0 if self.head is None or self.record.writes_to_stream else self.head * self.target.dim
+        return self.folding(matrix, read, first_row)
+
+
+@dataclass(frozen=True)
+class Stack(Weight):
+    """All experts of one role in a layer as one weight.
+
+    Where they read the stream, their matrices stand on top of each other; where they write to it, side by side. The
+    Gram matrix at this end is the sum of theirs, whatever their order. At the other end the units of all experts stand
+    in the order of the experts' numbers, which mean nothing in another layer: that side is not compared. `tensor` has a
+    star in the place of what differs between the names of the experts' tensors.
+
+    Attributes
+    ----------
+    experts : tuple of Weight
+        In order of their numbers.
+    """
+
+    experts: tuple[Weight, ...] = field(default=(), repr=False)
+
+    @property
+    def sides(self) -> tuple[Side, ...]:
+        """The end that faces the stream."""
+        return (Side.WRITE if self.record.writes_to_stream else Side.READ,)
+
+    def matrix(
+        self,
+        checkpoint: Checkpoint,
+        stored: "Tensor | None" = None,
+        *,
+        folded: bool = False,
+        device: "str | torch.device" = "cpu",
+    ) -> "Tensor":
+        """All matrices at once, which no measurement needs; `stored` is for experts that share one tensor."""
+        from torch import cat
+
+        matrices = [expert.matrix(checkpoint, stored, folded=folded, device=device) for expert in self.experts]
+        return cat(matrices, dim=0 if self.sides == (Side.READ,) else 1)
+
+
+def with_stacks(weights: Iterable[Weight]) -> Iterator[Weight]:
+    """The weights of a layer, the experts of each role behind the `Stack` of them all."""
+    for (_, mixed), group in groupby(weights, lambda weight: (weight.role, weight.expert is not None)):
+        members = tuple(group)
+        if mixed:
+            yield _stack(members)
+        yield from members
+
+
+def _stack(experts: tuple[Weight, ...]) -> Stack:
+    first, names = experts[0], [expert.tensor.split(".") for expert in experts]
+    side = Side.WRITE if first.record.writes_to_stream else Side.READ
+    inner = replace(
+        first.space(side.other),
+        name=in_tower(first.tower, f"layers.{first.layer}.experts.{first.record.inner.value}"),
+        dim=sum(expert.space(side.other).dim for expert in experts),
+        concatenated=True,
+    )
+    return Stack(
+        name=first.name.removesuffix(f".experts.{first.expert}"),
+        role=first.role,
+        layer=first.layer,
+        head=None,
+        source=inner if side is Side.WRITE else first.source,
+        target=first.target if side is Side.WRITE else inner,
+        tensor=".".join(parts[0] if len(set(parts)) == 1 else "*" for parts in zip(*names, strict=True)),
+        folding=first.folding,
+        towers_before=first.towers_before,
+        experts=experts,
+    )
 
 
 @dataclass(frozen=True)
@@ -110,7 +212,7 @@ class Block:
     ----------
     kind : BlockKind
     weights : tuple of Weight
-        In order of stage; heads follow the projection that they are part of.
+        In order of stage; heads follow the projection that they are part of, experts the `Stack` of them all.
     """
 
     kind: BlockKind
@@ -136,8 +238,9 @@ class Layer:
 
     @property
     def name(self) -> str:
-        """``layers.3``, or the name of the block that stands outside the layers."""
-        return self.blocks[0].kind.value if self.number is None else f"layers.{self.number}"
+        """``layers.3``, or the block that stands outside the layers; behind its tower where there are several."""
+        name = self.blocks[0].kind.value if self.number is None else f"layers.{self.number}"
+        return in_tower(self.weights[0].tower, name)
 
     @property
     def weights(self) -> tuple[Weight, ...]:
@@ -165,11 +268,13 @@ class Network(Displayed):
     checkpoint : Checkpoint
         Where the numbers are.
     weights : tuple of Weight
-        In order of depth; heads follow the projection that they are part of.
+        In order of depth; heads follow the projection that they are part of. Stacks of experts are in `layers` alone.
     skipped : tuple of Skipped
         Every tensor that is not used.
     remarks : tuple of str
         What was inferred and what could not be known.
+    structure : Structure or None
+        What the names and settings said; None for a module that was followed.
     """
 
     family: str
@@ -177,6 +282,7 @@ class Network(Displayed):
     weights: tuple[Weight, ...]
     skipped: tuple[Skipped, ...]
     remarks: tuple[str, ...]
+    structure: Structure | None = None
 
     @property
     def spaces(self) -> Mapping[str, Space]:
@@ -186,7 +292,7 @@ class Network(Displayed):
     @property
     def layers(self) -> tuple[Layer, ...]:
         """Its layers in order of depth, the embedding first and the unembedding last where there are some."""
-        groups = (list(group) for _, group in groupby(self.weights, lambda weight: weight.stage[0]))
+        groups = (list(group) for _, group in groupby(self.weights, lambda weight: (weight.tower, weight.stage[1])))
         return tuple(Layer(group[0].layer, _blocks(group), self.checkpoint) for group in groups)
 
     @property
@@ -199,9 +305,15 @@ class Network(Displayed):
         return {
             "checkpoint": PurePath(self.checkpoint.location).name,
             "family": self.family,
-            "layers": len(self.layer_numbers),
+            "layers": len({(weight.tower, weight.layer) for weight in self.weights if weight.layer is not None}),
             "weights": len(self.weights) - len(sliced),
-            "heads": len({(weight.layer, weight.head) for weight in sliced if weight.role in QUERY_HEAD_ROLES}),
+            "heads": len(
+                {
+                    (weight.tower, weight.layer, weight.head)
+                    for weight in sliced
+                    if weight.record.heads is HeadGroup.QUERY
+                }
+            ),
             "spaces": len(self.spaces),
             "skipped": len(self.skipped),
         }
@@ -244,4 +356,5 @@ class Network(Displayed):
 
 
 def _blocks(weights: list[Weight]) -> tuple[Block, ...]:
-    return tuple(Block(kind, tuple(group)) for kind, group in groupby(weights, lambda weight: weight.record.block))
+    groups = groupby(with_stacks(weights), lambda weight: weight.record.block)
+    return tuple(Block(kind, tuple(group)) for kind, group in groups)

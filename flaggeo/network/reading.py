@@ -1,24 +1,50 @@
 """From a checkpoint's headers to a `Network`, with every shape checked and no tensor read."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+from math import prod
 from typing import Any
 
 from ..checkpoint import Checkpoint, CheckpointError
 from .architecture import Architecture
-from .families import FAMILIES, Family
+from .families.lookup import Structure, find_structure
+from .families.names import Placed
+from .families.record import Norm, Piece, Tower
+from .head_counts import HeadCounts, Segment, segment
 from .quiver import Network, Skipped, Weight
-from .roles import COMPOSED, ROLE_RECORDS, ROLES, BlockKind, HeadGroup, Role, roles_in
-from .spaces import Space, SpaceKind, Symmetry
+from .roles import COMPOSED, ROLE_RECORDS, ROLES, BlockKind, HeadGroup, in_tower, roles_in
+from .spaces import Side, Space, SpaceKind, Symmetry
 from .splits import Split
+
+_REASONS = {
+    "bias": "bias: a translation, not a linear map",
+    "norm bias": "bias: a translation, not a linear map",
+    "norm": "normalisation gain: a diagonal map, beside no weight",
+    "position table": "position table: its rows are added to the stream, not mapped",
+    "segment table": "segment table: its rows are added to the stream, not mapped",
+    "position": "positions: computed, not a map of activations",
+    "state": "parameter inside a state-space or recurrent block: it faces no stream",
+    "convolution": "convolution inside a block: it faces no stream",
+    "head": "head outside the blocks",
+    "factor": "scale or mixing factor: a diagonal map or a number",
+    "selection": "selects what attention sees: it writes to no stream",
+    "tower": "of another tower, whose weights are not known",
+    "buffer": "no parameter: computed, not learned",
+    "second copy": "a second copy of another tensor",
+}
+# Of tensors outside of the model that a structure was derived from: what fine-tuning puts on top.
+_HEADS = re.compile(r"pooler|classifier|seq_relationship|qa_outputs|score\.|(?:^|\.)(?:cls|lm_head|head)\.")
+_FOLDED = "normalisation gain: a diagonal map, folded into the weights beside it on request"
+_PASSED = "normalisation gain: a diagonal map; the stream comes after it, so it cannot be folded into any weight"
 
 
 class UnknownArchitectureError(CheckpointError):
-    """The names of the tensors match no row of the family table."""
+    """The names of the tensors are those of no known structure."""
 
 
 def read_network(checkpoint: Checkpoint) -> Network:
-    """Recognise the family and build the quiver from names, shapes and settings.
+    """Recognise the structure and build the quiver from names, shapes and settings.
 
     Parameters
     ----------
@@ -33,147 +59,302 @@ def read_network(checkpoint: Checkpoint) -> Network:
     Raises
     ------
     UnknownArchitectureError
-        If no family's names are found.
+        If the names are those of no known structure.
     CheckpointError
         If shapes disagree with each other or with the settings, a layer is missing, a norm has not as many
         gains as there are coordinates, or a weight is stored in a quantised dtype that cannot be undone.
     """
-    settings = _text_settings(checkpoint)
-    family, remarks = _recognise(checkpoint, settings)
-    found: dict[tuple[int | None, str], str] = {}
-    skipped = []
-    for name, header in checkpoint.headers.items():
-        place = family.role_of(checkpoint.naming, name)
-        if place is None:
-            skipped.append(Skipped(name, header.shape, family.reason_unused(name)))
-        elif place[0] in roles_in(BlockKind.UNEMBEDDING) and settings.get("tie_word_embeddings", family.tied):
-            skipped.append(Skipped(name, header.shape, "tied to the embedding, which is counted once"))
-        else:
-            role, layer = place
-            if (layer, role) in found:
-                raise _error(
-                    checkpoint, name, f"one tensor for the role {role!r} of layer {layer}", f"also {found[layer, role]}"
-                )
-            found[layer, role] = name
-    skipped += [
-        Skipped(name, checkpoint.headers[first].shape, f"the same tensor as {first!r}, which is counted once")
-        for name, first in checkpoint.aliases.items()
-    ]
-    reader = _Reader(checkpoint, settings, family, found)
-    weights = reader.weights()
+    settings = SettingsByName(checkpoint)
+    model_type = str(settings("model_type") or "")
+    structure = find_structure(checkpoint, model_type, settings)
+    if structure is None:
+        raise _unknown(checkpoint, model_type)
+    reader = _Reader(checkpoint, structure, settings)
+    weights = tuple(reader.weights())
     for weight in weights:
         checkpoint.require_readable(weight.tensor)
-    skipped += reader.skipped
-    return Network(family.name, checkpoint, tuple(weights), tuple(skipped), (*remarks, *reader.remarks))
+    _require_spaces(checkpoint, weights)
+    remarks = (*structure.remarks, *dict.fromkeys(reader.remarks))
+    skipped = tuple(_skipped(checkpoint, structure, reader, weights))
+    return Network(structure.name, checkpoint, weights, skipped, remarks, structure)
 
 
-def _text_settings(checkpoint: Checkpoint) -> Mapping[str, Any]:
-    """Settings of the language model: a model of several towers keeps them one level down."""
-    inner = checkpoint.config.get("text_config")
-    return {**checkpoint.config, **inner} if isinstance(inner, Mapping) else checkpoint.config
+def _require_spaces(checkpoint: Checkpoint, weights: Iterable[Weight]) -> None:
+    """Weights that meet in a space are equally wide there."""
+    known: dict[str, int] = {}
+    for weight in weights:
+        # Embedding and unembedding may count different words.
+        for space in (weight.source, weight.target) if weight.layer is not None else ():
+            expected = known.setdefault(space.name, space.dim)
+            if expected != space.dim:
+                what = f"a width of {expected} in {space.name}"
+                raise _error(checkpoint, weight.tensor, what, f"{space.dim}")
 
 
-def _recognise(checkpoint: Checkpoint, settings: Mapping[str, Any]) -> tuple[Family, list[str]]:
-    model_type = str(settings.get("model_type", ""))
-    matches = {
-        family.name: sum(family.role_of(checkpoint.naming, name) is not None for name in checkpoint.headers)
-        for family in FAMILIES
-    }
-    candidates = sorted(
-        (family for family in FAMILIES if matches[family.name]), key=lambda family: -matches[family.name]
+def _unknown(checkpoint: Checkpoint, model_type: str) -> UnknownArchitectureError:
+    names = list(checkpoint.headers)
+    if not names:
+        return UnknownArchitectureError(f"{checkpoint.location}: expected tensors, found none")
+    return UnknownArchitectureError(
+        f"{checkpoint.location}: expected tensor names of a known architecture, found model type {model_type!r} and "
+        f"{len(names)} tensors, {names[0]!r} first"
     )
-    for family in candidates:
-        if model_type in family.model_types:
-            return family, []
-    if not candidates:
-        names = list(checkpoint.headers)
-        raise UnknownArchitectureError(
-            f"{checkpoint.location}: expected tensor names of one of the families "
-            f"{', '.join(family.name for family in FAMILIES)}, found model type {model_type!r} and "
-            f"{len(names)} tensors, {names[0]!r} first"
-            if names
-            else f"{checkpoint.location}: expected tensors, found none"
-        )
-    family = candidates[0]
-    origin = (
-        f"model type {model_type!r} is not in the family table" if model_type else "no settings name the model type"
-    )
-    return family, [f"{origin}: read as {family.name} from the tensor names"]
 
 
-def _stream_axis(role: str) -> int:
-    """Axis of the stored tensor that faces the residual stream."""
-    record = ROLE_RECORDS[role]
-    return 0 if record.writes_to_stream and not record.is_table else 1
+def _skipped(
+    checkpoint: Checkpoint, structure: Structure, reader: "_Reader", weights: Iterable[Weight]
+) -> Iterator[Skipped]:
+    """Every tensor that no weight uses, with the reason."""
+    used = {tensor for one in weights for tensor in (one.tensor, *([one.after.tensor] if one.after else []))}
+    parts: dict[str, Placed] = {}
+    for placed in structure.names.placed:
+        parts.setdefault(placed.tensor, placed)
+    for name, header in checkpoint.headers.items():
+        if name not in used:
+            reason = reader.reasons.get(name) or _reason(parts.get(name), structure, name)
+            yield Skipped(name, header.shape, reason)
+    for name, first in checkpoint.aliases.items():
+        yield Skipped(name, checkpoint.headers[first].shape, f"the same tensor as {first!r}, which is counted once")
+
+
+def _reason(placed: Placed | None, structure: Structure, name: str) -> str:
+    match placed.part if placed else None:
+        case Norm() as norm:
+            return _PASSED if norm.on_stream else _FOLDED
+        case str() as code:
+            return _REASONS.get(code, code)
+        case _ if structure.names.is_elsewhere(name):
+            return "a second model of this structure: another beginning stands before its names"
+        case _ if name.endswith("bias"):
+            return _REASONS["bias"]
+        case _ if _HEADS.search(name):
+            return _REASONS["head"]
+        case _:
+            return f"not in the table of {structure.name}"
+
+
+class SettingsByName:
+    """Settings of a checkpoint by name, with dots for sections; those of the language model where there are several."""
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        self._location = checkpoint.location
+        self._config = checkpoint.config
+        inner = self._config.get("text_config")
+        self._text: Mapping[str, Any] = inner if isinstance(inner, Mapping) else {}
+
+    def __call__(self, name: str | None) -> Any:
+        """Value of a setting; None if it is missing."""
+        if name is None:
+            return None
+        *sections, last = name.split(".")
+        found: Any = self._config
+        for section in sections:
+            found = found.get(section) if isinstance(found, Mapping) else None
+        if isinstance(found, Mapping) and last in found and (sections or last not in self._text):
+            return found[last]
+        return self._text.get(last, self._config.get(last))
+
+    def count(self, name: str | None, layer: int = 0) -> int | None:
+        """A whole number, or the layer's own where they list one for each; None if absent."""
+        if name is not None and name.isdecimal():
+            return int(name)
+        value = self(name)
+        if isinstance(value, list) and layer < len(value):
+            value = value[layer]
+        if value is None or (isinstance(value, int) and not isinstance(value, bool) and value > 0):
+            return value
+        raise CheckpointError(f"{self._location}: setting {name!r}: expected a positive whole number, found {value!r}")
 
 
 def _error(checkpoint: Checkpoint, tensor: str, expected: str, found: str) -> CheckpointError:
     return CheckpointError(f"{checkpoint.headers[tensor].file}: tensor {tensor!r}: expected {expected}, found {found}")
 
 
-@dataclass(frozen=True)
-class _HeadCounts:
-    """How many heads of each group a layer has, and how wide they are."""
-
-    of: Mapping[HeadGroup, int]
-    width: int
-
-    def group_of(self, role: Role, head: int) -> int:
-        """Number of the key-value head with which a head shares its space."""
-        assert role.heads is not None
-        return head // (self.of[role.heads] // self.of[HeadGroup.KEY_VALUE])
+#: Where a weight stands in its tower: layer, role and expert.
+_Place = tuple[int | None, str, int | None]
 
 
 class _Reader:
-    """Builds the weights of one checkpoint; holds what is the same for all layers."""
+    """Builds the weights of one checkpoint, tower by tower."""
 
-    def __init__(
-        self,
-        checkpoint: Checkpoint,
-        settings: Mapping[str, Any],
-        family: Family,
-        found: Mapping[tuple[int | None, str], str],
-    ) -> None:
-        self.checkpoint = checkpoint
-        self.settings = settings
-        self.family = family
-        self.found = found
-        self.architecture = Architecture(checkpoint, settings, family)
+    def __init__(self, checkpoint: Checkpoint, structure: Structure, settings: SettingsByName) -> None:
+        self.checkpoint, self.structure, self.settings = checkpoint, structure, settings
         self.remarks: list[str] = []
-        self.skipped: list[Skipped] = []
-        self.layers = sorted({layer for layer, _ in found if layer is not None})
-        # A block faces the stream; a table may be narrower, with a projection between.
-        (_, role), first = min(found.items(), key=lambda item: item[0][0] is None)
-        width = self._shape(first)[_stream_axis(role)]
-        symmetry, assumed = self.architecture.stream
-        self.stream = Space("stream", SpaceKind.STREAM, width, symmetry, assumed=assumed)
-        model_type = settings.get("model_type")
-        self.rotary_rows = checkpoint.naming == "gguf" and model_type in family.rotary_rows_in_gguf
+        self.reasons: dict[str, str] = {}
 
-    def weights(self) -> list[Weight]:
+    def weights(self) -> Iterator[Weight]:
         """All weights, in order of depth."""
+        towers = self._towers()
+        streams = {tower.label: tower.stream for tower in towers}
+        for tower in towers:
+            yield from tower.weights(streams)
+            self.remarks += tower.remarks
+            self.reasons |= tower.reasons
+
+    def _under_second_names(self) -> Iterator[Placed]:
+        """Weights that have their part under a second name alone: an embedding behind its tied unembedding."""
+        unembeddings = roles_in(BlockKind.UNEMBEDDING)
+        placed = self.structure.names.placed
+        has_a_part = {one.tensor for one in placed if isinstance(one.part, Piece) and one.part.role not in unembeddings}
+        for name, first in self.checkpoint.aliases.items():
+            if first not in has_a_part:
+                for one in self.structure.names.place(name):
+                    if isinstance(one.part, Piece) and one.part.role not in unembeddings:
+                        yield replace(one, tensor=first)
+
+    def _towers(self) -> "list[_TowerReader]":
+        order = {tower.name: place for place, tower in enumerate(self.structure.towers)}
+        known = {tower.name: tower for tower in self.structure.towers}
+        placed: dict[str, list[Placed]] = {}
+        for one in (*self.structure.names.placed, *self._under_second_names()):
+            if isinstance(one.part, Piece):
+                placed.setdefault(one.part.tower.format(**one.numbers), []).append(one)
+        templates = {
+            label: members[0].part.tower for label, members in placed.items() if isinstance(members[0].part, Piece)
+        }
+        labels = sorted(placed, key=lambda label: (order.get(templates[label], len(order)), label))
+        return [
+            _TowerReader(self, known.get(templates[label], Tower(templates[label])), label, before, placed[label])
+            for before, label in enumerate(labels)
+        ]
+
+
+class _TowerReader:
+    """Builds the weights along one stream; holds what is the same for all its layers."""
+
+    def __init__(self, reader: _Reader, tower: Tower, label: str, before: int, placed: list[Placed]) -> None:
+        self.checkpoint, self.settings, self.structure = reader.checkpoint, reader.settings, reader.structure
+        self.tower, self.label, self.before = tower, label, before
+        self.remarks: list[str] = []
+        self.reasons: dict[str, str] = {}
+        self.found = self._found(placed)
+        self.layers = sorted({layer for layer, *_ in self.found if layer is not None})
         self._require_declared_depth()
+        pieces = tuple(dict.fromkeys(one.part for one in self.found.values() if isinstance(one.part, Piece)))
+        self.architecture = Architecture(self.checkpoint, self.structure, tower, self.settings, pieces)
+        symmetry, assumed = self.architecture.stream
+        name = in_tower(label, "stream")
+        self.stream = Space(name, SpaceKind.STREAM, self._stream_width(), symmetry, assumed=assumed)
+        gguf = self.checkpoint.naming == "gguf"
+        self.rotary_rows = gguf and self.settings("model_type") in _ROTARY_ROWS_IN_GGUF
+
+    def _found(self, placed: list[Placed]) -> dict[_Place, Placed]:
+        """Every weight by its place; the parts of one role in a layer by the names of their modules."""
+        at: dict[_Place, list[Placed]] = {}
+        tied = self.settings("tie_word_embeddings")
+        for one in placed:
+            assert isinstance(one.part, Piece)
+            role, layer = one.part.role, one.numbers.get("layer")
+            if role in roles_in(BlockKind.UNEMBEDDING) and (self.tower.tied if tied is None else tied):
+                self.reasons[one.tensor] = "tied to the embedding, which is counted once"
+                continue
+            for expert in self._experts(one):
+                at.setdefault((layer, role, expert), []).append(one)
+        several = {role for (_, role, _), members in at.items() if len(members) > 1}
+        found: dict[_Place, Placed] = {}
+        for (layer, role, expert), members in at.items():
+            for one in members:
+                name = role
+                if role in several:
+                    if ROLE_RECORDS[role].block not in (BlockKind.MIXER, BlockKind.CONVOLUTION):
+                        first, second = members[0].tensor, members[-1].tensor
+                        what = f"one tensor for the role {role!r} of layer {layer}"
+                        raise _error(self.checkpoint, second, what, f"also {first}")
+                    name = f"{role}:{one.tensor.removesuffix('.weight').rpartition('.')[2]}"
+                found[layer, name, expert] = one
+        return found
+
+    def _experts(self, one: Placed) -> Iterable[int | None]:
+        if isinstance(one.part, Piece) and one.part.stacked:
+            return range(self.checkpoint.headers[one.tensor].shape[0])
+        return [one.numbers.get("expert")]
+
+    def weights(self, streams: Mapping[str, Space]) -> Iterator[Weight]:
+        """All weights of the tower, in order of depth; `streams` are those of all towers."""
+        self.streams = streams
         self._remark_on_absent_roles()
-        weights = self._tables(BlockKind.EMBEDDING)
+        yield from self._tables(BlockKind.EMBEDDING)
         for layer in self.layers:
-            weights += self._layer(layer)
-        return weights + self._tables(BlockKind.UNEMBEDDING)
+            yield from self._layer(layer)
+        yield from self._tables(BlockKind.UNEMBEDDING)
+
+    # Shapes
+
+    def _matrix(self, place: _Place) -> tuple[int, int]:
+        """Shape of the matrix that a tensor stores for a place, (out, in), before rows are cut out of it."""
+        one = self.found[place]
+        piece, header = _piece(one), self.checkpoint.headers[one.tensor]
+        shape = header.shape[1:] if piece.stacked else header.shape
+        kernel = _unfolded(piece, shape)
+        if 0 in header.shape or (len(shape) != 2 and kernel is None):
+            raise _error(
+                self.checkpoint,
+                one.tensor,
+                "stacked matrices" if piece.stacked else "a matrix",
+                f"shape {header.shape}",
+            )
+        if kernel is Side.WRITE:
+            shape = shape[0], prod(shape[1:])
+        elif kernel is Side.READ:
+            shape = prod(shape) // shape[1], shape[1]
+        rows, columns = reversed(shape) if piece.transposed else shape
+        if piece.after is not None:
+            first = self.structure.names.find(piece.after, one.numbers)
+            if first is None:
+                raise _error(self.checkpoint, one.tensor, f"a tensor {piece.after!r} that it composes with", "none")
+            columns = self.checkpoint.headers[first].shape[-1]
+        return rows, columns
+
+    def _facing(self, place: _Place) -> int:
+        """Width of the end that faces the stream."""
+        rows, columns = self._matrix(place)
+        record = ROLE_RECORDS[_piece(self.found[place]).role]
+        return rows if record.writes_to_stream and not self._is_lookup(place) else columns
+
+    def _is_lookup(self, place: _Place) -> bool:
+        """Whether it is a table stored (vocabulary, width)."""
+        piece = _piece(self.found[place])
+        return (
+            ROLE_RECORDS[piece.role].is_table
+            and len(self.checkpoint.headers[self.found[place].tensor].shape) == 2
+            and not piece.transposed
+        )
+
+    def _stream_width(self) -> int:
+        # A block faces the stream; a table may be narrower, with a projection between.
+        inside = (place for place in self.found if place[0] is not None and not _piece(self.found[place]).reads_tower)
+        place = next(inside, next(iter(self.found)))
+        return self._facing(place)
+
+    def _require(self, place: _Place, what: str, expected: int, found: int) -> None:
+        if expected != found:
+            tensor = self.found[place].tensor
+            shape = self.checkpoint.headers[tensor].shape
+            raise _error(self.checkpoint, tensor, f"{what} of {expected}", f"{found} in shape {shape}")
+
+    def _source_stream(self, piece: Piece) -> Space:
+        """The stream that a piece faces."""
+        return self.stream if piece.reads_tower is None else self.streams[piece.reads_tower]
+
+    # What should be there
 
     def _remark_on_absent_roles(self) -> None:
         """Weights may be absent by design, or because their names are not known: readers of the numbers should know."""
-        present = {role for layer, role in self.found if layer is not None}
+        present = {_piece(one).role for (layer, *_), one in self.found.items() if layer is not None}
+        at = {(layer, _piece(one).role) for (layer, *_), one in self.found.items()}
         for role in ROLES:
             partners = [one if other == role else other for one, other in COMPOSED if role in (one, other)]
             if role in present and partners and present.isdisjoint(partners):
                 self.remarks.append(f"no layer has {' or '.join(partners)}, with which {role} composes")
-            lacking = [layer for layer in self.layers if (layer, role) not in self.found]
+            lacking = [layer for layer in self.layers if (layer, role) not in at]
             if role in present and lacking:
                 where = f"layers {', '.join(map(str, lacking))} have" if len(lacking) > 1 else f"layer {lacking[0]} has"
-                self.remarks.append(f"{where} no {role}, which other layers have")
+                self.remarks.append(f"{where} no {in_tower(self.label, role)}, which other layers have")
 
     def _require_declared_depth(self) -> None:
         found = len(self.layers)
-        declared = self._count("num_hidden_layers") or max(found, 1)
+        setting = self.tower.depth or (None if self.structure.known else "num_hidden_layers")
+        declared = (self.settings.count(setting) if setting else None) or max(found, 1)
         lacking = next((number for number in range(found) if number not in self.layers), found)
         if lacking < declared or found > declared:
             where = f"without layer {lacking}" if lacking < declared else f"up to layer {self.layers[-1]}"
@@ -181,139 +362,240 @@ class _Reader:
                 f"{self.checkpoint.location}: expected layers 0 to {declared - 1}, found {found} layers {where}"
             )
 
-    def _count(self, setting: str, layer: int = 0) -> int | None:
-        """A whole number from the settings, or the layer's own where they list one for each; None if absent."""
-        value = self.settings.get(setting)
-        if isinstance(value, list) and layer < len(value):
-            value = value[layer]
-        if value is None or (isinstance(value, int) and not isinstance(value, bool) and value > 0):
-            return value
-        raise CheckpointError(
-            f"{self.checkpoint.location}: setting {setting!r}: expected a positive whole number, found {value!r}"
-        )
+    # Weights
 
-    def _shape(self, tensor: str) -> tuple[int, int]:
-        shape = self.checkpoint.headers[tensor].shape
-        if len(shape) != 2 or 0 in shape:
-            raise _error(self.checkpoint, tensor, "a matrix", f"shape {shape}")
-        return shape[0], shape[1]
-
-    def _require(self, tensor: str, what: str, expected: int, found: int) -> None:
-        if expected != found:
-            raise _error(self.checkpoint, tensor, f"{what} of {expected}", f"{found} in shape {self._shape(tensor)}")
-
-    def _tables(self, block: BlockKind) -> list[Weight]:
-        weights = []
-        for role in roles_in(block):
-            if (None, role) not in self.found:
+    def _tables(self, block: BlockKind) -> Iterator[Weight]:
+        for place, one in self.found.items():
+            record = ROLE_RECORDS[_piece(one).role]
+            if place[0] is not None or record.block is not block:
                 continue
-            tensor = self.found[None, role]
-            size, width = self._shape(tensor)
-            if width == self.stream.dim:
-                vocabulary = Space("vocabulary", SpaceKind.VOCABULARY, size, Symmetry.TRIVIAL)
-                split = Split(transposed=ROLE_RECORDS[role].writes_to_stream)
-                weights.append(self._weight(role, None, vocabulary, split))
-            else:
+            rows, columns = self._matrix(place)
+            lookup = self._is_lookup(place)
+            size, width = (rows, columns) if lookup or not record.writes_to_stream else (columns, rows)
+            if width != self.stream.dim:
                 reason = f"its width {width} is not the stream's {self.stream.dim}: a projection lies between"
-                self.skipped.append(Skipped(tensor, (size, width), reason))
-        return weights
+                self.reasons[one.tensor] = reason
+                continue
+            kernel = _unfolded(_piece(one), self.checkpoint.headers[one.tensor].shape)
+            kind = SpaceKind.VOCABULARY if kernel is None else SpaceKind.PATCHES
+            inner = Space(in_tower(self.label, kind.value) if kernel else kind.value, kind, size, Symmetry.TRIVIAL)
+            split = Split(unfolded=kernel, transposed=lookup and record.writes_to_stream)
+            yield self._weight(place, inner, split)
 
-    def _layer(self, layer: int) -> list[Weight]:
-        roles = [role for role in ROLES if (layer, role) in self.found]
-        self._require_widths(layer, roles)
-        heads = self._head_counts(layer, [role for role in roles if ROLE_RECORDS[role].heads])
-        return [weight for role in roles for weight in self._projection(layer, role, roles, heads)]
+    def _layer(self, layer: int) -> Iterator[Weight]:
+        places = [place for place in self.found if place[0] == layer]
+        places.sort(key=lambda place: (ROLES.index(_piece(self.found[place]).role), place[1], place[2] or 0))
+        self._require_widths([place for place in places if _piece(self.found[place]).cut is None], {})
+        counts = {
+            block: self._head_counts(layer, [place for place in places if self._block(place) is block])
+            for block in dict.fromkeys(map(self._block, places))
+        }
+        segments = {place: self._segment(place, counts[self._block(place)]) for place in places}
+        places = [place for place in places if self.found[place].tensor not in self.reasons]
+        self._require_widths(places, segments)
+        for place in places:
+            yield from self._projection(place, places, counts[self._block(place)], segments)
 
-    def _require_widths(self, layer: int, roles: Sequence[str]) -> None:
-        """All face one stream; roles that meet in a space, or have equally many heads, are equally wide there too."""
-        expected: dict[SpaceKind | HeadGroup, int] = {}
-        for role in roles:
-            tensor, record = self.found[layer, role], ROLE_RECORDS[role]
-            self._require(tensor, "a stream width", self.stream.dim, self._shape(tensor)[_stream_axis(role)])
-            width = self._inner_width(layer, role)
-            what = "a hidden width" if not record.heads else "an input width" if record.writes_to_stream else "a height"
-            self._require(tensor, what, expected.setdefault(record.heads or record.inner, width), width)
+    def _block(self, place: _Place) -> BlockKind:
+        return ROLE_RECORDS[_piece(self.found[place]).role].block
 
-    def _inner_width(self, layer: int, role: str) -> int:
+    def _segment(self, place: _Place, heads: HeadCounts | None) -> Segment | None:
+        """The rows of a place in a tensor that it shares; None where it has the tensor for itself."""
+        one = self.found[place]
+        piece = _piece(one)
+        if piece.cut is None:
+            return None
+        rows, _ = self._matrix(place)
+        try:
+            found = segment(piece.cut, piece.role, rows, heads, self.settings.count)
+        except ValueError as error:
+            raise _error(self.checkpoint, one.tensor, str(error), f"{rows} rows") from error
+        if found is None:
+            shared = ", ".join(role for role in piece.cut.order if role)
+            self.reasons[one.tensor] = f"the rows of {shared} cannot be told apart without the number of heads"
+        return found
+
+    def _require_widths(self, places: list[_Place], segments: Mapping[_Place, Segment | None]) -> None:
+        """All face their stream; roles that meet in a space, or have equally many heads, are equally wide there too."""
+        expected: dict[object, int] = {}
+        for place in places:
+            piece = _piece(self.found[place])
+            record = ROLE_RECORDS[piece.role]
+            self._require(place, "a stream width", self._source_stream(piece).dim, self._facing(place))
+            width = self._inner_width(place, segments)
+            if record.inner is SpaceKind.HIDDEN or record.heads:
+                what = (
+                    "a hidden width"
+                    if not record.heads
+                    else "an input width"
+                    if record.writes_to_stream
+                    else "a height"
+                )
+                group = (record.block, record.inner, record.heads, place[2])
+                self._require(place, what, expected.setdefault(group, width), width)
+
+    def _inner_width(self, place: _Place, segments: Mapping[_Place, Segment | None]) -> int:
         """Dimension of the end of a projection that does not face the stream."""
-        return self._shape(self.found[layer, role])[1 - _stream_axis(role)]
+        rows, columns = self._matrix(place)
+        own = segments.get(place)
+        if ROLE_RECORDS[_piece(self.found[place]).role].writes_to_stream:
+            return columns
+        return rows if own is None else own.groups * own.heads * own.width
 
-    def _projection(self, layer: int, role: str, roles: Sequence[str], heads: _HeadCounts | None) -> Iterator[Weight]:
+    def _projection(
+        self,
+        place: _Place,
+        places: list[_Place],
+        heads: HeadCounts | None,
+        segments: Mapping[_Place, Segment | None],
+    ) -> Iterator[Weight]:
         """A whole projection, and its heads where it has some."""
-        record = ROLE_RECORDS[role]
-        meeting = [other for other in roles if ROLE_RECORDS[other].inner is record.inner]
+        layer, role, expert = place
+        piece, own = _piece(self.found[place]), segments[place]
+        record = ROLE_RECORDS[piece.role]
+        meeting = [
+            _piece(self.found[other])
+            for other in places
+            if self._block(other) is record.block and ROLE_RECORDS[_piece(self.found[other]).role].inner is record.inner
+        ]
+        assert layer is not None
         symmetry, assumed = self.architecture.inside(record.inner, layer, meeting)
 
         def space(name: str, dim: int, *, concatenated: bool = False) -> Space:
-            return Space(f"layers.{layer}.{name}", record.inner, dim, symmetry, layer, assumed, concatenated)
+            part = "" if ":" not in role else "." + role.partition(":")[2]
+            beside = f"{record.place}." if record.place and record.place != name else ""
+            inside = "" if expert is None else f"experts.{expert}."
+            full = in_tower(self.label, f"layers.{layer}.{inside}{beside}{name}{part}")
+            return Space(full, record.inner, dim, symmetry, layer, assumed, concatenated)
 
-        dim = self._inner_width(layer, role)
+        dim = self._inner_width(place, segments)
+        shape = self.checkpoint.headers[self.found[place].tensor].shape
+        split = Split(
+            expert=expert if piece.stacked else None,
+            unfolded=_unfolded(piece, shape[1:] if piece.stacked else shape),
+            transposed=piece.transposed,
+            groups=1 if own is None else own.groups,
+            rows=None if own is None else own.rows,
+        )
         if record.heads is None:
-            yield self._weight(role, layer, space(record.inner.value, dim), Split())
+            plain = record.inner.value if record.inner in (SpaceKind.HIDDEN, SpaceKind.EXPERTS) else record.place
+            yield self._weight(place, space(plain, dim), split)
             return
-        count, width = (0, None) if heads is None else (heads.of[record.heads], heads.width)
+        count = 0 if heads is None else heads.of[record.heads]
+        width = dim // count if count else None
         rotary = count if self.rotary_rows and record.inner is SpaceKind.KEYS else 0
-        whole = space(record.concatenation, dim, concatenated=True)
-        yield self._weight(role, layer, whole, Split(rotary_heads=rotary), head_width=width)
+        whole = replace(split, rotary_heads=rotary)
+        yield self._weight(place, space(record.concatenation, dim, concatenated=True), whole, head_width=width)
         for head in range(count):
             assert heads is not None
-            span = (head * heads.width, (head + 1) * heads.width)
-            split = Split(columns=span) if record.writes_to_stream else Split(rotary_heads=rotary, rows=span)
-            inner = space(f"heads.{heads.group_of(record, head)}.{record.inner.value}", heads.width)
-            yield self._weight(role, layer, inner, split, head=head, head_width=width)
+            assert width is not None
+            span = (head * width, (head + 1) * width) if own is None else own.of_head(head)
+            inner = space(f"heads.{heads.group_of(record, head)}.{record.inner.value}", width)
+            cut = replace(whole, columns=span) if record.writes_to_stream else replace(whole, groups=1, rows=span)
+            yield self._weight(place, inner, cut, head=head, head_width=width)
 
     def _weight(
-        self,
-        role: str,
-        layer: int | None,
-        inner: Space,
-        split: Split,
-        *,
-        head: int | None = None,
-        head_width: int | None = None,
+        self, place: _Place, inner: Space, split: Split, *, head: int | None = None, head_width: int | None = None
     ) -> Weight:
         """A weight, or a head of it, between the stream and another space."""
-        tensor = self.found[layer, role]
-        source, target = (inner, self.stream) if ROLE_RECORDS[role].writes_to_stream else (self.stream, inner)
-        rows, columns = self._shape(tensor)
-        whole = (rows, columns) if split.transposed else (columns, rows)
-        folding = self.architecture.folding(role, layer, *whole, head_width)
-        name = ("" if layer is None else f"layers.{layer}.") + role + ("" if head is None else f".heads.{head}")
-        return Weight(name, role, layer, head, source, target, tensor, split, folding)
+        layer, role, expert = place
+        one = self.found[place]
+        piece = _piece(one)
+        stream = self._source_stream(piece)
+        source, target = (inner, stream) if ROLE_RECORDS[piece.role].writes_to_stream else (stream, inner)
+        rows, columns = self._matrix(place)
+        whole = (
+            {"source": rows, "target": columns}
+            if self._is_lookup(place) and split.transposed
+            else {"source": columns, "target": rows}
+        )
+        if piece.cut is not None and head_width is not None:
+            whole["target"] = head_width * (rows // head_width)
+        folding = self.architecture.folding(piece, one.numbers, **whole, head_width=head_width)
+        after = None
+        if piece.after is not None:
+            stored = self.checkpoint.headers[one.tensor].shape
+            after = self.architecture.latent(piece, one.numbers, stored[0] if piece.transposed else stored[1])
+        name = in_tower(self.label, ("" if layer is None else f"layers.{layer}.") + role)
+        name += "" if expert is None else f".experts.{expert}"
+        name += "" if head is None else f".heads.{head}"
+        return Weight(
+            name,
+            in_tower(self.label, role),
+            layer,
+            head,
+            source,
+            target,
+            one.tensor,
+            split,
+            folding,
+            expert,
+            after,
+            self.before,
+        )
 
-    def _head_counts(self, layer: int, roles: Sequence[str]) -> _HeadCounts | None:
+    def _head_counts(self, layer: int, places: list[_Place]) -> HeadCounts | None:
         """Head counts by the shapes; the settings only say how many query heads there are."""
-        if not roles:
+        first: dict[HeadGroup, _Place] = {}
+        for place in places:
+            group = ROLE_RECORDS[_piece(self.found[place]).role].heads
+            if group is not None:
+                first.setdefault(group, place)
+        if not first:
             return None
-        query = self._count("num_attention_heads", layer)
+        setting = self.tower.heads or "num_attention_heads"
+        query = self.settings.count(setting, layer) or self.settings.count("num_attention_heads", layer)
         if query is None:
-            remark = "the number of heads is unknown (no num_attention_heads in the settings): heads are not split"
-            if remark not in self.remarks:
-                self.remarks.append(remark)
+            self.remarks.append(f"the number of heads is unknown (no {setting} in the settings): heads are not split")
             return None
-        declared = self._count("num_key_value_heads", layer) if self.family.grouped else None
+        declared = self.settings.count(self.tower.key_value_heads, layer)
         counts = {HeadGroup.QUERY: query, HeadGroup.KEY_VALUE: declared or query}
-        # One projection of each group: all of a group have the same width.
-        first = {ROLE_RECORDS[role].heads: role for role in reversed(roles)}
-        group = HeadGroup.QUERY if HeadGroup.QUERY in first else HeadGroup.KEY_VALUE
-        height = self._inner_width(layer, first[group])
+        plain = {group: place for group, place in first.items() if _piece(self.found[place]).cut is None}
+        if plain:
+            counts = self._checked_counts(plain, counts, declared)
+        if query % counts[HeadGroup.KEY_VALUE]:
+            raise CheckpointError(
+                f"{self.checkpoint.location}: expected key-value heads whose number divides that of the {query} query "
+                f"heads, found {counts[HeadGroup.KEY_VALUE]}"
+            )
+        return HeadCounts(counts)
+
+    def _checked_counts(
+        self, places: Mapping[HeadGroup, _Place], counts: dict[HeadGroup, int], declared: int | None
+    ) -> dict[HeadGroup, int]:
+        """Counts of heads whose projections have a tensor each, by their heights."""
+        group = HeadGroup.QUERY if HeadGroup.QUERY in places else HeadGroup.KEY_VALUE
+        height = self._inner_width(places[group], {})
         width, rest = divmod(height, counts[group])
         if rest:
-            tensor = self.found[layer, first[group]]
+            tensor = self.found[places[group]].tensor
             raise _error(self.checkpoint, tensor, f"a height divisible by {counts[group]} heads", f"{height}")
-        if HeadGroup.KEY_VALUE in first:
-            tensor = self.found[layer, first[HeadGroup.KEY_VALUE]]
-            height = self._inner_width(layer, first[HeadGroup.KEY_VALUE])
+        query = counts[HeadGroup.QUERY]
+        if HeadGroup.KEY_VALUE in places and HeadGroup.QUERY in places:
+            place = places[HeadGroup.KEY_VALUE]
+            tensor = self.found[place].tensor
+            height = self._inner_width(place, {})
             key_value, rest = divmod(height, width)
             if rest or not key_value or query % key_value:
                 expected = f"a height that is {width} (the head width) times a divisor of {query} heads"
                 raise _error(self.checkpoint, tensor, expected, f"{height}")
             if declared not in (None, key_value):
                 raise _error(self.checkpoint, tensor, f"{declared} key-value heads of width {width}", f"{key_value}")
-            counts[HeadGroup.KEY_VALUE] = key_value
-        elif query % counts[HeadGroup.KEY_VALUE]:
-            raise CheckpointError(
-                f"{self.checkpoint.location}: expected key-value heads whose number divides that of the {query} query "
-                f"heads, found {declared}"
-            )
-        return _HeadCounts(counts, width)
+            return {**counts, HeadGroup.KEY_VALUE: key_value}
+        return counts
+
+
+# GGUF architectures whose query and key rows are interleaved for the rotary kernels.
+_ROTARY_ROWS_IN_GGUF = frozenset({"llama"})
+
+
+def _piece(one: Placed) -> Piece:
+    assert isinstance(one.part, Piece)
+    return one.part
+
+
+def _unfolded(piece: Piece, shape: tuple[int, ...]) -> Side | None:
+    """The end that keeps an axis of its own where the tensor is the kernel of a convolution."""
+    record = ROLE_RECORDS[piece.role]
+    is_kernel = record.is_table or record.block is BlockKind.CONVOLUTION or set(shape[2:]) == {1}
+    return record.side if len(shape) > 2 and is_kernel else None

@@ -6,6 +6,7 @@ To add a role, add a record, in the order in which a signal meets the roles insi
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
+from typing import Any
 
 from .spaces import Side, SpaceKind
 
@@ -15,7 +16,13 @@ class BlockKind(Enum):
 
     EMBEDDING = "embedding"
     ATTENTION = "attention"
+    CROSS_ATTENTION = "cross-attention"
+    MIXER = "mixer"
+    CONVOLUTION = "convolution"
     MLP = "mlp"
+    EXPERTS = "experts"
+    SHARED_EXPERT = "shared expert"
+    UNNAMED = "unnamed"
     UNEMBEDDING = "unembedding"
 
 
@@ -41,8 +48,8 @@ class Role:
         The end that faces the stream; None for a weight inside a block.
     inner : SpaceKind
         The kind of the space at the other end.
-    reads_through, writes_through : str or None
-        The norm before what it reads and the norm behind what it writes, as `Family.norms` calls them.
+    place : str
+        What the spaces inside its block are called by, where a layer has several blocks of one kind.
     read_by : tuple of str
         Roles that read what it writes inside the block.
     multiplied_with : str or None
@@ -62,8 +69,7 @@ class Role:
     stage: int
     side: Side | None
     inner: SpaceKind
-    reads_through: str | None = None
-    writes_through: str | None = None
+    place: str = ""
     read_by: tuple[str, ...] = ()
     multiplied_with: str | None = None
     heads: HeadGroup | None = None
@@ -72,8 +78,8 @@ class Role:
 
     @property
     def is_table(self) -> bool:
-        """Whether it stands outside the layers, between the vocabulary and the stream."""
-        return self.inner is SpaceKind.VOCABULARY
+        """Whether it stands outside the layers, at an end of the stream."""
+        return self.block in (BlockKind.EMBEDDING, BlockKind.UNEMBEDDING)
 
     @property
     def writes_to_stream(self) -> bool:
@@ -86,6 +92,32 @@ class Role:
         return f"mixed {self.inner.value}" if self.writes_to_stream else self.products or self.inner.value
 
 
+def _attention(block: BlockKind, stage: int, prefix: str = "", place: str = "") -> tuple[Role, ...]:
+    """The four projections of an attention block."""
+    at: dict[str, Any] = {"block": block, "place": place}
+    read: dict[str, Any] = at | {"stage": stage, "side": Side.READ}
+    keys: dict[str, Any] = read | {"inner": SpaceKind.KEYS}
+    values: dict[str, Any] = {"inner": SpaceKind.VALUES}
+    query, shared = HeadGroup.QUERY, HeadGroup.KEY_VALUE
+    return (
+        Role(name=f"{prefix}q", **keys, multiplied_with=f"{prefix}k", heads=query, products="queries"),
+        Role(name=f"{prefix}k", **keys, heads=shared, products="keys"),
+        Role(name=f"{prefix}v", **read, **values, read_by=(f"{prefix}o",), heads=shared, products="values"),
+        Role(name=f"{prefix}o", **at, **values, stage=stage + 1, side=Side.WRITE, heads=query, products="outputs"),
+    )
+
+
+def _mlp(block: BlockKind, prefix: str = "", place: str = "") -> tuple[Role, ...]:
+    """The weights of a hidden layer, with its gate."""
+    at: dict[str, Any] = {"block": block, "place": place, "inner": SpaceKind.HIDDEN}
+    read: dict[str, Any] = at | {"stage": 4, "side": Side.READ, "read_by": (f"{prefix}down",)}
+    return (
+        Role(name=f"{prefix}gate", **read, scalable=False),
+        Role(name=f"{prefix}up", **read),
+        Role(name=f"{prefix}down", **at, stage=5, side=Side.WRITE),
+    )
+
+
 _RECORDS = (
     Role(
         name="embed",
@@ -94,84 +126,87 @@ _RECORDS = (
         side=Side.WRITE,
         inner=SpaceKind.VOCABULARY,
     ),
+    *_attention(BlockKind.ATTENTION, 0),
     Role(
-        name="q",
+        name="attention_gate",
         block=BlockKind.ATTENTION,
         stage=0,
         side=Side.READ,
-        inner=SpaceKind.KEYS,
-        reads_through="attention",
-        writes_through="q",
-        multiplied_with="k",
-        heads=HeadGroup.QUERY,
-        products="queries",
+        inner=SpaceKind.MIXED,
+        place="attention_gate",
     ),
+    *_attention(BlockKind.CROSS_ATTENTION, 2, "cross_", "cross"),
     Role(
-        name="k",
-        block=BlockKind.ATTENTION,
+        name="mixer_in",
+        block=BlockKind.MIXER,
         stage=0,
         side=Side.READ,
-        inner=SpaceKind.KEYS,
-        reads_through="attention",
-        writes_through="k",
-        heads=HeadGroup.KEY_VALUE,
-        products="keys",
+        inner=SpaceKind.MIXED,
+        place="mixer.in",
     ),
     Role(
-        name="v",
-        block=BlockKind.ATTENTION,
-        stage=0,
-        side=Side.READ,
-        inner=SpaceKind.VALUES,
-        reads_through="attention",
-        read_by=("o",),
-        heads=HeadGroup.KEY_VALUE,
-        products="values",
-    ),
-    Role(
-        name="o",
-        block=BlockKind.ATTENTION,
+        name="mixer_out",
+        block=BlockKind.MIXER,
         stage=1,
         side=Side.WRITE,
-        inner=SpaceKind.VALUES,
-        writes_through="attention output",
-        heads=HeadGroup.QUERY,
-        products="outputs",
+        inner=SpaceKind.MIXED,
+        place="mixer.out",
     ),
     Role(
-        name="gate",
-        block=BlockKind.MLP,
-        stage=2,
+        name="conv_in",
+        block=BlockKind.CONVOLUTION,
+        stage=0,
+        side=Side.READ,
+        inner=SpaceKind.PATCHES,
+        place="conv.in",
+    ),
+    Role(
+        name="conv_out",
+        block=BlockKind.CONVOLUTION,
+        stage=1,
+        side=Side.WRITE,
+        inner=SpaceKind.PATCHES,
+        place="conv.out",
+    ),
+    *_mlp(BlockKind.MLP),
+    Role(
+        name="router",
+        block=BlockKind.EXPERTS,
+        stage=4,
+        side=Side.READ,
+        inner=SpaceKind.EXPERTS,
+    ),
+    *_mlp(BlockKind.EXPERTS, "expert_"),
+    *_mlp(BlockKind.SHARED_EXPERT, "shared_", "shared"),
+    # Of modules of which no more is known than what faces a stream.
+    Role(
+        name="in",
+        block=BlockKind.UNNAMED,
+        stage=0,
         side=Side.READ,
         inner=SpaceKind.HIDDEN,
-        reads_through="mlp",
-        read_by=("down",),
-        scalable=False,
+        read_by=("out",),
     ),
     Role(
-        name="up",
-        block=BlockKind.MLP,
-        stage=2,
-        side=Side.READ,
+        name="map",
+        block=BlockKind.UNNAMED,
+        stage=1,
+        side=None,
         inner=SpaceKind.HIDDEN,
-        reads_through="mlp",
-        read_by=("down",),
     ),
     Role(
-        name="down",
-        block=BlockKind.MLP,
-        stage=3,
+        name="out",
+        block=BlockKind.UNNAMED,
+        stage=2,
         side=Side.WRITE,
         inner=SpaceKind.HIDDEN,
-        writes_through="mlp output",
     ),
     Role(
         name="unembed",
         block=BlockKind.UNEMBEDDING,
-        stage=4,
+        stage=6,
         side=Side.READ,
         inner=SpaceKind.VOCABULARY,
-        reads_through="final",
     ),
 )
 
@@ -207,7 +242,7 @@ HEAD_PARTNERS = {
     one: other for pair in COMPOSED if set(pair) <= set(HEAD_ROLES) for one, other in (pair, reversed(pair))
 }
 
-#: Pairs of roles whose heads are compared in the stream: those of one role with each other (redundancy), and those
+#: Pairs of roles whose heads are compared in a stream: those of one role with each other (redundancy), and those
 #: that write to it with those of later layers that read from it (composition).
 HEAD_PAIRS = (
     *((role, role) for role in HEAD_ROLES),
@@ -225,6 +260,43 @@ def roles_in(block: BlockKind) -> tuple[str, ...]:
     return tuple(role.name for role in _RECORDS if role.block is block)
 
 
+def in_tower(tower: str, name: str) -> str:
+    """What a weight, a space or a role is called in a tower: ``encoder.q``; its own name where there is one tower."""
+    return f"{tower}.{name}" if tower else name
+
+
+def bare(role: str) -> str:
+    """A role as `ROLES` has it: without its tower, and without the module that tells several of one role apart."""
+    return role.rpartition(".")[2].partition(":")[0]
+
+
+def tower_of(role: str) -> str:
+    """The tower of a role, empty where there is one."""
+    return role.rpartition(".")[0]
+
+
+def role_order(role: str) -> tuple[str, int]:
+    """Sort key of a role: the roles of one tower together, in the order of `ROLES`."""
+    return tower_of(role), ROLES.index(bare(role))
+
+
 def head_pair_name(first: str, second: str) -> str:
-    """How tables call a pair of `HEAD_PAIRS`: QQ, OK ..."""
-    return f"{first}{second}".upper()
+    """How tables call a pair of `HEAD_PAIRS`: QQ, OK ..., encoder.QQ, CROSS_Q-CROSS_Q."""
+    joint = "" if len(bare(first)) == len(bare(second)) == 1 else "-"
+    pair = f"{bare(first)}{joint}{bare(second)}".upper()
+    return in_tower(tower_of(second), pair)
+
+
+_PAIRS_BY_NAME = {head_pair_name(*pair): pair for pair in HEAD_PAIRS}
+
+
+def head_pair(name: str) -> tuple[str, str]:
+    """The two roles of a pair that `head_pair_name` named."""
+    first, second = _PAIRS_BY_NAME[bare(name)]
+    return in_tower(tower_of(name), first), in_tower(tower_of(name), second)
+
+
+def are_of_one_role(name: str) -> bool:
+    """Whether a pair that `head_pair_name` named is of two heads of one role."""
+    first, second = head_pair(name)
+    return first == second

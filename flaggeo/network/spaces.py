@@ -12,6 +12,10 @@ class SpaceKind(Enum):
     KEYS = "keys"
     VALUES = "values"
     VOCABULARY = "vocabulary"
+    MIXED = "mixed"
+    PATCHES = "patches"
+    EXPERTS = "experts"
+    DATA = "data"
 
 
 class Symmetry(Enum):
@@ -93,9 +97,9 @@ class Space:
     assumed : bool
         The settings do not tell the symmetry: it is the largest group that may apply.
     concatenated : bool
-        It is the spaces of several heads side by side (``layers.3.queries``), where each change of basis acts on one
-        head: the network never compares one head's coordinates with another's. Without it, keys and values are
-        those of one group of heads.
+        It is the spaces of several heads or experts side by side (``layers.3.queries``), where each change of basis
+        acts on one of them: the network never compares one head's coordinates with another's. Without it, keys and
+        values are those of one group of heads.
     """
 
     name: str

@@ -11,7 +11,7 @@ from .spaces import Symmetry
 # are left out: a constant or a power would have to be undone elsewhere.
 _BY_ACTIVATION = {
     **dict.fromkeys(("linear", "identity", "none"), Symmetry.GENERAL_LINEAR),
-    **dict.fromkeys(("relu", "leaky_relu"), Symmetry.SCALED_PERMUTATION),
+    **dict.fromkeys(("relu", "leaky_relu", "prelu", "max_pool"), Symmetry.SCALED_PERMUTATION),
     "tanh": Symmetry.SIGNED_PERMUTATION,
     **dict.fromkeys(
         ("gelu", "gelu_new", "gelu_fast", "gelu_python", "gelu_accurate", "gelu_pytorch_tanh", "gelu_python_tanh"),

@@ -29,9 +29,10 @@ class Spectrum:
     all_values : Tensor, shape=[min(m, n)]
         Singular values, descending.
     left : Tensor, shape=[m, k]
-        Left singular vectors: an orthonormal frame of what W writes.
+        Left singular vectors: an orthonormal frame of what W writes. Without columns where they were not asked for, see
+        `gram_spectrum`.
     right : Tensor, shape=[n, k]
-        Right singular vectors: an orthonormal frame of what W reads. The sign of each pair is such that
+        Right singular vectors: an orthonormal frame of what W reads, likewise. The sign of each pair is such that
         the largest entry of the right vector is positive.
     gaps : Tensor, shape=[k]
         ``(s_i - s_(i+1)) / s_i``, in [0, 1]: how far each value stands from the next.
@@ -60,7 +61,7 @@ class Spectrum:
     @property
     def values(self) -> Tensor:
         """Singular values of the kept triplets, descending, shape=[k]."""
-        return self.all_values[: self.left.shape[1]]
+        return self.all_values[: len(self.gaps)]
 
     def frame(self, side: Side) -> Tensor:
         """Frame of what the weight reads or writes, shape=[n or m, r]: the directions of non-zero value."""
@@ -168,13 +169,11 @@ def leading_spectrum(matrix: Tensor, rank: int) -> Spectrum:
     if tall.numel() <= _BLOCK_ENTRIES:
         tall = next(_blocks(tall))  # the only one, in the working precision once for all
     with single_threaded_blas():
-        gram = _gram(tall)
+        gram, outer_norms = _gram(tall)
         inner_norms = gram.diagonal().clone().sqrt()  # the solver writes over the matrix
-        outer_norms = torch.cat([torch.linalg.vector_norm(block, dim=1) for block in _blocks(tall)])
         frobenius_norm = float(torch.linalg.vector_norm(inner_norms))
         squares, inner = leading_eigenpairs(gram, kept, all_values=True)
-        all_values = squares.clamp(min=0).sqrt()
-        all_values = torch.where(all_values > _noise(all_values[0], smaller), all_values, 0.0)
+        all_values = _resolved(squares)
         # LAPACK's partial solver leaves 1e-12 of non-orthogonality; a frame has to be one to working precision.
         values, inner = all_values[:kept], _orthonormal(inner)
         # Its columns are orthogonal already; QR normalises them, and completes the frame where W maps to zero.
@@ -183,21 +182,97 @@ def leading_spectrum(matrix: Tensor, rank: int) -> Spectrum:
 
     right, left = (inner, outer) if is_tall else (outer, inner)
     column_norms, row_norms = (inner_norms, outer_norms) if is_tall else (outer_norms, inner_norms)
-    signs = right.gather(0, right.abs().argmax(dim=0, keepdim=True)).sign()
-    following = torch.cat([all_values, all_values.new_zeros(1)])[1 : kept + 1]
-    gaps = torch.where(values > 0, (values - following) / values, 0.0)
-    close = gaps < DEGENERATE_GAP
+    signs = _signs(right)
+    gaps, undetermined = _gaps(all_values, kept)
     return Spectrum(
         all_values=all_values,
         left=left * signs,
         right=right * signs,
         gaps=gaps,
-        undetermined=close | torch.cat([close.new_zeros(1), close[:-1]]),
+        undetermined=undetermined,
         row_norms=row_norms,
         column_norms=column_norms,
         frobenius_norm=frobenius_norm,
         residual=residual,
     )
+
+
+def gram_spectrum(gram: Tensor, side: Side, other_norms: Tensor, rank: int) -> Spectrum:
+    r"""Leading singular vectors on one side of a matrix that is known by its Gram matrix there.
+
+    A stack of many matrices need not exist as a whole: its Gram matrix at the common end is the sum of theirs, see
+    `side_gram`.
+
+    Parameters
+    ----------
+    gram : Tensor, shape=[n, n]
+        :math:`W^\top W` where the side is READ, :math:`W W^\top` where it is WRITE; float64 (float32 on a device
+        without it).
+    side : Side
+    other_norms : Tensor, shape=[m]
+        Euclidean norms of W at the coordinates of the other side.
+    rank : int
+        Number of directions, at least 1; capped at min(m, n).
+
+    Returns
+    -------
+    spectrum : Spectrum
+        That of `leading_spectrum`, but the frame of the other side has no columns, and the residual is that of the
+        Gram matrix, :math:`\lVert A v - \sigma^2 v \rVert / \sigma \sigma_1`, the misfit of :math:`W^\top u` with
+        :math:`u = W v / \sigma`.
+
+    Examples
+    --------
+    >>> rows = torch.tensor([[3.0, 4.0], [4.0, -3.0], [6.0, 8.0]], dtype=torch.float64)
+    >>> spectrum = gram_spectrum(rows.mT @ rows, Side.READ, rows.norm(dim=1), rank=1)
+    >>> spectrum.frame(Side.READ).mT
+    tensor([[0.6000, 0.8000]], dtype=torch.float64)
+    >>> spectrum.all_values.square(), spectrum.frame(Side.WRITE).shape
+    (tensor([125.0000,  25.0000], dtype=torch.float64), torch.Size([3, 0]))
+    """
+    smaller = min(len(gram), len(other_norms))
+    kept = min(rank, smaller)
+    own_norms = gram.diagonal().clone().sqrt()
+    with single_threaded_blas():
+        squares, frame = leading_eigenpairs(gram.clone(), kept, all_values=True)
+        all_values = _resolved(squares)[:smaller]
+        frame, values = _orthonormal(frame), all_values[:kept]
+        misfits = torch.linalg.vector_norm(matrix_product(gram, frame) - frame * values.square(), dim=0)
+    gaps, undetermined = _gaps(all_values, kept)
+    frame = frame * _signs(frame)
+    absent = frame.new_zeros(len(other_norms), 0)
+    reads = side is Side.READ
+    return Spectrum(
+        all_values=all_values,
+        left=absent if reads else frame,
+        right=frame if reads else absent,
+        gaps=gaps,
+        undetermined=undetermined,
+        row_norms=other_norms if reads else own_norms,
+        column_norms=own_norms if reads else other_norms,
+        frobenius_norm=float(torch.linalg.vector_norm(own_norms)),
+        residual=float((misfits / values)[values > 0].max() / values[0]) if values[0] > 0 else 0.0,
+    )
+
+
+def side_gram(matrix: Tensor, side: Side) -> tuple[Tensor, Tensor]:
+    """Gram matrix of one side in the working precision, and the norms at the other side.
+
+    Parameters
+    ----------
+    matrix : Tensor, shape=[m, n]
+        Any floating dtype, on any device.
+    side : Side
+        READ takes inner products of the columns, WRITE of the rows.
+
+    Returns
+    -------
+    gram : Tensor, shape=[n, n] or [m, m]
+        In float64 (float32 on a device without it).
+    other_norms : Tensor, shape=[m] or [n]
+        Of the rows or the columns.
+    """
+    return _gram(matrix if side is Side.READ else matrix.mT)
 
 
 def singular_values(matrix: Tensor) -> Tensor:
@@ -219,9 +294,8 @@ def singular_values(matrix: Tensor) -> Tensor:
     >>> singular_values(torch.tensor([[3.0, 0.0], [4.0, 0.0]]))
     tensor([5., 0.], dtype=torch.float64)
     """
-    gram = _gram(matrix if matrix.shape[0] >= matrix.shape[1] else matrix.mT)
-    values = torch.linalg.eigvalsh(gram, UPLO="L").flip(0).clamp(min=0).sqrt()
-    return torch.where(values > _noise(values[0], len(values)), values, 0.0)
+    gram, _ = _gram(matrix if matrix.shape[0] >= matrix.shape[1] else matrix.mT)
+    return _resolved(torch.linalg.eigvalsh(gram, UPLO="L").flip(0))
 
 
 def matrix_product(first: Tensor, second: Tensor) -> Tensor:
@@ -233,6 +307,26 @@ def matrix_product(first: Tensor, second: Tensor) -> Tensor:
     if first.device.type != "cpu":
         return first @ second
     return torch.from_numpy(first.numpy() @ second.numpy())
+
+
+def _resolved(squares: Tensor) -> Tensor:
+    """Singular values from the eigenvalues of a Gram matrix, descending; those that cannot be told from zero are."""
+    values = squares.clamp(min=0).sqrt()
+    return torch.where(values > _noise(values[0], len(values)), values, 0.0)
+
+
+def _gaps(all_values: Tensor, kept: int) -> tuple[Tensor, Tensor]:
+    """Relative gap behind each kept value, and which directions it leaves undetermined."""
+    values = all_values[:kept]
+    following = torch.cat([all_values, all_values.new_zeros(1)])[1 : kept + 1]
+    gaps = torch.where(values > 0, (values - following) / values, 0.0)
+    close = gaps < DEGENERATE_GAP
+    return gaps, close | torch.cat([close.new_zeros(1), close[:-1]])
+
+
+def _signs(frame: Tensor) -> Tensor:
+    """Those that make the largest entry of each vector positive."""
+    return frame.gather(0, frame.abs().argmax(dim=0, keepdim=True)).sign()
 
 
 def _noise(largest: Tensor, smaller: int) -> Tensor:
@@ -268,7 +362,8 @@ def leading_frames(matrix: Tensor, rank: int) -> tuple[Tensor, Tensor]:
     ``sqrt(eps * min(m, n)) s_1`` (0.8 % of s_1 at 576) are not resolved.
     """
     tall = matrix if matrix.shape[0] >= matrix.shape[1] else matrix.mT
-    _, inner = leading_eigenpairs(_gram(tall, torch.float32), rank)
+    gram, _ = _gram(tall, torch.float32)
+    _, inner = leading_eigenpairs(gram, rank)
     inner = _orthonormal(inner)
     outer = _orthonormal(matrix_product(tall.float(), inner))
     return (inner, outer) if tall is matrix else (outer, inner)
@@ -289,13 +384,15 @@ def _blocks(tall: Tensor, dtype: torch.dtype = torch.float64) -> Iterator[Tensor
         yield block.to(dtype)
 
 
-def _gram(tall: Tensor, dtype: torch.dtype = torch.float64) -> Tensor:
-    """``tall.mT @ tall``, shape=[n, n]."""
-    products = (matrix_product(block.mT, block) for block in _blocks(tall, dtype))
-    gram = next(products)  # a matrix has at least one row
-    for product in products:
-        gram += product
-    return gram
+def _gram(tall: Tensor, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor]:
+    """``tall.mT @ tall``, shape=[n, n], and the norms of the rows, shape=[m]."""
+    gram, norms = None, []
+    for block in _blocks(tall, dtype):
+        product = matrix_product(block.mT, block)
+        gram = product if gram is None else gram.add_(product)
+        norms.append(torch.linalg.vector_norm(block, dim=1))
+    assert gram is not None  # a matrix has at least one row
+    return gram, torch.cat(norms)
 
 
 def _residual(tall: Tensor, outer: Tensor, values: Tensor, inner: Tensor) -> float:

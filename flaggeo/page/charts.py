@@ -14,8 +14,9 @@ from ..alignment.interfaces.commutator import GRAM_COSINE, RHO
 from ..alignment.interfaces.composable import INTERFACE_KINDS
 from ..alignment.interfaces.interface_table import balanced
 from ..alignment.interfaces.leading_directions import INTERFACE_OVERLAP
-from ..network import ROLE_RECORDS, ROLES, Side
-from ..network.roles import HEAD_PAIRS, head_pair_name
+from ..inventory import whole_weights
+from ..network import ROLE_RECORDS, Side
+from ..network.roles import are_of_one_role, bare, head_pair, role_order, tower_of
 from ..results.analysis import Analysis
 from .parts import number, read_spec
 
@@ -29,15 +30,6 @@ _NO_PAIR = 255
 # Nulls of the overlap at an interface, of which the largest is drawn.
 _INTERFACE_NULLS = ["overlap_null_mean", "overlap_sign_flip_mean", "overlap_mean_matched_mean"]
 
-#: Kinds of pairs of heads, in the order in which the page offers them.
-HEAD_KINDS = {
-    head_pair_name(first, second): (
-        f"{ROLE_RECORDS[first].products} that are alike ({first.upper()}–{second.upper()})"
-        if first == second
-        else f"outputs that later {ROLE_RECORDS[second].products} read ({first.upper()}→{second.upper()})"
-    )
-    for first, second in sorted(HEAD_PAIRS, key=lambda pair: pair[0] == pair[1])
-}
 INTERFACE_MEASURES: dict[str, Observable[Any]] = {
     "subspace overlap": INTERFACE_OVERLAP,
     "Gram cosine": GRAM_COSINE,
@@ -54,12 +46,30 @@ def lane(role: str, side: str) -> str:
     return f"{role} {side}s"
 
 
-LANES = [lane(role, side.value) for role in ROLES for side in Side]
+def lane_order(name: str) -> tuple[tuple[str, int], bool]:
+    """Sort key of a `lane`: by role, what is read first."""
+    role, _, side = name.rpartition(" ")
+    return role_order(role), side != f"{Side.READ.value}s"
+
+
+def head_kinds(heads: pd.DataFrame) -> dict[str, str]:
+    """What the page calls each kind of pair of heads, in the order in which it offers them."""
+    kinds = sorted(heads["kind"].unique(), key=are_of_one_role)
+    return {kind: _head_kind(*head_pair(kind)) for kind in kinds}
+
+
+def _head_kind(first: str, second: str) -> str:
+    tower = f"{tower_of(second)}: " * bool(tower_of(second))
+    one, other = bare(first), bare(second)
+    products = ROLE_RECORDS[other].products
+    if one == other:
+        return f"{tower}{products} that are alike ({one.upper()}–{other.upper()})"
+    return f"{tower}outputs that later {products} read ({one.upper()}→{other.upper()})"
 
 
 def continuity_chart(analysis: Analysis) -> Spec | None:
     """Continuity of each role in a shared space against depth; None where there is none."""
-    whole = analysis.weights[analysis.weights["head"].isna()].set_index(["role", "layer"])
+    whole = whole_weights(analysis.weights).set_index(["role", "layer"])
     channels = {side.value: whole[f"{side.value}_channels"].to_dict() for side in Side}
     rank = analysis.settings.rank
     measures = (
@@ -92,7 +102,7 @@ def continuity_chart(analysis: Analysis) -> Spec | None:
     spec["datasets"] = {"continuity": rows}
     if norm_matched.empty:
         spec["spec"]["layer"] = [layer for layer in spec["spec"]["layer"] if layer.get("name") != "norm_matched"]
-    spec["facet"]["sort"] = [name for name in LANES if any(row["panel"] == name for row in rows)]
+    spec["facet"]["sort"] = sorted({row["panel"] for row in rows}, key=lane_order)
     return spec
 
 
@@ -109,6 +119,7 @@ def graph_chart(graph: "nx.MultiDiGraph[str]") -> Spec | None:
     nodes = [
         {"id": number, "name": name, "lane": lane(node["role"], node["side"]), "edges": graph.degree(name)}
         | {key: node[key] for key in ("layer", "space", "rank", "dimension")}
+        | {"stream": bare(node["space"]) == "stream"}
         | _position_of_head(node["head"], heads[lane(node["role"], node["side"])])
         for name, number in numbers.items()
         for node in [graph.nodes[name]]
@@ -119,8 +130,8 @@ def graph_chart(graph: "nx.MultiDiGraph[str]") -> Spec | None:
         for source, target, edge in graph.edges(data=True)
     ]
     edges.sort(key=lambda edge: edge["excess"])  # the strongest are drawn last, on top
-    in_stream = {node["lane"] for node in nodes if node["space"] == "stream"}
-    lanes = [{"lane": name, "stream": name in in_stream} for name in LANES if name in heads]
+    in_stream = {node["lane"] for node in nodes if node["stream"]}
+    lanes = [{"lane": name, "stream": name in in_stream} for name in sorted(heads, key=lane_order)]
     spec = read_spec("graph.vg.json")
     _signal(spec, "laneHeight")["value"] = max(_LANE_HEIGHT, _HEAD_HEIGHT * max(heads.values()))
     if not in_stream:
@@ -146,19 +157,19 @@ def _position_of_head(head: int, heads: int) -> Spec:
 
 
 def matrix_chart(analysis: Analysis) -> tuple[Spec, Spec] | tuple[None, None]:
-    """Overlaps of all pairs in the stream by role and layer: the specification, and the numbers in compact form.
+    """Overlaps of all pairs in streams by role and layer: the specification, and the numbers in compact form.
 
     Heads of one role and layer share a row; a cell holds the largest overlap of any two of them. The numbers are
     one byte a cell of the upper triangle, row by row: 254 times the effect size, 255 where there is no pair.
     """
     graph = analysis.graph
     numbers = node_numbers(graph)
-    in_stream = [name for name, node in graph.nodes(data=True) if node["space"] == "stream"]
-    pairs = analysis.pairs[analysis.pairs["space"] == "stream"]
+    in_stream = [name for name, node in graph.nodes(data=True) if bare(node["space"]) == "stream"]
+    pairs = analysis.pairs[analysis.pairs["space"].map(bare) == "stream"]
     if pairs.empty:
         return None, None
     keys = {name: (lane(node["role"], node["side"]), node["layer"]) for name, node in graph.nodes(data=True)}
-    order = sorted({keys[name] for name in in_stream}, key=lambda key: (LANES.index(key[0]), key[1]))
+    order = sorted({keys[name] for name in in_stream}, key=lambda key: (lane_order(key[0]), key[1]))
     index = {key: number for number, key in enumerate(order)}
     positions = {name: index[keys[name]] for name in in_stream}
     first, second = (pairs[end].astype("category").map(positions).to_numpy() for end in ("source", "target"))
@@ -257,10 +268,10 @@ def heads_chart(analysis: Analysis) -> Spec | None:
     _fill(spec, {"heads": squares, "edges": links})
     _domain(spec, "x", [square["x"] for square in squares])
     _domain(spec, "y", [0, heads - 1])
-    present = [kind for kind in HEAD_KINDS if (table["kind"] == kind).any()]
+    present = head_kinds(table)
     choice = _signal(spec, "kind")
-    choice["bind"] |= {"options": present, "labels": [HEAD_KINDS[kind] for kind in present]}
-    choice["value"] = present[0]
+    choice["bind"] |= {"options": list(present), "labels": list(present.values())}
+    choice["value"] = next(iter(present))
     return spec
 
 

@@ -9,7 +9,7 @@ import pandas as pd
 from ..comparison import Comparison
 from ..findings import SAME_ANGLE, comparison_findings
 from ..findings.words import END, norm_gains
-from ..network import ROLES
+from ..network.roles import role_order
 from .parts import number, page_template, provenance_table, read_spec, script
 
 _SHOWN = 30
@@ -129,5 +129,5 @@ def _drift_chart(comparison: Comparison) -> dict[str, Any]:
             for row in whole[whole["rms_angle"].notna()].to_dict("records")
         ]
     }
-    spec["spec"]["encoding"]["y"]["sort"] = list(ROLES)
+    spec["spec"]["encoding"]["y"]["sort"] = sorted(whole["role"].unique(), key=role_order)
     return spec

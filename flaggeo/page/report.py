@@ -6,18 +6,21 @@ import networkx as nx
 import pandas as pd
 
 from ..alignment import observables
+from ..alignment.experts.expert_table import ACROSS, WITHIN
 from ..findings import findings, graph_findings
 from ..findings.words import norm_gains
 from ..graph import Structure
 from ..graph.alignment_graph import FALSE_DISCOVERY_RATE, STRONGEST
 from ..graph.stability import STABLE
-from ..network import CHANGES_OF_BASIS
+from ..network import CHANGES_OF_BASIS, ROLE_RECORDS, BlockKind, SpaceKind
+from ..network.coverage import Coverage
+from ..network.roles import bare
 from ..results.analysis import Analysis
 from .charts import (
-    HEAD_KINDS,
     INTERFACE_MEASURES,
     continuity_chart,
     graph_chart,
+    head_kinds,
     heads_chart,
     interface_curves_chart,
     interfaces_chart,
@@ -35,9 +38,19 @@ _SECTIONS = {
     "graph": "Alignment graph",
     "matrix": "Overlap matrix",
     "heads": "Attention heads",
+    "experts": "Mixtures of experts",
     "interfaces": "Alignment inside MLPs and heads",
     "structure": "Graph statistics",
     "reading": "How to read the numbers",
+}
+# What the roles of each part of a network are, in the order in which the page says it.
+_ROLES = {
+    BlockKind.ATTENTION: "q, k, v and o are the query, key, value and output projections of attention",
+    BlockKind.MLP: "gate, up and down are those of the MLP",
+    BlockKind.CONVOLUTION: "conv_in and conv_out are the kernel of a convolution as a matrix, by the channels that it "
+    "reads and by those that it writes",
+    BlockKind.UNNAMED: "in reads a stream and out writes to one, map does neither or both, and behind the colon stands "
+    "the module's own name",
 }
 # Sections that tell of a measurement which may not have been asked for.
 _MEASURED = {"continuity": "continuity", "graph": "pairs", "structure": "pairs"}
@@ -81,10 +94,12 @@ def render_report(analysis: Analysis) -> str:
     }
     absent = {name for name in ("matrix", "heads", "interfaces") if charts[name] is None}
     absent |= {name for name, measurement in _MEASURED.items() if measurement not in analysis.settings.measure}
+    absent |= {"experts"} if analysis.experts.empty else set()
     return page_template("report.html.j2").render(
         title=Path(provenance["checkpoint"]).name,
         about="alignment of its weights",
         subtitle=_subtitle(analysis),
+        roles=_roles(analysis),
         sections={anchor: title for anchor, title in _SECTIONS.items() if anchor not in absent},
         rank=analysis.settings.rank,
         discovery_rate=f"{FALSE_DISCOVERY_RATE:.0%}",
@@ -99,6 +114,8 @@ def render_report(analysis: Analysis) -> str:
         head_links=_head_links(analysis.heads),
         head_kinds=analysis.head_kinds,
         head_groups=analysis.head_clusters,
+        matched_experts=_matched_experts(analysis.experts),
+        similar_experts=_similar_experts(analysis.experts),
         interfaces=_interface_table(analysis.interfaces),
         interface_curves=charts["interface-curves"] is not None,
         graph_findings=graph_findings(analysis.structure),
@@ -118,13 +135,24 @@ def _subtitle(analysis: Analysis) -> str:
     stored = provenance["metadata"].get("tensor types")
     heads = analysis.attention_heads
     return (
-        f"{provenance['layers']} layers of the {provenance['family']} family, "
-        f"{analysis.weights['head'].isna().sum()} weights"
+        f"{provenance['layers']} layers, read as {provenance['family']}, "
+        f"{(analysis.weights['head'].isna() & analysis.weights['stacked'].isna()).sum()} weights"
         + (f" and {heads} attention heads" if heads else "")
         + f" at rank {analysis.settings.rank}, in {len(analysis.spaces)} spaces"
         + (f"; stored as {stored}, de-quantised" if stored else "")
-        + f"; {len(analysis.skipped)} tensors were not used"
+        + f"; {Coverage(**provenance['coverage'])}"
     )
+
+
+def _roles(analysis: Analysis) -> str:
+    """What the names of the roles mean that there are."""
+    blocks = {ROLE_RECORDS[bare(role)].block for role in analysis.weights["role"]}
+    words = "; ".join(text for block, text in _ROLES.items() if block in blocks)
+    streams = int((analysis.spaces["kind"] == SpaceKind.STREAM.value).sum())
+    one = "All of them read from or write to one residual stream."
+    several = "Each tower has a residual stream of its own, and its name stands before those of its roles."
+    sentences = [f"{words}." if words else "", one if streams == 1 else several if streams else ""]
+    return " ".join(filter(None, sentences))
 
 
 def _summary_table(summary: pd.DataFrame, *, shared_space: bool) -> pd.DataFrame:
@@ -186,8 +214,8 @@ def _edge_table(graph: "nx.MultiDiGraph[str]") -> pd.DataFrame:
 
 def _head_links(heads: pd.DataFrame) -> pd.DataFrame:
     """The strongest few links of each kind, from writing heads to reading ones first."""
-    strongest = [heads[heads["kind"] == kind].nlargest(5, "overlap_excess") for kind in HEAD_KINDS]
-    links = pd.concat(strongest, ignore_index=True)
+    strongest = [heads[heads["kind"] == kind].nlargest(5, "overlap_excess") for kind in head_kinds(heads)]
+    links = pd.concat(strongest or [heads], ignore_index=True)
     smaller = links[["source_rank", "target_rank"]].min(axis=1)
     nulls = {
         f"kernel_{null}": smaller * links[f"overlap_{null}"]
@@ -195,6 +223,50 @@ def _head_links(heads: pd.DataFrame) -> pd.DataFrame:
     }
     columns = ["kind", "source", "target", "kernel", "kernel_null_mean", *nulls, "overlap_excess", "overlap_q_value"]
     return links.assign(**nulls)[[*columns, "composition_score", "basis_independent"]]
+
+
+def _matched_experts(experts: pd.DataFrame) -> pd.DataFrame:
+    """Means over the layer pairs by role, beside what the same matching gives of unrelated experts."""
+    rows = experts[experts["kind"] == ACROSS]
+    return pd.DataFrame(
+        {
+            "role and side": lane(str(role), str(side)),
+            "layer pairs": len(of_role),
+            "matched overlap": of_role["matched_overlap"].mean(),
+            "unrelated": of_role["matched_overlap_null_mean"].mean(),
+            "sign-flip": of_role["matched_overlap_sign_flip_mean"].mean(),
+            "mean-matched": of_role["matched_overlap_mean_matched_mean"].mean(),
+            "excess": of_role["matched_overlap_excess"].mean(),
+            "any two experts": of_role["overlap"].mean(),
+            "excess of the gain": of_role["matched_gain_excess"].mean(),
+            "significant": f"{_significant_rows(of_role)} of {len(of_role)}",
+        }
+        for (role, side), of_role in rows.groupby(["role", "side"], sort=False)
+    )
+
+
+def _significant_rows(experts: pd.DataFrame) -> int:
+    q_values = experts[["matched_overlap_q_value", "matched_gain_q_value"]].max(axis=1)
+    return int((q_values <= FALSE_DISCOVERY_RATE).sum())
+
+
+def _similar_experts(experts: pd.DataFrame) -> pd.DataFrame:
+    """Layers whose closest two experts are closest, and how alike any two experts of them are."""
+    rows = experts[experts["kind"] == WITHIN].nlargest(_TABLE_ROWS, "largest_overlap")
+    return pd.DataFrame(
+        {
+            "role and side": [lane(role, side) for role, side in zip(rows["role"], rows["side"], strict=True)],
+            "layer": rows["layer"],
+            "closest experts": rows["closest_expert"].astype(str) + " and " + rows["closest_next_expert"].astype(str),
+            "their overlap": rows["largest_overlap"],
+            "q-value": rows["closest_q_value"],
+            "pairs alike": rows["alike"],
+            "of": rows["experts"] * (rows["experts"] - 1) // 2,
+            "any two experts": rows["overlap"],
+            "unrelated": rows["overlap_null_mean"],
+            "excess": rows["overlap_excess"],
+        }
+    )
 
 
 def _interface_table(interfaces: pd.DataFrame) -> pd.DataFrame:

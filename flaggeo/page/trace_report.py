@@ -9,9 +9,9 @@ import pandas as pd
 from ..findings import SAME_ANGLE, trace_findings
 from ..findings.trace import ends_of
 from ..findings.words import norm_gains
-from ..network import ROLES
+from ..network.roles import role_order
 from ..tracing import Trace
-from .charts import INTERFACE_MEASURES, LANES, Spec, lane
+from .charts import INTERFACE_MEASURES, Spec, lane, lane_order
 from .parts import number, page_template, provenance_table, read_spec, script
 
 _SHOWN = 30
@@ -157,7 +157,7 @@ def _continuity_charts(trace: Trace) -> tuple[Spec, Spec] | tuple[None, None]:
     for spec, rows in ((over_training, means), (by_layer, layers)):
         spec["datasets"] = {"rows": rows, "panels": list(panels.values())}
         present = {panel["panel"] for panel in panels.values()}
-        spec["facet"]["sort"] = [name for name in LANES if name in present]
+        spec["facet"]["sort"] = sorted(present, key=lane_order)
     chart = over_training["spec"]
     if not trace.settings.draws:
         chart["layer"] = [layer for layer in chart["layer"] if layer.get("name") != "norm_matched"]
@@ -190,7 +190,7 @@ def _drift_chart(trace: Trace) -> Spec | None:
     spec = read_spec("trace_drift.vl.json")
     spec["datasets"] = {"drift": rows}
     encoding = spec["spec"]["encoding"]
-    encoding["y"]["sort"] = list(ROLES)
+    encoding["y"]["sort"] = sorted({row["role"] for row in rows}, key=role_order)
     # One scale for all steps, so that colours can be compared while the slider moves.
     encoding["color"]["scale"]["domain"] = [0, max(1.0, *(max(row["first"], row["previous"] or 0) for row in rows))]
     return spec
@@ -209,7 +209,7 @@ def _weights_chart(trace: Trace) -> Spec:
             for row in means.to_dict("records")
         ]
     }
-    spec["spec"]["layer"][-1]["encoding"]["color"]["sort"] = list(ROLES)
+    spec["spec"]["layer"][-1]["encoding"]["color"]["sort"] = sorted(means["role"].unique(), key=role_order)
     _place_steps(spec["spec"]["encoding"]["x"], trace)
     return spec
 

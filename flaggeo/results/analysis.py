@@ -19,9 +19,8 @@ from manifolds import abs_cosine_moments
 from ..alignment import SEEDED_NULLS, Schema, effect_size, head_clusters, head_divergences, schemas
 from ..graph import Structure, structure
 from ..graph.alignment_graph import FALSE_DISCOVERY_RATE, alignment_graph
-from ..inventory import SKIPPED_SCHEMA, SPACE_SCHEMA, WEIGHT_SCHEMA
-from ..network import ROLES
-from ..network.roles import QUERY_HEAD_ROLES
+from ..inventory import SKIPPED_SCHEMA, SPACE_SCHEMA, WEIGHT_SCHEMA, whole_weights
+from ..network.roles import QUERY_HEAD_ROLES, bare, role_order, tower_of
 from .saved import Kind, Result
 from .storage import saved_file
 
@@ -60,7 +59,7 @@ class Analysis(Result):
         of their variance these explain.
     pairs : pandas.DataFrame
         One row a pair of subspaces of one space. Where heads were asked for, they stand in place of their
-        projections.
+        projections; the stack of a layer's experts stands in place of these.
     pair_nulls : pandas.DataFrame
         What unrelated subspaces give for each number in `pairs`: one row a combination of dimensions and a column.
     stability : pandas.DataFrame
@@ -71,9 +70,12 @@ class Analysis(Result):
         The same at every number of leading directions.
     heads : pandas.DataFrame
         One row a pair of attention heads at their full width. Empty where heads were not asked for.
+    experts : pandas.DataFrame
+        One row a role of experts and pair of neighbouring layers, matched one to one, and one a role and layer, for how
+        alike its experts are. Empty where there are none.
     bases : mapping of str to Tensor
         Frames ``layers.3.q.read``, shape=[dim, rank], and ``layers.3.q.singular_values``,
-        all of them, shape=[min(m, n)]. In float32 once loaded.
+        all of them, shape=[min(m, n)]; of a stack of experts the frame at the stream alone. In float32 once loaded.
     provenance : mapping
         What was read, with what settings and versions, and when.
     """
@@ -82,7 +84,7 @@ class Analysis(Result):
         name="an analysis",
         record_file="result.json",
         page_file="report.html",
-        schema_version=6,
+        schema_version=7,
         remedy="analyze the checkpoint again",
         renderer="render_report",
         teller="findings",
@@ -103,6 +105,7 @@ class Analysis(Result):
     interfaces: pd.DataFrame
     interfaces_by_rank: pd.DataFrame
     heads: pd.DataFrame
+    experts: pd.DataFrame
     skipped: pd.DataFrame
     bases: Mapping[str, Tensor]
 
@@ -138,7 +141,8 @@ class Analysis(Result):
             over it, ``_z`` of a mean over so many pairs, the mean ``_mean_matched_mean`` under the mean-matched null,
             the means ``_norm_matched_mean`` and ``_sign_flip_mean`` of the drawn nulls, ``_excess``, the effect size
             over the largest of the four, and ``_equalised``, its value with all coordinates brought to one norm; the
-            last four are NaN without draws. ``significant_pairs`` counts
+            last four are NaN without draws. Where the rows are of ``stacked`` experts, the sign-flip mean is the exact
+            one of the layer pairs, and no surrogates are drawn. ``significant_pairs`` counts
             the layer pairs whose q-value is at most `FALSE_DISCOVERY_RATE`, missing where they share no space; outlier
             channels may account for their size. ``overlap_far`` is the mean overlap of layers ``far_lag`` or more
             apart, half of the network, counted along the role. ``channels`` is the median participation ratio of the
@@ -146,24 +150,27 @@ class Analysis(Result):
             ``mean_share`` the median of its share along the constant direction and the channels' norms.
             ``undetermined`` is the share of layer pairs whose first direction is. Rows with a shared space come first.
         """
-        whole = self.weights[self.weights["head"].isna()]
+        whole = whole_weights(self.weights)
         far = self.continuity_by_lag[self.continuity_by_lag["distant"] & self.continuity_by_lag["shared_space"]]
         drawn = self.continuity_nulls[self.continuity_nulls["measure"] == "abs_cos_1"]
         cosines = drawn.set_index(["role", "side", "null"])["mean"]
         rows = []
         for (role, side), group in self.continuity.groupby(["role", "side"], sort=False):
             weights = whole[whole["role"] == role]
+            stacked = bool(weights["stacked"].notna().all())
             distant = far[(far["role"] == role) & (far["side"] == side)]
             dim = int(weights["source_dim" if side == "read" else "target_dim"].iloc[0])
             mean, sd = abs_cosine_moments(dim)
             cosine, count = group["abs_cos_1"].mean(), int(group["abs_cos_1"].count())
             means = {column: float(group[column].mean()) for column in _MEANS}
             nulls = {null: cosines.get((role, side, null), np.nan) for null in SEEDED_NULLS}
-            largest = max(mean, means["abs_cos_1_mean_matched_mean"], *nulls.values())
+            if stacked:
+                nulls["sign_flip"] = group["abs_cos_1_sign_flip_mean"].mean()
+            largest = np.nanmax([mean, means["abs_cos_1_mean_matched_mean"], *nulls.values()])
             shared = bool(group["shared_space"].all())
             significant = (group["abs_cos_1_q_value"] <= FALSE_DISCOVERY_RATE).sum()
             rows.append(
-                {"role": role, "side": side, "shared_space": shared}
+                {"role": role, "side": side, "stacked": stacked, "shared_space": shared}
                 | {"basis_independent": bool(group["basis_independent"].all())}
                 | {"layer_pairs": count, "dim": dim}
                 | means
@@ -179,14 +186,13 @@ class Analysis(Result):
                 }
                 | {f"abs_cos_1_{null}_mean": value for null, value in nulls.items()}
                 | {"abs_cos_1_equalised": cosines.get((role, side, "equalised"), np.nan)}
-                | {"abs_cos_1_excess": float(effect_size(cosine, largest)) if len(drawn) else np.nan}
+                | {"abs_cos_1_excess": float(effect_size(cosine, largest)) if len(drawn) or stacked else np.nan}
             )
         table = pd.DataFrame(rows)
         if table.empty:
             return table
         table = table.astype({"significant_pairs": "Int64"})
-        order = {role: position for position, role in enumerate(ROLES)}
-        return table.sort_values(["shared_space", "role"], key=_by(order), ascending=[False, True], ignore_index=True)
+        return table.sort_values(["shared_space", "role"], key=_in_order, ascending=[False, True], ignore_index=True)
 
     @classmethod
     def schemas(cls) -> Mapping[str, Schema]:
@@ -197,8 +203,8 @@ class Analysis(Result):
     @property
     def attention_heads(self) -> int:
         """Number of attention heads whose slices are among the weights."""
-        sliced = self.weights[self.weights["head"].notna() & self.weights["role"].isin(QUERY_HEAD_ROLES)]
-        return len(sliced[["layer", "head"]].drop_duplicates())
+        sliced = self.weights[self.weights["head"].notna() & self.weights["role"].map(bare).isin(QUERY_HEAD_ROLES)]
+        return len(sliced.assign(tower=sliced["role"].map(tower_of))[["tower", "layer", "head"]].drop_duplicates())
 
     def _facts(self) -> Mapping[str, object]:
         settings = self.settings
@@ -206,7 +212,7 @@ class Analysis(Result):
             "checkpoint": Path(self.provenance["checkpoint"]).name,
             "family": self.provenance["family"],
             "layers": self.provenance["layers"],
-            "weights": int(self.weights["head"].isna().sum()),
+            "weights": int((self.weights["head"].isna() & self.weights["stacked"].isna()).sum()),
             "heads": self.attention_heads,
             "rank": settings.rank,
             "draws": settings.draws,
@@ -229,6 +235,6 @@ class Analysis(Result):
         return super()._loaded(folder) | {"bases": load_file(saved_file(folder, _BASES_FILE))}
 
 
-def _by(order: Mapping[str, int]) -> Callable[[Any], Any]:
-    """Sort key: a column of roles by `order`, any other as it is."""
-    return lambda column: column.map(order) if column.name == "role" else column
+def _in_order(column: Any) -> Any:
+    """Sort key: a column of roles by `role_order`, any other as it is."""
+    return column.map(role_order) if column.name == "role" else column

@@ -54,8 +54,8 @@ class Scratch:
         }
         profiles = {name: Profile(**_parts(tensors, f"profiles/{name}", _PROFILE_PARTS)) for name in plain["profiles"]}
         heads = [
-            ProjectionHeads(layer, role, **_parts(tensors, f"heads/{role}", _HEAD_PARTS))
-            for layer, role in plain["heads"]
+            ProjectionHeads(layer, role, **_parts(tensors, f"heads/{role}", _HEAD_PARTS), stream=stream)
+            for layer, role, stream in plain["heads"]
         ]
         rows = {name: plain[name] for name in ("interfaces", "gram_cosines", "rounding_errors")}
         return LayerResult(spectra, profiles, heads, **rows)
@@ -79,7 +79,7 @@ class Scratch:
                 for name, spectrum in result.spectra.items()
             },
             "profiles": list(result.profiles),
-            "heads": [(heads.layer, heads.role) for heads in result.heads],
+            "heads": [(heads.layer, heads.role, heads.stream) for heads in result.heads],
             "interfaces": result.interfaces,
             "gram_cosines": result.gram_cosines,
             "rounding_errors": dict(result.rounding_errors),

@@ -155,7 +155,9 @@ def _tables(
     analysis: Analysis, first: Analysis, previous: Analysis | None, skipped: set[str]
 ) -> dict[str, pd.DataFrame]:
     """What is kept of one checkpoint."""
-    names = [name for name in analysis.weights["name"] if name not in skipped]
+    # A stack moves as its experts do, which keep their numbers from one checkpoint to another.
+    weights = analysis.weights[analysis.weights["stacked"].isna()]
+    names = [name for name in weights["name"] if name not in skipped]
     drifts = {"first": drift_table(first, analysis, names)}
     if previous is not None:
         drifts["previous"] = drifts["first"] if previous is first else drift_table(previous, analysis, names)
@@ -164,7 +166,7 @@ def _tables(
         "continuity": analysis.continuity.copy(),
         "interfaces": _interface_means(analysis.interfaces),
         "drift": pd.concat([table.assign(since=since) for since, table in drifts.items()], ignore_index=True),
-        "weights": analysis.weights[_WEIGHT_COLUMNS].copy(),
+        "weights": weights[_WEIGHT_COLUMNS].copy(),
     }
 
 

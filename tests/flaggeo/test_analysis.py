@@ -6,6 +6,8 @@ import pytest
 from flaggeo import Analysis, CheckpointError, analyze, compare, load, trace
 from flaggeo.alignment import SEEDED_NULLS
 from tests.builders import CONFIG, related_llama, save_folder, tiny_llama
+from tests.mixtures import CONFIG as MIXTURE
+from tests.mixtures import EXPERT_SHAPES, EXPERTS, LAYERS, expert_tensor, tiny_mixtral
 from tests.published import MINILM, MINILM_NULLS, headline, published_nulls_hold
 
 
@@ -100,9 +102,9 @@ def test_roles_and_layers_restrict_the_work():
     [
         ({"rank": 0}, "rank: expected a whole number of at least 1; got 0"),
         ({"draws": -1}, "draws: expected a whole number of at least 0; got -1"),
-        ({"roles": ["router"]}, "roles: expected some of embed, q, .* got router"),
+        ({"roles": ["rooter"]}, "roles: expected some of embed, q, .* got rooter"),
         ({"layers": [0, 9]}, "expected layers from 0 to 2; got 9"),
-        ({"roles": "router"}, "got router"),
+        ({"roles": "rooter"}, "got rooter"),
         ({"roles": []}, "roles: expected some of embed, q, .* got none"),
         ({"scratch": "somewhere"}, "only where the checkpoint is on disk"),
     ],
@@ -158,6 +160,85 @@ def test_a_run_interrupted_in_its_draws_resumes_with_the_same_numbers(tmp_path):
     )
     assert len(seen) == 23 + 7 * 3
     pd.testing.assert_frame_equal(resumed.continuity_nulls, whole.continuity_nulls, check_exact=True)
+
+
+@pytest.fixture(scope="module")
+def mixture():
+    return analyze(load(tiny_mixtral(), config=MIXTURE), rank=4)
+
+
+def test_the_stack_stands_for_the_experts_in_pairs_and_graph(mixture):
+    ends = {*mixture.pairs["source"], *mixture.pairs["target"], *mixture.graph.nodes}
+    assert not [name for name in ends if ".experts." in name]
+    faced = {name for name in ends if "expert_" in name}
+    assert faced == {
+        f"layers.{layer}.{role}"
+        for layer in range(LAYERS)
+        for role in ("expert_gate.read", "expert_up.read", "expert_down.write")
+    }
+    assert faced < set(mixture.graph.nodes)
+    assert {"layers.0.router.read", "layers.0.router.write"} < set(mixture.graph.nodes)
+
+
+def test_single_experts_are_weights_with_interfaces(mixture):
+    weights = mixture.weights.set_index("name")
+    assert weights["expert"].notna().sum() == 3 * LAYERS * EXPERTS
+    assert weights["stacked"].dropna().to_dict() == {
+        f"layers.{layer}.expert_{end}": EXPERTS for layer in range(LAYERS) for end in ("gate", "up", "down")
+    }
+    assert weights.loc["layers.1.expert_up", "frobenius_norm"] ** 2 == pytest.approx(
+        sum(weights.loc[f"layers.1.expert_up.experts.{e}", "frobenius_norm"] ** 2 for e in range(EXPERTS))
+    )
+    assert mixture.bases["layers.1.expert_up.experts.2.write"].shape == (12, 4)
+    assert mixture.bases["layers.1.expert_up.read"].shape == (32, 4)
+    assert "layers.1.expert_up.write" not in mixture.bases
+    kinds = mixture.interfaces["kind"].value_counts()
+    assert kinds["expert_up-expert_down"] == 2 * LAYERS * EXPERTS  # as stored, and after balancing
+    assert kinds["expert_gate-expert_down"] == LAYERS * EXPERTS
+
+
+def test_experts_are_nowhere_compared_by_their_numbers(mixture):
+    """Neither at the inner end of a stack nor where a router writes."""
+    for table in (mixture.continuity, mixture.continuity_by_rank, mixture.continuity_by_lag):
+        sides = set(table[["role", "side"]].itertuples(index=False, name=None))
+        assert {("expert_up", "read"), ("expert_down", "write"), ("router", "read"), ("q", "write")} <= sides
+        assert not sides & {("expert_up", "write"), ("expert_down", "read"), ("router", "write")}
+    stacks = mixture.continuity[mixture.continuity["role"].str.startswith("expert_")]
+    assert stacks["shared_space"].all()
+    assert stacks["gram_cosine"].notna().all()
+    assert stacks["signed_rank_one"].isna().all()
+
+
+def test_another_order_of_a_layers_experts_changes_nothing_but_labels(mixture):
+    tensors, turned = tiny_mixtral(), tiny_mixtral()
+    gate = "model.layers.1.block_sparse_moe.gate.weight"
+    turned[gate] = tensors[gate].flip(0)
+    for expert in range(EXPERTS):
+        for name in EXPERT_SHAPES:
+            turned[expert_tensor(1, expert, name)] = tensors[expert_tensor(1, EXPERTS - 1 - expert, name)]
+    again = analyze(load(turned, config=MIXTURE), rank=4)
+    for name in ("continuity", "pairs", "continuity_by_lag", "trajectory_variance"):
+        # The rows of the router are in another order, and so is what it writes.
+        before, after = (getattr(analysis, name) for analysis in (mixture, again))
+        pd.testing.assert_frame_equal(before, after, rtol=1e-4, atol=1e-6)
+    numbers = ["overlap", "largest_overlap", "matched_overlap", "matched_overlap_sign_flip_mean", "matched_gain_z"]
+    pd.testing.assert_frame_equal(mixture.experts[numbers], again.experts[numbers], rtol=1e-4, atol=1e-6)
+
+
+def test_a_mixture_on_disk_is_analysed_saved_loaded_and_compared(tmp_path):
+    folder = save_folder(tmp_path / "model", tiny_mixtral(), config=MIXTURE)
+    options = {"rank": 4, "draws": 2, "measure": ["continuity", "pairs", "stability"]}
+    analysis = analyze(load(folder), **options)
+    analysis.save(tmp_path / "saved")
+    loaded = Analysis.load(tmp_path / "saved")
+    pd.testing.assert_frame_equal(loaded.experts, analysis.experts)
+    assert [str(finding) for finding in loaded.findings] == [str(finding) for finding in analysis.findings]
+    assert not analysis.stability["source"].str.contains(".experts.", regex=False).any()
+    same = compare(tmp_path / "saved", folder)
+    assert same.weights["rms_angle"].max() < 1e-3
+    assert set(same.weights["name"]) == set(analysis.weights.loc[analysis.weights["stacked"].isna(), "name"])
+    run = trace([loaded, analysis])
+    assert set(run.weights["name"]) == set(same.weights["name"])
 
 
 def test_a_tensor_that_is_not_finite_is_named(tmp_path):

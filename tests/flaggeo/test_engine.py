@@ -1,6 +1,7 @@
 import multiprocessing
 import pickle
 import threading
+import weakref
 from collections import Counter
 from dataclasses import fields, is_dataclass, replace
 
@@ -11,12 +12,14 @@ import torch
 from flaggeo import CheckpointError, analyze, load
 from flaggeo.alignment import ProjectionHeads, gram_cosines, gram_matrix, interface_rows
 from flaggeo.engine import LayerResult, measure_layer, measure_layers
-from flaggeo.network import Side
+from flaggeo.network import Side, Stack
 from flaggeo.numerics.spectrum import leading_spectrum
 from flaggeo.numerics.threads import workers
 from flaggeo.settings import Settings
 from tests.builders import CONFIG, save_folder, tiny_llama
 from tests.flaggeo.network.hybrid import hybrid
+from tests.mixtures import CONFIG as MIXTURE
+from tests.mixtures import EXPERTS, tiny_mixtral
 
 SETTINGS = Settings(rank=3, heads=True, draws=2, seed=5)
 
@@ -134,7 +137,11 @@ class Remembered(dict):
         self[layer] = result
 
 
-@pytest.mark.parametrize("make", [lambda: load(tiny_llama(), config=CONFIG), hybrid])
+@pytest.mark.parametrize(
+    "make",
+    [lambda: load(tiny_llama(), config=CONFIG), lambda: load(tiny_mixtral(), config=MIXTURE), hybrid],
+    ids=["llama", "mixtral", "hybrid"],
+)
 @pytest.mark.parametrize("lost", [["layers.2"], ["layers.1"], ["embedding", "layers.0", "layers.2"]])
 def test_a_resumed_run_reads_again_what_lost_layers_are_compared_with(make, lost, monkeypatch):
     network, memory, told = make(), Remembered(), []
@@ -150,7 +157,8 @@ def test_a_resumed_run_reads_again_what_lost_layers_are_compared_with(make, lost
     assert again == told
     assert set(counts.values()) == {1}
     needed = [layer for layer in network.layers if layer.name in lost]
-    assert {weight.tensor for layer in needed for weight in layer.weights} <= set(counts)
+    single = [weight for layer in needed for weight in layer.weights if not isinstance(weight, Stack)]
+    assert {weight.tensor for weight in single} <= set(counts)
     assert len(counts) < len({weight.tensor for weight in network.weights})
 
 
@@ -214,3 +222,54 @@ def test_joined_results_keep_the_order_of_rows():
     assert joined.interfaces == [{"layer": 0}, {"layer": 1}]
     assert [heads.layer for heads in joined.heads] == [0, 1]
     assert first.interfaces == [{"layer": 0}]
+
+
+@pytest.fixture
+def mixture():
+    return load(tiny_mixtral(), config=MIXTURE)
+
+
+def test_a_stack_is_measured_as_its_matrix_is(mixture):
+    layer = mixture.layers[1]
+    result = measure_layer(replace(SETTINGS, measure=("continuity", "pairs", "stability")), layer)
+    stacks = [weight for weight in layer.weights if isinstance(weight, Stack)]
+    assert len(stacks) == 3
+    for stack in stacks:
+        matrix, [side] = mixture.matrix(stack), stack.sides
+        expected = leading_spectrum(matrix, 6)
+        found = result.spectra[stack.name]
+        torch.testing.assert_close(found.all_values, expected.all_values, rtol=1e-9, atol=1e-9)
+        cosines = (found.frame(side) * expected.frame(side)).sum(dim=0).abs()  # signs are those of the right vectors
+        torch.testing.assert_close(cosines, torch.ones(6).double(), rtol=0, atol=1e-9)
+        torch.testing.assert_close(found.channel_norms(side), expected.channel_norms(side), rtol=1e-9, atol=1e-9)
+        torch.testing.assert_close(result.grams[stack.name, side], gram_matrix(matrix, side), rtol=1e-5, atol=1e-7)
+        assert (stack.name, side.other) not in result.grams
+        errors = [result.rounding_errors[expert.name] for expert in stack.experts]
+        assert result.rounding_errors[stack.name] == max(errors) > 0
+    assert not set(result.profiles) & {stack.name for stack in stacks}
+
+
+def test_the_matrices_of_one_expert_are_let_go_before_the_next_is_read(mixture, monkeypatch):
+    held, most, original = weakref.WeakSet(), [], mixture.checkpoint.read
+
+    def read(name, **options):
+        tensor = original(name, **options).clone()
+        if ".experts." in name:
+            held.add(tensor.untyped_storage())
+            most.append(len(held))
+        return tensor
+
+    monkeypatch.setattr(mixture.checkpoint, "read", read)
+    told = []
+    measure_layer(SETTINGS, mixture.layers[1], progress=told.append)
+    assert len(most) == 3 * EXPERTS
+    assert max(most) == 3
+    assert len(told) == len(set(told)) == 4 + 1 + 3 * EXPERTS
+
+
+def test_the_interfaces_of_each_expert_are_measured(mixture):
+    result = measure_layer(SETTINGS, mixture.layers[1])
+    names = {row["name"] for row in result.interfaces if row["head"] is None}
+    assert names == {
+        f"layers.0.experts.{e}.expert_{kind}-expert_down" for e in range(EXPERTS) for kind in ("up", "gate")
+    }

@@ -202,6 +202,43 @@ def mean_matched_moments(frames: Sequence[Tensor], norms: Sequence[Tensor]) -> t
     return mean, 2 * variance.clamp(min=0).sqrt()
 
 
+def mean_matched_flipped(frames: Tensor, norms: Tensor, signs: Tensor) -> Tensor:
+    r"""The mean parts of frames kept, and the same signs of the coordinates for what is left of each.
+
+    .. math:: V' = \Pi V + s\,(I - \Pi) D\,(I - \Pi) V
+
+    with the projection :math:`\Pi` of `mean_part` and the factor s that gives what is left its norm again. Unlike the
+    signs alone, it stays orthogonal to the mean part.
+
+    Parameters
+    ----------
+    frames : Tensor, shape=[..., n, r]
+        Orthonormal, but for columns of zeros.
+    norms : Tensor, shape=[..., n]
+        Of the channels in the weights, as in `mean_basis`.
+    signs : Tensor, shape=[n]
+        1 or -1.
+
+    Returns
+    -------
+    flipped : Tensor, shape=[..., n, r]
+        Orthonormal on average.
+
+    Examples
+    --------
+    >>> line, signs = torch.tensor([[0.8], [0.0], [0.6]]), torch.tensor([1.0, 1.0, -1.0])
+    >>> mean_matched_flipped(line, torch.ones(3), signs).mT.norm()
+    tensor(1.)
+    """
+    basis = mean_basis(norms.to(frames))
+    part = basis @ (basis.mT @ frames)
+    rest = frames - part
+    turned = signs[:, None] * rest
+    turned = turned - basis @ (basis.mT @ turned)
+    before, after = (torch.linalg.matrix_norm(one, keepdim=True) for one in (rest, turned))
+    return part + turned * torch.where(after > 0, before / after, 0.0)
+
+
 def _room(n: int, varies: Tensor, other_varies: Tensor, cosine: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Scales of what two rests, a mean part and a rest, and a rest and a mean part have in common.
 

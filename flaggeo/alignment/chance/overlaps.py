@@ -1,12 +1,17 @@
 """Overlaps of many pairs of subspaces against every null: for leading subspaces and for attention heads alike."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from ..observable import Null
 from .haar import Array, haar_overlap, haar_overlap_p_value
-from .sign_flip_law import SignFlipLaw
+from .mean_matched import mean_matched_moments
+from .sign_flip import leverages, sign_flip_spread
+from .sign_flip_law import Places, SignFlipLaw, sign_flip_law
 
 
 @dataclass(frozen=True)
@@ -41,6 +46,50 @@ class Overlaps:
     def mean_matched_sd(self) -> Array:
         """Standard deviation of all terms under the mean-matched null: those of one sign and those of two."""
         return np.hypot(self.mean_matched_spread, self.sign_flips.sd)
+
+
+def overlaps_against_nulls(
+    frames: Sequence[Tensor],
+    channel_norms: Sequence[Tensor],
+    pairs: tuple[Places, Places],
+    values: Array,
+    surrogate_leverages: Tensor | None = None,
+) -> Overlaps:
+    """What every null makes of the overlaps of leading subspaces.
+
+    Parameters
+    ----------
+    frames : sequence of Tensor, shape=[n, r_i]
+        Orthonormal, with at least one column, of one dtype and device.
+    channel_norms : sequence of Tensor, shape=[n]
+        Norm of the weight of each at each coordinate.
+    pairs : tuple of ndarray of int, shape=[pairs]
+        Positions of both frames of each pair.
+    values : ndarray of float64, shape=[pairs]
+        Their overlaps.
+    surrogate_leverages : Tensor, shape=[len(frames), n], optional
+        Mean `leverages` of norm-matched surrogates; NaN where there are none.
+
+    Returns
+    -------
+    overlaps : Overlaps
+    """
+    first, second = pairs
+    ranks = np.array([frame.shape[1] for frame in frames])
+    smaller = np.minimum(ranks[first], ranks[second])
+    leverage = torch.stack([leverages(frame) for frame in frames])
+    matched = torch.full_like(leverage, torch.nan) if surrogate_leverages is None else surrogate_leverages
+    mean, sd, *others = (
+        moment.cpu().numpy()[first, second].astype(float) / smaller
+        for moment in (
+            leverage @ leverage.mT,
+            sign_flip_spread(frames),
+            *mean_matched_moments(frames, channel_norms),
+            matched @ matched.mT,
+        )
+    )
+    law = sign_flip_law(frames, pairs, values, (mean, sd), smaller)
+    return Overlaps(values, frames[0].shape[0], (ranks[first], ranks[second]), law, *others)
 
 
 def _mean_matched_p_value(overlaps: Overlaps) -> tuple[Array, Array]:

@@ -92,7 +92,7 @@ class FewCoordinates:
         half_variance = (self.square[:, None] + 2 * linear).clip(min=np.finfo(np.float64).tiny)
         scale = self.eigenvalue[:, None] * (1 + linear / half_variance)
         z = ((excess - self.half_step)[:, None] - shift) / np.sqrt(2 * half_variance)
-        chances: Array = _chi_square_tail(z, _degrees_of_freedom(half_variance, scale)).mean(axis=1)
+        chances: Array = chi_square_tail(z, _degrees_of_freedom(half_variance, scale)).mean(axis=1)
         return chances
 
     def most(self) -> Array:
@@ -149,7 +149,7 @@ class SignFlipLaw:
         # Rounding must not lift an overlap over the step that it stands on.
         excess = reached - (1 - SATURATED) - self.mean
         z = np.divide(excess, self.sd, out=np.full_like(self.mean, -np.inf), where=room)
-        chance = _chi_square_tail(z, self.dof)
+        chance = chi_square_tail(z, self.dof)
         with workers() as pool:
             found = pool.map(lambda few: few.tail((excess * self.smaller)[few.places]), self.few)
             for few, chances in zip(self.few, found, strict=True):
@@ -406,7 +406,7 @@ def _degrees_of_freedom(square: Array, scale: Array) -> Array:
     return dof
 
 
-def _chi_square_tail(z: Array, dof: Array) -> Array:
-    """Upper tail of a chi-square law z standard deviations above its mean."""
+def chi_square_tail(z: Array, dof: Array) -> Array:
+    """Upper tail of chi-square laws of so many degrees of freedom, z standard deviations above their means."""
     chance: Array = special.chdtrc(dof, np.maximum(dof + np.sqrt(2 * dof) * z, 0))
     return chance

@@ -40,7 +40,7 @@ def continuity_by_lag(weights: Iterable[Weight], spectra: Mapping[str, Spectrum]
     Parameters
     ----------
     weights : iterable of Weight
-        Heads and tables without a layer are passed over.
+        Heads, single experts and tables without a layer are passed over.
     spectra : mapping of str to Spectrum
         By name of the weight.
 

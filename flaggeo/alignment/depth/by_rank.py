@@ -16,7 +16,7 @@ from ..pairs.subspace_pair import SubspacePair
 from ..schema import Column, Schema
 from ..table import beside_nulls
 from .cosines import LEADING_OVERLAP
-from .layer_pair import LAYERS, ROLE, SIDE, layer_chains
+from .layer_pair import LAYERS, ROLE, SIDE, comparable_sides, layer_chains
 
 BY_RANK_SCHEMA = Schema(
     "One row for each role, side, pair of neighbouring layers and number of directions k",
@@ -46,7 +46,7 @@ def continuity_by_rank(weights: Iterable[Weight], spectra: Mapping[str, Spectrum
     Parameters
     ----------
     weights : iterable of Weight
-        Heads and tables without a layer are passed over.
+        Heads, single experts and tables without a layer are passed over.
     spectra : mapping of str to Spectrum
         By name of the weight.
 
@@ -66,7 +66,7 @@ def continuity_by_rank(weights: Iterable[Weight], spectra: Mapping[str, Spectrum
         for chain in layer_chains(weights).values()
         for side in Side
         for earlier, later in pairwise(chain)
-        if earlier.space(side).dim == later.space(side).dim
+        if side in comparable_sides(earlier, later) and earlier.space(side).dim == later.space(side).dim
     )
 
 

@@ -15,7 +15,17 @@ from ..table import measured, q_values
 from . import gram_cosine
 from .best_match import BEST_MATCH, PROJECTION
 from .cosines import ABS_COSINE, ABS_COSINE_2, LEADING_OVERLAP, SIGMA2_WEIGHTED
-from .layer_pair import LAYERS, ROLE, SIDE, LayerPair, is_shared, layer_chains, space_name, unless_forced
+from .layer_pair import (
+    LAYERS,
+    ROLE,
+    SIDE,
+    LayerPair,
+    comparable_sides,
+    is_shared,
+    layer_chains,
+    space_name,
+    unless_forced,
+)
 from .leading_block import BLOCK_OVERLAP
 from .rank_one import SIGNED_RANK_ONE
 
@@ -78,7 +88,7 @@ def continuity_table(
     Parameters
     ----------
     weights : iterable of Weight
-        Heads and tables without a layer are passed over.
+        Heads, single experts and tables without a layer are passed over.
     spectra : mapping of str to Spectrum
         By name of the weight.
     gram_cosines : mapping, optional
@@ -108,7 +118,7 @@ def continuity_table(
         for chain in layer_chains(weights).values()
         for side in Side
         for earlier, later in pairwise(chain)
-        if earlier.space(side).dim == later.space(side).dim > 1
+        if side in comparable_sides(earlier, later) and earlier.space(side).dim == later.space(side).dim > 1
     ]
     table = continuity_schema().frame(rows)
     shared = table[table["shared_space"]]
@@ -120,7 +130,10 @@ def _row(earlier: Weight, later: Weight, side: Side, spectra: Mapping[str, Spect
     first, second = spectra[earlier.name], spectra[later.name]
     pair, both = LayerPair(first, second, side), (earlier, later)
     shared = is_shared(both, side)
-    columns = unless_forced(LAYER_OBSERVABLES, measured(LAYER_OBSERVABLES, pair))
+    # The signed overlap is one of both sides, of which one may be numbered by experts.
+    two_sided = len(comparable_sides(*both)) == 2
+    observables = [one for one in LAYER_OBSERVABLES if two_sided or one is not SIGNED_RANK_ONE]
+    columns = unless_forced(observables, measured(observables, pair))
     return {
         "role": earlier.role,
         "side": side.value,

@@ -173,6 +173,11 @@ def gram_matrix(matrix: Tensor, side: Side) -> Tensor:
     largest = matrix.abs().amax(dim=(-2, -1), keepdim=True)
     scaled = matrix / torch.where(largest > 0, largest, 1.0)
     gram = matrix_product(scaled.mT, scaled) if side is Side.READ else matrix_product(scaled, scaled.mT)
+    return unit_trace(gram)
+
+
+def unit_trace(gram: Tensor) -> Tensor:
+    """A Gram matrix, shape=[..., n, n], scaled to trace 1; 0 stays 0."""
     trace = gram.diagonal(dim1=-2, dim2=-1).sum(dim=-1)[..., None, None]
     return gram / torch.where(trace > 0, trace, 1.0)
 

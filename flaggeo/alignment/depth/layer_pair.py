@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from ...network import Side, Weight
+from ...network import Side, SpaceKind, Weight
 from ...numerics.spectrum import Spectrum
 from ..chance.mean_matched import mean_matched_moments, mean_part
 from ..chance.sign_flip import sign_flips_of_lines
@@ -139,9 +139,19 @@ def layer_chains(weights: Iterable[Weight]) -> dict[str, list[Weight]]:
 def comparable_across_layers(weight: Weight) -> bool:
     """Whether a weight has one counterpart in each other layer.
 
-    Tables are in no layer, and heads and experts are numbered in each layer on its own.
+    Tables are in no layer, and heads and experts are numbered in each layer on its own; the stack of all experts has
+    one.
     """
     return weight.layer is not None and weight.head is None and weight.expert is None
+
+
+def comparable_sides(*weights: Weight) -> list[Side]:
+    """Sides along which no coordinate stands for an expert: experts are never paired by their numbers."""
+    return [
+        side
+        for side in Side
+        if all(side in weight.sides and weight.space(side).kind is not SpaceKind.EXPERTS for weight in weights)
+    ]
 
 
 def even_sides(weights: Iterable[Weight]) -> Iterator[tuple[Side, list[Weight]]]:
@@ -150,7 +160,7 @@ def even_sides(weights: Iterable[Weight]) -> Iterator[tuple[Side, list[Weight]]]
     Directions of a space of one dimension all coincide, which says nothing.
     """
     for chain in layer_chains(weights).values():
-        for side in Side:
+        for side in comparable_sides(*chain):
             dims = {weight.space(side).dim for weight in chain}
             if len(chain) > 1 and len(dims) == 1 and dims != {1}:
                 yield side, chain

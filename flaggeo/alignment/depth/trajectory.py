@@ -193,7 +193,7 @@ def trajectory_table(weights: Iterable[Weight], spectra: Mapping[str, Spectrum])
     Parameters
     ----------
     weights : iterable of Weight
-        Heads and tables without a layer are passed over.
+        Heads, single experts and tables without a layer are passed over.
     spectra : mapping of str to Spectrum
         By name of the weight.
 
@@ -224,7 +224,7 @@ def trajectory_variance_table(weights: Iterable[Weight], spectra: Mapping[str, S
     Parameters
     ----------
     weights : iterable of Weight
-        Heads and tables without a layer are passed over.
+        Heads, single experts and tables without a layer are passed over.
     spectra : mapping of str to Spectrum
         By name of the weight.
 

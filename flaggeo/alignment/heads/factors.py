@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from ...network import ROLE_RECORDS, Side, Weight
+from ...network.roles import bare, in_tower, tower_of
 from ...numerics.spectrum import leading_spectrum
 
 
@@ -26,23 +27,26 @@ class ProjectionHeads:
     frames : Tensor, shape=[heads, n, k]
         Orthonormal columns in order of singular values, and columns of zeros beyond a head's rank.
     factors : Tensor, shape=[heads, k, w]
-        Of the dtype and device of the frames. The two tensors, with layer and role, are all there is to store.
+        Of the dtype and device of the frames. The two tensors, with layer, role and stream, are all there is to store.
+    stream : str
+        Name of the space that the frames lie in.
     """
 
     layer: int
     role: str
     frames: Tensor
     factors: Tensor
+    stream: str = "stream"
 
     @property
     def projection(self) -> str:
         """Name of the weight that the heads are parts of: ``layers.3.o``."""
-        return f"layers.{self.layer}.{self.role}"
+        return in_tower(tower_of(self.role), f"layers.{self.layer}.{bare(self.role)}")
 
     @property
     def side(self) -> Side:
         """Side of the heads that faces the stream."""
-        side = ROLE_RECORDS[self.role].side
+        side = ROLE_RECORDS[bare(self.role)].side
         assert side is not None
         return side
 
@@ -106,10 +110,12 @@ def projection_heads(weights: Iterable[Weight], matrices: Mapping[str, Tensor]) 
             projections.setdefault((weight.layer, weight.role), []).append(weight)
     reduced = []
     for (layer, role), heads in projections.items():
-        writes = ROLE_RECORDS[role].writes_to_stream
+        writes = heads[0].record.writes_to_stream
         split = [_split(matrices[weight.name] if writes else matrices[weight.name].mT) for weight in heads]
         frames, factors = (torch.stack(parts) for parts in zip(*split, strict=True))
-        reduced.append(ProjectionHeads(layer, role, frames, factors))
+        assert heads[0].record.side is not None
+        stream = heads[0].space(heads[0].record.side).name
+        reduced.append(ProjectionHeads(layer, role, frames, factors, stream))
     return reduced
 
 

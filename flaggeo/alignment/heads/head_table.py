@@ -12,7 +12,7 @@ from torch import Tensor
 
 from manifolds import pairwise_gram_inner_product
 
-from ...network.roles import HEAD_PAIRS, HEAD_PARTNERS, head_pair_name
+from ...network.roles import HEAD_PAIRS, HEAD_PARTNERS, bare, head_pair_name, in_tower, tower_of
 from ..chance.haar import Array, Dimensions
 from ..chance.mean_matched import mean_matched_moments
 from ..chance.overlaps import Overlaps
@@ -130,7 +130,7 @@ def head_table(
     Raises
     ------
     ValueError
-        If the heads do not face one stream, or differ in dtype or device, or a mean leverage has another dimension.
+        If heads of one stream differ in dimension, dtype or device, or a mean leverage has another dimension.
 
     Notes
     -----
@@ -151,18 +151,30 @@ def head_table(
     sign_flip_overlap_mean.
     """
     projections = {(one.layer, one.role): one for one in heads}
-    _require_one_stream(projections.values())
-    surrogates = surrogate_leverages or {}
-    roles = {role: _collect(projections, role, surrogates) for role in sorted({role for _, role in projections})}
-    moments = _moments(roles)
+    streams: dict[str, list[ProjectionHeads]] = {}
+    for one in projections.values():
+        streams.setdefault(one.stream, []).append(one)
     table = head_schema().concatenated(
-        _pairs(head_pair_name(first, second), roles[first], roles[second], moments[first, second])
-        for first, second in HEAD_PAIRS
-        if {first, second} <= roles.keys()
+        pairs for facing in streams.values() for pairs in _in_one_stream(facing, projections, surrogate_leverages or {})
     )
     table[f"{HEAD_OVERLAP.column}_q_value"] = q_values(table, HEAD_OVERLAP, "kind")
     independent = set(basis_independent)
     return table.assign(basis_independent=table["source"].isin(independent) & table["target"].isin(independent))
+
+
+def _in_one_stream(
+    facing: list[ProjectionHeads],
+    projections: dict[tuple[int, str], ProjectionHeads],
+    surrogates: Mapping[str, Tensor],
+) -> Iterator[dict[str, Any]]:
+    """Columns of every kind of pair of the heads that face one stream."""
+    _require_one_stream(facing)
+    roles = {role: _collect(projections, role, surrogates) for role in sorted({one.role for one in facing})}
+    moments = _moments(roles)
+    for tower in dict.fromkeys(map(tower_of, roles)):
+        for first, second in ((in_tower(tower, one) for one in pair) for pair in HEAD_PAIRS):
+            if {first, second} <= roles.keys():
+                yield _pairs(head_pair_name(first, second), roles[first], roles[second], moments[first, second])
 
 
 def _require_one_stream(heads: Iterable[ProjectionHeads]) -> None:
@@ -204,7 +216,7 @@ def _collect(
     chosen = [projections[key] for key in sorted(projections) if key[1] == role]
     factors = []
     for near in chosen:
-        far = projections.get((near.layer, HEAD_PARTNERS[role]))
+        far = projections.get((near.layer, in_tower(tower_of(role), HEAD_PARTNERS[bare(role)])))
         factors.append(torch.full_like(near.frames, torch.nan) if far is None else composed_factors(near, far))
     names = [name for one in chosen for name in one.names]
     measured = torch.cat([leverages(one.frames) for one in chosen])

@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.spatial.distance import squareform
 
-from ...network.roles import HEAD_ROLES, head_pair_name
+from ...network.roles import head_pair
 from ..schema import Column, Schema
 
 CLUSTER_SCHEMA = Schema(
@@ -57,8 +57,11 @@ def head_clusters(table: pd.DataFrame, *, least: float = 0.5) -> pd.DataFrame:
     if not 0 < least <= 1:
         raise ValueError(f"head_clusters needs a cut above 0 and at most 1; got {least}.")
     rows = []
-    for role in HEAD_ROLES:
-        pairs = table[(table["kind"] == head_pair_name(role, role)) & table["overlap_effect_size"].notna()]
+    for kind, of_kind in table.groupby("kind", sort=False):
+        role, other = head_pair(str(kind))
+        if role != other:
+            continue
+        pairs = of_kind[of_kind["overlap_effect_size"].notna()]
         names, overlaps = _square(pairs)
         if len(names) == 0:
             continue

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ...network import ROLE_RECORDS, Folding, HeadGroup, Side, Space, SpaceKind, Symmetry, Weight
-from ...network.roles import COMPOSED
+from ...network.roles import COMPOSED, in_tower
 
 #: Kinds of interfaces between two weights, those in MLPs first.
 INTERFACE_KINDS = tuple(f"{first}-{second}" for first, second in reversed(COMPOSED))
@@ -91,7 +91,7 @@ def interfaces_of(weights: Iterable[Weight]) -> list[Composable]:
     for weight in weights:
         for side in (Side.WRITE, Side.READ):
             spaces.setdefault(weight.space(side))
-            at.setdefault((weight.space(side), weight.role, side), []).append(weight)
+            at.setdefault((weight.space(side), weight.record.name, side), []).append(weight)
     found = []
     for space in sorted(spaces, key=lambda space: space.kind is not SpaceKind.HIDDEN):
         for first, second in reversed(COMPOSED):
@@ -104,17 +104,22 @@ def _meetings(first: list[Weight], second: list[Weight], space: Space) -> list[C
     """All pairs of weights of two roles in one space, and of heads that share one all pairs together."""
     if not first or not second:
         return []
-    kind, layer = f"{first[0].role}-{second[0].role}", first[0].layer
+    kind, layer = f"{first[0].role}-{second[0].record.name}", first[0].layer
     found = []
     for pair in product(first, second):
         head, expert = _head(pair, HeadGroup.QUERY), pair[0].expert
         inside = f"heads.{head}." if head is not None else "" if expert is None else f"experts.{expert}."
-        found.append(Composable(f"layers.{layer}.{inside}{kind}", kind, layer, head, space, pair[:1], pair[1:]))
+        found.append(Composable(_name(pair, inside), kind, layer, head, space, pair[:1], pair[1:]))
     if len(found) > 1:
         shared = _head((first[0], second[0]), HeadGroup.KEY_VALUE)
-        name = f"layers.{layer}.groups.{shared}.{kind}"
+        name = _name((first[0], second[0]), f"groups.{shared}.")
         found.append(Composable(name, f"{kind}-group", layer, shared, space, tuple(first), tuple(second)))
     return found
+
+
+def _name(pair: tuple[Weight, Weight], inside: str) -> str:
+    first, second = pair
+    return in_tower(first.tower, f"layers.{first.layer}.{inside}{first.record.name}-{second.record.name}")
 
 
 def _head(pair: tuple[Weight, Weight], group: HeadGroup) -> int | None:

@@ -14,10 +14,8 @@ from torch import Tensor
 from ...network import Side, Weight
 from ...numerics.spectrum import Spectrum
 from ...numerics.threads import workers
-from ..chance.mean_matched import mean_matched_moments
-from ..chance.overlaps import Overlaps
-from ..chance.sign_flip import leverages, named_leverages, sign_flip_spread
-from ..chance.sign_flip_law import sign_flip_law
+from ..chance.overlaps import overlaps_against_nulls
+from ..chance.sign_flip import leverages, named_leverages
 from ..observable import Observable
 from ..schema import Column, Schema
 from ..table import beside_nulls, q_values
@@ -160,24 +158,10 @@ class Pairs:
 
     def tested(self, overlaps: NDArray[np.float64], surrogates: Mapping[str, Tensor]) -> dict[str, NDArray[Any]]:
         """Projection overlaps of all pairs beside their nulls, by column; see `pair_table` for the surrogates."""
-        first, second = self.first, self.second
-        ranks = np.array([frame.shape[1] for frame in self.frames])
-        smaller = np.minimum(ranks[first], ranks[second])
         leverage = torch.stack([leverages(frame) for frame in self.frames])
         matched = named_leverages(surrogates, self.names.tolist(), leverage)
         norms = [subspace.channel_norms for subspace in self.subspaces]
-        mean, sd, *others = (
-            moment.cpu().numpy()[first, second].astype(float) / smaller
-            for moment in (
-                leverage @ leverage.mT,
-                sign_flip_spread(self.frames),
-                *mean_matched_moments(self.frames, norms),
-                matched @ matched.mT,
-            )
-        )
-        sign_flips = sign_flip_law(self.frames, (first, second), overlaps, (mean, sd), smaller)
-        dim = self.subspaces[0].space.dim
-        nulls = Overlaps(overlaps, dim, (ranks[first], ranks[second]), sign_flips, *others)
+        nulls = overlaps_against_nulls(self.frames, norms, (self.first, self.second), overlaps, matched)
         return {"kind": self.kinds} | beside_nulls(PROJECTION_OVERLAP, overlaps, nulls)
 
 

@@ -195,7 +195,7 @@ def stability_table(
             spectra[weight.name], rank, side, rounding_errors[weight.name] * spectra[weight.name].mean_entry
         )
         for weight in weights
-        for side in Side
+        for side in weight.sides
     }
     found = leading(rank)
     losses = [_losses(pairs, turns) for pairs in found]

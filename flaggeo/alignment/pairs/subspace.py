@@ -46,10 +46,10 @@ class Subspace:
 
 
 def subspaces_of(weights: Iterable[Weight], spectra: Mapping[str, Spectrum]) -> list[Subspace]:
-    """Both sides of every weight; a side without a non-zero singular value has no subspace."""
+    """The sides of every weight; one without a non-zero singular value has no subspace."""
     sides = [
         Subspace(weight, side, spectra[weight.name].frame(side), spectra[weight.name].channel_norms(side))
         for weight in weights
-        for side in Side
+        for side in weight.sides
     ]
     return [subspace for subspace in sides if subspace.frame.shape[1]]

@@ -12,6 +12,7 @@ from flaggeo.alignment import (
     continuity_by_rank,
     continuity_nulls,
     continuity_table,
+    expert_table,
     gram_cosines,
     gram_matrix,
     head_clusters,
@@ -35,6 +36,8 @@ from flaggeo.alignment.depth.layer_pair import even_sides
 from flaggeo.alignment.pairs.subspace import subspaces_of
 from tests.builders import CONFIG, tiny_llama
 from tests.flaggeo.alignment.builders import matrices, spectra_of
+from tests.mixtures import CONFIG as MIXTURE
+from tests.mixtures import tiny_mixtral
 
 SCHEMAS = {**schemas(), "head_divergences": DIVERGENCE_SCHEMA, "head_clusters": CLUSTER_SCHEMA}
 
@@ -71,6 +74,7 @@ def tables_of(weights, of, spectra, draws):
         "interfaces": interface_table(rows),
         "interfaces_by_rank": interfaces_by_rank(rows),
         "heads": found,
+        "experts": expert_table(weights, spectra),
         "head_divergences": head_divergences(found),
         "head_clusters": head_clusters(found, least=0.01),
     }
@@ -81,7 +85,9 @@ def full():
     network = load(tiny_llama(layers=5), config=CONFIG | {"num_hidden_layers": 5})
     # A trajectory needs five layers to have a variance, heads need two to compose.
     weights = [weight for weight in network.weights if weight.head is None or weight.layer < 2]
-    return tables_of(weights, matrices(network), spectra_of(network), draws=2)
+    tables = tables_of(weights, matrices(network), spectra_of(network), draws=2)
+    mixture = load(tiny_mixtral(), config=MIXTURE)
+    return tables | {"experts": expert_table(mixture.weights, spectra_of(mixture))}
 
 
 @pytest.fixture(scope="module")
@@ -122,7 +128,8 @@ def test_an_observable_stands_in_its_table_with_all_that_is_made_of_it(observabl
 
 @pytest.mark.parametrize("observable", [one for one in observables() if one.p_value_columns], ids=lambda one: one.table)
 def test_no_p_value_lies_below_what_the_nulls_can_give(observable, full):
-    table, name = full[observable.table], observable.column
+    table, name = full[observable.table].dropna(subset=observable.p_value_columns), observable.column
+    assert len(table)
     largest, floor = table[observable.p_value_columns].max(axis=1), table[f"{name}_p_value_floor"]
     assert (floor <= largest).all()
     tested = table[f"{name}_q_value"].notna()

@@ -23,6 +23,8 @@ from flaggeo.alignment import (
 )
 from flaggeo.alignment.depth.gram_cosine import GramPair
 from flaggeo.alignment.depth.trajectory import Trajectory
+from flaggeo.alignment.experts.expert_pairs import ExpertPairs, Experts
+from flaggeo.alignment.experts.matching import Matching
 from flaggeo.alignment.heads.composition import CompositionPair
 from flaggeo.alignment.interfaces.leading_directions import LeadingDirections
 from flaggeo.network import Side, Symmetry
@@ -53,6 +55,12 @@ def directions(x, y):
     return columns / torch.linalg.vector_norm(columns, dim=1, keepdim=True)
 
 
+def experts(columns):
+    """Two experts, of which one faces the first column and the other one the others."""
+    frames = tuple(frame(part) for part in (columns[:, :1], columns[:, 1:]) if part.numel() and part.any())
+    return Experts(frames, tuple(torch.ones_like(one[:, 0]) for one in frames), tuple(range(len(frames))))
+
+
 def together(g):
     """How two readings move, up to the inverse transpose, and two writings."""
     return g, g
@@ -79,6 +87,8 @@ KINDS = {
     Interface: Kind(lambda x, y: interface_pair(x, y.mT, RANK), (opposed,)),
     LeadingDirections: Kind(lambda x, y: interface_pair(x, y.mT, RANK).leading, (opposed,)),
     CompositionPair: Kind(CompositionPair, (opposed,)),
+    ExpertPairs: Kind(lambda x, y: ExpertPairs(experts(x), experts(y)), (together,)),
+    Matching: Kind(lambda x, y: Matching(experts(x), experts(y), "0"), (together,)),
 }
 
 
@@ -180,7 +190,7 @@ INPUTS = {
 
 
 # A zero weight has no subspace, and a zero vector no direction: the tables leave both out, see below.
-WITHOUT_ZERO = (SubspacePair, Trajectory)
+WITHOUT_ZERO = (SubspacePair, Trajectory, ExpertPairs, Matching)
 
 
 @cache
@@ -272,6 +282,20 @@ def unrelated_compositions():
     return [CompositionPair(spread_out(1), haar(DIM, DIM, seed=3) @ spread_out(2))]
 
 
+def unrelated_experts():
+    """Two layers of two experts, of which one is turned as a whole."""
+    first, second = (experts(spread_out(seed)[:, :6]) for seed in (1, 2))
+    turns = haar(DIM, DIM, seed=9)
+    return [ExpertPairs(first, replace(second, frames=tuple(turn @ one for one in second.frames))) for turn in turns]
+
+
+def unrelated_matchings():
+    """Every expert uniform for itself."""
+    ones, others = haar(DIM, 1, seed=10), haar(DIM, COLUMNS - 1, seed=11)
+    layers = [experts(torch.cat(pair, dim=1)) for pair in zip(ones, others, strict=True)]
+    return [Matching(*pair, "0") for pair in zip(layers, layers[1:] + layers[:1], strict=True)]
+
+
 def permuted_units():
     orders = torch.stack([torch.randperm(DIM, generator=torch.Generator().manual_seed(s)) for s in range(DRAWS)])
     return [interface_pair(spread_out(1), spread_out(2)[orders].mT, RANK)]
@@ -290,6 +314,8 @@ UNRELATED = {
     Interface: unrelated_orientations,
     LeadingDirections: unrelated_leading_directions,
     CompositionPair: unrelated_compositions,
+    ExpertPairs: unrelated_experts,
+    Matching: unrelated_matchings,
 }
 # Of some interfaces the null is another one than relative rotations.
 OTHERWISE_UNRELATED = {"diagonal_imbalance": permuted_units, "gate_commutator": gaussian_weights} | dict.fromkeys(

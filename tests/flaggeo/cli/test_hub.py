@@ -41,7 +41,7 @@ finally:
 @pytest.mark.usefixtures("tiny")
 def test_inspect_reads_headers_alone_and_imports_nothing_heavy(hub):
     done = subprocess.run([sys.executable, "-c", INSPECT], capture_output=True, text=True, check=True)
-    assert done.stdout.startswith("org/tiny-1.5b: 3 layers of the llama family")
+    assert done.stdout.startswith("org/tiny-1.5b: 3 layers, read as llama")
     assert not {"torch", "pandas", "scipy"} & set(done.stderr.split())
     assert [request.range for request in hub.requests if request.path.endswith(".safetensors")] == ["bytes=0-16383"] * 3
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
+import flaggeo
 from flaggeo import analyze, compare, load, trace
 from flaggeo.checkpoint import safetensors_files
 from flaggeo.cli import app
@@ -22,7 +23,7 @@ def test_inspect_lists_roles_spaces_and_what_is_not_used(tmp_path):
     model = save_folder(tmp_path / "model", tiny_llama())
     result = run(app, ["inspect", str(model)])
     assert result.exit_code == 0
-    for words in ("3 layers of the llama family", "layers.*.hidden", "20x24", "model.layers.*.input_layernorm.weight"):
+    for words in ("3 layers, read as llama", "layers.*.hidden", "20x24", "model.layers.*.input_layernorm.weight"):
         assert words in result.stdout
     record = json.loads(run(app, ["inspect", str(model), "--format", "json"]).stdout)
     assert len(record["weights"]) == 2 + 3 * (7 + 12)
@@ -114,7 +115,7 @@ def test_nothing_heavy_is_imported_to_inspect(tmp_path, kind):
         case _:
             path = sharded_llama(tmp_path, shards=3, hidden=40)
     done = subprocess.run([sys.executable, "-c", INSPECT, path], capture_output=True, text=True, check=True)
-    assert "layers of the llama family" in done.stdout
+    assert "layers, read as llama" in done.stdout
     assert [name for line in done.stderr.splitlines() for name in line.split() if name in HEAVY] == []
 
 
@@ -134,3 +135,19 @@ def test_each_of_a_hundred_shards_is_opened_once_and_no_number_is_read(tmp_path,
     assert {tuple(weight["shape"]) for weight in record["weights"] if weight["role"] == "up"} == {(16_000_000, WIDTH)}
     assert sum(file.stat().st_size for file in tmp_path.glob("*.safetensors")) > 400e9
     assert sum(file.stat().st_blocks * 512 for file in tmp_path.glob("*.safetensors")) < 2e6
+
+
+@pytest.mark.parametrize("command", ["inspect", "analyze"])
+def test_heads_can_be_counted_where_the_settings_do_not(command, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    model = save_folder(tmp_path / "m", tiny_llama(), config={"model_type": "llama"})
+    without = run(app, ["inspect", str(model), "--format", "json"])
+    assert {weight["head"] for weight in json.loads(without.stdout)["weights"]} == {None}
+    options = ["--format", "json"] if command == "inspect" else ["--heads", "--format", "json", "-k", "2"]
+    found = run(app, [command, str(model), "--heads-per-layer", "4", *options])
+    assert found.exit_code == 0
+    if command == "inspect":
+        heads = {weight["head"] for weight in json.loads(found.stdout)["weights"] if weight["role"] == "q"}
+        assert heads == {None, 0, 1, 2, 3}
+    else:
+        assert flaggeo.Analysis.load(next(tmp_path.glob("m-alignment"))).attention_heads == 12

@@ -74,7 +74,7 @@ def toy(
     if unembed:
         rows.append(("unembed", "unembed", None, None, "stream", "vocabulary"))
     weights = pd.DataFrame(rows, columns=["name", "role", "layer", "head", "source", "target"])
-    weights = weights.astype({"layer": "Int64", "head": "Int64"}).assign(rank=RANK)
+    weights = weights.astype({"layer": "Int64", "head": "Int64"}).assign(expert=pd.NA, rank=RANK)
 
     graph = nx.MultiDiGraph()
     stages = {}

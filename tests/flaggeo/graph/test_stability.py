@@ -33,7 +33,16 @@ def test_an_edge_stands_where_it_passes_both_tests_and_is_stable_where_it_always
 def test_edges_of_the_graph_say_whether_they_stand():
     weights = pd.DataFrame(
         {"name": ["a0", "a1", "b"], "tensor": ["a0", "a1", "b"], "role": "q", "layer": [0, 0, 1], "head": None}
-        | {"source": "x", "target": "y", "source_dim": 8, "target_dim": 8, "rank": 2, "effective_rank": 2.0}
+        | {
+            "expert": None,
+            "stacked": None,
+            "source": "x",
+            "target": "y",
+            "source_dim": 8,
+            "target_dim": 8,
+            "rank": 2,
+            "effective_rank": 2.0,
+        }
     )
     cases = stability([CASES["stands"][0], CASES["explained by rounding"][0]])
     cases = cases.assign(source=cases["source"] + ".write", target="b.read")

@@ -92,7 +92,9 @@ def test_five_thousand_subspaces_and_twenty_thousand_edges():
     layers, roles = 357, ("q", "k", "v", "o", "gate", "up", "down")
     names = [f"layers.{layer}.{role}" for layer in range(layers) for role in roles]
     weights = pd.DataFrame({"name": names, "role": list(roles) * layers, "layer": np.repeat(range(layers), len(roles))})
-    weights = weights.assign(head=pd.NA, source="stream", target="stream", rank=4).astype({"head": "Int64"})
+    weights = weights.assign(head=pd.NA, expert=pd.NA, source="stream", target="stream", rank=4).astype(
+        {"head": "Int64"}
+    )
     graph = nx.MultiDiGraph()
     for name, role, layer in zip(weights["name"], weights["role"], weights["layer"], strict=True):
         for side in ("read", "write"):

@@ -33,7 +33,7 @@ def hybrid(*, seed=0):
     """Network with random weights."""
     attention = [(role, {"head": head}) for role in "qkvo" for head in range(2)]
     mlp = [(role, {}) for role in ("gate", "up", "down")]
-    experts = [(role, {"expert": expert}) for role in ("up", "down") for expert in range(2)]
+    experts = [(role, {"expert": expert}) for role in ("expert_up", "expert_down") for expert in range(2)]
     layers = [attention, experts, attention + mlp, [("down", {})], experts, mlp]
     weights = [
         _weight("embed"),

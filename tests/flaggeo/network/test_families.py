@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from flaggeo import load
-from flaggeo.network.families import BERT, LLAMA
+from flaggeo.network.families.gguf_names import gguf_naming
+from flaggeo.network.families.names import Names
 
 transformers = pytest.importorskip("transformers")
 
@@ -31,7 +32,6 @@ DECODERS = {
     "granite": {},
 }
 ENCODERS = {"bert": {}, "roberta": {}, "xlm-roberta": {}, "camembert": {}, "electra": {"embedding_size": 20}}
-BLOCK_WEIGHTS = {"llama": 7, "bert": 6}
 
 
 def build(model_type, extra):
@@ -50,10 +50,10 @@ def test_disk_and_live_module_give_one_network_and_every_tensor_is_accounted_for
 
     assert [weight.name for weight in alive.weights] == [weight.name for weight in saved.weights]
     family = alive.family
-    assert family == ("llama" if model_type in DECODERS else "bert")
+    assert family == model_type
     assert not saved.remarks
     whole = [weight for weight in saved.weights if weight.head is None and weight.layer is not None]
-    assert len(whole) == SMALL["num_hidden_layers"] * BLOCK_WEIGHTS[family]
+    assert len(whole) == SMALL["num_hidden_layers"] * (7 if model_type in DECODERS else 6)
     for weight, other in zip(alive.weights, saved.weights, strict=True):
         matrix = weight.split(alive.checkpoint.read(weight.tensor))
         assert torch.equal(matrix, other.split(saved.checkpoint.read(other.tensor)))
@@ -97,18 +97,20 @@ def test_an_output_head_maps_its_slice_of_the_concatenated_heads():
             assert weight.source.name == f"layers.1.heads.{weight.head // 2}.values"
 
 
-@pytest.mark.parametrize("family", [LLAMA, BERT], ids=lambda family: family.name)
-def test_gguf_names_agree_with_the_gguf_package(family):
+@pytest.mark.parametrize(("architecture", "on_stream"), [("LLAMA", False), ("GEMMA2", False), ("BERT", True)])
+def test_gguf_names_agree_with_the_gguf_package(architecture, on_stream):
+    """Each name that the package gives a role has that role here, and the norms stand where it says."""
     gguf = pytest.importorskip("gguf")
-    architecture = {"llama": gguf.MODEL_ARCH.LLAMA, "bert": gguf.MODEL_ARCH.BERT}[family.name]
-    table = gguf.get_tensor_name_map(architecture, 3)
-    blocks = {"llama": "model.layers.2.", "bert": "encoder.layer.2."}[family.name]
+    kinds = {
+        "TOKEN_EMBD": "embed", "ATTN_Q": "q", "ATTN_K": "k", "ATTN_V": "v", "ATTN_OUT": "o",
+        "FFN_GATE": "gate", "FFN_UP": "up", "FFN_DOWN": "down", "OUTPUT": "unembed",
+    }  # fmt: skip
+    arch = gguf.MODEL_ARCH[architecture]
     theirs = {
-        "llama": {"q": "self_attn.q_proj", "k": "self_attn.k_proj", "v": "self_attn.v_proj", "o": "self_attn.o_proj"}
-        | {"gate": "mlp.gate_proj", "up": "mlp.up_proj", "down": "mlp.down_proj"},
-        "bert": {"q": "attention.self.query", "k": "attention.self.key", "v": "attention.self.value"}
-        | {"o": "attention.output.dense", "up": "intermediate.dense", "down": "output.dense"},
-    }[family.name]
-    for role, name in theirs.items():
-        assert family.role_of("huggingface", f"{blocks}{name}.weight") == (role, 2)
-        assert family.role_of("gguf", f"{table.get_name(blocks + name)}.weight") == (role, 2)
+        gguf.TENSOR_NAMES[gguf.MODEL_TENSOR[kind]].format(bid=2) + ".weight": role
+        for kind, role in kinds.items()
+        if gguf.MODEL_TENSOR[kind] in gguf.MODEL_TENSORS[arch]
+    }
+    placed = Names(gguf_naming(on_stream=on_stream, kind="rms"), theirs).placed
+    assert {one.tensor: one.part.role for one in placed} == theirs
+    assert {one.numbers["layer"] for one in placed if "blk" in one.tensor} == {2}

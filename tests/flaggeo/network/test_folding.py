@@ -269,18 +269,23 @@ def test_half_precision_gains_are_applied_in_single_precision():
 
 
 @pytest.mark.parametrize(
-    ("name", "gain", "found"),
+    ("model_type", "name", "gain", "found"),
     [
-        ("model.layers.1.input_layernorm.weight", torch.ones(23), r"expected 24 gains, found shape \(23,\)"),
-        ("model.layers.1.post_attention_layernorm.weight", torch.ones(24, 1), r"24 gains, found shape \(24, 1\)"),
-        ("model.norm.weight", torch.ones(()), r"24 gains, found shape \(\)"),
-        ("model.layers.1.self_attn.q_norm.weight", torch.ones(20), r"expected 10 or 40 gains, found shape \(20,\)"),
-        ("model.layers.1.post_feedforward_layernorm.weight", torch.ones(0), r"24 gains, found shape \(0,\)"),
+        ("llama", "model.layers.1.input_layernorm.weight", torch.ones(23), r"expected 24 gains, found shape \(23,\)"),
+        (
+            "llama",
+            "model.layers.1.post_attention_layernorm.weight",
+            torch.ones(24, 1),
+            r"24 gains, found shape \(24, 1\)",
+        ),
+        ("llama", "model.norm.weight", torch.ones(()), r"24 gains, found shape \(\)"),
+        ("qwen3", "model.layers.1.self_attn.q_norm.weight", torch.ones(20), r"10 or 40 gains, found shape \(20,\)"),
+        ("gemma2", "model.layers.1.post_feedforward_layernorm.weight", torch.ones(0), r"24 gains, found shape \(0,\)"),
     ],
 )
-def test_a_norm_with_another_number_of_gains_is_refused(name, gain, found):
+def test_a_norm_with_another_number_of_gains_is_refused(model_type, name, gain, found):
     with pytest.raises(CheckpointError, match=rf"tensor '{name}': .*{found}".replace("model.", r"model\.")):
-        load(tiny_llama() | {name: gain}, config=CONFIG)
+        load(tiny_llama() | {name: gain}, config=CONFIG | {"model_type": model_type})
 
 
 def test_gains_of_one_head_are_known_without_the_number_of_heads():

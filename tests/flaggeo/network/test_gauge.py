@@ -363,3 +363,20 @@ def test_an_unembedding_of_its_own_reads_behind_the_norm_of_its_head(model_type,
     assert (network.matrix(unembed) @ unseen).abs().max() > 0.1
     assert (network.matrix(unembed, folded=True) @ unseen).abs().max() < 1e-4 * float(unseen.norm())
     assert distance(model, change_basis(network)) < 1e-5
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    ("model_type", "reason"),
+    [
+        ("t5", "several towers"),
+        ("gpt_neox", "in another way"),
+        ("deepseek_v3", "in another way"),
+        ("stablelm", "a part"),
+    ],
+)
+def test_what_cannot_be_changed_is_refused(model_type, reason):
+    from flaggeo.network.families.derivation.tiny import tiny_config, tiny_model
+
+    with pytest.raises(ValueError, match=reason):
+        change_basis(load(tiny_model(tiny_config(model_type))))

@@ -37,9 +37,16 @@ def test_unknown_number_of_heads_is_said_and_heads_are_left_whole():
 def test_every_unused_tensor_has_a_reason():
     tensors = tiny_llama() | {"model.layers.0.mystery.weight": torch.ones(2, 2), "x.bias": torch.ones(2)}
     reasons = {item.tensor: item.reason for item in load(tensors, config=CONFIG).skipped}
-    assert reasons["model.layers.0.mystery.weight"] == "not in the table of the llama family"
+    assert reasons["model.layers.0.mystery.weight"] == "not in the table of llama"
     assert "diagonal" in reasons["model.norm.weight"]
     assert "translation" in reasons["x.bias"]
+
+
+def test_the_beginning_that_most_weights_have_is_taken_for_all():
+    stray = "layers.0.self_attn.q_proj.weight"
+    network = load(tiny_llama() | {stray: torch.ones(40, WIDTH)}, config=CONFIG)
+    assert {weight.tensor for weight in network.weights if weight.name == "layers.0.q"} == {f"model.{stray}"}
+    assert "another beginning" in {item.tensor: item.reason for item in network.skipped}[stray]
 
 
 def test_a_tied_unembedding_is_counted_once(tmp_path):
@@ -82,7 +89,7 @@ BLOCK = "model.layers.1."
         (
             llama_with(lambda t: t.update({BLOCK + "self_attn.k_proj.weight": torch.ones(15, WIDTH)})),
             CONFIG,
-            "expected a height of 15, found 20",
+            "expected a height that is 10 \\(the head width\\) times a divisor of 4 heads, found 15",
         ),
         (
             llama_with(lambda t: t.update({BLOCK + "self_attn.q_proj.weight": torch.ones(10, 10, WIDTH)})),
@@ -110,7 +117,7 @@ BLOCK = "model.layers.1."
             "'num_hidden_layers': expected a positive whole .* found '3'",
         ),
         (tiny_llama(), CONFIG | {"num_attention_heads": -4}, "'num_attention_heads': expected a positive whole number"),
-        ({"lm_head.weight": torch.ones(5, 4)}, {}, "expected layers 0 to 0, found 0 layers without layer 0"),
+        ({"lm_head.weight": torch.ones(5, 4)}, {}, "expected tensor names of a known architecture"),
         (
             {"layers.0.self_attn.q_proj.weight": torch.ones(8, 4)},
             CONFIG | {"num_hidden_layers": 1, "num_key_value_heads": 3},
@@ -122,14 +129,9 @@ BLOCK = "model.layers.1."
             "found 2 layers without layer 0",
         ),
         (
-            llama_with(lambda t: t.update({"layers.0.self_attn.q_proj.weight": torch.ones(40, WIDTH)})),
-            CONFIG,
-            "expected one tensor for the role 'q' of layer 0, found also",
-        ),
-        (
             llama_with(lambda t: t.update({BLOCK + "mlp.up_proj.weight": torch.ones(40, WIDTH, dtype=torch.int8)})),
             CONFIG,
-            "found torch.int8: de-quantise",
+            "found I8: de-quantise",
         ),
     ],
 )
@@ -174,10 +176,8 @@ def test_a_block_may_have_a_single_weight_and_the_remarks_say_what_it_lacks():
     assert load(without_gates, config=CONFIG).remarks == ()
 
 
-def test_unknown_architecture_names_the_families_and_what_was_found():
-    with pytest.raises(
-        UnknownArchitectureError, match=r"families llama, bert, found model type 'x' and 1 tensors, 'a'"
-    ):
+def test_an_unknown_architecture_names_what_was_found():
+    with pytest.raises(UnknownArchitectureError, match=r"found model type 'x' and 1 tensors, 'a' first"):
         load({"a": torch.ones(2, 2)}, config={"model_type": "x"})
     with pytest.raises(UnknownArchitectureError, match="expected tensors, found none"):
         load({})

@@ -78,7 +78,8 @@ def ungated(activation):
 
 def test_settings_name_the_activation_and_the_family_has_a_usual_one():
     assert ungated({"hidden_act": "relu"}).symmetry is SCALED
-    assert ungated({"hidden_act": "silu", "hidden_activation": "tanh"}).symmetry is SIGNED
+    gemma = {"model_type": "gemma2", "hidden_act": "silu", "hidden_activation": "tanh"}
+    assert ungated(gemma).symmetry is SIGNED
     assert ungated({}).symmetry is PERMUTED
 
 

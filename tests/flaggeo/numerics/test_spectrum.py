@@ -6,7 +6,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flaggeo.network import Side
-from flaggeo.numerics.spectrum import DEGENERATE_GAP, leading_frames, leading_spectrum, singular_values
+from flaggeo.numerics.spectrum import (
+    DEGENERATE_GAP,
+    gram_spectrum,
+    leading_frames,
+    leading_spectrum,
+    side_gram,
+    singular_values,
+)
 from tests.builders import planted, random_frame
 
 
@@ -197,3 +204,40 @@ def test_singular_values_below_the_noise_of_a_gram_matrix_are_zero():
     values = singular_values(matrix)
     assert values[:2].tolist() == pytest.approx([1, 1e-3])
     assert values[2:].tolist() == [0] * 18
+
+
+@pytest.mark.parametrize("side", Side)
+@pytest.mark.parametrize(("count", "rows", "columns"), [(3, 20, 30), (2, 5, 30), (4, 40, 150), (1, 9, 7)])
+def test_a_stack_has_the_spectrum_of_its_gram_matrix(side, count, rows, columns):
+    """Of matrices on top of each other where they read, side by side where they write."""
+    shape = (rows, columns) if side is Side.READ else (columns, rows)
+    matrices = [torch.randn(shape, generator=torch.Generator().manual_seed(seed)) for seed in range(count)]
+    grams, norms = zip(*(side_gram(matrix, side) for matrix in matrices), strict=True)
+    summed = sum(grams)
+    found = gram_spectrum(summed, side, torch.cat(norms), rank=4)
+    expected = leading_spectrum(torch.cat(matrices, dim=0 if side is Side.READ else 1), rank=4)
+    torch.testing.assert_close(found.all_values, expected.all_values, rtol=1e-10, atol=1e-10)
+    assert largest_sine(found.frame(side), expected.frame(side)) < 1e-10
+    assert found.frame(side.other).shape == (count * rows, 0)
+    for part in ("gaps", "undetermined", "row_norms", "column_norms"):
+        torch.testing.assert_close(getattr(found, part), getattr(expected, part), rtol=1e-8, atol=1e-12)
+    for number in ("frobenius_norm", "energy", "effective_rank", "above_random_edge", "mean_entry"):
+        assert getattr(found, number) == pytest.approx(getattr(expected, number))
+    assert found.residual < 1e-12
+    assert torch.equal(summed, sum(grams))
+    assert (found.frame(side).gather(0, found.frame(side).abs().argmax(dim=0, keepdim=True)) > 0).all()
+    assert found.leading(2).frame(side).shape == (columns, 2)
+
+
+def test_a_stack_of_zeros_has_no_direction():
+    spectrum = gram_spectrum(torch.zeros(5, 5, dtype=torch.float64), Side.READ, torch.zeros(8).double(), rank=2)
+    assert spectrum.frame(Side.READ).shape == (5, 0)
+    assert (spectrum.residual, spectrum.frobenius_norm) == (0, 0)
+
+
+def test_the_residual_of_a_gram_matrix_tells_of_an_unfaithful_frame():
+    """It is what the frame and the values leave of the matrix, which single precision leaves larger."""
+    matrix = torch.randn(30, 20, generator=torch.Generator().manual_seed(0))
+    single = gram_spectrum((matrix.mT @ matrix), Side.READ, matrix.norm(dim=1), rank=3)
+    double = gram_spectrum(*(side_gram(matrix, Side.READ)[:1]), Side.READ, matrix.norm(dim=1), rank=3)
+    assert double.residual < 1e-12 < 1e-8 < single.residual < 1e-4

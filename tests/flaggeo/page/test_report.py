@@ -15,6 +15,8 @@ from flaggeo.findings import findings, graph_findings
 from flaggeo.numerics.spectrum import leading_spectrum
 from tests.builders import CONFIG, related_llama, save_folder, tiny_llama
 from tests.conftest import browser_only
+from tests.mixtures import CONFIG as MIXTURE
+from tests.mixtures import tiny_mixtral
 
 HOSTILE = {
     "</script><script>window.hacked=1</script>": torch.ones(2),
@@ -307,6 +309,20 @@ def test_a_page_without_pairs_still_renders(tmp_path, open_page):
     assert page.complaints == []
     assert findings(lonely)[0].sentence in page.content()
     page.close()
+
+
+def test_mixtures_of_experts_have_a_section_and_other_networks_none(html):
+    assert 'id="experts"' not in html
+    mixture = analyze(load(tiny_mixtral(), config=MIXTURE), rank=4, measure=["continuity", "pairs"])
+    page = render_report(mixture)
+    assert 'id="experts"' in page
+    across = mixture.experts[(mixture.experts["kind"] == "across") & (mixture.experts["role"] == "expert_up")]
+    for column in ("matched_overlap", "matched_overlap_null_mean", "matched_gain_excess"):
+        assert f"{across[column].mean():.3f}" in page
+    closest = mixture.experts[mixture.experts["kind"] == "within"].nlargest(1, "largest_overlap").iloc[0]
+    assert f">{closest['closest_expert']} and {closest['closest_next_expert']}<" in page
+    for finding in findings(mixture):
+        assert f'{escape(finding.sentence)} <a href="#{finding.place}">' in page
 
 
 def test_every_finding_links_to_the_section_that_shows_it(html, analysis):

@@ -9,6 +9,7 @@ import torch
 from flaggeo.alignment.chance.mean_matched import (
     mean_basis,
     mean_matched_at_every_rank,
+    mean_matched_flipped,
     mean_matched_moments,
     mean_part,
     mean_share,
@@ -238,3 +239,40 @@ def test_a_kept_part_of_two_lines_is_that_of_all_sign_patterns():
     expected += [float((sums >= level - 1e-9).double().mean()) for level in ((first @ second).abs(), largest)]
     found = sign_flips_of_lines(first, second, kept=kept)
     assert [float(value) for value in found] == pytest.approx(expected, abs=1e-5)
+
+
+def all_signs(n):
+    return torch.tensor(list(itertools.product([1.0, -1.0], repeat=n)), dtype=torch.float64)
+
+
+def test_flipped_frames_keep_their_mean_parts_and_the_size_of_what_is_left():
+    frame, norms = random_frame(7, 3, seed=1), gaussian(7, seed=2).exp()
+    for signs in all_signs(7)[::9]:
+        flipped = mean_matched_flipped(frame, norms, signs)
+        torch.testing.assert_close(mean_part(flipped, norms), mean_part(frame, norms))
+        assert float(flipped.square().sum()) == pytest.approx(3)
+    torch.testing.assert_close(mean_matched_flipped(frame, norms, torch.ones(7).double()), frame)
+
+
+def test_a_frame_of_means_alone_stays_as_it_is():
+    norms = gaussian(7, seed=2).exp()
+    basis = mean_basis(norms)
+    for signs in all_signs(7)[::17]:
+        torch.testing.assert_close(mean_matched_flipped(basis, norms, signs), basis)
+
+
+@pytest.mark.parametrize("mean", [0.0, 0.3, 3.0])
+def test_drawn_overlaps_have_the_mean_of_the_null_that_needs_no_draws(mean):
+    """Two weights with a common mean and norms of channels of their own."""
+    weights = [(mean + gaussian(40, 24, seed=seed)) * gaussian(24, seed=10 + seed).mul(0.3).exp() for seed in (1, 2)]
+    frames = [leading_spectrum(weight, 3).right for weight in weights]
+    norms = [weight.norm(dim=0) for weight in weights]
+    signs = 2.0 * torch.randint(0, 2, (1500, 2, 24), generator=torch.Generator().manual_seed(0)) - 1
+    drawn = []
+    for of_draw in signs:
+        one, other = map(mean_matched_flipped, frames, norms, of_draw)
+        drawn.append(float((one.mT @ other).square().sum()))
+    drawn, (closed, _) = torch.tensor(drawn), mean_matched_moments(frames, norms)
+    # The scales of the closed form are those of uniform frames.
+    error = 5 * float(drawn.std()) / 1500**0.5
+    assert float(drawn.mean()) == pytest.approx(float(closed[0, 1]), abs=error + 0.05 * float(closed[0, 1]))

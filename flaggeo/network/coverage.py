@@ -1,0 +1,78 @@
+"""How much of a model its weights are: the share of all parameters that is analysed."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import prod
+
+from .quiver import Network
+from .roles import in_tower
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """Parameters of a checkpoint.
+
+    Attributes
+    ----------
+    total : int
+        Of all tensors, each counted once.
+    analysed : mapping of str to int
+        Of the weights, by the block that they belong to, behind its tower where there are several.
+    """
+
+    total: int
+    analysed: Mapping[str, int]
+
+    @property
+    def share(self) -> float:
+        """Share of all parameters that belongs to a weight, in [0, 1]."""
+        return sum(self.analysed.values()) / self.total if self.total else 0.0
+
+    def __str__(self) -> str:
+        """How much of the model is analysed, the largest block first."""
+        total = max(self.total, 1)
+        blocks = sorted(self.analysed.items(), key=lambda item: -item[1])
+        parts = ", ".join(f"{block} {number / total:.1%}" for block, number in blocks)
+        return f"{self.share:.1%} of {self.total:,} parameters are analysed" + (f" ({parts})" if parts else "")
+
+    def record(self) -> dict[str, object]:
+        """Plain numbers for JSON and for the provenance of a result."""
+        return {"total": self.total, "analysed": dict(self.analysed)}
+
+
+def coverage(network: Network) -> Coverage:
+    """Count the parameters of a network's weights, those of a shared tensor by the rows that are used.
+
+    Parameters
+    ----------
+    network : Network
+
+    Returns
+    -------
+    coverage : Coverage
+
+    Examples
+    --------
+    >>> import torch
+    >>> from flaggeo import load
+    >>> tensors = {"layers.0.mlp.up_proj.weight": torch.ones(4, 3), "layers.0.mlp.down_proj.weight": torch.ones(3, 4)}
+    >>> coverage(load(tensors | {"norm.weight": torch.ones(8)})).share
+    0.75
+    """
+    headers = network.checkpoint.headers
+    sizes = {name: prod(header.shape) for name, header in headers.items()}
+    counted: dict[str, set[object]] = {}
+    analysed: dict[str, int] = {}
+    for weight in network.weights:
+        block = in_tower(weight.tower, weight.record.block.value)
+        part = (weight.split.expert, weight.split.rows)
+        if weight.head is None and part not in counted.setdefault(weight.tensor, set()):
+            counted[weight.tensor].add(part)
+            shared = weight.split.expert is not None or weight.split.rows is not None
+            columns = headers[weight.tensor].shape[-1] if weight.after else weight.source.dim
+            own = weight.target.dim * columns if shared or weight.after else sizes[weight.tensor]
+            analysed[block] = analysed.get(block, 0) + own
+        if weight.after is not None and weight.after.tensor not in counted:
+            counted[weight.after.tensor] = set()
+            analysed[block] = analysed.get(block, 0) + sizes[weight.after.tensor]
+    return Coverage(sum(sizes.values()), analysed)

@@ -1,0 +1,1 @@
+"""Structures of models: which tensors are which weights, derived from the models themselves."""

@@ -1,0 +1,399 @@
+"""From a model type to its record: tiny models of two sizes are run, and what both say is written down."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import cycle
+from typing import TYPE_CHECKING, Any
+
+from ..record import Cut, Naming, Norm, Piece, Record, Tower
+from .layouts import Layout, groups_of, heads_in_order
+from .parts import DerivationError, Part
+from .runs import Run, Stored
+from .templates import counted
+from .tiny import OTHER, SMALL, meaning
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig
+
+
+def derive(model_type: str) -> Record:
+    """Find out what the weights of a model type do.
+
+    Parameters
+    ----------
+    model_type : str
+        One that the installed transformers has code for.
+
+    Returns
+    -------
+    record : Record
+
+    Raises
+    ------
+    DerivationError
+        If something about it cannot be found out.
+    """
+    one = Run(model_type, SMALL)
+    try:
+        other = Run(model_type, OTHER, tied=one.tied, tie_word_embeddings=False, **_other_activations(one.config))
+    except (TypeError, ValueError):  # the model type has one function only
+        other = Run(model_type, OTHER, tied=one.tied, tie_word_embeddings=False)
+    other.confirm()
+    return _Comparison(one, other).record(model_type)
+
+
+def _other_activations(config: "PreTrainedConfig") -> dict[str, Any]:
+    """Another function for every setting that names one, each its own as far as there are some."""
+    from transformers.activations import ACT2FN
+
+    settings = config.to_dict()
+    used = {value for _, value in _flat(settings) if isinstance(value, str)}
+    others = cycle([name for name in ("relu", "tanh", "relu2", "sigmoid") if name not in used])
+
+    def changed(section: Mapping[str, Any]) -> dict[str, Any]:
+        changes = {
+            name: changed(value) if isinstance(value, dict) else next(others)
+            for name, value in section.items()
+            if isinstance(value, dict) or (isinstance(value, str) and value in ACT2FN)
+        }
+        return {name: value for name, value in changes.items() if value != {}}
+
+    return changed(settings)
+
+
+@dataclass(frozen=True)
+class _Heads:
+    """How many heads a stream has in each run; None where that is not one number, or they lie in another order."""
+
+    query: tuple[int, int] | None
+    key_value: tuple[int, int] | None
+
+    def of(self, role: str) -> tuple[int, int] | None:
+        """Heads of a role; one where it has none."""
+        letter = role.removeprefix("cross_")
+        return self.query if letter in ("q", "o") else self.key_value if letter in ("k", "v") else (1, 1)
+
+
+class _Comparison:
+    """What two runs of different sizes say alike."""
+
+    def __init__(self, one: Run, other: Run) -> None:
+        self.runs = (one, other)
+        if len(one.streams) != len(other.streams):
+            raise DerivationError(f"{len(one.streams)} streams in one size, {len(other.streams)} in another")
+        self.live = [Stored(run, run.live) for run in self.runs]
+        self.saved = [Stored(run, run.saved) for run in self.runs]
+        self.settings = [dict(_flat(run.config.to_dict())) for run in self.runs]
+        self.heads = [self._heads(number) for number in range(len(one.streams))]
+        self.names = self._tower_names()
+
+    def record(self, model_type: str) -> Record:
+        """The record of the model type."""
+        saved, live = self._naming(self.saved), self._naming(self.live)
+        towers = tuple(self._tower(number) for number in range(len(self.names)))
+        if (set(saved.pieces), set(saved.norms)) == (set(live.pieces), set(live.norms)):
+            return Record((model_type,), towers, replace(saved, other={**live.other, **saved.other}))
+        return Record((model_type,), towers, saved, live)
+
+    # Towers.
+
+    def _of_stream(self, number: int, *roles: str) -> list[list[Part]]:
+        """Parts along a stream in each run, of some roles or of all."""
+        return [
+            [part for part in run.parts if part.stream == run.streams[number] and (not roles or part.role in roles)]
+            for run in self.runs
+        ]
+
+    def _heads(self, number: int) -> _Heads:
+        counts = []
+        for roles in (("q", "o", "cross_q", "cross_o"), ("k", "v")):
+            found = [{heads_in_order(part) for part in parts} for parts in self._of_stream(number, *roles)]
+            one, other = (next(iter(counted)) if len(counted) == 1 else None for counted in found)
+            counts.append(None if one is None or other is None else (one, other))
+        return _Heads(*counts)
+
+    def _tower_names(self) -> list[str]:
+        paths = []
+        for stream in self.runs[0].streams:
+            parts = [
+                part for part in self.runs[0].parts if part.stream == stream and part.role not in ("embed", "unembed")
+            ]
+            words = [self.runs[0].name(part).split(".") for part in parts]
+            paths.append(list(dict.fromkeys(word for word in words[0] if all(word in other for other in words))))
+        if len(paths) == 1:
+            return [""]
+        names = []
+        for number, path in enumerate(paths):
+            others = [word for n, other in enumerate(paths) if n != number for word in other]
+            own = [word.removesuffix("_model").removesuffix("_tower") for word in path if word not in others]
+            names.append(own[0] if own and not own[0].isdigit() else f"stream{number}")
+        if len(set(names)) < len(names):
+            raise DerivationError(f"streams whose names are alike: {', '.join(names)}")
+        return names
+
+    def _tower(self, number: int) -> Tower:
+        heads = self.heads[number]
+        alike = heads.key_value == heads.query
+        key_value = None if alike or heads.key_value is None else self._setting(heads.key_value, "key_value_heads")
+        known = heads.query is not None and (alike or key_value is not None)
+        widths = [
+            {len(part.heads[0]) for part in parts if part.heads} for parts in self._of_stream(number, "q", "k", "v")
+        ]
+        width = tuple(next(iter(found)) if len(found) == 1 else None for found in widths)
+        depth = tuple(
+            len(
+                {run.numbers[n].get("layer") for n, part in enumerate(run.parts) if part.stream == run.streams[number]}
+                - {None}
+            )
+            for run in self.runs
+        )
+        norm = self.runs[0].found.entry_norms.get(self.runs[0].streams[number])
+        rotary, unturned = self._rotary(number)
+        return Tower(
+            name=self.names[number],
+            heads=self._setting(heads.query, "heads", "decoder_heads") if heads.query and known else None,
+            key_value_heads=key_value if known else None,
+            head_width=None if None in width else self._setting(width, "head"),  # type: ignore[arg-type]
+            activation=self._activation(number),
+            rotary=rotary,
+            unturned=unturned,
+            depth=self._setting((depth[0], depth[1]), "layers", "decoder_layers") if depth[0] != depth[1] else None,
+            entry_norm=None if norm is None else self.saved[0].holder(norm),
+            tied=any(part.stream == self.runs[0].streams[number] for part in self.runs[0].tables),
+        )
+
+    def _setting(self, values: tuple[int, int], *meanings: str) -> str | None:
+        """Name of the setting of some meaning, or of any, that has these values in the two runs, or the constant."""
+        one, other = self.settings
+        names = [
+            name
+            for name in one
+            if (one[name], other.get(name)) == values and type(one[name]) is int and not name.startswith("label2id")
+            if not meanings or meaning(name) in meanings
+        ]
+        if names:
+            return min(names, key=lambda name: (not name.startswith("text_config."), name.count(".")))
+        return str(values[0]) if values[0] == values[1] else None
+
+    def _activation(self, number: int) -> str | None:
+        fitting = []
+        for parts in self._of_stream(number):
+            found = [part.activations for part in parts if part.role.endswith("down")]
+            fitting.append(frozenset.intersection(*found) if found else frozenset[str]())
+        one, other = self.settings
+        for name, value in one.items():
+            changed = other.get(name)
+            if isinstance(value, str) and value != changed and value in fitting[0] and changed in fitting[1]:
+                return f"{name}={value}"
+        both = fitting[0] & fitting[1]
+        return f"={min(both, key=lambda name: (len(name), name))}" if both else None
+
+    def _rotary(self, number: int) -> tuple[bool | None, int | None]:
+        """Whether positions turn queries and keys, and every how many layers there is one where they do not."""
+        turned: list[dict[int, bool]] = []
+        for run in self.runs:
+            layers: dict[int, bool] = {}
+            for n, part in enumerate(run.parts):
+                if part.stream == run.streams[number] and part.role == "q":
+                    layer = run.numbers[n].get("layer", 0)
+                    layers[layer] = layers.get(layer, False) or part.turned
+            turned.append(layers)
+        values = {value for layers in turned for value in layers.values()}
+        if len(values) < 2:
+            return (values.pop() if values else None), None
+        for every in range(2, len(turned[0]) + 1):
+            if all(value == bool((layer + 1) % every) for layers in turned for layer, value in layers.items()):
+                return True, every
+        return None, None
+
+    # Names.
+
+    def _naming(self, both: Sequence[Stored]) -> Naming:
+        drafts: dict[tuple[str, str], list[tuple[Stored, int | None, Piece]]] = {}
+        cuts: dict[str, list[tuple[tuple[str, int], ...]]] = {}
+        for place, stored in enumerate(both):
+            roles = [part.role for part in stored.run.parts]
+            for name, layout in stored.layouts.items():
+                if name in stored.repeated:
+                    continue
+                template = stored.templates(name)
+                runs = layout.runs(roles)
+                cuts.setdefault(template, [(), ()])
+                if len(runs) > 1 and cuts[template][place] not in ((), runs):
+                    raise DerivationError(f"{template}: rows in {runs}, elsewhere in {cuts[template][place]}")
+                cuts[template][place] = runs
+                for part in dict.fromkeys(part for part, _ in layout.slices[0] if part >= 0):
+                    draft = self._piece(stored, template, layout, part)
+                    layer = stored.run.numbers[part].get("layer")
+                    drafts.setdefault((template, draft.role), []).append((stored, layer, draft))
+        pieces = []
+        for (template, _), members in drafts.items():
+            merged = self._merged(members)
+            pieces.append(replace(merged, cut=self._cut(template, cuts[template], merged.tower)))
+        if not any(piece.role == "unembed" for piece in pieces):
+            pieces += self._always_tied(both[0])
+        norms = tuple(self._norms(both[0]))
+        known = {piece.tensor for piece in pieces} | {norm.tensor for norm in norms}
+        known |= {piece.after for piece in pieces if piece.after}
+        other: dict[str, str] = {}
+        for stored in both:
+            other = self._other(stored, known) | other
+        return Naming(tuple(pieces), norms, other)
+
+    def _always_tied(self, stored: Stored) -> Iterator[Piece]:
+        """An unembedding that cannot have numbers of its own, under the name that it has in the module."""
+        output = stored.run.model.get_output_embeddings()  # type: ignore[no-untyped-call]
+        for name, module in stored.run.model.named_modules():
+            if module is output:
+                for part in stored.run.tables:
+                    norm = None if part.norm is None else stored.beside(part.norm, None)
+                    tower = self.names[stored.run.streams.index(part.stream)]
+                    yield Piece(f"{name}.weight", "unembed", tower, norm=norm)
+
+    def _piece(self, stored: Stored, template: str, layout: Layout, number: int) -> Piece:
+        run, part = stored.run, stored.run.parts[number]
+        layer = run.numbers[number].get("layer")
+
+        def named(parameter: str | None) -> str | None:
+            return None if parameter is None else stored.beside(parameter, layer)
+
+        after = None
+        if part.after is not None:
+            after = named(run.name(part.after))
+        first = part.after or part
+        return Piece(
+            tensor=template,
+            role=part.role,
+            tower=self.names[run.streams.index(part.stream)],
+            reads_tower=None if part.reads_stream is None else self.names[run.streams.index(part.reads_stream)],
+            transposed=layout.transposed,
+            stacked=layout.stacked,
+            after=after,
+            after_norm=named(part.norm) if part.after is not None else None,
+            norm=named(first.norm),
+            head_norm=named(part.head_norm),
+        )
+
+    def _merged(self, drafts: Sequence[tuple[Stored, int | None, Piece]]) -> Piece:
+        """One piece for all layers."""
+        norms = {piece.norm for _, _, piece in drafts} - {None}
+        previous = {norm for norm in norms if norm is not None and "{layer-" in norm}
+        merged = []
+        for stored, layer, piece in drafts:
+            # In the first layer, what stands before all layers is in the place of the layer before.
+            if previous and layer == 0 and piece.norm in (None, *self._entry_norms(stored)):
+                continue
+            # A norm that a layer does not have needs no other piece.
+            if piece.norm is None and len(norms) == 1 and not stored.has(next(iter(norms)), layer):
+                continue
+            merged.append(piece)
+        distinct = list(dict.fromkeys(merged))
+        if len(distinct) > 1:
+            raise DerivationError(f"{distinct[0].tensor}: {_difference(distinct[0], distinct[1])}")
+        return distinct[0]
+
+    def _entry_norms(self, stored: Stored) -> list[str]:
+        return [stored.templates(stored.holder(norm)) for norm in stored.run.found.entry_norms.values()]
+
+    def _cut(self, template: str, runs: Sequence[tuple[tuple[str, int], ...]], tower: str) -> Cut | None:
+        """Formula for the rows of the roles of a tensor."""
+        if all(len(rows) <= 1 for rows in runs):
+            return None
+        if not all(runs):
+            raise DerivationError(f"{template}: only in one size")
+        (one, block), (other, other_block) = (groups_of(rows) for rows in runs)
+        order = tuple(role for role, _ in block)
+        if order != tuple(role for role, _ in other_block):
+            raise DerivationError(f"{template}: rows of {order} in one size, of {other_block} in another")
+        heads = self.heads[self.names.index(tower)]
+        groups = {"1": (1, 1), "heads": heads.query, "key_value_heads": heads.key_value, str(one): (one, one)}
+        name = next((name for name, counts in groups.items() if counts == (one, other)), None)
+        sizes = [[size for _, size in rows] for rows in (block, other_block)]
+        if sizes == [[1] * len(order)] * 2:
+            name = "rows"
+        if name is None:
+            raise DerivationError(f"{template}: {one} and {other} blocks, for what is not known")
+        if name == "rows":
+            return Cut("rows", order)
+        return Cut(name, order, self._widths(template, order, sizes, (one, other), heads))
+
+    def _widths(
+        self, template: str, order: Sequence[str], sizes: list[list[int]], groups: tuple[int, int], heads: _Heads
+    ) -> tuple[str, ...]:
+        """Settings of the rows of one head in each segment; empty where all are equal."""
+        widths: list[list[int]] = []
+        for place, rows in enumerate(sizes):
+            counts = [heads.of(role) if role else (groups[place],) * 2 for role in order]
+            if any(count is None for count in counts):
+                raise DerivationError(f"{template}: parts of heads whose number is not known")
+            in_block = [max(count[place] // groups[place], 1) for count in counts if count is not None]
+            if any(size % count for size, count in zip(rows, in_block, strict=True)):
+                raise DerivationError(f"{template}: {rows} rows are no whole heads")
+            widths.append([size // count for size, count in zip(rows, in_block, strict=True)])
+        if all(len(set(width)) == 1 for width in widths):
+            return ()
+        named = [self._setting((one, other)) for one, other in zip(*widths, strict=True)]
+        if None in named:
+            raise DerivationError(f"{template}: no setting gives the widths {widths}")
+        return tuple(name for name in named if name is not None)
+
+    def _norms(self, stored: Stored) -> Iterator[Norm]:
+        seen: set[str] = set()
+        for norm in stored.run.norms:
+            template = stored.templates(stored.holder(norm.gain))
+            if template not in seen:
+                seen.add(template)
+                yield Norm(template, norm.kind, norm.offset, norm.gain in stored.run.stream_norms)
+
+    def _other(self, stored: Stored, known: set[str]) -> dict[str, str]:
+        other: dict[str, str] = {}
+        biases = {norm.bias for norm in stored.run.norms}
+        shown: set[str] = set()
+        for name in stored.tensors:
+            template, parameter = stored.templates(name), stored.parameter(name)
+            if template in known:
+                continue
+            if parameter is None:
+                reason = "buffer"
+            elif parameter in shown:
+                reason = "second copy"
+            elif parameter in biases:
+                reason = "norm bias"
+            else:
+                reason = self._reason(stored.run, parameter)
+            shown |= {parameter} if parameter is not None else set()
+            other.setdefault(template, reason)
+        return other
+
+    def _reason(self, run: Run, parameter: str) -> str:
+        """Why a parameter is no weight."""
+        uses = run.trace.uses.get(parameter, set())
+        if parameter in run.reasons:
+            return run.reasons[parameter]
+        for use in ("bias", "position table", "convolution"):
+            if use in uses:
+                return use
+        if uses:
+            return "state"
+        towers = {self._list(run.name(part)) for part in run.parts} - {""}
+        if any(parameter.startswith(prefix) for prefix in towers):
+            raise DerivationError(f"{parameter}: used for nothing that is known")
+        return "tower" if self._list(parameter) else "head"
+
+    @staticmethod
+    def _list(name: str) -> str:
+        """What stands before the first number in a name; empty where there is none."""
+        return counted(name)[0][0] if counted(name) else ""
+
+
+def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in settings.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
+
+
+def _difference(one: Piece, other: Piece) -> str:
+    fields = [name for name in one.__dataclass_fields__ if getattr(one, name) != getattr(other, name)]
+    return "; ".join(f"{name} {getattr(one, name)} or {getattr(other, name)}" for name in fields)

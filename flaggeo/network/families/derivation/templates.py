@@ -1,0 +1,82 @@
+"""From names with numbers to names with places for numbers."""
+
+import re
+from collections.abc import Iterable, Mapping
+
+#: The words that may stand in a template, from the outside to the inside.
+WORDS = ("stage", "layer", "expert")
+
+Numbers = Mapping[str, int]
+
+_NUMBER = re.compile(r"(\d+)")
+
+
+def counted(name: str) -> list[tuple[str, int]]:
+    """Numbers in a name, each with what stands before it, in which other numbers are struck out."""
+    parts = _NUMBER.split(name)
+    return [
+        ("".join("0" if n % 2 else part for n, part in enumerate(parts[:place])), int(parts[place]))
+        for place in range(1, len(parts), 2)
+    ]
+
+
+class Templates:
+    """Which numbers of names count layers, experts or stages, learned from names for which that is known.
+
+    Parameters
+    ----------
+    known : iterable of pair of str and mapping of str to int
+        Names, each with the numbers of its stage, layer and expert, as far as it has them.
+    others : iterable of str
+        Further names: a list in them that is as long as one of layers is one of layers.
+    """
+
+    def __init__(self, known: Iterable[tuple[str, Numbers]], others: Iterable[str] = ()) -> None:
+        self._words: dict[str, str] = {}
+        names = [(_NUMBER.split(name), numbers) for name, numbers in known]
+        for place in range(1, max((len(parts) for parts, _ in names), default=0), 2):
+            members: dict[str, list[tuple[int, Numbers]]] = {}
+            for parts, numbers in names:
+                if len(parts) > place:
+                    members.setdefault(self._prefix(parts, place), []).append((int(parts[place]), numbers))
+            for prefix, values in members.items():
+                fitting = [
+                    word
+                    for word in WORDS
+                    if f"{{{word}}}" not in prefix and all(numbers.get(word) == value for value, numbers in values)
+                ]
+                if fitting:
+                    self._words[prefix] = fitting[0]
+        self._learn_lists({numbers["layer"] for _, numbers in names if "layer" in numbers}, others)
+
+    def _learn_lists(self, layers: set[int], others: Iterable[str]) -> None:
+        lists: dict[str, set[int]] = {}
+        for parts in (_NUMBER.split(name) for name in others):
+            for place in range(1, len(parts), 2):
+                lists.setdefault(self._prefix(parts, place), set()).add(int(parts[place]))
+        for prefix, numbers in lists.items():
+            if len(numbers) > 1 and numbers == layers and "{layer}" not in prefix:
+                self._words.setdefault(prefix, "layer")
+
+    def _prefix(self, parts: list[str], place: int) -> str:
+        prefix = ""
+        for n, part in enumerate(parts[:place]):
+            prefix += f"{{{self._words[prefix]}}}" if n % 2 and prefix in self._words else part
+        return prefix
+
+    def __call__(self, name: str, layer: int | None = None) -> str:
+        """Template of a name; where its layer is the one before a given one it is written ``{layer-1}``."""
+        parts = _NUMBER.split(name)
+        template = self._prefix(parts, len(parts))
+        if layer is not None and self.numbers(name).get("layer") == layer - 1:
+            return template.replace("{layer}", "{layer-1}")
+        return template
+
+    def numbers(self, name: str) -> dict[str, int]:
+        """Stage, layer and expert of a name, as far as it has them."""
+        parts = _NUMBER.split(name)
+        return {
+            self._words[prefix]: int(parts[place])
+            for place in range(1, len(parts), 2)
+            if (prefix := self._prefix(parts, place)) in self._words
+        }

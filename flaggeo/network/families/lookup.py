@@ -1,0 +1,144 @@
+"""Which structure a checkpoint has: by its model type, or by the names of its tensors."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+
+from ...checkpoint import Checkpoint
+from .gguf_names import ENTRY_NORM, gguf_naming
+from .inference import infer
+from .names import Names
+from .record import Naming, Piece, Record, Tower
+from .table import load_records
+
+#: What a structure is called that no table has.
+INFERRED = "inferred"
+
+
+# Of structures that explain a checkpoint equally well, the one whose name people know.
+_BEST_KNOWN = ("llama", "bert", "gpt2", "gpt_neox", "mixtral", "t5")
+
+
+@dataclass(frozen=True)
+class Structure:
+    """What was found out about a checkpoint from its names and settings.
+
+    Attributes
+    ----------
+    name : str
+        The model type whose structure it is.
+    towers : tuple of Tower
+    naming : Naming
+    names : Names
+        The same as the checkpoint has them.
+    known : bool
+        Whether the settings name a model type of this structure: only then are norms, activation and positions known.
+    remarks : tuple of str
+        What was guessed.
+    """
+
+    name: str
+    towers: tuple[Tower, ...]
+    naming: Naming
+    names: Names
+    known: bool
+    remarks: tuple[str, ...] = ()
+
+
+def find_structure(checkpoint: Checkpoint, model_type: str, settings: Callable[[str], object]) -> Structure | None:
+    """The structure of a checkpoint, or None if no table has its names.
+
+    Parameters
+    ----------
+    checkpoint : Checkpoint
+        Only the names of its tensors are used.
+    model_type : str
+        As its settings say; empty if they do not.
+    settings : callable
+        From the name of a setting to its value.
+    """
+    own = [
+        record
+        for record in load_records()
+        if model_type in record.model_types and all(settings(name) == value for name, value in record.settings.items())
+    ]
+    if checkpoint.naming == "gguf":
+        return _of_gguf(checkpoint, model_type, own)
+    for records, known in ((own, True), (load_records(), False)):
+        best = _best(records, checkpoint.headers)
+        if best is not None:
+            record, naming, names = best
+            name = model_type if known else _name(record)
+            origin = () if known else (f"{_origin(model_type)}: read as {name} from the tensor names",)
+            return Structure(name, record.towers, naming, names, known, origin)
+    return _guessed(checkpoint, model_type)
+
+
+def _origin(model_type: str) -> str:
+    return f"model type {model_type!r} is not in the table" if model_type else "no settings name the model type"
+
+
+def _guessed(checkpoint: Checkpoint, model_type: str) -> Structure | None:
+    """A structure that no table has, from names and shapes."""
+    guess = infer({name: header.shape for name, header in checkpoint.headers.items()})
+    if guess is None:
+        return None
+    names = Names(guess.naming, checkpoint.headers)
+    tower = Tower(heads="num_attention_heads", key_value_heads="num_key_value_heads")
+    remarks = (f"{_origin(model_type)}, and its tensors have the names of no known model", *guess.remarks)
+    return Structure(INFERRED, (tower,), guess.naming, names, False, remarks)
+
+
+def _name(record: Record) -> str:
+    return next((name for name in _BEST_KNOWN if name in record.model_types), record.model_types[0])
+
+
+def _best(records: Iterable[Record], tensors: Iterable[str]) -> tuple[Record, Naming, Names] | None:
+    """The record and naming that explain most tensors; of equals the best known, or the one with fewest other weights.
+
+    A weight of a layer has to be there: names such as ``lm_head`` are in many structures.
+    """
+    tensors, best, most = list(tensors), None, (0, 0, False, 0)
+    for record in records:
+        for naming in (record.saved, record.live):
+            if naming is None:
+                continue
+            names = Names(naming, tensors)
+            weights = {one.tensor for one in names.placed if isinstance(one.part, Piece)}
+            placed = {one.tensor for one in names.placed}
+            well_known = not {*_BEST_KNOWN}.isdisjoint(record.model_types)
+            score = (len(weights), len(placed), well_known, -len(naming.pieces))
+            inside = any(one.numbers for one in names.placed if one.tensor in weights)
+            if inside and score > most:
+                best, most = (record, naming, names), score
+    return best
+
+
+def _of_gguf(checkpoint: Checkpoint, model_type: str, own: list[Record]) -> Structure | None:
+    """A GGUF file has names of its own, whatever the architecture, and the norms and positions of the model type."""
+    tower, kind = _language_tower(own[0]) if own else (Tower(key_value_heads="num_key_value_heads"), "rms")
+    on_stream = any("attn_output_norm" in name for name in checkpoint.headers)
+    naming = gguf_naming(on_stream=on_stream, kind=kind)
+    names = Names(naming, checkpoint.headers)
+    if not any(isinstance(one.part, Piece) for one in names.placed):
+        return None
+    tower = replace(
+        tower,
+        name="",
+        heads="num_attention_heads",
+        key_value_heads=tower.key_value_heads and "num_key_value_heads",
+        head_width=None,
+        depth="num_hidden_layers",
+        entry_norm=ENTRY_NORM,
+    )
+    remarks = () if own else (f"{_origin(model_type)}: read by the names that all GGUF files have",)
+    return Structure(model_type or "gguf", (tower,), naming, names, bool(own), remarks)
+
+
+def _language_tower(record: Record) -> tuple[Tower, str]:
+    """The tower that reads the vocabulary, and the kind of its norms."""
+    pieces = record.saved.pieces
+    name = next((piece.tower for piece in pieces if piece.role == "embed"), record.towers[0].name)
+    beside = {piece.norm for piece in pieces if piece.tower == name}
+    kinds = [norm.kind for norm in record.saved.norms if norm.tensor in beside]
+    tower = next((tower for tower in record.towers if tower.name == name), record.towers[0])
+    return tower, kinds[0] if kinds else "rms"

@@ -1,0 +1,156 @@
+"""The names of a checkpoint's tensors against the names of a structure."""
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache, cached_property
+
+from .record import Naming, Norm, Piece
+
+Numbers = Mapping[str, int]
+
+_NUMBER = re.compile(r"\d+")
+_PLACE = re.compile(r"\{(\w+)(?:-(\d+))?\}")
+
+
+@dataclass(frozen=True)
+class Placed:
+    """A tensor whose part is known.
+
+    Attributes
+    ----------
+    tensor : str
+        Name in the checkpoint.
+    part : Piece, Norm or str
+        What it is, or the reason why it is no weight.
+    numbers : mapping of str to int
+        Its layer, its expert and whatever else stands in the name.
+    """
+
+    tensor: str
+    part: Piece | Norm | str
+    numbers: Numbers
+
+
+class Names:
+    """The names of one structure as a checkpoint has them, whatever stands before them.
+
+    A model without its head lacks the first part of its names, and wrappers put more of them in front. The beginning
+    that most weights have is taken for all; names with another beginning are not of this structure.
+
+    Parameters
+    ----------
+    naming : Naming
+    tensors : iterable of str
+        All names of the checkpoint.
+    """
+
+    def __init__(self, naming: Naming, tensors: Iterable[str]) -> None:
+        self._tensors = dict.fromkeys(tensors)
+        self._parts: dict[str, list[Piece | Norm | str]] = {}
+        for piece in naming.pieces:
+            self._parts.setdefault(piece.tensor, []).append(piece)
+        for norm in naming.norms:
+            self._parts.setdefault(norm.tensor, []).append(norm)
+        for template, reason in naming.other.items():
+            self._parts.setdefault(template, []).append(reason)
+        self._base = _common_beginning([piece.tensor for piece in naming.pieces])
+        self._by_shape: dict[tuple[bool, str], list[str]] = {}
+        for template in self._parts:
+            inside, rest = self._split(template)
+            self._by_shape.setdefault((inside, _shape(_PLACE.sub("0", rest))), []).append(template)
+        pieces = {piece.tensor for piece in naming.pieces}
+        self._beginnings = {inside: self._beginning(inside, pieces) for inside in (True, False)}
+
+    def _split(self, template: str) -> tuple[bool, str]:
+        """Whether a template has the common beginning, and what stands behind it."""
+        inside = bool(self._base) and template.startswith(self._base)
+        return inside, template.removeprefix(self._base) if inside else template
+
+    def _beginning(self, inside: bool, pieces: set[str]) -> str:
+        """What stands before most weights of the checkpoint, of those with the common beginning or of the others."""
+        counts: Counter[str] = Counter()
+        for tensor in self._tensors:
+            for start, rest in _endings(tensor):
+                templates = self._by_shape.get((inside, _shape(rest)), ())
+                if any(
+                    template in pieces and _matched(self._split(template)[1], rest) is not None
+                    for template in templates
+                ):
+                    counts[start] += 1
+        # The shortest of equals: the model itself before what a wrapper holds besides.
+        return min(counts, key=lambda start: (-counts[start], len(start)), default=self._base if inside else "")
+
+    @cached_property
+    def placed(self) -> tuple[Placed, ...]:
+        """Every tensor whose part is known, as often as it has one, in the order of the checkpoint."""
+        return tuple(one for tensor in self._tensors for one in self.place(tensor))
+
+    def place(self, tensor: str) -> Iterator[Placed]:
+        """The parts of a name, whether or not the checkpoint has it."""
+        for inside, beginning in self._beginnings.items():
+            if not tensor.startswith(beginning):
+                continue
+            rest = tensor.removeprefix(beginning)
+            for template in self._by_shape.get((inside, _shape(rest)), ()):
+                numbers = _matched(self._split(template)[1], rest)
+                if numbers is not None:
+                    yield from (Placed(tensor, part, numbers) for part in self._parts[template])
+
+    def is_elsewhere(self, tensor: str) -> bool:
+        """Whether a tensor has a name of the structure behind another beginning than the weights of this one."""
+        return any(
+            _matched(self._split(template)[1], rest) is not None
+            for start, rest in _endings(tensor)
+            for inside, beginning in self._beginnings.items()
+            if start != beginning
+            for template in self._by_shape.get((inside, _shape(rest)), ())
+        )
+
+    def find(self, template: str | None, numbers: Numbers) -> str | None:
+        """Name in the checkpoint of what a template names at these numbers; None if it is not there."""
+        if template is None or any(numbers.get(name, -1) < int(back or 0) for name, back in _PLACE.findall(template)):
+            return None
+        inside, rest = self._split(template)
+        name = self._beginnings[inside] + _PLACE.sub(lambda place: str(numbers[place[1]] - int(place[2] or 0)), rest)
+        return name if name in self._tensors else None
+
+
+def of_own_layer(template: str | None) -> str:
+    """The template with the layer itself in the place of an earlier one; empty for None."""
+    return _PLACE.sub(r"{\1}", template or "")
+
+
+def _common_beginning(templates: list[str]) -> str:
+    """The first part of the names that most weights have, with its dot; empty if there is none."""
+    counts = Counter(template.partition(".")[0] for template in templates if "{" in template)
+    first, _ = counts.most_common(1)[0] if counts else ("", 0)
+    return f"{first}." if first and "{" not in first else ""
+
+
+def _endings(name: str) -> Iterator[tuple[str, str]]:
+    """Every way to cut a name at a dot, from the whole name on."""
+    yield "", name
+    for dot in re.finditer(r"\.", name):
+        yield name[: dot.end()], name[dot.end() :]
+
+
+def _shape(name: str) -> str:
+    """The name with its numbers struck out, for a table: names of one shape are few."""
+    return _NUMBER.sub("0", name)
+
+
+def _matched(template: str, name: str) -> Numbers | None:
+    found = _compiled(template).fullmatch(name)
+    return None if found is None else {key: int(value) for key, value in found.groupdict().items()}
+
+
+@cache
+def _compiled(template: str) -> re.Pattern[str]:
+    literals, numbers = _PLACE.split(template)[::3], _PLACE.split(template)[1::3]
+    pattern = re.escape(literals[0])
+    for place, (number, literal) in enumerate(zip(numbers, literals[1:], strict=True)):
+        again = number in numbers[:place]
+        pattern += (f"(?P={number})" if again else rf"(?P<{number}>\d+)") + re.escape(literal)
+    return re.compile(pattern)

@@ -1,0 +1,56 @@
+"""Tiny random models of every type of the table, saved by transformers, opened by path, against the live modules."""
+
+import pytest
+import torch
+
+from flaggeo import load
+from flaggeo.network import ROLE_RECORDS, Side
+from flaggeo.network.families.derivation.tiny import tiny_config, tiny_model
+from tests.flaggeo.network.families.tiny_models import SAMPLE, TYPES
+
+transformers = pytest.importorskip("transformers")
+
+SOME_OR_ALL = [pytest.param(model_type, marks=[] if model_type in SAMPLE else pytest.mark.slow) for model_type in TYPES]
+
+
+@pytest.mark.filterwarnings("ignore")  # transformers warns of its own deprecations
+@pytest.mark.parametrize("model_type", SOME_OR_ALL)
+def test_a_saved_model_is_the_live_one(model_type, tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    model = tiny_model(tiny_config(model_type))
+    model.save_pretrained(tmp_path)
+    saved, alive = load(tmp_path), load(model)
+
+    assert [weight.name for weight in saved.weights] == [weight.name for weight in alive.weights]
+    for one, other in zip(saved.weights, alive.weights, strict=True):
+        assert torch.equal(saved.matrix(one), alive.matrix(other)), one.name
+        assert tuple(saved.matrix(one).shape) == (one.target.dim, one.source.dim)
+        folded = saved.matrix(one, folded=True)
+        torch.testing.assert_close(folded, alive.matrix(other, folded=True))
+    assert not any("read as" in remark for remark in saved.remarks)
+    for tower in {weight.tower for weight in saved.weights}:
+        numbers = {weight.layer for weight in saved.weights if weight.tower == tower} - {None}
+        assert numbers == set(range(len(numbers)))
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("model_type", SOME_OR_ALL)
+def test_heads_partition_their_projection(model_type):
+    """Heads of a projection are its rows, or its columns, each once and in order."""
+    network = load(tiny_model(tiny_config(model_type)))
+    heads = {}
+    for weight in network.weights:
+        if weight.head is not None:
+            heads.setdefault((weight.layer, weight.role), []).append(weight)
+    whole = {(weight.layer, weight.role): weight for weight in network.weights if weight.head is None}
+    for place, parts in heads.items():
+        axis = 1 if ROLE_RECORDS[whole[place].record.name].side is Side.WRITE else 0
+        joined = torch.cat([network.matrix(part) for part in parts], dim=axis)
+        torch.testing.assert_close(joined, network.matrix(whole[place]))
+        shared = {part.space(part.record.side.other).name for part in parts}
+        assert len(shared) <= len(parts)
+
+
+def test_the_table_has_the_types_that_people_use():
+    assert set(TYPES) >= SAMPLE
+    assert len(TYPES) >= 150

@@ -1,0 +1,215 @@
+"""The table against the models themselves: changes that its roles, cuts, heads and norms call harmless are harmless."""
+
+import re
+
+import pytest
+import torch
+
+from flaggeo.network.families.derivation.tiny import OTHER
+from tests.flaggeo.network.families.tiny_models import SAMPLE, TYPES, TinyModel, filled
+
+pytest.importorskip("transformers")
+pytestmark = pytest.mark.filterwarnings("ignore")  # transformers warns of its own deprecations
+
+EVERY = [pytest.param(name, marks=() if name in SAMPLE else pytest.mark.slow) for name in TYPES]
+
+# Where queries meet more than keys, a query cannot be scaled against its key alone.
+MORE_THAN_KEYS = {"deberta", "deberta-v2", "xlnet"}
+
+
+def prepared(model_type):
+    """A model without translations and with random gains: its matrices alone, and gains, make the output."""
+    tiny = TinyModel(model_type, OTHER, tie_word_embeddings=False)
+    naming = tiny.record.live or tiny.record.saved
+    reasons = {}
+    for template, reason in naming.other.items():
+        pattern = re.sub(r"\\{\w+\\}", r"\\d+", re.escape(template))
+        reasons |= {name: reason for name in tiny.tensors if re.fullmatch(pattern, name)}
+    torch.manual_seed(0)
+    gains = {norm.tensor: norm.offset for norm in naming.norms}
+    with torch.no_grad():
+        for name, tensor in tiny.tensors.items():
+            template = re.sub(r"\d+", "{layer}", name, count=1)
+            if reasons.get(name) in ("bias", "norm bias", "position table", "segment table", "factor", "selection"):
+                tensor.zero_()
+            elif template in gains or name in gains:
+                tensor.copy_(0.5 + torch.rand_like(tensor) - gains.get(template, gains.get(name)))
+            elif tensor.ndim > 1 and tensor.is_floating_point():
+                tensor.mul_(0.3)  # else attention to one position alone amplifies the errors of rounding
+    return tiny, naming
+
+
+def close(after, before):
+    return torch.allclose(after, before, rtol=1e-3, atol=1e-3 * float(before.abs().max()))
+
+
+@pytest.mark.parametrize("model_type", EVERY)
+def test_every_tensor_is_accounted_for(model_type, tmp_path):
+    tiny = TinyModel(model_type)
+    saved = tiny.saved(tmp_path)
+    for naming, cuttings, names in (
+        (tiny.record.live or tiny.record.saved, tiny.live, set(tiny.tensors)),
+        (tiny.record.saved, saved, set(saved[0].tensors)),
+    ):
+        layers = {cutting.numbers.get("layer") for cutting in cuttings} - {None} or {0}
+        experts = {cutting.numbers.get("expert") for cutting in cuttings} - {None} or {0}
+        templates = {piece.tensor for piece in naming.pieces} | {piece.after for piece in naming.pieces if piece.after}
+        templates |= {norm.tensor for norm in naming.norms} | set(naming.other)
+        numbers = [{"layer": layer, "expert": expert} for layer in layers for expert in experts]
+        assert names - {filled(template, one) for template in templates for one in numbers} == set()
+
+
+@pytest.mark.parametrize("model_type", EVERY)
+def test_disk_and_module_give_the_same_matrices(model_type, tmp_path):
+    tiny = TinyModel(model_type)
+
+    def by_place(cuttings):
+        found = {}
+        for cutting in cuttings:
+            if cutting.piece.role not in ("embed", "unembed"):  # tied, they have several names in memory
+                place = (cutting.piece.tower, cutting.piece.role, *sorted(cutting.numbers.items()))
+                found.setdefault(place, []).append(cutting.matrix)
+        return found
+
+    alive, saved = by_place(tiny.live), by_place(tiny.saved(tmp_path))
+    assert alive.keys() == saved.keys()
+    for place, matrices in alive.items():
+        for matrix in matrices:
+            same = [n for n, other in enumerate(saved[place]) if torch.equal(matrix, other)]
+            assert same, place
+            saved[place].pop(same[0])
+        assert not saved[place]
+
+
+@pytest.mark.parametrize("model_type", EVERY)
+def test_a_norm_may_be_folded_into_what_reads_through_it(model_type):
+    tiny, naming = prepared(model_type)
+    norms = {norm.tensor: norm for norm in naming.norms if not norm.on_stream}
+    before = tiny()[0]
+    assert before.isfinite().all()
+    changed, folded = set(), {}
+    tables = {tiny.tensors[cutting.name].data_ptr() for cutting in tiny.live if cutting.piece.role == "embed"}
+    for cutting in tiny.live:
+        norm = norms.get(cutting.piece.norm)
+        if norm is None or cutting.piece.role.endswith(("o", "down", "mixer_out")):
+            continue
+        if cutting.piece.role == "unembed" and tiny.tensors[cutting.name].data_ptr() in tables:
+            continue  # always tied: it has no numbers of its own
+        name = filled(norm.tensor, cutting.numbers)
+        gain = folded.setdefault(name, tiny.tensors[name] + norm.offset)
+        place = (cutting.name, cutting.piece.role, cutting.numbers.get("expert"))
+        if cutting.piece.after is not None:
+            first = filled(cutting.piece.after, cutting.numbers)
+            if first not in changed:
+                tiny.tensors[first].mul_(gain)
+            changed.add(first)
+        elif place not in changed:
+            cutting.change(lambda matrix, gain=gain: matrix * gain)
+            changed.add(place)
+    for name in folded:
+        tiny.tensors[name].fill_(1.0 - next(n.offset for n in naming.norms if matches(n.tensor, name)))
+    assert close(tiny()[0], before)
+
+
+def matches(template, name):
+    return re.fullmatch(re.sub(r"\\{\w+\\}", r"\\d+", re.escape(template)), name)
+
+
+def inner(cuttings):
+    """Weights of one block of one layer together, by their roles."""
+    blocks = {}
+    for cutting in cuttings:
+        role = cutting.piece.role
+        kind, letter = (
+            role.rpartition("_")[::2] if role.partition("_")[0] in ("expert", "shared", "cross") else ("", role)
+        )
+        beside = re.sub(r"[^.]*$", "", cutting.name.removesuffix(".weight"))
+        place = (cutting.piece.tower, kind, *sorted(cutting.numbers.items()), "" if kind == "cross" else None)
+        blocks.setdefault(place, {}).setdefault(letter, []).append((beside, cutting))
+    return blocks
+
+
+@pytest.mark.parametrize("model_type", EVERY)
+def test_hidden_units_may_be_permuted_and_what_is_gated_may_be_scaled(model_type):
+    tiny, _ = prepared(model_type)
+    before = tiny()[0]
+    blocks = [block for block in inner(tiny.live).values() if {"up", "down"} <= block.keys()]
+    if not blocks:
+        pytest.skip("no hidden layers")
+    for block in blocks:
+        if any(len(members) > 1 for members in block.values()):
+            pytest.skip("several blocks of one kind in a layer")
+        (up,), (down,) = ([cutting for _, cutting in block[role]] for role in ("up", "down"))
+        order = torch.randperm(len(up.matrix))
+        up.change(lambda matrix, order=order: matrix[order])
+        down.change(lambda matrix, order=order: matrix[:, order])
+        if "gate" in block:
+            ((_, gate),) = block["gate"]
+            gate.change(lambda matrix, order=order: matrix[order])
+            scale = 0.5 + torch.rand(len(order))
+            up.change(lambda matrix, scale=scale: matrix * scale[:, None])
+            down.change(lambda matrix, scale=scale: matrix / scale)
+    if tiny.record.towers[0].activation is None:
+        pytest.skip("the function of the hidden layers clamps or shifts")
+    assert close(tiny()[0], before)
+
+
+def is_normed_across_heads(tiny, queries):
+    """Whether a norm sees several heads at once."""
+    norm = queries.piece.head_norm
+    return (
+        norm is not None and tiny.tensors[filled(norm, queries.numbers)].numel() > len(queries.matrix) // queries.heads
+    )
+
+
+@pytest.mark.parametrize("model_type", EVERY)
+def test_heads_may_be_scaled_against_each_other(model_type):
+    tiny, _ = prepared(model_type)
+    before = tiny()[0]
+    blocks = [block for block in inner(tiny.live).values() if "v" in block]
+    if not blocks or any(tower.heads is None for tower in tiny.record.towers):
+        pytest.skip("no heads")
+    for block in blocks:
+        if any(len(members) > 1 for members in block.values()):
+            pytest.skip("several blocks of one kind in a layer")
+        attention = {role: members[0][1] for role, members in block.items()}
+        groups, heads = attention["v"].heads, attention["o"].heads
+        scalable = attention["q"].piece.after is None and model_type not in MORE_THAN_KEYS
+        scalable &= not is_normed_across_heads(tiny, attention["q"])
+        for group in range(groups):
+            factor = 2.0 ** (group % 3 + 1)
+            own = range(group * heads // groups, (group + 1) * heads // groups)
+            attention["v"].change(lambda matrix, factor=factor: matrix * factor, group)
+            for head in own:
+                attention["o"].change(lambda matrix, factor=factor: matrix / factor, head)
+            if scalable:
+                attention["k"].change(lambda matrix, factor=factor: matrix * factor, group)
+                for head in own:
+                    attention["q"].change(lambda matrix, factor=factor: matrix / factor, head)
+    assert close(tiny()[0], before)
+
+
+@pytest.mark.parametrize("model_type", EVERY)
+def test_a_head_of_values_alone_is_felt(model_type):
+    """The counterpart of the test above: it would fail if nothing were changed there."""
+    tiny, _ = prepared(model_type)
+    before = tiny()[0]
+    values = [cutting for cutting in tiny.live if cutting.piece.role == "v"]
+    if not values or any(tower.heads is None for tower in tiny.record.towers):
+        pytest.skip("no heads")
+    values[0].change(lambda matrix: 3 * matrix, values[0].heads - 1)
+    assert not close(tiny()[0], before)
+
+
+@pytest.mark.parametrize("model_type", ["llama", "gpt2", "bert"])
+def test_layers_are_counted_in_the_order_in_which_they_run(model_type):
+    depth = {"llama": "num_hidden_layers", "gpt2": "n_layer", "bert": "num_hidden_layers"}[model_type]
+    tiny = TinyModel(model_type, **{depth: 12})
+    modules = dict(tiny.model.named_modules())
+    ran = []
+    for cutting in tiny.live:
+        if cutting.piece.role == "down":
+            module = modules[cutting.name.removesuffix(".weight")]
+            module.register_forward_hook(lambda *_, layer=cutting.numbers["layer"]: ran.append(layer))
+    tiny()
+    assert ran == list(range(12))

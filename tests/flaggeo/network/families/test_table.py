@@ -1,0 +1,69 @@
+"""The table as a file, and what every record of it has to fulfil."""
+
+import re
+from dataclasses import replace
+
+import pytest
+
+from flaggeo.network.families.record import Cut, Naming, Norm, Piece, Record, Tower
+from flaggeo.network.families.table import TABLE, Table, dump, load_records, load_table, parse
+
+RECORD = Record(
+    model_types=("one", "two"),
+    towers=(Tower(heads="n_head", rotary=False, unturned=4), Tower(name="decoder", tied=True)),
+    saved=Naming(
+        pieces=(Piece("h.{layer}.a", "q", transposed=True, cut=Cut("1", ("q", "", "k"), ("w", "x", "w"))),),
+        norms=(Norm("h.{layer}.n", "layer", 1.0, on_stream=True),),
+        other={"h.{layer}.b": "bias"},
+    ),
+    live=Naming(pieces=(Piece("h.{layer}.c", "q", stacked=True, after="d", norm="n{layer-1}"),)),
+)
+
+
+def test_a_record_comes_back_from_its_text():
+    table = Table("5", (RECORD,), {"three": "no weights"})
+    assert parse(dump(table)) == table
+
+
+def test_every_piece_stands_on_a_line_of_its_own():
+    lines = dump(Table("5", (RECORD,), {})).splitlines()
+    assert sum('"role"' in line for line in lines) == 2
+    assert all(len(re.findall(r'"(?:role|kind)"', line)) < 2 for line in lines)
+
+
+def test_records_are_ordered_by_their_model_types():
+    other = replace(RECORD, model_types=("a",))
+    assert parse(dump(Table("5", (RECORD, other), {}))).records == (other, RECORD)
+
+
+def test_the_table_is_written_as_it_is_read():
+    assert dump(load_table()) == TABLE.read_text()
+
+
+def namings():
+    for record in load_records():
+        for name, naming in (("saved", record.saved), ("live", record.live)):
+            if naming is not None:
+                yield pytest.param(record, naming, id=f"{record.model_types[0]}-{name}")
+
+
+def test_no_model_type_has_two_records():
+    model_types = [model_type for record in load_records() for model_type in record.model_types]
+    assert len(model_types) == len(set(model_types)) > 180
+
+
+@pytest.mark.parametrize(("record", "naming"), list(namings()))
+def test_a_naming_names_every_tensor_for_one_purpose(record, naming):
+    pieces = {piece.tensor for piece in naming.pieces} | {piece.after for piece in naming.pieces if piece.after}
+    norms = {norm.tensor for norm in naming.norms}
+    assert not pieces & norms
+    assert not (pieces | norms) & set(naming.other)
+    towers = {tower.name for tower in record.towers}
+    for piece in naming.pieces:
+        assert {piece.tower, piece.reads_tower} - {None} <= towers
+        assert {piece.norm, piece.head_norm, piece.after_norm} - {None} <= {
+            *norms,
+            *(norm.replace("{layer}", "{layer-1}") for norm in norms),
+        }
+        assert piece.cut is None or piece.role in piece.cut.order
+    assert len({(piece.tensor, piece.role) for piece in naming.pieces}) == len(naming.pieces)
