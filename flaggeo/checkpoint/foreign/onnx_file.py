@@ -79,6 +79,10 @@ class OnnxCheckpoint(Checkpoint):
             raise
         except Exception as error:  # a message may lack any field
             raise CheckpointError(f"{location}: expected a complete ONNX graph, found: {reason(error)}") from error
+        # protobuf gives what is no UTF-8 as bytes.
+        undecoded = [name for name in (*self.headers, *self.aliases) if not isinstance(name, str)]
+        if undecoded:
+            raise CheckpointError(f"{location}: expected names of tensors in UTF-8, found {undecoded[0]!r}")
 
     def _load(self) -> Any:
         onnx = required("onnx", "onnx", self._file)

@@ -277,3 +277,10 @@ def test_without_onnx_the_extra_is_named(tmp_path, monkeypatch):
         CheckpointError, match=r'x\.onnx: expected onnx, .* not installed: pip install "flaggeo\[onnx\]"'
     ):
         open_checkpoint(path)
+
+
+def test_a_name_that_is_no_text_is_refused(tmp_path):
+    path = written(tmp_path / "x.onnx", [initializer("weightname", gaussian(3, 5))])
+    path.write_bytes(path.read_bytes().replace(b"weightname", b"weight\xff\xfeme"))
+    with pytest.raises(CheckpointError, match=r"x\.onnx: expected names of tensors in UTF-8, found b'weight"):
+        open_checkpoint(path)
