@@ -27,9 +27,11 @@ belong to which head; **none** where a model has no attention. *Streams* are the
 def models_page() -> str:
     """Every model type with its streams, heads and roles, as MyST Markdown."""
     table = load_table()
-    rows = sorted((model_type, record) for record in table.records for model_type in record.model_types)
+    pairs = ((model_type, record) for record in table.records for model_type in record.model_types)
+    rows = sorted(pairs, key=lambda pair: pair[0])
     split = sum(_heads(record) == "yes" for _, record in rows)
-    counts = f"{len(rows)} model types; heads are split in {split} of them."
+    types = len({model_type for model_type, _ in rows})
+    counts = f"{types} model types, some of them with several structures; heads are split in {split} of {len(rows)}."
     lines = [
         f"| `{model_type}` | {_towers(record)} | {_heads(record)} | {_roles(record)} |" for model_type, record in rows
     ]

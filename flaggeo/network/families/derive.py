@@ -17,27 +17,27 @@ from .table import TABLE, Table, dump
 # Their names stand for those of all structures that are alike.
 _BEST_KNOWN = ("llama", "bert", "gpt2", "mixtral", "t5", "bart", "deepseek_v3", "gemma2", "qwen3", "qwen3_moe")
 # Of seconds that one model type may take.
-_LIMIT = 30
+_LIMIT = 15
 
 
-def main(model_types: list[str]) -> None:
+def main(names: list[str]) -> None:
     """Derive records, write them if they are all, and report.
 
     Parameters
     ----------
-    model_types : list of str
-        All if empty.
+    names : list of str
+        Of model types; all if empty.
     """
     os.environ |= {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "TRANSFORMERS_VERBOSITY": "error"}
     import transformers
 
-    from .derivation import language_models
+    from .derivation import model_types
 
-    tried = model_types or list(language_models())
+    tried = names or list(model_types())
     found, failed = derive_all(tried)
     merged = list(merge(found))
     text = dump(Table(transformers.__version__, tuple(merged), failed))
-    if model_types:
+    if names:
         sys.stdout.write(text)
     else:
         TABLE.write_text(text)
@@ -51,10 +51,10 @@ def derive_all(model_types: Iterable[str]) -> tuple[list[Record], dict[str, str]
     workers = len(os.sched_getaffinity(0))
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
         for model_type, result in pool.map(_derived, model_types, chunksize=4):
-            if isinstance(result, Record):
-                found.append(result)
-            else:
+            if isinstance(result, str):
                 failed[model_type] = result
+            else:
+                found += result
     return found, failed
 
 
@@ -76,8 +76,10 @@ def report(found: Iterable[Record], failed: dict[str, str]) -> Iterator[str]:
     """What was found, in lines."""
     found = list(found)
     counts = Counter(_heads(record) for record in found)
+    model_types = {model_type for record in found for model_type in record.model_types}
     yield from (f"{model_type}: {reason}" for model_type, reason in failed.items())
-    yield f"{len(found) + len(failed)} model types, {len(found)} derived, {len(failed)} failed"
+    yield f"{len(model_types) + len(failed)} model types, {len(model_types)} derived, {len(failed)} failed"
+    yield f"{len(found)} structures before equal ones are put together"
     yield ", ".join(f"{word}: {count}" for word, count in counts.most_common())
 
 
@@ -87,8 +89,8 @@ def _heads(record: Record) -> str:
     return "heads missing" if missing else "heads exact" if attending else "no attention"
 
 
-def _derived(model_type: str) -> tuple[str, Record | str]:
-    """Record of a model type, or the reason why there is none."""
+def _derived(model_type: str) -> tuple[str, tuple[Record, ...] | str]:
+    """Records of a model type, or the reason why there are none."""
     import torch
     from transformers.utils import logging
 

@@ -1,5 +1,6 @@
-"""From a model type to its record: tiny models of two sizes are run, and what both say is written down."""
+"""From two runs of a model type to its record: what tiny models of two sizes say alike is written down."""
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import cycle
@@ -9,35 +10,20 @@ from ..record import Cut, Naming, Norm, Piece, Record, Tower
 from .layouts import Layout, groups_of, heads_in_order
 from .parts import DerivationError, Part
 from .runs import Run, Stored
-from .templates import counted
 from .tiny import OTHER, SMALL, meaning
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
 
 
-def derive(model_type: str) -> Record:
-    """Find out what the weights of a model type do.
-
-    Parameters
-    ----------
-    model_type : str
-        One that the installed transformers has code for.
-
-    Returns
-    -------
-    record : Record
-
-    Raises
-    ------
-    DerivationError
-        If something about it cannot be found out.
-    """
-    one = Run(model_type, SMALL)
+def derive_variant(model_type: str, settings: Mapping[str, Any]) -> Record:
+    """Record of a model type with some settings."""
+    one = Run(model_type, SMALL, **settings)
+    changes = _other_activations(one.config)
     try:
-        other = Run(model_type, OTHER, tied=one.tied, tie_word_embeddings=False, **_other_activations(one.config))
+        other = Run(model_type, OTHER, tied=one.tied, **{**changes, "tie_word_embeddings": False, **settings})
     except (TypeError, ValueError):  # the model type has one function only
-        other = Run(model_type, OTHER, tied=one.tied, tie_word_embeddings=False)
+        other = Run(model_type, OTHER, tied=one.tied, **{"tie_word_embeddings": False, **settings})
     other.confirm()
     return _Comparison(one, other).record(model_type)
 
@@ -90,7 +76,8 @@ class _Comparison:
     def record(self, model_type: str) -> Record:
         """The record of the model type."""
         saved, live = self._naming(self.saved), self._naming(self.live)
-        towers = tuple(self._tower(number) for number in range(len(self.names)))
+        staged = len(set(self.names)) < len(self.names)
+        towers = (self._staged(),) if staged else tuple(self._tower(number) for number in range(len(self.names)))
         if (set(saved.pieces), set(saved.norms)) == (set(live.pieces), set(live.norms)):
             return Record((model_type,), towers, replace(saved, other={**live.other, **saved.other}))
         return Record((model_type,), towers, saved, live)
@@ -122,47 +109,80 @@ class _Comparison:
             paths.append(list(dict.fromkeys(word for word in words[0] if all(word in other for other in words))))
         if len(paths) == 1:
             return [""]
-        names = []
-        for number, path in enumerate(paths):
-            others = [word for n, other in enumerate(paths) if n != number for word in other]
-            own = [word.removesuffix("_model").removesuffix("_tower") for word in path if word not in others]
-            names.append(own[0] if own and not own[0].isdigit() else f"stream{number}")
-        if len(set(names)) < len(names):
-            raise DerivationError(f"streams whose names are alike: {', '.join(names)}")
+        stages = [stage for stream in self.runs[0].streams if (stage := self.runs[0].stage(stream)) is not None]
+        if stages:
+            if len(stages) < len(paths) or len({word for word, _ in stages}) > 1:
+                raise DerivationError("streams of which some are stages")
+            return [f"{word}.{{stage}}" for word, _ in stages]
+        names: list[str] = []
+        for path in paths:
+            # The first word that is not in the names of all.
+            own = [word for word in path if not word.isdigit() and any(word not in other for other in paths)]
+            short = [word.removesuffix("_model").removesuffix("_tower") for word in own]
+            free = [name for name in short if name not in names]
+            if not free:
+                raise DerivationError("streams whose names are alike")
+            names.append(free[0])
         return names
 
     def _tower(self, number: int) -> Tower:
         heads = self.heads[number]
         alike = heads.key_value == heads.query
-        key_value = None if alike or heads.key_value is None else self._setting(heads.key_value, "key_value_heads")
+        key_value = (
+            None if alike or heads.key_value is None else self._setting(heads.key_value, "key_value_heads", of=number)
+        )
         known = heads.query is not None and (alike or key_value is not None)
         widths = [
             {len(part.heads[0]) for part in parts if part.heads} for parts in self._of_stream(number, "q", "k", "v")
         ]
         width = tuple(next(iter(found)) if len(found) == 1 else None for found in widths)
-        depth = tuple(
-            len(
-                {run.numbers[n].get("layer") for n, part in enumerate(run.parts) if part.stream == run.streams[number]}
-                - {None}
-            )
-            for run in self.runs
-        )
+        depth = self._depth(number)
         norm = self.runs[0].found.entry_norms.get(self.runs[0].streams[number])
         rotary, unturned = self._rotary(number)
         return Tower(
             name=self.names[number],
-            heads=self._setting(heads.query, "heads", "decoder_heads") if heads.query and known else None,
+            heads=self._setting(heads.query, "heads", "decoder_heads", of=number) if heads.query and known else None,
             key_value_heads=key_value if known else None,
-            head_width=None if None in width else self._setting(width, "head"),  # type: ignore[arg-type]
+            head_width=None if None in width else self._setting(width, "head", of=number),  # type: ignore[arg-type]
             activation=self._activation(number),
             rotary=rotary,
             unturned=unturned,
-            depth=self._setting((depth[0], depth[1]), "layers", "decoder_layers") if depth[0] != depth[1] else None,
+            depth=self._setting((depth[0], depth[1]), "layers", "decoder_layers", of=number)
+            if depth[0] != depth[1]
+            else None,
             entry_norm=None if norm is None else self.saved[0].holder(norm),
             tied=any(part.stream == self.runs[0].streams[number] for part in self.runs[0].tables),
         )
 
-    def _setting(self, values: tuple[int, int], *meanings: str) -> str | None:
+    def _staged(self) -> Tower:
+        """One tower for all stages: settings list a number for each."""
+        towers = [self._tower(number) for number in range(len(self.names))]
+        heads = [[count.query[place] if count.query else None for count in self.heads] for place in (0, 1)]
+        depths = [[self._depth(number)[place] for number in range(len(self.names))] for place in (0, 1)]
+        return replace(towers[0], heads=self._list_of(heads), depth=self._list_of(depths), key_value_heads=None)
+
+    def _list_of(self, values: Sequence[Sequence[int | None]]) -> str | None:
+        """Name of the setting that lists these values in the two runs."""
+        one, other = self.settings
+        lists = [name for name, value in one.items() if isinstance(value, list | tuple)]
+        return next((n for n in lists if [*one[n]] == [*values[0]] and [*other[n]] == [*values[1]]), None)
+
+    def _depth(self, number: int) -> tuple[int, int]:
+        """Layers of a stream in each run."""
+        one, other = (
+            len(
+                {
+                    place.get("layer")
+                    for place, part in zip(run.numbers, run.parts, strict=True)
+                    if part.stream == run.streams[number]
+                }
+                - {None}
+            )
+            for run in self.runs
+        )
+        return one, other
+
+    def _setting(self, values: tuple[int, int], *meanings: str, of: int | None = None) -> str | None:
         """Name of the setting of some meaning, or of any, that has these values in the two runs, or the constant."""
         one, other = self.settings
         names = [
@@ -172,16 +192,21 @@ class _Comparison:
             if not meanings or meaning(name) in meanings
         ]
         if names:
-            return min(names, key=lambda name: (not name.startswith("text_config."), name.count(".")))
-        return str(values[0]) if values[0] == values[1] else None
+            return min(names, key=lambda name: self._distance(name, of))
+        return "1" if values == (1, 1) else None
+
+    def _distance(self, setting: str, of: int | None) -> tuple[bool, bool, int]:
+        """The section of the stream's own name first, then that of the text."""
+        own = self.names[of] if of is not None else ""
+        return not (own and setting.startswith(own)), not setting.startswith("text_config."), setting.count(".")
 
     def _activation(self, number: int) -> str | None:
         fitting = []
         for parts in self._of_stream(number):
             found = [part.activations for part in parts if part.role.endswith("down")]
-            fitting.append(frozenset.intersection(*found) if found else frozenset[str]())
+            fitting.append(found[-1] if found else frozenset[str]())
         one, other = self.settings
-        for name, value in one.items():
+        for name, value in sorted(one.items(), key=lambda item: self._distance(item[0], number)):
             changed = other.get(name)
             if isinstance(value, str) and value != changed and value in fitting[0] and changed in fitting[1]:
                 return f"{name}={value}"
@@ -280,11 +305,13 @@ class _Comparison:
         previous = {norm for norm in norms if norm is not None and "{layer-" in norm}
         merged = []
         for stored, layer, piece in drafts:
+            entries = self._entry_norms(stored)
             # In the first layer, what stands before all layers is in the place of the layer before.
-            if previous and layer == 0 and piece.norm in (None, *self._entry_norms(stored)):
+            if previous and layer == 0 and piece.norm in (None, *entries):
                 continue
             # A norm that a layer does not have needs no other piece.
-            if piece.norm is None and len(norms) == 1 and not stored.has(next(iter(norms)), layer):
+            others = norms - {None, *entries}
+            if piece.norm in (None, *entries) and len(others) == 1 and not stored.has(next(iter(others)), layer):
                 continue
             merged.append(piece)
         distinct = list(dict.fromkeys(merged))
@@ -368,22 +395,23 @@ class _Comparison:
     def _reason(self, run: Run, parameter: str) -> str:
         """Why a parameter is no weight."""
         uses = run.trace.uses.get(parameter, set())
+        listed = [_LISTED.split(run.name(part)) for part in run.parts]
+        inside = any(len(parts) > 1 and parameter.startswith(f"{parts[0]}.") for parts in listed)
         if parameter in run.reasons:
-            return run.reasons[parameter]
-        for use in ("bias", "position table", "convolution"):
+            reason = run.reasons[parameter]
+            return "between" if reason == "head" and inside else reason
+        for use in ("bias", "position table", "position", "convolution", "norm"):
             if use in uses:
                 return use
         if uses:
             return "state"
-        towers = {self._list(run.name(part)) for part in run.parts} - {""}
-        if any(parameter.startswith(prefix) for prefix in towers):
+        if inside:
             raise DerivationError(f"{parameter}: used for nothing that is known")
-        return "tower" if self._list(parameter) else "head"
+        return "tower" if _LISTED.search(parameter) else "head"
 
-    @staticmethod
-    def _list(name: str) -> str:
-        """What stands before the first number in a name; empty where there is none."""
-        return counted(name)[0][0] if counted(name) else ""
+
+# A number between dots: that of a member of a list of modules.
+_LISTED = re.compile(r"\.\d+\.")
 
 
 def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

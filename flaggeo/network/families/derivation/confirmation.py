@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Mapping
 import torch
 from torch import Tensor, nn
 
-from .labels import Label
+from .labels import Label, Product
 from .parts import Analysis
 
 _CLOSE = 1e-3
@@ -29,9 +29,14 @@ def is_closed(model: nn.Module, analysis: Analysis, norms: Mapping[str, str | No
         Runs the model and returns its output.
     """
     parameters = dict(model.named_parameters())
+    matrices = {analysis.name(number) for number in analysis.products}
     for name, uses in analysis.trace.uses.items():
-        if uses & {"bias", "position table", "scale"}:
-            parameters[name].fill_(1.0 if "scale" in uses else 0.0)  # which axis these lie along is not followed
+        if name not in matrices and "position" in uses:
+            parameters[name].zero_()
+        if uses & {"bias", "position table", "scale", "norm"}:
+            parameters[name].fill_(
+                1.0 if uses & {"scale", "norm"} else 0.0
+            )  # which axis these lie along is not followed
     for bias in norms.values():
         if bias is not None:
             parameters[bias].zero_()
@@ -51,14 +56,15 @@ def is_closed(model: nn.Module, analysis: Analysis, norms: Mapping[str, str | No
     )
 
 
-def is_shifted(analysis: Analysis) -> bool:
-    """Whether something that is no parameter is added to a stream: then its coordinates cannot be permuted."""
-    return any(_order(analysis, label) is not None for label in analysis.trace.shifted)
+def is_fixed(analysis: Analysis) -> bool:
+    """Whether the coordinates of a stream cannot be permuted: no parameter shifts it, or it is cut in groups."""
+    shifted = any(_order(analysis, label) is not None for label in analysis.trace.shifted)
+    return shifted or any(_is_grouped(analysis, product) for product in analysis.products.values())
 
 
 def _order(analysis: Analysis, label: Label | None) -> Tensor | None:
     """Permutation of the coordinates along which a tensor lies; None where it lies along no stream."""
-    if label is None or label.entries is None:
+    if label is None or label.entries is None or label.parameter:
         return None
     axes = analysis.axes.roots(label.entries)
     axis = min(axes) if len(axes) == 1 else None
@@ -86,12 +92,13 @@ def _permute(parameters: Mapping[str, Tensor], analysis: Analysis) -> None:
             assert order is not None
             columns = _moved(analysis.axes.coordinates(product.reads), order)
         permuted[elements] = values[elements[rows][:, columns]]
-    for gain, label in analysis.trace.normed:
+    for name, label in analysis.trace.normed:
         order = _order(analysis, label)
-        size = parameters[gain].numel()
-        if order is not None and size == len(order):
-            first = analysis.trace.first_elements[gain]
-            permuted[first : first + size] = values[first : first + size][order]
+        first, shape = analysis.trace.first_elements[name], parameters[name].shape
+        if order is not None and shape[0] % len(order) == 0 and label.entries is not None:
+            own = values[first : first + parameters[name].numel()]
+            repeated = torch.arange(shape[0]).reshape(-1, len(order))[:, order].flatten()
+            permuted[first : first + len(own)] = own.reshape(shape)[repeated].flatten()
     place = 0
     for name in analysis.trace.first_elements:
         size = parameters[name].numel()
@@ -99,10 +106,18 @@ def _permute(parameters: Mapping[str, Tensor], analysis: Analysis) -> None:
         place += size
 
 
+def _is_grouped(analysis: Analysis, product: Product) -> bool:
+    """Whether it writes one group of the coordinates of a stream, as a convolution in groups does."""
+    order = _order(analysis, Label(product.writes))
+    return order is not None and len(product.writes) < len(order)
+
+
 def _gated_with_streams(analysis: Analysis) -> Iterator[tuple[int, Label]]:
-    """Axes whose coordinates multiply those of a stream, and a label of the stream."""
-    for encounter in analysis.trace.gatings:
-        for one, other in ((encounter.left, encounter.right), (encounter.right, encounter.left)):
+    """Axes whose coordinates multiply those of a stream one by one, and a label of the stream."""
+    pairs = [(encounter.left, encounter.right) for encounter in analysis.trace.gatings]
+    pairs += [(meeting.left, meeting.right) for meeting in analysis.trace.meetings]
+    for left, right in pairs:
+        for one, other in ((left, right), (right, left)):
             if other.entries is not None and _order(analysis, one) is not None:
                 yield from ((axis, one) for axis in analysis.axes.roots(other.entries))
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from .labels import Encounter, Label, Product, Trace, united
-from .operations import ADDS, ASKS, CHOOSES, KEEPS, MOVES, PUTS, PUTS_ALONG, REDUCES, TIMES, WEIGHS
+from .operations import ADDS, ASKS, CHOOSES, KEEPS, MOVES, NORMS, POOLS, PUTS, PUTS_ALONG, REDUCES, TIMES, WEIGHS
 from .products import Operand, applied, product, spread
 
 
@@ -143,7 +143,9 @@ class Flow(TorchFunctionMode):
 
     def _follow(self, call: _Call) -> None:
         rules: Mapping[frozenset[str], Callable[[_Call], Label | None]] = {
-            KEEPS: lambda call: call.label(call.arguments[0]),
+            KEEPS: self._kept,
+            NORMS: self._normed,
+            POOLS: self._pooled,
             ADDS: self._sum,
             TIMES: self._product_of_entries,
             PUTS: self._put,
@@ -152,6 +154,7 @@ class Flow(TorchFunctionMode):
         name, out = call.name, call.out
         if name in _PRODUCTS:
             label = _PRODUCTS[name](self.trace, call)
+            out = call.outputs[0]
             self._set(out, label)
             for number in label.origins if label is not None else ():
                 inputs = [
@@ -166,6 +169,8 @@ class Flow(TorchFunctionMode):
             label = next(iter(call.labels.values()))
             if label.entries is not None and isinstance(out, Tensor) and out.shape == label.entries.shape:
                 self._set(out, label)
+            for label in call.labels.values():
+                self.trace.use(label, "position" if name in ADDS else "state")
             return
         for names, rule in rules.items():
             if name in names:
@@ -214,6 +219,27 @@ class Flow(TorchFunctionMode):
         label = united(known or labels)
         for number, out in enumerate(call.outputs):
             self._set(out, replace(label, entries=parts[number] if number < len(parts) else None))
+
+    def _pooled(self, call: _Call) -> Label | None:
+        """Channels stay what they are."""
+        label, out = call.label(call.arguments[0]), call.outputs[0]
+        if label is None or label.entries is None:
+            return label
+        channels = self.trace.axes.merged(label.entries.movedim(1, -1).reshape(-1, out.shape[1]))
+        return replace(label, entries=channels.reshape(-1, *[1] * (out.ndim - 2)).expand(out.shape))
+
+    def _kept(self, call: _Call) -> Label | None:
+        """The same numbers up to their sizes."""
+        first, *others = call.labels.values()
+        for label in others:
+            if label.parameter:
+                self.trace.use(label, "norm")
+        return call.label(call.arguments[0]) or first
+
+    def _normed(self, call: _Call) -> Label | None:
+        """A norm that is no module: it has no gain that could be named."""
+        label = call.label(call.arguments[0])
+        return None if label is None else label.marked("own", True)
 
     def _sum(self, call: _Call) -> Label | None:
         _, b, left, right = self._two(call)
@@ -271,7 +297,7 @@ class Flow(TorchFunctionMode):
         if _is_factor(b, a):
             own = right.origins <= left.origins  # divided by its norm
             self.trace.factors |= frozenset() if own else right.origins
-            return _spread(left if own else left.marked("scaled", right.origins), call.out)
+            return _spread(left.marked("own", True) if own else left.marked("scaled", right.origins), call.out)
         if right.entries is None:
             return _spread(replace(label, entries=left.entries), call.out)
         return self._gated(left, right, label, call.out)
@@ -479,6 +505,8 @@ def _convolution(trace: Trace, call: _Call) -> Label | None:
         columns = trace.axes.merged(entries)
     if weight.shape[1] == 1 and groups == rows and groups > 1:
         trace.use(kernel, "convolution")
+        if source is not None:
+            trace.normed.append((trace.parameter_at(float(kernel.entries.flatten()[0]))[0], source))
         if source is None or columns is None:
             return source
         spread_out = columns.reshape(-1, *[1] * (weight.ndim - 2)).expand(call.out.shape)
@@ -487,7 +515,7 @@ def _convolution(trace: Trace, call: _Call) -> Label | None:
     elements = kernel.entries.reshape(groups, rows // groups, -1)
     if columns is not None:
         columns = columns.reshape(groups, -1, 1).expand(-1, -1, size).reshape(groups, -1)
-    writes, numbers = applied(trace, "linear" if size == 1 else "convolution", elements, source, columns)
+    writes, numbers = applied(trace, "convolution", elements, source, columns)
     entries = writes.reshape(-1, *[1] * (weight.ndim - 2)).expand(call.out.shape)
     return Label(entries, origins=numbers, state=trace.next_state())
 
@@ -505,6 +533,26 @@ def _lookup(trace: Trace, call: _Call) -> Label | None:
     return Label(entries, origins=frozenset({number}), state=trace.next_state())
 
 
+def _several_heads(trace: Trace, call: _Call) -> Label | None:
+    """Attention of `torch.nn`, whose inside is not seen: what its projections read and write is."""
+    query, key, value = call.arguments[:3]
+    weight, output = call.label(call.argument(5, "in_proj_weight")), call.label(call.argument(11, "out_proj_weight"))
+    if weight is None or weight.entries is None or output is None or output.entries is None:
+        return None
+    numbers: frozenset[int] = frozenset()
+    for x, elements in zip((query, key, value), weight.entries.chunk(3), strict=True):
+        source = call.label(x)
+        columns = None
+        if source is not None and source.entries is not None and not source.parameter:
+            columns = trace.axes.merged(source.entries.reshape(-1, x.shape[-1]))[None]
+        numbers |= applied(trace, "linear", elements[None], source, columns)[1]
+    trace.weighed |= numbers
+    inner = Label(None, origins=numbers, marks=(("mixed", call.name),), state=trace.next_state())
+    writes, numbers = applied(trace, "linear", output.entries[None], inner, None)
+    entries = writes.flatten().expand(call.outputs[0].shape)
+    return Label(entries, origins=numbers, state=trace.next_state())
+
+
 def _use_bias(trace: Trace, call: _Call, bias: Any) -> None:
     label = call.label(bias)
     if label is not None and label.parameter:
@@ -519,6 +567,7 @@ _PRODUCTS: Mapping[str, Callable[[Trace, _Call], Label | None]] = {
     "scaled_dot_product_attention": _attention,
     **dict.fromkeys(("conv1d", "conv2d", "conv3d"), _convolution),
     "embedding": _lookup,
+    "multi_head_attention_forward": _several_heads,
 }
 
 

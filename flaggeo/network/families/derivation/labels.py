@@ -26,9 +26,9 @@ class Label:
     origins : frozenset of int
         Numbers of the products and attentions that reach the tensor without passing another one.
     marks : tuple of tuple
-        What happened since, the first word says what: ``norm`` and the gain; ``function`` and its name; ``turned`` by
-        positions; ``scores`` and the meeting; ``scaled`` and the origins of the factor; ``gated``; ``sum``; ``mixed``
-        over positions, or in a way that is not understood, and the name of the operation.
+        What happened since, the first word says what: ``norm`` and the gain; ``own`` norm without one; ``function`` and
+        its name; ``turned`` by positions; ``scores`` and the meeting; ``scaled`` and the origins of the factor;
+        ``gated``; ``sum``; ``mixed`` over positions, or in a way that is not understood, and the name of the operation.
     state : int
         Equal for tensors that differ by norms and functions alone.
     """
@@ -70,7 +70,7 @@ class Product:
     ----------
     number : int
     kind : str
-        ``linear``, ``convolution`` or ``table``.
+        ``linear``, ``convolution`` (also one of single positions) or ``table``.
     elements : Tensor, shape=[rows, columns]
         Which element of the parameters each entry of the matrix is, plus one.
     reads : Tensor or None, shape=[columns]
@@ -250,7 +250,7 @@ class Trace:
     attentions : list of Attention
     sums, gatings : list of Encounter
     normed : list of pair of str and Label
-        Gain of a norm, and what went in.
+        Gain of a norm, or kernel that leaves channels apart, and what went in.
     shifted : list of Label
         Of what a tensor is added to that no weight wrote.
     chosen : set of int

@@ -74,8 +74,12 @@ def _asked(module: nn.Module, gain: Tensor, bias: Tensor | None) -> tuple[str, f
 
 
 def _called(module: nn.Module, x: Tensor) -> Tensor | None:
-    try:
-        out = module(x)
-    except (RuntimeError, TypeError, ValueError, AttributeError, IndexError):
-        return None  # it wants other inputs than a norm
-    return out if isinstance(out, Tensor) and out.shape == x.shape else None
+    # Channels come last, or first before an image of one point.
+    for given in (x, x[..., None, None]):
+        try:
+            out = module(given)
+        except (RuntimeError, TypeError, ValueError, AttributeError, IndexError):
+            continue  # it wants other inputs than a norm
+        if isinstance(out, Tensor) and out.shape == given.shape:
+            return out.reshape(x.shape)
+    return None

@@ -17,8 +17,14 @@ MOVES = _words(
 KEEPS = _words(
     "to float double half bfloat16 type type_as clone contiguous detach dropout dropout_ alpha_dropout feature_dropout "
     "dropout1d dropout2d dropout3d data cpu masked_fill masked_fill_ clamp clamp_ clamp_min clip nan_to_num neg "
-    "__neg__ layer_norm rms_norm group_norm batch_norm instance_norm normalize"
+    "__neg__ batch_norm"
 )
+#: They put together neighbouring positions of each channel.
+POOLS = _words(
+    "max_pool1d max_pool2d avg_pool1d avg_pool2d adaptive_avg_pool1d adaptive_avg_pool2d boolean_dispatch interpolate "
+    "_max_pool2d upsample"
+)
+NORMS = _words("layer_norm rms_norm group_norm instance_norm normalize")
 ADDS = _words("add add_ __add__ __radd__ __iadd__ sub sub_ __sub__ __rsub__ __isub__ rsub subtract")
 TIMES = _words("mul mul_ __mul__ __rmul__ __imul__ multiply div div_ __truediv__ __itruediv__ true_divide divide")
 REDUCES = _words("sum mean amax amin max min")
@@ -29,7 +35,7 @@ PUTS = _words("__setitem__ index_put index_put_ copy_ masked_scatter masked_scat
 #: The same with whole rows, or add them.
 PUTS_ALONG = _words("index_add index_add_ index_copy index_copy_ scatter scatter_ scatter_add scatter_add_")
 #: They turn numbers into weights of positions.
-WEIGHS = _words("softmax log_softmax multi_head_attention_forward")
+WEIGHS = _words("softmax log_softmax")
 #: What they return is made of no number of the activation.
 ASKS = _words(
     "zeros_like ones_like empty_like full_like rand_like randn_like new_zeros new_ones new_empty new_full new_tensor "

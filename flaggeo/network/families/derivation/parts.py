@@ -1,6 +1,7 @@
 """What each weight does, from what a forward pass did with it: its streams, its role, its heads and its norms."""
 
-from collections.abc import Collection, Mapping, Sequence
+import re
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -39,7 +40,7 @@ class Part:
     turned : bool
         Whether positions turn what it writes.
     activations : frozenset of str
-        Of a weight that reads a hidden layer: names of the functions that this layer may have.
+        Of a weight that reads a hidden layer: names of the functions that this layer may have, and all before it.
     """
 
     role: str
@@ -192,10 +193,11 @@ class Analysis:
         self.found: list[Part] = []
         self.taken = {number: torch.zeros(len(p.writes), dtype=torch.bool) for number, p in self.products.items()}
         self.unknown: dict[str, str] = {}
+        self.possible: dict[int, frozenset[str]] = {}  # names of the functions of all hidden layers along a stream
         self.others: dict[str, str] = {}
         for attention in self.attentions.values():
             self._attention(attention)
-        for find in (self._hidden, self._mixer):
+        for find in (self._hidden, self._convolutions, self._mixer):
             for number in self._block_writers():
                 if not self.taken[number].any():
                     find(number)
@@ -204,7 +206,10 @@ class Analysis:
                 self._reader("router", number, torch.arange(len(self.products[number].writes)))
         self._tables()
         for number in self._block_writers():
-            if not self.taken[number].any():
+            if self.products[number].kind == "convolution" and self.stream_read(number) == self.writes[number]:
+                self.others[self.name(number)] = "convolution"
+                self.taken[number][:] = True
+            elif not self.taken[number].any():
                 self.unknown.setdefault(self.name(number), "writes a stream, for what is not known")
         for number in self.products:
             if self.stream_read(number) is not None and not self.taken[number].all():
@@ -212,7 +217,7 @@ class Analysis:
         return Parts(
             tuple(sorted(self.found, key=lambda part: part.number)),
             frozenset(self.stream_norms),
-            self._entry_norms(),
+            {**self._first_norms(), **self._entry_norms()},
             self.others,
             self.unknown,
         )
@@ -222,6 +227,14 @@ class Analysis:
         return [
             number for number, axis in self.writes.items() if axis in self.streams and number not in self.streams[axis]
         ]
+
+    def _first_norms(self) -> dict[int, str]:
+        """Norms on the streams through which their first blocks read."""
+        norms: dict[int, str] = {}
+        for part in sorted(self.found, key=lambda part: part.number):
+            if part.role not in ("embed", "unembed") and part.stream not in norms and part.reads_stream is None:
+                norms[part.stream] = part.norm or ""
+        return {axis: norm for axis, norm in norms.items() if norm in self.stream_norms}
 
     def _entry_norms(self) -> dict[int, str]:
         norms: dict[int, str] = {}
@@ -245,6 +258,8 @@ class Analysis:
             elif product.indices is not None:
                 steps = product.indices.flatten().unique().diff()
                 reason = "position table" if len(steps) and bool((steps == 1).all()) else "segment table"
+            elif self.writes[number] in self.streams and number in self.streams[self.writes[number]]:
+                reason = "between"
             else:
                 reason = "state" if number in feeding else "head"
             reasons[self.name(number)] = reason
@@ -267,6 +282,9 @@ class Analysis:
         product, axis = self.products[number], self.stream_read(number)
         before = self._latent(number) if axis is None else None
         if axis is None and before is None:
+            return
+        if product.source.has("own"):
+            self.unknown[self.name(number)] = "reads through a norm without gains"
             return
         place = {row: n for n, row in enumerate(rows.tolist())}
         reads = axis if axis is not None or before is None else before.stream
@@ -349,6 +367,10 @@ class Analysis:
             return
         if any(side.has("function") or set(side.of("mixed")) - {"add"} for _, _, side in sides):
             return  # a block of another kind, that has such products inside
+        if any(side.has("own") or (role == "v" and side.has("norm")) for role, _, side in sides):
+            for _, number, _, _ in members:
+                self.unknown[self.name(number)] = "a norm without gains, or of values"
+            return
         prefix = "" if streams["q"] == streams["k"] else "cross_"
         (stream,) = streams["q"]
         known = self._head_pairs_are_in_order(attention)
@@ -407,7 +429,9 @@ class Analysis:
         order = sorted(range(len(side)), key=lambda pair: min(e for e in side[pair].tolist() if e > 0))
         for number, reads in self.reads.items():
             product = self.products[number]
-            if root in reads and self.writes[number] in self.streams and product.reads is not None:
+            if root in reads and (product.source.has("norm") or product.source.has("own")):
+                self.unknown[self.name(number)] = "a norm between values and outputs"
+            elif root in reads and self.writes[number] in self.streams and product.reads is not None:
                 columns = torch.tensor([place.get(entry, -1) for entry in self.axes.canonical(product.reads).tolist()])
                 pairs = torch.where(columns < 0, -1, columns.div(attention.writes.shape[1], rounding_mode="floor"))
                 heads = tuple((pairs == pair).nonzero().flatten() for pair in order)
@@ -450,6 +474,9 @@ class Analysis:
             return
         if not (source.has("function") or source.has("gated")):
             return
+        if source.has("norm") or source.has("own"):
+            self.unknown[self.name(number)] = "a norm inside the hidden layer"
+            return
         reads = self.axes.canonical(product.reads)
         located = {"up": self._located(reads, source.origins)}
         if source.has("gated"):
@@ -469,7 +496,9 @@ class Analysis:
         fitting = frozenset[str]()
         if all(out.shape[-1] > rows.max() for out, rows in outputs):
             hidden = self.trace.values[number][0].flatten(0, -2)
-            fitting = activations_of(hidden, *(out[:, rows] for out, rows in outputs))
+            layers = (out[:, rows] for out, rows in outputs)
+            fitting = activations_of(self.possible.get(self.writes[number]), hidden, *layers)
+            self.possible[self.writes[number]] = fitting
         self._writer(f"{prefix}down", number, activations=fitting)
 
     def _gate(self, reads: Tensor, origins: Collection[int]) -> Tensor | None:
@@ -510,6 +539,20 @@ class Analysis:
                 waiting += [] if here in inputs else self.origins(here)
         return inside, inputs
 
+    def _convolutions(self, number: int) -> None:
+        """A block of convolutions, one after the other."""
+        inside, inputs = self._inside(number, self.writes[number])
+        products = [self.products[n] for n in inside if n in self.products]
+        if len(products) < len(inside) or any(product.kind != "convolution" for product in products):
+            return
+        if any(product.source.has("mixed") or len(self.reads[product.number]) != 1 for product in products):
+            return
+        if number in inputs or any(self.stream_read(n) is None or self.taken[n].any() for n in inputs):
+            return
+        for n in inputs:
+            self._reader("conv_in", n, torch.arange(len(self.products[n].writes)))
+        self._writer("conv_out", number)
+
     def _mixer(self, number: int) -> None:
         """A block that mixes positions in another way than attention."""
         if self.name(number) in self.unknown:
@@ -534,13 +577,17 @@ class Analysis:
     def _leftover(self, number: int) -> None:
         """A product that reads a stream and belongs to no block."""
         name = self.name(number)
+        if self._leads_elsewhere(number):
+            self.others[name] = "between"
+            return
         back: set[int] = set()
         for writer in self._block_writers():
             back |= self._inside(writer, self.writes[writer])[0]
         selecting: set[int] = set()
         for n in self.trace.chosen:
             selecting |= self._inside(n, -1)[0]
-        if number not in back and not any(part.isdigit() for part in name.split(".")):
+        beginnings = {_LISTED.split(self.name(part.number))[0] for part in self.found if part.role not in _TABLES}
+        if number not in back and _LISTED.split(name)[0] not in beginnings:
             self.others[name] = "head"
         elif number in self.trace.factors or any(
             number in side.origins and side.has("function")
@@ -553,6 +600,16 @@ class Analysis:
         else:
             self.unknown.setdefault(name, "reads a stream, for what is not known")
 
+    def _leads_elsewhere(self, number: int) -> bool:
+        """Whether a product that reads a stream is on the way to the beginning of another one."""
+        own = self.stream_read(number)
+        for axis, entries in self.streams.items():
+            if axis != own and own is not None:
+                for entry in entries:
+                    if self.products[entry].kind != "table" and number in self._inside(entry, own)[0]:
+                        return True
+        return False
+
     def _tables(self) -> None:
         """The embedding and the unembedding."""
         for number, product in self.products.items():
@@ -560,6 +617,9 @@ class Analysis:
                 axis = self.writes[number] if self.writes[number] in self.streams else min(self.streams, default=None)
                 if axis is not None:
                     self.found.append(Part("embed", product.elements, axis, number))
+            is_first = number in self.streams.get(self.writes[number], ())
+            if product.kind == "convolution" and product.reads is None and is_first:
+                self.found.append(Part("embed", product.elements, self.writes[number], number))
         if self.logits is None or self.logits.entries is None:
             return
         tables = [part.elements for part in self.found if part.role == "embed"]
@@ -576,26 +636,31 @@ class Analysis:
                 self.taken[number][:] = True
 
 
-def activations_of(hidden: Tensor, up: Tensor, gate: Tensor | None = None) -> frozenset[str]:
+def activations_of(
+    names: Iterable[str] | None, hidden: Tensor, up: Tensor, gate: Tensor | None = None
+) -> frozenset[str]:
     """Names of the functions that give a hidden layer.
 
     Parameters
     ----------
+    names : iterable of str or None
+        To try; all if None.
     hidden, up, gate : Tensor, shape=[tokens, units]
     """
     from transformers.activations import ACT2CLS, ACT2FN
 
-    names = []
-    for name in ACT2CLS:
-        if name in _WITH_PARAMETERS:
-            continue
+    fitting = []
+    for name in set(ACT2CLS) - _WITH_PARAMETERS if names is None else names:
         function = ACT2FN[name]
         layer = function(up) if gate is None else function(gate) * up
         if layer.shape == hidden.shape and torch.allclose(layer, hidden, rtol=1e-3, atol=1e-5):
-            names.append(name)
-    return frozenset(names)
+            fitting.append(name)
+    return frozenset(fitting)
 
 
+# A number between dots: that of a member of a list of modules.
+_LISTED = re.compile(r"\.\d+\.")
+_TABLES = ("embed", "unembed")
 _WITH_PARAMETERS = frozenset({"prelu", "xielu"})
 
 

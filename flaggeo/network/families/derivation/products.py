@@ -83,6 +83,8 @@ def product(trace: Trace, one: Operand, other: Operand, result: str, shape: Sequ
     )
     if one.label is not None and one.label.parameter:
         if other.label is not None and other.label.parameter:
+            trace.use(one.label, "position")
+            trace.use(other.label, "position")
             return None
         return _applied(trace, one, other, names, result, shape)
     if one.label is None or other.label is None:

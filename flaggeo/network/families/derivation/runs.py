@@ -11,8 +11,9 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
-from .confirmation import is_closed, is_shifted
+from .confirmation import is_closed, is_fixed
 from .flow import Flow
+from .labels import Label
 from .layouts import Layout, Storage
 from .norms import norm_modules
 from .parts import Analysis, DerivationError, Part
@@ -42,7 +43,7 @@ class Run:
             out = self.model(**self.inputs)
         self.trace = flow.trace
         tokens = [value for name, value in self.inputs.items() if name.endswith("input_ids")]
-        analysis = Analysis(self.trace, tokens=tokens, logits=flow.label(out[0]), tied=tied)
+        analysis = Analysis(self.trace, tokens=tokens, logits=self._logits(flow, out), tied=tied)
         self.found = analysis.parts()
         self.analysis = analysis
         self.reasons = {**analysis.uses_of_products(), **self.found.others}
@@ -56,6 +57,11 @@ class Run:
         self.tables = [part for part in parts if part.role == "unembed" and self.tied]
         self.parts = parts if not self.tied else [part for part in parts if part.role != "unembed"]
         self.streams = list(dict.fromkeys(part.stream for part in sorted(parts, key=lambda part: part.number)))
+
+    def _logits(self, flow: Flow, out: Any) -> Label | None:
+        """Label of what a table of tokens returned."""
+        has_table = self.model.get_output_embeddings() is not None  # type: ignore[no-untyped-call]
+        return flow.label(out[0]) if has_table else None
 
     @cached_property
     def stream_norms(self) -> frozenset[str]:
@@ -82,7 +88,7 @@ class Run:
             If it was not.
         """
         norms = {norm.gain: norm.bias for norm in self.norms}
-        if not is_shifted(self.analysis) and not is_closed(self.model, self.analysis, norms, self._output):
+        if not is_fixed(self.analysis) and not is_closed(self.model, self.analysis, norms, self._output):
             raise DerivationError("the coordinates of the stream are not all that is read and written")
 
     def _output(self) -> Tensor:
@@ -97,6 +103,7 @@ class Run:
     def numbers(self) -> list[dict[str, int]]:
         """Layer and expert of each part, from the numbers in the names that vary along a stream."""
         numbers: list[dict[str, int]] = [{} for _ in self.parts]
+        self._stages: dict[str, dict[int, list[tuple[str, int]]]] = {}
         for stream in self.streams:
             own = [n for n, part in enumerate(self.parts) if part.stream == stream and part.role not in _TABLES]
             values: dict[str, set[int]] = {}
@@ -108,6 +115,8 @@ class Run:
                 varying = [(p, value) for p, value in places if len(values[p]) > 1] or places
                 if varying:
                     numbers[n]["layer"] = varying[0][1]
+                    self._stages.setdefault(varying[0][0], {})[stream] = places[: places.index(varying[0])]
+        self._count_stages(numbers)
         self._count_experts(numbers)
         self._require_single_blocks(numbers)
         return numbers
@@ -121,6 +130,23 @@ class Run:
                 first = found.setdefault((part.stream, place["layer"], part.role), part)
                 if first is not part:
                     raise DerivationError(f"{self.name(part)}: {part.role} beside {self.name(first)} in one layer")
+
+    def stage(self, stream: int) -> tuple[str, int] | None:
+        """What the stages are called of which a stream is one, and its number; None where it is none."""
+        for numbers, part in zip(self.numbers, self.parts, strict=True):
+            if part.stream == stream and "stage" in numbers:
+                outer = next(outer for outer in self._stages.values() if stream in outer)
+                prefix, number = outer[stream][-1]
+                return prefix.rstrip(".").rpartition(".")[2], number
+        return None
+
+    def _count_stages(self, numbers: list[dict[str, int]]) -> None:
+        """Where layers of several streams are called alike but for a number before the layer's, it is the stage."""
+        for outer in self._stages.values():
+            if len(outer) > 1 and all(outer.values()):
+                for n, part in enumerate(self.parts):
+                    if part.stream in outer and "layer" in numbers[n]:
+                        numbers[n]["stage"] = outer[part.stream][-1][1]
 
     def _count_experts(self, numbers: list[dict[str, int]]) -> None:
         groups: dict[tuple[int, int | None, str], list[int]] = {}
@@ -139,6 +165,11 @@ class Run:
     def size(self) -> int:
         """Number of elements of all parameters."""
         return sum(parameter.numel() for parameter in self.model.parameters())
+
+    @cached_property
+    def storage(self) -> Storage:
+        """Finds the parts in tensors."""
+        return Storage(self.parts, self.size)
 
     @cached_property
     def live(self) -> dict[str, Tensor]:
@@ -166,7 +197,7 @@ class Run:
             with safe_open(Path(folder) / "model.safetensors", framework="pt") as file:
                 saved = {name: file.get_tensor(name).round().long() for name in file.keys()}  # noqa: SIM118
         # In the order of the module, buffers last.
-        return dict(sorted(saved.items(), key=lambda item: int(item[1].flatten()[0]) or self.size + 1))
+        return dict(sorted(saved.items(), key=lambda item: int(item[1].flatten()[:1].sum()) or self.size + 1))
 
 
 @dataclass(frozen=True)
@@ -186,11 +217,10 @@ class Stored:
     @cached_property
     def layouts(self) -> dict[str, Layout]:
         """Of each tensor that holds parts."""
-        storage = Storage(self.run.parts, self.run.size)
         found = {}
         for name, elements in self.tensors.items():
             try:
-                layout = storage.layout(elements)
+                layout = self.run.storage.layout(elements)
             except DerivationError as error:
                 raise DerivationError(f"{name}: {error}") from None
             if layout is not None:

@@ -33,6 +33,7 @@ class Templates:
 
     def __init__(self, known: Iterable[tuple[str, Numbers]], others: Iterable[str] = ()) -> None:
         self._words: dict[str, str] = {}
+        self._known: dict[str, tuple[str, dict[str, int]]] = {}
         names = [(_NUMBER.split(name), numbers) for name, numbers in known]
         for place in range(1, max((len(parts) for parts, _ in names), default=0), 2):
             members: dict[str, list[tuple[int, Numbers]]] = {}
@@ -66,17 +67,21 @@ class Templates:
 
     def __call__(self, name: str, layer: int | None = None) -> str:
         """Template of a name; where its layer is the one before a given one it is written ``{layer-1}``."""
-        parts = _NUMBER.split(name)
-        template = self._prefix(parts, len(parts))
-        if layer is not None and self.numbers(name).get("layer") == layer - 1:
+        template, numbers = self._placed(name)
+        if layer is not None and numbers.get("layer") == layer - 1:
             return template.replace("{layer}", "{layer-1}")
         return template
 
     def numbers(self, name: str) -> dict[str, int]:
         """Stage, layer and expert of a name, as far as it has them."""
-        parts = _NUMBER.split(name)
-        return {
-            self._words[prefix]: int(parts[place])
-            for place in range(1, len(parts), 2)
-            if (prefix := self._prefix(parts, place)) in self._words
-        }
+        return self._placed(name)[1]
+
+    def _placed(self, name: str) -> tuple[str, dict[str, int]]:
+        if name not in self._known:
+            parts = _NUMBER.split(name)
+            prefixes = {place: self._prefix(parts, place) for place in range(1, len(parts), 2)}
+            numbers = {
+                self._words[prefix]: int(parts[place]) for place, prefix in prefixes.items() if prefix in self._words
+            }
+            self._known[name] = self._prefix(parts, len(parts)), numbers
+        return self._known[name]

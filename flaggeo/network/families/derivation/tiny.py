@@ -1,7 +1,7 @@
 """Tiny models of any model type of transformers, with random weights, and inputs that they accept."""
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -21,11 +21,13 @@ _NAMES: Mapping[str, str] = {
     "width": "hidden_size d_model n_embd dim emb_dim word_embed_proj_dim pooler_hidden_size prediction_head_size "
     "attention_hidden_size linear_width",
     "embedding": "embedding_size",
-    "layers": "num_hidden_layers n_layer n_layers num_layers encoder_layers num_encoder_layers num_blocks depth",
-    "decoder_layers": "decoder_layers num_decoder_layers",
+    "layers": "num_hidden_layers n_layer n_layers num_layers encoder_layers num_encoder_layers num_blocks depth "
+    "encoder_num_hidden_layers",
+    "decoder_layers": "decoder_layers num_decoder_layers decoder_num_hidden_layers",
     "heads": "num_attention_heads n_head n_heads num_heads encoder_attention_heads attention_heads "
-    "num_encoder_attention_heads",
-    "decoder_heads": "decoder_attention_heads num_decoder_attention_heads",
+    "num_encoder_attention_heads encoder_num_attention_heads encoder_num_key_value_heads",
+    "decoder_heads": "decoder_attention_heads num_decoder_attention_heads decoder_num_attention_heads "
+    "decoder_num_key_value_heads",
     "key_value_heads": "num_key_value_heads num_kv_heads kv_n_heads multi_query_group_num",
     "head": "head_dim d_kv kv_channels dim_head d_head attention_head_dim global_head_dim",
     "hidden": "intermediate_size d_ff ffn_dim encoder_ffn_dim decoder_ffn_dim dff d_inner hidden_dim ffn_hidden_size "
@@ -52,6 +54,10 @@ _NAMES: Mapping[str, str] = {
     "sliding_heads": "swa_num_attention_heads",
     "sliding_key_value_heads": "swa_num_key_value_heads",
     "sliding_head": "swa_head_dim",
+    "image": "image_size",
+    "patch": "patch_size",
+    "window": "window_size",
+    "bands": "num_mel_bins",
     "index_heads": "index_n_heads",
     "index_head": "index_head_dim",
     "index_chosen": "index_topk index_topk_blocks",
@@ -101,6 +107,10 @@ class Sizes:
     sliding_heads: int = 4
     sliding_key_value_heads: int = 2
     sliding_head: int = 16
+    image: int = 32
+    patch: int = 8
+    window: int = 2
+    bands: int = 10
     index_heads: int = 2
     index_head: int = 8
     index_chosen: int = 5
@@ -143,9 +153,15 @@ def _settings(model_type: str, sizes: Sizes) -> dict[str, Any]:
     """Settings that a model type needs besides its sizes, or that its defaults do not give."""
     layers, head = sizes.layers, sizes.width // sizes.heads
     kinds = ["linear_attention", "full_attention"] * layers
+    widths = [sizes.width * n // 2 for n in (1, 2, 3, 4)]
+    stages = {"depths": [4, 3, 4, 3], "image_size": 64, "patch_size": 4}
     needed: Mapping[str, dict[str, Any]] = {
         "cohere_compass_text": {"rope_parameters": {"full_attention": {"rope_type": "default", "rope_theta": 1e4}}},
         "deepseek_v2": {"num_experts_per_tok": sizes.chosen},
+        "convnext": {**stages, "hidden_sizes": widths},
+        "convnextv2": {**stages, "hidden_sizes": widths},
+        "resnet": {**stages, "embedding_size": sizes.embedding, "hidden_sizes": widths},
+        "swin": {**stages, "embed_dim": sizes.embedding, "num_heads": [2, 4, 8, 8]},
         "dots1": {"num_experts_per_tok": sizes.chosen, "n_routed_experts": sizes.experts, "n_shared_experts": 1},
         "esm": {"vocab_size": sizes.vocabulary, "pad_token_id": 1, "mask_token_id": 3},
         "esmc": {"num_key_value_heads": sizes.heads},
@@ -173,27 +189,42 @@ def _settings(model_type: str, sizes: Sizes) -> dict[str, Any]:
 
 # In the order of preference: a model with all its towers before one of them.
 _AUTO_CLASSES = (
+    ("AutoModelForZeroShotImageClassification", "MODEL_FOR_ZERO_SHOT_IMAGE_CLASSIFICATION_MAPPING_NAMES"),
     ("AutoModelForSeq2SeqLM", "MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES"),
     ("AutoModelForMaskedLM", "MODEL_FOR_MASKED_LM_MAPPING_NAMES"),
+    ("AutoModelForSpeechSeq2Seq", "MODEL_FOR_SPEECH_SEQ_2_SEQ_MAPPING_NAMES"),
     ("AutoModelForCausalLM", "MODEL_FOR_CAUSAL_LM_MAPPING_NAMES"),
+    ("AutoModelForCTC", "MODEL_FOR_CTC_MAPPING_NAMES"),
+    ("AutoModelForImageClassification", "MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES"),
 )
 
 
-def language_models() -> tuple[str, ...]:
-    """Model types of the language models that the installed transformers has."""
+def model_types() -> tuple[str, ...]:
+    """Model types for text, speech and images that the installed transformers has."""
     from transformers.models.auto import modeling_auto
 
     return tuple(sorted({model_type for _, names in _AUTO_CLASSES for model_type in getattr(modeling_auto, names)}))
 
 
+def _classes(model_type: str) -> tuple[str, tuple[str, ...]]:
+    """The automatic class of a model type, and those that it chooses from."""
+    from transformers.models.auto import modeling_auto
+
+    for auto, names in _AUTO_CLASSES:
+        found = getattr(modeling_auto, names).get(model_type)
+        if found is not None:
+            return auto, (found,) if isinstance(found, str) else tuple(found)
+    return "", ()
+
+
 def tiny_model(config: "PreTrainedConfig") -> "PreTrainedModel":
     """Model with random weights, in evaluation mode, whose attention and experts are computed step by step."""
     import transformers
-    from transformers.models.auto import modeling_auto
 
-    auto = next(auto for auto, names in _AUTO_CLASSES if config.model_type in getattr(modeling_auto, names))
     with torch.random.fork_rng():
         torch.manual_seed(0)
+        auto, classes = _classes(config.model_type)
+        config.architectures = [classes[0]]
         model = getattr(transformers, auto).from_config(
             config, attn_implementation="eager", experts_implementation="eager"
         )
@@ -207,14 +238,29 @@ def tiny_model(config: "PreTrainedConfig") -> "PreTrainedModel":
 
 
 def tiny_inputs(model: "PreTrainedModel") -> dict[str, Any]:
-    """Inputs of a forward pass: four sequences of random tokens: each expert gets some."""
+    """Inputs of a forward pass, random: so many tokens that each expert gets some, or images, or sound."""
     generator = torch.Generator().manual_seed(0)
-    tokens = torch.randint(4, 90, (4, TOKENS), generator=generator)
     accepted = inspect.signature(model.forward).parameters
-    inputs: dict[str, Any] = {"input_ids": tokens}
+    inputs: dict[str, Any] = {}
+    if "input_ids" in accepted and model.main_input_name in ("input_ids", "pixel_values"):
+        inputs["input_ids"] = torch.randint(4, 90, (4, TOKENS), generator=generator)
+    both = _classes(model.config.model_type)[0] == "AutoModelForZeroShotImageClassification"
+    if "pixel_values" in accepted and (both or "input_ids" not in accepted or model.main_input_name == "pixel_values"):
+        images = getattr(model.config, "vision_config", model.config)
+        inputs["pixel_values"] = torch.randn(4, 3, *_pair(getattr(images, "image_size", 32)), generator=generator)
+    if model.main_input_name == "input_values":
+        inputs["input_values"] = torch.randn(4, 6000, generator=generator)
+    if model.main_input_name == "input_features":
+        bands = getattr(model.config, "num_mel_bins", getattr(model.config, "feature_projection_input_dim", 80))
+        frames = 2 * getattr(model.config, "max_source_positions", TOKENS)
+        inputs["input_features"] = torch.randn(4, bands, frames, generator=generator)
     if "decoder_input_ids" in accepted:
         inputs["decoder_input_ids"] = torch.randint(4, 90, (4, TOKENS - 2), generator=generator)
     return inputs | ({"use_cache": False} if "use_cache" in accepted else {})
+
+
+def _pair(size: int | Sequence[int]) -> tuple[int, int]:
+    return (size, size) if isinstance(size, int) else (size[0], size[1])
 
 
 def tiny_config(model_type: str, sizes: Sizes = SMALL, **settings: Any) -> "PreTrainedConfig":

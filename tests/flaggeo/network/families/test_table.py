@@ -47,9 +47,13 @@ def namings():
                 yield pytest.param(record, naming, id=f"{record.model_types[0]}-{name}")
 
 
-def test_no_model_type_has_two_records():
-    model_types = [model_type for record in load_records() for model_type in record.model_types]
-    assert len(model_types) == len(set(model_types)) > 180
+def test_settings_tell_the_records_of_one_model_type_apart():
+    asked = [
+        (model_type, frozenset(record.settings.items()))
+        for record in load_records()
+        for model_type in record.model_types
+    ]
+    assert len(asked) == len(set(asked)) > 180
 
 
 @pytest.mark.parametrize(("record", "naming"), list(namings()))

@@ -1,0 +1,114 @@
+"""From a model type to its records: settings may give it several structures, of which each is derived on its own."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import Any
+
+from ..record import Naming, Record
+from .comparison import derive_variant
+from .parts import DerivationError
+
+_DISENTANGLED = {"relative_attention": True, "pos_att_type": ["c2p", "p2c"], "max_relative_positions": 16}
+
+#: Model type to the settings of its structures, besides those that only add biases. The first one has to be derived;
+#: the others, if they cannot be, are at least not mistaken for it.
+VARIANTS: Mapping[str, tuple[Mapping[str, Any], ...]] = {
+    "deberta": ({"relative_attention": False}, _DISENTANGLED),
+    "deberta-v2": (
+        {"relative_attention": False},
+        {**_DISENTANGLED, "position_buckets": 4, "share_att_key": True, "norm_rel_ebd": "layer_norm"},
+    ),
+    "deepseek_v2": ({"q_lora_rank": 12}, {"q_lora_rank": None}),
+    "esm": (
+        {"position_embedding_type": "absolute", "emb_layer_norm_before": False},
+        {"position_embedding_type": "rotary", "emb_layer_norm_before": False},
+    ),
+    "falcon": (
+        {"new_decoder_architecture": False, "multi_query": True},
+        {"new_decoder_architecture": False, "multi_query": False, "num_kv_heads": None},
+        {"new_decoder_architecture": True},
+    ),
+    "gpt_bigcode": ({"multi_query": True}, {"multi_query": False}),
+    "opt": ({"do_layer_norm_before": True}, {"do_layer_norm_before": False}),
+    "phi": ({"qk_layernorm": False}, {"qk_layernorm": True}),
+    "resnet": ({"layer_type": "bottleneck"}, {"layer_type": "basic"}),
+    "stablelm": ({"qk_layernorm": False}, {"qk_layernorm": True}),
+    "t5": ({"feed_forward_proj": "relu"}, {"feed_forward_proj": "gated-gelu"}),
+    "wav2vec2": ({"do_stable_layer_norm": False}, {"do_stable_layer_norm": True}),
+}
+
+
+def derive(model_type: str) -> tuple[Record, ...]:
+    """Find out what the weights of a model type do.
+
+    Parameters
+    ----------
+    model_type : str
+        One that the installed transformers has code for.
+
+    Returns
+    -------
+    records : tuple of Record
+        One for each structure that its settings may give it.
+
+    Raises
+    ------
+    DerivationError
+        If something about it cannot be found out.
+    """
+    first, *others = VARIANTS.get(model_type, ({},))
+    found: list[tuple[Record | None, Mapping[str, Any]]] = [(derive_variant(model_type, first), first)]
+    for settings in others:
+        try:
+            record = derive_variant(model_type, settings)
+        except DerivationError:
+            record = None
+        same = [n for n, (other, _) in enumerate(found) if record and other and _differ_in_others(record, other)]
+        if record is not None and same:
+            merged, first_settings = found[same[0]]
+            assert merged is not None
+            found[same[0]] = (_with_others(merged, record), first_settings)
+        else:
+            found.append((record, settings))
+    return tuple(
+        replace(record, settings=_conditions(record, settings, found))
+        for record, settings in found
+        if record is not None
+    )
+
+
+def _conditions(
+    record: Record, settings: Mapping[str, Any], found: Iterable[tuple[Record | None, Mapping[str, Any]]]
+) -> dict[str, Any]:
+    """Settings that tell a record from others that have the same names, or whose names are not known."""
+    others = [
+        others for other, others in found if other is None or (other != record and _names(other) == _names(record))
+    ]
+    return {
+        name: value
+        for name, value in settings.items()
+        if isinstance(value, bool | int | str) and any(other.get(name, value) != value for other in others)
+    }
+
+
+def _differ_in_others(one: Record, other: Record) -> bool:
+    """Whether two records say the same of all weights and norms."""
+    return _with_others(one, other) == _with_others(other, one)
+
+
+def _with_others(record: Record, other: Record) -> Record:
+    """A record that also names the tensors that are no weights of another one."""
+
+    def merged(one: Naming | None, two: Naming | None) -> Naming | None:
+        if one is None or two is None:
+            return one or two
+        norms = tuple(sorted({*one.norms, *two.norms}, key=lambda norm: norm.tensor))
+        return replace(one, norms=norms, other=dict(sorted({**two.other, **one.other}.items())))
+
+    saved = merged(record.saved, other.saved)
+    assert saved is not None
+    return replace(record, saved=saved, live=merged(record.live, other.live))
+
+
+def _names(record: Record) -> set[str]:
+    return {piece.tensor for piece in record.saved.pieces}
