@@ -98,7 +98,7 @@ class ExpertPairs:
         if not self.is_within:
             frames, norms = frames + self.later.frames, norms + self.later.channel_norms
             second = second + len(self.earlier.frames)
-        values = (self.shared.double().cpu().numpy() / self.smaller_ranks).clip(0, 1)
+        values = (self.shared.cpu().double().numpy() / self.smaller_ranks).clip(0, 1)
         return overlaps_against_nulls(frames, norms, (first, second), values)
 
     def mean(self, of_pairs: Array) -> float:

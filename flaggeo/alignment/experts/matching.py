@@ -140,7 +140,7 @@ def unrelated_moments(n: int, ranks: tuple[int, ...], other_ranks: tuple[int, ..
 
 
 def _mean_and_sd(draws: list[Tensor]) -> Tensor:
-    numbers = torch.stack(draws).double()
+    numbers = torch.stack(draws).cpu().double()
     return torch.stack([numbers.mean(dim=0), numbers.std(dim=0)], dim=1)
 
 
