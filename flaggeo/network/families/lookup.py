@@ -7,7 +7,7 @@ from ...checkpoint import Checkpoint
 from .gguf_names import ENTRY_NORM, gguf_naming
 from .inference import infer
 from .names import Names
-from .record import Naming, Piece, Record, Tower
+from .record import Naming, Norm, Piece, Record, Tower
 from .table import load_records
 
 #: What a structure is called that no table has.
@@ -93,20 +93,21 @@ def _name(record: Record) -> str:
 
 
 def _best(records: Iterable[Record], tensors: Iterable[str]) -> tuple[Record, Naming, Names] | None:
-    """The record and naming that explain most tensors; of equals the best known, or the one with fewest other weights.
+    """The record and naming that explain most weights and norms; of equals the best known, then what explains most.
 
     A weight of a layer has to be there: names such as ``lm_head`` are in many structures.
     """
-    tensors, best, most = list(tensors), None, (0, 0, False, 0)
+    tensors, best, most = list(tensors), None, (0, 0, False, 0, 0)
     for record in records:
         for naming in (record.saved, record.live):
             if naming is None:
                 continue
             names = Names(naming, tensors)
             weights = {one.tensor for one in names.placed if isinstance(one.part, Piece)}
+            norms = {one.tensor for one in names.placed if isinstance(one.part, Norm)}
             placed = {one.tensor for one in names.placed}
             well_known = not {*_BEST_KNOWN}.isdisjoint(record.model_types)
-            score = (len(weights), len(placed), well_known, -len(naming.pieces))
+            score = (len(weights), len(norms), well_known, len(placed), -len(naming.pieces))
             inside = any(one.numbers for one in names.placed if one.tensor in weights)
             if inside and score > most:
                 best, most = (record, naming, names), score
