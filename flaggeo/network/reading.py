@@ -11,6 +11,7 @@ from .architecture import Architecture
 from .families.lookup import Structure, find_structure
 from .families.names import Placed
 from .families.record import Norm, Piece, Tower
+from .families.table import is_known
 from .head_counts import HeadCounts, Segment, segment
 from .quiver import Network, Skipped, Weight
 from .roles import COMPOSED, ROLE_RECORDS, ROLES, BlockKind, HeadGroup, in_tower, roles_in
@@ -65,10 +66,9 @@ def read_network(checkpoint: Checkpoint) -> Network:
         gains as there are coordinates, or a weight is stored in a quantised dtype that cannot be undone.
     """
     settings = SettingsByName(checkpoint)
-    model_type = str(settings("model_type") or "")
-    structure = find_structure(checkpoint, model_type, settings)
+    structure = find_structure(checkpoint, settings.model_type, settings)
     if structure is None:
-        raise _unknown(checkpoint, model_type)
+        raise _unknown(checkpoint, settings.model_type)
     reader = _Reader(checkpoint, structure, settings)
     weights = tuple(reader.weights())
     for weight in weights:
@@ -141,6 +141,12 @@ class SettingsByName:
         self._config = checkpoint.config
         inner = self._config.get("text_config")
         self._text: Mapping[str, Any] = inner if isinstance(inner, Mapping) else {}
+
+    @property
+    def model_type(self) -> str:
+        """That of the whole model, or of its language model where only that is in the table; empty if none is named."""
+        named = [str(section.get("model_type") or "") for section in (self._config, self._text)]
+        return next((name for name in named if is_known(name)), named[0])
 
     def __call__(self, name: str | None) -> Any:
         """Value of a setting; None if it is missing."""
@@ -236,7 +242,7 @@ class _TowerReader:
         name = in_tower(label, "stream")
         self.stream = Space(name, SpaceKind.STREAM, self._stream_width(), symmetry, assumed=assumed)
         gguf = self.checkpoint.naming == "gguf"
-        self.rotary_rows = gguf and self.settings("model_type") in _ROTARY_ROWS_IN_GGUF
+        self.rotary_rows = gguf and self.settings.model_type in _ROTARY_ROWS_IN_GGUF
 
     def _found(self, placed: list[Placed]) -> dict[_Place, Placed]:
         """Every weight by its place; the parts of one role in a layer by the names of their modules."""

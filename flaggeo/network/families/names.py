@@ -123,10 +123,10 @@ def of_own_layer(template: str | None) -> str:
 
 
 def _common_beginning(templates: list[str]) -> str:
-    """The first part of the names that most weights have, with its dot; empty if there is none."""
-    counts = Counter(template.partition(".")[0] for template in templates if "{" in template)
-    first, _ = counts.most_common(1)[0] if counts else ("", 0)
-    return f"{first}." if first and "{" not in first else ""
+    """The first part of the names that all weights of layers have, with its dot; empty if there is none."""
+    first = {template.partition(".")[0] for template in templates if "{" in template}
+    # Towers that differ in it alone must keep it: without it the names of one are those of the other.
+    return f"{first.pop()}." if len(first) == 1 and "{" not in "".join(first) else ""
 
 
 def _endings(name: str) -> Iterator[tuple[str, str]]:

@@ -49,6 +49,19 @@ def test_the_beginning_that_most_weights_have_is_that_of_all():
     assert not any(names.is_elsewhere(name) for name in tensors())
 
 
+@pytest.mark.parametrize(("deep", "shallow"), [("left", "right"), ("right", "left")])
+def test_towers_that_differ_in_the_first_part_of_their_names_stay_apart(deep, shallow):
+    q = "{tower}.layers.{layer}.q.weight"
+    naming = Naming(tuple(Piece(q.replace("{tower}", tower), "q", tower=tower) for tower in ("left", "right")))
+    depths = {deep: 5, shallow: 2}
+    tensors = [q.format(tower=tower, layer=layer) for tower, depth in depths.items() for layer in range(depth)]
+    for outer in ("", "module."):
+        placed = Names(naming, [outer + tensor for tensor in tensors]).placed
+        assert [(one.tensor, one.part.tower) for one in placed] == [
+            (outer + tensor, tensor.partition(".")[0]) for tensor in tensors
+        ]
+
+
 def test_digits_that_are_part_of_a_word_are_no_numbers():
     assert Names(NAMING, ["model.layers.0.attn.q2.weight", "model.layers.0.attn.q10.weight"]).placed == ()
 
