@@ -1,4 +1,4 @@
-"""Records of model types that the table lacks, derived from the code of the installed transformers when they are met."""
+"""Records of model types that the table lacks, derived from the installed transformers when they are met."""
 
 import os
 import re
@@ -69,9 +69,11 @@ def derive_on_the_spot(model_type: str, progress: Progress | None = None) -> Att
         return Attempt((), f"{installed} has no code for it")
     if installed == f"transformers {load_table().transformers}" and model_type in load_table().not_derived:
         return _failed(installed, load_table().not_derived[model_type])
-    if progress is not None:
-        progress(f"{DERIVING} the structure of {model_type} from {installed}", 0, 1)
-    return _derived(model_type, installed)
+    tell = progress or (lambda *_: None)
+    tell(f"{DERIVING} the structure of {model_type} from {installed}", 0, 1)
+    attempt = _derived(model_type, installed)
+    tell(f"{DERIVING} the structure of {model_type} from {installed}", 1, 1)
+    return attempt
 
 
 def _has(library: Path, model_type: str) -> bool:
