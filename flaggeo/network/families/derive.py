@@ -4,11 +4,12 @@ import os
 import sys
 import warnings
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import replace
 from multiprocessing import get_context
+from typing import Any
 
 from ..roles import ROLE_RECORDS
 from .record import Record
@@ -21,13 +22,15 @@ _LIMIT = 15
 _MEMORY = 2**32
 
 
-def main(names: list[str]) -> None:
+def main(names: list[str], config: Mapping[str, Any] | None = None) -> None:
     """Derive records, write them if they are all, and report.
 
     Parameters
     ----------
     names : list of str
         Of model types; all if empty.
+    config : mapping, optional
+        Settings of a checkpoint, if there is one name: see `derive`.
     """
     os.environ |= {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "TRANSFORMERS_VERBOSITY": "error"}
     import transformers
@@ -35,7 +38,7 @@ def main(names: list[str]) -> None:
     from .derivation import model_types
 
     with redirect_stdout(sys.stderr):  # where the code of a model may say something
-        found, failed = derive_all(names or model_types())
+        found, failed = derive_all(names or model_types(), config)
     merged = list(merge(found))
     text = dump(Table(transformers.__version__, tuple(merged), failed))
     if names:
@@ -45,11 +48,13 @@ def main(names: list[str]) -> None:
     sys.stderr.write("".join(f"{line}\n" for line in report(found, failed)))
 
 
-def derive_all(model_types: Sequence[str]) -> tuple[list[Record], dict[str, str]]:
+def derive_all(
+    model_types: Sequence[str], config: Mapping[str, Any] | None = None
+) -> tuple[list[Record], dict[str, str]]:
     """Records of model types, and why some have none."""
     found: list[Record] = []
     failed: dict[str, str] = {}
-    for model_type, result in _derived_each(model_types):
+    for model_type, result in _derived_each(model_types, config):
         if isinstance(result, str):
             failed[model_type] = result
         else:
@@ -57,9 +62,11 @@ def derive_all(model_types: Sequence[str]) -> tuple[list[Record], dict[str, str]
     return found, failed
 
 
-def _derived_each(model_types: Sequence[str]) -> Iterator[tuple[str, tuple[Record, ...] | str]]:
+def _derived_each(
+    model_types: Sequence[str], config: Mapping[str, Any] | None
+) -> Iterator[tuple[str, tuple[Record, ...] | str]]:
     if len(model_types) == 1:  # which needs no other process
-        yield _derived(model_types[0])
+        yield _derived(model_types[0], config)
         return
     with ProcessPoolExecutor(len(os.sched_getaffinity(0)), mp_context=get_context("spawn")) as pool:
         yield from pool.map(_derived, model_types, chunksize=4)
@@ -96,7 +103,7 @@ def _heads(record: Record) -> str:
     return "heads missing" if missing else "heads exact" if attending else "no attention"
 
 
-def _derived(model_type: str) -> tuple[str, tuple[Record, ...] | str]:
+def _derived(model_type: str, config: Mapping[str, Any] | None = None) -> tuple[str, tuple[Record, ...] | str]:
     """Records of a model type, or the reason why there are none."""
     import torch
     from transformers.utils import logging
@@ -110,7 +117,7 @@ def _derived(model_type: str) -> tuple[str, tuple[Record, ...] | str]:
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
         with _bounded():
-            return model_type, derive(model_type)
+            return model_type, derive(model_type, config)
     except Exception as error:  # of a model's own code: what it says is the reason
         return model_type, f"{type(error).__name__}: {' '.join(str(error).split())}"[:300]
 

@@ -65,7 +65,7 @@ def find_structure(
     """
     if checkpoint.naming == "gguf":
         return _of_gguf(checkpoint, model_type, _fitting(_of_table(model_type), settings))
-    records, origin = _of_type(model_type, progress)
+    records, origin = _of_type(checkpoint, model_type, progress)
     best = _best(_fitting(records, settings), checkpoint.headers)
     if best is not None:
         record, naming, names = best
@@ -74,28 +74,28 @@ def find_structure(
     if best is not None:
         record, naming, names = best
         name = _name(record)
-        remark = f"{why_not_by_type(model_type)}: read as {name} from the tensor names"
+        remark = f"{why_not_by_type(checkpoint, model_type)}: read as {name} from the tensor names"
         return Structure(name, record.towers, naming, names, False, (remark,))
     return _guessed(checkpoint, model_type)
 
 
-def why_not_by_type(model_type: str) -> str:
-    """Why a checkpoint that has a model type could not be read by it."""
-    records, origin = _of_type(model_type)
+def why_not_by_type(checkpoint: Checkpoint, model_type: str) -> str:
+    """Why a checkpoint cannot be read by its model type."""
+    records, origin = _of_type(checkpoint, model_type)
     if not records:
         return origin
     names = f"its tensors do not have the names of model type {model_type!r}"
     return f"{origin}, and {names}" if origin else names
 
 
-def _of_type(model_type: str, progress: Progress | None = None) -> tuple[Sequence[Record], str]:
+def _of_type(checkpoint: Checkpoint, model_type: str, progress: Progress | None = None) -> tuple[Sequence[Record], str]:
     """Records of a model type, and what is to be said of them if they do not stand in the table."""
     if not model_type:
         return (), "no settings name the model type"
     known = _of_table(model_type)
     if known:
         return known, ""
-    attempt = derive_on_the_spot(model_type, progress)
+    attempt = derive_on_the_spot(model_type, checkpoint.config, progress)
     return attempt.records, f"{_not_in_table(model_type)}, and {attempt.remark}"
 
 
@@ -119,7 +119,10 @@ def _guessed(checkpoint: Checkpoint, model_type: str) -> Structure | None:
         return None
     names = Names(guess.naming, checkpoint.headers)
     tower = Tower(heads="num_attention_heads", key_value_heads="num_key_value_heads")
-    remarks = (f"{why_not_by_type(model_type)}; its tensors have the names of no known model", *guess.remarks)
+    remarks = (
+        f"{why_not_by_type(checkpoint, model_type)}; its tensors have the names of no known model",
+        *guess.remarks,
+    )
     return Structure(INFERRED, (tower,), guess.naming, names, False, remarks)
 
 

@@ -1,15 +1,18 @@
 """Records of model types that the table lacks, derived from the installed transformers when they are met."""
 
+import json
 import os
 import re
 import subprocess
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 from ...checkpoint import Progress
 from .record import Record
@@ -20,7 +23,7 @@ DERIVING = "deriving"
 #: Seconds for the process that derives one model type, its imports included; it bounds the derivation itself to less.
 LIMIT = 60
 
-_DERIVE = "import sys; from flaggeo.network.families.derive import main; main(sys.argv[1:])"
+_DERIVE = "import json, sys; from flaggeo.network.families.derive import main; main(sys.argv[1:], json.load(sys.stdin))"
 _MODEL_TYPE = re.compile(r"\w[\w.-]{0,99}", re.ASCII)
 
 
@@ -40,13 +43,15 @@ class Attempt:
     remark: str
 
 
-def derive_on_the_spot(model_type: str, progress: Progress | None = None) -> Attempt:
+def derive_on_the_spot(model_type: str, config: Mapping[str, Any], progress: Progress | None = None) -> Attempt:
     """Derive a model type from the code that transformers has for it.
 
     Parameters
     ----------
     model_type : str
-        As a checkpoint says: nothing else of it is used, and no code of its own is run.
+        As a checkpoint says.
+    config : mapping
+        Its settings. Of these count switches that the code of the type has: never a size, and no code of its own.
     progress : callable, optional
         Is told that it may take a while.
 
@@ -71,7 +76,7 @@ def derive_on_the_spot(model_type: str, progress: Progress | None = None) -> Att
         return _failed(installed, load_table().not_derived[model_type])
     tell = progress or (lambda *_: None)
     tell(f"{DERIVING} the structure of {model_type} from {installed}", 0, 1)
-    attempt = _derived(model_type, installed)
+    attempt = _derived(model_type, json.dumps(_plain(config), sort_keys=True), installed)
     tell(f"{DERIVING} the structure of {model_type} from {installed}", 1, 1)
     return attempt
 
@@ -83,8 +88,18 @@ def _has(library: Path, model_type: str) -> bool:
     return named and f'"{model_type}"' in listing.read_text(encoding="utf-8")
 
 
+def _plain(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What may be a switch, of the language model first where there are several."""
+    text = config.get("text_config")
+    return {
+        name: _plain(value) if isinstance(value, Mapping) else value
+        for name, value in {**config, **(text if isinstance(text, Mapping) else {})}.items()
+        if value is None or isinstance(value, bool | str | Mapping)
+    }
+
+
 @cache
-def _derived(model_type: str, installed: str) -> Attempt:
+def _derived(model_type: str, settings: str, installed: str) -> Attempt:
     # What this process would import, but nothing from the folder that it happens to be in.
     places = [place for place in sys.path if place] + [str(Path(__file__).parents[3])]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(places)}
@@ -95,7 +110,7 @@ def _derived(model_type: str, installed: str) -> Attempt:
                 command,
                 cwd=folder,
                 env=environment,
-                stdin=subprocess.DEVNULL,
+                input=settings,
                 capture_output=True,
                 encoding="utf-8",
                 errors="replace",
