@@ -33,11 +33,14 @@ def main(names: list[str], config: Mapping[str, Any] | None = None) -> None:
         Settings of a checkpoint, if there is one name: see `derive`.
     """
     os.environ |= {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "TRANSFORMERS_VERBOSITY": "error"}
-    import transformers
+    os.environ["CUDA_VISIBLE_DEVICES"] = (
+        ""  # tiny models are for the CPU, and forking its random state would start CUDA
+    )
+    with redirect_stdout(sys.stderr):  # where the code of models may say something
+        import transformers
 
-    from .derivation import model_types
+        from .derivation import model_types
 
-    with redirect_stdout(sys.stderr):  # where the code of a model may say something
         found, failed = derive_all(names or model_types(), config)
     merged = list(merge(found))
     text = dump(Table(transformers.__version__, tuple(merged), failed))

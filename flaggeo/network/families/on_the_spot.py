@@ -76,7 +76,10 @@ def derive_on_the_spot(model_type: str, config: Mapping[str, Any], progress: Pro
         return _failed(installed, load_table().not_derived[model_type])
     tell = progress or (lambda *_: None)
     tell(f"{DERIVING} the structure of {model_type} from {installed}", 0, 1)
-    attempt = _derived(model_type, json.dumps(_plain(config), sort_keys=True), installed)
+    # Of several models in one the language model, as for all settings.
+    text = config.get("text_config")
+    settings = _plain({**config, **(text if isinstance(text, Mapping) else {})})
+    attempt = _derived(model_type, json.dumps(settings, sort_keys=True), installed)
     tell(f"{DERIVING} the structure of {model_type} from {installed}", 1, 1)
     return attempt
 
@@ -88,14 +91,14 @@ def _has(library: Path, model_type: str) -> bool:
     return named and f'"{model_type}"' in listing.read_text(encoding="utf-8")
 
 
-def _plain(config: Mapping[str, Any]) -> dict[str, Any]:
-    """What may be a switch, of the language model first where there are several."""
-    text = config.get("text_config")
-    return {
-        name: _plain(value) if isinstance(value, Mapping) else value
-        for name, value in {**config, **(text if isinstance(text, Mapping) else {})}.items()
-        if value is None or isinstance(value, bool | str | Mapping)
+def _plain(config: Mapping[str, Any], *, sections: bool = True) -> dict[str, Any]:
+    """What may be a switch, in the settings themselves and one section down."""
+    found: dict[str, Any] = {
+        name: value for name, value in config.items() if value is None or isinstance(value, bool | str)
     }
+    if sections:
+        found |= {name: _plain(value, sections=False) for name, value in config.items() if isinstance(value, Mapping)}
+    return {name: value for name, value in found.items() if isinstance(name, str)}
 
 
 @cache
@@ -123,7 +126,10 @@ def _derived(model_type: str, settings: str, installed: str) -> Attempt:
     if done.returncode:
         last = done.stderr.strip().splitlines()[-1:] or [f"the process ended with {done.returncode}"]
         return _failed(installed, last[0][:300])
-    table = parse(done.stdout)
+    try:
+        table = parse(done.stdout)
+    except ValueError as error:  # a library printed something else
+        return _failed(installed, str(error))
     if model_type in table.not_derived:
         return _failed(installed, table.not_derived[model_type])
     return Attempt(table.records, f"its structure is derived from the code of {installed}")
