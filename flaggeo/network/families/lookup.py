@@ -1,6 +1,6 @@
 """Which structure a checkpoint has: by its model type, or by the names and shapes of its tensors."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from ...checkpoint import Checkpoint, Progress
@@ -69,7 +69,8 @@ def find_structure(
     best = _best(_fitting(records, settings), checkpoint.headers)
     if best is not None:
         record, naming, names = best
-        return Structure(model_type, record.towers, naming, names, True, (origin,) if origin else ())
+        name = model_type if model_type in record.model_types else record.model_types[0]
+        return Structure(name, record.towers, naming, names, True, (origin,) if origin else ())
     best = _best(load_records(), checkpoint.headers)
     if best is not None:
         record, naming, names = best
@@ -95,8 +96,15 @@ def _of_type(checkpoint: Checkpoint, model_type: str, progress: Progress | None 
     known = _of_table(model_type)
     if known:
         return known, ""
-    attempt = derive_on_the_spot(model_type, checkpoint.config, progress)
-    return attempt.records, f"{_not_in_table(model_type)}, and {attempt.remark}"
+    origin, config = _not_in_table(model_type), checkpoint.config
+    attempt = derive_on_the_spot(model_type, config, progress)
+    text = config.get("text_config")
+    inner = str(text.get("model_type") or "") if isinstance(text, Mapping) else ""
+    if inner and not attempt.records:
+        of_text = derive_on_the_spot(inner, config, progress)
+        if of_text.records:
+            return of_text.records, f"{origin}, and neither is its language model {inner!r}: {of_text.remark}"
+    return attempt.records, f"{origin}, and {attempt.remark}"
 
 
 def _of_table(model_type: str) -> list[Record]:

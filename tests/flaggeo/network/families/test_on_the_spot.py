@@ -6,6 +6,7 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import cache
 
 import pytest
 import torch
@@ -32,9 +33,7 @@ INSTALL = 'pip install "flaggeo[transformers]"'
 @pytest.fixture(autouse=True)
 def nothing_derived_before(monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    on_the_spot._derived.cache_clear()
-    yield
-    on_the_spot._derived.cache_clear()
+    monkeypatch.setattr(on_the_spot, "_derived", cache(on_the_spot._derived.__wrapped__))
 
 
 @pytest.fixture
@@ -199,10 +198,20 @@ def test_the_reason_of_a_failure_is_said_with_what_was_guessed_instead(without, 
 def test_names_that_the_derived_structure_does_not_have(without, monkeypatch):
     gpt2 = tuple(record for record in load_records() if "gpt2" in record.model_types)
     monkeypatch.setattr(on_the_spot, "_derived", lambda *_: Attempt(gpt2, "planted"))
-    monkeypatch.setattr(on_the_spot._derived, "cache_clear", lambda: None, raising=False)
     without("gpt2")
     network = load(tiny_llama(), config=CONFIG | {"model_type": "gpt2"})
     assert (network.family, network.structure.known) == ("llama", False)
+
+
+def test_a_language_model_inside_another_model_is_derived(without, monkeypatch):
+    llama = Attempt(tuple(record for record in load_records() if "llama" in record.model_types), "planted")
+    planted_for = {"llama": llama, "llava": Attempt((), "not derived")}
+    monkeypatch.setattr(on_the_spot, "_derived", lambda model_type, *_: planted_for[model_type])
+    without("llama")
+    config = {"model_type": "llava", "text_config": CONFIG}
+    network = load(tiny_llama(), config=config)
+    assert network.structure.known
+    assert equal(network, load(tiny_llama(), config=CONFIG))
 
 
 def test_a_type_takes_bounded_time_and_memory(monkeypatch):
