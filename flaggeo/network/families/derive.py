@@ -114,7 +114,7 @@ def _derived(model_type: str, config: Mapping[str, Any] | None = None) -> tuple[
     from .derivation import derive, model_types
 
     if model_type not in model_types():
-        return model_type, "transformers has no model for text, speech or images of this type"
+        return model_type, "transformers has it for none of the tasks whose models are derived"
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
