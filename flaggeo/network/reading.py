@@ -1,7 +1,7 @@
 """From a checkpoint's headers to a `Network`, with every shape checked and no tensor read."""
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from math import prod
 from typing import Any
@@ -9,8 +9,8 @@ from typing import Any
 from ..checkpoint import Checkpoint, CheckpointError
 from .architecture import Architecture
 from .families.lookup import Structure, find_structure
-from .families.names import Placed
-from .families.record import Norm, Piece, Tower
+from .families.names import Numbers, Placed, words_in
+from .families.record import Norm, Piece, Record, Tower
 from .head_counts import HeadCounts, Segment, segment
 from .quiver import Network, Skipped, Weight
 from .roles import COMPOSED, ROLE_RECORDS, ROLES, BlockKind, HeadGroup, in_tower, roles_in
@@ -43,13 +43,15 @@ class UnknownArchitectureError(CheckpointError):
     """The names of the tensors are those of no known structure."""
 
 
-def read_network(checkpoint: Checkpoint) -> Network:
+def read_network(checkpoint: Checkpoint, records: Sequence[Record] | None = None) -> Network:
     """Recognise the structure and build the quiver from names, shapes and settings.
 
     Parameters
     ----------
     checkpoint : Checkpoint
         Only its headers are used.
+    records : sequence of Record, optional
+        Structures that it may have; those of the table by default.
 
     Returns
     -------
@@ -65,10 +67,9 @@ def read_network(checkpoint: Checkpoint) -> Network:
         gains as there are coordinates, or a weight is stored in a quantised dtype that cannot be undone.
     """
     settings = SettingsByName(checkpoint)
-    model_type = str(settings("model_type") or "")
-    structure = find_structure(checkpoint, model_type, settings)
+    structure = find_structure(checkpoint, settings.model_types, settings, records)
     if structure is None:
-        raise _unknown(checkpoint, model_type)
+        raise _unknown(checkpoint, next(iter(settings.model_types), ""))
     reader = _Reader(checkpoint, structure, settings)
     weights = tuple(reader.weights())
     for weight in weights:
@@ -154,6 +155,12 @@ class SettingsByName:
             return found[last]
         return self._text.get(last, self._config.get(last))
 
+    @property
+    def model_types(self) -> tuple[str, ...]:
+        """Of the whole, and of its language model, as far as they are given."""
+        given = (self._config.get("model_type"), self._text.get("model_type"))
+        return tuple(str(name) for name in given if name)
+
     def count(self, name: str | None, layer: int = 0) -> int | None:
         """A whole number, or the layer's own where they list one for each; None if absent."""
         if name is not None and name.isdecimal():
@@ -209,28 +216,30 @@ class _Reader:
         for one in (*self.structure.names.placed, *self._under_second_names()):
             if isinstance(one.part, Piece):
                 placed.setdefault(one.part.tower.format(**one.numbers), []).append(one)
-        templates = {
-            label: members[0].part.tower for label, members in placed.items() if isinstance(members[0].part, Piece)
-        }
-        labels = sorted(placed, key=lambda label: (order.get(templates[label], len(order)), label))
-        return [
-            _TowerReader(self, known.get(templates[label], Tower(templates[label])), label, before, placed[label])
-            for before, label in enumerate(labels)
-        ]
+        found: list[tuple[Tower, str, Numbers]] = []
+        for label, members in placed.items():
+            # A table names the stage that it belongs to; the tower itself has a place for its number.
+            first = next((one for one in members if _piece(one).tower in known), members[0])
+            name = _piece(first).tower
+            found.append((known.get(name, Tower(name)), label, {word: first.numbers[word] for word in words_in(name)}))
+        found.sort(key=lambda one: (order.get(one[0].name, len(order)), tuple(one[2].values()), one[1]))
+        return [_TowerReader(self, *one, before, placed[one[1]]) for before, one in enumerate(found)]
 
 
 class _TowerReader:
     """Builds the weights along one stream; holds what is the same for all its layers."""
 
-    def __init__(self, reader: _Reader, tower: Tower, label: str, before: int, placed: list[Placed]) -> None:
+    def __init__(
+        self, reader: _Reader, tower: Tower, label: str, numbers: Numbers, before: int, placed: list[Placed]
+    ) -> None:
         self.checkpoint, self.settings, self.structure = reader.checkpoint, reader.settings, reader.structure
-        self.tower, self.label, self.before = tower, label, before
+        self.tower, self.label, self.numbers, self.before = tower, label, numbers, before
         self.remarks: list[str] = []
         self.reasons: dict[str, str] = {}
         self.found = self._found(placed)
         self.layers = sorted({layer for layer, *_ in self.found if layer is not None})
-        self._require_declared_depth()
-        pieces = tuple(dict.fromkeys(one.part for one in self.found.values() if isinstance(one.part, Piece)))
+        pieces = tuple(dict.fromkeys(map(_piece, self.found.values())))
+        self._require_declared_depth(pieces)
         self.architecture = Architecture(self.checkpoint, self.structure, tower, self.settings, pieces)
         symmetry, assumed = self.architecture.stream
         name = in_tower(label, "stream")
@@ -351,11 +360,19 @@ class _TowerReader:
                 where = f"layers {', '.join(map(str, lacking))} have" if len(lacking) > 1 else f"layer {lacking[0]} has"
                 self.remarks.append(f"{where} no {in_tower(self.label, role)}, which other layers have")
 
-    def _require_declared_depth(self) -> None:
-        found = len(self.layers)
+    def _require_declared_depth(self, pieces: Iterable[Piece]) -> None:
         setting = self.tower.depth or (None if self.structure.known else "num_hidden_layers")
-        declared = (self.settings.count(setting) if setting else None) or max(found, 1)
-        lacking = next((number for number in range(found) if number not in self.layers), found)
+        declared = self.settings.count(setting, self.numbers.get("stage", 0)) if setting else None
+        # A layer may be there without weights of its tower: it leads from one stage to the next.
+        templates = [piece.tensor for piece in pieces if "layer" in words_in(piece.tensor)]
+        there = {
+            layer
+            for layer in range(len(self.layers) + 1)
+            if any(self.structure.names.find(template, {**self.numbers, "layer": layer}) for template in templates)
+        }.union(self.layers)
+        found = len(there)
+        declared = declared or max(found, 1)
+        lacking = next((number for number in range(found) if number not in there), found)
         if lacking < declared or found > declared:
             where = f"without layer {lacking}" if lacking < declared else f"up to layer {self.layers[-1]}"
             raise CheckpointError(
@@ -544,11 +561,12 @@ class _TowerReader:
         if not first:
             return None
         setting = self.tower.heads or "num_attention_heads"
-        query = self.settings.count(setting, layer) or self.settings.count("num_attention_heads", layer)
+        place = self.numbers.get("stage", layer)  # in a setting that lists a number for each
+        query = self.settings.count(setting, place) or self.settings.count("num_attention_heads", place)
         if query is None:
             self.remarks.append(f"the number of heads is unknown (no {setting} in the settings): heads are not split")
             return None
-        declared = self.settings.count(self.tower.key_value_heads, layer)
+        declared = self.settings.count(self.tower.key_value_heads, place)
         counts = {HeadGroup.QUERY: query, HeadGroup.KEY_VALUE: declared or query}
         plain = {group: place for group, place in first.items() if _piece(self.found[place]).cut is None}
         if plain:

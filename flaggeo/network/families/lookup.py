@@ -1,6 +1,6 @@
 """Which structure a checkpoint has: by its model type, or by the names of its tensors."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from ...checkpoint import Checkpoint
@@ -44,27 +44,37 @@ class Structure:
     remarks: tuple[str, ...] = ()
 
 
-def find_structure(checkpoint: Checkpoint, model_type: str, settings: Callable[[str], object]) -> Structure | None:
+def find_structure(
+    checkpoint: Checkpoint,
+    model_types: Sequence[str],
+    settings: Callable[[str], object],
+    records: Sequence[Record] | None = None,
+) -> Structure | None:
     """The structure of a checkpoint, or None if no table has its names.
 
     Parameters
     ----------
     checkpoint : Checkpoint
         Only the names of its tensors are used.
-    model_type : str
-        As its settings say; empty if they do not.
+    model_types : sequence of str
+        As its settings say, that of the whole before that of its language model.
     settings : callable
         From the name of a setting to its value.
+    records : sequence of Record, optional
+        Those to choose from; the table by default.
     """
+    records = load_records() if records is None else records
+    known_types = {name for record in records for name in record.model_types}
+    model_type = next((name for name in model_types if name in known_types), next(iter(model_types), ""))
     own = [
         record
-        for record in load_records()
+        for record in records
         if model_type in record.model_types and all(settings(name) == value for name, value in record.settings.items())
     ]
     if checkpoint.naming == "gguf":
         return _of_gguf(checkpoint, model_type, own)
-    for records, known in ((own, True), (load_records(), False)):
-        best = _best(records, checkpoint.headers)
+    for candidates, known in ((own, True), (records, False)):
+        best = _best(candidates, checkpoint.headers)
         if best is not None:
             record, naming, names = best
             name = model_type if known else _name(record)

@@ -1,6 +1,5 @@
 """From two runs of a model type to its record: what tiny models of two sizes say alike is written down."""
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import cycle
@@ -8,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..record import Cut, Naming, Norm, Piece, Record, Tower
 from .layouts import Layout, groups_of, heads_in_order
-from .parts import DerivationError, Part
+from .parts import LISTED, DerivationError, Part
 from .runs import Run, Stored
 from .tiny import OTHER, SMALL, meaning
 
@@ -16,8 +15,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedConfig
 
 
-def derive_variant(model_type: str, settings: Mapping[str, Any]) -> Record:
-    """Record of a model type with some settings."""
+def derive_variant(model_type: str, settings: Mapping[str, Any]) -> tuple[Record, Run]:
+    """Record of a model type with some settings, and the larger of the two models that it was derived from."""
     one = Run(model_type, SMALL, **settings)
     changes = _other_activations(one.config)
     try:
@@ -25,7 +24,7 @@ def derive_variant(model_type: str, settings: Mapping[str, Any]) -> Record:
     except (TypeError, ValueError):  # the model type has one function only
         other = Run(model_type, OTHER, tied=one.tied, **{"tie_word_embeddings": False, **settings})
     other.confirm()
-    return _Comparison(one, other).record(model_type)
+    return _Comparison(one, other).record(model_type), other
 
 
 def _other_activations(config: "PreTrainedConfig") -> dict[str, Any]:
@@ -262,7 +261,7 @@ class _Comparison:
         known |= {piece.after for piece in pieces if piece.after}
         other: dict[str, str] = {}
         for stored in both:
-            other = self._other(stored, known) | other
+            other = self._other(stored, known, {piece.tensor for piece in pieces}) | other
         return Naming(tuple(pieces), norms, other)
 
     def _always_tied(self, stored: Stored) -> Iterator[Piece]:
@@ -289,7 +288,7 @@ class _Comparison:
         return Piece(
             tensor=template,
             role=part.role,
-            tower=self.names[run.streams.index(part.stream)],
+            tower=self._tower_of(run, number),
             reads_tower=None if part.reads_stream is None else self.names[run.streams.index(part.reads_stream)],
             transposed=layout.transposed,
             stacked=layout.stacked,
@@ -298,6 +297,12 @@ class _Comparison:
             norm=named(first.norm),
             head_norm=named(part.head_norm),
         )
+
+    def _tower_of(self, run: Run, number: int) -> str:
+        """Name of the tower of a part; a table that belongs to one stage says to which."""
+        stream = run.parts[number].stream
+        name, stage = self.names[run.streams.index(stream)], run.stage(stream)
+        return name if stage is None or "stage" in run.numbers[number] else name.format(stage=stage[1])
 
     def _merged(self, drafts: Sequence[tuple[Stored, int | None, Piece]]) -> Piece:
         """One piece for all layers."""
@@ -372,12 +377,15 @@ class _Comparison:
                 seen.add(template)
                 yield Norm(template, norm.kind, norm.offset, norm.gain in stored.run.stream_norms)
 
-    def _other(self, stored: Stored, known: set[str]) -> dict[str, str]:
+    def _other(self, stored: Stored, known: set[str], weights: set[str]) -> dict[str, str]:
         other: dict[str, str] = {}
         biases = {norm.bias for norm in stored.run.norms}
         shown: set[str] = set()
         for name in stored.tensors:
             template, parameter = stored.templates(name), stored.parameter(name)
+            if template in weights and parameter in stored.run.reasons and name not in stored.layouts:
+                # Of a layer that leads from one stage to the next: it has the name of a weight without being one.
+                other[name] = self._reason(stored.run, parameter)
             if template in known:
                 continue
             if parameter is None:
@@ -395,7 +403,7 @@ class _Comparison:
     def _reason(self, run: Run, parameter: str) -> str:
         """Why a parameter is no weight."""
         uses = run.trace.uses.get(parameter, set())
-        listed = [_LISTED.split(run.name(part)) for part in run.parts]
+        listed = [LISTED.split(run.name(part)) for part in run.parts]
         inside = any(len(parts) > 1 and parameter.startswith(f"{parts[0]}.") for parts in listed)
         if parameter in run.reasons:
             reason = run.reasons[parameter]
@@ -407,11 +415,7 @@ class _Comparison:
             return "state"
         if inside:
             raise DerivationError(f"{parameter}: used for nothing that is known")
-        return "tower" if _LISTED.search(parameter) else "head"
-
-
-# A number between dots: that of a member of a list of modules.
-_LISTED = re.compile(r"\.\d+\.")
+        return "tower" if LISTED.search(parameter) else "head"
 
 
 def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

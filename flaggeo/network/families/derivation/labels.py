@@ -91,6 +91,11 @@ class Product:
     source: Label
     indices: Tensor | None = None
 
+    @property
+    def mixes_positions(self) -> bool:
+        """Whether it is a convolution of more than single positions: each channel is read several times."""
+        return self.kind == "convolution" and self.reads is not None and len(self.reads.unique()) < len(self.reads)
+
 
 @dataclass(frozen=True)
 class Meeting:

@@ -472,6 +472,8 @@ class Analysis:
         before = [n for n in source.origins if n in self.products]
         if len(before) < len(source.origins) or any(self.stream_read(n) is None for n in before):
             return
+        if any(self.products[n].mixes_positions for n in (number, *before)):
+            return
         if not (source.has("function") or source.has("gated")):
             return
         if source.has("norm") or source.has("own"):
@@ -586,8 +588,8 @@ class Analysis:
         selecting: set[int] = set()
         for n in self.trace.chosen:
             selecting |= self._inside(n, -1)[0]
-        beginnings = {_LISTED.split(self.name(part.number))[0] for part in self.found if part.role not in _TABLES}
-        if number not in back and _LISTED.split(name)[0] not in beginnings:
+        beginnings = {LISTED.split(self.name(part.number))[0] for part in self.found if part.role not in _TABLES}
+        if number not in back and LISTED.split(name)[0] not in beginnings:
             self.others[name] = "head"
         elif number in self.trace.factors or any(
             number in side.origins and side.has("function")
@@ -658,8 +660,8 @@ def activations_of(
     return frozenset(fitting)
 
 
-# A number between dots: that of a member of a list of modules.
-_LISTED = re.compile(r"\.\d+\.")
+#: A number between dots: that of a member of a list of modules.
+LISTED = re.compile(r"\.\d+\.")
 _TABLES = ("embed", "unembed")
 _WITH_PARAMETERS = frozenset({"prelu", "xielu"})
 

@@ -57,10 +57,14 @@ def derive(model_type: str) -> tuple[Record, ...]:
         If something about it cannot be found out.
     """
     first, *others = VARIANTS.get(model_type, ({},))
-    found: list[tuple[Record | None, Mapping[str, Any]]] = [(derive_variant(model_type, first), first)]
+    record: Record | None
+    record, run = derive_variant(model_type, first)
+    found: list[tuple[Record | None, Mapping[str, Any]]] = [(record, first)]
+    runs = [run]
     for settings in others:
         try:
-            record = derive_variant(model_type, settings)
+            record, run = derive_variant(model_type, settings)
+            runs.append(run)
         except DerivationError:
             record = None
         same = [n for n, (other, _) in enumerate(found) if record and other and _differ_in_others(record, other)]
@@ -70,11 +74,14 @@ def derive(model_type: str) -> tuple[Record, ...]:
             found[same[0]] = (_with_others(merged, record), first_settings)
         else:
             found.append((record, settings))
-    return tuple(
+    records = tuple(
         replace(record, settings=_conditions(record, settings, found))
         for record, settings in found
         if record is not None
     )
+    for run in runs:
+        run.confirm_reading(records)
+    return records
 
 
 def _conditions(
