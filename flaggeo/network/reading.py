@@ -259,6 +259,13 @@ class _TowerReader:
                 continue
             for expert in self._experts(one):
                 at.setdefault((layer, role, expert), []).append(one)
+        order = self.structure.naming.pieces
+        for (_, role, _), members in at.items():
+            if ROLE_RECORDS[role].is_table:
+                # Where tables are not tied, the one that they share otherwise may be there without being used.
+                members.sort(key=lambda one: order.index(_piece(one)))
+                while len(members) > 1:
+                    self.reasons[members.pop(0).tensor] = "a table that is used only where it is tied to others"
         several = {role for (_, role, _), members in at.items() if len(members) > 1}
         found: dict[_Place, Placed] = {}
         for (layer, role, expert), members in at.items():
@@ -561,12 +568,12 @@ class _TowerReader:
         if not first:
             return None
         setting = self.tower.heads or "num_attention_heads"
-        place = self.numbers.get("stage", layer)  # in a setting that lists a number for each
-        query = self.settings.count(setting, place) or self.settings.count("num_attention_heads", place)
+        number = self.numbers.get("stage", layer)  # in a setting that lists one for each
+        query = self.settings.count(setting, number) or self.settings.count("num_attention_heads", number)
         if query is None:
             self.remarks.append(f"the number of heads is unknown (no {setting} in the settings): heads are not split")
             return None
-        declared = self.settings.count(self.tower.key_value_heads, place)
+        declared = self.settings.count(self.tower.key_value_heads, number)
         counts = {HeadGroup.QUERY: query, HeadGroup.KEY_VALUE: declared or query}
         plain = {group: place for group, place in first.items() if _piece(self.found[place]).cut is None}
         if plain:

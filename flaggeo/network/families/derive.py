@@ -17,7 +17,7 @@ from .table import TABLE, Table, dump
 # Their names stand for those of all structures that are alike.
 _BEST_KNOWN = ("llama", "bert", "gpt2", "mixtral", "t5", "bart", "deepseek_v3", "gemma2", "qwen3", "qwen3_moe")
 # Of seconds of a processor that one model type may take: what else the machine does changes no table.
-_LIMIT = 15
+_LIMIT = 10
 
 
 def main(names: list[str]) -> None:

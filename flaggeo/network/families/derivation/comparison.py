@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from itertools import cycle
 from typing import TYPE_CHECKING, Any
 
-from ..record import Cut, Naming, Norm, Piece, Record, Tower
+from ..record import NORM_KINDS, Cut, Naming, Norm, Piece, Record, Tower
 from .layouts import Layout, groups_of, heads_in_order
 from .parts import LISTED, DerivationError, Part
 from .runs import Run, Stored
@@ -167,15 +167,13 @@ class _Comparison:
         return next((n for n in lists if [*one[n]] == [*values[0]] and [*other[n]] == [*values[1]]), None)
 
     def _depth(self, number: int) -> tuple[int, int]:
-        """Layers of a stream in each run."""
+        """Layers of a stream in each run, counted from 0: the first one may have no weights of its own."""
         one, other = (
-            len(
-                {
-                    place.get("layer")
-                    for place, part in zip(run.numbers, run.parts, strict=True)
-                    if part.stream == run.streams[number]
-                }
-                - {None}
+            1
+            + max(
+                place.get("layer", -1)
+                for place, part in zip(run.numbers, run.parts, strict=True)
+                if part.stream == run.streams[number]
             )
             for run in self.runs
         )
@@ -270,7 +268,7 @@ class _Comparison:
         for name, module in stored.run.model.named_modules():
             if module is output:
                 for part in stored.run.tables:
-                    norm = None if part.norm is None else stored.beside(part.norm, None)
+                    norm = part.norm if part.norm in (None, *NORM_KINDS) else stored.beside(part.norm, None)
                     tower = self.names[stored.run.streams.index(part.stream)]
                     yield Piece(f"{name}.weight", "unembed", tower, norm=norm)
 
@@ -279,7 +277,7 @@ class _Comparison:
         layer = run.numbers[number].get("layer")
 
         def named(parameter: str | None) -> str | None:
-            return None if parameter is None else stored.beside(parameter, layer)
+            return parameter if parameter is None or parameter in NORM_KINDS else stored.beside(parameter, layer)
 
         after = None
         if part.after is not None:
@@ -316,9 +314,14 @@ class _Comparison:
                 continue
             # A norm that a layer does not have needs no other piece.
             others = norms - {None, *entries}
+            if not others and piece.norm in entries and None in {piece.norm for _, _, piece in drafts}:
+                piece = replace(piece, norm=None)  # on the stream before the first layer alone
             if piece.norm in (None, *entries) and len(others) == 1 and not stored.has(next(iter(others)), layer):
                 continue
             merged.append(piece)
+        if len({piece.head_norm for piece in merged}) > 1:
+            # Nothing says which layers have a norm without gains. Without it more changes of basis are allowed.
+            merged = [replace(p, head_norm=None) if p.head_norm in NORM_KINDS else p for p in merged]
         distinct = list(dict.fromkeys(merged))
         if len(distinct) > 1:
             raise DerivationError(f"{distinct[0].tensor}: {_difference(distinct[0], distinct[1])}")
@@ -370,6 +373,8 @@ class _Comparison:
         return tuple(name for name in named if name is not None)
 
     def _norms(self, stored: Stored) -> Iterator[Norm]:
+        beside = {norm for part in stored.run.found.parts for norm in (part.norm, part.head_norm)}
+        yield from (Norm(kind, kind) for kind in NORM_KINDS if kind in beside)
         seen: set[str] = set()
         for norm in stored.run.norms:
             template = stored.templates(stored.holder(norm.gain))
@@ -403,8 +408,7 @@ class _Comparison:
     def _reason(self, run: Run, parameter: str) -> str:
         """Why a parameter is no weight."""
         uses = run.trace.uses.get(parameter, set())
-        listed = [LISTED.split(run.name(part)) for part in run.parts]
-        inside = any(len(parts) > 1 and parameter.startswith(f"{parts[0]}.") for parts in listed)
+        inside = parameter.startswith(run.beginnings)
         if parameter in run.reasons:
             reason = run.reasons[parameter]
             return "between" if reason == "head" and inside else reason

@@ -11,7 +11,7 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
-from ....checkpoint import open_checkpoint
+from ....checkpoint import CheckpointError, open_checkpoint
 from ...reading import read_network
 from ...roles import bare
 from ..record import Record
@@ -119,24 +119,34 @@ class Run:
         Raises
         ------
         DerivationError
-            If it has not.
-        CheckpointError
-            If it cannot be opened.
+            If it has not, or cannot be opened.
         """
-        network = read_network(open_checkpoint(self._folder.name), records)
+        try:
+            network = read_network(open_checkpoint(self._folder.name), records)
+        except CheckpointError as error:
+            raise DerivationError(str(error).replace(self._folder.name, "saved")) from None
         read = {
             (bare(weight.role), *_fingerprint(network.matrix(weight)))
             for weight in network.weights
             if weight.head is None and weight.after is None
         }
+        roles = {role for role, *_ in read}
         for part in self.parts:
             as_read = part.role, *_fingerprint(part.elements)
-            if part.role not in _TABLES and part.after is None and as_read not in read:
+            # A table that is narrower than the stream is not read.
+            left_out = part.after is not None or (part.role in _TABLES and part.role not in roles)
+            if not left_out and as_read not in read:
                 raise DerivationError(f"{self.name(part)}: read from disk without its rows of {part.role}")
 
     def name(self, part: Part) -> str:
         """Name of the parameter that holds a part."""
         return self.trace.parameter_at(float(part.elements.flatten()[0]))[0]
+
+    @cached_property
+    def beginnings(self) -> tuple[str, ...]:
+        """What stands before the lists of layers in the names of parts."""
+        names = (LISTED.split(self.name(part)) for part in self.parts)
+        return tuple({f"{parts[0]}." for parts in names if len(parts) > 1})
 
     @cached_property
     def numbers(self) -> list[dict[str, int]]:

@@ -31,7 +31,10 @@ VARIANTS: Mapping[str, tuple[Mapping[str, Any], ...]] = {
     "gpt_bigcode": ({"multi_query": True}, {"multi_query": False}),
     "opt": ({"do_layer_norm_before": True}, {"do_layer_norm_before": False}),
     "phi": ({"qk_layernorm": False}, {"qk_layernorm": True}),
-    "resnet": ({"layer_type": "bottleneck"}, {"layer_type": "basic"}),
+    "resnet": (
+        {"layer_type": "bottleneck"},
+        {"layer_type": "basic", "embedding_size": 16, "hidden_sizes": [16, 32, 48, 64]},  # none before the first stage
+    ),
     "stablelm": ({"qk_layernorm": False}, {"qk_layernorm": True}),
     "t5": ({"feed_forward_proj": "relu"}, {"feed_forward_proj": "gated-gelu"}),
     "wav2vec2": ({"do_stable_layer_norm": False}, {"do_stable_layer_norm": True}),

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from flaggeo.network.families.derivation.tiny import OTHER
-from tests.flaggeo.network.families.tiny_models import SAMPLE, TYPES, TinyModel, filled
+from tests.flaggeo.network.families.tiny_models import SAMPLE, TYPES, TinyModel, filled, fits
 
 pytest.importorskip("transformers")
 pytestmark = pytest.mark.filterwarnings("ignore")  # transformers warns of its own deprecations
@@ -23,17 +23,15 @@ def prepared(model_type):
     naming = tiny.record.live or tiny.record.saved
     reasons = {}
     for template, reason in naming.other.items():
-        pattern = re.sub(r"\\{\w+\\}", r"\\d+", re.escape(template))
-        reasons |= {name: reason for name in tiny.tensors if re.fullmatch(pattern, name)}
+        reasons |= {name: reason for name in tiny.tensors if fits(template, name)}
     torch.manual_seed(0)
-    gains = {norm.tensor: norm.offset for norm in naming.norms}
+    gains = {name: norm.offset for norm in naming.norms for name in tiny.tensors if fits(norm.tensor, name)}
     with torch.no_grad():
         for name, tensor in tiny.tensors.items():
-            template = re.sub(r"\d+", "{layer}", name, count=1)
             if reasons.get(name) in ("bias", "norm bias", "position table", "segment table", "factor", "selection"):
                 tensor.zero_()
-            elif template in gains or name in gains:
-                tensor.copy_(0.5 + torch.rand_like(tensor) - gains.get(template, gains.get(name)))
+            elif name in gains:
+                tensor.copy_(0.5 + torch.rand_like(tensor) - gains[name])
             elif tensor.ndim > 1 and tensor.is_floating_point():
                 tensor.mul_(0.3)  # else attention to one position alone amplifies the errors of rounding
     return tiny, naming
@@ -53,9 +51,15 @@ def test_every_tensor_is_accounted_for(model_type, tmp_path):
     ):
         layers = {cutting.numbers.get("layer") for cutting in cuttings} - {None} or {0}
         experts = {cutting.numbers.get("expert") for cutting in cuttings} - {None} or {0}
+        stages = {cutting.numbers.get("stage") for cutting in cuttings} - {None} or {0}
         templates = {piece.tensor for piece in naming.pieces} | {piece.after for piece in naming.pieces if piece.after}
         templates |= {norm.tensor for norm in naming.norms} | set(naming.other)
-        numbers = [{"layer": layer, "expert": expert} for layer in layers for expert in experts]
+        numbers = [
+            {"layer": layer, "expert": expert, "stage": stage}
+            for layer in layers | {0}
+            for expert in experts
+            for stage in stages
+        ]
         assert names - {filled(template, one) for template in templates for one in numbers} == set()
 
 
@@ -107,12 +111,8 @@ def test_a_norm_may_be_folded_into_what_reads_through_it(model_type):
             cutting.change(lambda matrix, gain=gain: matrix * gain)
             changed.add(place)
     for name in folded:
-        tiny.tensors[name].fill_(1.0 - next(n.offset for n in naming.norms if matches(n.tensor, name)))
+        tiny.tensors[name].fill_(1.0 - next(n.offset for n in naming.norms if fits(n.tensor, name)))
     assert close(tiny()[0], before)
-
-
-def matches(template, name):
-    return re.fullmatch(re.sub(r"\\{\w+\\}", r"\\d+", re.escape(template)), name)
 
 
 def inner(cuttings):
