@@ -132,11 +132,13 @@ class Architecture:
         norm = self.norms.get(of_own_layer(piece.norm))
         if norm is None or norm.kind != "layer":
             return Folding(read, written)
-        if not norm.on_stream:
+        is_there = norm.tensor in NORM_KINDS or self.structure.names.find(piece.norm, numbers) is not None
+        if not norm.on_stream and is_there:
             return Folding(read, written, reads_centred=True)
         passed = self._passed(piece, numbers)
-        is_first = numbers.get("layer") == 0 and piece.norm != of_own_layer(piece.norm)
-        if is_first and self.tower.entry_norm is None:
+        # The first layer may have no norm of its own (ModernBERT): that of the embeddings stands before it.
+        is_first = numbers.get("layer") == 0 and (piece.norm != of_own_layer(piece.norm) or not norm.on_stream)
+        if (is_first and self.tower.entry_norm is None) or not (is_first or norm.on_stream):
             return Folding(read, written)
         if passed is not None and self.checkpoint.headers[passed].shape != (source,):
             return Folding(read, written)  # a projection lies between that norm and the stream

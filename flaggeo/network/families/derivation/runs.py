@@ -125,6 +125,8 @@ class Run:
             network = read_network(open_checkpoint(self._folder.name), records)
         except CheckpointError as error:
             raise DerivationError(str(error).replace(self._folder.name, "saved")) from None
+        if network.structure is None or not network.structure.known:
+            raise DerivationError(f"its saved settings name other model types: {', '.join(network.remarks)}")
         read = {
             (bare(weight.role), *_fingerprint(network.matrix(weight)))
             for weight in network.weights
