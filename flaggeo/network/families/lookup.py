@@ -74,7 +74,7 @@ def find_structure(
     if checkpoint.naming == "gguf":
         return _of_gguf(checkpoint, model_type, own)
     for candidates, known in ((own, True), (records, False)):
-        best = _best(candidates, checkpoint.headers)
+        best = _best(candidates, checkpoint.headers, known=known)
         if best is not None:
             record, naming, names = best
             name = model_type if known else _name(record)
@@ -102,12 +102,13 @@ def _name(record: Record) -> str:
     return next((name for name in _BEST_KNOWN if name in record.model_types), record.model_types[0])
 
 
-def _best(records: Iterable[Record], tensors: Iterable[str]) -> tuple[Record, Naming, Names] | None:
+def _best(records: Iterable[Record], tensors: Iterable[str], *, known: bool) -> tuple[Record, Naming, Names] | None:
     """The record and naming that explain most weights and norms; of equals the best known, then what explains most.
 
-    A weight of a layer has to be there: names such as ``lm_head`` are in many structures.
+    A weight of a layer has to be there: names such as ``lm_head`` are in many structures. Where the model type is
+    known, what explains most tensors is best: only its other structures are held against it.
     """
-    tensors, best, most = list(tensors), None, (0, 0, False, 0, 0)
+    tensors, best, most = list(tensors), None, (0, 0, 0, False, 0, 0)
     for record in records:
         for naming in (record.saved, record.live):
             if naming is None:
@@ -117,7 +118,8 @@ def _best(records: Iterable[Record], tensors: Iterable[str]) -> tuple[Record, Na
             norms = {one.tensor for one in names.placed if isinstance(one.part, Norm)}
             placed = {one.tensor for one in names.placed}
             well_known = not {*_BEST_KNOWN}.isdisjoint(record.model_types)
-            score = (len(weights), len(norms), well_known, len(placed), -len(naming.pieces))
+            explained = len(placed) if known else 0
+            score = (explained, len(weights), len(norms), well_known, len(placed), -len(naming.pieces))
             inside = any(one.numbers for one in names.placed if one.tensor in weights)
             if inside and score > most:
                 best, most = (record, naming, names), score

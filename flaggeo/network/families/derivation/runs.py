@@ -22,7 +22,7 @@ from .layouts import Layout, Storage
 from .norms import norm_modules
 from .parts import LISTED, Analysis, DerivationError, Part
 from .templates import Templates, counted
-from .tiny import Sizes, tiny_config, tiny_inputs, tiny_model
+from .tiny import Sizes, model_types, tiny_config, tiny_inputs, tiny_model
 
 
 class Run:
@@ -125,8 +125,9 @@ class Run:
             network = read_network(open_checkpoint(self._folder.name), records)
         except CheckpointError as error:
             raise DerivationError(str(error).replace(self._folder.name, "saved")) from None
-        if network.structure is None or not network.structure.known:
-            raise DerivationError(f"its saved settings name other model types: {', '.join(network.remarks)}")
+        named = self.model.config.model_type
+        if network.structure is None or not (network.structure.known or named in model_types()):
+            raise DerivationError(f"saved under another name, {named}")
         read = {
             (bare(weight.role), *_fingerprint(network.matrix(weight)))
             for weight in network.weights
