@@ -114,6 +114,12 @@ def fits(template: str, name: str) -> re.Match | None:
     return re.fullmatch(pattern, name) or re.fullmatch(re.escape(template), name)
 
 
+def explained(naming: Naming, tensors: dict) -> int:
+    """How many tensors have a name of a structure."""
+    templates = {piece.tensor for piece in naming.pieces} | {norm.tensor for norm in naming.norms} | set(naming.other)
+    return sum(any(fits(template, name) for template in templates) for name in tensors)
+
+
 def cuttings(record: Record, naming: Naming, tensors: dict, config: dict) -> list[Cutting]:
     """Every piece at every layer and expert that the tensors have."""
     towers = {piece.tower: tower for piece in naming.pieces for tower in record.towers if fits(tower.name, piece.tower)}
@@ -153,7 +159,7 @@ class TinyModel:
             for record in load_records()
             if model_type in record.model_types and all(self.config[k] == v for k, v in record.settings.items())
         ]
-        self.record, self.live = max(structures, key=lambda one: len(one[1]))
+        self.record, self.live = max(structures, key=lambda one: explained(one[0].live or one[0].saved, self.tensors))
 
     def saved(self, folder: Any) -> list[Cutting]:
         """The pieces under their names on disk."""
