@@ -47,7 +47,7 @@ class Architecture:
         read, written = (self._norms_of(side) for side in (Side.READ, Side.WRITE))
         # A norm on the stream may also be added to it without a weight that reads through it, as where a block pools.
         passed = [norm for norm in self.norms.values() if norm.on_stream and "layer" in words_in(norm.tensor)]
-        on_stream = bool(passed) or any(norm.on_stream for norm in read)
+        on_stream = any(norm.on_stream for norm in read) or any(self._stored(norm.tensor) for norm in passed)
         usual = Symmetry.PERMUTATION if on_stream else Symmetry.ORTHOGONAL
         if not read and not written:
             usual = Symmetry.GENERAL_LINEAR

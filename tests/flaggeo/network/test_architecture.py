@@ -79,5 +79,6 @@ def test_a_first_layer_without_a_norm_reads_through_that_of_the_embeddings():
 
 def test_a_norm_that_is_added_to_the_stream_without_a_weight_leaves_permutations():
     norms = (Norm(NORM, "layer"), Norm("layers.{layer}.pooled.weight", "layer", on_stream=True))
-    assert network_of(norms, norm=NORM).spaces["stream"].symmetry is Symmetry.PERMUTATION
+    gains = ["layers.0.pooled.weight", "layers.1.pooled.weight"]
+    assert network_of(norms, norm=NORM, gains=gains).spaces["stream"].symmetry is Symmetry.PERMUTATION
     assert network_of(norms[:1], norm=NORM).spaces["stream"].symmetry is Symmetry.ORTHOGONAL

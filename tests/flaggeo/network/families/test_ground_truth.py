@@ -169,6 +169,8 @@ def test_heads_may_be_scaled_against_each_other(model_type):
     blocks = [block for block in inner(tiny.live).values() if "v" in block]
     if not blocks or any(tower.heads is None for tower in tiny.record.towers):
         pytest.skip("no heads")
+    if any(cutting.piece.role == "v" and cutting.piece.head_norm for cutting in tiny.live):
+        pytest.skip("a norm fixes the sizes of values")
     for block in blocks:
         if any(len(members) > 1 for members in block.values()):
             pytest.skip("several blocks of one kind in a layer")
@@ -197,6 +199,8 @@ def test_a_head_of_values_alone_is_felt(model_type):
     values = [cutting for cutting in tiny.live if cutting.piece.role == "v"]
     if not values or any(tower.heads is None for tower in tiny.record.towers):
         pytest.skip("no heads")
+    if values[0].piece.head_norm:
+        pytest.skip("a norm fixes the sizes of values")
     values[0].change(lambda matrix: 3 * matrix, values[0].heads - 1)
     assert not close(tiny()[0], before)
 
