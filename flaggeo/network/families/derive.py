@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import replace
+from itertools import repeat
 from multiprocessing import get_context
 from typing import Any
 
@@ -73,14 +74,17 @@ def _derived_each(
     if len(model_types) == 1:  # which needs no other process
         yield _derived(model_types[0], config)
         return
-    # Most objects are the library's own modules, which stay: to look for garbage among them took a fifth of the time.
-    with ProcessPoolExecutor(
-        len(os.sched_getaffinity(0)),
-        mp_context=get_context("spawn"),
-        initializer=gc.set_threshold,
-        initargs=(50_000, 20, 50),
-    ) as pool:
-        yield from pool.map(_derived, model_types, chunksize=4)
+    with ProcessPoolExecutor(len(os.sched_getaffinity(0)), mp_context=get_context("spawn")) as pool:
+        yield from pool.map(_derived_cleanly, model_types, repeat(config), chunksize=4)
+
+
+def _derived_cleanly(model_type: str, config: Mapping[str, Any] | None) -> tuple[str, tuple[Record, ...] | str]:
+    """The same, with one search for garbage at the end: most objects are the library's own modules, which stay."""
+    gc.disable()
+    result = _derived(model_type, config)
+    gc.collect()
+    gc.freeze()
+    return result
 
 
 def merge(records: Iterable[Record]) -> Iterator[Record]:
