@@ -21,7 +21,7 @@ from .table import TABLE, Table, dump
 _BEST_KNOWN = ("llama", "bert", "gpt2", "mixtral", "t5", "bart", "deepseek_v3", "gemma2", "qwen3", "qwen3_moe")
 # Of seconds of a processor that one model type may take, so that what else the machine does changes no table, and of
 # bytes: a tiny model needs a tenth of them.
-_LIMIT = 10
+_LIMIT = 8
 _MEMORY = 2**32
 
 

@@ -1,11 +1,14 @@
 """Tiny models of any model type of transformers, with random weights, and inputs that they accept."""
 
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import nn
+from torch.nn.modules.module import register_module_parameter_registration_hook
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel
@@ -227,16 +230,32 @@ def tiny_model(config: "PreTrainedConfig") -> "PreTrainedModel":
         torch.manual_seed(0)
         auto, classes = _classes(config.model_type)
         config.architectures = [classes[0]]
-        model = getattr(transformers, auto).from_config(
-            config, attn_implementation="eager", experts_implementation="eager"
-        )
-        size = sum(parameter.numel() for parameter in model.parameters())
-        if size >= LARGEST:
-            raise ValueError(f"{size} parameters, although all sizes that are known by name are small")
+        with _bounded_size():
+            model = getattr(transformers, auto).from_config(
+                config, attn_implementation="eager", experts_implementation="eager"
+            )
         for parameter in model.parameters():
             if parameter.ndim > 1:
                 torch.nn.init.normal_(parameter, std=_SPREAD)
     return model.eval()  # type: ignore[no-any-return]
+
+
+@contextmanager
+def _bounded_size() -> Iterator[None]:
+    """Stop a model that becomes too large before its weights are drawn, which takes seconds."""
+    size = 0
+
+    def count(_: nn.Module, __: str, parameter: nn.Parameter) -> None:
+        nonlocal size
+        size += parameter.numel()
+        if size >= LARGEST:
+            raise ValueError(f"{LARGEST} parameters and more, although all sizes that are known by name are small")
+
+    hook = register_module_parameter_registration_hook(count)
+    try:
+        yield
+    finally:
+        hook.remove()
 
 
 def tiny_inputs(model: "PreTrainedModel") -> dict[str, Any]:
