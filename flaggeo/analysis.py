@@ -136,7 +136,7 @@ def analyze(
         Folder for what is done so far; a later call with the same network and settings continues from
         there. The caller removes it.
     **options
-        The fields of `Settings`, in place of `settings`: ``rank=32, heads=True``.
+        The fields of `Settings`, in place of `settings`: ``rank=32, measure="all"``.
 
     Returns
     -------
@@ -318,5 +318,5 @@ def _bases(weights: list[Weight], spectra: Mapping[str, Spectrum]) -> dict[str, 
     for weight in weights:
         for side in weight.sides:
             bases[f"{weight.name}.{side.value}"] = spectra[weight.name].frame(side)
-        bases[f"{weight.name}.singular_values"] = spectra[weight.name].all_values
+        bases[f"{weight.name}.singular_values"] = spectra[weight.name].known_values
     return bases

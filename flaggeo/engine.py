@@ -28,6 +28,9 @@ from .numerics.spectrum import Spectrum, gram_spectrum, leading_spectrum, side_g
 from .numerics.threads import coordinators, one_ahead, workers
 from .settings import Settings
 
+# Gram cosines are columns of continuity, and take whole Gram matrices.
+_GRAM_COSINES = {"continuity", "spectra"}
+
 #: One row of a table: plain numbers, strings and None.
 Row = dict[str, Any]
 
@@ -120,8 +123,8 @@ def measure_layer(
         If a tensor turns out to be unreadable or not finite.
     """
     # Interfaces inside heads are measured whether or not heads are weights of their own.
-    reading = replace(settings, heads=settings.heads or "interfaces" in settings.measure)
-    weights = [weight for weight in layer.weights if reading.includes(weight)]
+    with_heads = settings.heads or "interfaces" in settings.measure
+    weights = [weight for weight in layer.weights if settings.includes(weight, heads=with_heads)]
     stacks = [_Stacking(weight) for weight in weights if isinstance(weight, Stack)]
     tell = _once(progress)
     results = []
@@ -234,7 +237,8 @@ class _Stacking:
         assert self._sum is not None
         name = self.weight.name
         errors = {name: max(self._rounding_errors)} if self._rounding_errors else {}
-        spectra = {name: gram_spectrum(self._sum, self.side, torch.cat(self._norms), settings.kept_rank)}
+        whole = "spectra" in settings.measure
+        spectra = {name: gram_spectrum(self._sum, self.side, torch.cat(self._norms), settings.kept_rank, whole=whole)}
         grams = {(name, side): self.gram for _, side in _shared(settings, [self.weight])}
         return LayerResult(spectra, grams=grams, rounding_errors=errors)
 
@@ -242,7 +246,10 @@ class _Stacking:
 def _alone(settings: Settings, weights: list[Weight], matrices: Mapping[str, Tensor]) -> LayerResult:
     """What each weight needs but its own matrix for."""
     measured = [weight for weight in weights if settings.includes(weight)]
-    spectra = {weight.name: leading_spectrum(matrices[weight.name], settings.kept_rank) for weight in measured}
+    whole = "spectra" in settings.measure
+    spectra = {
+        weight.name: leading_spectrum(matrices[weight.name], settings.kept_rank, whole=whole) for weight in measured
+    }
     profiles = {
         weight.name: norm_profile(
             matrices[weight.name], spectra[weight.name].leading(settings.rank).frame(Side.READ).shape[1]
@@ -273,7 +280,7 @@ def _interfaces(settings: Settings, weights: list[Weight], matrices: Mapping[str
 def _shared(settings: Settings, weights: Iterable[Weight]) -> Iterator[tuple[Weight, Side]]:
     """Sides of weights that are compared with the next layer's by their Gram matrices."""
     for weight in weights:
-        if "continuity" in settings.measure and settings.includes(weight) and comparable_across_layers(weight):
+        if _GRAM_COSINES <= {*settings.measure} and settings.includes(weight) and comparable_across_layers(weight):
             yield from ((weight, side) for side in weight.sides if weight.space(side).depth is None)
 
 

@@ -39,9 +39,9 @@ def analysis(readme):
 @pytest.fixture(scope="module")
 def demo(smollm2_file):
     """What `make demo` measures of heads and, under the drawn nulls, of continuity."""
-    (draws,) = re.findall(r"--heads --draws (\d+)", (ROOT / "Makefile").read_text())
+    (draws,) = re.findall(r"--measure all --draws (\d+)", (ROOT / "Makefile").read_text())
     assert f"{draws} draws of each null" in README
-    return analyze(load(smollm2_file), heads=True, draws=int(draws), measure="continuity")
+    return analyze(load(smollm2_file), draws=int(draws), measure=("continuity", "heads", "spectra"))
 
 
 def test_the_python_of_the_readme_runs_as_pasted(readme):

@@ -73,8 +73,8 @@ def figure_spec(analysis: Analysis, name: str, settings: Mapping[str, str | floa
         raise ValueError(f"expected a figure among {', '.join(FIGURES)}; found {name!r}")
     spec = FIGURES[name](analysis)
     if spec is None:
-        measured, heads = ", ".join(analysis.settings.measure), "with" if analysis.settings.heads else "without"
-        raise ValueError(f"the analysis has nothing to draw in {name!r}: it measured {measured} {heads} heads")
+        measured = ", ".join(analysis.settings.measure)
+        raise ValueError(f"the analysis has nothing to draw in {name!r}: it measured {measured}")
     controls = {signal["name"]: signal for signal in spec.get("signals", []) if "bind" in signal}
     for setting, value in settings.items():
         if setting not in controls:

@@ -207,6 +207,7 @@ def _weights_chart(trace: Trace) -> Spec:
             | {"measure": title, "value": number(row[column])}
             for column, title in _WEIGHT_MEASURES.items()
             for row in means.to_dict("records")
+            if number(row[column]) is not None
         ]
     }
     spec["spec"]["layer"][-1]["encoding"]["color"]["sort"] = sorted(means["role"].unique(), key=role_order)

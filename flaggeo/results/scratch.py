@@ -19,7 +19,7 @@ from ..numerics.spectrum import Spectrum
 
 # Marks a run's folder inside a scratch, so that nothing else is ever removed from there.
 _RUN_PREFIX = "flaggeo-run-"
-_SPECTRUM_PARTS = ("all_values", "left", "right", "gaps", "undetermined", "row_norms", "column_norms")
+_SPECTRUM_PARTS = ("known_values", "left", "right", "gaps", "undetermined", "row_norms", "column_norms")
 _SPECTRUM_SCALARS = ("frobenius_norm", "residual")
 _PROFILE_PARTS = ("row_norms", "column_norms", "equalised_left", "equalised_right")
 _HEAD_PARTS = ("frames", "factors")

@@ -47,7 +47,7 @@ def test_the_summary_holds_the_nulls_and_the_excess_over_the_largest(tiny_with_n
 
 
 def test_the_nulls_of_a_role_do_not_depend_on_what_else_is_measured(tiny_with_nulls):
-    alone = analyze(load(tiny_llama(), config=CONFIG), rank=4, draws=3, roles=["down"], heads=True)
+    alone = analyze(load(tiny_llama(), config=CONFIG), rank=4, draws=3, roles=["down"], measure="all")
     together = tiny_with_nulls.continuity_nulls
     pd.testing.assert_frame_equal(
         alone.continuity_nulls, together[together["role"] == "down"].reset_index(drop=True), check_exact=True
@@ -61,7 +61,7 @@ def test_each_tensor_is_read_once_heads_included(monkeypatch):
     monkeypatch.setattr(
         network.checkpoint, "read", lambda name, **options: read.append(name) or original(name, **options)
     )
-    analyze(network, rank=2, heads=True, draws=2)
+    analyze(network, rank=2, measure="all", draws=2)
     assert sorted(read) == sorted({weight.tensor for weight in network.weights})
 
 
@@ -79,7 +79,7 @@ def test_tables_say_what_was_asked_for(tiny):
 
 
 def test_heads_join_as_weights_of_their_own():
-    analysis = analyze(load(tiny_llama(), config=CONFIG), rank=3, heads=True)
+    analysis = analyze(load(tiny_llama(), config=CONFIG), rank=3, measure="all")
     heads = analysis.weights[analysis.weights["head"].notna()]
     assert len(heads) == 3 * (4 + 2 + 2 + 4)
     in_head = analysis.pairs[analysis.pairs["space"] == "layers.1.heads.0.values"]
@@ -268,14 +268,14 @@ TABLES_OF = {
 @pytest.fixture(scope="module")
 def everything():
     network = load(related_llama(), config=CONFIG)
-    return network, analyze(network, rank=2, draws=2, heads=True)
+    return network, analyze(network, rank=2, draws=2, measure=(*TABLES_OF, "spectra"))
 
 
 @pytest.mark.parametrize("count", [1, 2, 3])
 def test_only_what_is_asked_for_is_measured_and_its_numbers_are_the_same(everything, count):
     network, whole = everything
     for measure in combinations(TABLES_OF, count):
-        analysis = analyze(network, rank=2, draws=2, heads=True, measure=measure)
+        analysis = analyze(network, rank=2, draws=2, measure=(*measure, "spectra"))
         left_out = set().union(*(tables for name, tables in TABLES_OF.items() if name not in measure))
         for name in Analysis.table_names():
             table, expected = getattr(analysis, name), getattr(whole, name)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from ...numerics.spectrum import matrix_product
+from ...numerics.products import matrix_product
 from ...numerics.threads import workers
 
 #: Largest null mean that leaves an overlap room to say anything.

@@ -171,7 +171,7 @@ def test_redundant_heads_come_with_their_excess_over_the_largest_null():
     tensors = tiny_llama(layers=LAYERS)
     earlier, later = (tensors[f"model.layers.{layer}.self_attn.q_proj.weight"] for layer in (1, 4))
     later[:10] = earlier[10:20]
-    (redundant,) = of("redundant_heads", found(tensors, heads=True, draws=2))
+    (redundant,) = of("redundant_heads", found(tensors, measure="all", draws=2))
     assert (redundant.verdict, redundant.place, redundant.numbers["groups"]) == ("present", "heads", 1)
     assert redundant.numbers["heads"] == ["layers.1.q.heads.1.read", "layers.4.q.heads.0.read"]
     assert [redundant.numbers[name] for name in ("effect_size", "excess")] == pytest.approx([1, 1])

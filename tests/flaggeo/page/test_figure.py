@@ -11,7 +11,7 @@ MAGIC = {"svg": b"<svg", "png": b"\x89PNG\r\n", "pdf": b"%PDF-"}
 
 @pytest.fixture(scope="module")
 def analysis():
-    return analyze(load(related_llama(layers=4), config=CONFIG | {"num_hidden_layers": 4}), rank=2, heads=True)
+    return analyze(load(related_llama(layers=4), config=CONFIG | {"num_hidden_layers": 4}), rank=2, measure="all")
 
 
 @pytest.mark.parametrize("file_format", MAGIC)

@@ -33,7 +33,7 @@ def analysis():
     tensors["model.layers.0.mlp.down_proj.weight"] = (
         tensors["model.layers.0.mlp.down_proj.weight"] @ written @ written.mT
     )
-    return analyze(load(tensors, config=CONFIG | {"num_hidden_layers": 4}), rank=2, heads=True)
+    return analyze(load(tensors, config=CONFIG | {"num_hidden_layers": 4}), rank=2, measure="all")
 
 
 @pytest.fixture(scope="module")
@@ -257,7 +257,7 @@ def test_numbers_that_do_not_exist_are_no_obstacle(shape):
             name: tensor[..., :8] if tensor.shape[-1] == 24 else tensor[:8] if tensor.shape[0] == 24 else tensor
             for name, tensor in tensors.items()
         }
-    html = render_report(analyze(load(tensors, config=CONFIG), rank=2, heads=True))
+    html = render_report(analyze(load(tensors, config=CONFIG), rank=2, measure="all"))
     assert data_of(html)["charts"]["interfaces"]
 
 

@@ -146,7 +146,7 @@ def test_adapters_of_the_first_are_checkpoints_too(tmp_path):
 def test_draws_and_heads_are_passed_on_and_progress_counts_all_checkpoints():
     told = []
     networks = [load(tiny_llama(seed=seed), config=CONFIG) for seed in (0, 1)]
-    found = trace(networks, rank=2, roles=["q"], heads=True, draws=2, progress=lambda *step: told.append(step))
+    found = trace(networks, rank=2, roles=["q"], measure="all", draws=2, progress=lambda *step: told.append(step))
     assert found.summary["abs_cos_1_norm_matched_mean"].notna().any()
     assert found.drift["head"].notna().any()
     assert found.role_drift["rms_angle"].notna().all()
