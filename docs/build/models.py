@@ -9,9 +9,10 @@ HEAD = """\
 
 flaggeo knows the weights of these model types: which of them read and write which stream, which rows belong to which
 head, and which norm stands beside them. All of this was derived from the models of transformers {version} themselves,
-by forward passes without trained weights, and is kept in `flaggeo/network/families/derived.json`. A checkpoint of
-another type is read by the names of its tensors where they are those of a known type, and otherwise by names and
-shapes, which the remarks say; see [My model is not read](unread-models.md).
+by forward passes without trained weights, and is kept in `flaggeo/network/families/derived.json`. With the extra
+`flaggeo[transformers]` a type that is not listed is derived in the same way when it is met. A checkpoint of any other
+type is read by the names of its tensors where they are those of a known type, and otherwise by names and shapes, which
+the remarks say; see [My model is not read](unread-models.md).
 
 {counts}
 

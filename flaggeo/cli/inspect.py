@@ -53,9 +53,9 @@ def opened(path: str, quiet: bool, heads_per_layer: int | None = None) -> "Netwo
     from ..network import read_network
 
     try:
-        with waiting(f"reading the headers of {path}", quiet, in_lines=not Path(path).exists()):
+        with waiting(f"reading the headers of {path}", quiet, in_lines=not Path(path).exists()) as tell:
             config = None if heads_per_layer is None else {"num_attention_heads": heads_per_layer}
-            network = read_network(open_checkpoint(path, config))
+            network = read_network(open_checkpoint(path, config), tell)
     except CheckpointError:
         if not Path(path).is_dir():
             raise

@@ -98,13 +98,14 @@ def progress_bar(quiet: bool, first: str = "") -> Iterator[Callable[[str, int, i
     """A bar on standard error, if a person is there to see it; it is told a name, how many are done, of how many.
 
     Elsewhere there are lines about what is fetched, since that can take long before anything is done, and before that
-    about what comes `first`.
+    about what comes `first`; and about the structure of a model while it is derived.
     """
     from rich.console import Console
     from rich.markup import escape
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     from ..checkpoint import Checkpoint
+    from ..network import DERIVING
 
     console = Console(stderr=True)
     if quiet or not console.is_terminal:
@@ -112,7 +113,8 @@ def progress_bar(quiet: bool, first: str = "") -> Iterator[Callable[[str, int, i
 
         def note(name: str, done: int, total: int) -> None:
             nonlocal line
-            line = f"{name}: {done} of {total}" if Checkpoint.FETCHING in name else ""
+            count = f": {done} of {total}"
+            line = name + count if Checkpoint.FETCHING in name else name if DERIVING in name and not done else ""
 
         with _repeated(lambda: line, quiet):
             yield note
@@ -128,15 +130,25 @@ def progress_bar(quiet: bool, first: str = "") -> Iterator[Callable[[str, int, i
 
 
 @contextmanager
-def waiting(text: str, quiet: bool, *, in_lines: bool) -> Iterator[None]:
-    """Say on standard error what is being done; where no person sees it, in lines if it takes long, or not at all."""
+def waiting(text: str, quiet: bool, *, in_lines: bool) -> Iterator[Callable[[str, int, int], None]]:
+    """Say on standard error what is being done; where no person sees it, in lines if it takes long, or not at all.
+
+    It is told, as a bar is, what takes long in any case.
+    """
     from rich.console import Console
     from rich.markup import escape
 
     console = Console(stderr=True, quiet=quiet)
-    seen = console.is_terminal or not in_lines
-    with console.status(escape(text)) if seen else _repeated(lambda: text, quiet):
-        yield
+    status = console.status(escape(text))
+    line = text if in_lines else ""
+
+    def tell(name: str, done: int, total: int) -> None:
+        nonlocal line
+        line = text if done == total else name
+        status.update(escape(line))
+
+    with status if console.is_terminal else _repeated(lambda: line, quiet):
+        yield tell
 
 
 @contextmanager

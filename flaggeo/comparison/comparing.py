@@ -69,7 +69,7 @@ def compare(
     """
     started = datetime.now(UTC)
     given = given_options(settings, options)
-    versions = open_versions(first, second)
+    versions = open_versions(first, second, progress)
     settings = shared_settings(versions, given)
     names, skipped = shared_weights(*versions, settings)
     for version in versions:

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ..checkpoint import AdaptedCheckpoint, is_adapter, open_checkpoint
+from ..checkpoint import AdaptedCheckpoint, Progress, is_adapter, open_checkpoint
 from ..network import Network, Weight, read_network
 from ..network.roles import TABLES, bare
 from ..results.analysis import Analysis
@@ -44,8 +44,8 @@ class Version:
     analysis: Analysis | None
 
 
-def open_versions(first: Source, second: Source) -> tuple[Version, Version]:
-    """Open both; the second may be an adapter of the first.
+def open_versions(first: Source, second: Source, progress: Progress | None = None) -> tuple[Version, Version]:
+    """Open both; the second may be an adapter of the first. Progress is told of what takes long.
 
     Raises
     ------
@@ -54,18 +54,18 @@ def open_versions(first: Source, second: Source) -> tuple[Version, Version]:
     MismatchError
         If an adapter has no base to be added to.
     """
-    base = open_version(first)
+    base = open_version(first, progress)
     if not isinstance(second, str | Path) or not is_adapter(Path(second)):
-        return base, open_version(second)
+        return base, open_version(second, progress)
     if base.network is None:
         raise MismatchError(
             f"{second}: an adapter changes the matrices of a checkpoint: expected a checkpoint to compare it "
             f"with, found the saved analysis {base.name}"
         )
-    return base, _of_network(read_network(AdaptedCheckpoint(base.network.checkpoint, Path(second))))
+    return base, _of_network(read_network(AdaptedCheckpoint(base.network.checkpoint, Path(second)), progress))
 
 
-def open_version(source: Source) -> Version:
+def open_version(source: Source, progress: Progress | None = None) -> Version:
     """Open one that stands for itself, which an adapter does not.
 
     Raises
@@ -84,7 +84,7 @@ def open_version(source: Source) -> Version:
             raise MismatchError(f"{source}: expected the base first and the adapter second, found the adapter first")
         if Analysis.is_in(source):
             return replace(_of_analysis(Analysis.load(source)), name=str(source))
-    return _of_network(read_network(open_checkpoint(source)))
+    return _of_network(read_network(open_checkpoint(source), progress))
 
 
 def _of_network(network: Network) -> Version:

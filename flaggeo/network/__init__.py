@@ -1,5 +1,6 @@
 """What tensors mean: the quiver of spaces and weights behind a checkpoint's names."""
 
+from .families.on_the_spot import DERIVING as DERIVING
 from .folding import Folding as Folding
 from .folding import Gain as Gain
 from .quiver import Block as Block

@@ -6,9 +6,9 @@ from dataclasses import replace
 from math import prod
 from typing import Any
 
-from ..checkpoint import Checkpoint, CheckpointError
+from ..checkpoint import Checkpoint, CheckpointError, Progress
 from .architecture import Architecture
-from .families.lookup import Structure, find_structure
+from .families.lookup import Structure, find_structure, why_not_by_type
 from .families.names import Placed
 from .families.record import Norm, Piece, Tower
 from .families.table import is_known
@@ -44,13 +44,15 @@ class UnknownArchitectureError(CheckpointError):
     """The names of the tensors are those of no known structure."""
 
 
-def read_network(checkpoint: Checkpoint) -> Network:
+def read_network(checkpoint: Checkpoint, progress: Progress | None = None) -> Network:
     """Recognise the structure and build the quiver from names, shapes and settings.
 
     Parameters
     ----------
     checkpoint : Checkpoint
         Only its headers are used.
+    progress : callable, optional
+        Is told where the structure has to be derived from the code of transformers, which takes some ten seconds.
 
     Returns
     -------
@@ -66,7 +68,7 @@ def read_network(checkpoint: Checkpoint) -> Network:
         gains as there are coordinates, or a weight is stored in a quantised dtype that cannot be undone.
     """
     settings = SettingsByName(checkpoint)
-    structure = find_structure(checkpoint, settings.model_type, settings)
+    structure = find_structure(checkpoint, settings.model_type, settings, progress)
     if structure is None:
         raise _unknown(checkpoint, settings.model_type)
     reader = _Reader(checkpoint, structure, settings)
@@ -96,8 +98,9 @@ def _unknown(checkpoint: Checkpoint, model_type: str) -> UnknownArchitectureErro
     if not names:
         return UnknownArchitectureError(f"{checkpoint.location}: expected tensors, found none")
     return UnknownArchitectureError(
-        f"{checkpoint.location}: expected tensor names of a known architecture, found model type {model_type!r} and "
-        f"{len(names)} tensors, {names[0]!r} first"
+        f"{checkpoint.location}: expected tensor names of a known architecture, found {len(names)} tensors, "
+        f"{names[0]!r} first: {why_not_by_type(checkpoint, model_type)}; name a model type that has them "
+        "(config={'model_type': ...}), or load the module with an example of its input"
     )
 
 

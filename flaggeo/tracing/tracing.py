@@ -86,7 +86,7 @@ def trace(
     """
     started = datetime.now(UTC)
     run = steps_of(checkpoints, steps)
-    versions, settings, skipped = _open_all(run, given_options(settings, options))
+    versions, settings, skipped = _open_all(run, given_options(settings, options), progress)
     parts: dict[str, list[pd.DataFrame]] = {}
     remarks: dict[str, None] = {}
     first = previous = None
@@ -127,12 +127,14 @@ def trace(
     )
 
 
-def _open_all(run: Sequence[Step], given: Mapping[str, Any]) -> tuple[list[Version], Settings, dict[str, str]]:
+def _open_all(
+    run: Sequence[Step], given: Mapping[str, Any], progress: Progress | None
+) -> tuple[list[Version], Settings, dict[str, str]]:
     """Every checkpoint, the settings for all, and the weights that differ in the vocabulary with the reason."""
-    first = open_version(run[0].source)
+    first = open_version(run[0].source, progress)
     base = first.network or first.analysis
     assert base is not None
-    versions = [first, *(open_versions(base, step.source)[1] for step in run[1:])]
+    versions = [first, *(open_versions(base, step.source, progress)[1] for step in run[1:])]
     settings, skipped = shared_settings(versions, given), dict[str, str]()
     for version in versions:
         require_choice(version, settings)

@@ -1,14 +1,15 @@
 """Write the table of records: ``python -m flaggeo.network.families.derive``, or with model types to try these only."""
 
 import os
-import signal
 import sys
 import warnings
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import replace
 from multiprocessing import get_context
+from typing import Any
 
 from ..roles import ROLE_RECORDS
 from .record import Record
@@ -16,25 +17,31 @@ from .table import TABLE, Table, dump
 
 # Their names stand for those of all structures that are alike.
 _BEST_KNOWN = ("llama", "bert", "gpt2", "mixtral", "t5", "bart", "deepseek_v3", "gemma2", "qwen3", "qwen3_moe")
-# Of seconds that one model type may take.
+# Of seconds that one model type may take, and of bytes: a tiny model needs a tenth of them.
 _LIMIT = 15
+_MEMORY = 2**32
 
 
-def main(names: list[str]) -> None:
+def main(names: list[str], config: Mapping[str, Any] | None = None) -> None:
     """Derive records, write them if they are all, and report.
 
     Parameters
     ----------
     names : list of str
         Of model types; all if empty.
+    config : mapping, optional
+        Settings of a checkpoint, if there is one name: see `derive`.
     """
     os.environ |= {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "TRANSFORMERS_VERBOSITY": "error"}
-    import transformers
+    os.environ["CUDA_VISIBLE_DEVICES"] = (
+        ""  # tiny models are for the CPU, and forking its random state would start CUDA
+    )
+    with redirect_stdout(sys.stderr):  # where the code of models may say something
+        import transformers
 
-    from .derivation import model_types
+        from .derivation import model_types
 
-    tried = names or list(model_types())
-    found, failed = derive_all(tried)
+        found, failed = derive_all(names or model_types(), config)
     merged = list(merge(found))
     text = dump(Table(transformers.__version__, tuple(merged), failed))
     if names:
@@ -44,18 +51,28 @@ def main(names: list[str]) -> None:
     sys.stderr.write("".join(f"{line}\n" for line in report(found, failed)))
 
 
-def derive_all(model_types: Iterable[str]) -> tuple[list[Record], dict[str, str]]:
+def derive_all(
+    model_types: Sequence[str], config: Mapping[str, Any] | None = None
+) -> tuple[list[Record], dict[str, str]]:
     """Records of model types, and why some have none."""
     found: list[Record] = []
     failed: dict[str, str] = {}
-    workers = len(os.sched_getaffinity(0))
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        for model_type, result in pool.map(_derived, model_types, chunksize=4):
-            if isinstance(result, str):
-                failed[model_type] = result
-            else:
-                found += result
+    for model_type, result in _derived_each(model_types, config):
+        if isinstance(result, str):
+            failed[model_type] = result
+        else:
+            found += result
     return found, failed
+
+
+def _derived_each(
+    model_types: Sequence[str], config: Mapping[str, Any] | None
+) -> Iterator[tuple[str, tuple[Record, ...] | str]]:
+    if len(model_types) == 1:  # which needs no other process
+        yield _derived(model_types[0], config)
+        return
+    with ProcessPoolExecutor(len(os.sched_getaffinity(0)), mp_context=get_context("spawn")) as pool:
+        yield from pool.map(_derived, model_types, chunksize=4)
 
 
 def merge(records: Iterable[Record]) -> Iterator[Record]:
@@ -89,24 +106,44 @@ def _heads(record: Record) -> str:
     return "heads missing" if missing else "heads exact" if attending else "no attention"
 
 
-def _derived(model_type: str) -> tuple[str, tuple[Record, ...] | str]:
+def _derived(model_type: str, config: Mapping[str, Any] | None = None) -> tuple[str, tuple[Record, ...] | str]:
     """Records of a model type, or the reason why there are none."""
     import torch
     from transformers.utils import logging
 
-    from .derivation import derive
+    from .derivation import derive, model_types
 
+    if model_type not in model_types():
+        return model_type, "transformers has it for none of the tasks whose models are derived"
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    try:
+        with _bounded():
+            return model_type, derive(model_type, config)
+    except Exception as error:  # of a model's own code: what it says is the reason
+        return model_type, f"{type(error).__name__}: {' '.join(str(error).split())}"[:300]
+
+
+@contextmanager
+def _bounded() -> Iterator[None]:
+    """Bound the time and memory of what is done inside, where the system can."""
+    if sys.platform == "win32":
+        yield
+        return
+    import resource
+    import signal
+
+    before = resource.getrlimit(resource.RLIMIT_DATA)
+    if before[0] == resource.RLIM_INFINITY or before[0] > _MEMORY:
+        resource.setrlimit(resource.RLIMIT_DATA, (_MEMORY, before[1]))
     signal.signal(signal.SIGALRM, _interrupt)
     signal.alarm(_LIMIT)
     try:
-        return model_type, derive(model_type)
-    except Exception as error:  # of a model's own code: what it says is the reason
-        return model_type, f"{type(error).__name__}: {' '.join(str(error).split())}"[:300]
+        yield
     finally:
         signal.alarm(0)
+        resource.setrlimit(resource.RLIMIT_DATA, before)
 
 
 def _interrupt(*_: object) -> None:

@@ -1,12 +1,13 @@
-"""Which structure a checkpoint has: by its model type, or by the names of its tensors."""
+"""Which structure a checkpoint has: by its model type, or by the names and shapes of its tensors."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from ...checkpoint import Checkpoint
+from ...checkpoint import Checkpoint, Progress
 from .gguf_names import ENTRY_NORM, gguf_naming
 from .inference import infer
 from .names import Names
+from .on_the_spot import derive_on_the_spot
 from .record import Naming, Norm, Piece, Record, Tower
 from .table import load_records
 
@@ -16,6 +17,8 @@ INFERRED = "inferred"
 
 # Of structures that explain a checkpoint equally well, the one whose name people know.
 _BEST_KNOWN = ("llama", "bert", "gpt2", "gpt_neox", "mixtral", "t5")
+# Of a model type that is not known so much is shown.
+_LONGEST = 80
 
 
 @dataclass(frozen=True)
@@ -33,7 +36,7 @@ class Structure:
     known : bool
         Whether the settings name a model type of this structure: only then are norms, activation and positions known.
     remarks : tuple of str
-        What was guessed.
+        What was derived on the spot or guessed.
     """
 
     name: str
@@ -44,37 +47,77 @@ class Structure:
     remarks: tuple[str, ...] = ()
 
 
-def find_structure(checkpoint: Checkpoint, model_type: str, settings: Callable[[str], object]) -> Structure | None:
-    """The structure of a checkpoint, or None if no table has its names.
+def find_structure(
+    checkpoint: Checkpoint, model_type: str, settings: Callable[[str], object], progress: Progress | None = None
+) -> Structure | None:
+    """The structure of a checkpoint, or None if nothing says what its names mean.
 
     Parameters
     ----------
     checkpoint : Checkpoint
-        Only the names of its tensors are used.
+        Only the names and shapes of its tensors are used.
     model_type : str
         As its settings say; empty if they do not.
     settings : callable
         From the name of a setting to its value.
+    progress : callable, optional
+        Is told where a structure has to be derived first.
     """
-    own = [
-        record
-        for record in load_records()
-        if model_type in record.model_types and all(settings(name) == value for name, value in record.settings.items())
-    ]
     if checkpoint.naming == "gguf":
-        return _of_gguf(checkpoint, model_type, own)
-    for records, known in ((own, True), (load_records(), False)):
-        best = _best(records, checkpoint.headers)
-        if best is not None:
-            record, naming, names = best
-            name = model_type if known else _name(record)
-            origin = () if known else (f"{_origin(model_type)}: read as {name} from the tensor names",)
-            return Structure(name, record.towers, naming, names, known, origin)
+        return _of_gguf(checkpoint, model_type, _fitting(_of_table(model_type), settings))
+    records, origin = _of_type(checkpoint, model_type, progress)
+    best = _best(_fitting(records, settings), checkpoint.headers)
+    if best is not None:
+        record, naming, names = best
+        name = model_type if model_type in record.model_types else record.model_types[0]
+        return Structure(name, record.towers, naming, names, True, (origin,) if origin else ())
+    best = _best(load_records(), checkpoint.headers)
+    if best is not None:
+        record, naming, names = best
+        name = _name(record)
+        remark = f"{why_not_by_type(checkpoint, model_type)}: read as {name} from the tensor names"
+        return Structure(name, record.towers, naming, names, False, (remark,))
     return _guessed(checkpoint, model_type)
 
 
-def _origin(model_type: str) -> str:
-    return f"model type {model_type!r} is not in the table" if model_type else "no settings name the model type"
+def why_not_by_type(checkpoint: Checkpoint, model_type: str) -> str:
+    """Why a checkpoint cannot be read by its model type."""
+    records, origin = _of_type(checkpoint, model_type)
+    if not records:
+        return origin
+    names = f"its tensors do not have the names of model type {model_type!r}"
+    return f"{origin}, and {names}" if origin else names
+
+
+def _of_type(checkpoint: Checkpoint, model_type: str, progress: Progress | None = None) -> tuple[Sequence[Record], str]:
+    """Records of a model type, and what is to be said of them if they do not stand in the table."""
+    if not model_type:
+        return (), "no settings name the model type"
+    known = _of_table(model_type)
+    if known:
+        return known, ""
+    origin, config = _not_in_table(model_type), checkpoint.config
+    attempt = derive_on_the_spot(model_type, config, progress)
+    text = config.get("text_config")
+    inner = str(text.get("model_type") or "") if isinstance(text, Mapping) else ""
+    if inner and not attempt.records:
+        of_text = derive_on_the_spot(inner, config, progress)
+        if of_text.records:
+            return of_text.records, f"{origin}, and neither is its language model {inner!r}: {of_text.remark}"
+    return attempt.records, f"{origin}, and {attempt.remark}"
+
+
+def _of_table(model_type: str) -> list[Record]:
+    return [record for record in load_records() if model_type in record.model_types]
+
+
+def _fitting(records: Iterable[Record], settings: Callable[[str], object]) -> list[Record]:
+    """Of the records of a model type those that its settings give it."""
+    return [record for record in records if all(settings(name) == value for name, value in record.settings.items())]
+
+
+def _not_in_table(model_type: str) -> str:
+    return f"model type {model_type[:_LONGEST]!r} is not in the table"
 
 
 def _guessed(checkpoint: Checkpoint, model_type: str) -> Structure | None:
@@ -84,7 +127,10 @@ def _guessed(checkpoint: Checkpoint, model_type: str) -> Structure | None:
         return None
     names = Names(guess.naming, checkpoint.headers)
     tower = Tower(heads="num_attention_heads", key_value_heads="num_key_value_heads")
-    remarks = (f"{_origin(model_type)}, and its tensors have the names of no known model", *guess.remarks)
+    remarks = (
+        f"{why_not_by_type(checkpoint, model_type)}; its tensors have the names of no known model",
+        *guess.remarks,
+    )
     return Structure(INFERRED, (tower,), guess.naming, names, False, remarks)
 
 
@@ -131,7 +177,8 @@ def _of_gguf(checkpoint: Checkpoint, model_type: str, own: list[Record]) -> Stru
         depth="num_hidden_layers",
         entry_norm=ENTRY_NORM,
     )
-    remarks = () if own else (f"{_origin(model_type)}: read by the names that all GGUF files have",)
+    origin = _not_in_table(model_type) if model_type else "no settings name the model type"
+    remarks = () if own else (f"{origin}: read by the names that all GGUF files have",)
     return Structure(model_type or "gguf", (tower,), naming, names, bool(own), remarks)
 
 

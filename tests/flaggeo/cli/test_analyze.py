@@ -111,7 +111,7 @@ def damage_width(model):
             ["model.safetensors", "layers.0.mlp.up_proj", "in F8_E4M3: expected its scales", "found neither"],
         ),
         (damage_nan, ["model.safetensors", "layers.2.mlp.up_proj", "expected finite numbers", "found 1 NaN"]),
-        (damage_unknown, ["expected tensor names of a known architecture", "found model type 'mystery'"]),
+        (damage_unknown, ["expected tensor names of a known architecture", "model type 'mystery'"]),
         (damage_width, ["model.safetensors", "layers.1.mlp.up_proj", "expected a stream width of 24", "found 25"]),
     ],
 )

@@ -177,7 +177,7 @@ def test_a_block_may_have_a_single_weight_and_the_remarks_say_what_it_lacks():
 
 
 def test_an_unknown_architecture_names_what_was_found():
-    with pytest.raises(UnknownArchitectureError, match=r"found model type 'x' and 1 tensors, 'a' first"):
+    with pytest.raises(UnknownArchitectureError, match=r"found 1 tensors, 'a' first: model type 'x' is not"):
         load({"a": torch.ones(2, 2)}, config={"model_type": "x"})
     with pytest.raises(UnknownArchitectureError, match="expected tensors, found none"):
         load({})

@@ -1,6 +1,7 @@
 """From a model type to its records: settings may give it several structures, of which each is derived on its own."""
 
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -38,13 +39,23 @@ VARIANTS: Mapping[str, tuple[Mapping[str, Any], ...]] = {
 }
 
 
-def derive(model_type: str) -> tuple[Record, ...]:
+# What checkpoints set, and no structure depends on; and what models would load other models for.
+_NO_SWITCH = re.compile(
+    r"_.*|tie_.*|use_cache|is_decoder|add_cross_attention|.*_token_id|.*(implementation|backbone|class).*"
+)
+_WORD = re.compile(r"[\w-]{1,40}", re.ASCII)
+
+
+def derive(model_type: str, config: Mapping[str, Any] | None = None) -> tuple[Record, ...]:
     """Find out what the weights of a model type do.
 
     Parameters
     ----------
     model_type : str
         One that the installed transformers has code for.
+    config : mapping, optional
+        Settings of a checkpoint. Where it switches something on or off that is otherwise by default, the record is that
+        of its own structure alone; its sizes do not matter.
 
     Returns
     -------
@@ -56,7 +67,8 @@ def derive(model_type: str) -> tuple[Record, ...]:
     DerivationError
         If something about it cannot be found out.
     """
-    first, *others = VARIANTS.get(model_type, ({},))
+    own = switches(model_type, config or {})
+    first, *others = (own,) if own else VARIANTS.get(model_type, ({},))
     found: list[tuple[Record | None, Mapping[str, Any]]] = [(derive_variant(model_type, first), first)]
     for settings in others:
         try:
@@ -75,6 +87,33 @@ def derive(model_type: str) -> tuple[Record, ...]:
         for record, settings in found
         if record is not None
     )
+
+
+def switches(model_type: str, config: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings that are no sizes, functions or lists, and in which a checkpoint differs from its model type."""
+    from transformers import CONFIG_MAPPING, PreTrainedConfig
+
+    general = PreTrainedConfig().to_dict()
+    defaults = {name: value for name, value in CONFIG_MAPPING[model_type]().to_dict().items() if name not in general}
+    return dict(_switched(defaults, config))
+
+
+def _switched(defaults: Mapping[str, Any], config: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    from transformers.activations import ACT2FN
+
+    for name in config.keys() & defaults.keys():
+        value, default = config[name], defaults[name]
+        if _NO_SWITCH.fullmatch(name) or value == default:
+            continue
+        match default, value:
+            case (bool(), bool()) | (int(), None):
+                yield name, value
+            case (str(), str()) if value not in ACT2FN and _WORD.fullmatch(value) and name != "model_type":
+                yield name, value
+            case (Mapping(), Mapping()) if "model_type" in default:
+                inner = dict(_switched(default, value))
+                if inner:
+                    yield name, inner
 
 
 def _conditions(
