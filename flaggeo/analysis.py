@@ -42,7 +42,7 @@ from .network import Network, Side, Stack, Weight, read_network
 from .network.coverage import coverage
 from .numerics.spectrum import Spectrum
 from .results.analysis import Analysis
-from .results.scratch import Scratch
+from .results.scratch import STARTED_AFRESH, Scratch
 from .settings import Options, Settings, given_options
 
 
@@ -157,7 +157,8 @@ def analyze(
     device = torch.device(device)
     started = datetime.now(UTC)
     chosen = settings.chosen(network)
-    memory = None if scratch is None else Scratch(Path(scratch), _run_of(network, settings, chosen))
+    memory = None if scratch is None else Scratch(Path(scratch), _run_of(network, settings, device))
+    afresh = memory is not None and memory.has_replaced_another
     single = [weight for weight in chosen if not isinstance(weight, Stack)]
     network.checkpoint.fetch(_tensors_of(single), progress)
     # A surrogate of a stack would take as long as all experts of the layer.
@@ -195,7 +196,7 @@ def analyze(
             "checkpoint": network.checkpoint.location,
             "family": network.family,
             "metadata": dict(network.checkpoint.metadata),
-            "remarks": [*network.remarks, *settings.remarks(chosen)],
+            "remarks": [*network.remarks, *settings.remarks(chosen), *([STARTED_AFRESH] if afresh else [])],
             "headers_sha256": _fingerprint(network),
             "coverage": coverage(network).record(),
             "layers": len({weight.layer for weight in chosen if weight.layer is not None}),
@@ -215,9 +216,13 @@ def circumstances(settings: Settings, device: str | torch.device, started: datet
         "started": started.isoformat(timespec="seconds"),
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": " ".join(sys.argv),
-        "versions": {name: version(name) for name in ("flaggeo", "torch", "numpy", "scipy")}
-        | {"python": platform.python_version()},
+        "versions": _versions(),
     }
+
+
+def _versions() -> dict[str, str]:
+    packages = {name: version(name) for name in ("flaggeo", "torch", "numpy", "scipy")}
+    return packages | {"python": platform.python_version()}
 
 
 class _Progress:
@@ -307,10 +312,14 @@ def _fingerprint(network: Network) -> str:
     return sha256(json.dumps(headers).encode()).hexdigest()
 
 
-def _run_of(network: Network, settings: Settings, weights: list[Weight]) -> str:
-    """Whatever determines the numbers of a run, by which a scratch knows it."""
-    names = [weight.name for weight in weights]
-    return json.dumps([_fingerprint(network), settings.record(), names, network.checkpoint.stamp()])
+def _run_of(network: Network, settings: Settings, device: torch.device) -> str:
+    """Whatever determines the numbers of a run, by which a scratch knows it.
+
+    How a weight is cut out of its tensor, and which norms are folded into it, stands in its representation.
+    """
+    checkpoint = network.checkpoint
+    files = [_fingerprint(network), checkpoint.stamp(), repr(checkpoint.config)]
+    return json.dumps([*files, repr(network.weights), settings.record(), device.type, _versions()])
 
 
 def _bases(weights: list[Weight], spectra: Mapping[str, Spectrum]) -> dict[str, Tensor]:

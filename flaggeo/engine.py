@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Executor, Future
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from math import prod
 from queue import SimpleQueue
 from typing import Any, Protocol
@@ -132,7 +132,22 @@ def measure_layer(
         for part in _parts(weights):
             results.append(_measure_part(settings, layer.checkpoint, part, stacks, pool, device, tell))
         results += pool.map(lambda stack: stack.result(settings), stacks)
-        return LayerResult.joined(results)
+        # As they come back from another process or a scratch, so that what follows gives the same bits.
+        result: LayerResult = _row_major(LayerResult.joined(results))
+        return result
+
+
+def _row_major(value: Any) -> Any:
+    """The same with all tensors in it contiguous."""
+    if isinstance(value, Tensor):
+        return value.contiguous()
+    if isinstance(value, Mapping):
+        return {key: _row_major(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [_row_major(one) for one in value]
+    if is_dataclass(value) and not isinstance(value, type):
+        return replace(value, **{part.name: _row_major(getattr(value, part.name)) for part in fields(value)})
+    return value
 
 
 def _once(progress: Callable[[str], object] | None) -> Callable[[str], None]:
@@ -280,7 +295,7 @@ def _interfaces(settings: Settings, weights: list[Weight], matrices: Mapping[str
 def _shared(settings: Settings, weights: Iterable[Weight]) -> Iterator[tuple[Weight, Side]]:
     """Sides of weights that are compared with the next layer's by their Gram matrices."""
     for weight in weights:
-        if _GRAM_COSINES <= {*settings.measure} and settings.includes(weight) and comparable_across_layers(weight):
+        if _GRAM_COSINES.issubset(settings.measure) and settings.includes(weight) and comparable_across_layers(weight):
             yield from ((weight, side) for side in weight.sides if weight.space(side).depth is None)
 
 

@@ -37,8 +37,8 @@ WEIGHT_SCHEMA = Schema(
         Column(
             "above_random_edge",
             "Int64",
-            "singular values above |W| (1/√m + 1/√n), where those of a random matrix of this shape and norm end; missing "
-            "where all that were measured are above",
+            "singular values above |W| (1/√m + 1/√n), where those of a random matrix of this shape and norm end; "
+            "missing where all that were measured are above",
         ),
         Column("energy", "float64", "share of the squared Frobenius norm in the kept directions"),
         Column("gap_1", "float64", "(s_1 - s_2) / s_1"),

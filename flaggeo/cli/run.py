@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
+from .inspect import print_remarks
 from .options import Device, Format, OutputFormat, Overwrite, Quiet, Verbose, given_settings, settings_parameters
 from .terminal import progress_bar, require_device, scratch_beside, standard_output, usage_errors
 
@@ -70,10 +71,18 @@ class Run:
 
     def measured(self, measure: "Callable[..., R]", sources: Iterable[str] = ()) -> "R":
         """Measure what is in the sources and save; an interrupted run leaves what it has done for the next one."""
+        from ..results.lock import alone_in
+        from ..results.scratch import STARTED_AFRESH
+
         remote = any(not Path(source).exists() for source in sources)
-        with progress_bar(self.quiet, "reading headers" * remote) as show, scratch_beside(self.folder) as scratch:
+        with (
+            alone_in(self.folder),
+            progress_bar(self.quiet, "reading headers" * remote) as show,
+            scratch_beside(self.folder) as scratch,
+        ):
             found = measure(device=self.device, progress=show, scratch=scratch)
             found.save(self.folder, overwrite=self.overwrite)
+        print_remarks([one for one in found.provenance["remarks"] if one == STARTED_AFRESH], self.quiet)
         return found
 
     def tell(self, found: "R", tables: Iterable[str], show: "Callable[[Console, R], None]") -> None:

@@ -8,7 +8,7 @@ from torch import Tensor
 from .eigensolver import leading_eigenpairs
 from .products import matrix_product
 
-# Columns of a block beyond those that are asked for, at least: with them the last one converges as fast as the others.
+# Columns of a block beyond those asked for, at least: with them the last one converges as fast as the others.
 _SPARE = 6
 # A multiple of this many columns is what matrix products are fast with.
 _COLUMNS = 8

@@ -28,7 +28,9 @@ def test_analyze_writes_the_page_and_the_tables_and_says_where(model, tmp_path):
 
 
 def test_json_goes_to_standard_output_alone(model, tmp_path):
-    result = run(app, ["analyze", str(model), "-o", str(tmp_path / "out"), "-k", "4", "--format", "json", "--measure", "all"])
+    result = run(
+        app, ["analyze", str(model), "-o", str(tmp_path / "out"), "-k", "4", "--format", "json", "--measure", "all"]
+    )
     record = json.loads(result.stdout)
     assert record["output"] == str(tmp_path / "out")
     assert {row["role"] for row in record["summary"]} == {"q", "k", "v", "o", "gate", "up", "down"}
