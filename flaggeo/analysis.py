@@ -4,6 +4,7 @@ import json
 import platform
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Executor
 from dataclasses import replace
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -116,6 +117,7 @@ def analyze(
     device: str | torch.device = "cpu",
     progress: Progress | None = None,
     scratch: str | Path | None = None,
+    executor: Executor | None = None,
     **options: Unpack[Options],
 ) -> Analysis:
     """Measure how the leading subspaces of a network's weights are aligned.
@@ -135,6 +137,9 @@ def analyze(
     scratch : str or Path, optional
         Folder for what is done so far; a later call with the same network and settings continues from
         there. The caller removes it.
+    executor : concurrent.futures.Executor, optional
+        Measures the layers in place of this process: processes, or the workers of a cluster that see the files under
+        the same paths. The result is the same, bit for bit, on one kind of processor.
     **options
         The fields of `Settings`, in place of `settings`: ``rank=32, measure="all"``.
 
@@ -164,7 +169,7 @@ def analyze(
     # A surrogate of a stack would take as long as all experts of the layer.
     chains = list(layer_chains(single).values()) if settings.draws_surrogates else []
     advance = _Progress(progress, len({weight.tensor for weight in single}) + sum(map(len, chains)))
-    found = measure_layers(settings, network.layers, device=device, progress=advance, memory=memory)
+    found = measure_layers(settings, network.layers, device=device, progress=advance, memory=memory, executor=executor)
     wide = found.spectra
     spectra = {name: spectrum.leading(settings.rank) for name, spectrum in wide.items()}
     found = replace(found, spectra=spectra)

@@ -1,7 +1,8 @@
 """The network layer by layer: each tensor is read once, measured and let go."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import Executor, Future
+from concurrent.futures import BrokenExecutor, Executor, Future
+from contextlib import suppress
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from math import prod
 from queue import SimpleQueue
@@ -25,7 +26,7 @@ from .checkpoint import Checkpoint
 from .checkpoint.rounding import rounding_error
 from .network import Layer, Side, Space, Stack, Weight
 from .numerics.spectrum import Spectrum, gram_spectrum, leading_spectrum, side_gram
-from .numerics.threads import coordinators, one_ahead, workers
+from .numerics.threads import ahead, coordinators, workers
 from .settings import Settings
 
 # Gram cosines are columns of continuity, and take whole Gram matrices.
@@ -306,10 +307,12 @@ def measure_layers(
     device: str | torch.device = "cpu",
     progress: Callable[[str], object] | None = None,
     memory: Memory | None = None,
+    executor: Executor | None = None,
 ) -> LayerResult:
     """Measure layers one after the other, and neighbours by their Gram matrices.
 
-    Two layers are in progress at most, so that no core waits for the last pieces of one.
+    In this process two layers are in progress at most, so that no core waits for the last pieces of one. An executor is
+    given all layers at once, as names of tensors that its workers read themselves.
 
     Parameters
     ----------
@@ -322,6 +325,8 @@ def measure_layers(
         Called with the name of each tensor, in order.
     memory : Memory, optional
         Asked for each layer before it is measured, and told its result.
+    executor : Executor, optional
+        Measures the layers. Those that it loses with a process that is killed are measured here.
 
     Returns
     -------
@@ -340,18 +345,25 @@ def measure_layers(
     neighbours = _Neighbours(settings, device)
     results = []
     with coordinators() as threads:
-        begun = one_ahead(_begin(threads, settings, layer, device) for layer in layers if recalled[layer.name] is None)
+        missing = [layer for layer in layers if recalled[layer.name] is None]
+        begun = ahead(
+            (_begin(threads, executor, settings, layer, device) for layer in missing),
+            len(missing) if executor else 1,
+        )
         for layer in layers:
             result = recalled[layer.name]
             if result is not None:
-                for tensor in _tensors(filter(settings.includes, layer.weights)):
+                for tensor in _measured_tensors(settings, layer):
                     tell(tensor)
                 neighbours.pass_over(layer)
             else:
                 tensors, measured = next(begun)
                 for tensor in iter(tensors.get, None):
                     tell(tensor)
-                result = measured.result()
+                try:
+                    result = measured.result()
+                except BrokenExecutor:
+                    result = threads.submit(measure_layer, settings, layer, device=device).result()
                 cosines = threads.submit(neighbours.compare, layer, result.grams).result()
                 result = replace(result, grams={}, gram_cosines=cosines)
                 if memory is not None:
@@ -361,13 +373,25 @@ def measure_layers(
 
 
 def _begin(
-    threads: Executor, settings: Settings, layer: Layer, device: torch.device
+    threads: Executor, executor: Executor | None, settings: Settings, layer: Layer, device: torch.device
 ) -> "tuple[SimpleQueue[str | None], Future[LayerResult]]":
-    """A layer that is being measured: the tensors that it comes to, None after the last, and the result."""
+    """A layer that is being measured: the tensors that it comes to, None after the last, and the result.
+
+    An executor outside of this process cannot tell of each tensor: they come all at the end.
+    """
     tensors: SimpleQueue[str | None] = SimpleQueue()
+    if executor is not None:
+        with suppress(BrokenExecutor):
+            result = executor.submit(measure_layer, settings, layer, device=device)
+            result.add_done_callback(lambda _: [*map(tensors.put, (*_measured_tensors(settings, layer), None))])
+            return tensors, result
     result = threads.submit(measure_layer, settings, layer, device=device, progress=tensors.put)
     result.add_done_callback(lambda _: tensors.put(None))
     return tensors, result
+
+
+def _measured_tensors(settings: Settings, layer: Layer) -> list[str]:
+    return _tensors(filter(settings.includes, layer.weights))
 
 
 class _Neighbours:

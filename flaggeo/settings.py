@@ -129,8 +129,8 @@ class Settings:
           grows with the square of the number of subspaces: 22 thousand for a 30-layer model without heads, 430 thousand
           with 9 in each layer.
         - ``interfaces``: whole weights that compose, inside MLPs and heads. Fills interfaces and interfaces_by_rank.
-        - ``spectra``: all singular values and whole Gram matrices, for the columns effective_rank, above_random_edge and
-          gram_cosine. Their cost grows with the cube of the width.
+        - ``spectra``: all singular values and whole Gram matrices, for the columns effective_rank, above_random_edge
+          and gram_cosine. Their cost grows with the cube of the width.
         - ``structure``: statistics of the alignment graph against rewired ones. Brings pairs.
         - ``stability``: whether its edges would stand at other ranks and after rounding. Brings structure.
 

@@ -12,7 +12,7 @@ from .products import matrix_product
 _SPARE = 6
 # A multiple of this many columns is what matrix products are fast with.
 _COLUMNS = 8
-# Steps between two looks at what has converged, and the most that are made: LAPACK is faster where these do not suffice.
+# Steps between two looks at what has converged, and the most made: LAPACK is faster where they do not suffice.
 _BETWEEN_LOOKS, _MOST_STEPS = 3, 60
 # A vector counts as found if the residual of the Gram matrix is this share of the distance to its neighbours ...
 _SHARE_OF_GAP = 1e-7

@@ -25,7 +25,7 @@ _BLOCK_ENTRIES = 2**22
 
 @dataclass(frozen=True)
 class Spectrum:
-    """Leading singular values of a matrix W of shape [m, n] and their vectors, and all values where they were asked for.
+    """Leading singular values of a matrix W of shape [m, n] and their vectors, or all values where asked for.
 
     Attributes
     ----------
@@ -160,12 +160,12 @@ def leading_spectrum(matrix: Tensor, rank: int, *, whole: bool = False) -> Spect
 
     Notes
     -----
-    Up to a few thousand columns the Gram matrix of the smaller side is formed in float64, which keeps the leading vectors to about 1e-14 over the
-    relative gap; float32 would lose half of the digits, and randomised methods lose up to a fifth of the overlap on
-    trained spectra, whose relative gaps are near 1 %. On a CPU LAPACK's partial eigensolver finds the kept vectors
-    alone, on one thread; elsewhere the full one is used. Beyond, `krylov_eigenpairs` needs only products with a few
-    vectors. Singular values below ``sqrt(eps * min(m, n)) s_1`` (4e-7 at
-    576) cannot be told from zero this way and are returned as zero.
+    Up to a few thousand columns the Gram matrix of the smaller side is formed in float64, which keeps the leading
+    vectors to about 1e-14 over the relative gap; float32 would lose half of the digits, and randomised methods lose up
+    to a fifth of the overlap on trained spectra, whose relative gaps are near 1 %. On a CPU LAPACK's partial eigensolver
+    finds the kept vectors alone, on one thread; elsewhere the full one is used. Beyond, `krylov_eigenpairs` needs only
+    products with a few vectors. Singular values below ``sqrt(eps * min(m, n)) s_1`` (4e-7 at 576) cannot be told from
+    zero this way and are returned as zero.
 
     Examples
     --------

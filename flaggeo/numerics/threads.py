@@ -71,12 +71,12 @@ def _share(pool: ThreadPoolExecutor) -> None:
     torch.set_num_threads(1)
 
 
-def one_ahead(begun: Iterable[T]) -> Iterator[T]:
-    """The same items, each when the next one has been begun: its work waits behind this one's, and no core does."""
+def ahead(begun: Iterable[T], count: int = 1) -> Iterator[T]:
+    """The same items, each when `count` more have been begun: their work waits behind this one's, and no core does."""
     waiting: deque[T] = deque()
     for item in begun:
         waiting.append(item)
-        if len(waiting) > 1:
+        if len(waiting) > count:
             yield waiting.popleft()
     yield from waiting
 

@@ -75,8 +75,8 @@ class Analysis(Result):
         alike its experts are. Empty where there are none.
     bases : mapping of str to Tensor
         Frames ``layers.3.q.read``, shape=[dim, rank], and ``layers.3.q.singular_values``, those of the frames and the
-        next, or all of them where spectra were measured; of a stack of experts the frame at the stream alone. In float32
-        once loaded.
+        next, or all of them where spectra were measured; of a stack of experts the frame at the stream alone. In
+        float32 once loaded.
     provenance : mapping
         What was read, with what settings and versions, and when.
     """

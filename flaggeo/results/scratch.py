@@ -20,9 +20,7 @@ from ..numerics.spectrum import Spectrum
 # Marks a run's folder inside a scratch, so that nothing else is ever removed from there.
 _RUN_PREFIX = "flaggeo-run-"
 #: Remark of a run that found what another one had left in its scratch.
-STARTED_AFRESH = (
-    "an interrupted run of another checkpoint, or of other settings or versions, was found: it was not used"
-)
+STARTED_AFRESH = "what an interrupted run of another checkpoint, other settings or versions had left was not used"
 _SPECTRUM_PARTS = ("known_values", "left", "right", "gaps", "undetermined", "row_norms", "column_norms")
 _SPECTRUM_SCALARS = ("frobenius_norm", "residual")
 _PROFILE_PARTS = ("row_norms", "column_norms", "equalised_left", "equalised_right")

@@ -13,7 +13,7 @@ from manifolds import projection_overlap
 
 from ...network import Side, Weight
 from ...numerics.spectrum import Spectrum, leading_frames
-from ...numerics.threads import one_ahead, workers
+from ...numerics.threads import ahead, workers
 from ..chance.norm_matched import Profile, norm_matched
 from ..chance.seeds import seeded_generator
 from ..chance.sign_flip import sign_flipped
@@ -148,7 +148,7 @@ def continuity_nulls(
             draw = partial(_surrogate, weight.name, spectra[weight.name], profiles[weight.name], cut, seed)
             return weight, cut, [pool.submit(draw, index) for index in range(draws)]
 
-        for weight, cut, drawn in one_ahead(map(begin, chain)):
+        for weight, cut, drawn in ahead(map(begin, chain)):
             if progress is not None:
                 progress(weight.name)
             frames, of_heads = zip(*(task.result() for task in drawn), strict=True)

@@ -262,9 +262,8 @@ def loud(seed=0):
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_a_rounded_copy_is_no_change_with_gains_folded_in_either(dtype):
     copy = {name: tensor.to(dtype) for name, tensor in loud().items()}
-    deltas = compare(
-        load(loud(), config=CONFIG), load(copy, config=CONFIG), rank=4, measure="all", fold_norms=True
-    ).deltas
+    networks = load(loud(), config=CONFIG), load(copy, config=CONFIG)
+    deltas = compare(*networks, rank=4, measure="all", fold_norms=True).deltas
     assert (deltas["rank"] == 0).all()
     assert (deltas["relative_norm"] > 0).all()
     assert (deltas["relative_norm"] < 2 * deltas["rounding"]).all()

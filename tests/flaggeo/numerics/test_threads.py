@@ -5,7 +5,7 @@ import pytest
 import torch
 from threadpoolctl import threadpool_info
 
-from flaggeo.numerics.threads import one_ahead, single_threaded_blas, workers
+from flaggeo.numerics.threads import ahead, single_threaded_blas, workers
 
 
 def blas_threads():
@@ -68,7 +68,7 @@ def test_each_item_comes_when_the_next_has_been_begun():
             events.append(f"begin {index}")
             yield index
 
-    for index in one_ahead(begun()):
+    for index in ahead(begun()):
         events.append(f"end {index}")
     assert events == ["begin 0", "begin 1", "end 0", "begin 2", "end 1", "end 2"]
-    assert list(one_ahead([])) == []
+    assert list(ahead([])) == []

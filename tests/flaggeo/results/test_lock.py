@@ -65,11 +65,15 @@ def test_what_a_run_left_that_was_killed_while_it_saved_is_cleared(tmp_path, mon
             raise Killed
         return rename(self, target)
 
-    with pytest.raises(Killed), replaced_at_once(out) as temporary:
-        (temporary / "page").write_text("half")
-        if moment == "before":
-            raise Killed
-        monkeypatch.setattr(type(out), "rename", killed)
+    def save():
+        with replaced_at_once(out) as temporary:
+            (temporary / "page").write_text("half")
+            if moment == "before":
+                raise Killed
+            monkeypatch.setattr(type(out), "rename", killed)
+
+    with pytest.raises(Killed):
+        save()
     monkeypatch.undo()
     assert len(list(tmp_path.iterdir())) > 2 - (moment == "between")
     with alone_in(out):
