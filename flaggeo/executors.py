@@ -38,7 +38,7 @@ def executor_of(jobs: int, scheduler: str | None = None) -> Iterator[Executor | 
             from dask.distributed import Client
         except ModuleNotFoundError:
             raise ModuleNotFoundError('--scheduler needs Dask: pip install "flaggeo[dask]"') from None
-        with Client(scheduler, timeout=_TIMEOUT) as client:
+        with Client(scheduler, timeout=_TIMEOUT) as client:  # type: ignore[no-untyped-call]
             yield client.get_executor(retries=_RETRIES, pure=False)
     elif jobs > 1:
         threads = max(1, len(os.sched_getaffinity(0)) // jobs)

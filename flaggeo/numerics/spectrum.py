@@ -162,7 +162,7 @@ def leading_spectrum(matrix: Tensor, rank: int, *, whole: bool = False) -> Spect
     -----
     Up to a few thousand columns the Gram matrix of the smaller side is formed in float64, which keeps the leading
     vectors to about 1e-14 over the relative gap; float32 would lose half of the digits, and randomised methods lose up
-    to a fifth of the overlap on trained spectra, whose relative gaps are near 1 %. On a CPU LAPACK's partial eigensolver
+    to a fifth of the overlap on trained spectra, whose relative gaps are near 1 %. On a CPU LAPACK's partial solver
     finds the kept vectors alone, on one thread; elsewhere the full one is used. Beyond, `krylov_eigenpairs` needs only
     products with a few vectors. Singular values below ``sqrt(eps * min(m, n)) s_1`` (4e-7 at 576) cannot be told from
     zero this way and are returned as zero.
