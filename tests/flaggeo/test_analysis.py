@@ -47,7 +47,7 @@ def test_the_summary_holds_the_nulls_and_the_excess_over_the_largest(tiny_with_n
 
 
 def test_the_nulls_of_a_role_do_not_depend_on_what_else_is_measured(tiny_with_nulls):
-    alone = analyze(load(tiny_llama(), config=CONFIG), rank=4, draws=3, roles=["down"], measure="all")
+    alone = analyze(load(tiny_llama(), config=CONFIG), rank=4, draws=3, roles=["down"], measure=["continuity", "heads"])
     together = tiny_with_nulls.continuity_nulls
     pd.testing.assert_frame_equal(
         alone.continuity_nulls, together[together["role"] == "down"].reset_index(drop=True), check_exact=True
@@ -75,11 +75,12 @@ def test_tables_say_what_was_asked_for(tiny):
         *(f"model.layers.{i}.input_layernorm.weight" for i in range(3)),
     }
     assert tiny.bases["layers.1.down.write"].shape == (24, 4)
-    assert tiny.bases["layers.1.down.singular_values"].shape == (24,)
+    assert tiny.bases["layers.1.down.singular_values"].shape == (5,)  # those of the frames, and the next
+    assert tiny.weights["effective_rank"].isna().all()
 
 
 def test_heads_join_as_weights_of_their_own():
-    analysis = analyze(load(tiny_llama(), config=CONFIG), rank=3, measure="all")
+    analysis = analyze(load(tiny_llama(), config=CONFIG), rank=3, measure=["continuity", "pairs", "heads"])
     heads = analysis.weights[analysis.weights["head"].notna()]
     assert len(heads) == 3 * (4 + 2 + 2 + 4)
     in_head = analysis.pairs[analysis.pairs["space"] == "layers.1.heads.0.values"]
@@ -162,9 +163,12 @@ def test_a_run_interrupted_in_its_draws_resumes_with_the_same_numbers(tmp_path):
     pd.testing.assert_frame_equal(resumed.continuity_nulls, whole.continuity_nulls, check_exact=True)
 
 
+MIXED = ("continuity", "pairs", "interfaces", "spectra")
+
+
 @pytest.fixture(scope="module")
 def mixture():
-    return analyze(load(tiny_mixtral(), config=MIXTURE), rank=4)
+    return analyze(load(tiny_mixtral(), config=MIXTURE), rank=4, measure=MIXED)
 
 
 def test_the_stack_stands_for_the_experts_in_pairs_and_graph(mixture):
@@ -216,7 +220,7 @@ def test_another_order_of_a_layers_experts_changes_nothing_but_labels(mixture):
     for expert in range(EXPERTS):
         for name in EXPERT_SHAPES:
             turned[expert_tensor(1, expert, name)] = tensors[expert_tensor(1, EXPERTS - 1 - expert, name)]
-    again = analyze(load(turned, config=MIXTURE), rank=4)
+    again = analyze(load(turned, config=MIXTURE), rank=4, measure=MIXED)
     for name in ("continuity", "pairs", "continuity_by_lag", "trajectory_variance"):
         # The rows of the router are in another order, and so is what it writes.
         before, after = (getattr(analysis, name) for analysis in (mixture, again))

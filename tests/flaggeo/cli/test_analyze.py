@@ -139,7 +139,10 @@ def test_bad_checkpoints_give_one_line_and_leave_nothing_behind(model, tmp_path,
         (["--layers", "3-1"], "layers: expected numbers and ranges"),
         (["--layers", "first"], "'first'"),
         (["--layers", "7"], "layers: expected layers from 0 to 2; got 7"),
-        (["--measure", "beauty"], "measure: expected some of continuity, pairs, interfaces, stability; got beauty"),
+        (
+            ["--measure", "beauty"],
+            "measure: expected some of continuity, pairs, heads, interfaces, spectra, structure, stability; got beauty",
+        ),
         (["--layers", "0-999999999999"], "layers: expected a whole number from 0 to 9999; got 10000"),
         (["--device", "abacus"], "--device: expected a device"),
         (["--device", "meta"], "--device: expected a device"),
@@ -187,11 +190,11 @@ def test_an_interrupted_run_says_that_it_can_continue(model, tmp_path, monkeypat
     original, calls = engine.leading_spectrum, []
     second_layer = tiny_llama()["model.layers.1.self_attn.q_proj.weight"]
 
-    def interrupt(matrix, rank):
+    def interrupt(matrix, rank, **options):
         calls.append(matrix)
         if interrupted and torch.equal(matrix, second_layer):
             raise KeyboardInterrupt
-        return original(matrix, rank)
+        return original(matrix, rank, **options)
 
     interrupted = True
     monkeypatch.setattr(engine, "leading_spectrum", interrupt)

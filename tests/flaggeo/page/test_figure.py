@@ -65,7 +65,5 @@ def test_what_is_not_there_is_named(analysis, arguments, settings, words):
 
 def test_an_analysis_without_heads_has_no_figure_of_them():
     without = analyze(load(related_llama(), config=CONFIG), rank=2, roles=["q"])
-    with pytest.raises(
-        ValueError, match="nothing to draw in 'heads': it measured continuity, pairs, interfaces without"
-    ):
+    with pytest.raises(ValueError, match=r"nothing to draw in 'heads': it measured continuity, pairs$"):
         render_figure(without, "heads")

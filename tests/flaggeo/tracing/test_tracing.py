@@ -14,10 +14,14 @@ RANK = 3
 TABLES = Trace.table_names()
 
 
+MEASURE = ("continuity", "interfaces", "spectra")
+
+
 @pytest.fixture(scope="module")
 def planted():
     shuffled = (3, 0, 4, 2, 1)
-    return trace([checkpoint(SHARES[i]) for i in shuffled], steps=[STEPS[i] for i in shuffled], rank=RANK)
+    runs = [checkpoint(SHARES[i]) for i in shuffled]
+    return trace(runs, steps=[STEPS[i] for i in shuffled], rank=RANK, measure=MEASURE)
 
 
 def test_continuity_of_the_converging_role_rises_as_planted_and_no_other_moves(planted):
@@ -56,7 +60,7 @@ def test_every_table_says_where_its_rows_are_from(planted):
 
 
 def test_the_numbers_of_a_step_are_those_of_its_analysis(planted):
-    analysis = analyze(load(checkpoint(SHARES[2])), rank=RANK)
+    analysis = analyze(load(checkpoint(SHARES[2])), rank=RANK, measure=MEASURE)
     for name in ("summary", "continuity"):
         rows = getattr(planted, name).query(f"step == {STEPS[2]}").drop(columns=["step", "checkpoint"])
         pd.testing.assert_frame_equal(rows.reset_index(drop=True), getattr(analysis, name))
