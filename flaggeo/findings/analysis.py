@@ -59,7 +59,9 @@ def _continuity(analysis: Analysis) -> list[Finding]:
     drawn = analysis.settings.draws > 0
     error = 0.0 if drawn else LAW_ERROR
     kept, by_mean = shared["abs_cos_1_effect_size"] >= KEPT, _of_common_mean(shared)
-    beyond, explained = _above(shared, *_KEEP_CHANNELS, error=error), ~_above(shared, *_KEEP_CHANNELS, error=-error)
+    beyond = _above(shared, *_KEEP_CHANNELS, error=error)
+    # Too little above the null at its least, or no more than the null at its largest.
+    explained = ~_above(shared, *_KEEP_CHANNELS, error=-error) | ~_above(shared, *_KEEP_CHANNELS, error=error, least=0)
     found = []
     for side in END:
         of_side = kept & (shared["side"] == side)
@@ -84,14 +86,14 @@ def _of_common_mean(rows: pd.DataFrame) -> "pd.Series[bool]":
     return (rows["abs_cos_1_effect_size"] >= KEPT) & ~_above(rows, "mean_matched")
 
 
-def _above(rows: pd.DataFrame, *nulls: str, error: float = 0.0) -> "pd.Series[bool]":
-    """Rows whose continuity is kept over the largest of these nulls, the norm-matched one shifted by an error."""
+def _above(rows: pd.DataFrame, *nulls: str, error: float = 0.0, least: float = KEPT) -> "pd.Series[bool]":
+    """Rows with so much continuity over the largest of these nulls, the norm-matched one shifted by an error."""
     means = rows[[f"abs_cos_1_{null}_mean" for null in nulls]]
     if "norm_matched" in nulls:
         means = means.assign(abs_cos_1_norm_matched_mean=means["abs_cos_1_norm_matched_mean"] + error)
     largest = means.max(axis=1).clip(upper=1)
     # A null that leaves no room explains everything.
-    return pd.Series(effect_size(rows["abs_cos_1"], largest) >= KEPT, index=rows.index)
+    return pd.Series(effect_size(rows["abs_cos_1"], largest) >= least, index=rows.index)
 
 
 def _of_roles(rows: pd.DataFrame, verdict: str, drawn: bool) -> Finding:

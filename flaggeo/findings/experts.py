@@ -46,13 +46,14 @@ def stacked_continuity(summary: pd.DataFrame) -> list[Finding]:
 
 def _stack_verdict(row: Row) -> str | None:
     # No norm-matched stack is drawn, so that the error of the closed form stays.
-    answers = [
-        _against_nulls(row["cosine"], {**row, "sign_flip": max(row["sign_flip"], row["norm_matched"] + error)})
+    least, most = (
+        {**row, "sign_flip": max(row["sign_flip"], min(row["norm_matched"] + error, 1))}
         for error in (-LAW_ERROR, LAW_ERROR)
-    ]
-    if "explained_by_outlier_channels" in answers and answers[0] != answers[1]:
-        return "undetermined"
-    return answers[1] if answers[1] != "present" or row["significant"] else None
+    )
+    answer, doubtful = (_against_nulls(row["cosine"], one) for one in (least, most))
+    if answer != doubtful:
+        return "undetermined" if row["cosine"] > most["sign_flip"] else doubtful
+    return answer if answer != "present" or row["significant"] else None
 
 
 def matched_experts(experts: pd.DataFrame) -> list[Finding]:
