@@ -21,6 +21,7 @@ from .alignment import (
     Nulls,
     ProjectionHeads,
     angles_are_basis_independent,
+    closed_nulls,
     continuity_by_lag,
     continuity_by_rank,
     continuity_nulls,
@@ -173,9 +174,11 @@ def analyze(
     wide = found.spectra
     spectra = {name: spectrum.leading(settings.rank) for name, spectrum in wide.items()}
     found = replace(found, spectra=spectra)
-    nulls = _draw_nulls(chains, found, settings, device, advance, memory)
     continued = chosen if "continuity" in settings.measure else []
     paired = _compared(chosen) if "pairs" in settings.measure else []
+    against_norms = chosen if continued or paired or found.heads else []
+    drawn = _draw_nulls(chains, found, settings, device, advance, memory)
+    nulls = closed_nulls(against_norms, spectra, found.heads).checked_by(drawn)
     pairs = pair_table(paired, spectra, nulls.leverages, folded=settings.fold_norms)
     questioned = paired if "stability" in settings.measure else []
     bases = _bases(chosen, spectra)
@@ -205,8 +208,8 @@ def analyze(
             "headers_sha256": _fingerprint(network),
             "coverage": coverage(network).record(),
             "layers": len({weight.layer for weight in chosen if weight.layer is not None}),
-            "nulls": ["Haar, closed form", "mean-matched, closed form"]
-            + ["norm-matched", "sign-flip"] * bool(settings.draws),
+            "nulls": [f"{null}, closed form" for null in ("Haar", "mean-matched", "norm-matched", "sign-flip")]
+            + ["norm-matched, drawn", "sign-flip, drawn"] * bool(settings.draws),
         }
         | circumstances(settings, device, started),
     )

@@ -8,6 +8,10 @@ from .chance.mean_matched import mean_share as mean_share
 from .chance.norm_matched import Profile as Profile
 from .chance.norm_matched import norm_matched as norm_matched
 from .chance.norm_matched import norm_profile as norm_profile
+from .chance.norm_matched_law import LAW_ERROR as LAW_ERROR
+from .chance.norm_matched_law import norm_matched_cosine as norm_matched_cosine
+from .chance.norm_matched_law import norm_matched_leverages as norm_matched_leverages
+from .chance.norm_matched_law import norm_matched_overlap as norm_matched_overlap
 from .chance.sign_flip import leverages as leverages
 from .depth.by_lag import BY_LAG_SCHEMA as BY_LAG_SCHEMA
 from .depth.by_lag import continuity_by_lag as continuity_by_lag
@@ -18,6 +22,7 @@ from .depth.continuity_table import continuity_table as continuity_table
 from .depth.coordinates import constant_component as constant_component
 from .depth.coordinates import participation_ratio as participation_ratio
 from .depth.drawn_nulls import NULL_SCHEMA as NULL_SCHEMA
+from .depth.closed_nulls import closed_nulls as closed_nulls
 from .depth.drawn_nulls import SEEDED_NULLS as SEEDED_NULLS
 from .depth.drawn_nulls import Nulls as Nulls
 from .depth.drawn_nulls import continuity_nulls as continuity_nulls

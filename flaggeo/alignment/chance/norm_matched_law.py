@@ -1,0 +1,261 @@
+"""Where the leading directions of norm-matched random matrices lie, and how they align by chance, without a draw."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from .sign_flip import folded_normal_mean, sums_of_all_signs
+
+#: How far the mean |cos| and overlap may be from those of drawn matrices: the largest difference on the weights of
+#: SmolLM2 and MiniLM, role by role, docs/measurements.md. Verdicts leave it as a margin.
+LAW_ERROR = 0.03
+
+# Points of the integral, from this share of the cut to so many times the top of the spectrum: twice as many change no
+# leverage by more than 1e-5.
+_POINTS = 24
+_NEAREST = 1e-4
+_FARTHEST = 30.0
+_NEWTON_STEPS = 3
+# Sorted squares are summed as one when they are within a share 1 / _GROUPS of their place from the largest.
+_GROUPS = 16
+_MOST_CUTS = 60
+# Of the number of directions beyond the cut, for each of them and once more.
+_TOLERANCE = 2e-4
+# Two lines may both have at most nine coordinates of more than a tenth.
+_LOUD, _MOST_LOUD = 0.1, 9
+
+
+def norm_matched_leverages(row_norms: Tensor, column_norms: Tensor, ranks: Tensor) -> tuple[Tensor, Tensor]:
+    r"""Mean leverages of the leading singular vectors of random matrices with given norms of rows and columns.
+
+    Parameters
+    ----------
+    row_norms : Tensor, shape=[batch, m]
+    column_norms : Tensor, shape=[batch, n]
+        Only their ratios count, so that a block of rows of a larger matrix may be given with the columns of all of it.
+    ranks : Tensor of int, shape=[batch]
+        Number of leading directions; at most the number of rows, and of columns, that are not zero. May be 0.
+
+    Returns
+    -------
+    left : Tensor, shape=[batch, m]
+    right : Tensor, shape=[batch, n]
+        In [0, 1], with sum `ranks`; float64 on the device of the norms (float32 on one without it). A matrix alone
+        and in a batch gives the same bits.
+
+    Notes
+    -----
+    For :math:`W = D_r Z D_c` with squared scales r, c and independent entries, the resolvent :math:`(W W^\top - z)^{-1}`
+    is close to a diagonal matrix [1]_ with the entries
+
+    .. math:: g_i = \frac{1}{-z (1 + r_i \tilde\delta)}, \qquad \delta = \sum_i r_i g_i, \qquad
+        \tilde\delta = \sum_j \frac{c_j}{-z (1 + c_j \delta)}
+
+    Of the vectors with an eigenvalue above x, row i has the leverage
+
+    .. math:: a_i = \frac{1}{\pi} \int_0^\infty \operatorname{Re} \left( g_i + \frac{1}{z} \right) d\eta, \qquad
+        z = x + i \eta
+
+    (1/z takes the eigenvalue 0 off), and x is where these sum to the rank; likewise for the columns. The integrand
+    is analytic beside the real axis, so that the trapezoidal rule in :math:`\log \eta` converges exponentially and
+    nothing is smoothed. Going down from large :math:`\eta`, Newton's method follows the solution. Sums over many
+    similar channels are taken in groups, which changes leverages by less than 1e-3 of themselves: the cost hardly grows with
+    the width.
+
+    Norms are met on average here, exactly by `norm_matched`. Where two loud channels have norms within some percent of each other, or one row
+    holds most of the matrix beside uneven columns, the two differ, see docs/measurements.md.
+
+    References
+    ----------
+    .. [1] W. Hachem, P. Loubaton and J. Najim, Deterministic equivalents for certain functionals of large random
+       matrices, Ann. Appl. Probab. 17 (2007).
+
+    Examples
+    --------
+    Equal norms leave all channels alike; a row of ten times the norm has nearly all of the first left vector:
+
+    >>> rows = torch.ones(2, 64)
+    >>> rows[1, 0] = 10
+    >>> left, right = norm_matched_leverages(rows, torch.ones(2, 32), torch.tensor([2, 1]))
+    >>> left[:, 0]
+    tensor([0.0312, 0.9936], dtype=torch.float64)
+    """
+    device = row_norms.device
+    if device.type == "mps":  # small, and Metal has no float64
+        on_cpu = norm_matched_leverages(row_norms.cpu(), column_norms.cpu(), ranks.cpu())
+        return on_cpu[0].float().to(device), on_cpu[1].float().to(device)
+    ends = [_shares(norms) for norms in (row_norms, column_norms)]
+    ranks = ranks.to(device).double()
+    # All channels of a side have the leverage 1 where there are as many as directions.
+    full = [(shares > 0).sum(dim=-1) <= ranks for shares in ends]
+    equivalent = _Equivalent(*ends)
+    cut = equivalent.cut(ranks, given=(ranks == 0) | (full[0] & full[1]))
+    found = []
+    for shares, complete, leverages in zip(ends, full, equivalent.leverages(cut), strict=True):
+        scale = (ranks / leverages.sum(dim=-1)).nan_to_num(posinf=0.0)[:, None]
+        exact = (shares > 0).double() * (ranks > 0)[:, None]
+        found.append(torch.where(complete[:, None], exact, (leverages * scale).clamp(max=1)))
+    return found[0], found[1]
+
+
+def norm_matched_cosine(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
+    r"""Mean and standard deviation of \|cos\| of the first singular vectors of two independent norm-matched matrices.
+
+    Parameters
+    ----------
+    first, second : Tensor, shape=[..., n]
+        Leverages of the two vectors, with sum 1, from `norm_matched_leverages`.
+
+    Returns
+    -------
+    mean, sd : Tensor, shape=[...]
+        float64, in [0, 1].
+
+    Notes
+    -----
+    The signs of the entries are free. The entry of a loud channel is an eigenvector's large one, whose size hardly
+    changes; others are normal. So the signs of all coordinates of more than a tenth of both vectors are gone through,
+    and the sum over the rest is taken as normal. The mean square is the sum of the products of leverages, exactly.
+
+    Examples
+    --------
+    Two lines on one channel coincide, and two on two channels coincide or are orthogonal:
+
+    >>> norm_matched_cosine(torch.tensor([[1.0, 0.0], [0.5, 0.5]]), torch.tensor([[1.0, 0.0], [0.5, 0.5]]))
+    (tensor([1.0000, 0.5000], dtype=torch.float64), tensor([0.0000, 0.5000], dtype=torch.float64))
+    """
+    first, second = first.cpu().double(), second.cpu().double()
+    squares = first * second
+    loud = (first > _LOUD) & (second > _LOUD)
+    sizes = torch.where(loud, squares, 0.0).topk(min(_MOST_LOUD, squares.shape[-1]), dim=-1).values.sqrt()
+    # Positive, so that without small coordinates the law is a step and not 0 / 0.
+    rest = torch.where(loud, 0.0, squares).sum(dim=-1, keepdim=True).sqrt().clamp(min=torch.finfo(torch.float64).tiny)
+    mean = folded_normal_mean(sums_of_all_signs(sizes), rest).mean(dim=-1)
+    return mean, (squares.sum(dim=-1) - mean.square()).clamp(min=0).sqrt()
+
+
+def norm_matched_overlap(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
+    r"""Mean and standard deviation of the overlap of leading subspaces of two independent norm-matched matrices.
+
+    .. math:: \mathrm{E} \, \lVert A^\top B \rVert_F^2 = \sum_i a_i b_i
+
+    Parameters
+    ----------
+    first, second : Tensor, shape=[..., n]
+        Leverages of the two subspaces, from `norm_matched_leverages`.
+
+    Returns
+    -------
+    mean, sd : Tensor, shape=[...]
+        Divided by the smaller rank; float64.
+
+    Notes
+    -----
+    The mean is exact, since coordinate signs are free. A row of a projector has :math:`a_i (1 - a_i)` beside the
+    diagonal; shared among the other coordinates in proportion to theirs, these squares give the variance as of
+    `sign_flip_spread`, which is that of uniform subspaces where leverages are equal.
+    """
+    first, second = first.cpu().double(), second.cpu().double()
+    smaller = torch.minimum(first.sum(dim=-1), second.sum(dim=-1))
+    beside = [a * (1 - a).clamp(min=0) for a in (first, second)]
+    scale = (beside[0].sum(dim=-1) * beside[1].sum(dim=-1)).sqrt()
+    products = beside[0] * beside[1]
+    spread = 2**0.5 * (products.sum(dim=-1).square() - products.square().sum(dim=-1)).clamp(min=0).sqrt() / scale
+    return (first * second).sum(dim=-1) / smaller, spread.nan_to_num() / smaller
+
+
+def _shares(norms: Tensor) -> Tensor:
+    """Squared norms as shares of their sum, shape=[batch, n]; zeros for a zero matrix."""
+    largest = norms.double().amax(dim=-1, keepdim=True)
+    squares = (norms.double() / torch.where(largest > 0, largest, 1.0)).square()
+    return squares / squares.sum(dim=-1, keepdim=True).clamp(min=1)
+
+
+class _Equivalent:
+    """The deterministic equivalent of a batch of matrices, from the shares of their rows and columns."""
+
+    def __init__(self, rows: Tensor, columns: Tensor) -> None:
+        self._ends = rows, columns
+        self._groups = _grouped(rows), _grouped(columns)
+        # No eigenvalue is larger. A zero matrix has none, and any number does.
+        top = (rows.amax(dim=-1).sqrt() + columns.amax(dim=-1).sqrt()).square()
+        self._top = torch.where(top > 0, top, 1.0)
+
+    def cut(self, ranks: Tensor, given: Tensor) -> Tensor:
+        """The x above which there are so many eigenvalues, shape=[batch]; somewhere for those that are `given`."""
+        cut = self._top / 2
+        low, high = torch.zeros_like(cut), self._top
+        done = given
+        for _ in range(_MOST_CUTS):
+            z, delta, other, weights = self._line(cut)
+            inner = -delta * other
+            beyond = (weights * inner.real).sum(dim=-1)
+            done = done | ((beyond - ranks).abs() <= _TOLERANCE * (1 + ranks))
+            if bool(done.all()):
+                break
+            too_few = beyond < ranks
+            high, low = torch.where(too_few, cut, high), torch.where(too_few, low, cut)
+            density = inner[:, -1].imag / math.pi
+            newton = cut * torch.exp((beyond - ranks) / (density * cut))
+            inside = (newton > low) & (newton < high) & (newton > high / 16)
+            halfway = torch.where(low > 0, (low * high).sqrt(), high / 4)
+            cut = torch.where(done, cut, torch.where(inside, newton, halfway))
+        return cut
+
+    def leverages(self, cut: Tensor) -> tuple[Tensor, Tensor]:
+        """Of all eigenvectors above the cut, shape=[batch, m] and [batch, n]."""
+        z, delta, other, weights = self._line(cut)
+        rows, columns = (torch.zeros_like(shares) for shares in self._ends)
+        for total, shares, transform in ((rows, self._ends[0], other), (columns, self._ends[1], delta)):
+            for point in range(_POINTS):
+                inner = shares * transform[:, point, None]
+                total += weights[:, point, None] * (inner / (z[:, point, None] * (1 + inner))).real
+        return rows, columns
+
+    def _line(self, cut: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        r"""Points z over the cut, downwards, both transforms there, and weights of the integral, shape=[batch, points].
+
+        Beyond both ends the integrand goes on as :math:`\eta` and :math:`1 / \eta`, whose sums the weights have.
+        """
+        lowest, highest = _NEAREST * cut, _FARTHEST * self._top
+        step = (highest / lowest).log() / (_POINTS - 1)
+        delta = other = torch.zeros(())
+        found = []
+        for point in range(_POINTS):
+            z = torch.complex(cut, highest * torch.exp(-step * point))
+            if point == 0:
+                delta = other = -1 / z
+            for _ in range(_NEWTON_STEPS):
+                of_columns, columns_slope = _transform(self._groups[1], delta)
+                of_rows, rows_slope = _transform(self._groups[0], other)
+                first, second = z * other + of_columns, z * delta + of_rows
+                determinant = columns_slope * rows_slope - z * z
+                delta = delta - (first * rows_slope - z * second) / determinant
+                other = other - (columns_slope * second - z * first) / determinant
+            found.append((z, delta, other))
+        weights = step[:, None] * torch.stack([z.imag for z, _, _ in found], dim=-1) / math.pi
+        beyond_end = 1 / -torch.expm1(-step)
+        weights[:, 0] *= beyond_end
+        weights[:, -1] *= beyond_end
+        z, delta, other = (torch.stack(of_points, dim=-1) for of_points in zip(*found, strict=True))
+        return z, delta, other, weights
+
+
+def _grouped(shares: Tensor) -> tuple[Tensor, Tensor]:
+    """Means of groups of the sorted shares, shape=[batch, groups], and how many are in each, shape=[groups]."""
+    ends = [1]
+    while ends[-1] < shares.shape[-1]:
+        ends.append(min(shares.shape[-1], ends[-1] + 1 + ends[-1] // _GROUPS))
+    sums = shares.sort(dim=-1, descending=True).values.cumsum(dim=-1)[:, [end - 1 for end in ends]]
+    sizes = torch.tensor(ends, dtype=shares.dtype, device=shares.device).diff(prepend=shares.new_zeros(1))
+    means = sums.diff(dim=-1, prepend=torch.zeros_like(sums[:, :1])) / sizes
+    return means.contiguous(), sizes  # one layout, so that a batch gives the same bits
+
+
+def _transform(groups: tuple[Tensor, Tensor], argument: Tensor) -> tuple[Tensor, Tensor]:
+    r""":math:`\sum_i v_i / (1 + v_i \delta)` and its derivative, shape=[batch]."""
+    values, sizes = groups
+    terms = values / (1 + values * argument[:, None])
+    weighted = sizes * terms
+    return weighted.sum(dim=-1), -(weighted * terms).sum(dim=-1)
