@@ -55,7 +55,7 @@ def opened(path: str, quiet: bool, heads_per_layer: int | None = None) -> "Netwo
     try:
         with waiting(f"reading the headers of {path}", quiet, in_lines=not Path(path).exists()) as tell:
             config = None if heads_per_layer is None else {"num_attention_heads": heads_per_layer}
-            network = read_network(open_checkpoint(path, config), tell)
+            network = read_network(open_checkpoint(path, config), progress=tell)
     except CheckpointError:
         if not Path(path).is_dir():
             raise

@@ -62,7 +62,7 @@ def open_versions(first: Source, second: Source, progress: Progress | None = Non
             f"{second}: an adapter changes the matrices of a checkpoint: expected a checkpoint to compare it "
             f"with, found the saved analysis {base.name}"
         )
-    return base, _of_network(read_network(AdaptedCheckpoint(base.network.checkpoint, Path(second)), progress))
+    return base, _of_network(read_network(AdaptedCheckpoint(base.network.checkpoint, Path(second)), progress=progress))
 
 
 def open_version(source: Source, progress: Progress | None = None) -> Version:
@@ -84,7 +84,7 @@ def open_version(source: Source, progress: Progress | None = None) -> Version:
             raise MismatchError(f"{source}: expected the base first and the adapter second, found the adapter first")
         if Analysis.is_in(source):
             return replace(_of_analysis(Analysis.load(source)), name=str(source))
-    return _of_network(read_network(open_checkpoint(source), progress))
+    return _of_network(read_network(open_checkpoint(source), progress=progress))
 
 
 def _of_network(network: Network) -> Version:

@@ -1,12 +1,12 @@
 """What the settings and the norms of a checkpoint say about the spaces and weights of a tower."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from ..checkpoint import Checkpoint, CheckpointError
 from .families.lookup import Structure
-from .families.names import Numbers, of_own_layer
-from .families.record import Norm, Piece, Tower
+from .families.names import Numbers, of_own_layer, words_in
+from .families.record import NORM_KINDS, Norm, Piece, Tower
 from .folding import Folding, Gain, Latent
 from .roles import ROLE_RECORDS
 from .spaces import Side, SpaceKind, Symmetry
@@ -45,7 +45,10 @@ class Architecture:
     def stream(self) -> tuple[Symmetry, bool]:
         """Symmetry of the residual stream, and whether it is only assumed."""
         read, written = (self._norms_of(side) for side in (Side.READ, Side.WRITE))
-        usual = Symmetry.PERMUTATION if any(norm.on_stream for norm in read) else Symmetry.ORTHOGONAL
+        # A norm on the stream may also be added to it without a weight that reads through it, as where a block pools.
+        passed = [norm for norm in self.norms.values() if norm.on_stream and "layer" in words_in(norm.tensor)]
+        on_stream = any(norm.on_stream for norm in read) or any(self._stored(norm.tensor) for norm in passed)
+        usual = Symmetry.PERMUTATION if on_stream else Symmetry.ORTHOGONAL
         if not read and not written:
             usual = Symmetry.GENERAL_LINEAR
         named = any("norm" in name.lower() for name in self.checkpoint.headers)
@@ -62,14 +65,14 @@ class Architecture:
         found = [(ROLE_RECORDS[piece.role].side, of_own_layer(piece.norm)) for piece in self.pieces]
         return [norms[template] for end, template in found if end is side and template in norms]
 
-    def inside(self, kind: SpaceKind, layer: int, pieces: Iterable[Piece]) -> tuple[Symmetry, bool]:
+    def inside(self, kind: SpaceKind, layer: int, pieces: Sequence[Piece]) -> tuple[Symmetry, bool]:
         """Symmetry of a space inside a block, and whether it is only assumed.
 
         Parameters
         ----------
         kind : SpaceKind
         layer : int
-        pieces : iterable of Piece
+        pieces : sequence of Piece
             The weights that read it or write to it.
         """
         match kind:
@@ -77,12 +80,21 @@ class Architecture:
                 gated = not all(ROLE_RECORDS[piece.role].scalable for piece in pieces)
                 return hidden_symmetry(self._activation, gated=gated)
             case SpaceKind.KEYS:
-                return key_symmetry(self._rotary(layer), normed=any(self._stored(piece.head_norm) for piece in pieces))
+                with_gains = any(self._stored(piece.head_norm) for piece in pieces)
+                symmetry, assumed = key_symmetry(self._rotary(layer), normed=with_gains)
+                turned = symmetry is not Symmetry.GENERAL_LINEAR
+                return (Symmetry.ORTHOGONAL if self._has_plain_norm(pieces) and not turned else symmetry), assumed
+            case SpaceKind.VALUES if self._has_plain_norm(pieces):
+                return Symmetry.ORTHOGONAL, False
             case SpaceKind.VALUES:
                 gated = any(piece.role == "attention_gate" for piece in self.pieces)
                 return (Symmetry.SCALED_PERMUTATION if gated else Symmetry.GENERAL_LINEAR), False
             case _:
                 return Symmetry.TRIVIAL, False
+
+    def _has_plain_norm(self, pieces: Iterable[Piece]) -> bool:
+        """Whether queries, keys or values pass a norm without gains."""
+        return any(piece.head_norm in NORM_KINDS for piece in pieces)
 
     @property
     def _activation(self) -> str | None:
@@ -120,11 +132,13 @@ class Architecture:
         norm = self.norms.get(of_own_layer(piece.norm))
         if norm is None or norm.kind != "layer":
             return Folding(read, written)
-        if not norm.on_stream:
+        is_there = norm.tensor in NORM_KINDS or self.structure.names.find(piece.norm, numbers) is not None
+        if not norm.on_stream and is_there:
             return Folding(read, written, reads_centred=True)
         passed = self._passed(piece, numbers)
-        is_first = numbers.get("layer") == 0 and piece.norm != of_own_layer(piece.norm)
-        if is_first and self.tower.entry_norm is None:
+        # The first layer may have no norm of its own (ModernBERT): that of the embeddings stands before it.
+        is_first = numbers.get("layer") == 0 and (piece.norm != of_own_layer(piece.norm) or not norm.on_stream)
+        if (is_first and self.tower.entry_norm is None) or not (is_first or norm.on_stream):
             return Folding(read, written)
         if passed is not None and self.checkpoint.headers[passed].shape != (source,):
             return Folding(read, written)  # a projection lies between that norm and the stream

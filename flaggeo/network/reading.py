@@ -1,7 +1,7 @@
 """From a checkpoint's headers to a `Network`, with every shape checked and no tensor read."""
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from math import prod
 from typing import Any
@@ -9,9 +9,8 @@ from typing import Any
 from ..checkpoint import Checkpoint, CheckpointError, Progress
 from .architecture import Architecture
 from .families.lookup import Structure, find_structure, why_not_by_type
-from .families.names import Placed
-from .families.record import Norm, Piece, Tower
-from .families.table import is_known
+from .families.names import Numbers, Placed, words_in
+from .families.record import Norm, Piece, Record, Tower
 from .head_counts import HeadCounts, Segment, segment
 from .quiver import Network, Skipped, Weight
 from .roles import COMPOSED, ROLE_RECORDS, ROLES, BlockKind, HeadGroup, in_tower, roles_in
@@ -44,13 +43,17 @@ class UnknownArchitectureError(CheckpointError):
     """The names of the tensors are those of no known structure."""
 
 
-def read_network(checkpoint: Checkpoint, progress: Progress | None = None) -> Network:
+def read_network(
+    checkpoint: Checkpoint, *, records: Sequence[Record] | None = None, progress: Progress | None = None
+) -> Network:
     """Recognise the structure and build the quiver from names, shapes and settings.
 
     Parameters
     ----------
     checkpoint : Checkpoint
         Only its headers are used.
+    records : sequence of Record, optional
+        Structures that it may have; by default those of the table, and what transformers gives for a type it lacks.
     progress : callable, optional
         Is told where the structure has to be derived from the code of transformers, which takes some ten seconds.
 
@@ -68,9 +71,9 @@ def read_network(checkpoint: Checkpoint, progress: Progress | None = None) -> Ne
         gains as there are coordinates, or a weight is stored in a quantised dtype that cannot be undone.
     """
     settings = SettingsByName(checkpoint)
-    structure = find_structure(checkpoint, settings.model_type, settings, progress)
+    structure = find_structure(checkpoint, settings.model_types, settings, records=records, progress=progress)
     if structure is None:
-        raise _unknown(checkpoint, settings.model_type)
+        raise _unknown(checkpoint, next(iter(settings.model_types), ""))
     reader = _Reader(checkpoint, structure, settings)
     weights = tuple(reader.weights())
     for weight in weights:
@@ -145,12 +148,6 @@ class SettingsByName:
         inner = self._config.get("text_config")
         self._text: Mapping[str, Any] = inner if isinstance(inner, Mapping) else {}
 
-    @property
-    def model_type(self) -> str:
-        """That of the whole model, or of its language model where only that is in the table; empty if none is named."""
-        named = [str(section.get("model_type") or "") for section in (self._config, self._text)]
-        return next((name for name in named if is_known(name)), named[0])
-
     def __call__(self, name: str | None) -> Any:
         """Value of a setting; None if it is missing."""
         if name is None:
@@ -162,6 +159,12 @@ class SettingsByName:
         if isinstance(found, Mapping) and last in found and (sections or last not in self._text):
             return found[last]
         return self._text.get(last, self._config.get(last))
+
+    @property
+    def model_types(self) -> tuple[str, ...]:
+        """Of the whole, and of its language model, as far as they are given."""
+        given = (self._config.get("model_type"), self._text.get("model_type"))
+        return tuple(str(name) for name in given if name)
 
     def count(self, name: str | None, layer: int = 0) -> int | None:
         """A whole number, or the layer's own where they list one for each; None if absent."""
@@ -218,34 +221,36 @@ class _Reader:
         for one in (*self.structure.names.placed, *self._under_second_names()):
             if isinstance(one.part, Piece):
                 placed.setdefault(one.part.tower.format(**one.numbers), []).append(one)
-        templates = {
-            label: members[0].part.tower for label, members in placed.items() if isinstance(members[0].part, Piece)
-        }
-        labels = sorted(placed, key=lambda label: (order.get(templates[label], len(order)), label))
-        return [
-            _TowerReader(self, known.get(templates[label], Tower(templates[label])), label, before, placed[label])
-            for before, label in enumerate(labels)
-        ]
+        found: list[tuple[Tower, str, Numbers]] = []
+        for label, members in placed.items():
+            # A table names the stage that it belongs to; the tower itself has a place for its number.
+            first = next((one for one in members if _piece(one).tower in known), members[0])
+            name = _piece(first).tower
+            found.append((known.get(name, Tower(name)), label, {word: first.numbers[word] for word in words_in(name)}))
+        found.sort(key=lambda one: (order.get(one[0].name, len(order)), tuple(one[2].values()), one[1]))
+        return [_TowerReader(self, *one, before, placed[one[1]]) for before, one in enumerate(found)]
 
 
 class _TowerReader:
     """Builds the weights along one stream; holds what is the same for all its layers."""
 
-    def __init__(self, reader: _Reader, tower: Tower, label: str, before: int, placed: list[Placed]) -> None:
+    def __init__(
+        self, reader: _Reader, tower: Tower, label: str, numbers: Numbers, before: int, placed: list[Placed]
+    ) -> None:
         self.checkpoint, self.settings, self.structure = reader.checkpoint, reader.settings, reader.structure
-        self.tower, self.label, self.before = tower, label, before
+        self.tower, self.label, self.numbers, self.before = tower, label, numbers, before
         self.remarks: list[str] = []
         self.reasons: dict[str, str] = {}
         self.found = self._found(placed)
         self.layers = sorted({layer for layer, *_ in self.found if layer is not None})
-        self._require_declared_depth()
-        pieces = tuple(dict.fromkeys(one.part for one in self.found.values() if isinstance(one.part, Piece)))
+        pieces = tuple(dict.fromkeys(map(_piece, self.found.values())))
+        self._require_declared_depth(pieces)
         self.architecture = Architecture(self.checkpoint, self.structure, tower, self.settings, pieces)
         symmetry, assumed = self.architecture.stream
         name = in_tower(label, "stream")
         self.stream = Space(name, SpaceKind.STREAM, self._stream_width(), symmetry, assumed=assumed)
         gguf = self.checkpoint.naming == "gguf"
-        self.rotary_rows = gguf and self.settings.model_type in _ROTARY_ROWS_IN_GGUF
+        self.rotary_rows = gguf and not _ROTARY_ROWS_IN_GGUF.isdisjoint(self.settings.model_types)
 
     def _found(self, placed: list[Placed]) -> dict[_Place, Placed]:
         """Every weight by its place; the parts of one role in a layer by the names of their modules."""
@@ -259,6 +264,13 @@ class _TowerReader:
                 continue
             for expert in self._experts(one):
                 at.setdefault((layer, role, expert), []).append(one)
+        order = self.structure.naming.pieces
+        for (_, role, _), members in at.items():
+            if ROLE_RECORDS[role].is_table:
+                # Where tables are not tied, the one that they share otherwise may be there without being used.
+                members.sort(key=lambda one: order.index(_piece(one)))
+                while len(members) > 1:
+                    self.reasons[members.pop(0).tensor] = "a table that is used only where it is tied to others"
         several = {role for (_, role, _), members in at.items() if len(members) > 1}
         found: dict[_Place, Placed] = {}
         for (layer, role, expert), members in at.items():
@@ -360,11 +372,19 @@ class _TowerReader:
                 where = f"layers {', '.join(map(str, lacking))} have" if len(lacking) > 1 else f"layer {lacking[0]} has"
                 self.remarks.append(f"{where} no {in_tower(self.label, role)}, which other layers have")
 
-    def _require_declared_depth(self) -> None:
-        found = len(self.layers)
+    def _require_declared_depth(self, pieces: Iterable[Piece]) -> None:
         setting = self.tower.depth or (None if self.structure.known else "num_hidden_layers")
-        declared = (self.settings.count(setting) if setting else None) or max(found, 1)
-        lacking = next((number for number in range(found) if number not in self.layers), found)
+        declared = self.settings.count(setting, self.numbers.get("stage", 0)) if setting else None
+        # A layer may be there without weights of its tower: it leads from one stage to the next.
+        templates = [piece.tensor for piece in pieces if "layer" in words_in(piece.tensor)]
+        there = {
+            layer
+            for layer in range(len(self.layers) + 1)
+            if any(self.structure.names.find(template, {**self.numbers, "layer": layer}) for template in templates)
+        }.union(self.layers)
+        found = len(there)
+        declared = declared or max(found, 1)
+        lacking = next((number for number in range(found) if number not in there), found)
         if lacking < declared or found > declared:
             where = f"without layer {lacking}" if lacking < declared else f"up to layer {self.layers[-1]}"
             raise CheckpointError(
@@ -553,11 +573,12 @@ class _TowerReader:
         if not first:
             return None
         setting = self.tower.heads or "num_attention_heads"
-        query = self.settings.count(setting, layer) or self.settings.count("num_attention_heads", layer)
+        number = self.numbers.get("stage", layer)  # in a setting that lists one for each
+        query = self.settings.count(setting, number) or self.settings.count("num_attention_heads", number)
         if query is None:
             self.remarks.append(f"the number of heads is unknown (no {setting} in the settings): heads are not split")
             return None
-        declared = self.settings.count(self.tower.key_value_heads, layer)
+        declared = self.settings.count(self.tower.key_value_heads, number)
         counts = {HeadGroup.QUERY: query, HeadGroup.KEY_VALUE: declared or query}
         plain = {group: place for group, place in first.items() if _piece(self.found[place]).cut is None}
         if plain:

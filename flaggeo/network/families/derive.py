@@ -17,8 +17,9 @@ from .table import TABLE, Table, dump
 
 # Their names stand for those of all structures that are alike.
 _BEST_KNOWN = ("llama", "bert", "gpt2", "mixtral", "t5", "bart", "deepseek_v3", "gemma2", "qwen3", "qwen3_moe")
-# Of seconds that one model type may take, and of bytes: a tiny model needs a tenth of them.
-_LIMIT = 15
+# Of seconds of a processor that one model type may take, so that what else the machine does changes no table, and of
+# bytes: a tiny model needs a tenth of them.
+_LIMIT = 10
 _MEMORY = 2**32
 
 
@@ -137,12 +138,12 @@ def _bounded() -> Iterator[None]:
     before = resource.getrlimit(resource.RLIMIT_DATA)
     if before[0] == resource.RLIM_INFINITY or before[0] > _MEMORY:
         resource.setrlimit(resource.RLIMIT_DATA, (_MEMORY, before[1]))
-    signal.signal(signal.SIGALRM, _interrupt)
-    signal.alarm(_LIMIT)
+    signal.signal(signal.SIGPROF, _interrupt)
+    signal.setitimer(signal.ITIMER_PROF, _LIMIT)
     try:
         yield
     finally:
-        signal.alarm(0)
+        signal.setitimer(signal.ITIMER_PROF, 0)
         resource.setrlimit(resource.RLIMIT_DATA, before)
 
 

@@ -48,7 +48,12 @@ class Structure:
 
 
 def find_structure(
-    checkpoint: Checkpoint, model_type: str, settings: Callable[[str], object], progress: Progress | None = None
+    checkpoint: Checkpoint,
+    model_types: Sequence[str],
+    settings: Callable[[str], object],
+    *,
+    records: Sequence[Record] | None = None,
+    progress: Progress | None = None,
 ) -> Structure | None:
     """The structure of a checkpoint, or None if nothing says what its names mean.
 
@@ -56,22 +61,28 @@ def find_structure(
     ----------
     checkpoint : Checkpoint
         Only the names and shapes of its tensors are used.
-    model_type : str
-        As its settings say; empty if they do not.
+    model_types : sequence of str
+        As its settings say, that of the whole before that of its language model.
     settings : callable
         From the name of a setting to its value.
+    records : sequence of Record, optional
+        Those to choose from; by default the table, and what transformers gives for a type that it lacks.
     progress : callable, optional
         Is told where a structure has to be derived first.
     """
+    table = load_records() if records is None else records
+    model_type = next((name for name in model_types if _of(name, table)), next(iter(model_types), ""))
+    own, origin = _of(model_type, table), ""
     if checkpoint.naming == "gguf":
-        return _of_gguf(checkpoint, model_type, _fitting(_of_table(model_type), settings))
-    records, origin = _of_type(checkpoint, model_type, progress)
-    best = _best(_fitting(records, settings), checkpoint.headers)
+        return _of_gguf(checkpoint, model_type, _fitting(own, settings))
+    if not own and records is None:
+        own, origin = _derived(checkpoint, model_type, progress)
+    best = _best(_fitting(own, settings), checkpoint.headers, known=True)
     if best is not None:
         record, naming, names = best
         name = model_type if model_type in record.model_types else record.model_types[0]
         return Structure(name, record.towers, naming, names, True, (origin,) if origin else ())
-    best = _best(load_records(), checkpoint.headers)
+    best = _best(table, checkpoint.headers, known=False)
     if best is not None:
         record, naming, names = best
         name = _name(record)
@@ -82,20 +93,23 @@ def find_structure(
 
 def why_not_by_type(checkpoint: Checkpoint, model_type: str) -> str:
     """Why a checkpoint cannot be read by its model type."""
-    records, origin = _of_type(checkpoint, model_type)
+    records, origin = (_of(model_type, load_records()), "") if model_type else ((), "")
+    if not records:
+        records, origin = _derived(checkpoint, model_type)
     if not records:
         return origin
     names = f"its tensors do not have the names of model type {model_type!r}"
     return f"{origin}, and {names}" if origin else names
 
 
-def _of_type(checkpoint: Checkpoint, model_type: str, progress: Progress | None = None) -> tuple[Sequence[Record], str]:
-    """Records of a model type, and what is to be said of them if they do not stand in the table."""
+def _of(model_type: str, records: Iterable[Record]) -> Sequence[Record]:
+    return [record for record in records if model_type in record.model_types]
+
+
+def _derived(checkpoint: Checkpoint, model_type: str, progress: Progress | None = None) -> tuple[Sequence[Record], str]:
+    """Records of a model type that the table lacks, and what is to be said of them."""
     if not model_type:
         return (), "no settings name the model type"
-    known = _of_table(model_type)
-    if known:
-        return known, ""
     origin, config = _not_in_table(model_type), checkpoint.config
     attempt = derive_on_the_spot(model_type, config, progress)
     text = config.get("text_config")
@@ -105,10 +119,6 @@ def _of_type(checkpoint: Checkpoint, model_type: str, progress: Progress | None 
         if of_text.records:
             return of_text.records, f"{origin}, and neither is its language model {inner!r}: {of_text.remark}"
     return attempt.records, f"{origin}, and {attempt.remark}"
-
-
-def _of_table(model_type: str) -> list[Record]:
-    return [record for record in load_records() if model_type in record.model_types]
 
 
 def _fitting(records: Iterable[Record], settings: Callable[[str], object]) -> list[Record]:
@@ -138,12 +148,13 @@ def _name(record: Record) -> str:
     return next((name for name in _BEST_KNOWN if name in record.model_types), record.model_types[0])
 
 
-def _best(records: Iterable[Record], tensors: Iterable[str]) -> tuple[Record, Naming, Names] | None:
+def _best(records: Iterable[Record], tensors: Iterable[str], *, known: bool) -> tuple[Record, Naming, Names] | None:
     """The record and naming that explain most weights and norms; of equals the best known, then what explains most.
 
-    A weight of a layer has to be there: names such as ``lm_head`` are in many structures.
+    A weight of a layer has to be there: names such as ``lm_head`` are in many structures. Where the model type is
+    known, what explains most tensors is best: only its other structures are held against it.
     """
-    tensors, best, most = list(tensors), None, (0, 0, False, 0, 0)
+    tensors, best, most = list(tensors), None, (0, 0, 0, False, 0, 0)
     for record in records:
         for naming in (record.saved, record.live):
             if naming is None:
@@ -153,7 +164,8 @@ def _best(records: Iterable[Record], tensors: Iterable[str]) -> tuple[Record, Na
             norms = {one.tensor for one in names.placed if isinstance(one.part, Norm)}
             placed = {one.tensor for one in names.placed}
             well_known = not {*_BEST_KNOWN}.isdisjoint(record.model_types)
-            score = (len(weights), len(norms), well_known, len(placed), -len(naming.pieces))
+            explained = len(placed) if known else 0
+            score = (explained, len(weights), len(norms), well_known, len(placed), -len(naming.pieces))
             inside = any(one.numbers for one in names.placed if one.tensor in weights)
             if inside and score > most:
                 best, most = (record, naming, names), score

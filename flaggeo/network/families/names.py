@@ -93,10 +93,15 @@ class Names:
             if not tensor.startswith(beginning):
                 continue
             rest = tensor.removeprefix(beginning)
-            for template in self._by_shape.get((inside, _shape(rest)), ()):
-                numbers = _matched(self._split(template)[1], rest)
-                if numbers is not None:
-                    yield from (Placed(tensor, part, numbers) for part in self._parts[template])
+            fitting = {
+                template: numbers
+                for template in self._by_shape.get((inside, _shape(rest)), ())
+                if (numbers := _matched(self._split(template)[1], rest)) is not None
+            }
+            # A name that stands in the structure as it is means itself, whatever others of its shape mean.
+            exact = [template for template, numbers in fitting.items() if not numbers]
+            for template in exact or fitting:
+                yield from (Placed(tensor, part, fitting[template]) for part in self._parts[template])
 
     def is_elsewhere(self, tensor: str) -> bool:
         """Whether a tensor has a name of the structure behind another beginning than the weights of this one."""
@@ -115,6 +120,11 @@ class Names:
         inside, rest = self._split(template)
         name = self._beginnings[inside] + _PLACE.sub(lambda place: str(numbers[place[1]] - int(place[2] or 0)), rest)
         return name if name in self._tensors else None
+
+
+def words_in(template: str) -> list[str]:
+    """The words in the places for numbers of a template."""
+    return [word for word, _ in _PLACE.findall(template)]
 
 
 def of_own_layer(template: str | None) -> str:

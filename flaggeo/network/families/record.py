@@ -3,6 +3,9 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+#: Kinds of norms: of the root mean square, and with the mean subtracted before. One without gains is called so.
+NORM_KINDS = ("rms", "layer")
+
 
 @dataclass(frozen=True)
 class Cut:
@@ -54,7 +57,7 @@ class Piece:
         Gain of the norm that a weight reads through, or that what it writes passes before it is added to the stream.
         ``{layer-1}`` is the layer before; `Tower.entry_norm` stands for it in the first one.
     head_norm : str or None
-        Gain of the norm on queries or keys.
+        Gain of the norm on queries or keys, and of one without gains on values.
     """
 
     tensor: str
@@ -77,9 +80,9 @@ class Norm:
     Attributes
     ----------
     tensor : str
-        Name of its gain, as in `Piece`.
+        Name of its gain, as in `Piece`; its kind where it has no gains.
     kind : str
-        ``rms``, or ``layer`` where it subtracts the mean.
+        One of `NORM_KINDS`.
     offset : float
         Added to the stored gain: 1 for Gemma.
     on_stream : bool

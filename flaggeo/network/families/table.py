@@ -46,11 +46,6 @@ def load_records() -> tuple[Record, ...]:
     return load_table().records
 
 
-def is_known(model_type: str) -> bool:
-    """Whether a record of the table has this model type."""
-    return any(model_type in record.model_types for record in load_records())
-
-
 def parse(text: str) -> Table:
     """Table of a file's text, as `dump` writes it."""
     values = json.loads(text)

@@ -32,7 +32,7 @@ def load_module(module: nn.Module, checkpoint: Checkpoint, example: Example | No
         As `read_module` and `read_network` do.
     """
     settings = SettingsByName(checkpoint)
-    structure = find_structure(checkpoint, settings.model_type, settings)
+    structure = find_structure(checkpoint, settings.model_types, settings)
     if structure is not None and (structure.known or (example is None and _explains(structure, checkpoint))):
         return read_network(checkpoint)
     try:

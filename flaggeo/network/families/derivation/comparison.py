@@ -1,14 +1,13 @@
 """From two runs of a model type to its record: what tiny models of two sizes say alike is written down."""
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import cycle
 from typing import TYPE_CHECKING, Any
 
-from ..record import Cut, Naming, Norm, Piece, Record, Tower
+from ..record import NORM_KINDS, Cut, Naming, Norm, Piece, Record, Tower
 from .layouts import Layout, groups_of, heads_in_order
-from .parts import DerivationError, Part
+from .parts import LISTED, DerivationError, Part
 from .runs import Run, Stored
 from .tiny import OTHER, SMALL, meaning
 
@@ -16,8 +15,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedConfig
 
 
-def derive_variant(model_type: str, settings: Mapping[str, Any]) -> Record:
-    """Record of a model type with some settings."""
+def derive_variant(model_type: str, settings: Mapping[str, Any]) -> tuple[Record, Run]:
+    """Record of a model type with some settings, and the larger of the two models that it was derived from."""
     one = Run(model_type, SMALL, **settings)
     changes = _other_activations(one.config)
     try:
@@ -25,7 +24,7 @@ def derive_variant(model_type: str, settings: Mapping[str, Any]) -> Record:
     except (TypeError, ValueError):  # the model type has one function only
         other = Run(model_type, OTHER, tied=one.tied, **{"tie_word_embeddings": False, **settings})
     other.confirm()
-    return _Comparison(one, other).record(model_type)
+    return _Comparison(one, other).record(model_type), other
 
 
 def _other_activations(config: "PreTrainedConfig") -> dict[str, Any]:
@@ -168,15 +167,13 @@ class _Comparison:
         return next((n for n in lists if [*one[n]] == [*values[0]] and [*other[n]] == [*values[1]]), None)
 
     def _depth(self, number: int) -> tuple[int, int]:
-        """Layers of a stream in each run."""
+        """Layers of a stream in each run, counted from 0: the first one may have no weights of its own."""
         one, other = (
-            len(
-                {
-                    place.get("layer")
-                    for place, part in zip(run.numbers, run.parts, strict=True)
-                    if part.stream == run.streams[number]
-                }
-                - {None}
+            1
+            + max(
+                place.get("layer", -1)
+                for place, part in zip(run.numbers, run.parts, strict=True)
+                if part.stream == run.streams[number]
             )
             for run in self.runs
         )
@@ -262,7 +259,7 @@ class _Comparison:
         known |= {piece.after for piece in pieces if piece.after}
         other: dict[str, str] = {}
         for stored in both:
-            other = self._other(stored, known) | other
+            other = self._other(stored, known, {piece.tensor for piece in pieces}) | other
         return Naming(tuple(pieces), norms, other)
 
     def _always_tied(self, stored: Stored) -> Iterator[Piece]:
@@ -271,7 +268,7 @@ class _Comparison:
         for name, module in stored.run.model.named_modules():
             if module is output:
                 for part in stored.run.tables:
-                    norm = None if part.norm is None else stored.beside(part.norm, None)
+                    norm = part.norm if part.norm in (None, *NORM_KINDS) else stored.beside(part.norm, None)
                     tower = self.names[stored.run.streams.index(part.stream)]
                     yield Piece(f"{name}.weight", "unembed", tower, norm=norm)
 
@@ -280,7 +277,7 @@ class _Comparison:
         layer = run.numbers[number].get("layer")
 
         def named(parameter: str | None) -> str | None:
-            return None if parameter is None else stored.beside(parameter, layer)
+            return parameter if parameter is None or parameter in NORM_KINDS else stored.beside(parameter, layer)
 
         after = None
         if part.after is not None:
@@ -289,7 +286,7 @@ class _Comparison:
         return Piece(
             tensor=template,
             role=part.role,
-            tower=self.names[run.streams.index(part.stream)],
+            tower=self._tower_of(run, number),
             reads_tower=None if part.reads_stream is None else self.names[run.streams.index(part.reads_stream)],
             transposed=layout.transposed,
             stacked=layout.stacked,
@@ -298,6 +295,12 @@ class _Comparison:
             norm=named(first.norm),
             head_norm=named(part.head_norm),
         )
+
+    def _tower_of(self, run: Run, number: int) -> str:
+        """Name of the tower of a part; a table that belongs to one stage says to which."""
+        stream = run.parts[number].stream
+        name, stage = self.names[run.streams.index(stream)], run.stage(stream)
+        return name if stage is None or "stage" in run.numbers[number] else name.format(stage=stage[1])
 
     def _merged(self, drafts: Sequence[tuple[Stored, int | None, Piece]]) -> Piece:
         """One piece for all layers."""
@@ -311,9 +314,14 @@ class _Comparison:
                 continue
             # A norm that a layer does not have needs no other piece.
             others = norms - {None, *entries}
+            if not others and piece.norm in entries and None in {piece.norm for _, _, piece in drafts}:
+                piece = replace(piece, norm=None)  # on the stream before the first layer alone
             if piece.norm in (None, *entries) and len(others) == 1 and not stored.has(next(iter(others)), layer):
                 continue
             merged.append(piece)
+        if len({piece.head_norm for piece in merged}) > 1:
+            # Nothing says which layers have a norm without gains. Without it more changes of basis are allowed.
+            merged = [replace(p, head_norm=None) if p.head_norm in NORM_KINDS else p for p in merged]
         distinct = list(dict.fromkeys(merged))
         if len(distinct) > 1:
             raise DerivationError(f"{distinct[0].tensor}: {_difference(distinct[0], distinct[1])}")
@@ -365,6 +373,8 @@ class _Comparison:
         return tuple(name for name in named if name is not None)
 
     def _norms(self, stored: Stored) -> Iterator[Norm]:
+        beside = {norm for part in stored.run.found.parts for norm in (part.norm, part.head_norm)}
+        yield from (Norm(kind, kind) for kind in NORM_KINDS if kind in beside)
         seen: set[str] = set()
         for norm in stored.run.norms:
             template = stored.templates(stored.holder(norm.gain))
@@ -372,12 +382,15 @@ class _Comparison:
                 seen.add(template)
                 yield Norm(template, norm.kind, norm.offset, norm.gain in stored.run.stream_norms)
 
-    def _other(self, stored: Stored, known: set[str]) -> dict[str, str]:
+    def _other(self, stored: Stored, known: set[str], weights: set[str]) -> dict[str, str]:
         other: dict[str, str] = {}
         biases = {norm.bias for norm in stored.run.norms}
         shown: set[str] = set()
         for name in stored.tensors:
             template, parameter = stored.templates(name), stored.parameter(name)
+            if template in weights and parameter in stored.run.reasons and name not in stored.layouts:
+                # Of a layer that leads from one stage to the next: it has the name of a weight without being one.
+                other[name] = self._reason(stored.run, parameter)
             if template in known:
                 continue
             if parameter is None:
@@ -395,8 +408,7 @@ class _Comparison:
     def _reason(self, run: Run, parameter: str) -> str:
         """Why a parameter is no weight."""
         uses = run.trace.uses.get(parameter, set())
-        listed = [_LISTED.split(run.name(part)) for part in run.parts]
-        inside = any(len(parts) > 1 and parameter.startswith(f"{parts[0]}.") for parts in listed)
+        inside = parameter.startswith(run.beginnings)
         if parameter in run.reasons:
             reason = run.reasons[parameter]
             return "between" if reason == "head" and inside else reason
@@ -407,11 +419,7 @@ class _Comparison:
             return "state"
         if inside:
             raise DerivationError(f"{parameter}: used for nothing that is known")
-        return "tower" if _LISTED.search(parameter) else "head"
-
-
-# A number between dots: that of a member of a list of modules.
-_LISTED = re.compile(r"\.\d+\.")
+        return "tower" if LISTED.search(parameter) else "head"
 
 
 def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

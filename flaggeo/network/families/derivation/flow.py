@@ -160,7 +160,7 @@ class Flow(TorchFunctionMode):
                 inputs = [
                     x for x in _tensors(call.arguments) if (known := call.label(x)) is None or not known.parameter
                 ]
-                self.trace.values[number] = (inputs[-1] if inputs else out, out)
+                self.trace.values.setdefault(number, (inputs[-1] if inputs else out, out))
             return
         if name in MOVES:
             self._move(call)
@@ -239,7 +239,7 @@ class Flow(TorchFunctionMode):
     def _normed(self, call: _Call) -> Label | None:
         """A norm that is no module: it has no gain that could be named."""
         label = call.label(call.arguments[0])
-        return None if label is None else label.marked("own", True)
+        return None if label is None else label.marked("own", "layer" if call.name == "layer_norm" else "rms")
 
     def _sum(self, call: _Call) -> Label | None:
         _, b, left, right = self._two(call)
@@ -285,7 +285,7 @@ class Flow(TorchFunctionMode):
             return _spread(label.marked("factor", True) if isinstance(b, Tensor) and b.ndim > 1 else label, call.out)
         if right.parameter:
             self.trace.use(right, "scale")
-            return _spread(left, call.out)
+            return _spread(left.marked("gain", True), call.out)
         label = united([left, right])
         for side in (left, right):
             if side.has("scores") and side.entries is not None:
@@ -297,7 +297,7 @@ class Flow(TorchFunctionMode):
         if _is_factor(b, a):
             own = right.origins <= left.origins  # divided by its norm
             self.trace.factors |= frozenset() if own else right.origins
-            return _spread(left.marked("own", True) if own else left.marked("scaled", right.origins), call.out)
+            return _spread(left.marked("own", "rms") if own else left.marked("scaled", right.origins), call.out)
         if right.entries is None:
             return _spread(replace(label, entries=left.entries), call.out)
         return self._gated(left, right, label, call.out)

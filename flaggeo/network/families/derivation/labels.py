@@ -1,7 +1,9 @@
 """What is known of an activation: which coordinate of which axis each of its numbers is, and what happened to it."""
 
+from bisect import bisect_left
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from itertools import chain, count
 from typing import Any
 
@@ -90,6 +92,11 @@ class Product:
     writes: Tensor
     source: Label
     indices: Tensor | None = None
+
+    @property
+    def mixes_positions(self) -> bool:
+        """Whether it is a convolution of more than single positions: each channel is read several times."""
+        return self.kind == "convolution" and self.reads is not None and len(self.reads.unique()) < len(self.reads)
 
 
 @dataclass(frozen=True)
@@ -297,9 +304,14 @@ class Trace:
 
     def parameter_at(self, element: float) -> tuple[str, int]:
         """Name of the parameter that has an element, as `Product.elements` counts them, and its place there."""
-        before = [(first, name) for name, first in self.first_elements.items() if first < element]
-        first, name = max(before)
-        return name, int(element) - 1 - first
+        names, firsts = self._parameters
+        place = bisect_left(firsts, element) - 1
+        return names[place], int(element) - 1 - firsts[place]
+
+    @cached_property
+    def _parameters(self) -> tuple[list[str], list[int]]:
+        """Names of all parameters and numbers of their first elements, ascending."""
+        return list(self.first_elements), list(self.first_elements.values())
 
     def use(self, parameter: Label, use: str) -> None:
         """Note what a parameter is used for."""

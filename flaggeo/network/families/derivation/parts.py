@@ -283,9 +283,6 @@ class Analysis:
         before = self._latent(number) if axis is None else None
         if axis is None and before is None:
             return
-        if product.source.has("own"):
-            self.unknown[self.name(number)] = "reads through a norm without gains"
-            return
         place = {row: n for n, row in enumerate(rows.tolist())}
         reads = axis if axis is not None or before is None else before.stream
         assert reads is not None
@@ -298,8 +295,8 @@ class Analysis:
                 number=number,
                 heads=None if heads is None else tuple(torch.tensor([place[row] for row in head]) for head in heads),
                 after=before,
-                norm=_last(product.source.of("norm")),
-                head_norm=_last(side.of("norm")) if side is not None else None,
+                norm=self._norm_before(number),
+                head_norm=_last(side.of("own") or side.of("norm")) if side is not None else None,
                 turned=side is not None and side.has("turned"),
             )
         )
@@ -315,7 +312,22 @@ class Analysis:
         rows = self.axes.coordinates(product.reads)
         first = self.products[before]
         self.taken[before][rows] = True
-        return Part("latent", first.elements[rows], axis, before, norm=_last(first.source.of("norm")))
+        return Part("latent", first.elements[rows], axis, before, norm=self._norm_before(before))
+
+    def _norm_before(self, number: int) -> str | None:
+        """Gain of the last norm that a product reads through, or the kind of one without gains."""
+        source = self.products[number].source
+        if not source.has("own"):
+            return _last(source.of("norm"))
+        read = self.trace.values[number][0].flatten(0, -2).float()
+        sizes = read.square().mean(-1)
+        if (
+            source.has("norm")
+            or source.has("gain")
+            or not torch.allclose(sizes, sizes.mean().expand_as(sizes), rtol=_ALIKE)
+        ):
+            self.unknown[self.name(number)] = "reads through a norm of another kind than those that are known"
+        return "layer" if bool((read.mean(-1).square() < _ALIKE**2 * sizes).all()) else "rms"
 
     def _only_source(self, number: int) -> int | None:
         """The product whose writing another reads, if it is one."""
@@ -367,9 +379,9 @@ class Analysis:
             return
         if any(side.has("function") or set(side.of("mixed")) - {"add"} for _, _, side in sides):
             return  # a block of another kind, that has such products inside
-        if any(side.has("own") or (role == "v" and side.has("norm")) for role, _, side in sides):
+        if any(side.has("norm") and (role == "v" or side.has("own")) for role, _, side in sides):
             for _, number, _, _ in members:
-                self.unknown[self.name(number)] = "a norm without gains, or of values"
+                self.unknown[self.name(number)] = "a norm of values, or two norms"
             return
         prefix = "" if streams["q"] == streams["k"] else "cross_"
         (stream,) = streams["q"]
@@ -448,6 +460,8 @@ class Analysis:
         if self.taken[number].any():
             return
         label = self.written(number)
+        if label is not None and label.has("own"):
+            self.unknown[self.name(number)] = "writes through a norm without gains"
         self.found.append(
             Part(
                 role,
@@ -472,6 +486,8 @@ class Analysis:
         before = [n for n in source.origins if n in self.products]
         if len(before) < len(source.origins) or any(self.stream_read(n) is None for n in before):
             return
+        if any(self.products[n].mixes_positions for n in (number, *before)):
+            return
         if not (source.has("function") or source.has("gated")):
             return
         if source.has("norm") or source.has("own"):
@@ -485,6 +501,14 @@ class Analysis:
                 self.unknown[self.name(number)] = "gate and up cannot be told apart"
                 return
             located["gate"] = self._located(gate, source.origins)
+        # Experts that are applied as one batch read the same coordinates, each those of its own place in the batch.
+        batch = [n for n, other in self.products.items() if other.source is source]
+        located = {
+            role: members if len(batch) != len(members) else [members[batch.index(number)]]
+            for role, members in located.items()
+        }
+        if len(batch) > 1:
+            before = [n for members in located.values() for n, _ in members]
         if any(len(members) != 1 for members in located.values()):
             return
         if {n for members in located.values() for n, _ in members} != set(before):
@@ -586,8 +610,8 @@ class Analysis:
         selecting: set[int] = set()
         for n in self.trace.chosen:
             selecting |= self._inside(n, -1)[0]
-        beginnings = {_LISTED.split(self.name(part.number))[0] for part in self.found if part.role not in _TABLES}
-        if number not in back and _LISTED.split(name)[0] not in beginnings:
+        beginnings = {LISTED.split(self.name(part.number))[0] for part in self.found if part.role not in _TABLES}
+        if number not in back and LISTED.split(name)[0] not in beginnings:
             self.others[name] = "head"
         elif number in self.trace.factors or any(
             number in side.origins and side.has("function")
@@ -631,7 +655,7 @@ class Analysis:
             shared = self.tied or any(torch.equal(product.elements, table) for table in tables)
             if axis is not None or shared:
                 stream = axis if axis is not None else min(self.streams)
-                norm = _last(product.source.of("norm"))
+                norm = self._norm_before(number)
                 self.found.append(Part("unembed", product.elements, stream, number, norm=norm))
                 self.taken[number][:] = True
 
@@ -658,9 +682,11 @@ def activations_of(
     return frozenset(fitting)
 
 
-# A number between dots: that of a member of a list of modules.
-_LISTED = re.compile(r"\.\d+\.")
+#: A number between dots: that of a member of a list of modules.
+LISTED = re.compile(r"\.\d+\.")
 _TABLES = ("embed", "unembed")
+# Of lengths of activations behind a norm, which adds a small number to them.
+_ALIKE = 1e-2
 _WITH_PARAMETERS = frozenset({"prelu", "xielu"})
 
 

@@ -1,7 +1,7 @@
 """One tiny model of a model type, run once, and the tensors that hold its weights in memory and on disk."""
 
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -11,14 +11,18 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
+from ....checkpoint import CheckpointError, open_checkpoint
+from ...reading import read_network
+from ...roles import bare
+from ..record import Record
 from .confirmation import is_closed, is_fixed
 from .flow import Flow
 from .labels import Label
 from .layouts import Layout, Storage
 from .norms import norm_modules
-from .parts import Analysis, DerivationError, Part
+from .parts import LISTED, Analysis, DerivationError, Part
 from .templates import Templates, counted
-from .tiny import Sizes, tiny_config, tiny_inputs, tiny_model
+from .tiny import Sizes, model_types, tiny_config, tiny_inputs, tiny_model
 
 
 class Run:
@@ -34,6 +38,7 @@ class Run:
     """
 
     def __init__(self, model_type: str, sizes: Sizes, *, tied: bool = False, **settings: Any) -> None:
+        self._folder = tempfile.TemporaryDirectory()
         self.config = tiny_config(model_type, sizes, **settings)
         self.model = tiny_model(self.config)
         self.norms = list(norm_modules(self.model))
@@ -49,7 +54,7 @@ class Run:
         self.reasons = {**analysis.uses_of_products(), **self.found.others}
         for name, why in self.found.unknown.items():
             raise DerivationError(f"{name}: {why}")
-        parts = _distinct(self.found.parts)
+        parts = self._along_layers(_distinct(self.found.parts))
         embeddings = [part.elements for part in parts if part.role == "embed"]
         self.tied = any(
             part.role == "unembed" and any(torch.equal(part.elements, table) for table in embeddings) for part in parts
@@ -57,6 +62,14 @@ class Run:
         self.tables = [part for part in parts if part.role == "unembed" and self.tied]
         self.parts = parts if not self.tied else [part for part in parts if part.role != "unembed"]
         self.streams = list(dict.fromkeys(part.stream for part in sorted(parts, key=lambda part: part.number)))
+
+    def _along_layers(self, parts: list[Part]) -> list[Part]:
+        """Parts of the streams that have layers; what another stream has, such as a pooling head, is outside them."""
+        layered = {part.stream for part in parts if part.role not in _TABLES and LISTED.search(self.name(part))}
+        if not layered:
+            raise DerivationError("no stream that layers read and write")
+        self.reasons |= {self.name(part): "head" for part in parts if part.stream not in layered}
+        return [part for part in parts if part.stream in layered]
 
     def _logits(self, flow: Flow, out: Any) -> Label | None:
         """Label of what a table of tokens returned."""
@@ -95,9 +108,48 @@ class Run:
         out: Tensor = self.model(**self.inputs)[0]
         return out
 
+    def confirm_reading(self, records: Sequence[Record]) -> None:
+        """Check that the folder which `saved` was read from, opened by these records, has the weights that were found.
+
+        Parameters
+        ----------
+        records : sequence of Record
+            All of the model type.
+
+        Raises
+        ------
+        DerivationError
+            If it has not, or cannot be opened.
+        """
+        try:
+            network = read_network(open_checkpoint(self._folder.name), records=records)
+        except CheckpointError as error:
+            raise DerivationError(str(error).replace(self._folder.name, "saved")) from None
+        named = self.model.config.model_type
+        if network.structure is None or not (network.structure.known or named in model_types()):
+            raise DerivationError(f"saved under another name, {named}")
+        read = {
+            (bare(weight.role), *_fingerprint(network.matrix(weight)))
+            for weight in network.weights
+            if weight.head is None and weight.after is None
+        }
+        roles = {role for role, *_ in read}
+        for part in self.parts:
+            as_read = part.role, *_fingerprint(part.elements)
+            # A table that is narrower than the stream is not read.
+            left_out = part.after is not None or (part.role in _TABLES and part.role not in roles)
+            if not left_out and as_read not in read:
+                raise DerivationError(f"{self.name(part)}: read from disk without its rows of {part.role}")
+
     def name(self, part: Part) -> str:
         """Name of the parameter that holds a part."""
         return self.trace.parameter_at(float(part.elements.flatten()[0]))[0]
+
+    @cached_property
+    def beginnings(self) -> tuple[str, ...]:
+        """What stands before the lists of layers in the names of parts."""
+        names = (LISTED.split(self.name(part)) for part in self.parts)
+        return tuple({f"{parts[0]}." for parts in names if len(parts) > 1})
 
     @cached_property
     def numbers(self) -> list[dict[str, int]]:
@@ -186,16 +238,16 @@ class Run:
     @cached_property
     def saved(self) -> dict[str, Tensor]:
         """The same of the names that the model is saved under."""
-        with torch.no_grad(), tempfile.TemporaryDirectory() as folder:
+        with torch.no_grad():
             for name, parameter in self.model.named_parameters():
                 first = self.trace.first_elements[name]
                 numbers = torch.arange(parameter.numel(), dtype=torch.float32) + first + 1
                 parameter.copy_(numbers.reshape(parameter.shape))
             for buffer in self.model.buffers():
                 buffer.zero_()
-            self.model.save_pretrained(folder)
-            with safe_open(Path(folder) / "model.safetensors", framework="pt") as file:
-                saved = {name: file.get_tensor(name).round().long() for name in file.keys()}  # noqa: SIM118
+            self.model.save_pretrained(self._folder.name)
+        with safe_open(Path(self._folder.name) / "model.safetensors", framework="pt") as file:
+            saved = {name: file.get_tensor(name).round().long() for name in file.keys()}  # noqa: SIM118
         # In the order of the module, buffers last.
         return dict(sorted(saved.items(), key=lambda item: int(item[1].flatten()[:1].sum()) or self.size + 1))
 
@@ -292,6 +344,12 @@ class Stored:
 
 
 _TABLES = ("embed", "unembed")
+
+
+def _fingerprint(matrix: Tensor) -> tuple[float, float, float]:
+    """Of a matrix of numbers of elements, which ones they are, however it is unfolded."""
+    numbers = matrix.double().round()
+    return float(numbers.min()), float(numbers.max()), float(numbers.sum())
 
 
 def _distinct(parts: Iterable[Part]) -> list[Part]:

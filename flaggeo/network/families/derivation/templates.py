@@ -26,15 +26,19 @@ class Templates:
     Parameters
     ----------
     known : iterable of pair of str and mapping of str to int
-        Names, each with the numbers of its stage, layer and expert, as far as it has them.
+        Names, each with the numbers of its stage, layer and expert, as far as it has them. One that has none, such as
+        that of a table, stands for itself.
     others : iterable of str
         Further names: a list in them that is as long as one of layers is one of layers.
     """
 
     def __init__(self, known: Iterable[tuple[str, Numbers]], others: Iterable[str] = ()) -> None:
         self._words: dict[str, str] = {}
-        self._known: dict[str, tuple[str, dict[str, int]]] = {}
-        names = [(_NUMBER.split(name), numbers) for name, numbers in known]
+        known = list(known)
+        self._known: dict[str, tuple[str, dict[str, int]]] = {
+            name: (name, {}) for name, numbers in known if not numbers
+        }
+        names = [(_NUMBER.split(name), numbers) for name, numbers in known if numbers]
         for place in range(1, max((len(parts) for parts, _ in names), default=0), 2):
             members: dict[str, list[tuple[int, Numbers]]] = {}
             for parts, numbers in names:
@@ -48,7 +52,8 @@ class Templates:
                 ]
                 if fitting:
                     self._words[prefix] = fitting[0]
-        self._learn_lists({numbers["layer"] for _, numbers in names if "layer" in numbers}, others)
+        if not any("stage" in numbers for _, numbers in names):  # a list might be one of stages
+            self._learn_lists({numbers["layer"] for _, numbers in names if "layer" in numbers}, others)
 
     def _learn_lists(self, layers: set[int], others: Iterable[str]) -> None:
         lists: dict[str, set[int]] = {}

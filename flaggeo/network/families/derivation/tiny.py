@@ -162,6 +162,8 @@ def _settings(model_type: str, sizes: Sizes) -> dict[str, Any]:
         "convnextv2": {**stages, "hidden_sizes": widths},
         "resnet": {**stages, "embedding_size": sizes.embedding, "hidden_sizes": widths},
         "swin": {**stages, "embed_dim": sizes.embedding, "num_heads": [2, 4, 8, 8]},
+        "swinv2": {**stages, "embed_dim": sizes.embedding, "num_heads": [2, 4, 8, 8]},
+        "dbrx": {"attn_config": {"rope_theta": 1e4, "clip_qkv": 1e3}},
         "dots1": {"num_experts_per_tok": sizes.chosen, "n_routed_experts": sizes.experts, "n_shared_experts": 1},
         "esm": {"vocab_size": sizes.vocabulary, "pad_token_id": 1, "mask_token_id": 3},
         "esmc": {"num_key_value_heads": sizes.heads},

@@ -32,7 +32,10 @@ VARIANTS: Mapping[str, tuple[Mapping[str, Any], ...]] = {
     "gpt_bigcode": ({"multi_query": True}, {"multi_query": False}),
     "opt": ({"do_layer_norm_before": True}, {"do_layer_norm_before": False}),
     "phi": ({"qk_layernorm": False}, {"qk_layernorm": True}),
-    "resnet": ({"layer_type": "bottleneck"}, {"layer_type": "basic"}),
+    "resnet": (
+        {"layer_type": "bottleneck"},
+        {"layer_type": "basic", "embedding_size": 16, "hidden_sizes": [16, 32, 48, 64]},  # none before the first stage
+    ),
     "stablelm": ({"qk_layernorm": False}, {"qk_layernorm": True}),
     "t5": ({"feed_forward_proj": "relu"}, {"feed_forward_proj": "gated-gelu"}),
     "wav2vec2": ({"do_stable_layer_norm": False}, {"do_stable_layer_norm": True}),
@@ -69,10 +72,14 @@ def derive(model_type: str, config: Mapping[str, Any] | None = None) -> tuple[Re
     """
     own = switches(model_type, config or {})
     first, *others = (own,) if own else VARIANTS.get(model_type, ({},))
-    found: list[tuple[Record | None, Mapping[str, Any]]] = [(derive_variant(model_type, first), first)]
+    record: Record | None
+    record, run = derive_variant(model_type, first)
+    found: list[tuple[Record | None, Mapping[str, Any]]] = [(record, first)]
+    runs = [run]
     for settings in others:
         try:
-            record = derive_variant(model_type, settings)
+            record, run = derive_variant(model_type, settings)
+            runs.append(run)
         except DerivationError:
             record = None
         same = [n for n, (other, _) in enumerate(found) if record and other and _differ_in_others(record, other)]
@@ -82,11 +89,14 @@ def derive(model_type: str, config: Mapping[str, Any] | None = None) -> tuple[Re
             found[same[0]] = (_with_others(merged, record), first_settings)
         else:
             found.append((record, settings))
-    return tuple(
+    records = tuple(
         replace(record, settings=_conditions(record, settings, found))
         for record, settings in found
         if record is not None
     )
+    for run in runs:
+        run.confirm_reading(records)
+    return records
 
 
 def switches(model_type: str, config: Mapping[str, Any]) -> dict[str, Any]:

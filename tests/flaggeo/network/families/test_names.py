@@ -80,3 +80,15 @@ def test_a_number_that_stands_twice_is_the_same_one():
     naming = Naming((Piece("layers.{layer}.block_{layer}.up.weight", "up"),))
     placed = Names(naming, ["layers.1.block_1.up.weight", "layers.1.block_2.up.weight"]).placed
     assert [one.tensor for one in placed] == ["layers.1.block_1.up.weight"]
+
+
+def test_a_name_that_stands_in_a_structure_as_it_is_means_itself():
+    naming = Naming(
+        (Piece("stages.{stage}.{layer}.up.weight", "up", "stages.{stage}"),),
+        other={"stages.1.0.up.weight": "between"},
+    )
+    names = Names(naming, ["stages.1.0.up.weight", "stages.1.1.up.weight", "stages.0.0.up.weight"])
+    parts = {one.tensor: one.part for one in names.placed}
+    assert parts.pop("stages.1.0.up.weight") == "between"
+    assert len(names.placed) == 3
+    assert {part.role for part in parts.values()} == {"up"}

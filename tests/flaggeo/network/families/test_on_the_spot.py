@@ -7,6 +7,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import cache
+from itertools import count
 
 import pytest
 import torch
@@ -216,10 +217,8 @@ def test_a_language_model_inside_another_model_is_derived(without, monkeypatch):
 
 def test_a_type_takes_bounded_time_and_memory(monkeypatch):
     monkeypatch.setattr(derive, "_LIMIT", 1)
-    monkeypatch.setattr(derivation, "derive", lambda *_: time.sleep(100))
-    started = time.monotonic()
+    monkeypatch.setattr(derivation, "derive", lambda *_: all(True for _ in count()))
     assert derive._derived("llama")[1].startswith("TimeoutError")
-    assert time.monotonic() - started < 30
     monkeypatch.setattr(derivation, "derive", lambda *_: torch.empty(2**34, dtype=torch.uint8))
     assert derive._derived("llama")[1].startswith("RuntimeError")
 

@@ -11,16 +11,14 @@ from flaggeo.network.families.derivation.tiny import SMALL, tiny_config, tiny_in
 from flaggeo.network.families.record import Naming, Piece, Record, Tower
 from flaggeo.network.families.table import load_records
 
-#: A fixed sample of structures that differ: fused, stacked, transposed, tied, post-norm, latent, hybrid, two towers.
+#: A fixed sample of structures that differ: fused, stacked, transposed, tied, post-norm, latent, hybrid, of two towers,
+#: of stages, of convolutions; for text, sound and images.
 SAMPLE = {
-    *("bart", "bert", "bloom", "cohere", "deepseek_v3", "falcon", "gemma2", "gpt2", "gpt_bigcode", "gpt_neox"),
-    *("gpt_oss", "llama", "mamba", "mixtral", "mpt", "olmo2", "phi3", "qwen3_next", "smollm3", "t5"),
+    *("bart", "bert", "clip", "convnext", "deepseek_v3", "dinov2", "falcon", "gemma2", "gpt2", "gpt_neox", "gpt_oss"),
+    *("llama", "mamba", "mixtral", "olmo2", "phi3", "qwen3_next", "resnet", "siglip", "swin", "t5", "vit"),
+    *("wav2vec2", "whisper"),
 }
-TYPES = sorted(model_type for record in load_records() for model_type in record.model_types)
-
-
-def record_of(model_type: str) -> Record:
-    return next(record for record in load_records() if model_type in record.model_types)
+TYPES = sorted({model_type for record in load_records() for model_type in record.model_types})
 
 
 def setting(config: dict, name: str | None) -> int | None:
@@ -52,9 +50,13 @@ class Cutting:
         return self.count(role)
 
     def count(self, role: str) -> int:
-        query = setting(self.config, self.tower.heads) or 1
-        shared = setting(self.config, self.tower.key_value_heads) or query
+        query = self.listed(setting(self.config, self.tower.heads)) or 1
+        shared = self.listed(setting(self.config, self.tower.key_value_heads)) or query
         return {"q": query, "o": query, "k": shared, "v": shared}.get(role.removeprefix("cross_"), 1)
+
+    def listed(self, value: Any) -> int | None:
+        """A setting, or that of the own stage where it lists one for each."""
+        return value[self.numbers["stage"]] if isinstance(value, list) else value
 
     def rows(self, height: int) -> list[int]:
         """Rows of the untransposed matrix that are of this role."""
@@ -104,17 +106,29 @@ def filled(template: str, numbers: dict) -> str:
     return re.sub(r"\{(\w+)(?:-(\d))?\}", lambda place: str(numbers[place[1]] - int(place[2] or 0)), template)
 
 
+def fits(template: str, name: str) -> re.Match | None:
+    """A match if a name is a template with its numbers filled in, or the template itself."""
+    pattern = re.escape(template)
+    for word in ("layer", "expert", "stage"):
+        pattern = pattern.replace(rf"\{{{word}\}}", rf"(?P<{word}>\d+)")
+    return re.fullmatch(pattern, name) or re.fullmatch(re.escape(template), name)
+
+
+def explained(naming: Naming, tensors: dict) -> int:
+    """How many tensors have a name of a structure."""
+    templates = {piece.tensor for piece in naming.pieces} | {norm.tensor for norm in naming.norms} | set(naming.other)
+    return sum(any(fits(template, name) for template in templates) for name in tensors)
+
+
 def cuttings(record: Record, naming: Naming, tensors: dict, config: dict) -> list[Cutting]:
     """Every piece at every layer and expert that the tensors have."""
-    towers = {tower.name: tower for tower in record.towers}
+    towers = {piece.tower: tower for piece in naming.pieces for tower in record.towers if fits(tower.name, piece.tower)}
+    itself = {piece.tensor for piece in naming.pieces} | set(naming.other)
     found = []
     for piece in naming.pieces:
-        pattern = re.escape(piece.tensor)
-        for word in ("layer", "expert", "stage"):
-            pattern = pattern.replace(rf"\{{{word}\}}", rf"(?P<{word}>\d+)")
         for name, tensor in tensors.items():
-            match = re.fullmatch(pattern, name)
-            if match:
+            match = fits(piece.tensor, name)
+            if match and (name == piece.tensor or name not in itself):
                 numbers = {word: int(value) for word, value in match.groupdict().items()}
                 experts = range(len(tensor)) if piece.stacked else [None]
                 found += [
@@ -134,13 +148,18 @@ class TinyModel:
     """A tiny random model and its record."""
 
     def __init__(self, model_type: str, sizes: Any = SMALL, **settings: Any) -> None:
-        self.record = record_of(model_type)
         config = tiny_config(model_type, sizes, **settings)
         self.model = tiny_model(config)
         self.config = config.to_dict()
         self.inputs = tiny_inputs(self.model)
         self.tensors = self.model.state_dict()
-        self.live = cuttings(self.record, self.record.live or self.record.saved, self.tensors, self.config)
+        # Of several structures of one model type the one that has most of the names.
+        structures = [
+            (record, cuttings(record, record.live or record.saved, self.tensors, self.config))
+            for record in load_records()
+            if model_type in record.model_types and all(self.config[k] == v for k, v in record.settings.items())
+        ]
+        self.record, self.live = max(structures, key=lambda one: explained(one[0].live or one[0].saved, self.tensors))
 
     def saved(self, folder: Any) -> list[Cutting]:
         """The pieces under their names on disk."""
