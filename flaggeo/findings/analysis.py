@@ -71,7 +71,7 @@ def _continuity(analysis: Analysis) -> list[Finding]:
         rows = shared[of_side & explained]
         if len(rows):
             found.append(_of_roles(rows, "explained_by_outlier_channels", drawn))
-        rows = shared[of_side & ~beyond & ~explained]
+        rows = shared[of_side & ~beyond & ~explained & (shared["significant_pairs"] > 0)]
         if len(rows):
             found.append(_of_roles(rows, "undetermined", drawn))
         rows = shared[of_side & beyond & by_mean]

@@ -60,9 +60,7 @@ def continuity(verdict: str, *, roles: Sequence[Row], drawn: bool, law_error: fl
             f"mean-matched) gives {_by_role(roles, 'largest_null')}."
         )
         if drawn:
-            sentence += (
-                f" With all channels scaled to one norm, the mean |cos| is {_by_role(roles, 'equal_norms')}."
-            )
+            sentence += f" With all channels scaled to one norm, the mean |cos| is {_by_role(roles, 'equal_norms')}."
     else:
         channels = listed([f"{row['channels']:.0f}" for row in roles])
         sentence = (

@@ -16,7 +16,7 @@ LAW_ERROR = 0.03
 _POINTS = 24
 _NEAREST = 1e-4
 _FARTHEST = 30.0
-_NEWTON_STEPS = 3
+_NEWTON_STEPS = 2
 # Sorted squares are summed as one when they are within a share 1 / _GROUPS of their place from the largest.
 _GROUPS = 16
 _MOST_CUTS = 60
@@ -183,56 +183,62 @@ class _Equivalent:
         self._top = torch.where(top > 0, top, 1.0)
 
     def cut(self, ranks: Tensor, given: Tensor) -> Tensor:
-        """The x above which there are so many eigenvalues, shape=[batch]; somewhere for those that are `given`."""
-        cut = self._top / 2
-        low, high = torch.zeros_like(cut), self._top
-        done = given
+        """The x above which there are so many eigenvalues, shape=[batch]; anywhere for those that are `given`."""
+        cuts = self._top / 2
+        low, high = torch.zeros_like(cuts), self._top.clone()
+        [open_ones] = torch.nonzero(~given, as_tuple=True)
         for _ in range(_MOST_CUTS):
-            z, delta, other, weights = self._line(cut)
-            inner = -delta * other
+            cut, rank = cuts[open_ones], ranks[open_ones]
+            z, delta, other, weights = self._line(cut, open_ones)
+            inner = -_times(delta, other)
             beyond = (weights * inner.real).sum(dim=-1)
-            done = done | ((beyond - ranks).abs() <= _TOLERANCE * (1 + ranks))
-            if bool(done.all()):
-                break
-            too_few = beyond < ranks
-            high, low = torch.where(too_few, cut, high), torch.where(too_few, low, cut)
+            too_few = beyond < rank
+            low[open_ones] = least = torch.where(too_few, low[open_ones], cut)
+            high[open_ones] = most = torch.where(too_few, cut, high[open_ones])
             density = inner[:, -1].imag / math.pi
-            newton = cut * torch.exp((beyond - ranks) / (density * cut))
-            inside = (newton > low) & (newton < high) & (newton > high / 16)
-            halfway = torch.where(low > 0, (low * high).sqrt(), high / 4)
-            cut = torch.where(done, cut, torch.where(inside, newton, halfway))
-        return cut
+            newton = cut * torch.exp((beyond - rank) / (density * cut))
+            inside = (newton > least) & (newton < most) & (newton > most / 16)
+            halfway = torch.where(least > 0, (least * most).sqrt(), most / 4)
+            off = (beyond - rank).abs() > _TOLERANCE * (1 + rank)
+            cuts[open_ones] = torch.where(off, torch.where(inside, newton, halfway), cut)
+            open_ones = open_ones[off]
+            if not len(open_ones):
+                break
+        return cuts
 
     def leverages(self, cut: Tensor) -> tuple[Tensor, Tensor]:
         """Of all eigenvectors above the cut, shape=[batch, m] and [batch, n]."""
-        z, delta, other, weights = self._line(cut)
+        z, delta, other, weights = self._line(cut, slice(None))
         rows, columns = (torch.zeros_like(shares) for shares in self._ends)
         for total, shares, transform in ((rows, self._ends[0], other), (columns, self._ends[1], delta)):
+            factor = _over(transform, z)
             for point in range(_POINTS):
-                inner = shares * transform[:, point, None]
-                total += weights[:, point, None] * (inner / (z[:, point, None] * (1 + inner))).real
+                real, imaginary = _terms(shares, transform[:, point])
+                of_point, weight = factor[:, point, None], weights[:, point, None]
+                total += weight * (of_point.real * real - of_point.imag * imaginary)
         return rows, columns
 
-    def _line(self, cut: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        r"""Points z over the cut, downwards, both transforms there, and weights of the integral, shape=[batch, points].
+    def _line(self, cut: Tensor, places: Tensor | slice) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        r"""Points z over the cuts of some matrices, downwards, both transforms there, and weights of the integral, shape=[batch, points].
 
         Beyond both ends the integrand goes on as :math:`\eta` and :math:`1 / \eta`, whose sums the weights have.
         """
-        lowest, highest = _NEAREST * cut, _FARTHEST * self._top
+        lowest, highest = _NEAREST * cut, _FARTHEST * self._top[places]
+        rows, columns = ((values[places], sizes) for values, sizes in self._groups)
         step = (highest / lowest).log() / (_POINTS - 1)
         delta = other = torch.zeros(())
         found = []
         for point in range(_POINTS):
             z = torch.complex(cut, highest * torch.exp(-step * point))
             if point == 0:
-                delta = other = -1 / z
+                delta = other = _over(-torch.ones_like(z), z)
             for _ in range(_NEWTON_STEPS):
-                of_columns, columns_slope = _transform(self._groups[1], delta)
-                of_rows, rows_slope = _transform(self._groups[0], other)
-                first, second = z * other + of_columns, z * delta + of_rows
-                determinant = columns_slope * rows_slope - z * z
-                delta = delta - (first * rows_slope - z * second) / determinant
-                other = other - (columns_slope * second - z * first) / determinant
+                of_columns, columns_slope = _transform(columns, delta)
+                of_rows, rows_slope = _transform(rows, other)
+                first, second = _times(z, other) + of_columns, _times(z, delta) + of_rows
+                determinant = _times(columns_slope, rows_slope) - _times(z, z)
+                delta = delta - _over(_times(first, rows_slope) - _times(z, second), determinant)
+                other = other - _over(_times(columns_slope, second) - _times(z, first), determinant)
             found.append((z, delta, other))
         weights = step[:, None] * torch.stack([z.imag for z, _, _ in found], dim=-1) / math.pi
         beyond_end = 1 / -torch.expm1(-step)
@@ -256,6 +262,30 @@ def _grouped(shares: Tensor) -> tuple[Tensor, Tensor]:
 def _transform(groups: tuple[Tensor, Tensor], argument: Tensor) -> tuple[Tensor, Tensor]:
     r""":math:`\sum_i v_i / (1 + v_i \delta)` and its derivative, shape=[batch]."""
     values, sizes = groups
-    terms = values / (1 + values * argument[:, None])
-    weighted = sizes * terms
-    return weighted.sum(dim=-1), -(weighted * terms).sum(dim=-1)
+    real, imaginary = _terms(values, argument)
+    weighted, weighted_imaginary = sizes * real, sizes * imaginary
+    square = (weighted * real - weighted_imaginary * imaginary).sum(dim=-1)
+    cross = 2 * (weighted * imaginary).sum(dim=-1)
+    return torch.complex(weighted.sum(dim=-1), weighted_imaginary.sum(dim=-1)), torch.complex(-square, -cross)
+
+
+def _terms(values: Tensor, argument: Tensor) -> tuple[Tensor, Tensor]:
+    """Real and imaginary parts of v / (1 + v delta), shape=[batch, n]."""
+    real, imaginary = 1 + values * argument.real[:, None], values * argument.imag[:, None]
+    scale = values / (real.square() + imaginary.square())
+    return scale * real, -scale * imaginary
+
+
+# In steps that are rounded one by one: torch's own products round differently in and outside its vector loops, and a
+# matrix would depend on the batch that it is in.
+
+
+def _times(first: Tensor, second: Tensor) -> Tensor:
+    real = first.real * second.real - first.imag * second.imag
+    return torch.complex(real, first.real * second.imag + first.imag * second.real)
+
+
+def _over(first: Tensor, second: Tensor) -> Tensor:
+    square = second.real.square() + second.imag.square()
+    product = _times(first, second.conj().resolve_conj())
+    return torch.complex(product.real / square, product.imag / square)

@@ -81,9 +81,7 @@ def _matrices(
     heads: Iterable[ProjectionHeads],
 ) -> Iterator[_Matrix]:
     in_chains = {weight.name for chain in chains.values() for weight in chain}
-    whole_ranks = {
-        name: int(rank) for of_one in heads for name, rank in zip(of_one.weights, of_one.ranks, strict=True)
-    }
+    whole_ranks = {name: int(rank) for of_one in heads for name, rank in zip(of_one.weights, of_one.ranks, strict=True)}
     projections = {(weight.tensor, weight.role): weight for weight in weights if weight.head is None}
     for weight in weights:
         spectrum = spectra[weight.name]
@@ -137,7 +135,9 @@ def _rows(
     found: Mapping[tuple[str, Side, str], Tensor],
 ) -> Iterator[dict[str, object]]:
     def of_pairs(directions: str) -> tuple[Tensor, Tensor]:
-        first, second = (torch.stack([found[name, side, directions] for name in names]) for names in zip(*pairs, strict=True))
+        first, second = (
+            torch.stack([found[name, side, directions] for name in names]) for names in zip(*pairs, strict=True)
+        )
         return first, second
 
     frames = [[spectra[name].frame(side) for name in pair] for pair in pairs]
