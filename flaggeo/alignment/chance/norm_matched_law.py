@@ -1,6 +1,7 @@
 """Where the leading directions of norm-matched random matrices lie, and how they align by chance, without a draw."""
 
 import math
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -17,6 +18,8 @@ _POINTS = 24
 _NEAREST = 1e-4
 _FARTHEST = 30.0
 _NEWTON_STEPS = 2
+# With fixed norms, of which a term depends on itself; and how far the number of directions may then be off.
+_STEPS_OF_FIXED_NORMS, _SHIFTS, _SETTLED, _LARGEST = 5, 3, 0.2, 32
 # Sorted squares are summed as one when they are within a share 1 / _GROUPS of their place from the largest.
 _GROUPS = 16
 _MOST_CUTS = 60
@@ -92,7 +95,7 @@ def norm_matched_leverages(row_norms: Tensor, column_norms: Tensor, ranks: Tenso
     equivalent = _Equivalent(*ends)
     cut = equivalent.cut(ranks, given=(ranks == 0) | (full[0] & full[1]))
     found = []
-    for shares, complete, leverages in zip(ends, full, equivalent.leverages(cut), strict=True):
+    for shares, complete, leverages in zip(ends, full, equivalent.leverages(cut, ranks), strict=True):
         scale = (ranks / leverages.sum(dim=-1)).nan_to_num(posinf=0.0)[:, None]
         exact = (shares > 0).double() * (ranks > 0)[:, None]
         found.append(torch.where(complete[:, None], exact, (leverages * scale).clamp(max=1)))
@@ -189,13 +192,12 @@ class _Equivalent:
         [open_ones] = torch.nonzero(~given, as_tuple=True)
         for _ in range(_MOST_CUTS):
             cut, rank = cuts[open_ones], ranks[open_ones]
-            z, delta, other, weights = self._line(cut, open_ones)
-            inner = -_times(delta, other)
-            beyond = (weights * inner.real).sum(dim=-1)
+            line = self._line(cut, open_ones)
+            beyond = (line.weights * line.inner.real).sum(dim=-1)
             too_few = beyond < rank
             low[open_ones] = least = torch.where(too_few, low[open_ones], cut)
             high[open_ones] = most = torch.where(too_few, cut, high[open_ones])
-            density = inner[:, -1].imag / math.pi
+            density = line.inner[:, -1].imag / math.pi
             newton = cut * torch.exp((beyond - rank) / (density * cut))
             inside = (newton > least) & (newton < most) & (newton > most / 16)
             halfway = torch.where(least > 0, (least * most).sqrt(), most / 4)
@@ -206,46 +208,100 @@ class _Equivalent:
                 break
         return cuts
 
-    def leverages(self, cut: Tensor) -> tuple[Tensor, Tensor]:
+    def leverages(self, cut: Tensor, ranks: Tensor) -> tuple[Tensor, Tensor]:
         """Of all eigenvectors above the cut, shape=[batch, m] and [batch, n]."""
-        z, delta, other, weights = self._line(cut, slice(None))
-        rows, columns = (torch.zeros_like(shares) for shares in self._ends)
-        for total, shares, transform in ((rows, self._ends[0], other), (columns, self._ends[1], delta)):
-            factor = _over(transform, z)
-            for point in range(_POINTS):
-                real, imaginary = _terms(shares, transform[:, point])
-                of_point, weight = factor[:, point, None], weights[:, point, None]
-                total += weight * (of_point.real * real - of_point.imag * imaginary)
-        return rows, columns
+        everywhere = torch.arange(len(cut), device=cut.device)
+        line = self._line(cut, everywhere, fixed_norms=True)
+        beyond = (line.weights * line.inner.real).sum(dim=-1)
+        settled = ((beyond - ranks).abs() < _SETTLED).double()
+        plain = self._line(cut, everywhere)
+        line = _Line(*(torch.where(settled[:, None] > 0, one, other) for one, other in zip(line, plain, strict=True)))
+        return (
+            _integral(self._ends[0], line.of_columns, line.columns_shift, line),
+            _integral(self._ends[1], line.of_rows, line.rows_shift, line),
+        )
 
-    def _line(self, cut: Tensor, places: Tensor | slice) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        r"""Points z over the cuts of some matrices, downwards, both transforms there, and weights of the integral, shape=[batch, points].
+    def _line(self, cut: Tensor, places: Tensor, *, fixed_norms: bool = False) -> "_Line":
+        r"""The solution over the cuts of some matrices, from the top downwards.
 
         Beyond both ends the integrand goes on as :math:`\eta` and :math:`1 / \eta`, whose sums the weights have.
         """
         lowest, highest = _NEAREST * cut, _FARTHEST * self._top[places]
-        rows, columns = ((values[places], sizes) for values, sizes in self._groups)
+        (rows, row_counts), (columns, column_counts) = ((values[places], sizes) for values, sizes in self._groups)
         step = (highest / lowest).log() / (_POINTS - 1)
-        delta = other = torch.zeros(())
-        found = []
+        points = []
         for point in range(_POINTS):
             z = torch.complex(cut, highest * torch.exp(-step * point))
+            square = _times(z, z)
             if point == 0:
-                delta = other = _over(-torch.ones_like(z), z)
-            for _ in range(_NEWTON_STEPS):
-                of_columns, columns_slope = _transform(columns, delta)
-                of_rows, rows_slope = _transform(rows, other)
-                first, second = _times(z, other) + of_columns, _times(z, delta) + of_rows
-                determinant = _times(columns_slope, rows_slope) - _times(z, z)
-                delta = delta - _over(_times(first, rows_slope) - _times(z, second), determinant)
-                other = other - _over(_times(columns_slope, second) - _times(z, first), determinant)
-            found.append((z, delta, other))
-        weights = step[:, None] * torch.stack([z.imag for z, _, _ in found], dim=-1) / math.pi
+                of_rows = of_columns = _over(-torch.ones_like(z), z)
+                rows_shift = columns_shift = torch.zeros_like(z)
+                row_terms, column_terms = torch.zeros_like(rows) + 0j, torch.zeros_like(columns) + 0j
+            for _ in range(_STEPS_OF_FIXED_NORMS if fixed_norms else _NEWTON_STEPS):
+                to_rows, to_columns = of_columns[:, None], of_rows[:, None]
+                if fixed_norms:
+                    to_rows = to_rows + _times(columns_shift[:, None], row_terms)
+                    to_columns = to_columns + _times(rows_shift[:, None], column_terms)
+                row_terms, column_terms = _terms(rows, to_rows), _terms(columns, to_columns)
+                row_sum, row_square = _sums(row_terms, row_counts)
+                column_sum, column_square = _sums(column_terms, column_counts)
+                if fixed_norms:
+                    rows_shift, columns_shift = _over(row_square, square), _over(column_square, square)
+                first, second = _times(z, of_columns) + column_sum, _times(z, of_rows) + row_sum
+                determinant = _times(column_square, row_square) - square
+                of_rows = of_rows + _over(_times(first, row_square) + _times(z, second), determinant)
+                of_columns = of_columns + _over(_times(column_square, second) + _times(z, first), determinant)
+            inner = _times(z, _times(rows_shift, columns_shift)) - _times(of_rows, of_columns)
+            points.append((z, of_rows, of_columns, rows_shift, columns_shift, inner))
+        z, *others = (torch.stack(of_points, dim=-1) for of_points in zip(*points, strict=True))
+        weights = step[:, None] * z.imag / math.pi
         beyond_end = 1 / -torch.expm1(-step)
         weights[:, 0] *= beyond_end
         weights[:, -1] *= beyond_end
-        z, delta, other = (torch.stack(of_points, dim=-1) for of_points in zip(*found, strict=True))
-        return z, delta, other, weights
+        return _Line(weights, z, *others)
+
+
+class _Line(NamedTuple):
+    r"""A solution at points z over a cut, shape=[batch, points].
+
+    Attributes
+    ----------
+    weights : Tensor
+        Of the integral over the points.
+    z : Tensor
+    of_rows, of_columns : Tensor
+        :math:`\delta` and :math:`\tilde\delta`.
+    rows_shift, columns_shift : Tensor
+        What fixed norms add to them, in units of a channel's own term.
+    inner : Tensor
+        The sum of :math:`g_i + 1 / z`.
+    """
+
+    weights: Tensor
+    z: Tensor
+    of_rows: Tensor
+    of_columns: Tensor
+    rows_shift: Tensor
+    columns_shift: Tensor
+    inner: Tensor
+
+
+def _integral(shares: Tensor, transforms: Tensor, shifts: Tensor, line: _Line) -> Tensor:
+    """Leverages of all channels of a side, shape=[batch, n]; fixed norms matter to the largest alone."""
+    total = torch.zeros_like(shares)
+    largest = shares.topk(min(_LARGEST, shares.shape[-1]), dim=-1)
+    of_largest = torch.zeros_like(largest.values)
+    for point in range(_POINTS):
+        argument, shift, z = (one[:, point, None] for one in (transforms, shifts, line.z))
+        weight = line.weights[:, point, None]
+        factor, terms = _over(argument, z), _terms(shares, argument)
+        total += weight * (factor.real * terms.real - factor.imag * terms.imag)
+        moved, terms = argument, _terms(largest.values, argument)
+        for _ in range(_SHIFTS):
+            moved = argument + _times(shift, terms)
+            terms = _terms(largest.values, moved)
+        of_largest += weight * _over(_times(moved, terms), z).real
+    return total.scatter(-1, largest.indices, of_largest)
 
 
 def _grouped(shares: Tensor) -> tuple[Tensor, Tensor]:
@@ -259,21 +315,20 @@ def _grouped(shares: Tensor) -> tuple[Tensor, Tensor]:
     return means.contiguous(), sizes  # one layout, so that a batch gives the same bits
 
 
-def _transform(groups: tuple[Tensor, Tensor], argument: Tensor) -> tuple[Tensor, Tensor]:
-    r""":math:`\sum_i v_i / (1 + v_i \delta)` and its derivative, shape=[batch]."""
-    values, sizes = groups
-    real, imaginary = _terms(values, argument)
-    weighted, weighted_imaginary = sizes * real, sizes * imaginary
-    square = (weighted * real - weighted_imaginary * imaginary).sum(dim=-1)
-    cross = 2 * (weighted * imaginary).sum(dim=-1)
-    return torch.complex(weighted.sum(dim=-1), weighted_imaginary.sum(dim=-1)), torch.complex(-square, -cross)
-
-
-def _terms(values: Tensor, argument: Tensor) -> tuple[Tensor, Tensor]:
-    """Real and imaginary parts of v / (1 + v delta), shape=[batch, n]."""
-    real, imaginary = 1 + values * argument.real[:, None], values * argument.imag[:, None]
+def _terms(values: Tensor, argument: Tensor) -> Tensor:
+    """v / (1 + v delta), shape=[batch, n]."""
+    real, imaginary = 1 + values * argument.real, values * argument.imag
     scale = values / (real.square() + imaginary.square())
-    return scale * real, -scale * imaginary
+    return torch.complex(scale * real, -scale * imaginary)
+
+
+def _sums(terms: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
+    """Sum of the terms and of their squares over all channels, shape=[batch]."""
+    real, imaginary = counts * terms.real, counts * terms.imag
+    square = (real * terms.real - imaginary * terms.imag).sum(dim=-1)
+    return torch.complex(real.sum(dim=-1), imaginary.sum(dim=-1)), torch.complex(
+        square, 2 * (real * terms.imag).sum(dim=-1)
+    )
 
 
 # In steps that are rounded one by one: torch's own products round differently in and outside its vector loops, and a
