@@ -12,15 +12,15 @@ from .sign_flip import folded_normal_mean, sums_of_all_signs
 #: SmolLM2 and MiniLM, role by role, docs/measurements.md. Verdicts leave it as a margin.
 LAW_ERROR = 0.03
 
-# Points of the integral, from this share of the cut to so many times the top of the spectrum: twice as many change no
-# leverage by more than 1e-5.
+# Points of the integral, from this share of the cut to so many times the top of the spectrum.
 _POINTS = 24
 _NEAREST = 1e-4
 _FARTHEST = 30.0
 _NEWTON_STEPS = 2
-# With fixed norms, of which a term depends on itself; and how far the number of directions may then be off.
-_STEPS_OF_FIXED_NORMS, _SHIFTS, _SETTLED, _LARGEST = 5, 3, 0.2, 32
-# Sorted squares are summed as one when they are within a share 1 / _GROUPS of their place from the largest.
+# With fixed norms a term depends on itself, which matters to the largest channels; the number of directions beyond the
+# cut may then be off by so much.
+_STEPS_OF_FIXED_NORMS, _SHIFTS, _LARGEST, _SETTLED = 5, 3, 32, 0.2
+# Groups of sorted squares grow with their place: each has at most 1 / _GROUPS of those before it, and one.
 _GROUPS = 16
 _MOST_CUTS = 60
 # Of the number of directions beyond the cut, for each of them and once more.
@@ -49,25 +49,30 @@ def norm_matched_leverages(row_norms: Tensor, column_norms: Tensor, ranks: Tenso
 
     Notes
     -----
-    For :math:`W = D_r Z D_c` with squared scales r, c and independent entries, the resolvent :math:`(W W^\top - z)^{-1}`
-    is close to a diagonal matrix [1]_ with the entries
+    For :math:`W = D_r Z D_c` with squared scales r, c and independent entries, the resolvent
+    :math:`(W W^\top - z)^{-1}` is close to a diagonal matrix [1]_ with the entries
 
-    .. math:: g_i = \frac{1}{-z (1 + r_i \tilde\delta)}, \qquad \delta = \sum_i r_i g_i, \qquad
-        \tilde\delta = \sum_j \frac{c_j}{-z (1 + c_j \delta)}
+    .. math:: g_i = \frac{-1}{z (1 + r_i \tilde\delta)}, \qquad
+        -z \delta = \sum_i \frac{r_i}{1 + r_i \tilde\delta}, \qquad
+        -z \tilde\delta = \sum_j \frac{c_j}{1 + c_j \delta}
 
-    Of the vectors with an eigenvalue above x, row i has the leverage
+    Of all vectors with an eigenvalue above x, row i has the leverage
 
     .. math:: a_i = \frac{1}{\pi} \int_0^\infty \operatorname{Re} \left( g_i + \frac{1}{z} \right) d\eta, \qquad
         z = x + i \eta
 
-    (1/z takes the eigenvalue 0 off), and x is where these sum to the rank; likewise for the columns. The integrand
-    is analytic beside the real axis, so that the trapezoidal rule in :math:`\log \eta` converges exponentially and
-    nothing is smoothed. Going down from large :math:`\eta`, Newton's method follows the solution. Sums over many
-    similar channels are taken in groups, which changes leverages by less than 1e-3 of themselves: the cost hardly grows with
-    the width.
+    (1/z takes the eigenvalue 0 off), and x is where these sum to the rank; likewise for the columns. The integrand is
+    analytic beside the real axis: the trapezoidal rule in :math:`\log \eta` converges exponentially, and nothing is
+    smoothed. Newton's method follows the solution down from large :math:`\eta`. Similar channels are summed in groups,
+    so that the cost hardly grows with the width.
 
-    Norms are met on average here, exactly by `norm_matched`. Where two loud channels have norms within some percent of each other, or one row
-    holds most of the matrix beside uneven columns, the two differ, see docs/measurements.md.
+    `norm_matched` fixes the norms, which vary in :math:`D_r Z D_c`: what a channel's own squared norm adds to its
+    :math:`\tilde\delta` through :math:`\delta` is taken off, to first order,
+
+    .. math:: \tilde\delta_i = \tilde\delta + \frac{t_i}{z^2} \sum_j t_j^2, \qquad
+        t_i = \frac{r_i}{1 + r_i \tilde\delta_i}, \quad t_j = \frac{c_j}{1 + c_j \delta_j}
+
+    This tells loud channels of nearly equal norms apart. Where that has no solution near by, the norms are left free.
 
     References
     ----------
@@ -210,12 +215,12 @@ class _Equivalent:
 
     def leverages(self, cut: Tensor, ranks: Tensor) -> tuple[Tensor, Tensor]:
         """Of all eigenvectors above the cut, shape=[batch, m] and [batch, n]."""
-        everywhere = torch.arange(len(cut), device=cut.device)
-        line = self._line(cut, everywhere, fixed_norms=True)
+        line = self._line(cut, torch.arange(len(cut), device=cut.device), fixed_norms=True)
         beyond = (line.weights * line.inner.real).sum(dim=-1)
-        settled = ((beyond - ranks).abs() < _SETTLED).double()
-        plain = self._line(cut, everywhere)
-        line = _Line(*(torch.where(settled[:, None] > 0, one, other) for one, other in zip(line, plain, strict=True)))
+        [astray] = torch.nonzero(~((beyond - ranks).abs() < _SETTLED), as_tuple=True)
+        if len(astray):
+            for one, free in zip(line, self._line(cut[astray], astray), strict=True):
+                one[astray] = free
         return (
             _integral(self._ends[0], line.of_columns, line.columns_shift, line),
             _integral(self._ends[1], line.of_rows, line.rows_shift, line),
@@ -336,11 +341,13 @@ def _sums(terms: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _times(first: Tensor, second: Tensor) -> Tensor:
+    """Complex product."""
     real = first.real * second.real - first.imag * second.imag
     return torch.complex(real, first.real * second.imag + first.imag * second.real)
 
 
 def _over(first: Tensor, second: Tensor) -> Tensor:
+    """Complex quotient."""
     square = second.real.square() + second.imag.square()
     product = _times(first, second.conj().resolve_conj())
     return torch.complex(product.real / square, product.imag / square)

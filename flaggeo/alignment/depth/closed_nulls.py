@@ -122,9 +122,13 @@ def _leverages(matrices: Iterable[_Matrix]) -> dict[tuple[str, Side, str], Tenso
 def _neighbours(chain: list[Weight], side: Side, spectra: Mapping[str, Spectrum]) -> Iterator[tuple[str, str]]:
     """Names of neighbouring weights that both have a direction."""
     for earlier, later in pairwise(chain):
-        if side in comparable_sides(earlier, later) and earlier.space(side).dim == later.space(side).dim:
-            if all(spectra[weight.name].frame(side).shape[1] for weight in (earlier, later)):
-                yield earlier.name, later.name
+        both = earlier, later
+        if (
+            side in comparable_sides(*both)
+            and earlier.space(side).dim == later.space(side).dim
+            and all(spectra[weight.name].frame(side).shape[1] for weight in both)
+        ):
+            yield earlier.name, later.name
 
 
 def _rows(
