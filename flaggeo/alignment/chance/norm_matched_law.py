@@ -17,9 +17,8 @@ _POINTS = 24
 _NEAREST = 1e-4
 _FARTHEST = 30.0
 _NEWTON_STEPS = 2
-# With fixed norms a term depends on itself, which matters to the largest channels; the number of directions beyond the
-# cut may then be off by so much.
-_STEPS_OF_FIXED_NORMS, _SHIFTS, _LARGEST, _SETTLED = 5, 3, 32, 0.2
+# With fixed norms a term depends on itself; the number of directions beyond the cut may then be off by so much.
+_STEPS_OF_FIXED_NORMS, _SETTLED = 5, 0.2
 # Groups of sorted squares grow with their place: each has at most 1 / _GROUPS of those before it, and one.
 _GROUPS = 16
 _MOST_CUTS = 60
@@ -101,9 +100,13 @@ def norm_matched_leverages(row_norms: Tensor, column_norms: Tensor, ranks: Tenso
     cut = equivalent.cut(ranks, given=(ranks == 0) | (full[0] & full[1]))
     found = []
     for shares, complete, leverages in zip(ends, full, equivalent.leverages(cut, ranks), strict=True):
-        scale = (ranks / leverages.sum(dim=-1)).nan_to_num(posinf=0.0)[:, None]
+        leverages = leverages.clamp(0, 1)
+        # What is missing of the rank goes where there is room.
+        room = leverages * (1 - leverages)
+        missing = (ranks - leverages.sum(dim=-1)) / room.sum(dim=-1)
         exact = (shares > 0).double() * (ranks > 0)[:, None]
-        found.append(torch.where(complete[:, None], exact, (leverages * scale).clamp(max=1)))
+        filled = (leverages + missing[:, None] * room).clamp(0, 1)
+        found.append(torch.where(complete[:, None] | (ranks == 0)[:, None], exact, filled))
     return found[0], found[1]
 
 
@@ -184,8 +187,7 @@ class _Equivalent:
     """The deterministic equivalent of a batch of matrices, from the shares of their rows and columns."""
 
     def __init__(self, rows: Tensor, columns: Tensor) -> None:
-        self._ends = rows, columns
-        self._groups = _grouped(rows), _grouped(columns)
+        self._groups = _Groups(rows), _Groups(columns)
         # No eigenvalue is larger. A zero matrix has none, and any number does.
         top = (rows.amax(dim=-1).sqrt() + columns.amax(dim=-1).sqrt()).square()
         self._top = torch.where(top > 0, top, 1.0)
@@ -198,15 +200,13 @@ class _Equivalent:
         for _ in range(_MOST_CUTS):
             cut, rank = cuts[open_ones], ranks[open_ones]
             line = self._line(cut, open_ones)
-            beyond = (line.weights * line.inner.real).sum(dim=-1)
-            too_few = beyond < rank
+            too_few = line.beyond < rank
             low[open_ones] = least = torch.where(too_few, low[open_ones], cut)
             high[open_ones] = most = torch.where(too_few, cut, high[open_ones])
-            density = line.inner[:, -1].imag / math.pi
-            newton = cut * torch.exp((beyond - rank) / (density * cut))
+            newton = cut * torch.exp((line.beyond - rank) / (line.density * cut))
             inside = (newton > least) & (newton < most) & (newton > most / 16)
             halfway = torch.where(least > 0, (least * most).sqrt(), most / 4)
-            off = (beyond - rank).abs() > _TOLERANCE * (1 + rank)
+            off = (line.beyond - rank).abs() > _TOLERANCE * (1 + rank)
             cuts[open_ones] = torch.where(off, torch.where(inside, newton, halfway), cut)
             open_ones = open_ones[off]
             if not len(open_ones):
@@ -216,119 +216,106 @@ class _Equivalent:
     def leverages(self, cut: Tensor, ranks: Tensor) -> tuple[Tensor, Tensor]:
         """Of all eigenvectors above the cut, shape=[batch, m] and [batch, n]."""
         line = self._line(cut, torch.arange(len(cut), device=cut.device), fixed_norms=True)
-        beyond = (line.weights * line.inner.real).sum(dim=-1)
-        [astray] = torch.nonzero(~((beyond - ranks).abs() < _SETTLED), as_tuple=True)
+        [astray] = torch.nonzero(~((line.beyond - ranks).abs() < _SETTLED), as_tuple=True)
         if len(astray):
-            for one, free in zip(line, self._line(cut[astray], astray), strict=True):
-                one[astray] = free
-        return (
-            _integral(self._ends[0], line.of_columns, line.columns_shift, line),
-            _integral(self._ends[1], line.of_rows, line.rows_shift, line),
-        )
+            for fixed, free in zip(line, self._line(cut[astray], astray), strict=True):
+                fixed[astray] = free
+        rows, columns = self._groups
+        return rows.spread(line.of_rows), columns.spread(line.of_columns)
 
     def _line(self, cut: Tensor, places: Tensor, *, fixed_norms: bool = False) -> "_Line":
-        r"""The solution over the cuts of some matrices, from the top downwards.
+        r"""The integrals over the cuts of some matrices, from the top downwards.
 
         Beyond both ends the integrand goes on as :math:`\eta` and :math:`1 / \eta`, whose sums the weights have.
         """
         lowest, highest = _NEAREST * cut, _FARTHEST * self._top[places]
-        (rows, row_counts), (columns, column_counts) = ((values[places], sizes) for values, sizes in self._groups)
+        rows, columns = (groups.means[places] for groups in self._groups)
+        row_counts, column_counts = (groups.counts for groups in self._groups)
         step = (highest / lowest).log() / (_POINTS - 1)
-        points = []
+        beyond, of_rows, of_columns = (torch.zeros_like(start) for start in (cut, rows, columns))
+        row_terms, column_terms = rows + 0j, columns + 0j
         for point in range(_POINTS):
             z = torch.complex(cut, highest * torch.exp(-step * point))
             square = _times(z, z)
             if point == 0:
-                of_rows = of_columns = _over(-torch.ones_like(z), z)
-                rows_shift = columns_shift = torch.zeros_like(z)
-                row_terms, column_terms = torch.zeros_like(rows) + 0j, torch.zeros_like(columns) + 0j
+                delta = other = _over(-torch.ones_like(z), z)
+                delta_shift = other_shift = torch.zeros_like(z)
             for _ in range(_STEPS_OF_FIXED_NORMS if fixed_norms else _NEWTON_STEPS):
-                to_rows, to_columns = of_columns[:, None], of_rows[:, None]
+                to_rows, to_columns = other[:, None], delta[:, None]
                 if fixed_norms:
-                    to_rows = to_rows + _times(columns_shift[:, None], row_terms)
-                    to_columns = to_columns + _times(rows_shift[:, None], column_terms)
+                    to_rows = to_rows + _times(other_shift[:, None], row_terms)
+                    to_columns = to_columns + _times(delta_shift[:, None], column_terms)
                 row_terms, column_terms = _terms(rows, to_rows), _terms(columns, to_columns)
                 row_sum, row_square = _sums(row_terms, row_counts)
                 column_sum, column_square = _sums(column_terms, column_counts)
                 if fixed_norms:
-                    rows_shift, columns_shift = _over(row_square, square), _over(column_square, square)
-                first, second = _times(z, of_columns) + column_sum, _times(z, of_rows) + row_sum
+                    delta_shift, other_shift = _over(row_square, square), _over(column_square, square)
+                first, second = _times(z, other) + column_sum, _times(z, delta) + row_sum
                 determinant = _times(column_square, row_square) - square
-                of_rows = of_rows + _over(_times(first, row_square) + _times(z, second), determinant)
-                of_columns = of_columns + _over(_times(column_square, second) + _times(z, first), determinant)
-            inner = _times(z, _times(rows_shift, columns_shift)) - _times(of_rows, of_columns)
-            points.append((z, of_rows, of_columns, rows_shift, columns_shift, inner))
-        z, *others = (torch.stack(of_points, dim=-1) for of_points in zip(*points, strict=True))
-        weights = step[:, None] * z.imag / math.pi
-        beyond_end = 1 / -torch.expm1(-step)
-        weights[:, 0] *= beyond_end
-        weights[:, -1] *= beyond_end
-        return _Line(weights, z, *others)
+                delta = delta + _over(_times(first, row_square) + _times(z, second), determinant)
+                other = other + _over(_times(column_square, second) + _times(z, first), determinant)
+            weight = step * z.imag / math.pi
+            if point in (0, _POINTS - 1):
+                weight = weight / -torch.expm1(-step)
+            inner = _times(z, _times(delta_shift, other_shift)) - _times(delta, other)
+            beyond += weight * inner.real
+            of_rows += weight[:, None] * _over(_times(to_rows, row_terms), z[:, None]).real
+            of_columns += weight[:, None] * _over(_times(to_columns, column_terms), z[:, None]).real
+        return _Line(beyond, inner.imag / math.pi, of_rows, of_columns)
 
 
 class _Line(NamedTuple):
-    r"""A solution at points z over a cut, shape=[batch, points].
+    """What lies above the cuts of some matrices.
 
     Attributes
     ----------
-    weights : Tensor
-        Of the integral over the points.
-    z : Tensor
-    of_rows, of_columns : Tensor
-        :math:`\delta` and :math:`\tilde\delta`.
-    rows_shift, columns_shift : Tensor
-        What fixed norms add to them, in units of a channel's own term.
-    inner : Tensor
-        The sum of :math:`g_i + 1 / z`.
+    beyond : Tensor, shape=[batch]
+        Number of eigenvalues.
+    density : Tensor, shape=[batch]
+        Of eigenvalues at the cut.
+    of_rows, of_columns : Tensor, shape=[batch, groups]
+        Leverages of a channel of each group.
     """
 
-    weights: Tensor
-    z: Tensor
+    beyond: Tensor
+    density: Tensor
     of_rows: Tensor
     of_columns: Tensor
-    rows_shift: Tensor
-    columns_shift: Tensor
-    inner: Tensor
 
 
-def _integral(shares: Tensor, transforms: Tensor, shifts: Tensor, line: _Line) -> Tensor:
-    """Leverages of all channels of a side, shape=[batch, n]; fixed norms matter to the largest alone."""
-    total = torch.zeros_like(shares)
-    largest = shares.topk(min(_LARGEST, shares.shape[-1]), dim=-1)
-    of_largest = torch.zeros_like(largest.values)
-    for point in range(_POINTS):
-        argument, shift, z = (one[:, point, None] for one in (transforms, shifts, line.z))
-        weight = line.weights[:, point, None]
-        factor, terms = _over(argument, z), _terms(shares, argument)
-        total += weight * (factor.real * terms.real - factor.imag * terms.imag)
-        moved, terms = argument, _terms(largest.values, argument)
-        for _ in range(_SHIFTS):
-            moved = argument + _times(shift, terms)
-            terms = _terms(largest.values, moved)
-        of_largest += weight * _over(_times(moved, terms), z).real
-    return total.scatter(-1, largest.indices, of_largest)
+class _Groups:
+    """Channels in the order of their shares, similar ones together."""
 
+    def __init__(self, shares: Tensor) -> None:
+        ends, n = [1], shares.shape[-1]
+        while ends[-1] < n:
+            ends.append(min(n, ends[-1] + 1 + ends[-1] // _GROUPS))
+        self._shares, self._order = shares.sort(dim=-1, descending=True)
+        sums = self._shares.cumsum(dim=-1)[:, [end - 1 for end in ends]]
+        sizes = torch.tensor(ends, device=shares.device).diff(
+            prepend=torch.zeros(1, dtype=torch.int64).to(shares.device)
+        )
+        self._of_channel = torch.repeat_interleave(sizes)
+        self.counts = sizes.double()
+        means = sums.diff(dim=-1, prepend=torch.zeros_like(sums[:, :1])) / self.counts
+        self.means = means.contiguous()  # one layout, so that a batch gives the same bits
 
-def _grouped(shares: Tensor) -> tuple[Tensor, Tensor]:
-    """Means of groups of the sorted shares, shape=[batch, groups], and how many are in each, shape=[groups]."""
-    ends = [1]
-    while ends[-1] < shares.shape[-1]:
-        ends.append(min(shares.shape[-1], ends[-1] + 1 + ends[-1] // _GROUPS))
-    sums = shares.sort(dim=-1, descending=True).values.cumsum(dim=-1)[:, [end - 1 for end in ends]]
-    sizes = torch.tensor(ends, dtype=shares.dtype, device=shares.device).diff(prepend=shares.new_zeros(1))
-    means = sums.diff(dim=-1, prepend=torch.zeros_like(sums[:, :1])) / sizes
-    return means.contiguous(), sizes  # one layout, so that a batch gives the same bits
+    def spread(self, leverages: Tensor) -> Tensor:
+        """Leverages of all channels, in proportion to their shares in each group, shape=[batch, n]."""
+        means = torch.where(self.means > 0, self.means, 1.0)
+        sorted_ones = (leverages / means)[:, self._of_channel] * self._shares
+        return torch.empty_like(self._shares).scatter(-1, self._order, sorted_ones)
 
 
 def _terms(values: Tensor, argument: Tensor) -> Tensor:
-    """v / (1 + v delta), shape=[batch, n]."""
+    """Terms v / (1 + v delta), shape=[batch, groups]."""
     real, imaginary = 1 + values * argument.real, values * argument.imag
     scale = values / (real.square() + imaginary.square())
     return torch.complex(scale * real, -scale * imaginary)
 
 
 def _sums(terms: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
-    """Sum of the terms and of their squares over all channels, shape=[batch]."""
+    """Sums of the terms and of their squares over all channels, shape=[batch]."""
     real, imaginary = counts * terms.real, counts * terms.imag
     square = (real * terms.real - imaginary * terms.imag).sum(dim=-1)
     return torch.complex(real.sum(dim=-1), imaginary.sum(dim=-1)), torch.complex(
