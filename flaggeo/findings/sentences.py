@@ -433,7 +433,7 @@ def norm_matched_null(_verdict: str, *, share_matched: float) -> str:
     """Verdict: undetermined."""
     return (
         f"Outlier channels may account for more of these excesses, and of how few dimensions are used, than the other "
-        f"nulls show: norm-matched weights were drawn for only {share_matched:.0%} of the pairs of a space."
+        f"nulls show: norm-matched weights are known for only {share_matched:.0%} of the pairs of a space."
     )
 
 
