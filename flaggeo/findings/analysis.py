@@ -145,7 +145,8 @@ def _alignment_over_depth(analysis: Analysis) -> list[Finding]:
     if analysis.summary.empty:
         return []
     rows = analysis.summary[analysis.summary["shared_space"] & ~analysis.summary["stacked"]]
-    rows = rows[rows["overlap_far"].notna()]
+    by_channels = (rows["abs_cos_1_effect_size"] >= KEPT) & ~_above(rows, *_KEEP_CHANNELS)
+    rows = rows[rows["overlap_far"].notna() & ~by_channels]
     nulls = analysis.continuity_nulls
     nulls = nulls[nulls["null"].isin(SEEDED_NULLS) & (nulls["measure"] == "overlap")]
     largest = nulls.groupby(["role", "side"])["mean"].max()

@@ -86,7 +86,7 @@ def norm_matched_leverages(row_norms: Tensor, column_norms: Tensor, ranks: Tenso
     >>> rows[1, 0] = 10
     >>> left, right = norm_matched_leverages(rows, torch.ones(2, 32), torch.tensor([2, 1]))
     >>> left[:, 0]
-    tensor([0.0312, 0.9936], dtype=torch.float64)
+    tensor([0.0312, 0.9803], dtype=torch.float64)
     """
     device = row_norms.device
     if device.type == "mps":  # small, and Metal has no float64
