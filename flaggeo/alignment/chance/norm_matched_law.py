@@ -28,7 +28,9 @@ _TOLERANCE = 2e-4
 _LOUD, _MOST_LOUD = 0.1, 9
 
 
-def norm_matched_leverages(row_norms: Tensor, column_norms: Tensor, ranks: Tensor) -> tuple[Tensor, Tensor]:
+def norm_matched_leverages(
+    row_norms: Tensor, column_norms: Tensor, ranks: Tensor, *, fixed_norms: bool = True
+) -> tuple[Tensor, Tensor]:
     r"""Mean leverages of the leading singular vectors of random matrices with given norms of rows and columns.
 
     Parameters
@@ -38,6 +40,8 @@ def norm_matched_leverages(row_norms: Tensor, column_norms: Tensor, ranks: Tenso
         Only their ratios count, so that a block of rows of a larger matrix may be given with the columns of all of it.
     ranks : Tensor of int, shape=[batch]
         Number of leading directions; at most the number of rows, and of columns, that are not zero. May be 0.
+    fixed_norms : bool, optional
+        Whether each matrix has these norms, or on average only, as a block of a larger one.
 
     Returns
     -------
@@ -90,7 +94,7 @@ def norm_matched_leverages(row_norms: Tensor, column_norms: Tensor, ranks: Tenso
     """
     device = row_norms.device
     if device.type == "mps":  # small, and Metal has no float64
-        on_cpu = norm_matched_leverages(row_norms.cpu(), column_norms.cpu(), ranks.cpu())
+        on_cpu = norm_matched_leverages(row_norms.cpu(), column_norms.cpu(), ranks.cpu(), fixed_norms=fixed_norms)
         return on_cpu[0].float().to(device), on_cpu[1].float().to(device)
     ends = [_shares(norms) for norms in (row_norms, column_norms)]
     ranks = ranks.to(device).double()
@@ -99,7 +103,9 @@ def norm_matched_leverages(row_norms: Tensor, column_norms: Tensor, ranks: Tenso
     equivalent = _Equivalent(*ends)
     cut = equivalent.cut(ranks, given=(ranks == 0) | (full[0] & full[1]))
     found = []
-    for shares, complete, leverages in zip(ends, full, equivalent.leverages(cut, ranks), strict=True):
+    for shares, complete, leverages in zip(
+        ends, full, equivalent.leverages(cut, ranks if fixed_norms else None), strict=True
+    ):
         leverages = leverages.clamp(0, 1)
         # What is missing of the rank goes where there is room.
         room = leverages * (1 - leverages)
@@ -213,13 +219,14 @@ class _Equivalent:
                 break
         return cuts
 
-    def leverages(self, cut: Tensor, ranks: Tensor) -> tuple[Tensor, Tensor]:
-        """Of all eigenvectors above the cut, shape=[batch, m] and [batch, n]."""
-        line = self._line(cut, torch.arange(len(cut), device=cut.device), fixed_norms=True)
-        [astray] = torch.nonzero(~((line.beyond - ranks).abs() < _SETTLED), as_tuple=True)
-        if len(astray):
-            for fixed, free in zip(line, self._line(cut[astray], astray), strict=True):
-                fixed[astray] = free
+    def leverages(self, cut: Tensor, fixed_ranks: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Of all eigenvectors above the cut, shape=[batch, m] and [batch, n]; of so many, where norms are fixed."""
+        line = self._line(cut, torch.arange(len(cut), device=cut.device), fixed_norms=fixed_ranks is not None)
+        if fixed_ranks is not None:
+            [astray] = torch.nonzero(~((line.beyond - fixed_ranks).abs() < _SETTLED), as_tuple=True)
+            if len(astray):
+                for fixed, free in zip(line, self._line(cut[astray], astray), strict=True):
+                    fixed[astray] = free
         rows, columns = self._groups
         return rows.spread(line.of_rows), columns.spread(line.of_columns)
 

@@ -102,15 +102,17 @@ def _matrices(
 
 def _leverages(matrices: Iterable[_Matrix]) -> dict[tuple[str, Side, str], Tensor]:
     """By name of the weight, side and directions; matrices of one shape together."""
-    by_shape: dict[tuple[int, int], list[_Matrix]] = {}
+    by_shape: dict[tuple[bool, int, int], list[_Matrix]] = {}
     for matrix in matrices:
-        by_shape.setdefault((len(matrix.row_norms), len(matrix.column_norms)), []).append(matrix)
+        shape = (matrix.weight.head is None, len(matrix.row_norms), len(matrix.column_norms))
+        by_shape.setdefault(shape, []).append(matrix)
     found = {}
-    for same in by_shape.values():
+    for (is_whole, _, _), same in by_shape.items():
         left, right = norm_matched_leverages(
             torch.stack([matrix.row_norms for matrix in same]),
             torch.stack([matrix.column_norms for matrix in same]),
             torch.tensor([matrix.rank for matrix in same]),
+            fixed_norms=is_whole,
         )
         for matrix, of_rows, of_columns in zip(same, left, right, strict=True):
             for side in matrix.weight.sides:
