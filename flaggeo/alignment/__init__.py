@@ -17,12 +17,12 @@ from .depth.by_lag import BY_LAG_SCHEMA as BY_LAG_SCHEMA
 from .depth.by_lag import continuity_by_lag as continuity_by_lag
 from .depth.by_rank import BY_RANK_SCHEMA as BY_RANK_SCHEMA
 from .depth.by_rank import continuity_by_rank as continuity_by_rank
+from .depth.closed_nulls import closed_nulls as closed_nulls
 from .depth.continuity_table import continuity_schema as continuity_schema
 from .depth.continuity_table import continuity_table as continuity_table
 from .depth.coordinates import constant_component as constant_component
 from .depth.coordinates import participation_ratio as participation_ratio
 from .depth.drawn_nulls import NULL_SCHEMA as NULL_SCHEMA
-from .depth.closed_nulls import closed_nulls as closed_nulls
 from .depth.drawn_nulls import SEEDED_NULLS as SEEDED_NULLS
 from .depth.drawn_nulls import Nulls as Nulls
 from .depth.drawn_nulls import continuity_nulls as continuity_nulls

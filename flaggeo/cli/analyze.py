@@ -67,9 +67,10 @@ def _summary_table(summary: "pd.DataFrame") -> "Table":
 
     numbers = {"|cos| 1st": "abs_cos_1", "unrelated": "abs_cos_1_null_mean", "effect size": "abs_cos_1_effect_size"}
     numbers |= {"mean-matched": "abs_cos_1_mean_matched_mean"}
-    if summary["abs_cos_1_excess"].notna().any():
-        numbers |= {"norm-matched": "abs_cos_1_norm_matched_mean", "sign-flip": "abs_cos_1_sign_flip_mean"}
-        numbers |= {"excess": "abs_cos_1_excess", "equalised": "abs_cos_1_equalised"}
+    numbers |= {"norm-matched": "abs_cos_1_norm_matched_mean", "sign-flip": "abs_cos_1_sign_flip_mean"}
+    numbers |= {"excess": "abs_cos_1_excess"}
+    if summary["abs_cos_1_equalised"].notna().any():
+        numbers |= {"equalised": "abs_cos_1_equalised"}
     numbers |= {"|cos| 2nd": "abs_cos_2", "overlap": "overlap", "unrelated overlap": "overlap_null_mean"}
     table = Table(
         "role",

@@ -71,7 +71,7 @@ def _continuity(analysis: Analysis) -> list[Finding]:
         rows = shared[of_side & explained]
         if len(rows):
             found.append(_of_roles(rows, "explained_by_outlier_channels", drawn))
-        rows = shared[of_side & ~beyond & ~explained]
+        rows = shared[of_side & ~beyond & ~explained & (shared["significant_pairs"] > 0)]
         if len(rows):
             found.append(_of_roles(rows, "undetermined", drawn))
         rows = shared[of_side & beyond & by_mean]
@@ -145,7 +145,8 @@ def _alignment_over_depth(analysis: Analysis) -> list[Finding]:
     if analysis.summary.empty:
         return []
     rows = analysis.summary[analysis.summary["shared_space"] & ~analysis.summary["stacked"]]
-    rows = rows[rows["overlap_far"].notna()]
+    by_channels = (rows["abs_cos_1_effect_size"] >= KEPT) & ~_above(rows, *_KEEP_CHANNELS)
+    rows = rows[rows["overlap_far"].notna() & ~by_channels]
     nulls = analysis.continuity_nulls
     nulls = nulls[nulls["null"].isin(SEEDED_NULLS) & (nulls["measure"] == "overlap")]
     largest = nulls.groupby(["role", "side"])["mean"].max()

@@ -52,8 +52,8 @@ def _stack_verdict(row: Row) -> str | None:
     )
     answer, doubtful = (_against_nulls(row["cosine"], one) for one in (least, most))
     if answer != doubtful:
-        return "undetermined" if row["cosine"] > most["sign_flip"] else doubtful
-    return answer if answer != "present" or row["significant"] else None
+        answer = "undetermined" if row["cosine"] > most["sign_flip"] else doubtful
+    return answer if answer not in ("present", "undetermined") or row["significant"] else None
 
 
 def matched_experts(experts: pd.DataFrame) -> list[Finding]:

@@ -60,17 +60,15 @@ def continuity(verdict: str, *, roles: Sequence[Row], drawn: bool, law_error: fl
             f"mean-matched) gives {_by_role(roles, 'largest_null')}."
         )
         if drawn:
-            sentence += (
-                f" With all channels scaled to one norm, the mean |cos| is {_by_role(roles, 'equal_norms')}."
-            )
+            sentence += f" With all channels scaled to one norm, the mean |cos| is {_by_role(roles, 'equal_norms')}."
     else:
         channels = listed([f"{row['channels']:.0f}" for row in roles])
         sentence = (
             f"Outlier channels may explain {subject}, which {appear} to persist across layers: the mean |cos| of the "
             f"first {vectors} singular vectors is {cosines}, and the largest null (norm-matched, sign-flip or "
             f"mean-matched) gives {_by_role(roles, 'largest_null')}, to within {law_error:.2f}. These vectors are "
-            f"concentrated on about {channels} of {roles[0]['dimension']} channels. Draws of norm-matched weights would "
-            "settle this."
+            f"concentrated on about {channels} of {roles[0]['dimension']} channels. Draws of norm-matched weights "
+            "would settle this."
         )
     some = [row for row in roles if row["significant"]]
     if some:
@@ -113,16 +111,16 @@ def stacked_continuity(verdict: str, *, roles: Sequence[Row], law_error: float) 
         largest = max(max(row["sign_flip"], row["mean_matched"], row["norm_matched"]) for row in roles)
         return (
             f"The experts of a layer, stacked, keep their {end} direction across layers ({names}): {measured} "
-            f"{cosines}, where {unrelated} and the norm-matched, sign-flip and mean-matched nulls give {largest:.2f} at "
-            f"most. It is kept in {_significant(roles)}."
+            f"{cosines}, where {unrelated} and the norm-matched, sign-flip and mean-matched nulls give {largest:.2f} "
+            f"at most. It is kept in {_significant(roles)}."
         )
     appears = f"the {end} direction of stacked experts ({names}), which"
     if verdict == "undetermined":
         channels = listed([f"{row['channels']:.0f}" for row in roles])
         return (
             f"Outlier channels may explain {appears} appears to persist across layers: {measured} {cosines}, where "
-            f"{unrelated} and the norm-matched null gives {_by_role(roles, 'norm_matched')}, to within {law_error:.2f}. "
-            f"These vectors are concentrated on about {channels} of {roles[0]['dimension']} channels."
+            f"{unrelated} and the norm-matched null gives {_by_role(roles, 'norm_matched')}, to within "
+            f"{law_error:.2f}. These vectors are concentrated on about {channels} of {roles[0]['dimension']} channels."
         )
     what, null, told = {
         "explained_by_outlier_channels": ("Outlier channels explain", "outlier_channels", "norm-matched or sign-flip"),
@@ -435,7 +433,7 @@ def norm_matched_null(_verdict: str, *, share_matched: float) -> str:
     """Verdict: undetermined."""
     return (
         f"Outlier channels may account for more of these excesses, and of how few dimensions are used, than the other "
-        f"nulls show: norm-matched weights were drawn for only {share_matched:.0%} of the pairs of a space."
+        f"nulls show: norm-matched weights are known for only {share_matched:.0%} of the pairs of a space."
     )
 
 

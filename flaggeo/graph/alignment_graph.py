@@ -66,7 +66,7 @@ def alignment_graph(
     -----
     An edge passes three tests: its overlap is significant among all pairs of its kind, against uniform subspaces and
     against random signs of the coordinates (``overlap_q_value``); it is larger than what every null gives on average,
-    norm-matched surrogates included where they were drawn (``overlap_excess`` above 0); and it is among the
+    norm-matched weights included (``overlap_excess`` above 0); and it is among the
     strongest of its node. The dense overlaps stay in `pairs`: a
     missing edge means "not among the strongest", never "zero".
     """

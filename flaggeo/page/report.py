@@ -200,7 +200,7 @@ def _summary_table(summary: pd.DataFrame, *, shared_space: bool) -> pd.DataFrame
             "basis-independent": rows["basis_independent"],
         }
     )
-    # Sides without a common space have no overlap at a distance, and without draws there are no seeded nulls.
+    # Sides without a common space have no overlap at a distance, and without draws nothing is equalised.
     return table.dropna(axis="columns", how="all")
 
 

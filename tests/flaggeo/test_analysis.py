@@ -21,14 +21,24 @@ def tiny_with_nulls():
     return analyze(load(tiny_llama(), config=CONFIG), rank=4, draws=3)
 
 
-def test_without_draws_the_table_of_nulls_is_empty_and_its_columns_of_the_summary_undefined(tiny, tiny_with_nulls):
-    assert tiny.continuity_nulls.empty
-    assert tiny.continuity_nulls.dtypes["mean"] == tiny_with_nulls.continuity_nulls.dtypes["mean"]
+def test_without_draws_the_nulls_are_in_closed_form_and_nothing_is_equalised(tiny, tiny_with_nulls):
+    nulls = tiny.continuity_nulls
+    assert (len(nulls), set(nulls["null"]), set(nulls["draws"])) == (7 * 2 * 2 * 2, set(SEEDED_NULLS), {0})
+    pd.testing.assert_series_equal(nulls["mean"], nulls["closed_form"], check_names=False)
     columns = [f"abs_cos_1_{part}" for part in ("norm_matched_mean", "sign_flip_mean", "equalised", "excess")]
-    assert tiny.summary[columns].isna().all(axis=None)
+    assert tiny.summary[columns].notna().all().tolist() == [True, True, False, True]
     assert tiny_with_nulls.summary[columns].notna().all(axis=None)
     assert tiny_with_nulls.settings.draws == 3
     pd.testing.assert_frame_equal(tiny_with_nulls.summary.drop(columns=columns), tiny.summary.drop(columns=columns))
+
+
+def test_what_is_drawn_stands_beside_its_closed_form(tiny, tiny_with_nulls):
+    keys = ["role", "side", "null", "measure"]
+    drawn = tiny_with_nulls.continuity_nulls.set_index(keys)
+    closed = tiny.continuity_nulls.set_index(keys)["mean"]
+    pd.testing.assert_series_equal(drawn.loc[closed.index, "closed_form"], closed, check_names=False, check_exact=True)
+    assert set(drawn.loc[closed.index, "draws"]) == {3}
+    assert drawn.drop(closed.index)["closed_form"].isna().all()
 
 
 def test_the_summary_holds_the_nulls_and_the_excess_over_the_largest(tiny_with_nulls):

@@ -1,6 +1,7 @@
 """Where the leading directions of norm-matched random matrices lie, and how they align by chance, without a draw."""
 
 import math
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -11,13 +12,14 @@ from .sign_flip import folded_normal_mean, sums_of_all_signs
 #: SmolLM2 and MiniLM, role by role, docs/measurements.md. Verdicts leave it as a margin.
 LAW_ERROR = 0.03
 
-# Points of the integral, from this share of the cut to so many times the top of the spectrum: twice as many change no
-# leverage by more than 1e-5.
+# Points of the integral, from this share of the cut to so many times the top of the spectrum.
 _POINTS = 24
 _NEAREST = 1e-4
 _FARTHEST = 30.0
-_NEWTON_STEPS = 3
-# Sorted squares are summed as one when they are within a share 1 / _GROUPS of their place from the largest.
+_NEWTON_STEPS = 2
+# With fixed norms a term depends on itself; the number of directions beyond the cut may then be off by so much.
+_STEPS_OF_FIXED_NORMS, _SETTLED = 5, 0.2
+# Groups of sorted squares grow with their place: each has at most 1 / _GROUPS of those before it, and one.
 _GROUPS = 16
 _MOST_CUTS = 60
 # Of the number of directions beyond the cut, for each of them and once more.
@@ -26,7 +28,9 @@ _TOLERANCE = 2e-4
 _LOUD, _MOST_LOUD = 0.1, 9
 
 
-def norm_matched_leverages(row_norms: Tensor, column_norms: Tensor, ranks: Tensor) -> tuple[Tensor, Tensor]:
+def norm_matched_leverages(
+    row_norms: Tensor, column_norms: Tensor, ranks: Tensor, *, fixed_norms: bool = True
+) -> tuple[Tensor, Tensor]:
     r"""Mean leverages of the leading singular vectors of random matrices with given norms of rows and columns.
 
     Parameters
@@ -36,6 +40,8 @@ def norm_matched_leverages(row_norms: Tensor, column_norms: Tensor, ranks: Tenso
         Only their ratios count, so that a block of rows of a larger matrix may be given with the columns of all of it.
     ranks : Tensor of int, shape=[batch]
         Number of leading directions; at most the number of rows, and of columns, that are not zero. May be 0.
+    fixed_norms : bool, optional
+        Whether each matrix has these norms, or on average only, as a block of a larger one.
 
     Returns
     -------
@@ -46,25 +52,30 @@ def norm_matched_leverages(row_norms: Tensor, column_norms: Tensor, ranks: Tenso
 
     Notes
     -----
-    For :math:`W = D_r Z D_c` with squared scales r, c and independent entries, the resolvent :math:`(W W^\top - z)^{-1}`
-    is close to a diagonal matrix [1]_ with the entries
+    For :math:`W = D_r Z D_c` with squared scales r, c and independent entries, the resolvent
+    :math:`(W W^\top - z)^{-1}` is close to a diagonal matrix [1]_ with the entries
 
-    .. math:: g_i = \frac{1}{-z (1 + r_i \tilde\delta)}, \qquad \delta = \sum_i r_i g_i, \qquad
-        \tilde\delta = \sum_j \frac{c_j}{-z (1 + c_j \delta)}
+    .. math:: g_i = \frac{-1}{z (1 + r_i \tilde\delta)}, \qquad
+        -z \delta = \sum_i \frac{r_i}{1 + r_i \tilde\delta}, \qquad
+        -z \tilde\delta = \sum_j \frac{c_j}{1 + c_j \delta}
 
-    Of the vectors with an eigenvalue above x, row i has the leverage
+    Of all vectors with an eigenvalue above x, row i has the leverage
 
     .. math:: a_i = \frac{1}{\pi} \int_0^\infty \operatorname{Re} \left( g_i + \frac{1}{z} \right) d\eta, \qquad
         z = x + i \eta
 
-    (1/z takes the eigenvalue 0 off), and x is where these sum to the rank; likewise for the columns. The integrand
-    is analytic beside the real axis, so that the trapezoidal rule in :math:`\log \eta` converges exponentially and
-    nothing is smoothed. Going down from large :math:`\eta`, Newton's method follows the solution. Sums over many
-    similar channels are taken in groups, which changes leverages by less than 1e-3 of themselves: the cost hardly grows with
-    the width.
+    (1/z takes the eigenvalue 0 off), and x is where these sum to the rank; likewise for the columns. The integrand is
+    analytic beside the real axis: the trapezoidal rule in :math:`\log \eta` converges exponentially, and nothing is
+    smoothed. Newton's method follows the solution down from large :math:`\eta`. Similar channels are summed in groups,
+    so that the cost hardly grows with the width.
 
-    Norms are met on average here, exactly by `norm_matched`. Where two loud channels have norms within some percent of each other, or one row
-    holds most of the matrix beside uneven columns, the two differ, see docs/measurements.md.
+    `norm_matched` fixes the norms, which vary in :math:`D_r Z D_c`: what a channel's own squared norm adds to its
+    :math:`\tilde\delta` through :math:`\delta` is taken off, to first order,
+
+    .. math:: \tilde\delta_i = \tilde\delta + \frac{t_i}{z^2} \sum_j t_j^2, \qquad
+        t_i = \frac{r_i}{1 + r_i \tilde\delta_i}, \quad t_j = \frac{c_j}{1 + c_j \delta_j}
+
+    This tells loud channels of nearly equal norms apart. Where that has no solution near by, the norms are left free.
 
     References
     ----------
@@ -79,11 +90,11 @@ def norm_matched_leverages(row_norms: Tensor, column_norms: Tensor, ranks: Tenso
     >>> rows[1, 0] = 10
     >>> left, right = norm_matched_leverages(rows, torch.ones(2, 32), torch.tensor([2, 1]))
     >>> left[:, 0]
-    tensor([0.0312, 0.9936], dtype=torch.float64)
+    tensor([0.0312, 0.9803], dtype=torch.float64)
     """
     device = row_norms.device
     if device.type == "mps":  # small, and Metal has no float64
-        on_cpu = norm_matched_leverages(row_norms.cpu(), column_norms.cpu(), ranks.cpu())
+        on_cpu = norm_matched_leverages(row_norms.cpu(), column_norms.cpu(), ranks.cpu(), fixed_norms=fixed_norms)
         return on_cpu[0].float().to(device), on_cpu[1].float().to(device)
     ends = [_shares(norms) for norms in (row_norms, column_norms)]
     ranks = ranks.to(device).double()
@@ -92,10 +103,16 @@ def norm_matched_leverages(row_norms: Tensor, column_norms: Tensor, ranks: Tenso
     equivalent = _Equivalent(*ends)
     cut = equivalent.cut(ranks, given=(ranks == 0) | (full[0] & full[1]))
     found = []
-    for shares, complete, leverages in zip(ends, full, equivalent.leverages(cut), strict=True):
-        scale = (ranks / leverages.sum(dim=-1)).nan_to_num(posinf=0.0)[:, None]
+    for shares, complete, leverages in zip(
+        ends, full, equivalent.leverages(cut, ranks if fixed_norms else None), strict=True
+    ):
+        leverages = leverages.clamp(0, 1)
+        # What is missing of the rank goes where there is room.
+        room = leverages * (1 - leverages)
+        missing = (ranks - leverages.sum(dim=-1)) / room.sum(dim=-1)
         exact = (shares > 0).double() * (ranks > 0)[:, None]
-        found.append(torch.where(complete[:, None], exact, (leverages * scale).clamp(max=1)))
+        filled = (leverages + missing[:, None] * room).clamp(0, 1)
+        found.append(torch.where(complete[:, None] | (ranks == 0)[:, None], exact, filled))
     return found[0], found[1]
 
 
@@ -176,86 +193,155 @@ class _Equivalent:
     """The deterministic equivalent of a batch of matrices, from the shares of their rows and columns."""
 
     def __init__(self, rows: Tensor, columns: Tensor) -> None:
-        self._ends = rows, columns
-        self._groups = _grouped(rows), _grouped(columns)
+        self._groups = _Groups(rows), _Groups(columns)
         # No eigenvalue is larger. A zero matrix has none, and any number does.
         top = (rows.amax(dim=-1).sqrt() + columns.amax(dim=-1).sqrt()).square()
         self._top = torch.where(top > 0, top, 1.0)
 
     def cut(self, ranks: Tensor, given: Tensor) -> Tensor:
-        """The x above which there are so many eigenvalues, shape=[batch]; somewhere for those that are `given`."""
-        cut = self._top / 2
-        low, high = torch.zeros_like(cut), self._top
-        done = given
+        """The x above which there are so many eigenvalues, shape=[batch]; anywhere for those that are `given`."""
+        cuts = self._top / 2
+        low, high = torch.zeros_like(cuts), self._top.clone()
+        [open_ones] = torch.nonzero(~given, as_tuple=True)
         for _ in range(_MOST_CUTS):
-            z, delta, other, weights = self._line(cut)
-            inner = -delta * other
-            beyond = (weights * inner.real).sum(dim=-1)
-            done = done | ((beyond - ranks).abs() <= _TOLERANCE * (1 + ranks))
-            if bool(done.all()):
+            cut, rank = cuts[open_ones], ranks[open_ones]
+            line = self._line(cut, open_ones)
+            too_few = line.beyond < rank
+            low[open_ones] = least = torch.where(too_few, low[open_ones], cut)
+            high[open_ones] = most = torch.where(too_few, cut, high[open_ones])
+            newton = cut * torch.exp((line.beyond - rank) / (line.density * cut))
+            inside = (newton > least) & (newton < most) & (newton > most / 16)
+            halfway = torch.where(least > 0, (least * most).sqrt(), most / 4)
+            off = (line.beyond - rank).abs() > _TOLERANCE * (1 + rank)
+            cuts[open_ones] = torch.where(off, torch.where(inside, newton, halfway), cut)
+            open_ones = open_ones[off]
+            if not len(open_ones):
                 break
-            too_few = beyond < ranks
-            high, low = torch.where(too_few, cut, high), torch.where(too_few, low, cut)
-            density = inner[:, -1].imag / math.pi
-            newton = cut * torch.exp((beyond - ranks) / (density * cut))
-            inside = (newton > low) & (newton < high) & (newton > high / 16)
-            halfway = torch.where(low > 0, (low * high).sqrt(), high / 4)
-            cut = torch.where(done, cut, torch.where(inside, newton, halfway))
-        return cut
+        return cuts
 
-    def leverages(self, cut: Tensor) -> tuple[Tensor, Tensor]:
-        """Of all eigenvectors above the cut, shape=[batch, m] and [batch, n]."""
-        z, delta, other, weights = self._line(cut)
-        rows, columns = (torch.zeros_like(shares) for shares in self._ends)
-        for total, shares, transform in ((rows, self._ends[0], other), (columns, self._ends[1], delta)):
-            for point in range(_POINTS):
-                inner = shares * transform[:, point, None]
-                total += weights[:, point, None] * (inner / (z[:, point, None] * (1 + inner))).real
-        return rows, columns
+    def leverages(self, cut: Tensor, fixed_ranks: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Of all eigenvectors above the cut, shape=[batch, m] and [batch, n]; of so many, where norms are fixed."""
+        line = self._line(cut, torch.arange(len(cut), device=cut.device), fixed_norms=fixed_ranks is not None)
+        if fixed_ranks is not None:
+            [astray] = torch.nonzero(~((line.beyond - fixed_ranks).abs() < _SETTLED), as_tuple=True)
+            if len(astray):
+                for fixed, free in zip(line, self._line(cut[astray], astray), strict=True):
+                    fixed[astray] = free
+        rows, columns = self._groups
+        return rows.spread(line.of_rows), columns.spread(line.of_columns)
 
-    def _line(self, cut: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        r"""Points z over the cut, downwards, both transforms there, and weights of the integral, shape=[batch, points].
+    def _line(self, cut: Tensor, places: Tensor, *, fixed_norms: bool = False) -> "_Line":
+        r"""The integrals over the cuts of some matrices, from the top downwards.
 
         Beyond both ends the integrand goes on as :math:`\eta` and :math:`1 / \eta`, whose sums the weights have.
         """
-        lowest, highest = _NEAREST * cut, _FARTHEST * self._top
+        lowest, highest = _NEAREST * cut, _FARTHEST * self._top[places]
+        rows, columns = (groups.means[places] for groups in self._groups)
+        row_counts, column_counts = (groups.counts for groups in self._groups)
         step = (highest / lowest).log() / (_POINTS - 1)
-        delta = other = torch.zeros(())
-        found = []
+        beyond, of_rows, of_columns = (torch.zeros_like(start) for start in (cut, rows, columns))
+        row_terms, column_terms = rows + 0j, columns + 0j
         for point in range(_POINTS):
             z = torch.complex(cut, highest * torch.exp(-step * point))
+            square = _times(z, z)
             if point == 0:
-                delta = other = -1 / z
-            for _ in range(_NEWTON_STEPS):
-                of_columns, columns_slope = _transform(self._groups[1], delta)
-                of_rows, rows_slope = _transform(self._groups[0], other)
-                first, second = z * other + of_columns, z * delta + of_rows
-                determinant = columns_slope * rows_slope - z * z
-                delta = delta - (first * rows_slope - z * second) / determinant
-                other = other - (columns_slope * second - z * first) / determinant
-            found.append((z, delta, other))
-        weights = step[:, None] * torch.stack([z.imag for z, _, _ in found], dim=-1) / math.pi
-        beyond_end = 1 / -torch.expm1(-step)
-        weights[:, 0] *= beyond_end
-        weights[:, -1] *= beyond_end
-        z, delta, other = (torch.stack(of_points, dim=-1) for of_points in zip(*found, strict=True))
-        return z, delta, other, weights
+                delta = other = _over(-torch.ones_like(z), z)
+                delta_shift = other_shift = torch.zeros_like(z)
+            for _ in range(_STEPS_OF_FIXED_NORMS if fixed_norms else _NEWTON_STEPS):
+                to_rows, to_columns = other[:, None], delta[:, None]
+                if fixed_norms:
+                    to_rows = to_rows + _times(other_shift[:, None], row_terms)
+                    to_columns = to_columns + _times(delta_shift[:, None], column_terms)
+                row_terms, column_terms = _terms(rows, to_rows), _terms(columns, to_columns)
+                row_sum, row_square = _sums(row_terms, row_counts)
+                column_sum, column_square = _sums(column_terms, column_counts)
+                if fixed_norms:
+                    delta_shift, other_shift = _over(row_square, square), _over(column_square, square)
+                first, second = _times(z, other) + column_sum, _times(z, delta) + row_sum
+                determinant = _times(column_square, row_square) - square
+                delta = delta + _over(_times(first, row_square) + _times(z, second), determinant)
+                other = other + _over(_times(column_square, second) + _times(z, first), determinant)
+            weight = step * z.imag / math.pi
+            if point in (0, _POINTS - 1):
+                weight = weight / -torch.expm1(-step)
+            inner = _times(z, _times(delta_shift, other_shift)) - _times(delta, other)
+            beyond += weight * inner.real
+            of_rows += weight[:, None] * _over(_times(to_rows, row_terms), z[:, None]).real
+            of_columns += weight[:, None] * _over(_times(to_columns, column_terms), z[:, None]).real
+        return _Line(beyond, inner.imag / math.pi, of_rows, of_columns)
 
 
-def _grouped(shares: Tensor) -> tuple[Tensor, Tensor]:
-    """Means of groups of the sorted shares, shape=[batch, groups], and how many are in each, shape=[groups]."""
-    ends = [1]
-    while ends[-1] < shares.shape[-1]:
-        ends.append(min(shares.shape[-1], ends[-1] + 1 + ends[-1] // _GROUPS))
-    sums = shares.sort(dim=-1, descending=True).values.cumsum(dim=-1)[:, [end - 1 for end in ends]]
-    sizes = torch.tensor(ends, dtype=shares.dtype, device=shares.device).diff(prepend=shares.new_zeros(1))
-    means = sums.diff(dim=-1, prepend=torch.zeros_like(sums[:, :1])) / sizes
-    return means.contiguous(), sizes  # one layout, so that a batch gives the same bits
+class _Line(NamedTuple):
+    """What lies above the cuts of some matrices.
+
+    Attributes
+    ----------
+    beyond : Tensor, shape=[batch]
+        Number of eigenvalues.
+    density : Tensor, shape=[batch]
+        Of eigenvalues at the cut.
+    of_rows, of_columns : Tensor, shape=[batch, groups]
+        Leverages of a channel of each group.
+    """
+
+    beyond: Tensor
+    density: Tensor
+    of_rows: Tensor
+    of_columns: Tensor
 
 
-def _transform(groups: tuple[Tensor, Tensor], argument: Tensor) -> tuple[Tensor, Tensor]:
-    r""":math:`\sum_i v_i / (1 + v_i \delta)` and its derivative, shape=[batch]."""
-    values, sizes = groups
-    terms = values / (1 + values * argument[:, None])
-    weighted = sizes * terms
-    return weighted.sum(dim=-1), -(weighted * terms).sum(dim=-1)
+class _Groups:
+    """Channels in the order of their shares, similar ones together."""
+
+    def __init__(self, shares: Tensor) -> None:
+        ends, n = [1], shares.shape[-1]
+        while ends[-1] < n:
+            ends.append(min(n, ends[-1] + 1 + ends[-1] // _GROUPS))
+        self._shares, self._order = shares.sort(dim=-1, descending=True)
+        sums = self._shares.cumsum(dim=-1)[:, [end - 1 for end in ends]]
+        sizes = torch.tensor(ends, device=shares.device).diff(
+            prepend=torch.zeros(1, dtype=torch.int64).to(shares.device)
+        )
+        self._of_channel = torch.repeat_interleave(sizes)
+        self.counts = sizes.double()
+        means = sums.diff(dim=-1, prepend=torch.zeros_like(sums[:, :1])) / self.counts
+        self.means = means.contiguous()  # one layout, so that a batch gives the same bits
+
+    def spread(self, leverages: Tensor) -> Tensor:
+        """Leverages of all channels, in proportion to their shares in each group, shape=[batch, n]."""
+        means = torch.where(self.means > 0, self.means, 1.0)
+        sorted_ones = (leverages / means)[:, self._of_channel] * self._shares
+        return torch.empty_like(self._shares).scatter(-1, self._order, sorted_ones)
+
+
+def _terms(values: Tensor, argument: Tensor) -> Tensor:
+    """Terms v / (1 + v delta), shape=[batch, groups]."""
+    real, imaginary = 1 + values * argument.real, values * argument.imag
+    scale = values / (real.square() + imaginary.square())
+    return torch.complex(scale * real, -scale * imaginary)
+
+
+def _sums(terms: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
+    """Sums of the terms and of their squares over all channels, shape=[batch]."""
+    real, imaginary = counts * terms.real, counts * terms.imag
+    square = (real * terms.real - imaginary * terms.imag).sum(dim=-1)
+    return torch.complex(real.sum(dim=-1), imaginary.sum(dim=-1)), torch.complex(
+        square, 2 * (real * terms.imag).sum(dim=-1)
+    )
+
+
+# In steps that are rounded one by one: torch's own products round differently in and outside its vector loops, and a
+# matrix would depend on the batch that it is in.
+
+
+def _times(first: Tensor, second: Tensor) -> Tensor:
+    """Complex product."""
+    real = first.real * second.real - first.imag * second.imag
+    return torch.complex(real, first.real * second.imag + first.imag * second.real)
+
+
+def _over(first: Tensor, second: Tensor) -> Tensor:
+    """Complex quotient."""
+    square = second.real.square() + second.imag.square()
+    product = _times(first, second.conj().resolve_conj())
+    return torch.complex(product.real / square, product.imag / square)

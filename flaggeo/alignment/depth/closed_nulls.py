@@ -81,9 +81,7 @@ def _matrices(
     heads: Iterable[ProjectionHeads],
 ) -> Iterator[_Matrix]:
     in_chains = {weight.name for chain in chains.values() for weight in chain}
-    whole_ranks = {
-        name: int(rank) for of_one in heads for name, rank in zip(of_one.weights, of_one.ranks, strict=True)
-    }
+    whole_ranks = {name: int(rank) for of_one in heads for name, rank in zip(of_one.weights, of_one.ranks, strict=True)}
     projections = {(weight.tensor, weight.role): weight for weight in weights if weight.head is None}
     for weight in weights:
         spectrum = spectra[weight.name]
@@ -104,15 +102,17 @@ def _matrices(
 
 def _leverages(matrices: Iterable[_Matrix]) -> dict[tuple[str, Side, str], Tensor]:
     """By name of the weight, side and directions; matrices of one shape together."""
-    by_shape: dict[tuple[int, int], list[_Matrix]] = {}
+    by_shape: dict[tuple[bool, int, int], list[_Matrix]] = {}
     for matrix in matrices:
-        by_shape.setdefault((len(matrix.row_norms), len(matrix.column_norms)), []).append(matrix)
+        shape = (matrix.weight.head is None, len(matrix.row_norms), len(matrix.column_norms))
+        by_shape.setdefault(shape, []).append(matrix)
     found = {}
-    for same in by_shape.values():
+    for (is_whole, _, _), same in by_shape.items():
         left, right = norm_matched_leverages(
             torch.stack([matrix.row_norms for matrix in same]),
             torch.stack([matrix.column_norms for matrix in same]),
             torch.tensor([matrix.rank for matrix in same]),
+            fixed_norms=is_whole,
         )
         for matrix, of_rows, of_columns in zip(same, left, right, strict=True):
             for side in matrix.weight.sides:
@@ -124,9 +124,13 @@ def _leverages(matrices: Iterable[_Matrix]) -> dict[tuple[str, Side, str], Tenso
 def _neighbours(chain: list[Weight], side: Side, spectra: Mapping[str, Spectrum]) -> Iterator[tuple[str, str]]:
     """Names of neighbouring weights that both have a direction."""
     for earlier, later in pairwise(chain):
-        if side in comparable_sides(earlier, later) and earlier.space(side).dim == later.space(side).dim:
-            if all(spectra[weight.name].frame(side).shape[1] for weight in (earlier, later)):
-                yield earlier.name, later.name
+        both = earlier, later
+        if (
+            side in comparable_sides(*both)
+            and earlier.space(side).dim == later.space(side).dim
+            and all(spectra[weight.name].frame(side).shape[1] for weight in both)
+        ):
+            yield earlier.name, later.name
 
 
 def _rows(
@@ -137,7 +141,9 @@ def _rows(
     found: Mapping[tuple[str, Side, str], Tensor],
 ) -> Iterator[dict[str, object]]:
     def of_pairs(directions: str) -> tuple[Tensor, Tensor]:
-        first, second = (torch.stack([found[name, side, directions] for name in names]) for names in zip(*pairs, strict=True))
+        first, second = (
+            torch.stack([found[name, side, directions] for name in names]) for names in zip(*pairs, strict=True)
+        )
         return first, second
 
     frames = [[spectra[name].frame(side) for name in pair] for pair in pairs]

@@ -59,10 +59,10 @@ class Nulls:
         One row a side, null and measure; the columns are those of `NULL_SCHEMA`.
     leverages : mapping of str to Tensor
         By subspace (``layers.3.q.read``), shape=[n]: the squared norms of the rows of the leading frame of a
-        `norm_matched` surrogate, averaged over draws or by `norm_matched_leverages`. They are in [0, 1] and sum to the rank. The signs of the
-        coordinates of a surrogate are free, so the mean projector of its frame is the diagonal matrix of the
-        expected leverages, and the mean overlap of two independent surrogates needs no more than these. A head
-        (``layers.3.q.heads.0.read``) is cut from the surrogates of its projection.
+        `norm_matched` surrogate, by `norm_matched_leverages` or averaged over draws. They are in [0, 1] and sum to
+        the rank. The signs of the coordinates of a surrogate are free, so the mean projector of its frame is the
+        diagonal matrix of the expected leverages, and the mean overlap of two independent surrogates needs no more
+        than these. A head (``layers.3.q.heads.0.read``) is cut from the surrogates of its projection.
     whole_head_leverages : mapping of str to Tensor
         The same of all that a head reads from the stream or writes there, see `ProjectionHeads`.
     """

@@ -44,7 +44,8 @@ def test_draws_put_the_nulls_into_every_output(model, tmp_path):
     assert [record["provenance"]["settings"][name] for name in ("draws", "seed")] == [2, 5]
     assert all(isinstance(row["abs_cos_1_excess"], float) for row in record["summary"])
     plain = run(app, ["analyze", str(model), "-o", str(tmp_path / "plain"), "--roles", "q,k"])
-    assert "norm-matched" not in plain.stdout
+    assert "norm-matched" in plain.stdout
+    assert "equalised" not in plain.stdout
 
 
 def test_quiet_prints_nothing(model, tmp_path):

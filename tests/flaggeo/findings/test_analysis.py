@@ -59,10 +59,11 @@ def test_one_outlier_channel_is_not_taken_for_alignment():
     channel = torch.zeros(24)
     channel[5] = 1
     records = found(with_leading(tiny_llama(layers=LAYERS), "mlp.down_proj", write=channel))
-    (warned,) = of("continuity", records, "undetermined")
-    down = roles(warned)["down"]
+    (explained,) = of("continuity", records, "explained_by_outlier_channels")
+    down = roles(explained)["down"]
     assert (down["side"], down["dimension"], round(down["channels"])) == ("write", 24, 1)
     assert down["cosine"] == pytest.approx(1, abs=5e-3)
+    assert down["largest_null"] == pytest.approx(1, abs=5e-3)
     assert not any("down" in roles(record) for record in of("continuity", records, "present"))
 
 
