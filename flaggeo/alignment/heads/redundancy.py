@@ -3,8 +3,6 @@
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.cluster.hierarchy import fcluster, linkage
-from scipy.spatial.distance import squareform
 
 from ...network.roles import head_pair
 from ..schema import Column, Schema
@@ -56,6 +54,9 @@ def head_clusters(table: pd.DataFrame, *, least: float = 0.5) -> pd.DataFrame:
     """
     if not 0 < least <= 1:
         raise ValueError(f"head_clusters needs a cut above 0 and at most 1; got {least}.")
+    from scipy.cluster.hierarchy import fcluster, linkage  # with the next a tenth of a second, and only with heads
+    from scipy.spatial.distance import squareform
+
     rows = []
     for kind, of_kind in table.groupby("kind", sort=False):
         role, other = head_pair(str(kind))
