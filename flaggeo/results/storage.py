@@ -125,8 +125,9 @@ def save_tables(
 
 
 def _write_csv(table: pd.DataFrame, path: Path) -> None:
-    single = table.astype(dict.fromkeys(table.select_dtypes("float64"), "float32"))
-    arrow_csv.write_csv(pa.Table.from_pandas(single, preserve_index=False), path)
+    columns = pa.Table.from_pandas(table, preserve_index=False)
+    single = [pa.field(one.name, pa.float32()) if one.type == pa.float64() else one for one in columns.schema]
+    arrow_csv.write_csv(columns.cast(pa.schema(single)), path)
 
 
 class ResultError(ValueError):
