@@ -1,12 +1,10 @@
 """Continuity of singular vectors: how far the leading directions of a weight continue in the next layer."""
 
-from collections.abc import Iterable, Mapping
-from itertools import pairwise
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 
 from ...network import Side, Weight
 from ...numerics.spectrum import Spectrum
@@ -22,11 +20,11 @@ from .layer_pair import (
     ROLE,
     SIDE,
     LayerPair,
-    comparable_sides,
+    Meeting,
+    in_batches,
     is_shared,
-    layer_chains,
+    meetings_of,
     space_name,
-    stacked,
     unless_forced,
 )
 from .leading_block import BLOCK_OVERLAP
@@ -116,66 +114,32 @@ def continuity_table(
     ----------
     arXiv:2605.04971, equations 1 and 2; docs/measurements.md, "Continuity across layers".
     """
-    meetings = [
-        _Meeting(earlier, later, side)
-        for chain in layer_chains(weights).values()
-        for side in Side
-        for earlier, later in pairwise(chain)
-        if side in comparable_sides(earlier, later) and earlier.space(side).dim == later.space(side).dim > 1
-    ]
-    found = _measured_in_batches(meetings, spectra)
+    meetings = [one for one in meetings_of(weights) if one.dim > 1]
     grams = gram_cosines or {}
-    rows = [_place(one, spectra, folded) | found[one.key] | dict(grams.get(one.key, {})) for one in meetings]
+    rows = [
+        _place(meeting, spectra, folded) | numbers | dict(grams.get((meeting.earlier.name, meeting.side), {}))
+        for meeting, numbers in zip(meetings, _measured(meetings, spectra), strict=True)
+    ]
     table = continuity_schema().frame(rows)
     shared = table[table["shared_space"]]
     table[f"{ABS_COSINE.column}_q_value"] = q_values(shared, ABS_COSINE, "side")
     return table
 
 
-class _Meeting(NamedTuple):
-    """One side of a weight and of the same weight in the next layer."""
-
-    earlier: Weight
-    later: Weight
-    side: Side
-
-    @property
-    def key(self) -> tuple[str, Side]:
-        """There is one next layer."""
-        return self.earlier.name, self.side
-
-
-def _measured_in_batches(
-    meetings: Iterable[_Meeting], spectra: Mapping[str, Spectrum]
-) -> dict[tuple[str, Side], dict[str, float]]:
-    """Observables of every meeting by its key. Those of equal shapes are measured at once, four times faster."""
-    batches: dict[Any, list[_Meeting]] = {}
-    for meeting in meetings:
-        earlier, later, side = meeting
+def _measured(meetings: Sequence[Meeting], spectra: Mapping[str, Spectrum]) -> list[dict[str, float]]:
+    """Observables of every meeting."""
+    found: list[dict[str, float]] = [{} for _ in meetings]
+    for places, pair in in_batches(meetings, spectra):
         # The signed overlap is one of both sides, of which one may be numbered by experts.
-        two_sided = len(comparable_sides(earlier, later)) == 2
-        layouts = (_layout(spectra[weight.name], side) for weight in (earlier, later))
-        batches.setdefault((two_sided, side, *layouts), []).append(meeting)
-    found = {}
-    for (two_sided, side, *_), batch in batches.items():
+        two_sided = meetings[places[0]].two_sided
         observables = [one for one in LAYER_OBSERVABLES if two_sided or one is not SIGNED_RANK_ONE]
-        first, second = (
-            stacked([spectra[weight.name] for weight in weights])
-            for weights in zip(*((earlier, later) for earlier, later, _ in batch), strict=True)
-        )
-        columns = unless_forced(observables, measured(observables, LayerPair(first, second, side)))
-        values = {name: np.broadcast_to(column, len(batch)).tolist() for name, column in columns.items()}
-        for place, meeting in enumerate(batch):
-            found[meeting.key] = {name: column[place] for name, column in values.items()}
+        for name, column in unless_forced(observables, measured(observables, pair)).items():
+            for place, value in zip(places, np.broadcast_to(column, len(places)).tolist(), strict=True):
+                found[place][name] = value
     return found
 
 
-def _layout(spectrum: Spectrum, side: Side) -> tuple[torch.Size, ...]:
-    """What has to be equal for spectra to be stacked."""
-    return spectrum.left.shape, spectrum.right.shape, spectrum.known_values.shape, spectrum.frame(side).shape
-
-
-def _place(meeting: _Meeting, spectra: Mapping[str, Spectrum], folded: bool) -> dict[str, Any]:
+def _place(meeting: Meeting, spectra: Mapping[str, Spectrum], folded: bool) -> dict[str, Any]:
     """Where it is, and what its weights are like."""
     *both, side = meeting
     earlier, later = both

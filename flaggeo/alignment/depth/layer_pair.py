@@ -1,10 +1,11 @@
 """One weight in two layers: what continuity compares, and the chains of layers that it walks along."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property, wraps
+from itertools import pairwise
 from math import nan
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -86,7 +87,7 @@ class LayerPair:
         if not self.products.numel():
             return self.undefined, self.undefined, self.undefined
         first, second = (frame[..., :1] for frame in self.frames)
-        of_first, of_second = map(mean_part, (first, second), self._channel_norms)
+        of_first, of_second = map(mean_part, (first, second), self.channel_norms)
         return sign_flips_of_lines(first[..., 0], second[..., 0], kept=of_first[..., 0] * of_second[..., 0])
 
     @property
@@ -96,14 +97,15 @@ class LayerPair:
             return self.undefined
         frames, norms = (
             [one for both in pairs for one in both.reshape(-1, *both.shape[-axes:])]
-            for pairs, axes in ((self.frames, 2), (self._channel_norms, 1))
+            for pairs, axes in ((self.frames, 2), (self.channel_norms, 1))
         )
         mean, _ = mean_matched_moments(frames, norms)
         of_pairs = mean.diagonal(len(frames) // 2).view(self.products.shape[:-2])
         return (of_pairs / min(self.ranks)).clamp(max=1)
 
     @property
-    def _channel_norms(self) -> tuple[Tensor, Tensor]:
+    def channel_norms(self) -> tuple[Tensor, Tensor]:
+        """Norms of both weights at each coordinate, shape=[..., n]."""
         return self.earlier.channel_norms(self.side), self.later.channel_norms(self.side)
 
     @property
@@ -173,6 +175,49 @@ def comparable_sides(*weights: Weight) -> list[Side]:
         for side in Side
         if all(side in weight.sides and weight.space(side).kind is not SpaceKind.EXPERTS for weight in weights)
     ]
+
+
+class Meeting(NamedTuple):
+    """One side of a weight and of the same weight in the next layer."""
+
+    earlier: Weight
+    later: Weight
+    side: Side
+
+    @property
+    def dim(self) -> int:
+        """Dimension of the space, or of the two."""
+        return self.earlier.space(self.side).dim
+
+    @property
+    def two_sided(self) -> bool:
+        """Whether the weights can be compared along the other side too."""
+        return len(comparable_sides(self.earlier, self.later)) == 2
+
+
+def meetings_of(weights: Iterable[Weight]) -> list[Meeting]:
+    """Every side of every two neighbours in a chain whose widths are equal there."""
+    return [
+        Meeting(earlier, later, side)
+        for chain in layer_chains(weights).values()
+        for side in Side
+        for earlier, later in pairwise(chain)
+        if side in comparable_sides(earlier, later) and earlier.space(side).dim == later.space(side).dim
+    ]
+
+
+def in_batches(meetings: Sequence[Meeting], spectra: Mapping[str, Spectrum]) -> Iterator[tuple[list[int], LayerPair]]:
+    """Places of all meetings of equal shapes, and these as one batch: one by one they take four times as long."""
+    batches: dict[Any, list[int]] = {}
+    for place, (earlier, later, side) in enumerate(meetings):
+        layouts = [
+            (one.left.shape, one.right.shape, one.known_values.shape, one.frame(side).shape)
+            for one in (spectra[earlier.name], spectra[later.name])
+        ]
+        batches.setdefault((side, meetings[place].two_sided, *layouts), []).append(place)
+    for (side, *_), places in batches.items():
+        first, second = (stacked([spectra[meetings[place][end].name] for place in places]) for end in (0, 1))
+        yield places, LayerPair(first, second, side)
 
 
 def even_sides(weights: Iterable[Weight]) -> Iterator[tuple[Side, list[Weight]]]:
