@@ -64,7 +64,7 @@ class Spectrum:
     @property
     def values(self) -> Tensor:
         """Singular values of the kept triplets, descending, shape=[k]."""
-        return self.known_values[: len(self.gaps)]
+        return self.known_values[..., : self.gaps.shape[-1]]
 
     @property
     def is_whole(self) -> bool:
@@ -73,8 +73,8 @@ class Spectrum:
 
     def frame(self, side: Side) -> Tensor:
         """Frame of what the weight reads or writes, shape=[n or m, r]: the directions of non-zero value."""
-        count = int((self.values > 0).sum())
-        return (self.right if side is Side.READ else self.left)[:, :count]
+        count = int((self.values > 0).sum(dim=-1).amax())
+        return (self.right if side is Side.READ else self.left)[..., :count]
 
     def channel_norms(self, side: Side) -> Tensor:
         """Norm of W at each coordinate of what it reads or writes, shape=[n or m]."""

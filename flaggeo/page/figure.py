@@ -3,8 +3,6 @@
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, get_args
 
-import vl_convert
-
 from ..results.analysis import Analysis
 from .charts import (
     Spec,
@@ -88,6 +86,8 @@ def figure_spec(analysis: Analysis, name: str, settings: Mapping[str, str | floa
 
 def drawn(spec: Spec, file_format: Format) -> bytes:
     """Bytes of a file in this format."""
+    import vl_convert  # 88 MB that a page does without
+
     lite = "vega-lite" in spec["$schema"]
     if file_format == "svg":
         return (vl_convert.vegalite_to_svg(spec) if lite else vl_convert.vega_to_svg(spec)).encode()

@@ -14,6 +14,7 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 import pyarrow.csv as arrow_csv
+from pyarrow.parquet import write_table as write_parquet
 
 from ..numerics.threads import workers
 
@@ -131,9 +132,10 @@ def save_tables(
     writers = dict(others)
     for name, table in tables.items():
         csv, parquet = table_files(name)
+        columns = pa.Table.from_pandas(table, preserve_index=False)
         if len(table) <= _READABLE_ROWS:
-            writers[csv] = partial(_write_csv, table)
-        writers[parquet] = partial(table.to_parquet, index=False)
+            writers[csv] = partial(_write_csv, columns)
+        writers[parquet] = partial(write_parquet, columns)
     with replaced_at_once(folder) as temporary, workers() as pool:
         written = [pool.submit(write, temporary / name) for name, write in writers.items()]
         for name, text in texts.items():
@@ -142,9 +144,9 @@ def save_tables(
             task.result()
 
 
-def _write_csv(table: pd.DataFrame, path: Path) -> None:
-    single = table.astype(dict.fromkeys(table.select_dtypes("float64"), "float32"))
-    arrow_csv.write_csv(pa.Table.from_pandas(single, preserve_index=False), path)
+def _write_csv(columns: pa.Table, path: Path) -> None:
+    single = [pa.field(one.name, pa.float32()) if one.type == pa.float64() else one for one in columns.schema]
+    arrow_csv.write_csv(columns.cast(pa.schema(single)), path)
 
 
 class ResultError(ValueError):

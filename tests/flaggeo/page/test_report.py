@@ -50,6 +50,13 @@ def page(html, open_page, tmp_path):
     page.close()
 
 
+def test_a_page_with_vega_from_the_cache_is_the_fresh_one(analysis, html, monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert render_report(analysis) == html
+    assert list(tmp_path.rglob("*.js"))
+    assert render_report(analysis) == html
+
+
 def data_of(html):
     return json.loads(re.search(r'<script type="application/json" id="data">(.*?)</script>', html)[1])
 
