@@ -43,6 +43,7 @@ from .inventory import skipped_table, space_table, weight_table
 from .network import Network, Side, Stack, Weight, read_network
 from .network.coverage import coverage
 from .numerics.spectrum import Spectrum
+from .numerics.threads import thread_count, workers
 from .results.analysis import Analysis
 from .results.scratch import STARTED_AFRESH, Scratch
 from .settings import Options, Settings, given_options
@@ -111,6 +112,7 @@ def load(
     return read_network(checkpoint)
 
 
+@workers()
 def analyze(
     network: Network,
     settings: Settings | None = None,
@@ -220,7 +222,7 @@ def circumstances(settings: Settings, device: str | torch.device, started: datet
     return {
         "settings": settings.record(),
         "device": str(device),
-        "threads": torch.get_num_threads(),
+        "threads": thread_count(),
         "started": started.isoformat(timespec="seconds"),
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": " ".join(sys.argv),
