@@ -151,8 +151,8 @@ class Encounter:
 
 
 def _axis(entries: Tensor) -> Tensor:
-    """Number of the axis of each entry."""
-    return (entries - 1).div(_AXIS, rounding_mode="floor").long()
+    """Number of the axis of each entry; 0 where it has none."""
+    return ((entries - 1).clamp(min=0) / _AXIS).long()
 
 
 # Scores too are entries: minus the number of a pair of heads times this, minus a position, minus one.
@@ -177,12 +177,15 @@ class Axes:
     def __init__(self) -> None:
         self.sizes: list[int] = []
         self._roots = torch.empty(0, dtype=torch.long)
+        # What takes an entry to the root of its axis. That of the first axis is 0, so that entries without one stay.
+        self._shifts = torch.empty(0, dtype=torch.float64)
 
     def new(self, size: int) -> Tensor:
         """Entries of a new axis, shape=[size]."""
         number = len(self.sizes)
         self.sizes.append(size)
         self._roots = torch.cat([self._roots, torch.tensor([number])])
+        self._shifts = torch.cat([self._shifts, self._shifts.new_zeros(1)])
         return torch.arange(size, dtype=torch.float64) + (number * _AXIS + 1)
 
     def unite(self, axes: Collection[int]) -> bool:
@@ -192,15 +195,12 @@ class Axes:
         roots = {int(self._roots[axis]) for axis in axes}
         for root in roots:
             self._roots[self._roots == root] = min(roots)
+        self._shifts = (self._roots - torch.arange(len(self._roots))) * float(_AXIS)
         return True
 
     def canonical(self, entries: Tensor) -> Tensor:
         """The same entries, by the least number of their axis."""
-        known = entries > 0
-        if not known.any():
-            return entries
-        axis = torch.where(known, _axis(entries), 0)
-        return torch.where(known, entries + (self._roots[axis] - axis) * float(_AXIS), entries)
+        return entries + self._shifts[_axis(entries)] if self.sizes else entries
 
     def roots(self, entries: Tensor) -> set[int]:
         """Least numbers of the axes of entries."""
