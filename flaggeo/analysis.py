@@ -4,6 +4,7 @@ import json
 import platform
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Executor
 from dataclasses import replace
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -20,6 +21,7 @@ from .alignment import (
     Nulls,
     ProjectionHeads,
     angles_are_basis_independent,
+    closed_nulls,
     continuity_by_lag,
     continuity_by_rank,
     continuity_nulls,
@@ -41,8 +43,9 @@ from .inventory import skipped_table, space_table, weight_table
 from .network import Network, Side, Stack, Weight, read_network
 from .network.coverage import coverage
 from .numerics.spectrum import Spectrum
+from .numerics.threads import thread_count, workers
 from .results.analysis import Analysis
-from .results.scratch import Scratch
+from .results.scratch import STARTED_AFRESH, Scratch
 from .settings import Options, Settings, given_options
 
 
@@ -109,6 +112,7 @@ def load(
     return read_network(checkpoint)
 
 
+@workers()
 def analyze(
     network: Network,
     settings: Settings | None = None,
@@ -116,6 +120,7 @@ def analyze(
     device: str | torch.device = "cpu",
     progress: Progress | None = None,
     scratch: str | Path | None = None,
+    executor: Executor | None = None,
     **options: Unpack[Options],
 ) -> Analysis:
     """Measure how the leading subspaces of a network's weights are aligned.
@@ -135,8 +140,11 @@ def analyze(
     scratch : str or Path, optional
         Folder for what is done so far; a later call with the same network and settings continues from
         there. The caller removes it.
+    executor : concurrent.futures.Executor, optional
+        Measures the layers in place of this process: processes, or the workers of a cluster that see the files under
+        the same paths. The result is the same, bit for bit, on one kind of processor.
     **options
-        The fields of `Settings`, in place of `settings`: ``rank=32, heads=True``.
+        The fields of `Settings`, in place of `settings`: ``rank=32, measure="all"``.
 
     Returns
     -------
@@ -157,19 +165,22 @@ def analyze(
     device = torch.device(device)
     started = datetime.now(UTC)
     chosen = settings.chosen(network)
-    memory = None if scratch is None else Scratch(Path(scratch), _run_of(network, settings, chosen))
+    memory = None if scratch is None else Scratch(Path(scratch), _run_of(network, settings, device))
+    afresh = memory is not None and memory.has_replaced_another
     single = [weight for weight in chosen if not isinstance(weight, Stack)]
     network.checkpoint.fetch(_tensors_of(single), progress)
     # A surrogate of a stack would take as long as all experts of the layer.
     chains = list(layer_chains(single).values()) if settings.draws_surrogates else []
     advance = _Progress(progress, len({weight.tensor for weight in single}) + sum(map(len, chains)))
-    found = measure_layers(settings, network.layers, device=device, progress=advance, memory=memory)
+    found = measure_layers(settings, network.layers, device=device, progress=advance, memory=memory, executor=executor)
     wide = found.spectra
     spectra = {name: spectrum.leading(settings.rank) for name, spectrum in wide.items()}
     found = replace(found, spectra=spectra)
-    nulls = _draw_nulls(chains, found, settings, device, advance, memory)
     continued = chosen if "continuity" in settings.measure else []
     paired = _compared(chosen) if "pairs" in settings.measure else []
+    against_norms = chosen if continued or paired or found.heads else []
+    drawn = _draw_nulls(chains, found, settings, device, advance, memory)
+    nulls = closed_nulls(against_norms, spectra, found.heads).checked_by(drawn)
     pairs = pair_table(paired, spectra, nulls.leverages, folded=settings.fold_norms)
     questioned = paired if "stability" in settings.measure else []
     bases = _bases(chosen, spectra)
@@ -195,12 +206,12 @@ def analyze(
             "checkpoint": network.checkpoint.location,
             "family": network.family,
             "metadata": dict(network.checkpoint.metadata),
-            "remarks": [*network.remarks, *settings.remarks(chosen)],
+            "remarks": [*network.remarks, *settings.remarks(chosen), *([STARTED_AFRESH] if afresh else [])],
             "headers_sha256": _fingerprint(network),
             "coverage": coverage(network).record(),
             "layers": len({weight.layer for weight in chosen if weight.layer is not None}),
-            "nulls": ["Haar, closed form", "mean-matched, closed form"]
-            + ["norm-matched", "sign-flip"] * bool(settings.draws),
+            "nulls": [f"{null}, closed form" for null in ("Haar", "mean-matched", "norm-matched", "sign-flip")]
+            + ["norm-matched, drawn", "sign-flip, drawn"] * bool(settings.draws),
         }
         | circumstances(settings, device, started),
     )
@@ -211,13 +222,17 @@ def circumstances(settings: Settings, device: str | torch.device, started: datet
     return {
         "settings": settings.record(),
         "device": str(device),
-        "threads": torch.get_num_threads(),
+        "threads": thread_count(),
         "started": started.isoformat(timespec="seconds"),
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": " ".join(sys.argv),
-        "versions": {name: version(name) for name in ("flaggeo", "torch", "numpy", "scipy")}
-        | {"python": platform.python_version()},
+        "versions": _versions(),
     }
+
+
+def _versions() -> dict[str, str]:
+    packages = {name: version(name) for name in ("flaggeo", "torch", "numpy", "scipy")}
+    return packages | {"python": platform.python_version()}
 
 
 class _Progress:
@@ -307,10 +322,14 @@ def _fingerprint(network: Network) -> str:
     return sha256(json.dumps(headers).encode()).hexdigest()
 
 
-def _run_of(network: Network, settings: Settings, weights: list[Weight]) -> str:
-    """Whatever determines the numbers of a run, by which a scratch knows it."""
-    names = [weight.name for weight in weights]
-    return json.dumps([_fingerprint(network), settings.record(), names, network.checkpoint.stamp()])
+def _run_of(network: Network, settings: Settings, device: torch.device) -> str:
+    """Whatever determines the numbers of a run, by which a scratch knows it.
+
+    How a weight is cut out of its tensor, and which norms are folded into it, stands in its representation.
+    """
+    checkpoint = network.checkpoint
+    files = [_fingerprint(network), checkpoint.stamp(), repr(checkpoint.config)]
+    return json.dumps([*files, repr(network.weights), settings.record(), device.type, _versions()])
 
 
 def _bases(weights: list[Weight], spectra: Mapping[str, Spectrum]) -> dict[str, Tensor]:
@@ -318,5 +337,5 @@ def _bases(weights: list[Weight], spectra: Mapping[str, Spectrum]) -> dict[str, 
     for weight in weights:
         for side in weight.sides:
             bases[f"{weight.name}.{side.value}"] = spectra[weight.name].frame(side)
-        bases[f"{weight.name}.singular_values"] = spectra[weight.name].all_values
+        bases[f"{weight.name}.singular_values"] = spectra[weight.name].known_values
     return bases

@@ -1,8 +1,9 @@
 """The network layer by layer: each tensor is read once, measured and let go."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import Executor, Future
-from dataclasses import dataclass, field, replace
+from concurrent.futures import BrokenExecutor, Executor, Future
+from contextlib import suppress
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from math import prod
 from queue import SimpleQueue
 from typing import Any, Protocol
@@ -25,8 +26,11 @@ from .checkpoint import Checkpoint
 from .checkpoint.rounding import rounding_error
 from .network import Layer, Side, Space, Stack, Weight
 from .numerics.spectrum import Spectrum, gram_spectrum, leading_spectrum, side_gram
-from .numerics.threads import coordinators, one_ahead, workers
+from .numerics.threads import ahead, coordinators, workers
 from .settings import Settings
+
+# Gram cosines are columns of continuity, and take whole Gram matrices.
+_GRAM_COSINES = {"continuity", "spectra"}
 
 #: One row of a table: plain numbers, strings and None.
 Row = dict[str, Any]
@@ -120,8 +124,8 @@ def measure_layer(
         If a tensor turns out to be unreadable or not finite.
     """
     # Interfaces inside heads are measured whether or not heads are weights of their own.
-    reading = replace(settings, heads=settings.heads or "interfaces" in settings.measure)
-    weights = [weight for weight in layer.weights if reading.includes(weight)]
+    with_heads = settings.heads or "interfaces" in settings.measure
+    weights = [weight for weight in layer.weights if settings.includes(weight, heads=with_heads)]
     stacks = [_Stacking(weight) for weight in weights if isinstance(weight, Stack)]
     tell = _once(progress)
     results = []
@@ -129,7 +133,22 @@ def measure_layer(
         for part in _parts(weights):
             results.append(_measure_part(settings, layer.checkpoint, part, stacks, pool, device, tell))
         results += pool.map(lambda stack: stack.result(settings), stacks)
-        return LayerResult.joined(results)
+        # As they come back from another process or a scratch, so that what follows gives the same bits.
+        result: LayerResult = _row_major(LayerResult.joined(results))
+        return result
+
+
+def _row_major(value: Any) -> Any:
+    """The same with all tensors in it contiguous."""
+    if isinstance(value, Tensor):
+        return value.contiguous()
+    if isinstance(value, Mapping):
+        return {key: _row_major(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [_row_major(one) for one in value]
+    if is_dataclass(value) and not isinstance(value, type):
+        return replace(value, **{part.name: _row_major(getattr(value, part.name)) for part in fields(value)})
+    return value
 
 
 def _once(progress: Callable[[str], object] | None) -> Callable[[str], None]:
@@ -234,7 +253,8 @@ class _Stacking:
         assert self._sum is not None
         name = self.weight.name
         errors = {name: max(self._rounding_errors)} if self._rounding_errors else {}
-        spectra = {name: gram_spectrum(self._sum, self.side, torch.cat(self._norms), settings.kept_rank)}
+        whole = "spectra" in settings.measure
+        spectra = {name: gram_spectrum(self._sum, self.side, torch.cat(self._norms), settings.kept_rank, whole=whole)}
         grams = {(name, side): self.gram for _, side in _shared(settings, [self.weight])}
         return LayerResult(spectra, grams=grams, rounding_errors=errors)
 
@@ -242,7 +262,10 @@ class _Stacking:
 def _alone(settings: Settings, weights: list[Weight], matrices: Mapping[str, Tensor]) -> LayerResult:
     """What each weight needs but its own matrix for."""
     measured = [weight for weight in weights if settings.includes(weight)]
-    spectra = {weight.name: leading_spectrum(matrices[weight.name], settings.kept_rank) for weight in measured}
+    whole = "spectra" in settings.measure
+    spectra = {
+        weight.name: leading_spectrum(matrices[weight.name], settings.kept_rank, whole=whole) for weight in measured
+    }
     profiles = {
         weight.name: norm_profile(
             matrices[weight.name], spectra[weight.name].leading(settings.rank).frame(Side.READ).shape[1]
@@ -273,7 +296,7 @@ def _interfaces(settings: Settings, weights: list[Weight], matrices: Mapping[str
 def _shared(settings: Settings, weights: Iterable[Weight]) -> Iterator[tuple[Weight, Side]]:
     """Sides of weights that are compared with the next layer's by their Gram matrices."""
     for weight in weights:
-        if "continuity" in settings.measure and settings.includes(weight) and comparable_across_layers(weight):
+        if _GRAM_COSINES.issubset(settings.measure) and settings.includes(weight) and comparable_across_layers(weight):
             yield from ((weight, side) for side in weight.sides if weight.space(side).depth is None)
 
 
@@ -284,10 +307,12 @@ def measure_layers(
     device: str | torch.device = "cpu",
     progress: Callable[[str], object] | None = None,
     memory: Memory | None = None,
+    executor: Executor | None = None,
 ) -> LayerResult:
     """Measure layers one after the other, and neighbours by their Gram matrices.
 
-    Two layers are in progress at most, so that no core waits for the last pieces of one.
+    In this process two layers are in progress at most, so that no core waits for the last pieces of one. An executor is
+    given all layers at once, as names of tensors that its workers read themselves.
 
     Parameters
     ----------
@@ -300,6 +325,8 @@ def measure_layers(
         Called with the name of each tensor, in order.
     memory : Memory, optional
         Asked for each layer before it is measured, and told its result.
+    executor : Executor, optional
+        Measures the layers. Those that it loses with a process that is killed are measured here.
 
     Returns
     -------
@@ -318,18 +345,25 @@ def measure_layers(
     neighbours = _Neighbours(settings, device)
     results = []
     with coordinators() as threads:
-        begun = one_ahead(_begin(threads, settings, layer, device) for layer in layers if recalled[layer.name] is None)
+        missing = [layer for layer in layers if recalled[layer.name] is None]
+        begun = ahead(
+            (_begin(threads, executor, settings, layer, device) for layer in missing),
+            len(missing) if executor else 1,
+        )
         for layer in layers:
             result = recalled[layer.name]
             if result is not None:
-                for tensor in _tensors(filter(settings.includes, layer.weights)):
+                for tensor in _measured_tensors(settings, layer):
                     tell(tensor)
                 neighbours.pass_over(layer)
             else:
                 tensors, measured = next(begun)
                 for tensor in iter(tensors.get, None):
                     tell(tensor)
-                result = measured.result()
+                try:
+                    result = measured.result()
+                except BrokenExecutor:
+                    result = threads.submit(measure_layer, settings, layer, device=device).result()
                 cosines = threads.submit(neighbours.compare, layer, result.grams).result()
                 result = replace(result, grams={}, gram_cosines=cosines)
                 if memory is not None:
@@ -339,13 +373,25 @@ def measure_layers(
 
 
 def _begin(
-    threads: Executor, settings: Settings, layer: Layer, device: torch.device
+    threads: Executor, executor: Executor | None, settings: Settings, layer: Layer, device: torch.device
 ) -> "tuple[SimpleQueue[str | None], Future[LayerResult]]":
-    """A layer that is being measured: the tensors that it comes to, None after the last, and the result."""
+    """A layer that is being measured: the tensors that it comes to, None after the last, and the result.
+
+    An executor outside of this process cannot tell of each tensor: they come all at the end.
+    """
     tensors: SimpleQueue[str | None] = SimpleQueue()
+    if executor is not None:
+        with suppress(BrokenExecutor):
+            result = executor.submit(measure_layer, settings, layer, device=device)
+            result.add_done_callback(lambda _: [*map(tensors.put, (*_measured_tensors(settings, layer), None))])
+            return tensors, result
     result = threads.submit(measure_layer, settings, layer, device=device, progress=tensors.put)
     result.add_done_callback(lambda _: tensors.put(None))
     return tensors, result
+
+
+def _measured_tensors(settings: Settings, layer: Layer) -> list[str]:
+    return _tensors(filter(settings.includes, layer.weights))
 
 
 class _Neighbours:

@@ -31,12 +31,14 @@ WEIGHT_SCHEMA = Schema(
         Column(
             "effective_rank",
             "float64",
-            "exp of the entropy of the shares of the squared Frobenius norm: on how many directions it is spread",
+            "exp of the entropy of the shares of the squared Frobenius norm: on how many directions it is spread; "
+            "missing where not all singular values were measured",
         ),
         Column(
             "above_random_edge",
-            "int64",
-            "singular values above |W| (1/√m + 1/√n), where those of a random matrix of this shape and norm end",
+            "Int64",
+            "singular values above |W| (1/√m + 1/√n), where those of a random matrix of this shape and norm end; "
+            "missing where all that were measured are above",
         ),
         Column("energy", "float64", "share of the squared Frobenius norm in the kept directions"),
         Column("gap_1", "float64", "(s_1 - s_2) / s_1"),

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any, TypedDict
 if TYPE_CHECKING:
     from .network import Network, Weight
 
-#: What can be measured: one weight in neighbouring layers, pairs of subspaces, weights that compose.
-MEASUREMENTS = ("continuity", "pairs", "interfaces")
-#: What is measured besides on request alone: whether the edges of the alignment graph would stand.
-ON_REQUEST = ("stability",)
+#: What can be measured, in the order of the page.
+MEASUREMENTS = ("continuity", "pairs", "heads", "interfaces", "spectra", "structure", "stability")
+#: What answers most questions fastest: it needs the leading singular directions and closed-form nulls alone.
+BY_DEFAULT = ("continuity", "pairs")
+# What each of these says something of, and brings with it.
+_BROUGHT = {"structure": {"pairs"}, "stability": {"pairs", "structure"}}
 
 # No network is deeper: 0-999999999999 is an error, not a list that fills the memory.
 _LAST_LAYER = 9999
@@ -26,7 +28,6 @@ class Options(TypedDict, total=False):
     rank: int
     roles: Iterable[str] | None
     layers: Iterable[int] | None
-    heads: bool
     fold_norms: bool
     draws: int
     seed: int
@@ -79,6 +80,15 @@ def _among(known: Callable[[], tuple[str, ...]]) -> _Check:
     return check
 
 
+def _measurements(name: str, given: str | Iterable[str]) -> tuple[str, ...]:
+    asked = {given} if isinstance(given, str) else set(given)
+    if asked == {"all"}:
+        return MEASUREMENTS
+    chosen = _among(lambda: MEASUREMENTS)(name, asked)
+    brought = set().union(*(_BROUGHT.get(one, ()) for one in chosen))
+    return tuple(one for one in MEASUREMENTS if one in chosen or one in brought)
+
+
 def _roles() -> tuple[str, ...]:
     from .network import ROLES
 
@@ -99,9 +109,6 @@ class Settings:
     layers : tuple of int or None
         Only these layers, ascending; all of them for None. Weights without a layer (embed, unembed) are chosen by
         their role alone.
-    heads : bool
-        Whether every attention head is a weight of its own as well. The number of pairs grows with the square of
-        the number of subspaces: 22 thousand for a 30-layer model without heads, 430 thousand with 9 in each layer.
     fold_norms : bool
         Whether the norms beside a weight are folded into its matrix, their gains and what a LayerNorm does not see,
         see `Network.matrix`. Only then do rotations of the stream leave the numbers of reading weights unchanged. The
@@ -112,10 +119,20 @@ class Settings:
     seed : int
         Seed of these draws. The draws of one seed differ between kinds of device.
     measure : tuple of str
-        Which of `MEASUREMENTS` and `ON_REQUEST` are made, by default the former: ``continuity`` fills the tables that
-        begin with this word, trajectories and experts; ``pairs`` fills pairs and pair_nulls, from which the alignment
-        graph is made; ``interfaces`` fills interfaces and interfaces_by_rank; ``stability``, beside ``pairs``, the
-        table of this name. The tables of the others are empty. The table of heads follows `heads` alone.
+        Which of `MEASUREMENTS` are made, or ``all``. The tables of the others are empty.
+
+        - ``continuity``: one weight in neighbouring layers. Fills the tables that begin with this word, trajectories
+          and experts.
+        - ``pairs``: leading subspaces of any two weights of one space. Fills pairs and pair_nulls, from which the
+          alignment graph is made.
+        - ``heads``: every attention head as a weight of its own as well, and the table of heads. The number of pairs
+          grows with the square of the number of subspaces: 22 thousand for a 30-layer model without heads, 430 thousand
+          with 9 in each layer.
+        - ``interfaces``: whole weights that compose, inside MLPs and heads. Fills interfaces and interfaces_by_rank.
+        - ``spectra``: all singular values and whole Gram matrices, for the columns effective_rank, above_random_edge
+          and gram_cosine. Their cost grows with the cube of the width.
+        - ``structure``: statistics of the alignment graph against rewired ones. Brings pairs.
+        - ``stability``: whether its edges would stand at other ranks and after rounding. Brings structure.
 
     Raises
     ------
@@ -131,16 +148,13 @@ class Settings:
     rank: int = _option(16, _whole(1), "Keep this many singular directions of each weight.", short="-k")
     roles: tuple[str, ...] | None = _option(None, _among(_roles), "Restrict to these roles, for example q,k.")
     layers: tuple[int, ...] | None = _option(None, _layers, "Restrict to these layers, for example 0-5,8.")
-    heads: bool = _option(False, _switch, "Treat every attention head as a weight of its own as well.")
     fold_norms: bool = _option(False, _switch, "Fold the gains of the norms beside a weight into its matrix.")
     draws: int = _option(
         0, _whole(0), "Draw each null that has no closed form this many times; 20 draws about double the time."
     )
     seed: int = _option(0, _whole(0), "Seed the random draws with this number.")
     measure: tuple[str, ...] = _option(
-        MEASUREMENTS,
-        _among(lambda: MEASUREMENTS + ON_REQUEST),
-        f"Measure only some of {', '.join(MEASUREMENTS)}; {', '.join(ON_REQUEST)} is measured where it is named.",
+        BY_DEFAULT, _measurements, f"Measure some of {', '.join(MEASUREMENTS)}, or all of them."
     )
 
     def __post_init__(self) -> None:
@@ -148,6 +162,11 @@ class Settings:
             value = getattr(self, option.name)
             if value is not option.default:
                 object.__setattr__(self, option.name, option.metadata["check"](option.name, value))
+
+    @property
+    def heads(self) -> bool:
+        """Whether attention heads are weights of their own as well."""
+        return "heads" in self.measure
 
     @property
     def kept_rank(self) -> int:
@@ -159,12 +178,12 @@ class Settings:
         """Whether surrogates of the weights are drawn: pairs and heads take their share of those for continuity."""
         return self.draws > 0 and (self.heads or not {"continuity", "pairs"}.isdisjoint(self.measure))
 
-    def includes(self, weight: "Weight") -> bool:
-        """Whether a weight is among those that are measured."""
+    def includes(self, weight: "Weight", *, heads: bool | None = None) -> bool:
+        """Whether a weight is among those that are measured, or would be with or without heads."""
         return (
             (self.roles is None or weight.record.name in self.roles)
             and (self.layers is None or weight.layer is None or weight.layer in self.layers)
-            and (self.heads or weight.head is None)
+            and ((self.heads if heads is None else heads) or weight.head is None)
         )
 
     def chosen(self, network: "Network") -> list["Weight"]:

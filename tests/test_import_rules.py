@@ -28,6 +28,32 @@ def test_importing_a_package_loads_nothing_heavy(package, heavy):
     assert loaded == []
 
 
+DEFAULT_ANALYSIS = """
+import sys, torch
+from pathlib import Path
+before = set(sys.modules)
+from flaggeo import analyze, load
+from tests.builders import CONFIG, related_llama
+folder = Path(sys.argv[1])
+for _ in range(2):  # the second time Vega comes from the cache
+    for module in ("vl_convert", "vl_convert.vl_convert"):
+        sys.modules.pop(module, None)
+    analyze(load(related_llama(), config=CONFIG)).save(folder, overwrite=True)
+print(*set(sys.modules) - before)
+"""
+
+
+def test_a_default_analysis_and_its_page_import_nothing_that_they_do_not_use(tmp_path):
+    command = [sys.executable, "-c", DEFAULT_ANALYSIS, str(tmp_path / "result")]
+    run = subprocess.run(command, check=True, capture_output=True, text=True)
+    loaded = set(run.stdout.split())
+    assert {"flaggeo.analysis", "flaggeo.page.report", "scipy.special"} <= loaded
+    scipy = {f"scipy.{part}" for part in ("stats", "optimize", "interpolate", "spatial", "cluster", "sparse", "linalg")}
+    others = {"sklearn", "matplotlib", "sympy", "geomstats", "transformers", "vl_convert"}
+    assert not loaded & (scipy | others)
+    assert not {name for name in loaded if name.startswith(("flaggeo.comparison", "flaggeo.tracing"))}
+
+
 GLOBAL_STATE = """
 import os, torch
 def state():

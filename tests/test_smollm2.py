@@ -39,9 +39,9 @@ def analysis(readme):
 @pytest.fixture(scope="module")
 def demo(smollm2_file):
     """What `make demo` measures of heads and, under the drawn nulls, of continuity."""
-    (draws,) = re.findall(r"--heads --draws (\d+)", (ROOT / "Makefile").read_text())
+    (draws,) = re.findall(r"--measure all --draws (\d+)", (ROOT / "Makefile").read_text())
     assert f"{draws} draws of each null" in README
-    return analyze(load(smollm2_file), heads=True, draws=int(draws), measure="continuity")
+    return analyze(load(smollm2_file), draws=int(draws), measure=("continuity", "heads", "interfaces", "spectra"))
 
 
 def test_the_python_of_the_readme_runs_as_pasted(readme):
@@ -105,9 +105,9 @@ def test_the_heads_of_the_readme_are_measured(demo):
     assert closest == ", ".join(f"layers.18.o.heads.{head}.write" for head in (6, 7, 8))
 
 
-def test_the_interfaces_of_the_readme_are_measured(analysis):
+def test_the_interfaces_of_the_readme_are_measured(demo):
     text = " ".join(README.split())
-    mlps = analysis.interfaces[analysis.interfaces["kind"].isin(["up-down", "gate-down"])]
+    mlps = demo.interfaces[demo.interfaces["kind"].isin(["up-down", "gate-down"])]
     balanced = mlps[mlps["gauge_fixed"] | (mlps["kind"] == "gate-down")].groupby("kind")
     overlaps = balanced[["overlap", "overlap_null_mean", "overlap_sign_flip_mean"]].mean()
     stated = "overlap by {:.3f} and {:.3f}, where unrelated weights give {:.3f}".format(

@@ -11,12 +11,13 @@ HEAD = """\
 |---|---|
 | `report.html` | the page; self-contained |
 | `result.json` | schema version, provenance, the summary |
-| {tables} (`.csv`, `.parquet`) | the tables below |
-| `bases.safetensors` | float32 frames `layers.3.q.read` and `layers.3.q.write`; all of `layers.3.q.singular_values` |
+| {tables} (`.parquet`, and `.csv` up to 5,000 rows) | the tables below |
+| `bases.safetensors` | float32 frames `layers.3.q.read` and `layers.3.q.write`; `layers.3.q.singular_values` |
 | `graph.graphml` | the alignment graph |
 
 All measurements are dimensionless. An empty cell means undefined: a direction that does not exist, a subspace that is
-the whole space, or a null that was not drawn. CSV files have seven digits, Parquet files all.
+the whole space, a null that was not drawn, or what was not measured. CSV files have seven digits, Parquet files all.
+The singular values are those of the frames and the next, or all of them where spectra were measured.
 
 `python -m docs.build` writes this page.
 """

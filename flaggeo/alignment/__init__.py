@@ -8,11 +8,16 @@ from .chance.mean_matched import mean_share as mean_share
 from .chance.norm_matched import Profile as Profile
 from .chance.norm_matched import norm_matched as norm_matched
 from .chance.norm_matched import norm_profile as norm_profile
+from .chance.norm_matched_law import LAW_ERROR as LAW_ERROR
+from .chance.norm_matched_law import norm_matched_cosine as norm_matched_cosine
+from .chance.norm_matched_law import norm_matched_leverages as norm_matched_leverages
+from .chance.norm_matched_law import norm_matched_overlap as norm_matched_overlap
 from .chance.sign_flip import leverages as leverages
 from .depth.by_lag import BY_LAG_SCHEMA as BY_LAG_SCHEMA
 from .depth.by_lag import continuity_by_lag as continuity_by_lag
 from .depth.by_rank import BY_RANK_SCHEMA as BY_RANK_SCHEMA
 from .depth.by_rank import continuity_by_rank as continuity_by_rank
+from .depth.closed_nulls import closed_nulls as closed_nulls
 from .depth.continuity_table import continuity_schema as continuity_schema
 from .depth.continuity_table import continuity_table as continuity_table
 from .depth.coordinates import constant_component as constant_component

@@ -100,10 +100,17 @@ def q_values(table: pd.DataFrame, observable: Observable[Any], family: str) -> "
     ----------
     Y. Benjamini and Y. Hochberg, Controlling the false discovery rate, J. R. Statist. Soc. B 57 (1995).
     """
-    from scipy.stats import false_discovery_control  # most of a second to import, and only needed here
-
     p_value = table[observable.p_value_columns].max(axis="columns").dropna()
-    return p_value.groupby(table[family]).transform(false_discovery_control)
+    return p_value.groupby(table[family]).transform(_false_discovery_rates)
+
+
+def _false_discovery_rates(p_values: "pd.Series[float]") -> Array:
+    """Of Benjamini and Hochberg, in the order of the p-values; `scipy.stats` has them too, and takes long to import."""
+    ascending = np.argsort(p_values.to_numpy())
+    scaled = p_values.to_numpy()[ascending] * (len(ascending) / np.arange(1, len(ascending) + 1))
+    rates = np.empty(len(ascending))
+    rates[ascending] = np.minimum.accumulate(scaled[::-1])[::-1].clip(max=1)
+    return rates
 
 
 def _array(numbers: Any) -> Array:

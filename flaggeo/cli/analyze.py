@@ -20,12 +20,11 @@ _LEGEND = (
     "unrelated: exact mean for unrelated (Haar) directions; effect size: (|cos| - unrelated) / (1 - unrelated);\n"
     "significant: layer pairs whose |cos| 1st has a q-value of at most {rate:.0%}; channels: how many coordinates\n"
     "carry the first vector. A rotation of the stream changes the channels, not the cosines and overlaps.\n"
-    "mean-matched: the part that a common mean of the entries makes is kept, the rest gets random signs."
-)
-_NULLS_LEGEND = (
+    "mean-matched: the part that a common mean of the entries makes is kept, the rest gets random signs;\n"
     "norm-matched: random matrices with the same row and column norms; sign-flip: random signs of the coordinates;\n"
-    "excess: effect size over the largest null; equalised: |cos| with all channels brought to one norm."
+    "excess: effect size over the largest null."
 )
+_EQUALISED_LEGEND = "equalised: |cos| with all channels brought to one norm."
 
 
 @measuring(lambda path, **_: f"{stem(path)}-alignment")
@@ -52,8 +51,8 @@ def _show(console: "Console", analysis: "Analysis", *, verbose: bool) -> None:
     if not analysis.summary.empty:
         console.print(_summary_table(analysis.summary))
         console.print(_LEGEND.format(rate=FALSE_DISCOVERY_RATE), soft_wrap=True)
-        if not analysis.continuity_nulls.empty:
-            console.print(_NULLS_LEGEND, soft_wrap=True)
+        if analysis.settings.draws:
+            console.print(_EQUALISED_LEGEND, soft_wrap=True)
         console.print()
     if verbose:
         console.print(f"largest residual of a singular triplet: {analysis.weights['residual'].max():.1e}")
@@ -67,9 +66,10 @@ def _summary_table(summary: "pd.DataFrame") -> "Table":
 
     numbers = {"|cos| 1st": "abs_cos_1", "unrelated": "abs_cos_1_null_mean", "effect size": "abs_cos_1_effect_size"}
     numbers |= {"mean-matched": "abs_cos_1_mean_matched_mean"}
-    if summary["abs_cos_1_excess"].notna().any():
-        numbers |= {"norm-matched": "abs_cos_1_norm_matched_mean", "sign-flip": "abs_cos_1_sign_flip_mean"}
-        numbers |= {"excess": "abs_cos_1_excess", "equalised": "abs_cos_1_equalised"}
+    numbers |= {"norm-matched": "abs_cos_1_norm_matched_mean", "sign-flip": "abs_cos_1_sign_flip_mean"}
+    numbers |= {"excess": "abs_cos_1_excess"}
+    if summary["abs_cos_1_equalised"].notna().any():
+        numbers |= {"equalised": "abs_cos_1_equalised"}
     numbers |= {"|cos| 2nd": "abs_cos_2", "overlap": "overlap", "unrelated overlap": "overlap_null_mean"}
     table = Table(
         "role",

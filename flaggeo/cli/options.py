@@ -24,6 +24,11 @@ Format = Annotated[OutputFormat, typer.Option("--format", help="Print what is fo
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Print more detail, and a traceback on errors.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print only errors (and JSON, if requested).")]
 QuietPath = Annotated[bool, typer.Option("--quiet", "-q", help="Do not print the path of the file that is written.")]
+Jobs = Annotated[int, typer.Option("--jobs", "-j", min=1, metavar="N", help="Measure the layers in so many processes.")]
+Scheduler = Annotated[
+    str | None,
+    typer.Option(metavar="ADDRESS", help="Measure the layers on the Dask cluster of this scheduler, tcp://host:8786."),
+]
 HeadsPerLayer = Annotated[
     int | None,
     typer.Option(min=1, metavar="N", help="Number of query heads in each layer, where the settings do not tell it."),

@@ -10,7 +10,19 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from .options import Device, Format, OutputFormat, Overwrite, Quiet, Verbose, given_settings, settings_parameters
+from .inspect import print_remarks
+from .options import (
+    Device,
+    Format,
+    Jobs,
+    OutputFormat,
+    Overwrite,
+    Quiet,
+    Scheduler,
+    Verbose,
+    given_settings,
+    settings_parameters,
+)
 from .terminal import progress_bar, require_device, scratch_beside, standard_output, usage_errors
 
 if TYPE_CHECKING:
@@ -42,13 +54,15 @@ class Run:
         What is found is saved there.
     arguments : dict
         The options of `Settings` as they stand on the command line, None where they were not given.
-    device, output_format, quiet, verbose, overwrite
+    device, jobs, scheduler, output_format, quiet, verbose, overwrite
         The options of these names.
     """
 
     folder: Path
     arguments: dict[str, Any]
     device: str
+    jobs: int
+    scheduler: str | None
     output_format: OutputFormat
     quiet: bool
     verbose: bool
@@ -70,10 +84,20 @@ class Run:
 
     def measured(self, measure: "Callable[..., R]", sources: Iterable[str] = ()) -> "R":
         """Measure what is in the sources and save; an interrupted run leaves what it has done for the next one."""
+        from ..executors import executor_of
+        from ..results.lock import alone_in
+        from ..results.scratch import STARTED_AFRESH
+
         remote = any(not Path(source).exists() for source in sources)
-        with progress_bar(self.quiet, "reading headers" * remote) as show, scratch_beside(self.folder) as scratch:
-            found = measure(device=self.device, progress=show, scratch=scratch)
+        with (
+            alone_in(self.folder),
+            progress_bar(self.quiet, "reading headers" * remote) as show,
+            scratch_beside(self.folder) as scratch,
+            executor_of(self.jobs, self.scheduler) as executor,
+        ):
+            found = measure(device=self.device, progress=show, scratch=scratch, executor=executor)
             found.save(self.folder, overwrite=self.overwrite)
+        print_remarks([one for one in found.provenance["remarks"] if one == STARTED_AFRESH], self.quiet)
         return found
 
     def tell(self, found: "R", tables: Iterable[str], show: "Callable[[Console, R], None]") -> None:
@@ -109,6 +133,8 @@ def measuring(name: Callable[..., str]) -> Callable[[Callable[..., None]], Calla
             *,
             output: _Output = None,
             device: Device = "cpu",
+            jobs: Jobs = 1,
+            scheduler: Scheduler = None,
             output_format: Format = OutputFormat.TABLE,
             quiet: Quiet = False,
             verbose: Verbose = False,
@@ -117,7 +143,8 @@ def measuring(name: Callable[..., str]) -> Callable[[Callable[..., None]], Calla
         ) -> None:
             sources = {source.name: arguments.pop(source.name) for source in read}
             folder = output or Path(name(**sources))
-            command(**sources, run=Run(folder, arguments, device, output_format, quiet, verbose, overwrite))
+            run = Run(folder, arguments, device, jobs, scheduler, output_format, quiet, verbose, overwrite)
+            command(**sources, run=run)
 
         output, *others, _ = inspect.signature(called, follow_wrapped=False).parameters.values()
         vars(called)["__signature__"] = inspect.Signature([*read, output, *settings_parameters(), *others])

@@ -1,6 +1,7 @@
 """Runs the steps from two sources to a `Comparison`."""
 
 from collections.abc import Iterator
+from concurrent.futures import Executor
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -30,6 +31,7 @@ def compare(
     device: str | torch.device = "cpu",
     progress: Progress | None = None,
     scratch: str | Path | None = None,
+    executor: Executor | None = None,
     **options: Unpack[Options],
 ) -> Comparison:
     """Measure how far the subspaces of two versions of a network lie apart, and what kind of change it was.
@@ -40,7 +42,7 @@ def compare(
         A base and its fine-tuning, or two steps of one run: whatever `load` takes, a network, an analysis, or
         the folder of a saved one (which has frames but no matrices, so that the change itself cannot be
         measured). The second may be the folder of a LoRA adapter of the first.
-    settings, device, progress, scratch, **options
+    settings, device, progress, scratch, executor, **options
         As for `analyze`, and the same for both. An option that is not given is that of a saved analysis, if there
         is one.
 
@@ -75,7 +77,15 @@ def compare(
     for version in versions:
         require_choice(version, settings)
     a, b = (
-        analysis_of(version, settings, device, letter, progress, None if scratch is None else Path(scratch) / letter)
+        analysis_of(
+            version,
+            settings,
+            device,
+            letter,
+            progress,
+            scratch=None if scratch is None else Path(scratch) / letter,
+            executor=executor,
+        )
         for version, letter in zip(versions, "ab", strict=True)
     )
     chosen = [name for name in names if name in set(a.weights["name"])]
@@ -123,7 +133,9 @@ def analysis_of(
     device: str | torch.device,
     label: str,
     progress: Progress | None,
+    *,
     scratch: Path | None,
+    executor: Executor | None,
 ) -> Analysis:
     """The saved analysis, or a new one that tells its progress under a label and can resume from a scratch."""
     if version.analysis is not None:
@@ -137,6 +149,7 @@ def analysis_of(
         device=device,
         progress=progress and (lambda name, done, total: progress(f"{label}: {name}", done, total)),
         scratch=scratch if resumable else None,
+        executor=executor,
     )
 
 

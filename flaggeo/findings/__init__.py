@@ -1,8 +1,6 @@
 """What results say: each finding is a record with its numbers, and its sentence stands in one place."""
 
-from .analysis import findings as findings
-from .comparison import SAME_ANGLE as SAME_ANGLE
-from .comparison import comparison_findings as comparison_findings
-from .finding import Finding as Finding
-from .graph import graph_findings as graph_findings
-from .trace import trace_findings as trace_findings
+import lazy_loader
+
+# Names stand in the stub, so that what is told of an analysis does not import comparisons and traces.
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

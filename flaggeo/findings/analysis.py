@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ..alignment import SEEDED_NULLS, effect_size
+from ..alignment import LAW_ERROR, SEEDED_NULLS, effect_size
 from ..alignment.interfaces.composable import INTERFACE_KINDS
 from ..alignment.interfaces.interface_table import balanced
 from ..graph import NULL_MEANS
@@ -13,13 +13,15 @@ from ..graph.alignment_graph import FALSE_DISCOVERY_RATE
 from ..network.roles import are_of_one_role, head_pair
 from ..results.analysis import Analysis
 from .experts import matched_experts, stacked_continuity
-from .finding import FEW_CHANNELS, KEPT, LEAST_EXCESS, LITTLE, Finding
+from .finding import KEPT, LEAST_EXCESS, LITTLE, Finding
 from .words import END
 
 # Layers that a mean over them needs before it is held against its error.
 _ENOUGH_LAYERS = 5
 _STANDARD_ERRORS = 3
 _STRONGEST_LINKS = 3
+# The nulls that keep outlier channels, and that of unrelated weights.
+_KEEP_CHANNELS = ("null", *SEEDED_NULLS)
 
 
 def findings(analysis: Analysis) -> list[Finding]:
@@ -54,32 +56,29 @@ def _continuity(analysis: Analysis) -> list[Finding]:
     if analysis.summary.empty:
         return []
     shared = analysis.summary[analysis.summary["shared_space"] & ~analysis.summary["stacked"]]
-    kept, doubtful, by_mean = shared["abs_cos_1_effect_size"] >= KEPT, _doubtful(shared), _of_common_mean(shared)
+    drawn = analysis.settings.draws > 0
+    error = 0.0 if drawn else LAW_ERROR
+    kept, by_mean = shared["abs_cos_1_effect_size"] >= KEPT, _of_common_mean(shared)
+    beyond = _above(shared, *_KEEP_CHANNELS, error=error)
+    # Too little above the null at its least, or no more than the null at its largest.
+    explained = ~_above(shared, *_KEEP_CHANNELS, error=-error) | ~_above(shared, *_KEEP_CHANNELS, error=error, least=0)
     found = []
     for side in END:
         of_side = kept & (shared["side"] == side)
-        rows = shared[of_side & ~doubtful & ~by_mean & (shared["significant_pairs"] > 0)]
+        rows = shared[of_side & beyond & ~by_mean & (shared["significant_pairs"] > 0)]
         if len(rows):
-            found += [_of_roles(rows, "present"), _layer_pairs(rows, analysis.continuity)]
-        rows = shared[of_side & doubtful]
+            found += [_of_roles(rows, "present", drawn), _layer_pairs(rows, analysis.continuity)]
+        rows = shared[of_side & explained]
         if len(rows):
-            found.append(_of_roles(rows, "explained_by_outlier_channels" if _drawn(shared) else "undetermined"))
-        rows = shared[of_side & ~doubtful & by_mean]
+            found.append(_of_roles(rows, "explained_by_outlier_channels", drawn))
+        rows = shared[of_side & ~beyond & ~explained & (shared["significant_pairs"] > 0)]
         if len(rows):
-            found.append(_of_roles(rows, "explained_by_common_mean"))
+            found.append(_of_roles(rows, "undetermined", drawn))
+        rows = shared[of_side & beyond & by_mean]
+        if len(rows):
+            found.append(_of_roles(rows, "explained_by_common_mean", drawn))
     rows = shared[shared["abs_cos_1_effect_size"] < LITTLE]
-    return [*found, _of_roles(rows, "absent")] if len(rows) else found
-
-
-def _drawn(summary: pd.DataFrame) -> bool:
-    return bool(summary["abs_cos_1_norm_matched_mean"].notna().any())
-
-
-def _doubtful(rows: pd.DataFrame) -> "pd.Series[bool]":
-    """Rows whose continuity outlier channels can produce: by the nulls, or by a guess where none were drawn."""
-    if not _drawn(rows):
-        return rows["channels"] < FEW_CHANNELS * rows["dim"]
-    return (rows["abs_cos_1_effect_size"] >= KEPT) & ~_above(rows, "null", *SEEDED_NULLS)
+    return [*found, _of_roles(rows, "absent", drawn)] if len(rows) else found
 
 
 def _of_common_mean(rows: pd.DataFrame) -> "pd.Series[bool]":
@@ -87,13 +86,17 @@ def _of_common_mean(rows: pd.DataFrame) -> "pd.Series[bool]":
     return (rows["abs_cos_1_effect_size"] >= KEPT) & ~_above(rows, "mean_matched")
 
 
-def _above(rows: pd.DataFrame, *nulls: str) -> "pd.Series[bool]":
-    """Rows whose continuity is kept over the largest of these nulls."""
-    largest = rows[[f"abs_cos_1_{null}_mean" for null in nulls]].max(axis=1)
-    return pd.Series(effect_size(rows["abs_cos_1"], largest) >= KEPT, index=rows.index)
+def _above(rows: pd.DataFrame, *nulls: str, error: float = 0.0, least: float = KEPT) -> "pd.Series[bool]":
+    """Rows with so much continuity over the largest of these nulls, the norm-matched one shifted by an error."""
+    means = rows[[f"abs_cos_1_{null}_mean" for null in nulls]]
+    if "norm_matched" in nulls:
+        means = means.assign(abs_cos_1_norm_matched_mean=means["abs_cos_1_norm_matched_mean"] + error)
+    largest = means.max(axis=1).clip(upper=1)
+    # A null that leaves no room explains everything.
+    return pd.Series(effect_size(rows["abs_cos_1"], largest) >= least, index=rows.index)
 
 
-def _of_roles(rows: pd.DataFrame, verdict: str) -> Finding:
+def _of_roles(rows: pd.DataFrame, verdict: str, drawn: bool) -> Finding:
     largest = rows[[f"abs_cos_1_{null}_mean" for null in ("null", "mean_matched", *SEEDED_NULLS)]].max(axis=1)
     roles = [
         {
@@ -112,7 +115,8 @@ def _of_roles(rows: pd.DataFrame, verdict: str) -> Finding:
         }
         for row, null in zip(rows.to_dict("records"), largest, strict=True)
     ]
-    return Finding("continuity", verdict, {"roles": roles, "drawn": _drawn(rows)}, "continuity")
+    numbers = {"roles": roles, "drawn": drawn, "law_error": LAW_ERROR}
+    return Finding("continuity", verdict, numbers, "continuity")
 
 
 def _layer_pairs(rows: pd.DataFrame, continuity: pd.DataFrame) -> Finding:
@@ -141,12 +145,11 @@ def _alignment_over_depth(analysis: Analysis) -> list[Finding]:
     if analysis.summary.empty:
         return []
     rows = analysis.summary[analysis.summary["shared_space"] & ~analysis.summary["stacked"]]
-    rows = rows[rows["overlap_far"].notna()]
-    drawn = analysis.continuity_nulls
-    drawn = drawn[drawn["null"].isin(SEEDED_NULLS) & (drawn["measure"] == "overlap")]
-    if drawn.empty:
-        rows = rows[~_doubtful(rows)]
-    largest = drawn.groupby(["role", "side"])["mean"].max()
+    by_channels = (rows["abs_cos_1_effect_size"] >= KEPT) & ~_above(rows, *_KEEP_CHANNELS)
+    rows = rows[rows["overlap_far"].notna() & ~by_channels]
+    nulls = analysis.continuity_nulls
+    nulls = nulls[nulls["null"].isin(SEEDED_NULLS) & (nulls["measure"] == "overlap")]
+    largest = nulls.groupby(["role", "side"])["mean"].max()
     keys = pd.MultiIndex.from_frame(rows[["role", "side"]])
     closed = rows[["overlap_null_mean", "overlap_mean_matched_mean"]].max(axis=1)
     null = np.fmax(closed.to_numpy(), largest.reindex(keys).to_numpy(dtype=float))

@@ -5,10 +5,10 @@ from typing import Any
 
 import pandas as pd
 
-from ..alignment import effect_size
+from ..alignment import LAW_ERROR, effect_size
 from ..alignment.experts.expert_table import ACROSS
 from ..graph.alignment_graph import FALSE_DISCOVERY_RATE
-from .finding import FEW_CHANNELS, KEPT, LITTLE, Finding
+from .finding import KEPT, LITTLE, Finding
 
 Row = Mapping[str, Any]
 
@@ -31,6 +31,7 @@ def stacked_continuity(summary: pd.DataFrame) -> list[Finding]:
         "cosine": "abs_cos_1",
         "unrelated": "abs_cos_1_null_mean",
         "sign_flip": "abs_cos_1_sign_flip_mean",
+        "norm_matched": "abs_cos_1_norm_matched_mean",
         "mean_matched": "abs_cos_1_mean_matched_mean",
         "channels": "channels",
         "dimension": "dim",
@@ -38,16 +39,21 @@ def stacked_continuity(summary: pd.DataFrame) -> list[Finding]:
         "layer_pairs": "layer_pairs",
     }
     numbers = [{name: row[column] for name, column in columns.items()} for row in rows.to_dict("records")]
-    return _by_verdict("stacked_continuity", _stack_verdict, numbers, "continuity")
+    for row in numbers:
+        row["outlier_channels"] = max(row["sign_flip"], row["norm_matched"])
+    return _by_verdict("stacked_continuity", _stack_verdict, numbers, "continuity", law_error=LAW_ERROR)
 
 
 def _stack_verdict(row: Row) -> str | None:
-    answer = _against_nulls(row["cosine"], row)
-    if answer != "present":
-        return answer
-    if row["channels"] < FEW_CHANNELS * row["dimension"]:  # no norm-matched weights are drawn of a stack
-        return "undetermined"
-    return "present" if row["significant"] else None
+    # No norm-matched stack is drawn, so that the error of the closed form stays.
+    least, most = (
+        {**row, "sign_flip": max(row["sign_flip"], min(row["norm_matched"] + error, 1))}
+        for error in (-LAW_ERROR, LAW_ERROR)
+    )
+    answer, doubtful = (_against_nulls(row["cosine"], one) for one in (least, most))
+    if answer != doubtful:
+        answer = "undetermined" if row["cosine"] > most["sign_flip"] else doubtful
+    return answer if answer not in ("present", "undetermined") or row["significant"] else None
 
 
 def matched_experts(experts: pd.DataFrame) -> list[Finding]:
@@ -96,7 +102,7 @@ def _against_nulls(value: float, row: Row) -> str | None:
 
 
 def _by_verdict(
-    kind: str, verdict: Callable[[Row], str | None], rows: list[dict[str, Any]], place: str
+    kind: str, verdict: Callable[[Row], str | None], rows: list[dict[str, Any]], place: str, **numbers: float
 ) -> list[Finding]:
     """One finding for all roles with the same answer on the same side."""
     answers: dict[tuple[str, str], list[Row]] = {}
@@ -104,4 +110,4 @@ def _by_verdict(
         answer = verdict(row)
         if answer is not None:
             answers.setdefault((answer, row["side"]), []).append(row)
-    return [Finding(kind, answer, {"roles": roles}, place) for (answer, _), roles in answers.items()]
+    return [Finding(kind, answer, {"roles": roles, **numbers}, place) for (answer, _), roles in answers.items()]

@@ -13,9 +13,6 @@ from . import sentences
 #: the reader, not tests.
 KEPT = 0.15
 LITTLE = 0.08
-#: A first vector on fewer than this share of its coordinates may owe its continuity to outlier channels, where no
-#: norm-matched weights were drawn.
-FEW_CHANNELS = 0.05
 #: Mean excess over the largest null below which nothing is claimed: unrelated weights with a common mean reach 0.03 in
 #: 64 dimensions. Words for the reader, not a test.
 LEAST_EXCESS = 0.04

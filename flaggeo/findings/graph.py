@@ -165,7 +165,7 @@ def _similar_layers(blocks: pd.DataFrame) -> list[Finding]:
 
 
 def _norm_matched_missing(bottlenecks: pd.DataFrame) -> list[Finding]:
-    """Where the null that knows most of outlier channels is missing from most pairs, as it is without draws."""
+    """Where the null that knows most of outlier channels is missing from most pairs."""
     if (bottlenecks["matched"] >= MOSTLY_MATCHED).all():
         return []
     numbers = {"share_matched": bottlenecks["matched"].min()}

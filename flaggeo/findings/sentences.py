@@ -23,8 +23,8 @@ def comparable_weights(_verdict: str) -> str:
     return "Nothing could be compared: no two of the weights share a space."
 
 
-def continuity(verdict: str, *, roles: Sequence[Row], drawn: bool) -> str:
-    """Verdicts: present, explained_by_outlier_channels or _common_mean, undetermined (no nulls were drawn), absent."""
+def continuity(verdict: str, *, roles: Sequence[Row], drawn: bool, law_error: float) -> str:
+    """Verdicts: present, explained_by_outlier_channels or _common_mean, undetermined (within the error), absent."""
     names, cosines = listed([row["role"] for row in roles]), _by_role(roles, "cosine")
     end, vectors = END[roles[0]["side"]], VECTORS[roles[0]["side"]]
     several, unrelated = len(roles) > 1, f"unrelated weights give {roles[0]['unrelated']:.3f}"
@@ -40,8 +40,8 @@ def continuity(verdict: str, *, roles: Sequence[Row], drawn: bool) -> str:
         largest = max(row["largest_null"] for row in roles)
         return (
             f"{names} {'keep their' if several else 'keeps its'} {end} direction across layers: the mean |cos| of the "
-            f"first {vectors} singular vectors of neighbouring layers is {cosines}, where {unrelated}"
-            + (f" and the norm-matched, sign-flip and mean-matched nulls give {largest:.2f} at most." if drawn else ".")
+            f"first {vectors} singular vectors of neighbouring layers is {cosines}, where {unrelated} and the "
+            f"norm-matched, sign-flip and mean-matched nulls give {largest:.2f} at most."
         )
     subject = f"the {end} directions of {names}" if several else f"the {end} direction of {names}"
     appear = "appear" if several else "appears"
@@ -57,16 +57,18 @@ def continuity(verdict: str, *, roles: Sequence[Row], drawn: bool) -> str:
         sentence = (
             f"Outlier channels explain {subject}, which only {appear} to persist across layers: the mean |cos| of the "
             f"first {vectors} singular vectors is {cosines}, and the largest null (norm-matched, sign-flip or "
-            f"mean-matched) gives {_by_role(roles, 'largest_null')}. With all channels scaled to one norm, the mean "
-            f"|cos| is {_by_role(roles, 'equal_norms')}."
+            f"mean-matched) gives {_by_role(roles, 'largest_null')}."
         )
+        if drawn:
+            sentence += f" With all channels scaled to one norm, the mean |cos| is {_by_role(roles, 'equal_norms')}."
     else:
         channels = listed([f"{row['channels']:.0f}" for row in roles])
         sentence = (
             f"Outlier channels may explain {subject}, which {appear} to persist across layers: the mean |cos| of the "
-            f"first {vectors} singular vectors is {cosines}, where {unrelated}, but these vectors are concentrated on "
-            f"about {channels} of {roles[0]['dimension']} channels. Norm-matched weights, which were not drawn, would "
-            "settle this."
+            f"first {vectors} singular vectors is {cosines}, and the largest null (norm-matched, sign-flip or "
+            f"mean-matched) gives {_by_role(roles, 'largest_null')}, to within {law_error:.2f}. These vectors are "
+            f"concentrated on about {channels} of {roles[0]['dimension']} channels. Draws of norm-matched weights "
+            "would settle this."
         )
     some = [row for row in roles if row["significant"]]
     if some:
@@ -92,7 +94,7 @@ def continuity_by_layer_pair(_verdict: str, *, side: str, false_discovery_rate: 
     )
 
 
-def stacked_continuity(verdict: str, *, roles: Sequence[Row]) -> str:
+def stacked_continuity(verdict: str, *, roles: Sequence[Row], law_error: float) -> str:
     """Verdicts: present, explained_by_outlier_channels or _common_mean, undetermined, absent."""
     end, vectors = END[roles[0]["side"]], VECTORS[roles[0]["side"]]
     names, unrelated = listed([row["role"] for row in roles]), f"unrelated weights give {roles[0]['unrelated']:.3f}"
@@ -106,28 +108,27 @@ def stacked_continuity(verdict: str, *, roles: Sequence[Row]) -> str:
             f"{measured} {cosines}, where {unrelated}.{exceptions}"
         )
     if verdict == "present":
-        largest = max(max(row["sign_flip"], row["mean_matched"]) for row in roles)
+        largest = max(max(row["sign_flip"], row["mean_matched"], row["norm_matched"]) for row in roles)
         return (
             f"The experts of a layer, stacked, keep their {end} direction across layers ({names}): {measured} "
-            f"{cosines}, where {unrelated} and the sign-flip and mean-matched nulls give {largest:.2f} at most. It is "
-            f"kept in {_significant(roles)}."
+            f"{cosines}, where {unrelated} and the norm-matched, sign-flip and mean-matched nulls give {largest:.2f} "
+            f"at most. It is kept in {_significant(roles)}."
         )
     appears = f"the {end} direction of stacked experts ({names}), which"
     if verdict == "undetermined":
         channels = listed([f"{row['channels']:.0f}" for row in roles])
         return (
             f"Outlier channels may explain {appears} appears to persist across layers: {measured} {cosines}, where "
-            f"{unrelated}, but these vectors are concentrated on about {channels} of {roles[0]['dimension']} channels, "
-            "and norm-matched weights are not drawn of stacks."
+            f"{unrelated} and the norm-matched null gives {_by_role(roles, 'norm_matched')}, to within "
+            f"{law_error:.2f}. These vectors are concentrated on about {channels} of {roles[0]['dimension']} channels."
         )
     what, null, told = {
-        "explained_by_outlier_channels": ("Outlier channels explain", "sign_flip", "random signs of the coordinates"),
-        "explained_by_common_mean": ("A common mean of the entries explains", "mean_matched", "the mean-matched null"),
+        "explained_by_outlier_channels": ("Outlier channels explain", "outlier_channels", "norm-matched or sign-flip"),
+        "explained_by_common_mean": ("A common mean of the entries explains", "mean_matched", "mean-matched"),
     }[verdict]
-    gives = "give" if null == "sign_flip" else "gives"
     return (
-        f"{what} {appears} only appears to persist across layers: {measured} {cosines}, where {unrelated}, and {told} "
-        f"{gives} {_by_role(roles, null)}."
+        f"{what} {appears} only appears to persist across layers: {measured} {cosines}, where {unrelated}, and the "
+        f"{told} null gives {_by_role(roles, null)}."
     )
 
 
@@ -432,7 +433,7 @@ def norm_matched_null(_verdict: str, *, share_matched: float) -> str:
     """Verdict: undetermined."""
     return (
         f"Outlier channels may account for more of these excesses, and of how few dimensions are used, than the other "
-        f"nulls show: norm-matched weights were drawn for only {share_matched:.0%} of the pairs of a space."
+        f"nulls show: norm-matched weights are known for only {share_matched:.0%} of the pairs of a space."
     )
 
 

@@ -52,8 +52,9 @@ def alignment_graph(
     graph : networkx.MultiDiGraph
         Nodes are subspaces named as in `pairs`, with attributes ``weight``, ``side``, ``role``, ``layer`` (-1 before
         the first layer, one past the last behind it), ``head`` (-1 for a whole projection), ``space``, ``dimension``
-        (of the space), ``rank`` and ``effective_rank`` (of the weight, 0 for a zero one). A projection that is there
-        head by head is no node; of the experts of a layer the stack stands for all, by its end at the stream. Edges
+        (of the space), ``rank`` and, where it was measured, ``effective_rank`` (of the weight). A projection that is
+        there head by head is no node; of the experts of a layer the stack stands for all, by its end at the stream.
+        Edges
         run from the earlier to the later subspace, keyed by ``kind``, with ``kind``, ``overlap``, its
         ``overlap_effect_size``, ``overlap_excess``, ``overlap_z`` and ``overlap_q_value``, ``basis_independent``,
         ``intersection_dimension``, ``smallest_angle``, ``geodesic_distance`` (radians) and, where both ends have a
@@ -66,7 +67,7 @@ def alignment_graph(
     -----
     An edge passes three tests: its overlap is significant among all pairs of its kind, against uniform subspaces and
     against random signs of the coordinates (``overlap_q_value``); it is larger than what every null gives on average,
-    norm-matched surrogates included where they were drawn (``overlap_excess`` above 0); and it is among the
+    norm-matched weights included (``overlap_excess`` above 0); and it is among the
     strongest of its node. The dense overlaps stay in `pairs`: a
     missing edge means "not among the strongest", never "zero".
     """
@@ -92,7 +93,7 @@ def alignment_graph(
                 space=row["source" if side == "read" else "target"],
                 dimension=int(dimension),
                 rank=int(row["rank"]),
-                effective_rank=0.0 if pd.isna(row["effective_rank"]) else float(row["effective_rank"]),
+                **({} if pd.isna(row["effective_rank"]) else {"effective_rank": float(row["effective_rank"])}),
             )
     edges = _outstanding(pairs, false_discovery_rate, strongest)
     if stability is not None and len(stability):

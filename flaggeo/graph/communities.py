@@ -7,7 +7,6 @@ from math import nan
 import networkx as nx
 import numpy as np
 import pandas as pd
-from sklearn.metrics import adjusted_mutual_info_score, normalized_mutual_info_score
 
 from .edges import SYMMETRIC_KINDS
 from .null_graphs import compared
@@ -64,6 +63,8 @@ def find_communities(
     Modularity alone says nothing: the method finds communities in random graphs too, of a modularity that
     depends on the degrees. Directions of write-read edges are ignored.
     """
+    from sklearn.metrics import adjusted_mutual_info_score  # a third of a second, and only needed with structure
+
     members, comparisons = [], []
     for name, kinds in (("symmetric", SYMMETRIC_KINDS), ("all", (*SYMMETRIC_KINDS, "write-read"))):
         found = _louvain(edges[edges["kind"].isin(kinds)], seed)
@@ -106,6 +107,8 @@ def _labels(nodes: pd.DataFrame, found: pd.DataFrame, partition: str) -> tuple[n
 
 
 def _measures(nodes: pd.DataFrame, found: pd.DataFrame) -> dict[str, float]:
+    from sklearn.metrics import normalized_mutual_info_score
+
     information = {
         f"nmi {partition}": float(normalized_mutual_info_score(*_labels(nodes, found, partition)))
         for partition in PARTITIONS

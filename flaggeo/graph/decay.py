@@ -4,7 +4,6 @@ from math import nan
 
 import numpy as np
 import pandas as pd
-from scipy.optimize import minimize_scalar
 
 from .edges import EDGE_WEIGHT
 
@@ -74,6 +73,7 @@ def decay_table(distances: pd.DataFrame) -> pd.DataFrame:
 
 def _fit(lags: np.ndarray, excess: np.ndarray) -> tuple[float, float]:
     """Length and share of the variance; for each length the best amplitude is linear."""
+    from scipy.optimize import minimize_scalar  # a tenth of a second, and only needed with structure
 
     def misfit(log_length: float) -> float:
         curve = np.exp(-lags / np.exp(log_length))

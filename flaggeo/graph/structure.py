@@ -22,7 +22,7 @@ class Structure:
     """Statistics of the network of subspaces, each number beside null graphs.
 
     Strength, everywhere, is the excess: the effect size of the overlap over the largest of its nulls (uniform
-    subspaces, sign flips, norm-matched weights where they were drawn), 0 for what weights with the same outlier
+    subspaces, sign flips, norm-matched weights), 0 for what weights with the same outlier
     channels would give, 1 where one subspace contains the other.
 
     Attributes

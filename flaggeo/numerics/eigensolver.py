@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.linalg import LinAlgError, cython_lapack
 from torch import Tensor
 
 # Columns that LAPACK's blocked routines take at a time, and the triangle that ormtr builds of them.
@@ -38,7 +37,7 @@ def leading_eigenpairs(matrix: Tensor, count: int, *, all_values: bool = False) 
 
     Raises
     ------
-    scipy.linalg.LinAlgError, torch.linalg.LinAlgError
+    numpy.linalg.LinAlgError, torch.linalg.LinAlgError
         If LAPACK does not converge.
 
     Notes
@@ -89,11 +88,13 @@ def _lapack(name: str, dtype: np.dtype[Any], *arguments: str | int | NDArray[Any
             addresses.append(ctypes.c_void_p(argument.ctypes.data))
     _function({"float32": "s", "float64": "d"}[dtype.name] + name)(*addresses, ctypes.byref(verdict))
     if verdict.value:
-        raise LinAlgError(f"{name} of LAPACK ended with {verdict.value}")
+        raise np.linalg.LinAlgError(f"{name} of LAPACK ended with {verdict.value}")
 
 
 @cache
 def _function(name: str) -> Callable[..., None]:
+    from scipy.linalg import cython_lapack  # a tenth of a second, and only needed for large matrices
+
     capsule = cython_lapack.__pyx_capi__[name]
     name_of = ctypes.PYFUNCTYPE(ctypes.c_char_p, ctypes.py_object)(("PyCapsule_GetName", ctypes.pythonapi))
     address_in = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.py_object, ctypes.c_char_p)(

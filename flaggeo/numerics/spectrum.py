@@ -3,12 +3,15 @@
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import reduce
 
 import torch
 from torch import Tensor
 
 from ..network import Side
 from .eigensolver import leading_eigenpairs
+from .krylov import krylov_eigenpairs
+from .products import matrix_product
 from .threads import single_threaded_blas
 
 #: Neighbouring singular values closer than this, relative to the larger one, leave their vectors free to
@@ -22,12 +25,12 @@ _BLOCK_ENTRIES = 2**22
 
 @dataclass(frozen=True)
 class Spectrum:
-    """All singular values of a matrix W of shape [m, n], and the vectors of the leading ones.
+    """Leading singular values of a matrix W of shape [m, n] and their vectors, or all values where asked for.
 
     Attributes
     ----------
-    all_values : Tensor, shape=[min(m, n)]
-        Singular values, descending.
+    known_values : Tensor, shape=[min(m, n)] or [k + 1]
+        Singular values, descending: all of them, or those kept and the next.
     left : Tensor, shape=[m, k]
         Left singular vectors: an orthonormal frame of what W writes. Without columns where they were not asked for, see
         `gram_spectrum`.
@@ -48,7 +51,7 @@ class Spectrum:
         Largest of ``|W v - s u|`` and ``|W^T u - s v|`` over the triplets, divided by s_1; 0 for W = 0.
     """
 
-    all_values: Tensor
+    known_values: Tensor
     left: Tensor
     right: Tensor
     gaps: Tensor
@@ -61,12 +64,17 @@ class Spectrum:
     @property
     def values(self) -> Tensor:
         """Singular values of the kept triplets, descending, shape=[k]."""
-        return self.all_values[: len(self.gaps)]
+        return self.known_values[..., : self.gaps.shape[-1]]
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether all singular values are known."""
+        return len(self.known_values) == min(len(self.left), len(self.right))
 
     def frame(self, side: Side) -> Tensor:
         """Frame of what the weight reads or writes, shape=[n or m, r]: the directions of non-zero value."""
-        count = int((self.values > 0).sum())
-        return (self.right if side is Side.READ else self.left)[:, :count]
+        count = int((self.values > 0).sum(dim=-1).amax())
+        return (self.right if side is Side.READ else self.left)[..., :count]
 
     def channel_norms(self, side: Side) -> Tensor:
         """Norm of W at each coordinate of what it reads or writes, shape=[n or m]."""
@@ -91,12 +99,16 @@ class Spectrum:
 
     @property
     def effective_rank(self) -> float:
-        r"""Number of directions that the energy is spread over, in [1, min(m, n)]; NaN for W = 0.
+        r"""Number of directions that the energy is spread over, in [1, min(m, n)].
+
+        NaN for W = 0, and where not all singular values are known.
 
         :math:`\exp(-\sum_i p_i \log p_i)` with :math:`p_i = \sigma_i^2 / \sum_j \sigma_j^2`. Unchanged by
         orthogonal maps and by scaling; at least the stable rank. arXiv:2605.04971, equation 3.
         """
-        shares = self.all_values.square() / self.all_values.square().sum()
+        if not self.is_whole:
+            return float("nan")
+        shares = self.known_values.square() / self.known_values.square().sum()
         return float(torch.special.entr(shares).sum().exp())
 
     @property
@@ -112,16 +124,20 @@ class Spectrum:
         return self.frobenius_norm * (1 / math.sqrt(rows) + 1 / math.sqrt(columns))
 
     @property
-    def above_random_edge(self) -> int:
-        """Number of singular values above `random_edge`: a choice of rank that no threshold enters."""
-        return int((self.all_values > self.random_edge).sum())
+    def above_random_edge(self) -> int | None:
+        """Number of singular values above `random_edge`: a choice of rank that no threshold enters.
+
+        None where all that are known are above.
+        """
+        above = int((self.known_values > self.random_edge).sum())
+        return above if self.is_whole or above < len(self.known_values) else None
 
 
-def leading_spectrum(matrix: Tensor, rank: int) -> Spectrum:
+def leading_spectrum(matrix: Tensor, rank: int, *, whole: bool = False) -> Spectrum:
     """Leading singular triplets of a matrix.
 
     Equal to the first `rank` columns of `torch.linalg.svd` in float64, from a symmetric eigenproblem
-    of the smaller side.
+    of the smaller side. A matrix stored in fewer bits is taken to float64 block by block.
 
     Parameters
     ----------
@@ -129,6 +145,8 @@ def leading_spectrum(matrix: Tensor, rank: int) -> Spectrum:
         Any floating dtype, on any device.
     rank : int
         Number of triplets, at least 1; capped at min(m, n).
+    whole : bool, optional
+        Whether to compute all singular values, which takes a time that grows with the cube of the smaller side.
 
     Returns
     -------
@@ -142,11 +160,12 @@ def leading_spectrum(matrix: Tensor, rank: int) -> Spectrum:
 
     Notes
     -----
-    The Gram matrix of the smaller side is formed in float64, which keeps the leading vectors to about 1e-14 over the
-    relative gap; float32 would lose half of the digits, and randomised methods lose up to a fifth of the overlap on
-    trained spectra, whose relative gaps are near 1 %. On a CPU LAPACK's partial eigensolver finds the kept vectors
-    alone, on one thread; elsewhere the full one is used. Singular values below ``sqrt(eps * min(m, n)) s_1`` (4e-7 at
-    576) cannot be told from zero this way and are returned as zero.
+    Up to a few thousand columns the Gram matrix of the smaller side is formed in float64, which keeps the leading
+    vectors to about 1e-14 over the relative gap; float32 would lose half of the digits, and randomised methods lose up
+    to a fifth of the overlap on trained spectra, whose relative gaps are near 1 %. On a CPU LAPACK's partial solver
+    finds the kept vectors alone, on one thread; elsewhere the full one is used. Beyond, `krylov_eigenpairs` needs only
+    products with a few vectors. Singular values below ``sqrt(eps * min(m, n)) s_1`` (4e-7 at 576) cannot be told from
+    zero this way and are returned as zero.
 
     Examples
     --------
@@ -169,13 +188,13 @@ def leading_spectrum(matrix: Tensor, rank: int) -> Spectrum:
     if tall.numel() <= _BLOCK_ENTRIES:
         tall = next(_blocks(tall))  # the only one, in the working precision once for all
     with single_threaded_blas():
-        gram, outer_norms = _gram(tall)
-        inner_norms = gram.diagonal().clone().sqrt()  # the solver writes over the matrix
+        wanted = min(kept + 1, smaller)
+        found = None if whole or not _krylov_is_faster(tall) else _by_products(tall, wanted)
+        squares, inner, inner_norms, outer_norms = found or _by_gram_matrix(tall, wanted, whole=whole)
         frobenius_norm = float(torch.linalg.vector_norm(inner_norms))
-        squares, inner = leading_eigenpairs(gram, kept, all_values=True)
-        all_values = _resolved(squares)
+        known_values = _resolved(squares, smaller)
         # LAPACK's partial solver leaves 1e-12 of non-orthogonality; a frame has to be one to working precision.
-        values, inner = all_values[:kept], _orthonormal(inner)
+        values, inner = known_values[:kept], _orthonormal(inner[:, :kept])
         # Its columns are orthogonal already; QR normalises them, and completes the frame where W maps to zero.
         outer = _orthonormal(torch.cat([matrix_product(block, inner) for block in _blocks(tall)]))
         residual = _residual(tall, outer, values, inner)
@@ -183,9 +202,9 @@ def leading_spectrum(matrix: Tensor, rank: int) -> Spectrum:
     right, left = (inner, outer) if is_tall else (outer, inner)
     column_norms, row_norms = (inner_norms, outer_norms) if is_tall else (outer_norms, inner_norms)
     signs = _signs(right)
-    gaps, undetermined = _gaps(all_values, kept)
+    gaps, undetermined = _gaps(known_values, kept)
     return Spectrum(
-        all_values=all_values,
+        known_values=known_values,
         left=left * signs,
         right=right * signs,
         gaps=gaps,
@@ -197,7 +216,40 @@ def leading_spectrum(matrix: Tensor, rank: int) -> Spectrum:
     )
 
 
-def gram_spectrum(gram: Tensor, side: Side, other_norms: Tensor, rank: int) -> Spectrum:
+# Costs in units of what an entry of the Gram matrix costs for each row, float64 on a CPU: LAPACK's reduction for each
+# entry and column, and all products of `krylov_eigenpairs` for each entry of the matrix. At 2048 x 2048 both ways took
+# .9 s, at 4096 x 4096 10.1 and 4.5 s, at 5632 x 2048 1.3 and 2.5 s, on one thread.
+_REDUCTION, _PRODUCTS = 3, 8000
+
+
+def _krylov_is_faster(tall: Tensor) -> bool:
+    rows, columns = tall.shape
+    has_double = tall.device.type != "mps"
+    return has_double and _PRODUCTS * rows * columns < rows * columns**2 + _REDUCTION * columns**3
+
+
+def _by_gram_matrix(tall: Tensor, wanted: int, *, whole: bool) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Squared singular values and right vectors, and the norms of columns and rows."""
+    gram, row_norms = _gram(tall)
+    column_norms = gram.diagonal().clone().sqrt()  # the solver writes over the matrix
+    squares, vectors = leading_eigenpairs(gram, wanted, all_values=whole)
+    return squares, vectors, column_norms, row_norms
+
+
+def _by_products(tall: Tensor, wanted: int) -> tuple[Tensor, Tensor, Tensor, Tensor] | None:
+    """The same without a Gram matrix; None where that takes too long."""
+
+    def product(vectors: Tensor) -> Tensor:
+        parts = (matrix_product(block.mT, matrix_product(block, vectors)) for block in _blocks(tall))
+        return reduce(torch.add, parts)
+
+    blocks = [(block.square().sum(dim=0), torch.linalg.vector_norm(block, dim=1)) for block in _blocks(tall)]
+    column_squares, row_norms = zip(*blocks, strict=True)
+    found = krylov_eigenpairs(product, column_squares[0], tall.shape[1], wanted)
+    return None if found is None else (*found, reduce(torch.add, column_squares).sqrt(), torch.cat(row_norms))
+
+
+def gram_spectrum(gram: Tensor, side: Side, other_norms: Tensor, rank: int, *, whole: bool = False) -> Spectrum:
     r"""Leading singular vectors on one side of a matrix that is known by its Gram matrix there.
 
     A stack of many matrices need not exist as a whole: its Gram matrix at the common end is the sum of theirs, see
@@ -213,6 +265,8 @@ def gram_spectrum(gram: Tensor, side: Side, other_norms: Tensor, rank: int) -> S
         Euclidean norms of W at the coordinates of the other side.
     rank : int
         Number of directions, at least 1; capped at min(m, n).
+    whole : bool, optional
+        Whether to compute all singular values.
 
     Returns
     -------
@@ -227,23 +281,23 @@ def gram_spectrum(gram: Tensor, side: Side, other_norms: Tensor, rank: int) -> S
     >>> spectrum = gram_spectrum(rows.mT @ rows, Side.READ, rows.norm(dim=1), rank=1)
     >>> spectrum.frame(Side.READ).mT
     tensor([[0.6000, 0.8000]], dtype=torch.float64)
-    >>> spectrum.all_values.square(), spectrum.frame(Side.WRITE).shape
+    >>> spectrum.known_values.square(), spectrum.frame(Side.WRITE).shape
     (tensor([125.0000,  25.0000], dtype=torch.float64), torch.Size([3, 0]))
     """
     smaller = min(len(gram), len(other_norms))
     kept = min(rank, smaller)
     own_norms = gram.diagonal().clone().sqrt()
     with single_threaded_blas():
-        squares, frame = leading_eigenpairs(gram.clone(), kept, all_values=True)
-        all_values = _resolved(squares)[:smaller]
-        frame, values = _orthonormal(frame), all_values[:kept]
+        squares, frame = leading_eigenpairs(gram.clone(), min(kept + 1, smaller), all_values=whole)
+        known_values = _resolved(squares[:smaller], len(gram))
+        frame, values = _orthonormal(frame[:, :kept]), known_values[:kept]
         misfits = torch.linalg.vector_norm(matrix_product(gram, frame) - frame * values.square(), dim=0)
-    gaps, undetermined = _gaps(all_values, kept)
+    gaps, undetermined = _gaps(known_values, kept)
     frame = frame * _signs(frame)
     absent = frame.new_zeros(len(other_norms), 0)
     reads = side is Side.READ
     return Spectrum(
-        all_values=all_values,
+        known_values=known_values,
         left=absent if reads else frame,
         right=frame if reads else absent,
         gaps=gaps,
@@ -295,30 +349,19 @@ def singular_values(matrix: Tensor) -> Tensor:
     tensor([5., 0.], dtype=torch.float64)
     """
     gram, _ = _gram(matrix if matrix.shape[0] >= matrix.shape[1] else matrix.mT)
-    return _resolved(torch.linalg.eigvalsh(gram, UPLO="L").flip(0))
+    return _resolved(torch.linalg.eigvalsh(gram, UPLO="L").flip(0), len(gram))
 
 
-def matrix_product(first: Tensor, second: Tensor) -> Tensor:
-    """Product of matrices, shape=[..., m, n], on a CPU by NumPy.
-
-    NumPy sees that a Gram matrix is one and forms half of it; torch took 1.4 times as long, and 2.5 times in
-    float64 where `second` has 16 columns.
-    """
-    if first.device.type != "cpu":
-        return first @ second
-    return torch.from_numpy(first.numpy() @ second.numpy())
-
-
-def _resolved(squares: Tensor) -> Tensor:
-    """Singular values from the eigenvalues of a Gram matrix, descending; those that cannot be told from zero are."""
+def _resolved(squares: Tensor, size: int) -> Tensor:
+    """Singular values from the leading eigenvalues of a Gram matrix; those that cannot be told from zero are."""
     values = squares.clamp(min=0).sqrt()
-    return torch.where(values > _noise(values[0], len(values)), values, 0.0)
+    return torch.where(values > _noise(values[0], size), values, 0.0)
 
 
-def _gaps(all_values: Tensor, kept: int) -> tuple[Tensor, Tensor]:
+def _gaps(known_values: Tensor, kept: int) -> tuple[Tensor, Tensor]:
     """Relative gap behind each kept value, and which directions it leaves undetermined."""
-    values = all_values[:kept]
-    following = torch.cat([all_values, all_values.new_zeros(1)])[1 : kept + 1]
+    values = known_values[:kept]
+    following = torch.cat([known_values, known_values.new_zeros(1)])[1 : kept + 1]
     gaps = torch.where(values > 0, (values - following) / values, 0.0)
     close = gaps < DEGENERATE_GAP
     return gaps, close | torch.cat([close.new_zeros(1), close[:-1]])

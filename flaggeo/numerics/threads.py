@@ -18,6 +18,7 @@ class _Own(threading.local):
     """What belongs to one thread."""
 
     workers: ThreadPoolExecutor | None = None
+    count: int | None = None
 
 
 _own = _Own()
@@ -25,7 +26,7 @@ _own = _Own()
 
 @contextmanager
 def workers() -> Iterator[ThreadPoolExecutor]:
-    """As many threads as torch would use, each working alone.
+    """As many threads as torch would use, each working alone; the one that asks for them works alone as well.
 
     The matrices of a network are many and small: side by side they keep all cores busy, and one matrix on one
     thread gives the same bits whatever the number of cores. The block ends when all is done, or at an error or
@@ -35,18 +36,27 @@ def workers() -> Iterator[ThreadPoolExecutor]:
     if _own.workers is not None:
         yield _own.workers
         return
+    count = torch.get_num_threads()
     with (
         single_threaded_blas(),
-        ThreadPoolExecutor(torch.get_num_threads(), initializer=torch.set_num_threads, initargs=(1,)) as pool,
+        ThreadPoolExecutor(count, initializer=torch.set_num_threads, initargs=(1,)) as pool,
     ):
-        _own.workers = pool
+        _own.workers, _own.count = pool, count
+        # For small pieces torch's threads take more time to meet than to work, and sums depend on their number.
+        torch.set_num_threads(1)
         try:
             yield pool
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
         finally:
-            _own.workers = None
+            _own.workers = _own.count = None
+            torch.set_num_threads(count)
+
+
+def thread_count() -> int:
+    """Number of threads that `workers` has here, or would have."""
+    return _own.count or torch.get_num_threads()
 
 
 @contextmanager
@@ -71,12 +81,12 @@ def _share(pool: ThreadPoolExecutor) -> None:
     torch.set_num_threads(1)
 
 
-def one_ahead(begun: Iterable[T]) -> Iterator[T]:
-    """The same items, each when the next one has been begun: its work waits behind this one's, and no core does."""
+def ahead(begun: Iterable[T], count: int = 1) -> Iterator[T]:
+    """The same items, each when `count` more have been begun: their work waits behind this one's, and no core does."""
     waiting: deque[T] = deque()
     for item in begun:
         waiting.append(item)
-        if len(waiting) > 1:
+        if len(waiting) > count:
             yield waiting.popleft()
     yield from waiting
 

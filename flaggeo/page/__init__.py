@@ -1,5 +1,6 @@
 """The pages: HTML files that need neither a network nor the checkpoints."""
 
-from .comparison_report import render_comparison as render_comparison
-from .report import render_report as render_report
-from .trace_report import render_trace as render_trace
+import lazy_loader
+
+# Names stand in the stub, so that what is told of an analysis does not import comparisons and traces.
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -77,8 +77,8 @@ def continuity_chart(analysis: Analysis) -> Spec | None:
         (f"leading {rank}-dimensional subspaces: overlap", "overlap", "overlap_null_mean", "overlap_null_sd"),
     )
     shared = analysis.continuity[analysis.continuity["shared_space"]]
-    drawn = analysis.continuity_nulls[analysis.continuity_nulls["null"] == "norm_matched"]
-    norm_matched = drawn.set_index(["role", "side", "measure"])["mean"]
+    nulls = analysis.continuity_nulls[analysis.continuity_nulls["null"] == "norm_matched"]
+    norm_matched = nulls.set_index(["role", "side", "measure"])["mean"]
     rows = [
         {
             "panel": lane(row["role"], row["side"]),
@@ -100,8 +100,6 @@ def continuity_chart(analysis: Analysis) -> Spec | None:
         return None
     spec = read_spec("continuity.vl.json")
     spec["datasets"] = {"continuity": rows}
-    if norm_matched.empty:
-        spec["spec"]["layer"] = [layer for layer in spec["spec"]["layer"] if layer.get("name") != "norm_matched"]
     spec["facet"]["sort"] = sorted({row["panel"] for row in rows}, key=lane_order)
     return spec
 

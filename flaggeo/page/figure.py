@@ -3,8 +3,6 @@
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, get_args
 
-import vl_convert
-
 from ..results.analysis import Analysis
 from .charts import (
     Spec,
@@ -73,8 +71,8 @@ def figure_spec(analysis: Analysis, name: str, settings: Mapping[str, str | floa
         raise ValueError(f"expected a figure among {', '.join(FIGURES)}; found {name!r}")
     spec = FIGURES[name](analysis)
     if spec is None:
-        measured, heads = ", ".join(analysis.settings.measure), "with" if analysis.settings.heads else "without"
-        raise ValueError(f"the analysis has nothing to draw in {name!r}: it measured {measured} {heads} heads")
+        measured = ", ".join(analysis.settings.measure)
+        raise ValueError(f"the analysis has nothing to draw in {name!r}: it measured {measured}")
     controls = {signal["name"]: signal for signal in spec.get("signals", []) if "bind" in signal}
     for setting, value in settings.items():
         if setting not in controls:
@@ -88,6 +86,8 @@ def figure_spec(analysis: Analysis, name: str, settings: Mapping[str, str | floa
 
 def drawn(spec: Spec, file_format: Format) -> bytes:
     """Bytes of a file in this format."""
+    import vl_convert  # 88 MB that a page does without
+
     lite = "vega-lite" in spec["$schema"]
     if file_format == "svg":
         return (vl_convert.vegalite_to_svg(spec) if lite else vl_convert.vega_to_svg(spec)).encode()

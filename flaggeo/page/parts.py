@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import vl_convert
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from markupsafe import Markup
+
+from .vega_bundle import vega_bundle
 
 
 def page_template(name: str) -> Template:
@@ -19,7 +20,7 @@ def page_template(name: str) -> Template:
         loader=PackageLoader("flaggeo", "page"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
     environment.globals["table"] = html_table
-    environment.globals["vega_bundle"] = Markup(vl_convert.javascript_bundle(None))  # type: ignore[arg-type]  # the default, absent in the stub
+    environment.globals["vega_bundle"] = Markup(vega_bundle())
     return environment.get_template(name)
 
 

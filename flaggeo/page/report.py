@@ -16,6 +16,7 @@ from ..network import CHANGES_OF_BASIS, ROLE_RECORDS, BlockKind, SpaceKind
 from ..network.coverage import Coverage
 from ..network.roles import bare
 from ..results.analysis import Analysis
+from ..settings import MEASUREMENTS
 from .charts import (
     INTERFACE_MEASURES,
     continuity_chart,
@@ -53,7 +54,17 @@ _ROLES = {
     "the module's own name",
 }
 # Sections that tell of a measurement which may not have been asked for.
-_MEASURED = {"continuity": "continuity", "graph": "pairs", "structure": "pairs"}
+_MEASURED = {"continuity": "continuity", "graph": "pairs", "structure": "structure"}
+# What each measurement would say.
+_ANSWERS = {
+    "continuity": "whether a weight keeps its directions in the next layers",
+    "pairs": "which subspaces of the network overlap",
+    "heads": "which attention heads share subspaces, and which feed one another",
+    "interfaces": "how weights that compose are aligned, inside MLPs and heads",
+    "spectra": "on how many directions a weight is spread, and how alike whole spectra are",
+    "structure": "hubs, communities, paths and bottlenecks of the alignment graph, against rewired graphs",
+    "stability": "whether its edges would stand at other ranks and after rounding",
+}
 # Tables of the graph statistics in order, likewise.
 _STATISTICS = {
     "edges": "Edges at other ranks and after rounding, those that do not stand first",
@@ -107,7 +118,7 @@ def render_report(analysis: Analysis) -> str:
         draws=analysis.settings.draws,
         norm_gains=norm_gains(analysis.settings.fold_norms),
         findings=findings(analysis),
-        remarks=[],
+        remarks=_not_measured(analysis),
         summary=_summary_table(analysis.summary, shared_space=True),
         by_index=_summary_table(analysis.summary, shared_space=False),
         edges=_edge_table(analysis.graph),
@@ -118,8 +129,8 @@ def render_report(analysis: Analysis) -> str:
         similar_experts=_similar_experts(analysis.experts),
         interfaces=_interface_table(analysis.interfaces),
         interface_curves=charts["interface-curves"] is not None,
-        graph_findings=graph_findings(analysis.structure),
-        statistics=_statistics(analysis.structure),
+        graph_findings=graph_findings(analysis.structure) if "structure" not in absent else [],
+        statistics=_statistics(analysis.structure) if "structure" not in absent else {},
         statistics_titles=_STATISTICS,
         observables=observables(),
         spaces=analysis.spaces.replace({"symmetry": CHANGES_OF_BASIS}),
@@ -142,6 +153,13 @@ def _subtitle(analysis: Analysis) -> str:
         + (f"; stored as {stored}, de-quantised" if stored else "")
         + f"; {Coverage(**provenance['coverage'])}"
     )
+
+
+def _not_measured(analysis: Analysis) -> list[str]:
+    """One sentence that says what the page does not tell, and which option measures it."""
+    missing = [name for name in MEASUREMENTS if name not in analysis.settings.measure]
+    told = "; ".join(f"{_ANSWERS[name]} ({name})" for name in missing)
+    return [f"Not measured: {told}. Add these names to --measure, or measure all"] if missing else []
 
 
 def _roles(analysis: Analysis) -> str:
@@ -182,7 +200,7 @@ def _summary_table(summary: pd.DataFrame, *, shared_space: bool) -> pd.DataFrame
             "basis-independent": rows["basis_independent"],
         }
     )
-    # Sides without a common space have no overlap at a distance, and without draws there are no seeded nulls.
+    # Sides without a common space have no overlap at a distance, and without draws nothing is equalised.
     return table.dropna(axis="columns", how="all")
 
 

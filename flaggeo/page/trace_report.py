@@ -70,7 +70,6 @@ def render_trace(trace: Trace) -> str:
         f"{trace.weights['name'].nunique()} weights at rank {trace.settings.rank}",
         steps=len(checkpoints),
         rank=trace.settings.rank,
-        draws=trace.settings.draws,
         remarks=provenance["remarks"],
         findings=trace_findings(trace),
         charts=[name for name, chart in charts.items() if chart],
@@ -133,8 +132,8 @@ def _continuity_charts(trace: Trace) -> tuple[Spec, Spec] | tuple[None, None]:
     means = [
         {"index": index[row["step"]], "step": row["step"], "checkpoint": row["checkpoint"]}
         | {"key": f"{lane(row['role'], row['side'])} {measure}", "value": round(row[measure], 4)}
-        | {"norm_matched": number(row[drawn]) if drawn else None}
-        for measure, (_, _, _, drawn) in measures.items()
+        | {"norm_matched": number(row[norm_matched]) if norm_matched else None}
+        for measure, (_, _, _, norm_matched) in measures.items()
         for row in trace.summary[trace.summary["shared_space"]].to_dict("records")
         if number(row[measure]) is not None
     ]
@@ -159,8 +158,6 @@ def _continuity_charts(trace: Trace) -> tuple[Spec, Spec] | tuple[None, None]:
         present = {panel["panel"] for panel in panels.values()}
         spec["facet"]["sort"] = sorted(present, key=lane_order)
     chart = over_training["spec"]
-    if not trace.settings.draws:
-        chart["layer"] = [layer for layer in chart["layer"] if layer.get("name") != "norm_matched"]
     _place_steps(chart["encoding"]["x"], trace)
     return over_training, by_layer
 
@@ -207,6 +204,7 @@ def _weights_chart(trace: Trace) -> Spec:
             | {"measure": title, "value": number(row[column])}
             for column, title in _WEIGHT_MEASURES.items()
             for row in means.to_dict("records")
+            if number(row[column]) is not None
         ]
     }
     spec["spec"]["layer"][-1]["encoding"]["color"]["sort"] = sorted(means["role"].unique(), key=role_order)

@@ -53,7 +53,7 @@ class Analysis(Result):
     continuity_by_rank, continuity_by_lag : pandas.DataFrame
         The same at every number of leading directions, and at every distance in layers.
     continuity_nulls : pandas.DataFrame
-        Continuity under nulls that are drawn. Empty without draws.
+        Continuity under the nulls that keep outlier channels, in closed form and where they were drawn.
     trajectories, trajectory_variance : pandas.DataFrame
         Where the first singular vectors of a role lie, layer by layer, in their three main components, and how much
         of their variance these explain.
@@ -74,8 +74,9 @@ class Analysis(Result):
         One row a role of experts and pair of neighbouring layers, matched one to one, and one a role and layer, for how
         alike its experts are. Empty where there are none.
     bases : mapping of str to Tensor
-        Frames ``layers.3.q.read``, shape=[dim, rank], and ``layers.3.q.singular_values``,
-        all of them, shape=[min(m, n)]; of a stack of experts the frame at the stream alone. In float32 once loaded.
+        Frames ``layers.3.q.read``, shape=[dim, rank], and ``layers.3.q.singular_values``, those of the frames and the
+        next, or all of them where spectra were measured; of a stack of experts the frame at the stream alone. In
+        float32 once loaded.
     provenance : mapping
         What was read, with what settings and versions, and when.
     """
@@ -139,10 +140,9 @@ class Analysis(Result):
             ``abs_cos_1``, ``abs_cos_2``, ``sigma2_weighted`` and ``overlap`` are means over ``layer_pairs``, those of
             two weights that have a direction. Beside ``abs_cos_1`` stand the Haar mean ``_null_mean``, the effect size
             over it, ``_z`` of a mean over so many pairs, the mean ``_mean_matched_mean`` under the mean-matched null,
-            the means ``_norm_matched_mean`` and ``_sign_flip_mean`` of the drawn nulls, ``_excess``, the effect size
-            over the largest of the four, and ``_equalised``, its value with all coordinates brought to one norm; the
-            last four are NaN without draws. Where the rows are of ``stacked`` experts, the sign-flip mean is the exact
-            one of the layer pairs, and no surrogates are drawn. ``significant_pairs`` counts
+            the means ``_norm_matched_mean`` and ``_sign_flip_mean``, over the draws where there are some and in closed
+            form where not, ``_excess``, the effect size over the largest of the four, and ``_equalised``, its value
+            with all coordinates brought to one norm, NaN without draws. ``significant_pairs`` counts
             the layer pairs whose q-value is at most `FALSE_DISCOVERY_RATE`, missing where they share no space; outlier
             channels may account for their size. ``overlap_far`` is the mean overlap of layers ``far_lag`` or more
             apart, half of the network, counted along the role. ``channels`` is the median participation ratio of the
@@ -152,8 +152,8 @@ class Analysis(Result):
         """
         whole = whole_weights(self.weights)
         far = self.continuity_by_lag[self.continuity_by_lag["distant"] & self.continuity_by_lag["shared_space"]]
-        drawn = self.continuity_nulls[self.continuity_nulls["measure"] == "abs_cos_1"]
-        cosines = drawn.set_index(["role", "side", "null"])["mean"]
+        nulls_of_cosines = self.continuity_nulls[self.continuity_nulls["measure"] == "abs_cos_1"]
+        cosines = nulls_of_cosines.set_index(["role", "side", "null"])["mean"]
         rows = []
         for (role, side), group in self.continuity.groupby(["role", "side"], sort=False):
             weights = whole[whole["role"] == role]
@@ -164,8 +164,6 @@ class Analysis(Result):
             cosine, count = group["abs_cos_1"].mean(), int(group["abs_cos_1"].count())
             means = {column: float(group[column].mean()) for column in _MEANS}
             nulls = {null: cosines.get((role, side, null), np.nan) for null in SEEDED_NULLS}
-            if stacked:
-                nulls["sign_flip"] = group["abs_cos_1_sign_flip_mean"].mean()
             largest = np.nanmax([mean, means["abs_cos_1_mean_matched_mean"], *nulls.values()])
             shared = bool(group["shared_space"].all())
             significant = (group["abs_cos_1_q_value"] <= FALSE_DISCOVERY_RATE).sum()
@@ -186,7 +184,7 @@ class Analysis(Result):
                 }
                 | {f"abs_cos_1_{null}_mean": value for null, value in nulls.items()}
                 | {"abs_cos_1_equalised": cosines.get((role, side, "equalised"), np.nan)}
-                | {"abs_cos_1_excess": float(effect_size(cosine, largest)) if len(drawn) or stacked else np.nan}
+                | {"abs_cos_1_excess": float(effect_size(cosine, largest))}
             )
         table = pd.DataFrame(rows)
         if table.empty:

@@ -116,8 +116,9 @@ class Result(Displayed):
 
         Notes
         -----
-        The folder holds the page, a record in JSON (schema version, provenance), and each table as CSV and Parquet;
-        that of an `Analysis` the frames (``bases.safetensors``, float32) and the graph (``graph.graphml``) as well.
+        The folder holds the page, a record in JSON (schema version, provenance), and each table as Parquet, those of at
+        most 5,000 rows as CSV too; that of an `Analysis` the frames (``bases.safetensors``, float32) and the graph
+        (``graph.graphml``) as well.
         """
         record = {"schema_version": self.KIND.schema_version, **self._record()}
         save_tables(

@@ -19,7 +19,9 @@ from ..numerics.spectrum import Spectrum
 
 # Marks a run's folder inside a scratch, so that nothing else is ever removed from there.
 _RUN_PREFIX = "flaggeo-run-"
-_SPECTRUM_PARTS = ("all_values", "left", "right", "gaps", "undetermined", "row_norms", "column_norms")
+#: Remark of a run that found what another one had left in its scratch.
+STARTED_AFRESH = "what an interrupted run of another checkpoint, other settings or versions had left was not used"
+_SPECTRUM_PARTS = ("known_values", "left", "right", "gaps", "undetermined", "row_norms", "column_norms")
 _SPECTRUM_SCALARS = ("frobenius_norm", "residual")
 _PROFILE_PARTS = ("row_norms", "column_norms", "equalised_left", "equalised_right")
 _HEAD_PARTS = ("frames", "factors")
@@ -34,12 +36,18 @@ class Scratch:
     folder : Path
         Made when first written to.
     run : str
-        Whatever determines the numbers: the checkpoint, the rank, the weights chosen, draws and seed. What
-        another run left in the folder is removed.
+        Whatever determines the numbers: the checkpoint and how it is read, the settings, the kind of device, versions.
+        What another run left in the folder is removed.
+
+    Attributes
+    ----------
+    has_replaced_another : bool
+        Whether there was something to remove.
     """
 
     def __init__(self, folder: Path, run: str) -> None:
         self._current = folder / f"{_RUN_PREFIX}{sha256(run.encode()).hexdigest()[:16]}"
+        self.has_replaced_another = any(run != self._current for run in folder.glob(f"{_RUN_PREFIX}*"))
         discard_scratch(folder, except_for=self._current)
 
     def recall_layer(self, layer: str, device: torch.device) -> LayerResult | None:

@@ -7,18 +7,25 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
+from glob import escape
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pyarrow as pa
 import pyarrow.csv as arrow_csv
+from pyarrow.parquet import write_table as write_parquet
 
 from ..numerics.threads import workers
 
+# Beginnings of the names of folders that are there while a result takes the place of another.
+_NEW, _OLD = ".{}.flaggeo-new-", ".{}.flaggeo-old-"
+# Rows up to which a table is written as CSV too, for a person to read; Parquet is smaller and has all digits.
+_READABLE_ROWS = 5000
+
 
 def table_files(name: str) -> tuple[str, str]:
-    """Names of the files that a table is kept in."""
+    """Names of the files that a table may be kept in."""
     return f"{name}.csv", f"{name}.parquet"
 
 
@@ -56,12 +63,12 @@ def replaced_at_once(folder: Path) -> Iterator[Path]:
     """A temporary folder beside `folder` that takes its place when the block ends without an error."""
     folder = folder.resolve()
     folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    temporary = Path(tempfile.mkdtemp(prefix=_NEW.format(folder.name), dir=folder.parent))
     try:
         yield temporary
         temporary.chmod(0o777 & ~_umask())
         if folder.exists():
-            previous = Path(tempfile.mkdtemp(prefix=f".{folder.name}.old.", dir=folder.parent))
+            previous = Path(tempfile.mkdtemp(prefix=_OLD.format(folder.name), dir=folder.parent))
             folder.rename(previous / folder.name)
             try:
                 temporary.rename(folder)
@@ -77,6 +84,16 @@ def replaced_at_once(folder: Path) -> Iterator[Path]:
         raise
 
 
+def clear_remains(folder: Path) -> None:
+    """Remove what a process that was killed while it saved left beside a folder; give back what it had moved away."""
+    for previous in folder.parent.glob(f"{escape(_OLD.format(folder.name))}*"):
+        if (previous / folder.name).exists() and not folder.exists():
+            (previous / folder.name).rename(folder)
+        shutil.rmtree(previous, ignore_errors=True)
+    for unfinished in folder.parent.glob(f"{escape(_NEW.format(folder.name))}*"):
+        shutil.rmtree(unfinished, ignore_errors=True)
+
+
 def save_tables(
     folder: Path,
     tables: Mapping[str, pd.DataFrame],
@@ -86,9 +103,10 @@ def save_tables(
     names: frozenset[str],
     overwrite: bool,
 ) -> None:
-    """Write tables as CSV and Parquet, texts and further files, at once or not at all.
+    """Write tables as Parquet, texts and further files, at once or not at all.
 
-    CSV has seven digits of every number: half of the text, and more than any measurement is known to. Parquet has all.
+    Tables of at most 5,000 rows are there as CSV as well, with seven digits of every number: half of the text, and more
+    than any measurement is known to. Parquet has all.
 
     Parameters
     ----------
@@ -114,8 +132,10 @@ def save_tables(
     writers = dict(others)
     for name, table in tables.items():
         csv, parquet = table_files(name)
-        writers[csv] = partial(_write_csv, table)
-        writers[parquet] = partial(table.to_parquet, index=False)
+        columns = pa.Table.from_pandas(table, preserve_index=False)
+        if len(table) <= _READABLE_ROWS:
+            writers[csv] = partial(_write_csv, columns)
+        writers[parquet] = partial(write_parquet, columns)
     with replaced_at_once(folder) as temporary, workers() as pool:
         written = [pool.submit(write, temporary / name) for name, write in writers.items()]
         for name, text in texts.items():
@@ -124,9 +144,9 @@ def save_tables(
             task.result()
 
 
-def _write_csv(table: pd.DataFrame, path: Path) -> None:
-    single = table.astype(dict.fromkeys(table.select_dtypes("float64"), "float32"))
-    arrow_csv.write_csv(pa.Table.from_pandas(single, preserve_index=False), path)
+def _write_csv(columns: pa.Table, path: Path) -> None:
+    single = [pa.field(one.name, pa.float32()) if one.type == pa.float64() else one for one in columns.schema]
+    arrow_csv.write_csv(columns.cast(pa.schema(single)), path)
 
 
 class ResultError(ValueError):

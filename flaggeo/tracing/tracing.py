@@ -1,6 +1,7 @@
 """Runs the steps from the checkpoints of a run to a `Trace`."""
 
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Executor
 from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
@@ -36,6 +37,7 @@ def trace(
     device: str | torch.device = "cpu",
     progress: Progress | None = None,
     scratch: str | Path | None = None,
+    executor: Executor | None = None,
     **options: Unpack[Options],
 ) -> Trace:
     """Measure how alignment comes about over the checkpoints of one training run.
@@ -49,7 +51,7 @@ def trace(
     steps : sequence of int, optional
         Training step of each. By default the number in its name if all have one, else 0, 1, 2 ... in the order
         given. The trace is in the order of the steps.
-    settings, device, scratch, **options
+    settings, device, scratch, executor, **options
         As for `analyze`, and the same for all checkpoints. An option that is not given is that of a saved analysis,
         if there is one.
     progress : callable, optional
@@ -97,7 +99,8 @@ def trace(
             device,
             step.label,
             progress and _counted(progress, place, len(run)),
-            None if scratch is None else scratch_of(Path(scratch), version),
+            scratch=None if scratch is None else scratch_of(Path(scratch), version),
+            executor=executor,
         )
         first = first or analysis
         for name, table in _tables(analysis, first, previous, set(skipped)).items():

@@ -21,14 +21,24 @@ def tiny_with_nulls():
     return analyze(load(tiny_llama(), config=CONFIG), rank=4, draws=3)
 
 
-def test_without_draws_the_table_of_nulls_is_empty_and_its_columns_of_the_summary_undefined(tiny, tiny_with_nulls):
-    assert tiny.continuity_nulls.empty
-    assert tiny.continuity_nulls.dtypes["mean"] == tiny_with_nulls.continuity_nulls.dtypes["mean"]
+def test_without_draws_the_nulls_are_in_closed_form_and_nothing_is_equalised(tiny, tiny_with_nulls):
+    nulls = tiny.continuity_nulls
+    assert (len(nulls), set(nulls["null"]), set(nulls["draws"])) == (7 * 2 * 2 * 2, set(SEEDED_NULLS), {0})
+    pd.testing.assert_series_equal(nulls["mean"], nulls["closed_form"], check_names=False)
     columns = [f"abs_cos_1_{part}" for part in ("norm_matched_mean", "sign_flip_mean", "equalised", "excess")]
-    assert tiny.summary[columns].isna().all(axis=None)
+    assert tiny.summary[columns].notna().all().tolist() == [True, True, False, True]
     assert tiny_with_nulls.summary[columns].notna().all(axis=None)
     assert tiny_with_nulls.settings.draws == 3
     pd.testing.assert_frame_equal(tiny_with_nulls.summary.drop(columns=columns), tiny.summary.drop(columns=columns))
+
+
+def test_what_is_drawn_stands_beside_its_closed_form(tiny, tiny_with_nulls):
+    keys = ["role", "side", "null", "measure"]
+    drawn = tiny_with_nulls.continuity_nulls.set_index(keys)
+    closed = tiny.continuity_nulls.set_index(keys)["mean"]
+    pd.testing.assert_series_equal(drawn.loc[closed.index, "closed_form"], closed, check_names=False, check_exact=True)
+    assert set(drawn.loc[closed.index, "draws"]) == {3}
+    assert drawn.drop(closed.index)["closed_form"].isna().all()
 
 
 def test_the_summary_holds_the_nulls_and_the_excess_over_the_largest(tiny_with_nulls):
@@ -47,7 +57,7 @@ def test_the_summary_holds_the_nulls_and_the_excess_over_the_largest(tiny_with_n
 
 
 def test_the_nulls_of_a_role_do_not_depend_on_what_else_is_measured(tiny_with_nulls):
-    alone = analyze(load(tiny_llama(), config=CONFIG), rank=4, draws=3, roles=["down"], heads=True)
+    alone = analyze(load(tiny_llama(), config=CONFIG), rank=4, draws=3, roles=["down"], measure=["continuity", "heads"])
     together = tiny_with_nulls.continuity_nulls
     pd.testing.assert_frame_equal(
         alone.continuity_nulls, together[together["role"] == "down"].reset_index(drop=True), check_exact=True
@@ -61,7 +71,7 @@ def test_each_tensor_is_read_once_heads_included(monkeypatch):
     monkeypatch.setattr(
         network.checkpoint, "read", lambda name, **options: read.append(name) or original(name, **options)
     )
-    analyze(network, rank=2, heads=True, draws=2)
+    analyze(network, rank=2, measure="all", draws=2)
     assert sorted(read) == sorted({weight.tensor for weight in network.weights})
 
 
@@ -75,11 +85,12 @@ def test_tables_say_what_was_asked_for(tiny):
         *(f"model.layers.{i}.input_layernorm.weight" for i in range(3)),
     }
     assert tiny.bases["layers.1.down.write"].shape == (24, 4)
-    assert tiny.bases["layers.1.down.singular_values"].shape == (24,)
+    assert tiny.bases["layers.1.down.singular_values"].shape == (5,)  # those of the frames, and the next
+    assert tiny.weights["effective_rank"].isna().all()
 
 
 def test_heads_join_as_weights_of_their_own():
-    analysis = analyze(load(tiny_llama(), config=CONFIG), rank=3, heads=True)
+    analysis = analyze(load(tiny_llama(), config=CONFIG), rank=3, measure=["continuity", "pairs", "heads"])
     heads = analysis.weights[analysis.weights["head"].notna()]
     assert len(heads) == 3 * (4 + 2 + 2 + 4)
     in_head = analysis.pairs[analysis.pairs["space"] == "layers.1.heads.0.values"]
@@ -162,9 +173,12 @@ def test_a_run_interrupted_in_its_draws_resumes_with_the_same_numbers(tmp_path):
     pd.testing.assert_frame_equal(resumed.continuity_nulls, whole.continuity_nulls, check_exact=True)
 
 
+MIXED = ("continuity", "pairs", "interfaces", "spectra")
+
+
 @pytest.fixture(scope="module")
 def mixture():
-    return analyze(load(tiny_mixtral(), config=MIXTURE), rank=4)
+    return analyze(load(tiny_mixtral(), config=MIXTURE), rank=4, measure=MIXED)
 
 
 def test_the_stack_stands_for_the_experts_in_pairs_and_graph(mixture):
@@ -216,7 +230,7 @@ def test_another_order_of_a_layers_experts_changes_nothing_but_labels(mixture):
     for expert in range(EXPERTS):
         for name in EXPERT_SHAPES:
             turned[expert_tensor(1, expert, name)] = tensors[expert_tensor(1, EXPERTS - 1 - expert, name)]
-    again = analyze(load(turned, config=MIXTURE), rank=4)
+    again = analyze(load(turned, config=MIXTURE), rank=4, measure=MIXED)
     for name in ("continuity", "pairs", "continuity_by_lag", "trajectory_variance"):
         # The rows of the router are in another order, and so is what it writes.
         before, after = (getattr(analysis, name) for analysis in (mixture, again))
@@ -268,14 +282,14 @@ TABLES_OF = {
 @pytest.fixture(scope="module")
 def everything():
     network = load(related_llama(), config=CONFIG)
-    return network, analyze(network, rank=2, draws=2, heads=True)
+    return network, analyze(network, rank=2, draws=2, measure=(*TABLES_OF, "spectra"))
 
 
 @pytest.mark.parametrize("count", [1, 2, 3])
 def test_only_what_is_asked_for_is_measured_and_its_numbers_are_the_same(everything, count):
     network, whole = everything
     for measure in combinations(TABLES_OF, count):
-        analysis = analyze(network, rank=2, draws=2, heads=True, measure=measure)
+        analysis = analyze(network, rank=2, draws=2, measure=(*measure, "spectra"))
         left_out = set().union(*(tables for name, tables in TABLES_OF.items() if name not in measure))
         for name in Analysis.table_names():
             table, expected = getattr(analysis, name), getattr(whole, name)

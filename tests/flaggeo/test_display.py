@@ -35,7 +35,7 @@ def test_a_value_shows_itself_in_a_line(shown):
 
 def test_the_heads_of_an_analysis_are_those_of_its_network():
     network = load(tiny_llama(), config=CONFIG)
-    analysis = analyze(network, rank=2, measure=["continuity"], heads=True)
+    analysis = analyze(network, rank=2, measure=["continuity", "heads"])
     assert "weights=23, heads=12, " in repr(analysis)
 
 

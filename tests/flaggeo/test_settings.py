@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from flaggeo import Settings, analyze, load
-from flaggeo.settings import MEASUREMENTS, ON_REQUEST, Options, given_options
+from flaggeo.settings import MEASUREMENTS, Options, given_options
 from tests.builders import CONFIG, tiny_llama
 
 #: A value of each option that is none of its default.
@@ -13,11 +13,10 @@ OTHER = {
     "rank": 3,
     "roles": ("q", "up", "down"),
     "layers": (0, 1),
-    "heads": True,
     "fold_norms": True,
     "draws": 2,
     "seed": 5,
-    "measure": ("continuity", "pairs"),
+    "measure": ("continuity", "pairs", "heads"),
 }
 
 
@@ -32,10 +31,17 @@ def test_every_option_can_be_given_and_comes_back_from_its_record():
 
 
 def test_options_have_one_normal_form():
-    settings = Settings(rank=np.int64(4), roles=["up", "q"], layers=iter([3, 1, 3]), heads=1, measure="pairs")
-    assert settings == Settings(rank=4, roles=("q", "up"), layers=(1, 3), heads=True, measure=("pairs",))
-    assert [type(value) for value in (settings.rank, settings.heads)] == [int, bool]
+    settings = Settings(rank=np.int64(4), roles=["up", "q"], layers=iter([3, 1, 3]), fold_norms=1, measure="heads")
+    assert settings == Settings(rank=4, roles=("q", "up"), layers=(1, 3), fold_norms=True, measure=("heads",))
+    assert [type(value) for value in (settings.rank, settings.fold_norms)] == [int, bool]
     assert Settings(roles="q").roles == ("q",)
+
+
+def test_all_is_every_measurement_and_statistics_bring_what_they_are_of():
+    assert Settings(measure="all").measure == MEASUREMENTS
+    assert Settings(measure="structure").measure == ("pairs", "structure")
+    assert Settings(measure=["stability"]).measure == ("pairs", "structure", "stability")
+    assert Settings(measure=["spectra", "heads"]).measure == ("heads", "spectra")
 
 
 @pytest.mark.parametrize(
@@ -47,14 +53,13 @@ def test_options_have_one_normal_form():
         ({"rank": None}, "rank: expected a whole number .* got None"),
         ({"draws": -1}, "draws: expected a whole number of at least 0; got -1"),
         ({"seed": "one"}, "seed: expected a whole number of at least 0; got 'one'"),
-        ({"heads": "no"}, "heads: expected True or False; got 'no'"),
         ({"fold_norms": 2}, "fold_norms: expected True or False; got 2"),
         ({"roles": ["nose"]}, "roles: expected some of embed, q, .*; got nose"),
         ({"roles": []}, "roles: expected some of .*; got none"),
         ({"layers": []}, "layers: expected some layers; got none"),
         ({"layers": [-1]}, "layers: expected a whole number from 0 to 9999; got -1"),
         ({"layers": range(10**15)}, "layers: expected a whole number from 0 to 9999; got 10000"),
-        ({"measure": ["beauty"]}, f"measure: expected some of {', '.join(MEASUREMENTS + ON_REQUEST)}; got beauty"),
+        ({"measure": ["beauty"]}, f"measure: expected some of {', '.join(MEASUREMENTS)}; got beauty"),
     ],
 )
 def test_an_option_out_of_range_is_named_with_what_was_expected(option, message):
@@ -64,7 +69,11 @@ def test_an_option_out_of_range_is_named_with_what_was_expected(option, message)
 
 def test_what_was_given_is_told_apart_from_what_was_not():
     assert given_options(None, {}) == {}
-    assert given_options(None, {"seed": 0, "heads": False, "roles": None}) == {"seed": 0, "heads": False, "roles": None}
+    assert given_options(None, {"seed": 0, "fold_norms": False, "roles": None}) == {
+        "seed": 0,
+        "fold_norms": False,
+        "roles": None,
+    }
     assert given_options(Settings(), {}) == vars(Settings())
     with pytest.raises(TypeError, match="expected settings or single options; got settings and rank"):
         given_options(Settings(), {"rank": 3})
@@ -83,7 +92,7 @@ def test_a_rank_is_limited_by_each_weight_and_refused_above_all_of_them():
         Settings(rank=25).chosen(network)
     with pytest.raises(ValueError, match=r"rank: expected at most 20, .*; got 21"):
         Settings(rank=21, roles=["k"]).chosen(network)
-    analysis = analyze(network, rank=22, heads=True, measure="pairs")
+    analysis = analyze(network, rank=22, measure=("pairs", "heads"))
     kept = analysis.weights.set_index("name")["rank"]
     assert [kept[f"layers.0.{name}"] for name in ("q", "k", "k.heads.0")] == [22, 20, 10]
     assert "heads of q (10), k (20), heads of k (10)" in analysis.provenance["remarks"][-1]

@@ -31,7 +31,7 @@ class Overlaps:
     mean_matched_mean, mean_matched_spread : ndarray of float64, shape=[pairs]
         Where the means of the directions are kept and the rest gets random signs, see `mean_matched_moments`.
     norm_matched_mean : ndarray of float64, shape=[pairs]
-        Mean overlap of random weights with the row and column norms of these; NaN where none were drawn.
+        Mean overlap of random weights with the row and column norms of these; NaN where it is not known.
     """
 
     values: Array
@@ -125,7 +125,7 @@ MEAN_MATCHED = Null[Overlaps](
 )
 NORM_MATCHED = Null[Overlaps](
     name="norm_matched",
-    text="random weights with the same row and column norms, drawn",
+    text="random weights with the same row and column norms, in closed form unless they are drawn",
     law=lambda overlaps: (overlaps.norm_matched_mean, None),
     has_sd=False,
 )

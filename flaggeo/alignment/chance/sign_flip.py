@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from ...numerics.spectrum import matrix_product
+from ...numerics.products import matrix_product
 from ...numerics.threads import workers
 
 #: Largest null mean that leaves an overlap room to say anything.
@@ -180,13 +180,10 @@ def sign_flips_of_lines(first: Tensor, second: Tensor, kept: Tensor | None = Non
     sizes = (products - fixed).abs().sort(dim=-1, descending=True).values
     offset = fixed.sum(dim=-1)
     large, small = sizes[..., :_LARGEST], sizes[..., _LARGEST:]
-    positions = torch.arange(large.shape[-1])
-    patterns = 1 - 2 * (torch.arange(2 ** len(positions))[:, None] >> positions & 1)
-    sums = large @ patterns.mT.double() + offset[..., None]
+    sums = sums_of_all_signs(large) + offset[..., None]
     # Positive, so that without small coordinates the law is a step and not 0 / 0.
     spread = torch.linalg.vector_norm(small, dim=-1, keepdim=True).clamp(min=torch.finfo(torch.float64).tiny)
-    z = sums / (math.sqrt(2) * spread)
-    mean = (spread * math.sqrt(2 / math.pi) * torch.exp(-z.square()) + sums * torch.erf(z)).mean(dim=-1)
+    mean = folded_normal_mean(sums, spread).mean(dim=-1)
 
     def tail(reached: Tensor) -> Tensor:
         least = (reached - (1 - SATURATED))[..., None]
@@ -195,6 +192,19 @@ def sign_flips_of_lines(first: Tensor, second: Tensor, kept: Tensor | None = Non
         return chance
 
     return mean, tail(cosine), tail(offset.abs() + sizes.sum(dim=-1))
+
+
+def sums_of_all_signs(sizes: Tensor) -> Tensor:
+    """Sums of a few numbers of float64 under every pattern of their signs, shape=[..., n] to [..., 2^n]."""
+    positions = torch.arange(sizes.shape[-1], device=sizes.device)
+    patterns = 1 - 2 * (torch.arange(2 ** len(positions), device=sizes.device)[:, None] >> positions & 1)
+    return sizes @ patterns.mT.double()
+
+
+def folded_normal_mean(mean: Tensor, sd: Tensor) -> Tensor:
+    """Mean of the absolute value of a normal number; its standard deviation is above 0."""
+    z = mean / (math.sqrt(2) * sd)
+    return sd * math.sqrt(2 / math.pi) * torch.exp(-z.square()) + mean * torch.erf(z)
 
 
 def sign_flipped(frame: Tensor, generator: torch.Generator) -> Tensor:

@@ -18,8 +18,8 @@ MATCHES = 8
 
 
 def matched_cosines(pair: LayerPair) -> Tensor:
-    """Absolute cosines of the first direction with the leading ones of the later weight, shape=[min(MATCHES, l)]."""
-    return pair.products[0, :MATCHES].abs()
+    """Absolute cosines of the first direction with the leading ones of the later weight, shape=[..., MATCHES or l]."""
+    return pair.products[..., 0, :MATCHES].abs()
 
 
 def best_match_moments(n: int, k: int) -> tuple[float, float]:
@@ -82,7 +82,7 @@ def _largest_normal(k: int) -> tuple[float, float]:
 def _best_match_null(pair: LayerPair) -> tuple[Tensor, Tensor]:
     mean, spread = math.nan, math.nan
     if pair.products.numel():
-        mean, spread = best_match_moments(pair.dim, len(matched_cosines(pair)))
+        mean, spread = best_match_moments(pair.dim, matched_cosines(pair).shape[-1])
     return pair.products.new_tensor(mean), pair.products.new_tensor(spread)
 
 
@@ -91,7 +91,7 @@ BEST_MATCH = Observable(
     table="continuity",
     column="best_match",
     pair=LayerPair,
-    measure=of_directions(lambda pair: matched_cosines(pair).max()),
+    measure=of_directions(lambda pair: matched_cosines(pair).amax(dim=-1)),
     formula=r"\max_{j \le 8} |\langle v_1, v'_j \rangle|",
     range=(0.0, 1.0),
     aligned=1.0,
@@ -113,7 +113,7 @@ BEST_MATCH = Observable(
     companions=(
         (
             Column("best_match_index", "Int64", "number of the matching direction, counted from 1"),
-            of_directions(lambda pair: matched_cosines(pair).argmax() + 1),
+            of_directions(lambda pair: matched_cosines(pair).argmax(dim=-1) + 1),
         ),
     ),
 )
@@ -122,7 +122,7 @@ PROJECTION = Observable(
     table="continuity",
     column="projection",
     pair=LayerPair,
-    measure=of_directions(lambda pair: matched_cosines(pair).square().sum().clamp(max=1)),
+    measure=of_directions(lambda pair: matched_cosines(pair).square().sum(dim=-1).clamp(max=1)),
     formula=r"\lVert V_8'^\top v_1 \rVert^2",
     range=(0.0, 1.0),
     aligned=1.0,

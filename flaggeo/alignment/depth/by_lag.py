@@ -71,25 +71,29 @@ def _profile(chain: list[Weight], side: Side, spectra: Mapping[str, Spectrum]) -
     n = len(frames[0])
     overlap_mean, overlap_sd = haar_overlap(Dimensions(n, (ranks[earlier], ranks[later])))
     mean, sd = abs_cosine_moments(n)
-    fills = np.maximum(ranks[earlier], ranks[later]) == n
-    pairs = pd.DataFrame(
-        {
-            "lag": np.array(places)[later] - np.array(places)[earlier],
-            "abs_cos_1": (firsts @ firsts.mT).abs().clamp(max=1).cpu().numpy()[earlier, later],
-            "overlap": pairwise_overlap(frames).clamp(0, 1).cpu().numpy()[earlier, later],
-            "overlap_null_mean": overlap_mean,
-            "variance": overlap_sd**2,
-        }
+    lags, groups, count = np.unique(
+        np.array(places)[later] - np.array(places)[earlier], return_inverse=True, return_counts=True
     )
-    pairs.loc[fills, ["overlap", "overlap_null_mean", "variance"]] = np.nan
-    groups = pairs.groupby("lag")
-    means = groups.mean().reset_index()
-    count = groups.size().to_numpy()
+    # Where a subspace is the whole space, the overlap says nothing.
+    says = np.maximum(ranks[earlier], ranks[later]) < n
+    having = np.bincount(groups[says], minlength=len(lags))
+    numbers = {
+        "overlap": pairwise_overlap(frames).clamp(0, 1).cpu().numpy()[earlier, later],
+        "overlap_null_mean": overlap_mean,
+        "overlap_null_sd": overlap_sd**2,
+    }
+    with np.errstate(invalid="ignore"):
+        means = {
+            name: np.bincount(groups[says], values[says], minlength=len(lags)) / having
+            for name, values in numbers.items()
+        }
+        means["overlap_null_sd"] = np.sqrt(means["overlap_null_sd"] / having)
+    cosines = (firsts @ firsts.mT).abs().clamp(max=1).cpu().numpy()[earlier, later]
     return (
-        {name: means[name] for name in ("lag", "abs_cos_1", "overlap", "overlap_null_mean")}
+        {"lag": lags, "abs_cos_1": np.bincount(groups, cosines) / count}
+        | means
         | {"role": chain[0].role, "side": side.value, "pairs": count}
         | {"abs_cos_1_null_mean": mean, "abs_cos_1_null_sd": sd / np.sqrt(count)}
-        | {"overlap_null_sd": np.sqrt(means["variance"] / groups["variance"].count().to_numpy())}
-        | {"distant": means["lag"] >= max(2, len(chain) // 2)}
+        | {"distant": lags >= max(2, len(chain) // 2)}
         | {"space": space_name(chain, side), "shared_space": is_shared(chain, side)}
     )

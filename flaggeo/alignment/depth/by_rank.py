@@ -1,13 +1,12 @@
 """Overlap of neighbouring layers as a curve over the rank, so that no single rank decides."""
 
-from collections.abc import Iterable, Mapping
-from itertools import pairwise
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from ...network import Side, Weight
+from ...network import Weight
 from ...numerics.spectrum import Spectrum
 from ..chance.haar import Array
 from ..chance.mean_matched import mean_matched_at_every_rank
@@ -16,7 +15,7 @@ from ..pairs.subspace_pair import SubspacePair
 from ..schema import Column, Schema
 from ..table import beside_nulls
 from .cosines import LEADING_OVERLAP
-from .layer_pair import LAYERS, ROLE, SIDE, comparable_sides, layer_chains
+from .layer_pair import LAYERS, ROLE, SIDE, LayerPair, Meeting, in_batches, meetings_of
 
 BY_RANK_SCHEMA = Schema(
     "One row for each role, side, pair of neighbouring layers and number of directions k",
@@ -61,22 +60,29 @@ def continuity_by_rank(weights: Iterable[Weight], spectra: Mapping[str, Spectrum
     The last k gives the overlap of the continuity table. A k between two close singular values cuts through
     directions that may rotate into each other: read the curve, not one point.
     """
-    return BY_RANK_SCHEMA.concatenated(
-        _curve(earlier, later, side, spectra)
-        for chain in layer_chains(weights).values()
-        for side in Side
-        for earlier, later in pairwise(chain)
-        if side in comparable_sides(earlier, later) and earlier.space(side).dim == later.space(side).dim
-    )
+    meetings = meetings_of(weights)
+    parts, order = [], [np.zeros(0, np.int64)]
+    for places, pair in in_batches(meetings, spectra):
+        parts.append(_curves([meetings[place] for place in places], pair))
+        order.append(np.repeat(places, min(pair.ranks)))
+    table = BY_RANK_SCHEMA.concatenated(parts)
+    return table.iloc[np.argsort(np.concatenate(order), kind="stable")].reset_index(drop=True)
 
 
-def _curve(earlier: Weight, later: Weight, side: Side, spectra: Mapping[str, Spectrum]) -> dict[str, Any]:
-    """Columns of one pair of layers."""
-    first, second = spectra[earlier.name], spectra[later.name]
-    pair = SubspacePair(first.frame(side), second.frame(side))
-    norms = first.channel_norms(side), second.channel_norms(side)
+def _curves(meetings: Sequence[Meeting], pair: LayerPair) -> dict[str, Any]:
+    """Columns of a batch of meetings."""
     k = np.arange(1, min(pair.ranks) + 1)
-    overlap = soft_bruhat(pair).diagonal().cpu().numpy().clip(None, k) / k
-    place = {"role": earlier.role, "side": side.value, "layer": earlier.layer, "next_layer": later.layer, "k": k}
-    mean_matched = mean_matched_at_every_rank(pair.first, pair.second, norms).cpu().numpy().clip(None, k) / k
-    return place | beside_nulls(LEADING_OVERLAP, overlap, _Curve(pair.dim, (k, k), mean_matched))
+    overlap = soft_bruhat(SubspacePair(*pair.frames)).diagonal(dim1=-2, dim2=-1).cpu().numpy().clip(None, k) / k
+    mean_matched = mean_matched_at_every_rank(*pair.frames, pair.channel_norms).cpu().numpy().clip(None, k) / k
+    columns = beside_nulls(LEADING_OVERLAP, overlap, _Curve(pair.dim, (k, k), mean_matched))
+    places: dict[str, list[Any]] = {
+        "role": [earlier.role for earlier, _, _ in meetings],
+        "side": [side.value for _, _, side in meetings],
+        "layer": [earlier.layer for earlier, _, _ in meetings],
+        "next_layer": [later.layer for _, later, _ in meetings],
+    }
+    return (
+        {name: np.repeat(values, len(k)) for name, values in places.items()}
+        | {"k": np.tile(k, len(meetings))}
+        | {name: column.ravel() for name, column in columns.items()}
+    )

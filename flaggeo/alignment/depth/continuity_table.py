@@ -1,9 +1,9 @@
 """Continuity of singular vectors: how far the leading directions of a weight continue in the next layer."""
 
-from collections.abc import Iterable, Mapping
-from itertools import pairwise
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from ...network import Side, Weight
@@ -20,9 +20,10 @@ from .layer_pair import (
     ROLE,
     SIDE,
     LayerPair,
-    comparable_sides,
+    Meeting,
+    in_batches,
     is_shared,
-    layer_chains,
+    meetings_of,
     space_name,
     unless_forced,
 )
@@ -113,12 +114,11 @@ def continuity_table(
     ----------
     arXiv:2605.04971, equations 1 and 2; docs/measurements.md, "Continuity across layers".
     """
+    meetings = [one for one in meetings_of(weights) if one.dim > 1]
+    grams = gram_cosines or {}
     rows = [
-        _row(earlier, later, side, spectra, folded) | dict((gram_cosines or {}).get((earlier.name, side), {}))
-        for chain in layer_chains(weights).values()
-        for side in Side
-        for earlier, later in pairwise(chain)
-        if side in comparable_sides(earlier, later) and earlier.space(side).dim == later.space(side).dim > 1
+        _place(meeting, spectra, folded) | numbers | dict(grams.get((meeting.earlier.name, meeting.side), {}))
+        for meeting, numbers in zip(meetings, _measured(meetings, spectra), strict=True)
     ]
     table = continuity_schema().frame(rows)
     shared = table[table["shared_space"]]
@@ -126,14 +126,25 @@ def continuity_table(
     return table
 
 
-def _row(earlier: Weight, later: Weight, side: Side, spectra: Mapping[str, Spectrum], folded: bool) -> dict[str, Any]:
+def _measured(meetings: Sequence[Meeting], spectra: Mapping[str, Spectrum]) -> list[dict[str, float]]:
+    """Observables of every meeting."""
+    found: list[dict[str, float]] = [{} for _ in meetings]
+    for places, pair in in_batches(meetings, spectra):
+        # The signed overlap is one of both sides, of which one may be numbered by experts.
+        two_sided = meetings[places[0]].two_sided
+        observables = [one for one in LAYER_OBSERVABLES if two_sided or one is not SIGNED_RANK_ONE]
+        for name, column in unless_forced(observables, measured(observables, pair)).items():
+            for place, value in zip(places, np.broadcast_to(column, len(places)).tolist(), strict=True):
+                found[place][name] = value
+    return found
+
+
+def _place(meeting: Meeting, spectra: Mapping[str, Spectrum], folded: bool) -> dict[str, Any]:
+    """Where it is, and what its weights are like."""
+    *both, side = meeting
+    earlier, later = both
     first, second = spectra[earlier.name], spectra[later.name]
-    pair, both = LayerPair(first, second, side), (earlier, later)
     shared = is_shared(both, side)
-    # The signed overlap is one of both sides, of which one may be numbered by experts.
-    two_sided = len(comparable_sides(*both)) == 2
-    observables = [one for one in LAYER_OBSERVABLES if two_sided or one is not SIGNED_RANK_ONE]
-    columns = unless_forced(observables, measured(observables, pair))
     return {
         "role": earlier.role,
         "side": side.value,
@@ -143,6 +154,6 @@ def _row(earlier: Weight, later: Weight, side: Side, spectra: Mapping[str, Spect
         "shared_space": shared,
         "basis_independent": shared and all(angles_are_basis_independent(one, side, folded=folded) for one in both),
         "undetermined": bool(first.undetermined[0] or second.undetermined[0]),
-        "rank": min(pair.products.shape),
+        "rank": min(first.frame(side).shape[1], second.frame(side).shape[1]),
         "energy": first.energy,
-    } | {name: float(value) for name, value in columns.items()}
+    }

@@ -2,6 +2,7 @@
 
 from functools import partial
 from math import nan
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,16 +16,19 @@ from .layer_pair import LayerPair, of_directions
 
 
 def _abs_cosine(pair: LayerPair, index: int) -> Tensor:
-    return pair.cosines[index] if index < len(pair.cosines) else pair.products.new_tensor(nan)
+    return pair.cosines[..., index] if index < pair.cosines.shape[-1] else pair.undefined
 
 
 def _sigma2_weighted(pair: LayerPair) -> Tensor:
-    return _norm_shares(pair) @ pair.cosines
+    return (_norm_shares(pair) * pair.cosines).sum(dim=-1)
 
 
 def _norm_shares(pair: LayerPair) -> Tensor:
     """Shares of the earlier weight's squared norm, of the directions that both have."""
-    return pair.earlier.values[: len(pair.cosines)].square() / pair.earlier.frobenius_norm**2
+    values = pair.earlier.values[..., : pair.cosines.shape[-1]]
+    return (
+        values.square() / torch.as_tensor(pair.earlier.frobenius_norm, dtype=torch.float64).to(values)[..., None] ** 2
+    )
 
 
 def _haar_cosine(pair: LayerPair) -> tuple[Tensor, Tensor]:
@@ -37,16 +41,16 @@ def _haar_weighted_cosine(pair: LayerPair) -> tuple[Tensor, Tensor]:
     mean, spread = _haar_cosine(pair)
     if not pair.products.numel():
         return mean * nan, spread * nan
-    return _norm_shares(pair).sum() * mean, torch.linalg.vector_norm(_norm_shares(pair)) * spread
+    shares = _norm_shares(pair)
+    return shares.sum(dim=-1) * mean, torch.linalg.vector_norm(shares, dim=-1) * spread
 
 
-def _haar_p_value(pair: LayerPair) -> tuple[Tensor, Tensor]:
+def _haar_p_value(pair: LayerPair) -> tuple[Any, Any]:
     """Exact for two lines; two equal ones have probability 0."""
     if not pair.products.numel():
-        return pair.products.new_tensor(nan), pair.products.new_tensor(nan)
-    reached = (float(pair.cosines[0]) ** 2, 1.0)
-    p_value, floor = (pair.products.new_tensor(float(overlap_p_value(one, pair.dim, 1, 1))) for one in reached)
-    return p_value, floor
+        return pair.undefined, pair.undefined
+    reached = pair.cosines[..., 0].cpu().double().square().numpy()
+    return overlap_p_value(reached, pair.dim, 1, 1), overlap_p_value(1.0, pair.dim, 1, 1)
 
 
 _ROTATIONS = "signs of the vectors, and one orthogonal map of the space on both weights; not a general linear map"
@@ -139,7 +143,7 @@ LEADING_OVERLAP = Observable(
     table="continuity",
     column="overlap",
     pair=LayerPair,
-    measure=of_directions(lambda pair: (pair.products.square().sum() / min(pair.products.shape)).clamp(max=1)),
+    measure=of_directions(lambda pair: (pair.products.square().sum(dim=(-2, -1)) / min(pair.ranks)).clamp(max=1)),
     formula=r"\lVert V_k^\top V'_k \rVert_F^2 / k",
     range=(0.0, 1.0),
     aligned=1.0,

@@ -13,7 +13,7 @@ from manifolds import projection_overlap
 
 from ...network import Side, Weight
 from ...numerics.spectrum import Spectrum, leading_frames
-from ...numerics.threads import one_ahead, workers
+from ...numerics.threads import ahead, workers
 from ..chance.norm_matched import Profile, norm_matched
 from ..chance.seeds import seeded_generator
 from ..chance.sign_flip import sign_flipped
@@ -26,7 +26,7 @@ from .layer_pair import ROLE, SIDE
 SEEDED_NULLS = ("norm_matched", "sign_flip")
 
 NULL_SCHEMA = Schema(
-    "One row for each role, side, null and number: continuity under nulls that are drawn",
+    "One row for each role, side, null and number: continuity under the nulls that keep outlier channels",
     (
         ROLE,
         SIDE,
@@ -37,9 +37,10 @@ NULL_SCHEMA = Schema(
             "coordinates) or equalised (no null: the measurement with all coordinates brought to one norm)",
         ),
         Column("measure", "str", "abs_cos_1 or overlap"),
-        Column("mean", "float64", "mean over draws of the mean over neighbouring layers"),
-        Column("sd", "float64", "standard deviation over draws; missing for one draw"),
-        Column("draws", "int64", "number of draws; 1 for equalised"),
+        Column("mean", "float64", "mean over draws, or in closed form, of the mean over neighbouring layers"),
+        Column("sd", "float64", "its standard deviation; missing for one draw, and where it has no closed form"),
+        Column("draws", "int64", "number of draws; 0 for the closed form, 1 for equalised"),
+        Column("closed_form", "float64", "the mean in closed form, whether or not it was drawn; missing for equalised"),
     ),
 )
 
@@ -58,10 +59,10 @@ class Nulls:
         One row a side, null and measure; the columns are those of `NULL_SCHEMA`.
     leverages : mapping of str to Tensor
         By subspace (``layers.3.q.read``), shape=[n]: the squared norms of the rows of the leading frame of a
-        `norm_matched` surrogate, averaged over draws. They are in [0, 1] and sum to the rank. The signs of the
-        coordinates of a surrogate are free, so the mean projector of its frame is the diagonal matrix of the
-        expected leverages, and the mean overlap of two independent surrogates needs no more than these. A head
-        (``layers.3.q.heads.0.read``) is cut from the surrogates of its projection.
+        `norm_matched` surrogate, by `norm_matched_leverages` or averaged over draws. They are in [0, 1] and sum to
+        the rank. The signs of the coordinates of a surrogate are free, so the mean projector of its frame is the
+        diagonal matrix of the expected leverages, and the mean overlap of two independent surrogates needs no more
+        than these. A head (``layers.3.q.heads.0.read``) is cut from the surrogates of its projection.
     whole_head_leverages : mapping of str to Tensor
         The same of all that a head reads from the stream or writes there, see `ProjectionHeads`.
     """
@@ -69,6 +70,19 @@ class Nulls:
     table: pd.DataFrame
     leverages: Mapping[str, Tensor]
     whole_head_leverages: Mapping[str, Tensor] = field(default_factory=dict)
+
+    def checked_by(self, drawn: "Nulls") -> "Nulls":
+        """The same with what was drawn in the place of its closed form, which stays beside it in the table."""
+        keys = ["role", "side", "null", "measure"]
+        closed = self.table.set_index(keys)["mean"]
+        rows = pd.MultiIndex.from_frame(drawn.table[keys])
+        known = pd.MultiIndex.from_frame(self.table[keys]).isin(rows)
+        beside = drawn.table.assign(closed_form=closed.reindex(rows).to_numpy(dtype=float))
+        return Nulls(
+            NULL_SCHEMA.concatenated([self.table[~known], beside]),
+            {**self.leverages, **drawn.leverages},
+            {**self.whole_head_leverages, **drawn.whole_head_leverages},
+        )
 
     @staticmethod
     def joined(roles: Sequence["Nulls"]) -> "Nulls":
@@ -148,7 +162,7 @@ def continuity_nulls(
             draw = partial(_surrogate, weight.name, spectra[weight.name], profiles[weight.name], cut, seed)
             return weight, cut, [pool.submit(draw, index) for index in range(draws)]
 
-        for weight, cut, drawn in one_ahead(map(begin, chain)):
+        for weight, cut, drawn in ahead(map(begin, chain)):
             if progress is not None:
                 progress(weight.name)
             frames, of_heads = zip(*(task.result() for task in drawn), strict=True)
@@ -178,7 +192,7 @@ def continuity_nulls(
             sd = float(of_draws.std()) if len(of_draws) > 1 else float("nan")
             rows.append(
                 {"role": chain[0].role, "side": side_name, "null": null, "measure": measure}
-                | {"mean": float(of_draws.mean()), "sd": sd, "draws": len(of_draws)}
+                | {"mean": float(of_draws.mean()), "sd": sd, "draws": len(of_draws), "closed_form": float("nan")}
             )
     return Nulls(NULL_SCHEMA.frame(rows), leverages, whole_heads)
 

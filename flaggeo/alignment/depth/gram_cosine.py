@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ...network import Side, Symmetry
-from ...numerics.spectrum import matrix_product
+from ...numerics.products import matrix_product
 from ..observable import Invariance, Null, Observable
 from ..table import measured
 from .layer_pair import unless_forced

@@ -1,12 +1,14 @@
 """One weight in two layers: what continuity compares, and the chains of layers that it walks along."""
 
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
 from functools import cached_property, wraps
+from itertools import pairwise
 from math import nan
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from ...network import Side, SpaceKind, Weight
@@ -33,12 +35,12 @@ COMMON_SPACE = (
 
 @dataclass(frozen=True)
 class LayerPair:
-    """One side of a weight in two layers, and what is kept of the two matrices.
+    """One side of a weight in two layers, and what is kept of the two matrices; or of a batch of such pairs.
 
     Attributes
     ----------
     earlier, later : Spectrum
-        Of weights of equal shape on this side.
+        Of weights of equal shape on this side; `stacked` for a batch, whose frames have one width.
     side : Side
         READ compares right singular vectors v, WRITE left ones u.
     """
@@ -49,62 +51,83 @@ class LayerPair:
 
     @cached_property
     def products(self) -> Tensor:
-        """Inner products of all singular vectors of the two, shape=[k, l].
+        """Inner products of all singular vectors of the two, shape=[..., k, l].
 
         All that a rotation of the space leaves alone; empty where one of the two weights is zero.
         """
-        return (self.earlier.frame(self.side).mT @ self.later.frame(self.side)).clamp(-1, 1)
+        first, second = self.frames
+        return (first.mT @ second).clamp(-1, 1)
+
+    @cached_property
+    def frames(self) -> tuple[Tensor, Tensor]:
+        """Both frames, shape=[..., n, k] and [..., n, l]."""
+        return self.earlier.frame(self.side), self.later.frame(self.side)
+
+    @property
+    def undefined(self) -> Tensor:
+        """A missing number for each pair."""
+        return self.products.new_full(self.products.shape[:-2], nan)
 
     @property
     def cosines(self) -> Tensor:
-        """Absolute cosines of the singular vectors, index by index, shape=[min(k, l)]."""
-        return self.products.diagonal().abs()
+        """Absolute cosines of the singular vectors, index by index, shape=[..., min(k, l)]."""
+        return self.products.diagonal(dim1=-2, dim2=-1).abs()
 
     @cached_property
     def sign_flips(self) -> tuple[Tensor, Tensor, Tensor]:
         """Mean, p-value and least p-value of the first cosine over random signs, see `sign_flips_of_lines`."""
         if not self.products.numel():
-            undefined = self.products.new_tensor(nan)
-            return undefined, undefined, undefined
-        first, second = (spectrum.frame(self.side)[:, 0] for spectrum in (self.earlier, self.later))
+            return self.undefined, self.undefined, self.undefined
+        first, second = (frame[..., 0] for frame in self.frames)
         return sign_flips_of_lines(first, second)
 
     @cached_property
     def mean_matched(self) -> tuple[Tensor, Tensor, Tensor]:
         """The same where what the means of the two directions account for keeps its sign, see `mean_part`."""
         if not self.products.numel():
-            undefined = self.products.new_tensor(nan)
-            return undefined, undefined, undefined
-        spectra = self.earlier, self.later
-        first, second = (spectrum.frame(self.side)[:, :1] for spectrum in spectra)
-        of_first, of_second = (
-            mean_part(line, spectrum.channel_norms(self.side))
-            for line, spectrum in zip((first, second), spectra, strict=True)
-        )
-        return sign_flips_of_lines(first[:, 0], second[:, 0], kept=of_first[:, 0] * of_second[:, 0])
+            return self.undefined, self.undefined, self.undefined
+        first, second = (frame[..., :1] for frame in self.frames)
+        of_first, of_second = map(mean_part, (first, second), self.channel_norms)
+        return sign_flips_of_lines(first[..., 0], second[..., 0], kept=of_first[..., 0] * of_second[..., 0])
 
     @property
     def mean_matched_overlap(self) -> Tensor:
         """Mean overlap of the two leading subspaces under the same null, see `mean_matched_moments`."""
         if not self.products.numel():
-            return self.products.new_tensor(nan)
-        spectra = self.earlier, self.later
-        mean, _ = mean_matched_moments(
-            [spectrum.frame(self.side) for spectrum in spectra],
-            [spectrum.channel_norms(self.side) for spectrum in spectra],
+            return self.undefined
+        frames, norms = (
+            [one for both in pairs for one in both.reshape(-1, *both.shape[-axes:])]
+            for pairs, axes in ((self.frames, 2), (self.channel_norms, 1))
         )
-        return (mean[0, 1] / min(self.ranks)).clamp(max=1)
+        mean, _ = mean_matched_moments(frames, norms)
+        of_pairs = mean.diagonal(len(frames) // 2).view(self.products.shape[:-2])
+        return (of_pairs / min(self.ranks)).clamp(max=1)
+
+    @property
+    def channel_norms(self) -> tuple[Tensor, Tensor]:
+        """Norms of both weights at each coordinate, shape=[..., n]."""
+        return self.earlier.channel_norms(self.side), self.later.channel_norms(self.side)
 
     @property
     def ranks(self) -> tuple[int, int]:
         """Dimensions of the two leading subspaces."""
-        first, second = self.products.shape
+        first, second = self.products.shape[-2:]
         return first, second
 
     @property
     def dim(self) -> int:
         """Dimension of the common space."""
-        return self.earlier.frame(self.side).shape[0]
+        return self.frames[0].shape[-2]
+
+
+def stacked(spectra: Sequence[Spectrum]) -> Spectrum:
+    """Spectra of weights of one shape and rank as one, each of whose numbers has a leading axis."""
+    columns = {field.name: [getattr(one, field.name) for one in spectra] for field in fields(Spectrum)}
+    numbers: dict[str, Any] = {
+        name: torch.stack(column) if isinstance(column[0], Tensor) else torch.tensor(column, dtype=torch.float64)
+        for name, column in columns.items()
+    }
+    return Spectrum(**numbers)
 
 
 def of_directions(measure: Callable[[LayerPair], Tensor]) -> Callable[[LayerPair], Tensor]:
@@ -112,7 +135,7 @@ def of_directions(measure: Callable[[LayerPair], Tensor]) -> Callable[[LayerPair
 
     @wraps(measure)
     def measured(pair: LayerPair) -> Tensor:
-        return measure(pair) if pair.products.numel() else pair.products.new_tensor(nan)
+        return measure(pair) if pair.products.numel() else pair.undefined
 
     return measured
 
@@ -123,8 +146,8 @@ def unless_forced(observables: Iterable[Observable[Any]], columns: dict[str, Arr
     A subspace that is the whole space contains every other, and two multiples of an orthogonal matrix have equal Gram
     matrices, whatever the weights are.
     """
-    forced = {one.column for one in observables if columns.get(f"{one.column}_null_sd", np.ones(())) == 0}
-    return columns | dict.fromkeys(forced, np.asarray(np.nan))
+    spreads = {one.column: columns.get(f"{one.column}_null_sd", np.ones(())) for one in observables}
+    return columns | {name: np.where(spread == 0, np.nan, columns[name]) for name, spread in spreads.items()}
 
 
 def layer_chains(weights: Iterable[Weight]) -> dict[str, list[Weight]]:
@@ -152,6 +175,49 @@ def comparable_sides(*weights: Weight) -> list[Side]:
         for side in Side
         if all(side in weight.sides and weight.space(side).kind is not SpaceKind.EXPERTS for weight in weights)
     ]
+
+
+class Meeting(NamedTuple):
+    """One side of a weight and of the same weight in the next layer."""
+
+    earlier: Weight
+    later: Weight
+    side: Side
+
+    @property
+    def dim(self) -> int:
+        """Dimension of the space, or of the two."""
+        return self.earlier.space(self.side).dim
+
+    @property
+    def two_sided(self) -> bool:
+        """Whether the weights can be compared along the other side too."""
+        return len(comparable_sides(self.earlier, self.later)) == 2
+
+
+def meetings_of(weights: Iterable[Weight]) -> list[Meeting]:
+    """Every side of every two neighbours in a chain whose widths are equal there."""
+    return [
+        Meeting(earlier, later, side)
+        for chain in layer_chains(weights).values()
+        for side in Side
+        for earlier, later in pairwise(chain)
+        if side in comparable_sides(earlier, later) and earlier.space(side).dim == later.space(side).dim
+    ]
+
+
+def in_batches(meetings: Sequence[Meeting], spectra: Mapping[str, Spectrum]) -> Iterator[tuple[list[int], LayerPair]]:
+    """Places of all meetings of equal shapes, and these as one batch: one by one they take four times as long."""
+    batches: dict[Any, list[int]] = {}
+    for place, (earlier, later, side) in enumerate(meetings):
+        layouts = [
+            (one.left.shape, one.right.shape, one.known_values.shape, one.frame(side).shape)
+            for one in (spectra[earlier.name], spectra[later.name])
+        ]
+        batches.setdefault((side, meetings[place].two_sided, *layouts), []).append(place)
+    for (side, *_), places in batches.items():
+        first, second = (stacked([spectra[meetings[place][end].name] for place in places]) for end in (0, 1))
+        yield places, LayerPair(first, second, side)
 
 
 def even_sides(weights: Iterable[Weight]) -> Iterator[tuple[Side, list[Weight]]]:

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from math import nan
 
+import torch
 from torch import Tensor
 
 from ...network import Symmetry
@@ -11,10 +12,11 @@ from ..chance.haar import Dimensions, haar_overlap
 from ..chance.sign_flip import leverages
 from ..observable import Invariance, Null, Observable
 from ..schema import Column
+from ..table import Array
 from .layer_pair import LayerPair, of_directions
 
 
-def leading_block(spectrum: Spectrum) -> int:
+def leading_block(spectrum: Spectrum) -> Tensor:
     """Number of directions that belong to the first one, since the gaps between them are too small.
 
     A block ends at the first relative gap of at least `DEGENERATE_GAP`. A first direction that stands alone is
@@ -27,7 +29,7 @@ def leading_block(spectrum: Spectrum) -> int:
 
     Returns
     -------
-    size : int
+    size : Tensor of int, shape=[...]
         0 for a zero weight, and where no kept direction ends the block: its span is then cut off at an
         arbitrary place and as undetermined as its directions.
 
@@ -35,31 +37,46 @@ def leading_block(spectrum: Spectrum) -> int:
     ----------
     docs/measurements.md, "Continuity across layers".
     """
-    ends = (spectrum.gaps >= DEGENERATE_GAP).nonzero()
-    return int(ends[0]) + 1 if len(ends) else 0
+    ends = spectrum.gaps >= DEGENERATE_GAP
+    places = torch.arange(1, ends.shape[-1] + 1, device=ends.device)
+    first = torch.where(ends, places, ends.shape[-1] + 1).amin(dim=-1)
+    return torch.where(ends.any(dim=-1), first, 0)
 
 
-def _sizes(pair: LayerPair) -> tuple[int, int]:
+def _sizes(pair: LayerPair) -> tuple[Tensor, Tensor]:
     return leading_block(pair.earlier), leading_block(pair.later)
 
 
+def _inside(count: int, sizes: Tensor) -> Tensor:
+    """Which of so many directions belong to blocks of these sizes, shape=[..., count]."""
+    return torch.arange(count, device=sizes.device) < sizes[..., None]
+
+
+def _or_missing(number: Tensor, *sizes: Tensor) -> Tensor:
+    return torch.where(torch.stack(sizes).amin(dim=0) > 0, number, nan)
+
+
 def _dim(end: int) -> Callable[[LayerPair], Tensor]:
-    return lambda pair: pair.products.new_tensor(_sizes(pair)[end] or nan)
+    return lambda pair: _or_missing(_sizes(pair)[end].to(pair.products), _sizes(pair)[end])
 
 
 def _block_overlap(pair: LayerPair) -> Tensor:
     first, second = _sizes(pair)
-    if not first or not second:
-        return pair.products.new_tensor(nan)
-    return (pair.products[:first, :second].square().sum() / min(first, second)).clamp(max=1)
+    rows, columns = map(_inside, pair.ranks, (first, second))
+    squares = torch.where(rows[..., None] & columns[..., None, :], pair.products.square(), 0).sum(dim=(-2, -1))
+    return _or_missing((squares / torch.minimum(first, second)).clamp(max=1), first, second)
+
+
+def _haar_block_overlap(pair: LayerPair) -> tuple[Array, Array]:
+    first, second = (sizes.cpu().numpy() for sizes in _sizes(pair))
+    return haar_overlap(Dimensions(pair.dim, (first, second)))
 
 
 def _sign_flip_mean(pair: LayerPair) -> tuple[Tensor, None]:
     first, second = _sizes(pair)
-    if not first or not second:
-        return pair.products.new_tensor(nan), None
-    earlier, later = pair.earlier.frame(pair.side)[:, :first], pair.later.frame(pair.side)[:, :second]
-    return leverages(earlier) @ leverages(later) / min(first, second), None
+    inside = map(_inside, pair.ranks, (first, second))
+    earlier, later = (leverages(frame * kept[..., None, :]) for frame, kept in zip(pair.frames, inside, strict=True))
+    return _or_missing((earlier * later).sum(dim=-1) / torch.minimum(first, second), first, second), None
 
 
 BLOCK_OVERLAP = Observable(
@@ -78,7 +95,7 @@ BLOCK_OVERLAP = Observable(
     ),
     null=Null(
         text="independent uniform subspaces of the dimensions of the two blocks, exact",
-        law=lambda pair: haar_overlap(Dimensions(pair.dim, _sizes(pair))),
+        law=_haar_block_overlap,
         statement="haar_overlap_moments",
     ),
     further_nulls=(

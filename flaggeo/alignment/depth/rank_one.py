@@ -10,22 +10,22 @@ from .layer_pair import LayerPair, of_directions
 
 
 def _comparable(pair: LayerPair) -> bool:
-    return pair.earlier.left.shape[0] == pair.later.left.shape[0] and (
-        pair.earlier.right.shape[0] == pair.later.right.shape[0]
+    return pair.earlier.left.shape[-2] == pair.later.left.shape[-2] and (
+        pair.earlier.right.shape[-2] == pair.later.right.shape[-2]
     )
 
 
 def _signed_overlap(pair: LayerPair) -> Tensor:
     if not _comparable(pair):
-        return pair.products.new_tensor(nan)
-    left = pair.earlier.left[:, 0] @ pair.later.left[:, 0]
-    right = pair.earlier.right[:, 0] @ pair.later.right[:, 0]
+        return pair.undefined
+    left = (pair.earlier.left[..., 0] * pair.later.left[..., 0]).sum(dim=-1)
+    right = (pair.earlier.right[..., 0] * pair.later.right[..., 0]).sum(dim=-1)
     return (left * right).clamp(-1, 1)
 
 
 def _haar_product(pair: LayerPair) -> tuple[Tensor, Tensor]:
     """Mean square 1/(m n): the two cosines are independent, of mean squares 1/m and 1/n."""
-    m, n = len(pair.earlier.left), len(pair.earlier.right)
+    m, n = pair.earlier.left.shape[-2], pair.earlier.right.shape[-2]
     spread = (m * n) ** -0.5 if _comparable(pair) else nan
     return pair.products.new_tensor(0.0), pair.products.new_tensor(spread)
 

@@ -1,12 +1,16 @@
 """How far the distribution of projection kernels is from that of unrelated heads."""
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy import special, stats
-from scipy.spatial import KDTree
+from scipy import special
 
 from ..schema import Column, Schema
+
+if TYPE_CHECKING:
+    from scipy import stats
 
 DIVERGENCE_SCHEMA = Schema(
     "One row for each kind of pair of heads",
@@ -101,8 +105,10 @@ def _divergence(pairs: pd.DataFrame) -> float:
     return float(np.repeat(shares / _NODES, _NODES) @ surplus)
 
 
-def _beta(largest: float, mean: float, sd: float) -> stats.rv_continuous:
+def _beta(largest: float, mean: float, sd: float) -> "stats.rv_continuous":
     """Beta law on [0, largest] with this mean and standard deviation."""
+    from scipy import stats  # a third of a second to import, and only needed with heads
+
     share, spread = mean / largest, sd / largest
     weight = share * (1 - share) / spread**2 - 1
     return stats.beta(share * weight, (1 - share) * weight, scale=largest)
@@ -110,6 +116,8 @@ def _beta(largest: float, mean: float, sd: float) -> stats.rv_continuous:
 
 def _log_density(sample: NDArray[np.float64], places: NDArray[np.float64]) -> NDArray[np.float64]:
     """Nearest-neighbour estimate of the logarithm of the density of a sample."""
+    from scipy.spatial import KDTree  # only needed with heads
+
     neighbours = int(np.ceil(np.sqrt(len(sample))))
     distances, _ = KDTree(sample[:, None]).query(places[:, None], k=[neighbours])
     logarithms: NDArray[np.float64] = special.digamma(neighbours) - np.log(len(sample)) - np.log(2 * distances[:, 0])

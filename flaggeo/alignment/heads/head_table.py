@@ -114,7 +114,8 @@ def head_table(
         From `projection_heads`, of one network, dtype and device.
     surrogate_leverages : mapping of str to Tensor, optional
         By name of the subspace (``layers.3.q.heads.0.read``), shape=[n]: mean `leverages` of what the head is in
-        norm-matched surrogates of its projection, see `continuity_nulls`. Where a head has none, the norm-matched mean
+        norm-matched surrogates of its projection, see `closed_nulls` and
+        `continuity_nulls`. Where a head has none, the norm-matched mean
         is NaN.
     basis_independent : collection of str, optional
         Names of the subspaces that no change of basis of the network alters.

@@ -3,8 +3,6 @@
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.cluster.hierarchy import fcluster, linkage
-from scipy.spatial.distance import squareform
 
 from ...network.roles import head_pair
 from ..schema import Column, Schema
@@ -66,8 +64,7 @@ def head_clusters(table: pd.DataFrame, *, least: float = 0.5) -> pd.DataFrame:
         if len(names) == 0:
             continue
         # Rounding may leave a pair of equal heads a hair above 1.
-        distances = squareform(1 - overlaps.clip(max=1), checks=False)
-        labels = fcluster(linkage(distances, method="average"), t=1 - least, criterion="distance")
+        labels = _average_linkage(1 - overlaps.clip(max=1), 1 - least)
         groups = [np.flatnonzero(labels == label) for label in np.unique(labels)]
         found = [
             (len(group), *_means_inside(pairs, names[group]), ", ".join(names[group]))
@@ -77,6 +74,17 @@ def head_clusters(table: pd.DataFrame, *, least: float = 0.5) -> pd.DataFrame:
         found.sort(key=lambda cluster: (-cluster[0], -cluster[1]))
         rows += [(role, number, *cluster) for number, cluster in enumerate(found)]
     return CLUSTER_SCHEMA.frame(dict(zip(CLUSTER_SCHEMA.names, row, strict=True)) for row in rows)
+
+
+def _average_linkage(distances: NDArray[np.float64], cut: float) -> NDArray[np.int32]:
+    """Number of the group of each row."""
+    from scipy.cluster.hierarchy import fcluster, linkage  # with the next a quarter of a second, and only with heads
+    from scipy.spatial.distance import squareform
+
+    groups: NDArray[np.int32] = fcluster(
+        linkage(squareform(distances, checks=False), method="average"), t=cut, criterion="distance"
+    )
+    return groups
 
 
 def _square(pairs: pd.DataFrame) -> tuple[NDArray[np.object_], NDArray[np.float64]]:

@@ -8,7 +8,8 @@ from torch import Tensor
 
 from ...network import Side
 from ...numerics.eigensolver import leading_eigenpairs
-from ...numerics.spectrum import Spectrum, matrix_product
+from ...numerics.products import matrix_product
+from ...numerics.spectrum import Spectrum
 from .factors import ProjectionHeads
 
 

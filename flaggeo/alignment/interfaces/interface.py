@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from ...numerics.eigensolver import leading_eigenpairs
-from ...numerics.spectrum import matrix_product
+from ...numerics.products import matrix_product
 from .leading_directions import LeadingDirections, leading_directions
 
 # Rounding errors of a product or a decomposition, in units of eps times the larger side and the norms.

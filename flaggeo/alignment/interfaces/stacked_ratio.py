@@ -4,7 +4,6 @@ from functools import partial
 from math import nan
 
 import numpy as np
-import scipy.sparse.linalg
 import torch
 from torch import Tensor
 
@@ -52,8 +51,10 @@ def _largest_eigenvalues(gram: Tensor, count: int) -> Tensor:
     if gram.device.type != "cpu" or size <= _LANCZOS_SIZE or count > _LANCZOS_SHARE * size:
         values: Tensor = torch.linalg.eigvalsh(gram)
         return values.flip(-1)[..., :count]
+    from scipy.sparse.linalg import eigsh  # a tenth of a second, and only needed for large matrices
+
     find = partial(
-        scipy.sparse.linalg.eigsh,
+        eigsh,
         k=count,
         which="LA",
         v0=np.random.default_rng(0).standard_normal(size),

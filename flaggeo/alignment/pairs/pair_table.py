@@ -81,7 +81,8 @@ def pair_table(
         By name of the weight.
     surrogate_leverages : mapping of str to Tensor, optional
         By name of the subspace (``layers.3.q.read``): mean of `leverages` over norm-matched surrogates of the
-        weight, or for a head over its share of those of its projection, shape=[n]; see `continuity_nulls`. Where
+        weight, or for a head over its share of those of its projection, shape=[n]; see `closed_nulls` and
+        `continuity_nulls`. Where
         a subspace has none, the norm-matched mean is NaN.
     folded : bool, optional
         Whether the norms beside the weights are folded into them.

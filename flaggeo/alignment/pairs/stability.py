@@ -103,7 +103,7 @@ def rotation(spectrum: Spectrum, rank: int, side: Side, noise: float) -> Rotatio
     frame = spectrum.frame(side)
     wide = frame.shape[1]
     rank = min(rank, wide)
-    squares = spectrum.all_values.square()
+    squares = spectrum.known_values.square()
     last = squares[wide] if wide < len(squares) else squares.new_zeros(())
 
     def variance(inside: Tensor, outside: Tensor) -> Tensor:

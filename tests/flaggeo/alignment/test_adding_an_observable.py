@@ -142,7 +142,7 @@ ROOMS = {
     "layers": (
         "flaggeo.alignment.depth.continuity_table.LAYER_OBSERVABLES",
         LAYER_OBSERVABLES,
-        replace(OWN, table="continuity", pair=LayerPair, measure=lambda pair: pair.cosines[0].square()),
+        replace(OWN, table="continuity", pair=LayerPair, measure=lambda pair: pair.cosines[..., 0].square()),
         continuity_schema,
         lambda network, spectra: continuity_table(network.weights, spectra),
         lambda table: table["abs_cos_1"] ** 2,

@@ -8,6 +8,7 @@ from flaggeo.alignment import (
     CLUSTER_SCHEMA,
     DIVERGENCE_SCHEMA,
     Nulls,
+    closed_nulls,
     continuity_by_lag,
     continuity_by_rank,
     continuity_nulls,
@@ -46,12 +47,13 @@ def tables_of(weights, of, spectra, draws):
     """Every table that is made of these weights."""
     heads = projection_heads(weights, of)
     profiles = {weight.name: norm_profile(of[weight.name], 4) for weight in weights if weight.head is None}
-    nulls = Nulls.joined(
+    drawn = Nulls.joined(
         [
             continuity_nulls(chain, spectra, profiles, {one.projection: one for one in heads}, draws=draws, seed=0)
             for chain in layer_chains(weights).values()
         ]
     )
+    nulls = closed_nulls(weights, spectra, heads).checked_by(drawn)
     grams = {
         (chain[0].name, side): gram_cosines(*(gram_matrix(of[weight.name], side) for weight in chain[:2]))
         for side, chain in even_sides(weights)

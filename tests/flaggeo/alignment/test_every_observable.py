@@ -42,7 +42,7 @@ RANK = 2  # that interfaces compare
 def spectrum(columns) -> Spectrum:
     """Of the weight that reads these columns, in their precision."""
     found = leading_spectrum(columns.mT, columns.shape[1])
-    return replace(found, **{part: getattr(found, part).to(columns) for part in ("all_values", "left", "right")})
+    return replace(found, **{part: getattr(found, part).to(columns) for part in ("known_values", "left", "right")})
 
 
 def frame(columns):

@@ -28,7 +28,9 @@ def test_analyze_writes_the_page_and_the_tables_and_says_where(model, tmp_path):
 
 
 def test_json_goes_to_standard_output_alone(model, tmp_path):
-    result = run(app, ["analyze", str(model), "-o", str(tmp_path / "out"), "-k", "4", "--format", "json", "--heads"])
+    result = run(
+        app, ["analyze", str(model), "-o", str(tmp_path / "out"), "-k", "4", "--format", "json", "--measure", "all"]
+    )
     record = json.loads(result.stdout)
     assert record["output"] == str(tmp_path / "out")
     assert {row["role"] for row in record["summary"]} == {"q", "k", "v", "o", "gate", "up", "down"}
@@ -42,7 +44,8 @@ def test_draws_put_the_nulls_into_every_output(model, tmp_path):
     assert [record["provenance"]["settings"][name] for name in ("draws", "seed")] == [2, 5]
     assert all(isinstance(row["abs_cos_1_excess"], float) for row in record["summary"])
     plain = run(app, ["analyze", str(model), "-o", str(tmp_path / "plain"), "--roles", "q,k"])
-    assert "norm-matched" not in plain.stdout
+    assert "norm-matched" in plain.stdout
+    assert "equalised" not in plain.stdout
 
 
 def test_quiet_prints_nothing(model, tmp_path):
@@ -137,7 +140,10 @@ def test_bad_checkpoints_give_one_line_and_leave_nothing_behind(model, tmp_path,
         (["--layers", "3-1"], "layers: expected numbers and ranges"),
         (["--layers", "first"], "'first'"),
         (["--layers", "7"], "layers: expected layers from 0 to 2; got 7"),
-        (["--measure", "beauty"], "measure: expected some of continuity, pairs, interfaces, stability; got beauty"),
+        (
+            ["--measure", "beauty"],
+            "measure: expected some of continuity, pairs, heads, interfaces, spectra, structure, stability; got beauty",
+        ),
         (["--layers", "0-999999999999"], "layers: expected a whole number from 0 to 9999; got 10000"),
         (["--device", "abacus"], "--device: expected a device"),
         (["--device", "meta"], "--device: expected a device"),
@@ -185,11 +191,11 @@ def test_an_interrupted_run_says_that_it_can_continue(model, tmp_path, monkeypat
     original, calls = engine.leading_spectrum, []
     second_layer = tiny_llama()["model.layers.1.self_attn.q_proj.weight"]
 
-    def interrupt(matrix, rank):
+    def interrupt(matrix, rank, **options):
         calls.append(matrix)
         if interrupted and torch.equal(matrix, second_layer):
             raise KeyboardInterrupt
-        return original(matrix, rank)
+        return original(matrix, rank, **options)
 
     interrupted = True
     monkeypatch.setattr(engine, "leading_spectrum", interrupt)

@@ -32,7 +32,7 @@ def test_a_figure_is_written_in_the_format_of_its_suffix(saved, tmp_path):
         (["poem", "-o", "x.svg"], "continuity, graph, matrix, heads, interfaces, interface-curves; found 'poem'"),
         (
             ["heads", "-o", "x.svg"],
-            "nothing to draw in 'heads': it measured continuity, pairs, interfaces without heads",
+            "nothing to draw in 'heads': it measured continuity, pairs",
         ),
         (["graph", "-o", "x.svg", "--set", "threshold"], "--set: expected CONTROL=VALUE"),
         (["graph", "-o", "x.svg", "--set", "threshold=9"], "threshold: expected a number"),

@@ -143,7 +143,7 @@ def test_heads_can_be_counted_where_the_settings_do_not(command, tmp_path, monke
     model = save_folder(tmp_path / "m", tiny_llama(), config={"model_type": "llama"})
     without = run(app, ["inspect", str(model), "--format", "json"])
     assert {weight["head"] for weight in json.loads(without.stdout)["weights"]} == {None}
-    options = ["--format", "json"] if command == "inspect" else ["--heads", "--format", "json", "-k", "2"]
+    options = ["--format", "json"] if command == "inspect" else ["--measure", "all", "--format", "json", "-k", "2"]
     found = run(app, [command, str(model), "--heads-per-layer", "4", *options])
     assert found.exit_code == 0
     if command == "inspect":

@@ -19,19 +19,17 @@ OTHER_WRITTEN = {
     "rank": ["-k", "3"],
     "roles": ["--roles", "up, q,down"],
     "layers": ["--layers", "0-1"],
-    "heads": ["--heads"],
     "fold_norms": ["--fold-norms"],
     "draws": ["--draws", "2"],
     "seed": ["--seed", "5"],
-    "measure": ["--measure", "pairs,continuity"],
+    "measure": ["--measure", "heads,pairs,continuity"],
 }
 DEFAULT_WRITTEN = {
     "rank": ["--rank", "16"],
-    "heads": ["--no-heads"],
     "fold_norms": ["--no-fold-norms"],
     "draws": ["--draws", "0"],
     "seed": ["--seed", "0"],
-    "measure": ["--measure", "continuity,pairs,interfaces"],
+    "measure": ["--measure", "continuity,pairs"],
 }
 
 

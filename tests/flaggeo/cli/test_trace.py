@@ -54,11 +54,11 @@ def test_an_interrupted_trace_continues_where_it_stopped(training, tmp_path, mon
     original, calls = engine.leading_spectrum, []
     second_layer = checkpoint(RUN[1][1])["model.layers.1.mlp.up_proj.weight"]  # of the second checkpoint
 
-    def interrupt(matrix, rank):
+    def interrupt(matrix, rank, **options):
         calls.append(matrix)
         if interrupted and torch.equal(matrix.double(), second_layer):
             raise KeyboardInterrupt
-        return original(matrix, rank)
+        return original(matrix, rank, **options)
 
     interrupted = True
     monkeypatch.setattr(engine, "leading_spectrum", interrupt)

@@ -136,7 +136,7 @@ def test_gguf_and_safetensors_of_one_model_are_the_same_up_to_their_types(tmp_pa
     writer.write_tensors_to_file()
     writer.close()
 
-    comparison = compare(load(tensors, config=CONFIG), tmp_path / "model.gguf", rank=4, heads=True)
+    comparison = compare(load(tensors, config=CONFIG), tmp_path / "model.gguf", rank=4, measure="all")
 
     assert comparison.deltas["relative_norm"].max() < 1e-3
     assert (comparison.deltas["rank"] == 0).all()
@@ -262,7 +262,8 @@ def loud(seed=0):
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_a_rounded_copy_is_no_change_with_gains_folded_in_either(dtype):
     copy = {name: tensor.to(dtype) for name, tensor in loud().items()}
-    deltas = compare(load(loud(), config=CONFIG), load(copy, config=CONFIG), rank=4, heads=True, fold_norms=True).deltas
+    networks = load(loud(), config=CONFIG), load(copy, config=CONFIG)
+    deltas = compare(*networks, rank=4, measure="all", fold_norms=True).deltas
     assert (deltas["rank"] == 0).all()
     assert (deltas["relative_norm"] > 0).all()
     assert (deltas["relative_norm"] < 2 * deltas["rounding"]).all()

@@ -59,10 +59,11 @@ def test_one_outlier_channel_is_not_taken_for_alignment():
     channel = torch.zeros(24)
     channel[5] = 1
     records = found(with_leading(tiny_llama(layers=LAYERS), "mlp.down_proj", write=channel))
-    (warned,) = of("continuity", records, "undetermined")
-    down = roles(warned)["down"]
+    (explained,) = of("continuity", records, "explained_by_outlier_channels")
+    down = roles(explained)["down"]
     assert (down["side"], down["dimension"], round(down["channels"])) == ("write", 24, 1)
     assert down["cosine"] == pytest.approx(1, abs=5e-3)
+    assert down["largest_null"] == pytest.approx(1, abs=5e-3)
     assert not any("down" in roles(record) for record in of("continuity", records, "present"))
 
 
@@ -171,7 +172,7 @@ def test_redundant_heads_come_with_their_excess_over_the_largest_null():
     tensors = tiny_llama(layers=LAYERS)
     earlier, later = (tensors[f"model.layers.{layer}.self_attn.q_proj.weight"] for layer in (1, 4))
     later[:10] = earlier[10:20]
-    (redundant,) = of("redundant_heads", found(tensors, heads=True, draws=2))
+    (redundant,) = of("redundant_heads", found(tensors, measure="all", draws=2))
     assert (redundant.verdict, redundant.place, redundant.numbers["groups"]) == ("present", "heads", 1)
     assert redundant.numbers["heads"] == ["layers.1.q.heads.1.read", "layers.4.q.heads.0.read"]
     assert [redundant.numbers[name] for name in ("effect_size", "excess")] == pytest.approx([1, 1])

@@ -79,7 +79,7 @@ def with_constant_reads(seed):
     return weight
 
 
-DRAWN = {"heads": True, "draws": 8}
+DRAWN = {"measure": ("continuity", "pairs", "heads", "interfaces"), "draws": 8}
 NARROW, WIDE = {"width": 64, "hidden": 96}, {"width": 128, "hidden": 256, "head_width": 32}
 CASES = {
     "decoder": (decoder, NARROW, with_mean(0), {}),
@@ -100,7 +100,7 @@ SLOW_CASES = {
 @cache
 def analysed(case):
     build, sizes, weight, options = (CASES | SLOW_CASES)[case]
-    return analyze(build(weight, **sizes), **options)
+    return analyze(build(weight, **sizes), **({"measure": ("continuity", "pairs", "interfaces")} | options))
 
 
 @pytest.mark.parametrize("case", [*CASES, *(pytest.param(case, marks=pytest.mark.slow) for case in SLOW_CASES)])

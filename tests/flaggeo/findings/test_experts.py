@@ -85,15 +85,16 @@ def test_their_stack_continues_too_and_is_no_finding_of_the_other_weights(kept):
     assert not set(verdicts(kept, "continuity")) & ROLES
 
 
-def test_the_sign_flip_mean_of_a_stack_is_exact_and_nothing_is_drawn_of_it(kept):
+def test_the_nulls_of_a_stack_are_closed_and_nothing_is_drawn_of_it(kept):
     of_stack = kept.continuity[(kept.continuity["role"] == "expert_up") & kept.continuity["shared_space"]]
     row = kept.summary.set_index("role").loc["expert_up"]
-    assert row["abs_cos_1_sign_flip_mean"] == of_stack["abs_cos_1_sign_flip_mean"].mean()
-    assert torch.isnan(torch.tensor(row["abs_cos_1_norm_matched_mean"]))
-    largest = max(row[f"abs_cos_1_{null}_mean"] for null in ("null", "sign_flip", "mean_matched"))
+    assert row["abs_cos_1_sign_flip_mean"] == pytest.approx(of_stack["abs_cos_1_sign_flip_mean"].mean(), rel=1e-6)
+    largest = max(row[f"abs_cos_1_{null}_mean"] for null in ("null", "sign_flip", "mean_matched", "norm_matched"))
     assert row["abs_cos_1_excess"] == pytest.approx((row["abs_cos_1"] - largest) / (1 - largest))
-    assert not set(kept.continuity_nulls["role"]) & ROLES
-    assert set(kept.continuity_nulls["role"]) == {"q", "k", "v", "o", "router"}
+    draws = kept.continuity_nulls.groupby("role")["draws"].max()
+    assert set(draws.index) == {"q", "k", "v", "o", "router"} | ROLES
+    assert not draws[list(ROLES)].any()
+    assert draws["q"] == 2
 
 
 def test_directions_that_all_experts_share_are_not_taken_for_partners():
@@ -119,14 +120,15 @@ def test_a_common_mean_is_not_taken_for_continuity():
         assert verdicts(analysis, kind) == dict.fromkeys(ROLES, "explained_by_common_mean")
 
 
-def test_without_norm_matched_stacks_few_channels_leave_a_doubt():
-    """A direction on two of 64 channels, which neither random signs nor a mean explain."""
+def test_the_error_of_the_closed_null_leaves_a_doubt():
+    """What neither random signs nor a mean explain, and norm-matched stacks nearly."""
     summary = analysis_of(tiny_mixtral(layers=2), layers=2).summary
-    row = {"abs_cos_1": 1.0, "abs_cos_1_null_mean": 0.1, "abs_cos_1_sign_flip_mean": 0.5, "channels": 2.0, "dim": 64}
-    doubtful = summary.assign(**row, abs_cos_1_mean_matched_mean=0.1, significant_pairs=1)
-    assert [record.verdict for record in stacked_continuity(doubtful)] == ["undetermined", "undetermined"]
-    assert [record.verdict for record in stacked_continuity(doubtful.assign(channels=20.0))] == ["present", "present"]
-    assert not stacked_continuity(doubtful.assign(channels=20.0, significant_pairs=0))
+    row = {"abs_cos_1": 0.7, "abs_cos_1_null_mean": 0.1, "abs_cos_1_sign_flip_mean": 0.5, "significant_pairs": 1}
+    rows = summary.assign(**row, abs_cos_1_mean_matched_mean=0.1)
+    for null, verdict in ((0.6, "present"), (0.64, "undetermined"), (0.68, "explained_by_outlier_channels")):
+        found = [record.verdict for record in stacked_continuity(rows.assign(abs_cos_1_norm_matched_mean=null))]
+        assert found == [verdict, verdict]
+    assert not stacked_continuity(rows.assign(abs_cos_1_norm_matched_mean=0.6, significant_pairs=0))
 
 
 def test_networks_without_experts_have_no_such_finding():

@@ -12,7 +12,7 @@ from tests.builders import CONFIG, related_llama, tiny_llama
 
 def made():
     """Every list of findings, of networks that have much to say."""
-    analysis = analyze(load(related_llama(), config=CONFIG), rank=2, heads=True, draws=2)
+    analysis = analyze(load(related_llama(), config=CONFIG), rank=2, measure="all", draws=2)
     yield findings(analysis)
     yield graph_findings(analysis.structure)
     yield comparison_findings(compare(tiny_llama(), related_llama(), rank=2))

@@ -17,7 +17,7 @@ def analysis():
     generator = torch.Generator().manual_seed(8)
     tensors["model.layers.0.mlp.down_proj.weight"] = shared @ torch.randn(4, 40, generator=generator)
     tensors["model.layers.2.mlp.gate_proj.weight"] = torch.randn(40, 4, generator=generator) @ shared.mT
-    return analyze(load(tensors, config=CONFIG), rank=4)
+    return analyze(load(tensors, config=CONFIG), rank=4, measure=("pairs", "spectra"))
 
 
 def test_the_planted_path_is_an_edge_and_unrelated_weights_hardly_any(analysis):

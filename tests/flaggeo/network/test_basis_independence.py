@@ -23,7 +23,7 @@ def both():
             tensors[name] = tensor + 0.3 * torch.rand(WIDTH, generator=generator)
     network = load(tensors, config=SETTINGS)
     moved = load(change_basis(network, seed=2), config=SETTINGS)
-    return [analyze(one, rank=4, heads=True, fold_norms=True) for one in (network, moved)]
+    return [analyze(one, rank=4, measure="all", fold_norms=True) for one in (network, moved)]
 
 
 def side_by_side(both, table, keys):

@@ -19,7 +19,7 @@ def network():
 
 @pytest.fixture(scope="module")
 def analysis(network):
-    return analyze(network, rank=3, heads=True, draws=2)
+    return analyze(network, rank=3, measure="all", draws=2)
 
 
 def test_a_layer_has_the_blocks_that_it_has(network):

@@ -113,35 +113,40 @@ def test_energy_is_the_share_of_the_squared_norm():
 
 
 @pytest.mark.parametrize("shape", [(12, 12), (9, 30), (30, 9), (1, 5)])
-def test_all_singular_values_are_kept_whatever_the_rank(shape):
+def test_all_singular_values_are_there_on_request_whatever_the_rank(shape):
     matrix = torch.randn(*shape, generator=torch.Generator().manual_seed(8), dtype=torch.float64)
-    spectrum = leading_spectrum(matrix, 2)
-    torch.testing.assert_close(spectrum.all_values, torch.linalg.svdvals(matrix), rtol=1e-10, atol=1e-10)
-    assert torch.equal(spectrum.values, spectrum.all_values[:2])
-    assert float(spectrum.all_values.square().sum()) == pytest.approx(spectrum.frobenius_norm**2)
+    spectrum = leading_spectrum(matrix, 2, whole=True)
+    torch.testing.assert_close(spectrum.known_values, torch.linalg.svdvals(matrix), rtol=1e-10, atol=1e-10)
+    assert torch.equal(spectrum.values, spectrum.known_values[:2])
+    assert float(spectrum.known_values.square().sum()) == pytest.approx(spectrum.frobenius_norm**2)
+    leading = leading_spectrum(matrix, 2)
+    torch.testing.assert_close(leading.known_values, spectrum.known_values[:3], rtol=1e-10, atol=1e-10)
+    assert leading.is_whole == (min(shape) <= 3)
 
 
 def test_effective_rank_of_planted_spectra():
     """Eight equal values count as eight; 2, 1, 1 has shares 2/3, 1/6, 1/6 and exp(entropy) 1.5^(2/3) 6^(1/3)."""
-    assert leading_spectrum(torch.eye(8), 1).effective_rank == pytest.approx(8)
-    assert leading_spectrum(torch.ones(8, 5), 1).effective_rank == pytest.approx(1)
-    assert leading_spectrum(torch.diag(torch.tensor([2.0, 1, 1])), 1).effective_rank == pytest.approx(
+    assert leading_spectrum(torch.eye(8), 1, whole=True).effective_rank == pytest.approx(8)
+    assert leading_spectrum(torch.ones(8, 5), 1, whole=True).effective_rank == pytest.approx(1)
+    assert leading_spectrum(torch.diag(torch.tensor([2.0, 1, 1])), 1, whole=True).effective_rank == pytest.approx(
         1.5 ** (2 / 3) * 6 ** (1 / 3)
     )
-    assert math.isnan(leading_spectrum(torch.zeros(4, 3), 1).effective_rank)
+    assert math.isnan(leading_spectrum(torch.zeros(4, 3), 1, whole=True).effective_rank)
 
 
 @settings(max_examples=20, deadline=None)
 @given(seed=st.integers(0, 2**16), rows=st.integers(1, 12), columns=st.integers(1, 12))
 def test_effective_rank_lies_between_the_stable_rank_and_the_dimension_and_has_no_scale(seed, rows, columns):
     matrix = torch.randn(rows, columns, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-    spectrum = leading_spectrum(matrix, 1)
+    spectrum = leading_spectrum(matrix, 1, whole=True)
     stable_rank = (spectrum.frobenius_norm / float(spectrum.values[0])) ** 2
     assert stable_rank * (1 - 1e-9) <= spectrum.effective_rank <= min(rows, columns) * (1 + 1e-9)
-    assert leading_spectrum(1e3 * matrix, 1).effective_rank == pytest.approx(spectrum.effective_rank)
+    assert leading_spectrum(1e3 * matrix, 1, whole=True).effective_rank == pytest.approx(spectrum.effective_rank)
     stretched = matrix * torch.linspace(1, 3, columns, dtype=torch.float64)
     if min(rows, columns) > 1:
-        assert leading_spectrum(stretched, 1).effective_rank != pytest.approx(spectrum.effective_rank, rel=1e-6)
+        assert leading_spectrum(stretched, 1, whole=True).effective_rank != pytest.approx(
+            spectrum.effective_rank, rel=1e-6
+        )
 
 
 @pytest.mark.parametrize("shape", [(300, 300), (100, 400), (400, 100)])
@@ -150,7 +155,7 @@ def test_values_above_the_random_edge_are_those_planted_in_noise(shape, planted_
     noise = torch.randn(*shape, generator=torch.Generator().manual_seed(9), dtype=torch.float64)
     noise /= math.sqrt(shape[0]) + math.sqrt(shape[1])  # its edge is at 1
     signal = planted(planted_values, *shape, seed=10)[0] if planted_values else 0.0
-    spectrum = leading_spectrum(noise + signal, 1)
+    spectrum = leading_spectrum(noise + signal, 1, whole=True)
     assert spectrum.above_random_edge == len(planted_values)
     alone = leading_spectrum(noise, 1)
     assert alone.random_edge == pytest.approx(1, rel=0.01)
@@ -214,9 +219,9 @@ def test_a_stack_has_the_spectrum_of_its_gram_matrix(side, count, rows, columns)
     matrices = [torch.randn(shape, generator=torch.Generator().manual_seed(seed)) for seed in range(count)]
     grams, norms = zip(*(side_gram(matrix, side) for matrix in matrices), strict=True)
     summed = sum(grams)
-    found = gram_spectrum(summed, side, torch.cat(norms), rank=4)
-    expected = leading_spectrum(torch.cat(matrices, dim=0 if side is Side.READ else 1), rank=4)
-    torch.testing.assert_close(found.all_values, expected.all_values, rtol=1e-10, atol=1e-10)
+    found = gram_spectrum(summed, side, torch.cat(norms), rank=4, whole=True)
+    expected = leading_spectrum(torch.cat(matrices, dim=0 if side is Side.READ else 1), rank=4, whole=True)
+    torch.testing.assert_close(found.known_values, expected.known_values, rtol=1e-10, atol=1e-10)
     assert largest_sine(found.frame(side), expected.frame(side)) < 1e-10
     assert found.frame(side.other).shape == (count * rows, 0)
     for part in ("gaps", "undetermined", "row_norms", "column_norms"):

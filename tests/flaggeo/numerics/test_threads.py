@@ -5,7 +5,7 @@ import pytest
 import torch
 from threadpoolctl import threadpool_info
 
-from flaggeo.numerics.threads import one_ahead, single_threaded_blas, workers
+from flaggeo.numerics.threads import ahead, single_threaded_blas, thread_count, workers
 
 
 def blas_threads():
@@ -21,6 +21,7 @@ def test_workers_are_as_many_as_torch_has_threads_and_each_works_alone():
             inside = [pool.submit(lambda: (together.wait(), torch.get_num_threads())[1]) for _ in range(3)]
             assert [future.result() for future in inside] == [1, 1, 1]
             assert set(blas_threads()) == {1}
+            assert (torch.get_num_threads(), thread_count()) == (1, 3)
         assert torch.get_num_threads() == 3
     finally:
         torch.set_num_threads(threads)
@@ -68,7 +69,7 @@ def test_each_item_comes_when_the_next_has_been_begun():
             events.append(f"begin {index}")
             yield index
 
-    for index in one_ahead(begun()):
+    for index in ahead(begun()):
         events.append(f"end {index}")
     assert events == ["begin 0", "begin 1", "end 0", "begin 2", "end 1", "end 2"]
-    assert list(one_ahead([])) == []
+    assert list(ahead([])) == []

@@ -63,7 +63,7 @@ def analysis_page():
     queries = [tensors[f"model.layers.{layer}.self_attn.q_proj.weight"] for layer in (1, 4)]
     queries[1][:10] = queries[0][10:20]
     network = load(tensors, config=CONFIG | {"num_hidden_layers": LAYERS})
-    return render_report(analyze(network, rank=4, heads=True, draws=2))
+    return render_report(analyze(network, rank=4, measure="all", draws=2))
 
 
 def comparison_page():

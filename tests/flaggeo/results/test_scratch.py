@@ -47,8 +47,8 @@ def test_scratch_recalls_bit_for_bit_what_it_kept_of_a_layer(tmp_path):
 
 
 def test_scratch_recalls_nulls_bit_for_bit(tmp_path):
-    values = [("q", "read", "sign_flip", "overlap", 1 / 3, 2**0.5, 4)]
-    values += [("q", "read", "equalised", "overlap", 0.1, nan, 1)]
+    values = [("q", "read", "sign_flip", "overlap", 1 / 3, 2**0.5, 4, nan)]
+    values += [("q", "read", "equalised", "overlap", 0.1, nan, 1, nan)]
     rows = [dict(zip(NULL_SCHEMA.names, row, strict=True)) for row in values]
     kept = Nulls(
         NULL_SCHEMA.frame(rows), {"layers.0.q.read": torch.rand(5)}, {"layers.0.q.heads.0.read": torch.rand(5)}

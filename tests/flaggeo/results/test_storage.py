@@ -35,6 +35,12 @@ def test_a_folder_appears_at_once_or_not_at_all(tmp_path):
     assert contents(tmp_path / "out") == ["c"]
 
 
+def test_a_table_that_nobody_would_read_is_no_text(tmp_path):
+    tables = {"short": pd.DataFrame({"a": range(5000)}), "long": pd.DataFrame({"a": range(5001)})}
+    save_tables(tmp_path / "out", tables, {}, others={}, names=frozenset(), overwrite=False)
+    assert contents(tmp_path / "out") == ["long.parquet", "short.csv", "short.parquet"]
+
+
 def test_text_has_seven_digits_of_every_table_and_parquet_all(tmp_path):
     table = pd.DataFrame({"name": ["a,b", 'c"d'], "count": [2**40, 0], "share": [1 / 3, nan]})
     others = {"extra": lambda path: path.write_text("more")}

@@ -14,10 +14,14 @@ RANK = 3
 TABLES = Trace.table_names()
 
 
+MEASURE = ("continuity", "interfaces", "spectra")
+
+
 @pytest.fixture(scope="module")
 def planted():
     shuffled = (3, 0, 4, 2, 1)
-    return trace([checkpoint(SHARES[i]) for i in shuffled], steps=[STEPS[i] for i in shuffled], rank=RANK)
+    runs = [checkpoint(SHARES[i]) for i in shuffled]
+    return trace(runs, steps=[STEPS[i] for i in shuffled], rank=RANK, measure=MEASURE)
 
 
 def test_continuity_of_the_converging_role_rises_as_planted_and_no_other_moves(planted):
@@ -56,7 +60,7 @@ def test_every_table_says_where_its_rows_are_from(planted):
 
 
 def test_the_numbers_of_a_step_are_those_of_its_analysis(planted):
-    analysis = analyze(load(checkpoint(SHARES[2])), rank=RANK)
+    analysis = analyze(load(checkpoint(SHARES[2])), rank=RANK, measure=MEASURE)
     for name in ("summary", "continuity"):
         rows = getattr(planted, name).query(f"step == {STEPS[2]}").drop(columns=["step", "checkpoint"])
         pd.testing.assert_frame_equal(rows.reset_index(drop=True), getattr(analysis, name))
@@ -146,7 +150,7 @@ def test_adapters_of_the_first_are_checkpoints_too(tmp_path):
 def test_draws_and_heads_are_passed_on_and_progress_counts_all_checkpoints():
     told = []
     networks = [load(tiny_llama(seed=seed), config=CONFIG) for seed in (0, 1)]
-    found = trace(networks, rank=2, roles=["q"], heads=True, draws=2, progress=lambda *step: told.append(step))
+    found = trace(networks, rank=2, roles=["q"], measure="all", draws=2, progress=lambda *step: told.append(step))
     assert found.summary["abs_cos_1_norm_matched_mean"].notna().any()
     assert found.drift["head"].notna().any()
     assert found.role_drift["rms_angle"].notna().all()

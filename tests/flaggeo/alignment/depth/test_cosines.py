@@ -91,7 +91,8 @@ def test_the_p_value_is_that_of_simulated_lines():
 def test_single_precision():
     first, second = (leading_spectrum(matrix, 4) for matrix in (gaussian(20, 30, seed=5), gaussian(20, 30, seed=6)))
     single = [
-        replace(s, all_values=s.all_values.float(), left=s.left.float(), right=s.right.float()) for s in (first, second)
+        replace(s, known_values=s.known_values.float(), left=s.left.float(), right=s.right.float())
+        for s in (first, second)
     ]
     found, expected = (measured(COSINES, LayerPair(*spectra, Side.READ)) for spectra in (single, (first, second)))
     for name, value in expected.items():

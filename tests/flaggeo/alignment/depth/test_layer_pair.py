@@ -2,11 +2,13 @@ import numpy as np
 import pytest
 import torch
 
+from flaggeo.alignment.depth.continuity_table import LAYER_OBSERVABLES
 from flaggeo.alignment.depth.cosines import ABS_COSINE, LEADING_OVERLAP
-from flaggeo.alignment.depth.layer_pair import even_sides, layer_chains, unless_forced
+from flaggeo.alignment.depth.layer_pair import LayerPair, even_sides, layer_chains, stacked, unless_forced
 from flaggeo.alignment.table import measured
 from flaggeo.network import Side
-from tests.builders import chain_of, random_frame
+from flaggeo.numerics.spectrum import leading_spectrum
+from tests.builders import chain_of, planted, random_frame
 from tests.flaggeo.alignment.builders import gaussian, layer_pair
 
 
@@ -49,3 +51,18 @@ def test_chains_stand_in_order_of_depth_and_even_sides_have_one_width_above_1():
     assert [side for side, _ in even_sides(weights)] == [Side.READ]
     assert [side for side, _ in even_sides(chain_of([torch.ones(1, 6)] * 2)[0])] == [Side.READ]
     assert list(even_sides(weights[:1])) == []
+
+
+def test_a_batch_of_layer_pairs_is_measured_as_each_of_them():
+    """Also where a first value is not alone, so that the leading blocks of a batch differ."""
+    values = [[9.0, 5, 3, 1], [9.0, 8.99, 3, 1], [9.0, 8.99, 8.98, 8.97], [4.0, 2, 1.999, 1]]
+    first, second = (
+        [planted(row, 20, 30, seed=seed + 9 * end)[0] for seed, row in enumerate(values)] for end in (0, 1)
+    )
+    spectra = [[leading_spectrum(matrix, 4) for matrix in end] for end in (first, second)]
+    for side in Side:
+        batch = measured(LAYER_OBSERVABLES, LayerPair(*map(stacked, spectra), side))
+        each = [measured(LAYER_OBSERVABLES, LayerPair(*both, side)) for both in zip(*spectra, strict=True)]
+        for name, column in batch.items():
+            expected = [float(columns[name]) for columns in each]
+            np.testing.assert_allclose(np.broadcast_to(column, 4), expected, rtol=1e-12, atol=1e-15, err_msg=name)

@@ -264,7 +264,9 @@ def test_a_module_without_residual_additions_is_a_chain_of_layers():
 @pytest.mark.parametrize("name", ["mlp", "resnet", "seq2seq"])
 def test_analyze_runs_to_the_page(name, tmp_path):
     _, found = network(name)
-    analysis = flaggeo.analyze(found, rank=2, heads=name == "seq2seq", draws=0)
+    analysis = flaggeo.analyze(
+        found, rank=2, measure="all" if name == "seq2seq" else ("continuity", "pairs", "interfaces", "structure")
+    )
     analysis.save(tmp_path / "saved")
     page = (tmp_path / "saved" / "report.html").read_text()
     assert ("stream of its own" in page) == (name != "mlp")

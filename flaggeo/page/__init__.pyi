@@ -1,0 +1,3 @@
+from .comparison_report import render_comparison as render_comparison
+from .report import render_report as render_report
+from .trace_report import render_trace as render_trace
