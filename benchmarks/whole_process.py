@@ -11,6 +11,7 @@ import os
 import platform
 import shutil
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
@@ -54,13 +55,14 @@ def main() -> None:
             shutil.rmtree(model)
             for row in rows[-len(_MEASURED) - 1 :]:
                 print(" | ".join(f"{value:.3g}" if isinstance(value, float) else str(value) for value in row.values()))
-    record = {"machine": machine(), "repeats": given.repeats, "rows": rows}
+    record = {"machine": machine(given.weightwatcher), "repeats": given.repeats, "rows": rows}
     RESULTS.parent.mkdir(exist_ok=True)
     RESULTS.write_text(json.dumps(record, indent=1) + "\n")
 
 
-def machine() -> dict[str, Any]:
+def machine(rival: str) -> dict[str, Any]:
     """What the numbers depend on besides the code."""
+    asked = [rival, "-c", "from importlib.metadata import version; print(version('weightwatcher'))"]
     lines = Path("/proc/cpuinfo").read_text().splitlines()
     processor = next((line.partition(": ")[2] for line in lines if line.startswith("model name")), platform.processor())
     return {
@@ -68,6 +70,7 @@ def machine() -> dict[str, Any]:
         "cores": len(os.sched_getaffinity(0)),
         "python": platform.python_version(),
         **{name: version(name) for name in ("torch", "numpy", "scipy")},
+        "weightwatcher": subprocess.run(asked, check=True, capture_output=True, text=True).stdout.strip(),
     }
 
 
