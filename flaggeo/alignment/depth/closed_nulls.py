@@ -1,6 +1,6 @@
 """Continuity under the nulls that keep outlier channels, and where norm-matched weights lie, without a draw."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -9,7 +9,6 @@ from torch import Tensor
 
 from ...network import Side, Weight
 from ...numerics.spectrum import Spectrum
-from ...numerics.threads import workers
 from ..chance.norm_matched_law import norm_matched_cosine, norm_matched_leverages, norm_matched_overlap
 from ..chance.sign_flip import leverages, sign_flips_of_lines
 from ..heads.factors import ProjectionHeads
@@ -17,8 +16,6 @@ from .drawn_nulls import NULL_SCHEMA, Nulls
 from .layer_pair import comparable_sides, layer_chains
 
 _LEADING, _FIRST, _WHOLE = "leading", "first", "whole"
-# Matrices at a time: their intermediate results stay in the cache of a core.
-_BATCH = 64
 
 
 @dataclass(frozen=True)
@@ -110,25 +107,20 @@ def _leverages(matrices: Iterable[_Matrix]) -> dict[tuple[str, Side, str], Tenso
     for matrix in matrices:
         shape = (matrix.weight.head is None, len(matrix.row_norms), len(matrix.column_norms))
         by_shape.setdefault(shape, []).append(matrix)
-    batches = [same[start : start + _BATCH] for same in by_shape.values() for start in range(0, len(same), _BATCH)]
     found = {}
-    with workers() as pool:
-        for batch, (left, right) in zip(batches, pool.map(_leverages_of_batch, batches), strict=True):
-            for matrix, of_rows, of_columns in zip(batch, left, right, strict=True):
-                for side in matrix.weight.sides:
-                    key = (matrix.weight.name, side, matrix.directions)
-                    found[key] = of_columns if side is Side.READ else of_rows
+    # One after the other: so many small steps in several threads took three times as long.
+    for (is_whole, _, _), same in by_shape.items():
+        left, right = norm_matched_leverages(
+            torch.stack([matrix.row_norms for matrix in same]),
+            torch.stack([matrix.column_norms for matrix in same]),
+            torch.tensor([matrix.rank for matrix in same]),
+            fixed_norms=is_whole,
+        )
+        for matrix, of_rows, of_columns in zip(same, left, right, strict=True):
+            for side in matrix.weight.sides:
+                key = (matrix.weight.name, side, matrix.directions)
+                found[key] = of_columns if side is Side.READ else of_rows
     return found
-
-
-def _leverages_of_batch(batch: Sequence[_Matrix]) -> tuple[Tensor, Tensor]:
-    """Left and right, of matrices of one shape that are all whole or all heads."""
-    return norm_matched_leverages(
-        torch.stack([matrix.row_norms for matrix in batch]),
-        torch.stack([matrix.column_norms for matrix in batch]),
-        torch.tensor([matrix.rank for matrix in batch]),
-        fixed_norms=batch[0].weight.head is None,
-    )
 
 
 def _neighbours(chain: list[Weight], side: Side, spectra: Mapping[str, Spectrum]) -> Iterator[tuple[str, str]]:
