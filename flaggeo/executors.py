@@ -1,6 +1,5 @@
 """Where layers are measured: processes of this machine, or the workers of a Dask cluster."""
 
-import os
 from collections.abc import Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor
 from contextlib import contextmanager
@@ -41,7 +40,9 @@ def executor_of(jobs: int, scheduler: str | None = None) -> Iterator[Executor | 
         with Client(scheduler, timeout=_TIMEOUT) as client:  # type: ignore[no-untyped-call]
             yield client.get_executor(retries=_RETRIES, pure=False)
     elif jobs > 1:
-        threads = max(1, len(os.sched_getaffinity(0)) // jobs)
+        import torch
+
+        threads = max(1, torch.get_num_threads() // jobs)
         with ProcessPoolExecutor(
             jobs, mp_context=get_context("spawn"), initializer=_set_threads, initargs=(threads,)
         ) as pool:

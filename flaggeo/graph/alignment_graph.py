@@ -54,8 +54,7 @@ def alignment_graph(
         the first layer, one past the last behind it), ``head`` (-1 for a whole projection), ``space``, ``dimension``
         (of the space), ``rank`` and, where it was measured, ``effective_rank`` (of the weight). A projection that is
         there head by head is no node; of the experts of a layer the stack stands for all, by its end at the stream.
-        Edges
-        run from the earlier to the later subspace, keyed by ``kind``, with ``kind``, ``overlap``, its
+        Edges run from the earlier to the later subspace, keyed by ``kind``, with ``kind``, ``overlap``, its
         ``overlap_effect_size``, ``overlap_excess``, ``overlap_z`` and ``overlap_q_value``, ``basis_independent``,
         ``intersection_dimension``, ``smallest_angle``, ``geodesic_distance`` (radians) and, where both ends have a
         layer, ``lag``. Where stability was measured, truth values say under which conditions an

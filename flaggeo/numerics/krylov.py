@@ -57,11 +57,11 @@ def krylov_eigenpairs(
     .. [1] G. H. Golub and C. F. Van Loan, Matrix Computations (4th edition, 2013), section 10.3.6.
     """
     width = -(-(count + _SPARE) // _COLUMNS) * _COLUMNS
-    steps = min(_MOST_STEPS, size // width - 1)
+    steps = max(0, min(_MOST_STEPS, size // width - 1))
     generator = torch.Generator().manual_seed(_SEED)
     start = torch.randn(size, width, dtype=torch.float64, generator=generator).to(like)
-    basis = like.new_empty(size, width * max(steps, 0))
-    projected = like.new_zeros(width * max(steps, 0), width * max(steps, 0))
+    basis = like.new_empty(size, width * steps)
+    projected = like.new_zeros(width * steps, width * steps)
     block = torch.linalg.qr(start).Q
     for step in range(steps):
         done, end = step * width, (step + 1) * width

@@ -85,7 +85,7 @@ class Analysis(Result):
         name="an analysis",
         record_file="result.json",
         page_file="report.html",
-        schema_version=7,
+        schema_version=8,
         remedy="analyze the checkpoint again",
         renderer="render_report",
         teller="findings",

@@ -40,7 +40,7 @@ class Comparison(Result):
         name="a comparison",
         record_file="comparison.json",
         page_file="comparison.html",
-        schema_version=2,
+        schema_version=3,
         remedy="compare the checkpoints again",
         renderer="render_comparison",
         teller="comparison_findings",

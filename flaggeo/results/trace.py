@@ -45,7 +45,7 @@ class Trace(Result):
         name="a trace",
         record_file="trace.json",
         page_file="trace.html",
-        schema_version=2,
+        schema_version=3,
         remedy="trace the checkpoints again",
         renderer="render_trace",
         teller="trace_findings",

@@ -25,7 +25,7 @@ _MOST_CUTS = 60
 # Of the number of directions beyond the cut, for each of them and once more.
 _TOLERANCE = 2e-4
 # Two lines may both have at most nine coordinates of more than a tenth.
-_LOUD, _MOST_LOUD = 0.1, 9
+_LARGE, _MOST_LARGE = 0.1, 9
 
 
 def norm_matched_leverages(
@@ -75,7 +75,7 @@ def norm_matched_leverages(
     .. math:: \tilde\delta_i = \tilde\delta + \frac{t_i}{z^2} \sum_j t_j^2, \qquad
         t_i = \frac{r_i}{1 + r_i \tilde\delta_i}, \quad t_j = \frac{c_j}{1 + c_j \delta_j}
 
-    This tells loud channels of nearly equal norms apart. Where that has no solution near by, the norms are left free.
+    This tells outlier channels of nearly equal norms apart. Where that has no solution nearby, the norms are left free.
 
     References
     ----------
@@ -131,7 +131,7 @@ def norm_matched_cosine(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
 
     Notes
     -----
-    The signs of the entries are free. The entry of a loud channel is an eigenvector's large one, whose size hardly
+    The signs of the entries are free. The entry of an outlier channel is an eigenvector's large one, whose size hardly
     changes; others are normal. So the signs of all coordinates of more than a tenth of both vectors are gone through,
     and the sum over the rest is taken as normal. The mean square is the sum of the products of leverages, exactly.
 
@@ -144,10 +144,10 @@ def norm_matched_cosine(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
     """
     first, second = first.cpu().double(), second.cpu().double()
     squares = first * second
-    loud = (first > _LOUD) & (second > _LOUD)
-    sizes = torch.where(loud, squares, 0.0).topk(min(_MOST_LOUD, squares.shape[-1]), dim=-1).values.sqrt()
+    large = (first > _LARGE) & (second > _LARGE)
+    sizes = torch.where(large, squares, 0.0).topk(min(_MOST_LARGE, squares.shape[-1]), dim=-1).values.sqrt()
     # Positive, so that without small coordinates the law is a step and not 0 / 0.
-    rest = torch.where(loud, 0.0, squares).sum(dim=-1, keepdim=True).sqrt().clamp(min=torch.finfo(torch.float64).tiny)
+    rest = torch.where(large, 0.0, squares).sum(dim=-1, keepdim=True).sqrt().clamp(min=torch.finfo(torch.float64).tiny)
     mean = folded_normal_mean(sums_of_all_signs(sizes), rest).mean(dim=-1)
     return mean, (squares.sum(dim=-1) - mean.square()).clamp(min=0).sqrt()
 

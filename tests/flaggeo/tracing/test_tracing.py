@@ -103,8 +103,8 @@ def test_save_and_load_keep_everything_and_replace_nothing_else(planted, tmp_pat
     with pytest.raises(FileNotFoundError, match=r"expected a trace of flaggeo, found no trace\.json"):
         Trace.load(tmp_path)
     file = tmp_path / "out" / "trace.json"
-    file.write_text(file.read_text().replace('"schema_version": 2', '"schema_version": 9'))
-    with pytest.raises(ValueError, match="expected schema version 2, found 9, which a later flaggeo wrote"):
+    file.write_text(file.read_text().replace('"schema_version": 3', '"schema_version": 9'))
+    with pytest.raises(ValueError, match="expected schema version 3, found 9, which a later flaggeo wrote"):
         Trace.load(tmp_path / "out")
 
 
