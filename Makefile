@@ -36,6 +36,7 @@ slow: $(MODELS_STAMP)
 
 benchmarks: $(MODELS_STAMP)
 	$(BIN)/python -m benchmarks.spectrum
+	$(BIN)/python -m benchmarks.leading_directions
 	$(BIN)/python -m benchmarks.manifolds
 
 wheel: $(DEV_STAMP)

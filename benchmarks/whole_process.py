@@ -171,15 +171,16 @@ def wide(folder: Path) -> None:
         "mlp.down_proj": (2048, 5632),
     }
     tensors = {
-        f"model.layers.{layer}.{name}.weight": _trained(*shape, generator)
+        f"model.layers.{layer}.{name}.weight": trained(*shape, generator)
         for layer in range(4)
         for name, shape in shapes.items()
     }
-    tensors["model.embed_tokens.weight"] = _trained(32000, 2048, generator)
+    tensors["model.embed_tokens.weight"] = trained(32000, 2048, generator)
     _save(folder, tensors, config | {"tie_word_embeddings": True, "hidden_act": "silu"})
 
 
-def _trained(rows: int, columns: int, generator: torch.Generator) -> Tensor:
+def trained(rows: int, columns: int, generator: torch.Generator) -> Tensor:
+    """Noise with 64 directions of a power law, bfloat16."""
     noise = torch.randn(rows, columns, generator=generator) / columns**0.5
     left, right = (torch.linalg.qr(torch.randn(size, 64, generator=generator)).Q for size in (rows, columns))
     return (noise + (left * 8 * torch.arange(1, 65) ** -0.7) @ right.mT).bfloat16()
