@@ -1,7 +1,7 @@
 """Sixteen leading directions of large matrices: products with few vectors against LAPACK on the Gram matrix.
 
-Run with ``python -m benchmarks.leading_directions``: about a minute. Times are CPU seconds of one thread; ``sine`` is the
-largest between the directions of both ways.
+Run with ``python -m benchmarks.leading_directions``: about a minute. Times are CPU seconds of one thread; ``sine`` is
+the largest between the directions of both ways.
 """
 
 import time
