@@ -155,6 +155,15 @@ def _axis(entries: Tensor) -> Tensor:
     return ((entries - 1).clamp(min=0) / _AXIS).long()
 
 
+def _common_axis(entries: Tensor) -> int | None:
+    """Number of the axis of all entries; None where they have several, or some have none."""
+    if not entries.numel():
+        return None
+    low, high = (float(end) for end in torch.aminmax(entries))
+    axis = int((low - 1) // _AXIS)
+    return axis if low > 0 and (high - 1) // _AXIS == axis else None
+
+
 # Scores too are entries: minus the number of a pair of heads times this, minus a position, minus one.
 _PAIR = 2**24
 
@@ -200,12 +209,16 @@ class Axes:
 
     def canonical(self, entries: Tensor) -> Tensor:
         """The same entries, by the least number of their axis."""
-        return entries + self._shifts[_axis(entries)] if self.sizes else entries
+        axis = _common_axis(entries)
+        if axis is None:
+            return entries + self._shifts[_axis(entries)] if self.sizes else entries
+        return entries if self._roots[axis] == axis else entries + self._shifts[axis]
 
     def roots(self, entries: Tensor) -> set[int]:
         """Least numbers of the axes of entries."""
-        canonical = self.canonical(entries)
-        return set(_axis(canonical[canonical > 0]).unique().tolist())
+        axis = _common_axis(entries)
+        axes = _axis(entries[entries > 0]).unique() if axis is None else torch.tensor([axis])
+        return set(self._roots[axes].tolist())
 
     def unite_alike(self, one: Tensor, other: Tensor) -> bool:
         """Let the axes of entries that stand for the same coordinates be one; whether they are.
@@ -226,22 +239,22 @@ class Axes:
         return torch.where(entries > 0, torch.remainder(entries - 1, _AXIS), -1.0).long()
 
     def merged(self, entries: Tensor) -> Tensor:
-        """One entry for each column where those of all rows agree, shape=[columns], from shape=[rows, columns].
+        """One entry for each column where those of all rows agree, shape=[..., columns], from [..., rows, columns].
 
         Zeros do not count. Rows of several axes that agree in the coordinate make these axes one. Zero where they
         disagree.
         """
         entries = self.canonical(entries)
         known = entries > 0
-        top = entries.amax(0)
-        low = torch.where(known, entries, torch.inf).amin(0)
+        top = entries.amax(-2)
+        low = torch.where(known, entries, torch.inf).amin(-2)
         if bool(((top == low) | (top == 0)).all()):
             return top
         coordinates = self.coordinates(entries)
-        agree = (torch.where(known, coordinates, -1).amax(0)) == torch.where(known, coordinates, _AXIS).amin(0)
+        agree = torch.where(known, coordinates, -1).amax(-2) == torch.where(known, coordinates, _AXIS).amin(-2)
         several = agree & (top != low) & (top > 0)
-        for column in several.nonzero().flatten().tolist():
-            agree[column] = self.unite(self.roots(entries[:, column]))
+        for *block, column in several.nonzero().tolist():
+            agree[(*block, column)] = self.unite(self.roots(entries[(*block, slice(None), column)]))
         return torch.where(agree, self.canonical(top), 0.0)
 
 

@@ -9,6 +9,9 @@ from torch import Tensor
 
 from .parts import DerivationError, Part
 
+# More than a part has rows, or columns.
+_ROW = 2**24
+
 
 @dataclass(frozen=True)
 class Layout:
@@ -51,13 +54,12 @@ class Storage:
 
     def __init__(self, parts: Sequence[Part], size: int) -> None:
         self.parts = parts
-        self._part, self._row, self._column = (torch.full((size + 1,), -1) for _ in range(3))
+        # Part, row and column of each element in one number; -1 where it is in no part.
+        self._places = torch.full((size + 1,), -1)
         for number, part in enumerate(parts):
             elements = part.elements.long()
-            rows, columns = elements.shape
-            self._part[elements] = number
-            self._row[elements] = torch.arange(rows)[:, None].expand(rows, columns)
-            self._column[elements] = torch.arange(columns).expand(rows, columns)
+            rows, columns = (torch.arange(length) for length in elements.shape)
+            self._places[elements] = number * _ROW**2 + rows[:, None] * _ROW + columns
 
     def layout(self, stored: Tensor) -> Layout | None:
         """Layout of a tensor of elements; None if it holds no part.
@@ -67,32 +69,34 @@ class Storage:
         DerivationError
             If it holds parts in a way that no layout describes.
         """
-        if stored.ndim < 2 or not (self._part[stored] >= 0).any():
+        if stored.ndim < 2:
             return None
-        if stored.ndim > 2 and (rows := self._rows(stored.flatten(1))) is not None:
+        places = self._places[stored]
+        if not (places >= 0).any():
+            return None
+        if stored.ndim > 2 and (rows := _rows(places.flatten(1))) is not None:
             return Layout(False, False, (rows,))  # the kernel of a convolution
+        matrices = places if stored.ndim == 3 else places[None]
         for transposed in (False, True):
-            matrices = (
-                (stored.mT if transposed else stored) if stored.ndim == 3 else [stored.T if transposed else stored]
-            )
             # No token may have been given to an expert.
-            found = [self._rows(matrix) for matrix in matrices if (self._part[matrix] >= 0).any()]
+            found = [_rows(matrix.T if transposed else matrix) for matrix in matrices if (matrix >= 0).any()]
             if all(rows is not None for rows in found):
                 slices = tuple(rows for rows in found if rows is not None)
                 return Layout(transposed, stored.ndim == 3, slices)
         raise DerivationError(f"parts lie in a tensor of shape {tuple(stored.shape)} in an unknown way")
 
-    def _rows(self, matrix: Tensor) -> tuple[tuple[int, int], ...] | None:
-        """Part and row of each row of a matrix; None if its rows are not rows of parts."""
-        part, row, column = (numbers[matrix] for numbers in (self._part, self._row, self._column))
-        known = part >= 0
-        if not known.any() or (known != known[:, :1]).any():
-            return None
-        rows = known[:, 0]
-        whole = (part == part[:, :1]) & (row == row[:, :1]) & (column == torch.arange(matrix.shape[1]))
-        if not whole[rows].all():
-            return None
-        return tuple(zip(part[:, 0].tolist(), row[:, 0].tolist(), strict=True))
+
+def _rows(places: Tensor) -> tuple[tuple[int, int], ...] | None:
+    """Part and row of each row of a matrix; None if its rows are not rows of parts."""
+    known = places >= 0
+    first = places[:, 0]
+    rows = first >= 0
+    if not rows.any() or (known != rows[:, None]).any():
+        return None
+    whole = places == first[:, None] + torch.arange(places.shape[1])
+    if not whole[rows].all() or (first[rows] % _ROW).any():
+        return None
+    return tuple((place // _ROW**2, place // _ROW % _ROW) if place >= 0 else (-1, -1) for place in first.tolist())
 
 
 def groups_of(runs: Sequence[tuple[str, int]]) -> tuple[int, tuple[tuple[str, int], ...]]:

@@ -153,9 +153,7 @@ def _applied(
     columns = None
     if source.label is not None and source.label.entries is not None:
         rest = "".join(x for x in source.names if x not in names.batch + names.contracted)
-        columns = torch.stack(
-            [trace.axes.merged(block) for block in source.entries(names.batch, rest, names.contracted)]
-        )
+        columns = trace.axes.merged(source.entries(names.batch, rest, names.contracted))
     writes, numbers = applied(trace, "linear", elements, source.label, columns)
     entries = spread(writes, names.batch + names.left, result, shape)
     return Label(entries, origins=numbers, state=trace.next_state())
@@ -192,7 +190,7 @@ def _met(trace: Trace, left: Operand, right: Operand, names: _Axes, result: str,
         return None
     queries = trace.axes.canonical(left.entries(names.batch, names.left, names.contracted))
     others = right.entries(names.batch, names.right, names.contracted)
-    keys = torch.stack([trace.axes.merged(block) for block in others])
+    keys = trace.axes.merged(others)
     if any(_constant(side) for side in (queries, keys)):
         return None
     width = keys.shape[-1]
@@ -228,16 +226,15 @@ def _attended(
     pairs, positions = pairs_and_positions(scores.entries(names.batch, names.left, names.contracted))
     ends = positions.amax(-1), torch.where(positions < 0, positions.amax() + 1, positions).amin(-1)
     pair = pairs.amax(-1)
-    columns = torch.stack(
-        [trace.axes.merged(block) for block in values.entries(names.batch, names.contracted, names.right)]
-    )
+    if pair.min() < 0:
+        return None
     meetings = [trace.meetings[number] for number in scores.label.of("scores")]
+    columns = trace.axes.merged(values.entries(names.batch, names.contracted, names.right))
     table = torch.zeros(len(meetings[0].pairs), columns.shape[-1], dtype=torch.float64)
-    for block, row in enumerate(columns):
-        for number in pair[block].unique().tolist():
-            if number < 0 or (table[number].any() and not torch.equal(table[number], row)):
-                return None
-            table[number] = row
+    met = columns[:, None].expand(*pair.shape, -1)
+    table.index_reduce_(0, pair.flatten(), met.flatten(0, 1), "amax")
+    if not ((met == table[pair]).all(-1) | (met == 0).all(-1)).all():
+        return None  # values of one head in several places
     writes = trace.axes.new(table.numel()).reshape(table.shape)
     number = trace.next_number()
     keys_right = bool((ends[0] > ends[1]).any())
