@@ -3,7 +3,9 @@
 import math
 from typing import NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from .sign_flip import folded_normal_mean, sums_of_all_signs
@@ -92,27 +94,27 @@ def norm_matched_leverages(
     >>> left[:, 0]
     tensor([0.0312, 0.9803], dtype=torch.float64)
     """
-    device = row_norms.device
-    if device.type == "mps":  # small, and Metal has no float64
-        on_cpu = norm_matched_leverages(row_norms.cpu(), column_norms.cpu(), ranks.cpu(), fixed_norms=fixed_norms)
-        return on_cpu[0].float().to(device), on_cpu[1].float().to(device)
-    ends = [_shares(norms) for norms in (row_norms, column_norms)]
-    ranks = ranks.to(device).double()
+    wanted = ranks.cpu().numpy().astype(np.float64)
+    ends = [_shares(norms.detach().cpu().double().numpy()) for norms in (row_norms, column_norms)]
     # All channels of a side have the leverage 1 where there are as many as directions.
-    full = [(shares > 0).sum(dim=-1) <= ranks for shares in ends]
+    full = [(shares > 0).sum(axis=-1) <= wanted for shares in ends]
     equivalent = _Equivalent(*ends)
-    cut = equivalent.cut(ranks, given=(ranks == 0) | (full[0] & full[1]))
+    cut = equivalent.cut(wanted, given=(wanted == 0) | (full[0] & full[1]))
+    # Metal has no float64.
+    dtype = torch.float32 if row_norms.device.type == "mps" else torch.float64
     found = []
-    for shares, complete, leverages in zip(
-        ends, full, equivalent.leverages(cut, ranks if fixed_norms else None), strict=True
+    for shares, complete, of_channels in zip(
+        ends, full, equivalent.leverages(cut, wanted if fixed_norms else None), strict=True
     ):
-        leverages = leverages.clamp(0, 1)
+        leverages = of_channels.clip(0, 1)
         # What is missing of the rank goes where there is room.
         room = leverages * (1 - leverages)
-        missing = (ranks - leverages.sum(dim=-1)) / room.sum(dim=-1)
-        exact = (shares > 0).double() * (ranks > 0)[:, None]
-        filled = (leverages + missing[:, None] * room).clamp(0, 1)
-        found.append(torch.where(complete[:, None] | (ranks == 0)[:, None], exact, filled))
+        space = room.sum(axis=-1)
+        missing = (wanted - leverages.sum(axis=-1)) / np.where(space > 0, space, 1.0)
+        exact = (shares > 0) * (wanted > 0)[:, None]
+        filled = (leverages + missing[:, None] * room).clip(0, 1)
+        chosen = np.where((complete | (wanted == 0))[:, None], exact, filled)
+        found.append(torch.from_numpy(chosen).to(row_norms.device, dtype))
     return found[0], found[1]
 
 
@@ -182,55 +184,61 @@ def norm_matched_overlap(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]
     return (first * second).sum(dim=-1) / smaller, spread.nan_to_num() / smaller
 
 
-def _shares(norms: Tensor) -> Tensor:
+def _shares(norms: NDArray[np.float64]) -> NDArray[np.float64]:
     """Squared norms as shares of their sum, shape=[batch, n]; zeros for a zero matrix."""
-    largest = norms.double().amax(dim=-1, keepdim=True)
-    squares = (norms.double() / torch.where(largest > 0, largest, 1.0)).square()
-    return squares / squares.sum(dim=-1, keepdim=True).clamp(min=1)
+    largest = norms.max(axis=-1, keepdims=True)
+    squares = (norms / np.where(largest > 0, largest, 1.0)) ** 2
+    return squares / squares.sum(axis=-1, keepdims=True).clip(min=1)
 
 
 class _Equivalent:
-    """The deterministic equivalent of a batch of matrices, from the shares of their rows and columns."""
+    """The deterministic equivalent of a batch of matrices, from the shares of their rows and columns.
 
-    def __init__(self, rows: Tensor, columns: Tensor) -> None:
+    In NumPy, whose steps cost less than torch's: there are thousands, each of few numbers.
+    """
+
+    def __init__(self, rows: NDArray[np.float64], columns: NDArray[np.float64]) -> None:
         self._groups = _Groups(rows), _Groups(columns)
         # No eigenvalue is larger. A zero matrix has none, and any number does.
-        top = (rows.amax(dim=-1).sqrt() + columns.amax(dim=-1).sqrt()).square()
-        self._top = torch.where(top > 0, top, 1.0)
+        top = (np.sqrt(rows.max(axis=-1)) + np.sqrt(columns.max(axis=-1))) ** 2
+        self._top = np.where(top > 0, top, 1.0)
 
-    def cut(self, ranks: Tensor, given: Tensor) -> Tensor:
+    def cut(self, ranks: NDArray[np.float64], given: NDArray[np.bool_]) -> NDArray[np.float64]:
         """The x above which there are so many eigenvalues, shape=[batch]; anywhere for those that are `given`."""
         cuts = self._top / 2
-        low, high = torch.zeros_like(cuts), self._top.clone()
-        [open_ones] = torch.nonzero(~given, as_tuple=True)
+        low, high = np.zeros_like(cuts), self._top.copy()
+        [open_ones] = np.nonzero(~given)
         for _ in range(_MOST_CUTS):
             cut, rank = cuts[open_ones], ranks[open_ones]
             line = self._line(cut, open_ones)
             too_few = line.beyond < rank
-            low[open_ones] = least = torch.where(too_few, low[open_ones], cut)
-            high[open_ones] = most = torch.where(too_few, cut, high[open_ones])
-            newton = cut * torch.exp((line.beyond - rank) / (line.density * cut))
+            low[open_ones] = least = np.where(too_few, low[open_ones], cut)
+            high[open_ones] = most = np.where(too_few, cut, high[open_ones])
+            with np.errstate(all="ignore"):  # a step that is no number is not inside
+                newton = cut * np.exp((line.beyond - rank) / (line.density * cut))
             inside = (newton > least) & (newton < most) & (newton > most / 16)
-            halfway = torch.where(least > 0, (least * most).sqrt(), most / 4)
-            off = (line.beyond - rank).abs() > _TOLERANCE * (1 + rank)
-            cuts[open_ones] = torch.where(off, torch.where(inside, newton, halfway), cut)
+            halfway = np.where(least > 0, np.sqrt(least * most), most / 4)
+            off = np.abs(line.beyond - rank) > _TOLERANCE * (1 + rank)
+            cuts[open_ones] = np.where(off, np.where(inside, newton, halfway), cut)
             open_ones = open_ones[off]
             if not len(open_ones):
                 break
         return cuts
 
-    def leverages(self, cut: Tensor, fixed_ranks: Tensor | None) -> tuple[Tensor, Tensor]:
+    def leverages(
+        self, cut: NDArray[np.float64], fixed_ranks: NDArray[np.float64] | None
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Of all eigenvectors above the cut, shape=[batch, m] and [batch, n]; of so many, where norms are fixed."""
-        line = self._line(cut, torch.arange(len(cut), device=cut.device), fixed_norms=fixed_ranks is not None)
+        line = self._line(cut, np.arange(len(cut)), fixed_norms=fixed_ranks is not None)
         if fixed_ranks is not None:
-            [astray] = torch.nonzero(~((line.beyond - fixed_ranks).abs() < _SETTLED), as_tuple=True)
+            [astray] = np.nonzero(~(np.abs(line.beyond - fixed_ranks) < _SETTLED))
             if len(astray):
                 for fixed, free in zip(line, self._line(cut[astray], astray), strict=True):
                     fixed[astray] = free
         rows, columns = self._groups
         return rows.spread(line.of_rows), columns.spread(line.of_columns)
 
-    def _line(self, cut: Tensor, places: Tensor, *, fixed_norms: bool = False) -> "_Line":
+    def _line(self, cut: NDArray[np.float64], places: NDArray[np.int64], *, fixed_norms: bool = False) -> "_Line":
         r"""The integrals over the cuts of some matrices, from the top downwards.
 
         Beyond both ends the integrand goes on as :math:`\eta` and :math:`1 / \eta`, whose sums the weights have.
@@ -238,36 +246,35 @@ class _Equivalent:
         lowest, highest = _NEAREST * cut, _FARTHEST * self._top[places]
         rows, columns = (groups.means[places] for groups in self._groups)
         row_counts, column_counts = (groups.counts for groups in self._groups)
-        step = (highest / lowest).log() / (_POINTS - 1)
-        beyond, of_rows, of_columns = (torch.zeros_like(start) for start in (cut, rows, columns))
-        row_terms, column_terms = rows + 0j, columns + 0j
+        step = np.log(highest / lowest) / (_POINTS - 1)
+        beyond, of_rows, of_columns = (np.zeros_like(start) for start in (cut, rows, columns))
+        row_terms, column_terms = rows.astype(complex), columns.astype(complex)
         for point in range(_POINTS):
-            z = torch.complex(cut, highest * torch.exp(-step * point))
-            square = _times(z, z)
+            z = cut + 1j * highest * np.exp(-step * point)
             if point == 0:
-                delta = other = _over(-torch.ones_like(z), z)
-                delta_shift = other_shift = torch.zeros_like(z)
+                delta = other = -1 / z
+                delta_shift = other_shift = np.zeros_like(z)
             for _ in range(_STEPS_OF_FIXED_NORMS if fixed_norms else _NEWTON_STEPS):
                 to_rows, to_columns = other[:, None], delta[:, None]
                 if fixed_norms:
-                    to_rows = to_rows + _times(other_shift[:, None], row_terms)
-                    to_columns = to_columns + _times(delta_shift[:, None], column_terms)
-                row_terms, column_terms = _terms(rows, to_rows), _terms(columns, to_columns)
+                    to_rows = to_rows + other_shift[:, None] * row_terms
+                    to_columns = to_columns + delta_shift[:, None] * column_terms
+                row_terms, column_terms = rows / (1 + rows * to_rows), columns / (1 + columns * to_columns)
                 row_sum, row_square = _sums(row_terms, row_counts)
                 column_sum, column_square = _sums(column_terms, column_counts)
                 if fixed_norms:
-                    delta_shift, other_shift = _over(row_square, square), _over(column_square, square)
-                first, second = _times(z, other) + column_sum, _times(z, delta) + row_sum
-                determinant = _times(column_square, row_square) - square
-                delta = delta + _over(_times(first, row_square) + _times(z, second), determinant)
-                other = other + _over(_times(column_square, second) + _times(z, first), determinant)
+                    delta_shift, other_shift = row_square / z**2, column_square / z**2
+                first, second = z * other + column_sum, z * delta + row_sum
+                determinant = column_square * row_square - z**2
+                delta = delta + (first * row_square + z * second) / determinant
+                other = other + (column_square * second + z * first) / determinant
             weight = step * z.imag / math.pi
             if point in (0, _POINTS - 1):
-                weight = weight / -torch.expm1(-step)
-            inner = _times(z, _times(delta_shift, other_shift)) - _times(delta, other)
+                weight = weight / -np.expm1(-step)
+            inner = z * delta_shift * other_shift - delta * other
             beyond += weight * inner.real
-            of_rows += weight[:, None] * _over(_times(to_rows, row_terms), z[:, None]).real
-            of_columns += weight[:, None] * _over(_times(to_columns, column_terms), z[:, None]).real
+            of_rows += weight[:, None] * (to_rows * row_terms / z[:, None]).real
+            of_columns += weight[:, None] * (to_columns * column_terms / z[:, None]).real
         return _Line(beyond, inner.imag / math.pi, of_rows, of_columns)
 
 
@@ -276,72 +283,43 @@ class _Line(NamedTuple):
 
     Attributes
     ----------
-    beyond : Tensor, shape=[batch]
+    beyond : ndarray, shape=[batch]
         Number of eigenvalues.
-    density : Tensor, shape=[batch]
+    density : ndarray, shape=[batch]
         Of eigenvalues at the cut.
-    of_rows, of_columns : Tensor, shape=[batch, groups]
+    of_rows, of_columns : ndarray, shape=[batch, groups]
         Leverages of a channel of each group.
     """
 
-    beyond: Tensor
-    density: Tensor
-    of_rows: Tensor
-    of_columns: Tensor
+    beyond: NDArray[np.float64]
+    density: NDArray[np.float64]
+    of_rows: NDArray[np.float64]
+    of_columns: NDArray[np.float64]
 
 
 class _Groups:
     """Channels in the order of their shares, similar ones together."""
 
-    def __init__(self, shares: Tensor) -> None:
+    def __init__(self, shares: NDArray[np.float64]) -> None:
         ends, n = [1], shares.shape[-1]
         while ends[-1] < n:
             ends.append(min(n, ends[-1] + 1 + ends[-1] // _GROUPS))
-        self._shares, self._order = shares.sort(dim=-1, descending=True)
-        sums = self._shares.cumsum(dim=-1)[:, [end - 1 for end in ends]]
-        sizes = torch.tensor(ends, device=shares.device).diff(
-            prepend=torch.zeros(1, dtype=torch.int64).to(shares.device)
-        )
-        self._of_channel = torch.repeat_interleave(sizes)
-        self.counts = sizes.double()
-        means = sums.diff(dim=-1, prepend=torch.zeros_like(sums[:, :1])) / self.counts
-        self.means = means.contiguous()  # one layout, so that a batch gives the same bits
+        self._order = np.argsort(-shares, axis=-1, kind="stable")
+        self._shares = np.take_along_axis(shares, self._order, axis=-1)
+        sums = self._shares.cumsum(axis=-1)[:, np.array(ends) - 1]
+        self._sizes = np.diff(ends, prepend=0)
+        self.counts = self._sizes.astype(np.float64)
+        self.means = np.diff(sums, axis=-1, prepend=0.0) / self.counts
 
-    def spread(self, leverages: Tensor) -> Tensor:
+    def spread(self, leverages: NDArray[np.float64]) -> NDArray[np.float64]:
         """Leverages of all channels, in proportion to their shares in each group, shape=[batch, n]."""
-        means = torch.where(self.means > 0, self.means, 1.0)
-        sorted_ones = (leverages / means)[:, self._of_channel] * self._shares
-        return torch.empty_like(self._shares).scatter(-1, self._order, sorted_ones)
+        ratios = leverages / np.where(self.means > 0, self.means, 1.0)
+        spread_out = np.empty_like(self._shares)
+        np.put_along_axis(spread_out, self._order, ratios.repeat(self._sizes, axis=-1) * self._shares, axis=-1)
+        return spread_out
 
 
-def _terms(values: Tensor, argument: Tensor) -> Tensor:
-    """Terms v / (1 + v delta), shape=[batch, groups]."""
-    real, imaginary = 1 + values * argument.real, values * argument.imag
-    scale = values / (real.square() + imaginary.square())
-    return torch.complex(scale * real, -scale * imaginary)
-
-
-def _sums(terms: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
+def _sums(terms: NDArray[np.complex128], counts: NDArray[np.float64]) -> tuple[NDArray[np.complex128], ...]:
     """Sums of the terms and of their squares over all channels, shape=[batch]."""
-    real, imaginary = counts * terms.real, counts * terms.imag
-    square = (real * terms.real - imaginary * terms.imag).sum(dim=-1)
-    return torch.complex(real.sum(dim=-1), imaginary.sum(dim=-1)), torch.complex(
-        square, 2 * (real * terms.imag).sum(dim=-1)
-    )
-
-
-# In steps that are rounded one by one: torch's own products round differently in and outside its vector loops, and a
-# matrix would depend on the batch that it is in.
-
-
-def _times(first: Tensor, second: Tensor) -> Tensor:
-    """Complex product."""
-    real = first.real * second.real - first.imag * second.imag
-    return torch.complex(real, first.real * second.imag + first.imag * second.real)
-
-
-def _over(first: Tensor, second: Tensor) -> Tensor:
-    """Complex quotient."""
-    square = second.real.square() + second.imag.square()
-    product = _times(first, second.conj().resolve_conj())
-    return torch.complex(product.real / square, product.imag / square)
+    counted = counts * terms
+    return counted.sum(axis=-1), (counted * terms).sum(axis=-1)
