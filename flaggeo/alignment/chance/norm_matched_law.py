@@ -188,7 +188,8 @@ def _shares(norms: NDArray[np.float64]) -> NDArray[np.float64]:
     """Squared norms as shares of their sum, shape=[batch, n]; zeros for a zero matrix."""
     largest = norms.max(axis=-1, keepdims=True)
     squares = (norms / np.where(largest > 0, largest, 1.0)) ** 2
-    return squares / squares.sum(axis=-1, keepdims=True).clip(min=1)
+    shares: NDArray[np.float64] = squares / squares.sum(axis=-1, keepdims=True).clip(min=1)
+    return shares
 
 
 class _Equivalent:
@@ -250,7 +251,7 @@ class _Equivalent:
         beyond, of_rows, of_columns = (np.zeros_like(start) for start in (cut, rows, columns))
         row_terms, column_terms = rows.astype(complex), columns.astype(complex)
         for point in range(_POINTS):
-            z = cut + 1j * highest * np.exp(-step * point)
+            z: NDArray[np.complex128] = cut + 1j * highest * np.exp(-step * point)
             if point == 0:
                 delta = other = -1 / z
                 delta_shift = other_shift = np.zeros_like(z)
