@@ -13,8 +13,9 @@ import typer
 if TYPE_CHECKING:
     from rich.console import Console
 
-#: Exit codes beside 0: the run failed, the command line is wrong, a checkpoint or saved result cannot be read.
-FAILED, USAGE, UNREADABLE = 1, 2, 3
+#: Exit codes beside 0: the run failed, the command line is wrong, a checkpoint or saved result cannot be read, a result
+#: was written without some tensors that cannot be read.
+FAILED, USAGE, UNREADABLE, INCOMPLETE = 1, 2, 3, 4
 
 
 #: Seconds for which a command that waits says nothing.
