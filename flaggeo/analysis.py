@@ -200,7 +200,7 @@ def analyze(
         trajectory_variance=trajectory_variance_table(continued, spectra),
         pairs=pairs,
         pair_nulls=pair_null_table(pairs, bases),
-        stability=stability_table(questioned, wide, found.rounding_errors, nulls.leverages, rank=settings.rank),
+        stability=stability_table(questioned, wide, found.rounding_errors, pairs, nulls.leverages, rank=settings.rank),
         interfaces=interface_table(found.interfaces),
         interfaces_by_rank=interfaces_by_rank(found.interfaces),
         heads=_head_table(found.heads, nulls, chosen, settings.fold_norms),
