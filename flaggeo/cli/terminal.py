@@ -13,9 +13,15 @@ import typer
 if TYPE_CHECKING:
     from rich.console import Console
 
-#: Exit codes beside 0: the run failed, the command line is wrong, a checkpoint or saved result cannot be read.
-FAILED, USAGE, UNREADABLE = 1, 2, 3
-
+FAILED, USAGE, UNREADABLE, INTERRUPTED = 1, 2, 3, 130
+#: Every exit code and what it says.
+EXIT_CODES = {
+    0: "done",
+    FAILED: "the run failed, or a check of `prove` did not give the recorded verdict",
+    USAGE: "the command line is wrong",
+    UNREADABLE: "a checkpoint or a saved result cannot be read",
+    INTERRUPTED: "interrupted",
+}
 
 #: Seconds for which a command that waits says nothing.
 SILENCE = 1.9
@@ -30,7 +36,7 @@ def errors_reported(verbose: bool) -> Iterator[None]:
         raise
     except KeyboardInterrupt:
         typer.echo("interrupted: the same command continues where this one stopped", err=True)
-        raise typer.Exit(130) from None
+        raise typer.Exit(INTERRUPTED) from None
     except Exception as error:  # the last stop before the user
         fail(error, UNREADABLE if _is_unreadable(error) else FAILED, verbose)
 

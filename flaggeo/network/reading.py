@@ -18,7 +18,8 @@ from .roles import COMPOSED, ROLE_RECORDS, ROLES, BlockKind, HeadGroup, in_tower
 from .spaces import Side, Space, SpaceKind, Symmetry
 from .splits import Split
 
-_REASONS = {
+#: What is said of a tensor that is no weight, by the word that a record has for it.
+REASONS = {
     "bias": "bias: a translation, not a linear map",
     "norm bias": "bias: a translation, not a linear map",
     "norm": "normalisation gain: a diagonal map, folded into no weight",
@@ -29,7 +30,7 @@ _REASONS = {
     "joined": "placed among the activations as it is, like a class token or an attention sink: not a map of them",
     "multiplied": "multiplies activations, each coordinate by a number: a diagonal map",
     "state": "inside a block, where it neither reads nor writes the stream",
-    "convolution": "convolution over positions that is no block: within channels, or from the stream straight back to it",
+    "convolution": "convolution over positions, within channels or straight from the stream back to it: no read or write",
     "stem": "before the first block: it prepares what enters the stream",
     "between": "leads into a stream, from the input or from another stream, and belongs to no block",
     "head": "outside the blocks: a head, or another part beside or behind the stream",
@@ -140,13 +141,13 @@ def _reason(placed: Placed | None, structure: Structure, name: str) -> str:
         case Norm() as norm:
             return _PASSED if norm.on_stream else _FOLDED
         case str() as code:
-            return _REASONS.get(code, code)
+            return REASONS.get(code, code)
         case _ if structure.names.is_elsewhere(name):
             return "part of a second model: the same names behind another prefix"
         case _ if name.endswith("bias"):
-            return _REASONS["bias"]
+            return REASONS["bias"]
         case _ if _HEADS.search(name):
-            return _REASONS["head"]
+            return REASONS["head"]
         case _:
             known = "no role could be inferred from its name and shape"
             return known if structure.name == INFERRED else f"{structure.name} has no tensor of this name"

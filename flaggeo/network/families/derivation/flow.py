@@ -152,9 +152,9 @@ class Flow(TorchFunctionMode):
             PUTS_ALONG: self._put_along,
         }
         name, out = call.name, call.out
-        for known in call.labels.values():
-            if known.parameter:
-                self.trace.use(known)
+        for given in call.labels.values():
+            if given.parameter:
+                self.trace.use(given)
         if name in _PRODUCTS:
             label = _PRODUCTS[name](self.trace, call)
             out = call.outputs[0]
