@@ -30,7 +30,7 @@ REASONS = {
     "joined": "placed among the activations as it is, like a class token or an attention sink: not a map of them",
     "multiplied": "multiplies activations, each coordinate by a number: a diagonal map",
     "state": "inside a block, where it neither reads nor writes the stream",
-    "convolution": "convolution over positions, within channels or straight from the stream back to it: no read or write",
+    "convolution": "convolution over positions, within channels or straight from the stream back to it",
     "stem": "before the first block: it prepares what enters the stream",
     "between": "leads into a stream, from the input or from another stream, and belongs to no block",
     "head": "outside the blocks: a head, or another part beside or behind the stream",
