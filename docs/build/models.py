@@ -38,8 +38,8 @@ they are those of a known type, and otherwise by names and shapes, as any other 
 """
 # What ended the derivation of a type, by the beginning of its reason; the last one is any other.
 _ENDS = {
-    "DerivationError": "its weights do something that the derivation does not know: it has blocks of another kind, norms in "
-    "other places, or layers that share weights",
+    "DerivationError": "its weights do something that the derivation does not know: it has blocks of another "
+    "kind, norms in other places, or layers that share weights",
     "ImportError": "its code needs a package that was not installed",
     "TimeoutError": "its derivation takes too long",
     "": "no small model of it could be built and run from its settings alone",

@@ -34,7 +34,7 @@ REASONS = {
     "stem": "before the first block: it prepares what enters the stream",
     "between": "leads into a stream, from the input or from another stream, and belongs to no block",
     "head": "outside the blocks: a head, or another part beside or behind the stream",
-    "unused": "outside the blocks, and idle in a plain forward pass",
+    "unused": "outside the blocks, and not used in a plain forward pass",
     "factor": "reads the stream only to scale or to mix what other weights write",
     "selection": "reads the stream only to choose which positions attention sees",
     "tower": "part of another tower, which is not read",
