@@ -285,7 +285,8 @@ def layers_by_tower(places: Iterable[tuple[str, int | None]]) -> dict[str, int]:
 
 def layers_in_words(counts: Mapping[str, int]) -> str:
     """``3 layers``; where there are several towers ``5 layers (2 in encoder, 3 in decoder)``."""
-    told = f"{sum(counts.values())} layers"
+    total = sum(counts.values())
+    told = f"{total} layer{'s' * (total != 1)}"
     parts = ", ".join(f"{count} in {tower}" for tower, count in counts.items())
     return f"{told} ({parts})" if len(counts) > 1 else told
 
