@@ -13,15 +13,17 @@ import typer
 if TYPE_CHECKING:
     from rich.console import Console
 
-FAILED, USAGE, UNREADABLE, INTERRUPTED = 1, 2, 3, 130
+FAILED, USAGE, UNREADABLE, INCOMPLETE, INTERRUPTED = 1, 2, 3, 4, 130
 #: Every exit code and what it says.
 EXIT_CODES = {
     0: "done",
     FAILED: "the run failed, or a check of `prove` did not give the recorded verdict",
     USAGE: "the command line is wrong",
     UNREADABLE: "a checkpoint or a saved result cannot be read",
+    INCOMPLETE: "done, but without some tensors that cannot be read",
     INTERRUPTED: "interrupted",
 }
+
 
 #: Seconds for which a command that waits says nothing.
 SILENCE = 1.9

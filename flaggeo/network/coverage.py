@@ -1,6 +1,6 @@
 """How much of a model its weights are: the share of all parameters that is analysed."""
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
 from math import prod
 
@@ -44,12 +44,14 @@ class Coverage:
         return {"total": self.total, "analysed": dict(self.analysed), "buffers": self.buffers}
 
 
-def coverage(network: Network) -> Coverage:
+def coverage(network: Network, failed: Container[str] = ()) -> Coverage:
     """Count the parameters of a network's weights, those of a shared tensor by the rows that are used.
 
     Parameters
     ----------
     network : Network
+    failed : container of str, optional
+        Names of tensors that could not be measured: they are not analysed.
 
     Returns
     -------
@@ -68,6 +70,8 @@ def coverage(network: Network) -> Coverage:
     counted: dict[str, set[object]] = {}
     analysed: dict[str, int] = {}
     for weight in network.weights:
+        if weight.tensor in failed:
+            continue
         block = in_tower(weight.tower, weight.record.block.value)
         part = (weight.split.expert, weight.split.rows)
         if weight.head is None and part not in counted.setdefault(weight.tensor, set()):
