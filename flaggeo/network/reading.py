@@ -28,7 +28,7 @@ REASONS = {
     "position": "works on positions, segments or other indices, not on activations, and writes to no stream",
     "added": "added to activations inside a block: a translation, not a linear map",
     "joined": "placed among the activations as it is, like a class token or an attention sink: not a map of them",
-    "multiplied": "multiplies activations, each coordinate by a number: a diagonal map",
+    "multiplied": "multiplies activations entry by entry, or all by one number: a diagonal map",
     "state": "inside a block, where it neither reads nor writes the stream",
     "convolution": "convolution over positions, within channels or straight from the stream back to it",
     "stem": "before the first block: it prepares what enters the stream",

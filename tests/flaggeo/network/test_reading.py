@@ -229,7 +229,7 @@ def test_every_reason_of_the_table_is_explained():
         ("rwkv", "rwkv.blocks.{layer}.attention.time_mix_key", "multiplied"),
         ("siglip", "logit_scale", "multiplied"),
         ("siglip", "vision_model.head.probe", "other"),
-        ("t5", "encoder.block.0.layer.0.SelfAttention.relative_attention_bias.weight", "position"),
+        ("t5", "encoder.block.{layer}.layer.0.SelfAttention.relative_attention_bias.weight", "position"),
         ("deberta", "deberta.encoder.rel_embeddings.weight", "position"),
         ("whisper", "model.encoder.conv1.weight", "stem"),
         ("whisper", "model.encoder.conv2.weight", "between"),
