@@ -42,6 +42,7 @@ from .engine import LayerResult, Row, measure_layers
 from .inventory import skipped_table, space_table, weight_table
 from .network import Network, Side, Skipped, Stack, Weight, read_network
 from .network.coverage import coverage
+from .network.roles import layers_by_tower
 from .numerics.spectrum import Spectrum
 from .numerics.threads import thread_count, workers
 from .results.analysis import Analysis
@@ -220,7 +221,7 @@ def analyze(
             "failed": list(found.failed.values()),
             "headers_sha256": _fingerprint(network),
             "coverage": coverage(network, found.failed).record(),
-            "layers": len({weight.layer for weight in chosen if weight.layer is not None}),
+            "layers": sum(layers_by_tower((weight.tower, weight.layer) for weight in chosen).values()),
             "nulls": [f"{null}, closed form" for null in ("Haar", "mean-matched", "norm-matched", "sign-flip")]
             + ["norm-matched, drawn", "sign-flip, drawn"] * bool(settings.draws),
         }

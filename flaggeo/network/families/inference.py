@@ -23,8 +23,10 @@ _HINTS = (
     ("o", r"o|wo|to_out|o_proj|out_proj|out_lin"),
 )
 _ATTENTION = re.compile(r"attn|attention|\bsa\b|mha")
-_EMBEDDING = re.compile(r"emb|wte|tok|vocab")
-_UNEMBEDDING = re.compile(r"lm_head|unembed|output|logits|\bhead")
+_EMBEDDING = re.compile(r"(?<!un)emb|wte|tok|vocab")
+_UNEMBEDDING = re.compile(r"lm_head|unembed|logits")
+# The output of a classifier is called so as well: with as many rows as the embedding has it is the unembedding.
+_OUTPUT = re.compile(r"output|\bhead")
 _EXPERTS = re.compile(r"experts?$")
 
 
@@ -78,11 +80,11 @@ def infer(shapes: Mapping[str, _Shape]) -> Guess | None:
         if not found:
             square = oriented == (width, width)
             reasons[template] = (
-                "square, and no word of its name says whether it reads or writes the stream"
+                "square, and nothing in its name says whether it reads or writes the stream"
                 if square
-                else f"no end of it has the stream's width {width}"
+                else f"neither side has the stream's width, {width}"
                 if width not in oriented
-                else "no word of its name tells it from others that face the stream alike"
+                else "faces the stream, but nothing in its name says in which role"
             )
         pieces += found
     pieces = _without_ambiguous(pieces, reasons)
@@ -174,19 +176,26 @@ def _without_ambiguous(pieces: list[Piece], reasons: dict[str, str]) -> list[Pie
     counts = Counter(piece.role for piece in pieces)
     several = [piece for piece in pieces if counts[piece.role] > 1]
     for piece in several:
-        reasons[piece.tensor] = f"one of several that could be {piece.role}"
+        reasons[piece.tensor] = f"one of several matrices of a layer that could be {piece.role}"
     return [piece for piece in pieces if piece not in several]
 
 
 def _tables(shapes: Mapping[str, _Shape], templates: Mapping[str, _Shape], width: int) -> Iterator[Piece]:
     """Embedding and unembedding outside of the layers."""
     layers = {template.partition("{layer}")[0] for template in templates}
-    found: dict[str, str] = {}
-    for name, shape in shapes.items():
-        outside = not any(name.startswith(start) for start in layers if start)
-        if len(shape) == 2 and shape[1] == width and outside and "pos" not in name.lower():
-            for role, words in (("embed", _EMBEDDING), ("unembed", _UNEMBEDDING)):
-                if words.search(name.lower()):
-                    found.setdefault(role, name)
-                    break
-    yield from (Piece(name, role) for role, name in found.items())
+    tables = [
+        name
+        for name, shape in shapes.items()
+        if len(shape) == 2 and shape[1] == width and "pos" not in name.lower()
+        if not any(name.startswith(start) for start in layers if start)
+    ]
+    embeddings = [name for name in tables if _EMBEDDING.search(name.lower())]
+    words = {shapes[name][0] for name in embeddings[:1]}
+    unembeddings = [
+        name
+        for name in tables
+        if name not in embeddings
+        if _UNEMBEDDING.search(name.lower()) or (_OUTPUT.search(name.lower()) and shapes[name][0] in words)
+    ]
+    yield from (Piece(name, "embed") for name in embeddings[:1])
+    yield from (Piece(name, "unembed") for name in unembeddings[:1])
