@@ -158,11 +158,11 @@ class Architecture:
     def _gains(
         self, piece: Piece, numbers: Numbers, source: int, target: int, head_width: int | None
     ) -> tuple[Gain | None, Gain | None]:
-        """Of the norm that is read through, and of the one that the output passes."""
+        """Of the norm that is read through, and of the norm or scale that the output passes."""
         writes = ROLE_RECORDS[piece.role].side is Side.WRITE
         norm = self.norms.get(of_own_layer(piece.norm))
         beside = None if norm is None or norm.on_stream else piece.norm
-        read, written = (None, beside) if writes else (beside, piece.head_norm)
+        read, written = (None, beside or piece.scale) if writes else (beside, piece.head_norm)
         sizes = {target}
         if piece.head_norm:
             sizes |= {head_width} if head_width else {size for size in range(1, target) if target % size == 0}

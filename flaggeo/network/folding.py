@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Gain:
-    """The diagonal map of a norm, from the tensors that store it.
+    """The diagonal map of a norm, or of a scale of each channel, from the tensors that store it.
 
     Attributes
     ----------
@@ -61,7 +61,8 @@ class Folding:
         it is the same network, its gain being one then.
     written : Gain or None
         Of the norm that the output passes, after a block (Gemma 2 and 3, OLMo 2) or on queries and keys:
-        diag(gain) W writes where the output comes to lie, up to the length that the norm fixes for each token.
+        diag(gain) W writes where the output comes to lie, up to the length that the norm fixes for each token. Or a
+        scale of each channel behind a block (DINOv2, ConvNeXt): diag(gain) W is the same network, the scale being one.
     centred : bool
         The target is normalised by a LayerNorm, which does not see the mean of what is written.
     reads_centred : bool

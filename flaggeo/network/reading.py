@@ -27,6 +27,7 @@ _REASONS = {
     "state": "parameter inside a state-space or recurrent block: it faces no stream",
     "convolution": "convolution inside a block: it faces no stream",
     "head": "head outside the blocks",
+    "scale": "scale of each channel: a diagonal map, folded into the weights beside it on request",
     "factor": "scale or mixing factor: a diagonal map or a number",
     "selection": "selects what attention sees: it writes to no stream",
     "tower": "of another tower, whose weights are not known",

@@ -56,6 +56,8 @@ class Piece:
     norm : str or None
         Gain of the norm that a weight reads through, or that what it writes passes before it is added to the stream.
         ``{layer-1}`` is the layer before; `Tower.entry_norm` stands for it in the first one.
+    scale : str or None
+        What multiplies every channel of its writing before it is added to the stream.
     head_norm : str or None
         Gain of the norm on queries or keys, and of one without gains on values.
     """
@@ -70,6 +72,7 @@ class Piece:
     after: str | None = None
     after_norm: str | None = None
     norm: str | None = None
+    scale: str | None = None
     head_norm: str | None = None
 
 

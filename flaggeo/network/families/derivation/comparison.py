@@ -293,6 +293,7 @@ class _Comparison:
             after=after,
             after_norm=named(part.norm) if part.after is not None else None,
             norm=named(first.norm),
+            scale=named(part.scale),
             head_norm=named(part.head_norm),
         )
 
@@ -408,6 +409,8 @@ class _Comparison:
     def _reason(self, run: Run, parameter: str) -> str:
         """Why a parameter is no weight."""
         uses = run.trace.uses.get(parameter, set())
+        if any(parameter == part.scale for part in run.parts):
+            return "scale"
         inside = parameter.startswith(run.beginnings)
         if parameter in run.reasons:
             reason = run.reasons[parameter]

@@ -30,7 +30,8 @@ class Label:
     marks : tuple of tuple
         What happened since, the first word says what: ``norm`` and the gain; ``own`` norm without one; ``function`` and
         its name; ``turned`` by positions; ``scores`` and the meeting; ``scaled`` and the origins of the factor;
-        ``gated``; ``sum``; ``mixed`` over positions, or in a way that is not understood, and the name of the operation.
+        ``gain`` of a parameter, and its name where it has one number for each channel; ``gated``; ``sum``; ``mixed``
+        over positions, or in a way that is not understood, and the name of the operation.
     state : int
         Equal for tensors that differ by norms and functions alone.
     """

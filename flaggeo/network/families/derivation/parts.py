@@ -36,6 +36,8 @@ class Part:
         What reads the stream in its place.
     norm : str or None
         Gain of the last norm that it reads through, or that its writing passes before it is added.
+    scale : str or None
+        What multiplies every channel of its writing before it is added.
     head_norm : str or None
     turned : bool
         Whether positions turn what it writes.
@@ -51,6 +53,7 @@ class Part:
     heads: tuple[Tensor, ...] | None = None
     after: "Part | None" = None
     norm: str | None = None
+    scale: str | None = None
     head_norm: str | None = None
     turned: bool = False
     activations: frozenset[str] = frozenset()
@@ -462,6 +465,9 @@ class Analysis:
         label = self.written(number)
         if label is not None and label.has("own"):
             self.unknown[self.name(number)] = "writes through a norm without gains"
+        norms, scales = ([], []) if label is None else (label.of("norm"), list(filter(None, label.of("gain"))))
+        if len(scales) + bool(norms) > 1:
+            self.unknown[self.name(number)] = "writes through several scales, or one and a norm"
         self.found.append(
             Part(
                 role,
@@ -469,7 +475,8 @@ class Analysis:
                 self.writes[number],
                 number,
                 heads=heads,
-                norm=_last(label.of("norm")) if label is not None else None,
+                norm=_last(norms),
+                scale=_last(scales),
                 activations=activations,
             )
         )

@@ -30,6 +30,8 @@ def prepared(model_type):
         for name, tensor in tiny.tensors.items():
             if reasons.get(name) in ("bias", "norm bias", "position table", "segment table", "factor", "selection"):
                 tensor.zero_()
+            elif reasons.get(name) == "scale":
+                tensor.copy_(0.5 + torch.rand_like(tensor))
             elif name in gains:
                 tensor.copy_(0.5 + torch.rand_like(tensor) - gains[name])
             elif tensor.ndim > 1 and tensor.is_floating_point():
@@ -114,6 +116,25 @@ def test_a_norm_may_be_folded_into_what_reads_through_it(model_type):
             changed.add(place)
     for name in folded:
         tiny.tensors[name].fill_(1.0 - next(n.offset for n in naming.norms if fits(n.tensor, name)))
+    assert close(tiny()[0], before)
+
+
+@pytest.mark.parametrize("model_type", EVERY)
+def test_a_scale_may_be_folded_into_what_writes_before_it(model_type):
+    tiny, naming = prepared(model_type)
+    if not any(piece.scale for piece in naming.pieces):
+        pytest.skip("no scales")
+    before = tiny()[0]
+    scales = {}
+    for cutting in tiny.live:
+        if cutting.piece.scale:
+            scale = scales.setdefault(filled(cutting.piece.scale, cutting.numbers), cutting)
+            assert scale is cutting  # one alone writes before it
+            gain = tiny.tensors[filled(cutting.piece.scale, cutting.numbers)]
+            cutting.change(lambda matrix, gain=gain: gain[:, None] * matrix)
+    assert not close(tiny()[0], before)
+    for name in scales:
+        tiny.tensors[name].fill_(1.0)
     assert close(tiny()[0], before)
 
 
