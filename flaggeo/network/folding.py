@@ -70,6 +70,9 @@ class Folding:
         with h = 1 / gains reads the same up to a bias.
     passed : Gain or None
         Of that LayerNorm, where the stream lies behind it (BERT) and keeps its gain; None where all gains are one.
+    before_norm : bool
+        The stream passes a norm behind what is written, and what all layers write is added later: an embedding with a
+        norm of its own (Bloom, ModernBERT). No weight can take its gain over.
     """
 
     read: Gain | None = None
@@ -77,6 +80,7 @@ class Folding:
     centred: bool = False
     reads_centred: bool = False
     passed: Gain | None = None
+    before_norm: bool = False
 
     @property
     def gains(self) -> list[Gain]:

@@ -38,6 +38,8 @@ _REASONS = {
 _HEADS = re.compile(r"pooler|classifier|seq_relationship|qa_outputs|score\.|(?:^|\.)(?:cls|lm_head|head)\.")
 _FOLDED = "normalisation gain: a diagonal map, folded into the weights beside it on request"
 _PASSED = "normalisation gain: a diagonal map; the stream comes after it, so it cannot be folded into any weight"
+_WITHIN = "normalisation gain: a diagonal map between the two factors of a weight, always part of their product"
+_ROTARY = "{left} of its {height} rows: the rotary part of queries and keys, one key for all heads, is not analysed"
 
 
 class UnknownArchitectureError(CheckpointError):
@@ -81,7 +83,7 @@ def read_network(
         checkpoint.require_readable(weight.tensor)
     _require_spaces(checkpoint, weights)
     remarks = (*structure.remarks, *dict.fromkeys(reader.remarks))
-    skipped = tuple(_skipped(checkpoint, structure, reader, weights))
+    skipped = (*_skipped(checkpoint, structure, reader, weights), *_rotary_rows(checkpoint, structure, weights))
     return Network(structure.name, checkpoint, weights, skipped, remarks, structure)
 
 
@@ -124,8 +126,31 @@ def _skipped(
         yield Skipped(name, checkpoint.headers[first].shape, f"the same tensor as {first!r}, which is counted once")
 
 
+def _rotary_rows(checkpoint: Checkpoint, structure: Structure, weights: Iterable[Weight]) -> Iterator[Skipped]:
+    """Rows that no weight has, of tensors whose other rows belong to one: what positions turn beside a latent."""
+    pieces = {one.tensor: one.part for one in structure.names.placed if isinstance(one.part, Piece)}
+    used: dict[str, set[int]] = {}
+    for weight in weights:
+        piece, rows = pieces.get(weight.tensor), weight.split.rows
+        if weight.head is None and piece is not None and piece.cut and "" in piece.cut.order and rows is not None:
+            height = checkpoint.headers[weight.tensor].shape[1 if piece.transposed else 0]
+            block = height // weight.split.groups
+            taken = {group * block + row for group in range(weight.split.groups) for row in range(*rows)}
+            used.setdefault(weight.tensor, set()).update(taken)
+        if weight.after is not None and weight.after.rows is not None:
+            used.setdefault(weight.after.tensor, set()).update(range(*weight.after.rows))
+    for name, taken in used.items():
+        shape = checkpoint.headers[name].shape
+        piece = pieces.get(name)
+        height, width = reversed(shape) if piece is not None and piece.transposed else shape
+        if len(taken) < height:
+            yield Skipped(name, (height - len(taken), width), _ROTARY.format(left=height - len(taken), height=height))
+
+
 def _reason(placed: Placed | None, structure: Structure, name: str) -> str:
     match placed.part if placed else None:
+        case Norm() as norm if any(norm.tensor == piece.after_norm for piece in structure.naming.pieces):
+            return _WITHIN
         case Norm() as norm:
             return _PASSED if norm.on_stream else _FOLDED
         case str() as code:
@@ -239,14 +264,16 @@ class _TowerReader:
         self, reader: _Reader, tower: Tower, label: str, numbers: Numbers, before: int, placed: list[Placed]
     ) -> None:
         self.checkpoint, self.settings, self.structure = reader.checkpoint, reader.settings, reader.structure
-        self.tower, self.label, self.numbers, self.before = tower, label, numbers, before
+        # The first stage alone begins with the norm that stands before all.
+        self.tower = replace(tower, entry_norm=None) if numbers.get("stage") else tower
+        self.label, self.numbers, self.before = label, numbers, before
         self.remarks: list[str] = []
         self.reasons: dict[str, str] = {}
         self.found = self._found(placed)
         self.layers = sorted({layer for layer, *_ in self.found if layer is not None})
         pieces = tuple(dict.fromkeys(map(_piece, self.found.values())))
         self._require_declared_depth(pieces)
-        self.architecture = Architecture(self.checkpoint, self.structure, tower, self.settings, pieces)
+        self.architecture = Architecture(self.checkpoint, self.structure, self.tower, self.settings, pieces)
         symmetry, assumed = self.architecture.stream
         name = in_tower(label, "stream")
         self.stream = Space(name, SpaceKind.STREAM, self._stream_width(), symmetry, assumed=assumed)

@@ -110,6 +110,11 @@ class Tower:
         Settings that count the heads; a number where it is fixed. No `key_value_heads`: as many as heads.
     activation : str or None
         Setting that names the function of the hidden layers, ``=`` and the usual one; without a setting a fixed one.
+    stream_activation : str or None
+        The same for the function that the stream passes behind its sums.
+    channels_apart : bool
+        Whether channels of the stream, or of what is added to it, are treated each on its own by anything but a norm
+        and that function: a depthwise convolution, a scale that no weight takes over, a gate.
     rotary : bool or None
         Whether positions turn queries and keys; None where that is not known.
     unturned : int or None
@@ -127,6 +132,8 @@ class Tower:
     key_value_heads: str | None = None
     head_width: str | None = None
     activation: str | None = None
+    stream_activation: str | None = None
+    channels_apart: bool = False
     rotary: bool | None = None
     unturned: int | None = None
     depth: str | None = None

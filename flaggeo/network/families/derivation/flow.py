@@ -285,7 +285,9 @@ class Flow(TorchFunctionMode):
             return _spread(label.marked("factor", True) if isinstance(b, Tensor) and b.ndim > 1 else label, call.out)
         if right.parameter:
             self.trace.use(right, "scale")
-            return _spread(left.marked("gain", self._scale_of_channels(left, right, call.out)), call.out)
+            if right.entries is None or len(right.entries.unique()) > 1:
+                left = left.marked("gain", self._scale_of_channels(left, right, call.out))
+            return _spread(left, call.out)
         label = united([left, right])
         for side in (left, right):
             if side.has("scores") and side.entries is not None:

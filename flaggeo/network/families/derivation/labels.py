@@ -46,6 +46,10 @@ class Label:
         """The same with another mark."""
         return self if mark in self.marks else replace(self, marks=(*self.marks, mark))
 
+    def without(self, word: str) -> "Label":
+        """The same without the marks that begin with a word."""
+        return replace(self, marks=tuple(mark for mark in self.marks if mark[0] != word))
+
     def has(self, word: str) -> bool:
         """Whether a mark begins with a word."""
         return any(mark[0] == word for mark in self.marks)
