@@ -204,7 +204,8 @@ class Architecture:
         if tensor is None or template is None:
             return None
         header = self.checkpoint.headers[tensor]
-        if len(header.shape) not in (1, 2) or prod(header.shape) not in sizes:  # two where each head has its own
+        # Of two axes the first counts heads.
+        if len(header.shape) not in (1, 2) or not {header.shape[-1], prod(header.shape)} <= sizes:
             raise CheckpointError(
                 f"{header.file}: tensor {tensor!r}: expected {' or '.join(map(str, sorted(sizes)))} gains, "
                 f"found shape {header.shape}"

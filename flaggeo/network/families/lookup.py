@@ -161,7 +161,7 @@ def _with_own_switches(
     better = _best(attempt.records, checkpoint.headers, known=True)
     said = ", ".join(f"{name} = {str(found[name]).lower()}" for name in own)
     if better is not None and len(_unread(better[2], checkpoint)) < len(unread):
-        return better, f"the structure of {model_type} in the table is not that of {said}, and {attempt.remark}"
+        return better, f"the table does not have {model_type} with {said}: {attempt.remark}"
     return best, f"{remark}; its settings say {said}" + ("" if attempt.records else f", and {attempt.remark}")
 
 

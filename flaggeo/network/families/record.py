@@ -116,7 +116,7 @@ class Tower:
         Whether channels of the stream, or of what is added to it, are treated each on its own by anything but a norm
         and that function: a depthwise convolution, a scale that no weight takes over, a gate.
     rotary : bool or None
-        Whether positions turn queries and keys; None where that is not known.
+        Whether positions turn what is read of queries and keys; None where that is not known.
     unturned : int or None
         Every so many layers one has no rotary positions, unless a setting ``no_rope_layers`` says which.
     depth : str or None

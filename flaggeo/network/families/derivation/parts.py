@@ -184,7 +184,7 @@ class Analysis:
         """
         numbers = {(part.after or part).number for part in self.found if part.role not in _TABLES}
         stream = [self.products[n].source for n in numbers if self.stream_read(n) == axis]
-        added = []
+        added: list[Label] = []
         for encounter in self.trace.sums:
             for label in (encounter.left, encounter.right):
                 if self._axis(label) == axis:

@@ -226,6 +226,23 @@ def test_a_head_of_values_alone_is_felt(model_type):
     assert not close(tiny()[0], before)
 
 
+def test_a_gate_multiplies_what_down_writes():
+    """The channel mixing of RWKV: shut to a half by a gate of zeros, it writes what twice the weight does."""
+    tiny, _ = prepared("rwkv")
+    modules = dict(tiny.model.named_modules())
+    down, gate = ([one for one in tiny.live if one.piece.role == role] for role in ("down", "down_gate"))
+    assert [one.numbers for one in gate] == [one.numbers for one in down]
+    for one, other in zip(gate, down, strict=True):
+        one.change(torch.zeros_like)
+        other.change(lambda matrix: 2 * matrix)
+    expected = tiny()[0]
+    for one, other in zip(gate, down, strict=True):
+        other.change(lambda matrix: matrix / 2)
+        open_wide = modules[one.name.removesuffix(".weight")]
+        open_wide.register_forward_hook(lambda *call: torch.full_like(call[-1], 100.0))
+    assert close(tiny()[0], expected)
+
+
 @pytest.mark.parametrize("model_type", ["llama", "gpt2", "bert"])
 def test_layers_are_counted_in_the_order_in_which_they_run(model_type):
     depth = {"llama": "num_hidden_layers", "gpt2": "n_layer", "bert": "num_hidden_layers"}[model_type]
