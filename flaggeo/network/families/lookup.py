@@ -130,14 +130,17 @@ def _derived(checkpoint: Checkpoint, model_type: str, progress: Progress | None 
 
 
 def _unread(names: Names, checkpoint: Checkpoint) -> list[str]:
-    """Matrices inside the layers of a structure whose names it does not have."""
-    placed = {one.tensor for one in names.placed}
+    """Matrices of a model, other than heads on top of it, whose names a structure does not have."""
+    placed: set[str | None] = {one.tensor for one in names.placed}
+    placed |= {names.find(one.part.after, one.numbers) for one in names.placed if isinstance(one.part, Piece)}
     starts = {one.tensor.split(f".{one.numbers['layer']}.")[0] for one in names.placed if "layer" in one.numbers}
-    inside = re.compile(rf"(?:{'|'.join(map(re.escape, sorted(starts)))})\.\d+\.")
+    in_layers = re.compile(rf"(?:{'|'.join(map(re.escape, sorted(starts)))})\.\d+\.")
     return [
         name
         for name, header in checkpoint.headers.items()
-        if name not in placed and len(header.shape) > 1 and not name.endswith("bias") and inside.match(name)
+        if len(header.shape) > 1 and name not in placed and not name.endswith("bias")
+        if in_layers.match(name) or names.is_inside(name)
+        if not names.is_elsewhere(name)
     ]
 
 
@@ -151,7 +154,7 @@ def _with_own_switches(
 ) -> tuple[_Match, str]:
     """A structure that has all names, derived with what the settings switch on or off; or what is to be said."""
     count = f"{len(unread)} matrices" if len(unread) > 1 else "a matrix"
-    remark = f"{count} of its layers, {unread[0]!r} first, have names that the structure of {model_type} does not have"
+    remark = f"{count} left unread, {unread[0]!r} first: the structure of {model_type} does not have such names"
     usual = load_table().switches.get(model_type, {})
     found = {name: settings(name) for name in usual}
     own = [name for name, value in found.items() if isinstance(value, bool) and value is not usual[name]]
