@@ -129,22 +129,19 @@ def _skipped(
 def _rotary_rows(checkpoint: Checkpoint, structure: Structure, weights: Iterable[Weight]) -> Iterator[Skipped]:
     """Rows that no weight has, of tensors whose other rows belong to one: what positions turn beside a latent."""
     pieces = {one.tensor: one.part for one in structure.names.placed if isinstance(one.part, Piece)}
-    used: dict[str, set[int]] = {}
+    used: dict[str, int] = {}
     for weight in weights:
-        piece, rows = pieces.get(weight.tensor), weight.split.rows
-        if weight.head is None and piece is not None and piece.cut and "" in piece.cut.order and rows is not None:
-            height = checkpoint.headers[weight.tensor].shape[1 if piece.transposed else 0]
-            block = height // weight.split.groups
-            taken = {group * block + row for group in range(weight.split.groups) for row in range(*rows)}
-            used.setdefault(weight.tensor, set()).update(taken)
+        piece = pieces.get(weight.tensor)
+        if weight.head is None and piece is not None and piece.cut is not None and "" in piece.cut.order:
+            used[weight.tensor] = used.get(weight.tensor, 0) + weight.target.dim
         if weight.after is not None and weight.after.rows is not None:
-            used.setdefault(weight.after.tensor, set()).update(range(*weight.after.rows))
-    for name, taken in used.items():
-        shape = checkpoint.headers[name].shape
-        piece = pieces.get(name)
+            first, last = weight.after.rows
+            used[weight.after.tensor] = last - first  # by keys and values alike
+    for name, rows in used.items():
+        piece, shape = pieces.get(name), checkpoint.headers[name].shape
         height, width = reversed(shape) if piece is not None and piece.transposed else shape
-        if len(taken) < height:
-            yield Skipped(name, (height - len(taken), width), _ROTARY.format(left=height - len(taken), height=height))
+        if rows < height:
+            yield Skipped(name, (height - rows, width), _ROTARY.format(left=height - rows, height=height))
 
 
 def _reason(placed: Placed | None, structure: Structure, name: str) -> str:
