@@ -78,7 +78,7 @@ SPACE_SCHEMA = Schema(
     ),
 )
 SKIPPED_SCHEMA = Schema(
-    "One row for each tensor that no weight uses",
+    "One row for each tensor that no weight uses, or of which some rows are left out",
     (
         Column("tensor", "str", "name in the checkpoint"),
         Column("shape", "str", "as stored"),

@@ -10,7 +10,8 @@ def angles_are_basis_independent(weight: Weight, side: Side, *, folded: bool, co
     space at the other end, since lengths there decide which directions are the leading ones, unless all of them
     are kept; and a norm beside the weight, unless it is folded in. A gain can be traded for the scale of single
     coordinates, at the other end too as far as lengths decide; and what a LayerNorm does not see can be added to what
-    is written before it or read behind it, which moves both sides.
+    is written before it or read behind it, which moves both sides. What an embedding writes before a norm on the stream
+    itself does not lie in the stream that the layers share: its angles there are never called independent.
 
     Parameters
     ----------
@@ -26,6 +27,8 @@ def angles_are_basis_independent(weight: Weight, side: Side, *, folded: bool, co
     independent : bool
         Changes of basis are those that leave the network's function unchanged.
     """
+    if weight.folding.before_norm and side is Side.WRITE:
+        return False
     here, there = (weight.symmetry(end) for end in (side, side.other))
     folding = weight.folding
     ends = (folding.read, folding.written)

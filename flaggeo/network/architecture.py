@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from math import prod
 
 from ..checkpoint import Checkpoint, CheckpointError
 from .families.lookup import Structure
@@ -10,7 +11,7 @@ from .families.record import NORM_KINDS, Norm, Piece, Tower
 from .folding import Folding, Gain, Latent
 from .roles import ROLE_RECORDS
 from .spaces import Side, SpaceKind, Symmetry
-from .symmetries import hidden_symmetry, key_symmetry, stream_symmetry
+from .symmetries import hidden_symmetry, key_symmetry, meet, stream_symmetry
 
 #: From the name of a setting, with dots for sections, to its value or None.
 Settings = Callable[[str | None], object]
@@ -48,12 +49,21 @@ class Architecture:
         # A norm on the stream may also be added to it without a weight that reads through it, as where a block pools.
         passed = [norm for norm in self.norms.values() if norm.on_stream and "layer" in words_in(norm.tensor)]
         on_stream = any(norm.on_stream for norm in read) or any(self._stored(norm.tensor) for norm in passed)
+        on_stream |= self._stored(self.tower.entry_norm)
         usual = Symmetry.PERMUTATION if on_stream else Symmetry.ORTHOGONAL
         if not read and not written:
             usual = Symmetry.GENERAL_LINEAR
         named = any("norm" in name.lower() for name in self.checkpoint.headers)
         writes_normed = any(not norm.on_stream and self._stored(norm.tensor) for norm in written)
-        return stream_symmetry(usual if self.structure.known else None, normed=named, writes_normed=writes_normed)
+        if not self.structure.known:
+            return stream_symmetry(None, normed=named, writes_normed=writes_normed)
+        groups = [stream_symmetry(usual, normed=named, writes_normed=writes_normed)]
+        if self.tower.channels_apart:
+            centred = any(norm.kind == "layer" for norm in read)
+            groups.append((Symmetry.PERMUTATION if centred else Symmetry.SCALED_PERMUTATION, False))
+        if self.tower.stream_activation is not None:
+            groups.append(hidden_symmetry(self._function(self.tower.stream_activation), gated=False))
+        return meet(groups)
 
     def _stored(self, template: str | None) -> bool:
         """Whether the checkpoint has this norm in any layer."""
@@ -101,9 +111,14 @@ class Architecture:
         if not self.structure.known or self.tower.activation is None:
             found = self.settings("hidden_activation") or self.settings("hidden_act")
         else:
-            setting, _, usual = self.tower.activation.partition("=")
-            found = self.settings(setting or None) or usual or None
+            return self._function(self.tower.activation)
         return None if found is None else str(found)
+
+    def _function(self, named: str) -> str | None:
+        """The function that a setting names, or else the usual one, as `Tower.activation` has them."""
+        setting, _, usual = named.partition("=")
+        found = self.settings(setting or None) or usual
+        return str(found) if found else None
 
     def _rotary(self, layer: int) -> bool | None:
         if not self.structure.known or self.tower.rotary is None:
@@ -128,7 +143,8 @@ class Architecture:
             return Folding(*self._gains(piece, numbers, source, target, head_width))
         read, written = self._gains(piece, numbers, source, target, head_width)
         if ROLE_RECORDS[piece.role].side is Side.WRITE:
-            return Folding(read, written, centred=self._is_centred)
+            is_table = ROLE_RECORDS[piece.role].is_table
+            return Folding(read, written, centred=self._is_centred, before_norm=is_table and self._begins_with_a_norm)
         norm = self.norms.get(of_own_layer(piece.norm))
         if norm is None or norm.kind != "layer":
             return Folding(read, written)
@@ -145,6 +161,11 @@ class Architecture:
         return Folding(read, written, reads_centred=True, passed=Gain(passed, norm.offset) if passed else None)
 
     @property
+    def _begins_with_a_norm(self) -> bool:
+        """Whether the stream passes a norm before the first layer, and none behind it."""
+        return self._stored(self.tower.entry_norm) and not any(norm.on_stream for norm in self._norms_of(Side.READ))
+
+    @property
     def _is_centred(self) -> bool:
         """Whether all that reads the stream does so through norms that do not see its mean."""
         read = self._norms_of(Side.READ)
@@ -158,11 +179,11 @@ class Architecture:
     def _gains(
         self, piece: Piece, numbers: Numbers, source: int, target: int, head_width: int | None
     ) -> tuple[Gain | None, Gain | None]:
-        """Of the norm that is read through, and of the one that the output passes."""
+        """Of the norm that is read through, and of the norm or scale that the output passes."""
         writes = ROLE_RECORDS[piece.role].side is Side.WRITE
         norm = self.norms.get(of_own_layer(piece.norm))
         beside = None if norm is None or norm.on_stream else piece.norm
-        read, written = (None, beside) if writes else (beside, piece.head_norm)
+        read, written = (None, beside or piece.scale) if writes else (beside, piece.head_norm)
         sizes = {target}
         if piece.head_norm:
             sizes |= {head_width} if head_width else {size for size in range(1, target) if target % size == 0}
@@ -183,7 +204,8 @@ class Architecture:
         if tensor is None or template is None:
             return None
         header = self.checkpoint.headers[tensor]
-        if len(header.shape) != 1 or header.shape[0] not in sizes:
+        # Of two axes the first counts heads.
+        if len(header.shape) not in (1, 2) or not {header.shape[-1], prod(header.shape)} <= sizes:
             raise CheckpointError(
                 f"{header.file}: tensor {tensor!r}: expected {' or '.join(map(str, sorted(sizes)))} gains, "
                 f"found shape {header.shape}"

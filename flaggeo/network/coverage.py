@@ -80,8 +80,10 @@ def coverage(network: Network, failed: Container[str] = ()) -> Coverage:
             columns = headers[weight.tensor].shape[-1] if weight.after else weight.source.dim
             own = weight.target.dim * columns if shared or weight.after else sizes[weight.tensor]
             analysed[block] = analysed.get(block, 0) + own
-        if weight.after is not None and weight.after.tensor not in counted:
-            counted[weight.after.tensor] = set()
-            analysed[block] = analysed.get(block, 0) + sizes[weight.after.tensor]
+        if weight.after is not None and weight.after.rows not in counted.setdefault(weight.after.tensor, set()):
+            counted[weight.after.tensor].add(weight.after.rows)
+            height, width = headers[weight.after.tensor].shape
+            first, last = weight.after.rows or (0, height)
+            analysed[block] = analysed.get(block, 0) + (last - first) * width
     buffers = sum(sizes[item.tensor] for item in network.skipped if not item.is_parameter)
     return Coverage(sum(sizes.values()) - buffers, analysed, buffers)

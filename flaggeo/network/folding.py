@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Gain:
-    """The diagonal map of a norm, from the tensors that store it.
+    """The diagonal map of a norm, or of a scale of each channel, from the tensors that store it.
 
     Attributes
     ----------
@@ -61,7 +61,8 @@ class Folding:
         it is the same network, its gain being one then.
     written : Gain or None
         Of the norm that the output passes, after a block (Gemma 2 and 3, OLMo 2) or on queries and keys:
-        diag(gain) W writes where the output comes to lie, up to the length that the norm fixes for each token.
+        diag(gain) W writes where the output comes to lie, up to the length that the norm fixes for each token. Or a
+        scale of each channel behind a block (DINOv2, ConvNeXt): diag(gain) W is the same network, the scale being one.
     centred : bool
         The target is normalised by a LayerNorm, which does not see the mean of what is written.
     reads_centred : bool
@@ -69,6 +70,9 @@ class Folding:
         with h = 1 / gains reads the same up to a bias.
     passed : Gain or None
         Of that LayerNorm, where the stream lies behind it (BERT) and keeps its gain; None where all gains are one.
+    before_norm : bool
+        The stream passes a norm behind what is written, and what all layers write is added later: an embedding with a
+        norm of its own (Bloom, ModernBERT). No weight can take its gain over.
     """
 
     read: Gain | None = None
@@ -76,6 +80,7 @@ class Folding:
     centred: bool = False
     reads_centred: bool = False
     passed: Gain | None = None
+    before_norm: bool = False
 
     @property
     def gains(self) -> list[Gain]:

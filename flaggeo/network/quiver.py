@@ -250,7 +250,7 @@ class Layer:
 
 @dataclass(frozen=True)
 class Skipped:
-    """A tensor that no weight uses, and why.
+    """A tensor that no weight uses, or some rows of one, and why.
 
     Attributes
     ----------

@@ -28,6 +28,7 @@ REASONS = {
     "position": "works on positions, segments or other indices, not on activations, and writes to no stream",
     "added": "added to activations inside a block: a translation, not a linear map",
     "joined": "placed among the activations as it is, like a class token or an attention sink: not a map of them",
+    "scale": "scale of each channel: a diagonal map, folded into the weights beside it on request",
     "multiplied": "multiplies activations entry by entry, or all by one number: a diagonal map",
     "state": "inside a block, where it neither reads nor writes the stream",
     "convolution": "convolution over positions, within channels or straight from the stream back to it",
@@ -48,6 +49,8 @@ _BUFFER = "buffer"
 _HEADS = re.compile(r"pooler|classifier|seq_relationship|qa_outputs|score\.|(?:^|\.)(?:cls|lm_head|head)\.")
 _FOLDED = "normalisation gain: a diagonal map, folded into the weights beside it on request"
 _PASSED = "normalisation gain: a diagonal map; the stream comes after it, so it cannot be folded into any weight"
+_WITHIN = "normalisation gain: a diagonal map between the two factors of a weight, always part of their product"
+_ROTARY = "{left} of its {height} rows: the rotary part of queries and keys, one key for all heads, is not analysed"
 
 
 class UnknownArchitectureError(CheckpointError):
@@ -91,7 +94,7 @@ def read_network(
         checkpoint.require_readable(weight.tensor)
     _require_spaces(checkpoint, weights)
     remarks = (*structure.remarks, *dict.fromkeys(reader.remarks))
-    skipped = tuple(_skipped(checkpoint, structure, reader, weights))
+    skipped = (*_skipped(checkpoint, structure, reader, weights), *_rotary_rows(checkpoint, structure, weights))
     return Network(structure.name, checkpoint, weights, skipped, remarks, structure)
 
 
@@ -136,8 +139,28 @@ def _skipped(
         yield Skipped(name, checkpoint.headers[first].shape, f"the same tensor as {first!r}, which is counted once")
 
 
+def _rotary_rows(checkpoint: Checkpoint, structure: Structure, weights: Iterable[Weight]) -> Iterator[Skipped]:
+    """Rows that no weight has, of tensors whose other rows belong to one: what positions turn beside a latent."""
+    pieces = {one.tensor: one.part for one in structure.names.placed if isinstance(one.part, Piece)}
+    used: dict[str, int] = {}
+    for weight in weights:
+        piece = pieces.get(weight.tensor)
+        if weight.head is None and piece is not None and piece.cut is not None and "" in piece.cut.order:
+            used[weight.tensor] = used.get(weight.tensor, 0) + weight.target.dim
+        if weight.after is not None and weight.after.rows is not None:
+            first, last = weight.after.rows
+            used[weight.after.tensor] = last - first  # by keys and values alike
+    for name, rows in used.items():
+        piece, shape = pieces.get(name), checkpoint.headers[name].shape
+        height, width = reversed(shape) if piece is not None and piece.transposed else shape
+        if rows < height:
+            yield Skipped(name, (height - rows, width), _ROTARY.format(left=height - rows, height=height))
+
+
 def _reason(placed: Placed | None, structure: Structure, name: str) -> str:
     match placed.part if placed else None:
+        case Norm() as norm if any(norm.tensor == piece.after_norm for piece in structure.naming.pieces):
+            return _WITHIN
         case Norm() as norm:
             return _PASSED if norm.on_stream else _FOLDED
         case str() as code:
@@ -257,14 +280,16 @@ class _TowerReader:
         self, reader: _Reader, tower: Tower, label: str, numbers: Numbers, before: int, placed: list[Placed]
     ) -> None:
         self.checkpoint, self.settings, self.structure = reader.checkpoint, reader.settings, reader.structure
-        self.tower, self.label, self.numbers, self.before = tower, label, numbers, before
+        # The first stage alone begins with the norm that stands before all.
+        self.tower = replace(tower, entry_norm=None) if numbers.get("stage") else tower
+        self.label, self.numbers, self.before = label, numbers, before
         self.remarks: list[str] = []
         self.reasons: dict[str, str] = {}
         self.found = self._found(placed)
         self.layers = sorted({layer for layer, *_ in self.found if layer is not None})
         pieces = tuple(dict.fromkeys(map(_piece, self.found.values())))
         self._require_declared_depth(pieces)
-        self.architecture = Architecture(self.checkpoint, self.structure, tower, self.settings, pieces)
+        self.architecture = Architecture(self.checkpoint, self.structure, self.tower, self.settings, pieces)
         symmetry, assumed = self.architecture.stream
         name = in_tower(label, "stream")
         self.stream = Space(name, SpaceKind.STREAM, self._stream_width(), symmetry, assumed=assumed)

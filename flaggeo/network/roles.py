@@ -169,6 +169,15 @@ _RECORDS = (
         place="conv.out",
     ),
     *_mlp(BlockKind.MLP),
+    # Multiplies what down writes, channel by channel.
+    Role(
+        name="down_gate",
+        block=BlockKind.MLP,
+        stage=4,
+        side=Side.READ,
+        inner=SpaceKind.MIXED,
+        place="down_gate",
+    ),
     Role(
         name="router",
         block=BlockKind.EXPERTS,

@@ -5,10 +5,12 @@ safe to call a number basis-independent if every change of basis that the networ
 Of the gains of a norm it is taken that they differ; where they are all equal, as before training, more is allowed.
 """
 
+from collections.abc import Iterable
+
 from .spaces import Symmetry
 
-# Entrywise functions by their names in a config. Those with an offset or a degree of their own (sigmoid, relu2)
-# are left out: a constant or a power would have to be undone elsewhere.
+# Entrywise functions by their names in a config. One with an offset of its own (sigmoid) is left out: a constant would
+# have to be undone elsewhere.
 _BY_ACTIVATION = {
     **dict.fromkeys(("linear", "identity", "none"), Symmetry.GENERAL_LINEAR),
     **dict.fromkeys(("relu", "leaky_relu", "prelu", "max_pool"), Symmetry.SCALED_PERMUTATION),
@@ -19,6 +21,9 @@ _BY_ACTIVATION = {
     ),
     **dict.fromkeys(("quick_gelu", "silu", "swish", "mish"), Symmetry.PERMUTATION),
 }
+
+# Where the scale of a unit is undone by its square, which is no change of basis: the scalings are a bound.
+_SQUARED = frozenset({"relu2", "square"})
 
 
 def hidden_symmetry(activation: str | None, *, gated: bool) -> tuple[Symmetry, bool]:
@@ -35,6 +40,8 @@ def hidden_symmetry(activation: str | None, *, gated: bool) -> tuple[Symmetry, b
     """
     if gated:
         return Symmetry.SCALED_PERMUTATION, False
+    if activation in _SQUARED:
+        return Symmetry.SCALED_PERMUTATION, True
     known = _BY_ACTIVATION.get(activation or "")
     return known or Symmetry.GENERAL_LINEAR, known is None
 
@@ -71,3 +78,19 @@ def stream_symmetry(usual: Symmetry | None, *, normed: bool, writes_normed: bool
     if usual is None:
         return (Symmetry.ORTHOGONAL if normed else Symmetry.GENERAL_LINEAR), True
     return (Symmetry.SIGNED_PERMUTATION if writes_normed else usual), False
+
+
+#: A symmetry, and whether it is only assumed.
+Allowed = tuple[Symmetry, bool]
+
+
+def meet(groups: Iterable[Allowed]) -> Allowed:
+    """The largest group whose changes of basis are all in every one of these; assumed if one of them is."""
+    found, assumed = Symmetry.GENERAL_LINEAR, False
+    for symmetry, guessed in groups:
+        assumed = assumed or guessed
+        if found.contains(symmetry):
+            found = symmetry
+        elif not symmetry.contains(found):
+            found = Symmetry.SIGNED_PERMUTATION  # the rotations among the scaled permutations
+    return found, assumed

@@ -97,7 +97,10 @@ def test_interfaces_heads_and_gram_matrices_are_measured_while_the_matrices_are_
 def test_what_is_not_asked_for_is_not_measured(network, reads, settings, empty):
     layer = network.layers[1]
     result = measure_layer(settings, layer)
-    assert {part.name for part in fields(result) if not getattr(result, part.name)} == empty | {"gram_cosines", "failed"}
+    assert {part.name for part in fields(result) if not getattr(result, part.name)} == empty | {
+        "gram_cosines",
+        "failed",
+    }
     chosen = [weight for weight in layer.weights if settings.includes(weight)]
     assert set(result.spectra) == {weight.name for weight in chosen}
     assert set(reads) == {weight.tensor for weight in chosen}

@@ -42,6 +42,15 @@ class Composable:
     first: tuple[Weight, ...]
     second: tuple[Weight, ...]
 
+    @property
+    def has_scalable_units(self) -> bool:
+        """Whether single units may be scaled in what writes them and scaled back in what reads them.
+
+        Behind a square they may not, and are only assumed to; a gate may be permuted with the other two weights alone.
+        """
+        scaled = self.first[0].symmetry(Side.WRITE) is Symmetry.SCALED_PERMUTATION
+        return scaled and not self.space.assumed
+
     def is_basis_independent(self, *, folded: bool, balanced: bool) -> bool:
         """Whether no change of basis that leaves the network's function unchanged alters overlap and commutators.
 
@@ -49,8 +58,7 @@ class Composable:
         first; and where no norm has a part in a weight that is not folded in. The ranks never change.
         """
         members = (*self.first, *self.second)
-        scaled = self.first[0].symmetry(Side.WRITE) is Symmetry.SCALED_PERMUTATION
-        rotations_alone = Symmetry.ORTHOGONAL.contains(self.space.symmetry) or (balanced and scaled)
+        rotations_alone = Symmetry.ORTHOGONAL.contains(self.space.symmetry) or (balanced and self.has_scalable_units)
         return rotations_alone and (folded or all(weight.folding == Folding() for weight in members))
 
     def matrices(self, of: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:

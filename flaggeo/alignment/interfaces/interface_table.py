@@ -8,7 +8,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from ...network import Side, Symmetry, Weight
+from ...network import Weight
 from ...numerics.threads import workers
 from ..chance.seeds import seeded_generator
 from ..observable import Observable
@@ -123,9 +123,7 @@ def interface_rows(
     """
     tasks = []
     for member in interfaces_of(weights):
-        # A gate may be permuted with the other two weights but not scaled.
-        scalable = member.first[0].symmetry(Side.WRITE) is Symmetry.SCALED_PERMUTATION
-        tasks += [(member, fixed) for fixed in (False, True) if scalable or not fixed]
+        tasks += [(member, fixed) for fixed in (False, True) if member.has_scalable_units or not fixed]
     read = {member.name: _working(member.matrices(matrices)) for member, _ in tasks}
 
     def kind(task: tuple[Composable, bool]) -> tuple[bool, str, tuple[int, ...]]:

@@ -42,11 +42,13 @@ def main(names: list[str], config: Mapping[str, Any] | None = None) -> None:
     with redirect_stdout(sys.stderr):  # where the code of models may say something
         import transformers
 
-        from .derivation import model_types
+        from .derivation import model_types, usual_switches
 
         found, failed = derive_all(names or model_types(), config)
+        derived = sorted({name for record in found for name in record.model_types})
+        switches = {name: usual for name in derived if (usual := usual_switches(name))}
     merged = list(merge(found))
-    text = dump(Table(transformers.__version__, tuple(merged), failed))
+    text = dump(Table(transformers.__version__, tuple(merged), failed, switches))
     if names:
         sys.stdout.write(text)
     else:

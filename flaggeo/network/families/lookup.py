@@ -1,5 +1,6 @@
 """Which structure a checkpoint has: by its model type, or by the names and shapes of its tensors."""
 
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -9,11 +10,14 @@ from .inference import infer
 from .names import Names
 from .on_the_spot import derive_on_the_spot
 from .record import Naming, Norm, Piece, Record, Tower
-from .table import load_records
+from .table import load_records, load_table
 
 #: What a structure is called that no table has.
 INFERRED = "inferred"
 
+
+#: A record, one of its namings and its names as a checkpoint has them.
+_Match = tuple[Record, Naming, Names]
 
 # Of structures that explain a checkpoint equally well, the one whose name people know.
 _BEST_KNOWN = ("llama", "bert", "gpt2", "gpt_neox", "mixtral", "t5")
@@ -79,14 +83,18 @@ def find_structure(
     model_type = next((name for name in model_types if _of(name, table)), next(iter(model_types), ""))
     own, origin = _of(model_type, table), ""
     if checkpoint.naming == "gguf":
-        return _of_gguf(checkpoint, model_type, _fitting(own, settings))
+        return _of_gguf(checkpoint, model_type, _fitting(own, model_type, settings))
     if not own and records is None:
         own, origin = _derived(checkpoint, model_type, progress)
-    best = _best(_fitting(own, settings), checkpoint.headers, known=True)
+    best = _best(_fitting(own, model_type, settings), checkpoint.headers, known=True)
     if best is not None:
+        remarks = [origin] if origin else []
+        if records is None and (unread := _unread(best[2], checkpoint)):
+            best, remark = _with_own_switches(best, unread, checkpoint, model_type, settings, progress)
+            remarks.append(remark)
         record, naming, names = best
         name = model_type if model_type in record.model_types else record.model_types[0]
-        return Structure(name, record.towers, naming, names, True, (origin,) if origin else ())
+        return Structure(name, record.towers, naming, names, True, tuple(remarks))
     best = _best(table, checkpoint.headers, known=False)
     if best is not None:
         record, naming, names = best
@@ -126,9 +134,54 @@ def _derived(checkpoint: Checkpoint, model_type: str, progress: Progress | None 
     return attempt.records, f"{origin}, and {attempt.remark}"
 
 
-def _fitting(records: Iterable[Record], settings: Callable[[str], object]) -> list[Record]:
-    """Of the records of a model type those that its settings give it."""
-    return [record for record in records if all(settings(name) == value for name, value in record.settings.items())]
+def _unread(names: Names, checkpoint: Checkpoint) -> list[str]:
+    """Matrices of a model, other than heads on top of it, whose names a structure does not have."""
+    placed: set[str | None] = {one.tensor for one in names.placed}
+    placed |= {names.find(one.part.after, one.numbers) for one in names.placed if isinstance(one.part, Piece)}
+    starts = {one.tensor.split(f".{one.numbers['layer']}.")[0] for one in names.placed if "layer" in one.numbers}
+    in_layers = re.compile(rf"(?:{'|'.join(map(re.escape, sorted(starts)))})\.\d+\.")
+    return [
+        name
+        for name, header in checkpoint.headers.items()
+        if len(header.shape) > 1 and name not in placed and not name.endswith("bias")
+        if in_layers.match(name) or names.is_inside(name)
+        if not names.is_elsewhere(name)
+    ]
+
+
+def _with_own_switches(
+    best: _Match,
+    unread: Sequence[str],
+    checkpoint: Checkpoint,
+    model_type: str,
+    settings: Callable[[str], object],
+    progress: Progress | None,
+) -> tuple[_Match, str]:
+    """A structure that has all names, derived with what the settings switch on or off; or what is to be said."""
+    count = f"{len(unread)} matrices" if len(unread) > 1 else "a matrix"
+    remark = f"{count} left unread, {unread[0]!r} first: the structure of {model_type} does not have such names"
+    usual = load_table().switches.get(model_type, {})
+    found = {name: settings(name) for name in usual}
+    own = [name for name, value in found.items() if isinstance(value, bool) and value is not usual[name]]
+    if not own:
+        return best, remark
+    attempt = derive_on_the_spot(model_type, checkpoint.config, progress)
+    better = _best(attempt.records, checkpoint.headers, known=True)
+    said = ", ".join(f"{name} = {str(found[name]).lower()}" for name in own)
+    if better is not None and len(_unread(better[2], checkpoint)) < len(unread):
+        return better, f"the table does not have {model_type} with {said}: {attempt.remark}"
+    return best, f"{remark}; its settings say {said}" + ("" if attempt.records else f", and {attempt.remark}")
+
+
+def _fitting(records: Iterable[Record], model_type: str, settings: Callable[[str], object]) -> list[Record]:
+    """Of the records of a model type those that its settings give it, or where they say nothing its usual ones."""
+    usual = load_table().switches.get(model_type, {})
+
+    def value(name: str) -> object:
+        found = settings(name)
+        return usual.get(name) if found is None else found
+
+    return [record for record in records if all(value(name) == own for name, own in record.settings.items())]
 
 
 def _not_in_table(model_type: str) -> str:
@@ -153,7 +206,7 @@ def _name(record: Record) -> str:
     return next((name for name in _BEST_KNOWN if name in record.model_types), record.model_types[0])
 
 
-def _best(records: Iterable[Record], tensors: Iterable[str], *, known: bool) -> tuple[Record, Naming, Names] | None:
+def _best(records: Iterable[Record], tensors: Iterable[str], *, known: bool) -> _Match | None:
     """The record and naming that explain most weights and norms; of equals the best known, then what explains most.
 
     A weight of a layer has to be there: names such as ``lm_head`` are in many structures. Where the model type is

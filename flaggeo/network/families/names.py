@@ -103,6 +103,11 @@ class Names:
             for template in exact or fitting:
                 yield from (Placed(tensor, part, fitting[template]) for part in self._parts[template])
 
+    def is_inside(self, tensor: str) -> bool:
+        """Whether a tensor has the beginning that all weights of layers have, if they have one."""
+        beginning = self._beginnings[True]
+        return bool(self._base and beginning) and tensor.startswith(beginning)
+
     def is_elsewhere(self, tensor: str) -> bool:
         """Whether a tensor has a name of the structure behind another beginning than the weights of this one."""
         return any(

@@ -56,6 +56,8 @@ class Piece:
     norm : str or None
         Gain of the norm that a weight reads through, or that what it writes passes before it is added to the stream.
         ``{layer-1}`` is the layer before; `Tower.entry_norm` stands for it in the first one.
+    scale : str or None
+        What multiplies every channel of its writing before it is added to the stream.
     head_norm : str or None
         Gain of the norm on queries or keys, and of one without gains on values.
     """
@@ -70,6 +72,7 @@ class Piece:
     after: str | None = None
     after_norm: str | None = None
     norm: str | None = None
+    scale: str | None = None
     head_norm: str | None = None
 
 
@@ -107,8 +110,13 @@ class Tower:
         Settings that count the heads; a number where it is fixed. No `key_value_heads`: as many as heads.
     activation : str or None
         Setting that names the function of the hidden layers, ``=`` and the usual one; without a setting a fixed one.
+    stream_activation : str or None
+        The same for the function that the stream passes behind its sums.
+    channels_apart : bool
+        Whether channels of the stream, or of what is added to it, are treated each on its own by anything but a norm
+        and that function: a depthwise convolution, a scale that no weight takes over, a gate.
     rotary : bool or None
-        Whether positions turn queries and keys; None where that is not known.
+        Whether positions turn what is read of queries and keys; None where that is not known.
     unturned : int or None
         Every so many layers one has no rotary positions, unless a setting ``no_rope_layers`` says which.
     depth : str or None
@@ -126,6 +134,8 @@ class Tower:
     key_value_heads: str | None = None
     head_width: str | None = None
     activation: str | None = None
+    stream_activation: str | None = None
+    channels_apart: bool = False
     rotary: bool | None = None
     unturned: int | None = None
     depth: str | None = None

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import MISSING, dataclass, fields, is_dataclass
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -28,11 +28,14 @@ class Table:
         In the order of their first model types.
     not_derived : mapping of str to str
         Model types that were tried and left out, to the reason.
+    switches : mapping of str to mapping of str to bool
+        Of each model type that was derived, what its settings switch on or off by default.
     """
 
     transformers: str
     records: tuple[Record, ...]
     not_derived: Mapping[str, str]
+    switches: Mapping[str, Mapping[str, bool]] = field(default_factory=dict)
 
 
 @cache
@@ -59,7 +62,7 @@ def parse(text: str) -> Table:
         )
         for record in values["records"]
     )
-    return Table(values["transformers"], records, values.get("not_derived", {}))
+    return Table(values["transformers"], records, values.get("not_derived", {}), values.get("switches", {}))
 
 
 def dump(table: Table) -> str:
@@ -68,6 +71,8 @@ def dump(table: Table) -> str:
     plain: dict[str, Any] = {"transformers": table.transformers, "records": rows}
     if table.not_derived:
         plain["not_derived"] = dict(sorted(table.not_derived.items()))
+    if table.switches:
+        plain["switches"] = dict(sorted(table.switches.items()))
     return _indented(plain) + "\n"
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from ..spaces import Symmetry
-from ..symmetries import hidden_symmetry
+from ..symmetries import Allowed, hidden_symmetry, meet
 
 
 @dataclass(frozen=True)
@@ -71,22 +71,6 @@ def along(steps: Iterable[Step], *sizes: int) -> tuple[Step, ...]:
         Function(f"{step.kind} norm of another axis") if isinstance(step, Norm) and step.size not in sizes else step
         for step in steps
     )
-
-
-#: A symmetry, and whether it is only assumed.
-Allowed = tuple[Symmetry, bool]
-
-
-def meet(groups: Iterable[Allowed]) -> Allowed:
-    """The largest group whose changes of basis are all in every one of these; assumed if one of them is."""
-    found, assumed = Symmetry.GENERAL_LINEAR, False
-    for symmetry, guessed in groups:
-        assumed = assumed or guessed
-        if found.contains(symmetry):
-            found = symmetry
-        elif not symmetry.contains(found):
-            found = Symmetry.SIGNED_PERMUTATION  # the rotations among the scaled permutations
-    return found, assumed
 
 
 def allowed_by(step: Step) -> Allowed:

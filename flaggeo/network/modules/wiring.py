@@ -9,12 +9,13 @@ import networkx as nx
 from torch import nn
 
 from ..spaces import Side, Symmetry
+from ..symmetries import Allowed, meet
 from .linear_maps import LinearMap, Parameters
 from .probing import Link, Pattern, Questioner
 from .recording import Path, Recording, record
 from .replaying import Point
 from .running import Inputs, evaluating
-from .steps import Allowed, Norm, Step, allowed_between, allowed_by, allowed_on_the_way, along, meet
+from .steps import Norm, Step, allowed_between, allowed_by, allowed_on_the_way, along
 
 #: How long a module is asked at most, in seconds.
 PATIENCE = 120.0

@@ -1,5 +1,6 @@
 """What is said to be basis-independent is unchanged in another basis of the same network, and the rest moves."""
 
+import numpy as np
 import pytest
 import torch
 
@@ -64,6 +65,65 @@ def test_ranks_are_basis_independent_at_every_interface_and_angles_under_rotatio
     balanced = ["kempf_ness_gap", "imbalance", "rho"]
     assert fixed.any()
     assert (first.loc[fixed, balanced] - second.loc[fixed, balanced]).abs().max(axis=None) < 1e-4
+
+
+# Sizes of a model, and its scales of each channel with the modules that write before them.
+SCALED = {
+    "dinov2": (
+        {"hidden_size": 48, "num_hidden_layers": 3, "num_attention_heads": 6, "mlp_ratio": 2, "image_size": 16}
+        | {"patch_size": 4},
+        {"layer_scale1.lambda1": "attention.o_proj", "layer_scale2.lambda1": "mlp.fc2"},
+    ),
+    "convnext": (
+        {"hidden_sizes": [16, 32], "depths": [2, 3], "num_stages": 2, "image_size": 32},
+        {"layer_scale_parameter": "pwconv2"},
+    ),
+}
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("folded", [True, False])
+@pytest.mark.parametrize("model_type", SCALED)
+def test_a_scale_behind_a_write_makes_no_number_that_is_basis_independent(model_type, folded):
+    """Two models of one function: one with random scales, the other with these in its weights."""
+    transformers = pytest.importorskip("transformers")
+    sizes, modules = SCALED[model_type]
+    torch.manual_seed(0)
+    config = transformers.CONFIG_MAPPING[model_type](**sizes)
+    model = transformers.AutoModel.from_config(config).eval().requires_grad_(requires_grad=False)
+    tensors = dict(model.named_parameters())
+    scales = {name: name.removesuffix(end) + modules[end] for name in tensors for end in modules if name.endswith(end)}
+    image = torch.randn(1, 3, config.image_size, config.image_size)
+
+    def measured():
+        analysis = analyze(load(model), rank=6, measure=["continuity", "pairs"], fold_norms=folded)
+        return model(image).last_hidden_state, analysis
+
+    for name in scales:
+        tensors[name].copy_(2 * torch.rand_like(tensors[name]) + 0.1)
+    one, first_analysis = measured()
+    for name, module in scales.items():
+        tensors[f"{module}.weight"].mul_(tensors[name][:, None])
+        tensors[f"{module}.bias"].mul_(tensors[name])
+        tensors[name].fill_(1.0)
+    other, second_analysis = measured()
+    torch.testing.assert_close(one, other, atol=1e-4, rtol=1e-4)
+    both = [first_analysis, second_analysis]
+    first, second = side_by_side(both, "pairs", ["source", "target"])
+    independent = first["basis_independent"]
+    assert independent.any() == folded
+    for column in ("overlap", "smallest_angle", "flag_score"):
+        np.testing.assert_allclose(first[column][independent], second[column][independent], rtol=1e-5, atol=1e-6)
+    first, second = side_by_side(both, "continuity", ["role", "side", "layer"])
+    independent = first["basis_independent"]
+    writes = first.index.get_level_values("role").str.endswith("down") & (
+        first.index.get_level_values("side") == "write"
+    )
+    assert independent[writes].all() == folded
+    for column in ("abs_cos_1", "overlap"):
+        np.testing.assert_allclose(first[column][independent], second[column][independent], rtol=1e-5, atol=1e-6)
+        moved = (first[column] - second[column]).abs()[writes]
+        assert (moved.max() < 1e-5) == folded
 
 
 def encoder(*, shift):

@@ -1,11 +1,15 @@
 """The share of all parameters that is analysed, against counts by hand."""
 
+from math import prod
+
 import pytest
 import torch
 
 from flaggeo import load
 from flaggeo.checkpoint import open_checkpoint
+from flaggeo.network import BlockKind
 from flaggeo.network.coverage import Coverage, coverage
+from flaggeo.network.families.derivation.tiny import SMALL, tiny_config, tiny_model
 from flaggeo.network.families.record import Naming, Piece, Record, Tower
 from flaggeo.network.reading import read_network
 from tests.builders import CONFIG, tiny_llama
@@ -20,6 +24,28 @@ def test_every_tensor_counts_once():
     assert sum(found.analysed.values()) == total - norms
     assert found.share == pytest.approx(1 - norms / total)
     assert found.analysed["embedding"] == tensors["model.embed_tokens.weight"].numel()
+
+
+def test_rows_that_no_weight_has_are_listed_and_lower_the_share():
+    """Multi-head latent attention: what positions turn of queries and keys is not analysed."""
+    pytest.importorskip("transformers")
+    network = load(tiny_model(tiny_config("deepseek_v3")))
+    left_out = {item.tensor: item.shape for item in network.skipped if "its" in item.reason and "rows" in item.reason}
+    heads, layers = SMALL.heads, SMALL.layers
+    attention = "model.layers.{}.self_attn.{}.weight"
+    assert left_out == {
+        attention.format(layer, name): shape
+        for layer in range(layers)
+        for name, shape in (
+            ("q_b_proj", (heads * SMALL.turned, SMALL.query_latent)),
+            ("kv_a_proj_with_mqa", (SMALL.turned, SMALL.width)),
+        )
+    }
+    whole = {weight.tensor for weight in network.weights if weight.record.block is BlockKind.ATTENTION}
+    whole |= {weight.after.tensor for weight in network.weights if weight.after}
+    sizes = {name: prod(header.shape) for name, header in network.checkpoint.headers.items()}
+    expected = sum(sizes[name] for name in whole) - sum(prod(shape) for shape in left_out.values())
+    assert coverage(network).analysed["attention"] == expected
 
 
 def test_heads_and_tied_tables_are_not_counted_again():

@@ -67,7 +67,7 @@ def test_what_the_rest_of_the_package_needs_follows_from_the_records():
     assert [head_pair(name) for name in names] == list(HEAD_PAIRS)
     assert head_pair("encoder.OQ") == ("encoder.o", "encoder.q")
     assert head_pair_name("encoder.o", "encoder.q") == "encoder.OQ"
-    assert roles_in(BlockKind.MLP) == ("gate", "up", "down")
+    assert roles_in(BlockKind.MLP) == ("gate", "up", "down", "down_gate")
     assert [ROLE_RECORDS[role].concatenation for role in "qkvo"] == ["queries", "keys", "values", "mixed values"]
     assert {role.name for role in ROLE_RECORDS.values() if role.inner is SpaceKind.VOCABULARY} == set(TABLES)
     assert [bare(role) for role in ("q", "encoder.q", "stages.2.conv_in:conv1")] == ["q", "q", "conv_in"]

@@ -2,7 +2,8 @@
 
 import pytest
 
-from flaggeo import Symmetry, load
+from flaggeo import Symmetry, analyze, load
+from flaggeo.network.families.derivation.tiny import tiny_config, tiny_model
 from flaggeo.network.symmetries import hidden_symmetry, key_symmetry, stream_symmetry
 from tests.builders import CONFIG, tiny_llama
 from tests.flaggeo.network.test_families import DECODERS, ENCODERS, build
@@ -54,10 +55,46 @@ def test_settings_overrule_the_usual_layers_without_rotary_positions():
     assert keys == [GL, ROTARY, ROTARY]
 
 
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    ("model_type", "settings", "space", "expected"),
+    [
+        ("resnet", {}, "stages.1.stream", SCALED),  # a ReLU behind every sum
+        ("resnet", {"hidden_act": "gelu"}, "stages.1.stream", PERMUTED),
+        ("convnext", {}, "stages.1.stream", PERMUTED),  # a convolution of each channel before the norm
+        ("swin", {}, "layers.0.stream", PERMUTED),  # behind the norm of the embeddings, which has gains of its own
+        ("swin", {}, "layers.1.stream", ROTATED),
+        ("bloom", {}, "stream", PERMUTED),
+        ("doge", {}, "stream", SIGNED),  # a scale of each channel on the stream itself
+        ("rwkv", {}, "stream", PERMUTED),  # two positions mixed channel by channel
+        ("rwkv", {}, "layers.1.hidden", SCALED),
+        ("deepseek_v3", {}, "layers.1.heads.0.keys", GL),  # the part that positions turn is not read
+        ("dinov2", {}, "stream", ROTATED),  # weights take over the scales behind them
+    ],
+)
+def test_what_else_the_stream_passes_limits_its_changes_of_basis(model_type, settings, space, expected):
+    pytest.importorskip("transformers")
+    spaces = load(tiny_model(tiny_config(model_type, **settings))).spaces
+    assert spaces[space].symmetry is expected
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(("model_type", "tower"), [("bloom", ""), ("modernbert", ""), ("clip", "vision.")])
+def test_what_is_written_before_a_norm_on_the_stream_is_in_no_pair_that_is_basis_independent(model_type, tower):
+    pytest.importorskip("transformers")
+    analysis = analyze(load(tiny_model(tiny_config(model_type))), rank=3, measure="pairs", fold_norms=True)
+    pairs = analysis.pairs
+    embedded = pairs["source"].eq(f"{tower}embed.write") | pairs["target"].eq(f"{tower}embed.write")
+    assert embedded.any()
+    assert not pairs["basis_independent"][embedded].any()
+    assert pairs["basis_independent"].any()
+
+
 @pytest.mark.parametrize(
     ("activation", "expected"),
     [
         ("relu", (SCALED, False)),
+        ("relu2", (SCALED, True)),
         ("gelu", (PERMUTED, False)),
         ("silu", (PERMUTED, False)),
         ("tanh", (SIGNED, False)),

@@ -3,3 +3,4 @@
 from .parts import DerivationError as DerivationError
 from .tiny import model_types as model_types
 from .variants import derive as derive
+from .variants import usual_switches as usual_switches

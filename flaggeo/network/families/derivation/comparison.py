@@ -140,12 +140,15 @@ class _Comparison:
         depth = self._depth(number)
         norm = self.runs[0].found.entry_norms.get(self.runs[0].streams[number])
         rotary, unturned = self._rotary(number)
+        function, apart = self._passed(number)
         return Tower(
             name=self.names[number],
             heads=self._setting(heads.query, "heads", "decoder_heads", of=number) if heads.query and known else None,
             key_value_heads=key_value if known else None,
             head_width=None if None in width else self._setting(width, "head", of=number),  # type: ignore[arg-type]
             activation=self._activation(number),
+            stream_activation=function,
+            channels_apart=apart,
             rotary=rotary,
             unturned=unturned,
             depth=self._setting((depth[0], depth[1]), "layers", "decoder_layers", of=number)
@@ -222,6 +225,21 @@ class _Comparison:
                 return f"{name}={value}"
         both = fitting[0] & fitting[1]
         return f"={min(both, key=lambda name: (len(name), name))}" if both else None
+
+    def _passed(self, number: int) -> tuple[str | None, bool]:
+        """Setting that names the function behind the sums of a stream, and whether its channels are treated apart."""
+        (functions, apart), (others, apart_too) = (run.analysis.passed(run.streams[number]) for run in self.runs)
+        apart |= apart_too
+        if not functions | others:
+            return None, apart
+        if len(functions) != 1 or len(others) != 1:
+            return None, True
+        function, changed = min(functions), min(others)
+        one, other = self.settings
+        for name in sorted(one, key=lambda name: self._distance(name, number)):
+            if function != changed and (one[name], other.get(name)) == (function, changed):
+                return f"{name}={function}", apart
+        return (f"={function}", apart) if function == changed else (None, True)
 
     def _rotary(self, number: int) -> tuple[bool | None, int | None]:
         """Whether positions turn queries and keys, and every how many layers there is one where they do not."""
@@ -306,6 +324,7 @@ class _Comparison:
             after=after,
             after_norm=named(part.norm) if part.after is not None else None,
             norm=named(first.norm),
+            scale=named(part.scale),
             head_norm=named(part.head_norm),
         )
 
@@ -422,6 +441,8 @@ class _Comparison:
     def _reason(self, run: Run, parameter: str) -> str:
         """Why a parameter is no weight."""
         uses = run.trace.uses.get(parameter)
+        if any(parameter == part.scale for part in run.parts):
+            return "scale"
         inside = parameter.startswith(run.beginnings)
         if parameter in run.reasons:
             reason = run.reasons[parameter]

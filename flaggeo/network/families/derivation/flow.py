@@ -171,7 +171,7 @@ class Flow(TorchFunctionMode):
         if all(label.parameter for label in call.labels.values()):
             label = next(iter(call.labels.values()))
             if label.entries is not None and isinstance(out, Tensor) and out.shape == label.entries.shape:
-                self._set(out, label)
+                self._set(out, label if name in KEEPS else label.marked("function", name))
             for label in call.labels.values():
                 self.trace.use(label, "position" if name in ADDS else "state")
             return
@@ -293,7 +293,9 @@ class Flow(TorchFunctionMode):
             return _spread(label.marked("factor", True) if isinstance(b, Tensor) and b.ndim > 1 else label, call.out)
         if right.parameter:
             self.trace.use(right, "scale")
-            return _spread(left.marked("gain", True), call.out)
+            if right.entries is None or len(right.entries.unique()) > 1:
+                left = left.marked("gain", self._scale_of_channels(left, right, call.out))
+            return _spread(left, call.out)
         label = united([left, right])
         for side in (left, right):
             if side.has("scores") and side.entries is not None:
@@ -309,6 +311,14 @@ class Flow(TorchFunctionMode):
         if right.entries is None:
             return _spread(replace(label, entries=left.entries), call.out)
         return self._gated(left, right, label, call.out)
+
+    def _scale_of_channels(self, label: Label, scale: Label, out: Tensor) -> str | None:
+        """Name of a parameter that has one number for every channel, as it is stored; None for other factors."""
+        if label.entries is None or scale.entries is None or scale.has("function"):
+            return None
+        name, _ = self.trace.parameter_at(float(scale.entries.flatten()[0]))
+        places = _expanded(scale, out) - self.trace.first_elements[name] - 1
+        return name if torch.equal(places, self.trace.axes.coordinates(_expanded(label, out)).double()) else None
 
     def _gated(self, left: Label, right: Label, label: Label, out: Tensor) -> Label:
         one, other = (self.trace.axes.canonical(_expanded(side, out)) for side in (left, right))

@@ -30,7 +30,8 @@ class Label:
     marks : tuple of tuple
         What happened since, the first word says what: ``norm`` and the gain; ``own`` norm without one; ``function`` and
         its name; ``turned`` by positions; ``scores`` and the meeting; ``scaled`` and the origins of the factor;
-        ``gated``; ``sum``; ``mixed`` over positions, or in a way that is not understood, and the name of the operation.
+        ``gain`` of a parameter, and its name where it has one number for each channel; ``gated``; ``sum``; ``mixed``
+        over positions, or in a way that is not understood, and the name of the operation.
     state : int
         Equal for tensors that differ by norms and functions alone.
     """
@@ -44,6 +45,10 @@ class Label:
     def marked(self, *mark: Any) -> "Label":
         """The same with another mark."""
         return self if mark in self.marks else replace(self, marks=(*self.marks, mark))
+
+    def without(self, word: str) -> "Label":
+        """The same without the marks that begin with a word."""
+        return replace(self, marks=tuple(mark for mark in self.marks if mark[0] != word))
 
     def has(self, word: str) -> bool:
         """Whether a mark begins with a word."""

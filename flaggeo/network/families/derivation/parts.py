@@ -36,6 +36,8 @@ class Part:
         What reads the stream in its place.
     norm : str or None
         Gain of the last norm that it reads through, or that its writing passes before it is added.
+    scale : str or None
+        What multiplies every channel of its writing before it is added.
     head_norm : str or None
     turned : bool
         Whether positions turn what it writes.
@@ -51,6 +53,7 @@ class Part:
     heads: tuple[Tensor, ...] | None = None
     after: "Part | None" = None
     norm: str | None = None
+    scale: str | None = None
     head_norm: str | None = None
     turned: bool = False
     activations: frozenset[str] = frozenset()
@@ -168,6 +171,30 @@ class Analysis:
                     entry = label.origins <= self.streams[axis]
                     norms |= {norm: norms.get(norm, False) or entry for norm in label.of("norm")}
         return norms
+
+    def passed(self, axis: int) -> tuple[frozenset[str], bool]:
+        """What a stream passes besides norms.
+
+        Returns
+        -------
+        functions : frozenset of str
+            Names of those behind its sums.
+        apart : bool
+            Whether anything else treats each channel on its own, of the stream or of what is added to it.
+        """
+        numbers = {(part.after or part).number for part in self.found if part.role not in _TABLES}
+        stream = [self.products[n].source for n in numbers if self.stream_read(n) == axis]
+        added: list[Label] = []
+        for encounter in self.trace.sums:
+            for label in (encounter.left, encounter.right):
+                if self._axis(label) == axis:
+                    (stream if self.is_stream(label, axis) else added).append(label)
+        behind = {name for one in stream if one.has("sum") and not one.has("gated") for name in one.of("function")}
+        apart = any(one.has("function") or one.has("gated") or None in one.of("gain") for one in added)
+        for one in stream:
+            apart |= one.has("gain") or one.has("gated") or "convolution" in one.of("mixed")
+            apart |= one.has("function") and not one.has("sum")
+        return frozenset(behind), apart
 
     def _axis(self, label: Label) -> int | None:
         if label.entries is None:
@@ -418,7 +445,8 @@ class Analysis:
             if left_out and role == "k":
                 continue
             kept = torch.where(shared[0], -1, rows) if left_out else rows
-            self._heads(f"{prefix}{role}", number, kept, side, known=known, stream=stream)
+            seen = side.without("turned") if shared else side
+            self._heads(f"{prefix}{role}", number, kept, seen, known=known, stream=stream)
         self._attention_gate(attention)
         self._outputs(f"{prefix}o", attention, known=known)
 
@@ -444,16 +472,18 @@ class Analysis:
 
     def _attention_gate(self, attention: Attention) -> None:
         """Rows that multiply the output of attention, coordinate by coordinate."""
-        root = min(self.axes.roots(attention.writes))
+        self._gate_behind("attention_gate", attention.number, min(self.axes.roots(attention.writes)))
+
+    def _gate_behind(self, role: str, of: int, axis: int) -> None:
+        """Rows that multiply what a product or an attention writes along an axis, coordinate by coordinate."""
         for encounter in self.trace.gatings:
             for outputs, gate in ((encounter.left, encounter.right), (encounter.right, encounter.left)):
-                if attention.number in outputs.origins and self._axis(outputs) == root and gate.entries is not None:
+                if of in outputs.origins and self._axis(outputs) == axis and gate.entries is not None:
                     for number, rows in self._located(gate.entries.unique(), gate.origins):
                         rows = rows[rows >= 0].sort().values
-                        if self.stream_read(number) is not None and not self.taken[number][rows].any():
-                            whole = len(rows) == attention.writes.numel()
-                            if whole:
-                                self._reader("attention_gate", number, rows)
+                        whole = len(rows) == self.axes.sizes[axis]
+                        if whole and self.stream_read(number) is not None and not self.taken[number][rows].any():
+                            self._reader(role, number, rows)
 
     def _outputs(self, role: str, attention: Attention, *, known: bool) -> None:
         root = min(self.axes.roots(attention.writes))
@@ -483,6 +513,9 @@ class Analysis:
         label = self.written(number)
         if label is not None and label.has("own"):
             self.unknown[self.name(number)] = "writes through a norm without gains"
+        norms, scales = ([], []) if label is None else (label.of("norm"), list(filter(None, label.of("gain"))))
+        if len(scales) + bool(norms) > 1:
+            self.unknown[self.name(number)] = "writes through several scales, or one and a norm"
         self.found.append(
             Part(
                 role,
@@ -490,7 +523,8 @@ class Analysis:
                 self.writes[number],
                 number,
                 heads=heads,
-                norm=_last(label.of("norm")) if label is not None else None,
+                norm=_last(norms),
+                scale=_last(scales),
                 activations=activations,
             )
         )
@@ -545,6 +579,8 @@ class Analysis:
             fitting = activations_of(self.possible.get(self.writes[number]), hidden, *layers)
             self.possible[self.writes[number]] = fitting
         self._writer(f"{prefix}down", number, activations=fitting)
+        if not prefix:
+            self._gate_behind("down_gate", number, self.writes[number])
 
     def _gate(self, reads: Tensor, origins: Collection[int]) -> Tensor | None:
         """Entries of the gate beside each entry of what it multiplies."""

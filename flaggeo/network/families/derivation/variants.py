@@ -14,12 +14,18 @@ _DISENTANGLED = {"relative_attention": True, "pos_att_type": ["c2p", "p2c"], "ma
 #: Model type to the settings of its structures, besides those that only add biases. The first one has to be derived;
 #: the others, if they cannot be, are at least not mistaken for it.
 VARIANTS: Mapping[str, tuple[Mapping[str, Any], ...]] = {
+    "beit": ({}, {"use_relative_position_bias": True}),
+    "cohere": ({"use_qk_norm": False}, {"use_qk_norm": True}),
+    "data2vec-vision": ({}, {"use_relative_position_bias": True}),
     "deberta": ({"relative_attention": False}, _DISENTANGLED),
     "deberta-v2": (
         {"relative_attention": False},
         {**_DISENTANGLED, "position_buckets": 4, "share_att_key": True, "norm_rel_ebd": "layer_norm"},
     ),
     "deepseek_v2": ({"q_lora_rank": 12}, {"q_lora_rank": None}),
+    **dict.fromkeys(("deepseek_v3", "glm4_moe_lite", "minicpm3", "youtu"), ({}, {"q_lora_rank": None})),
+    "dinov2": ({"use_swiglu_ffn": False}, {"use_swiglu_ffn": True}),
+    "dinov2_with_registers": ({"use_swiglu_ffn": False}, {"use_swiglu_ffn": True}),
     "esm": (
         {"position_embedding_type": "absolute", "emb_layer_norm_before": False},
         {"position_embedding_type": "rotary", "emb_layer_norm_before": False},
@@ -30,7 +36,11 @@ VARIANTS: Mapping[str, tuple[Mapping[str, Any], ...]] = {
         {"new_decoder_architecture": True},
     ),
     "gpt_bigcode": ({"multi_query": True}, {"multi_query": False}),
-    "opt": ({"do_layer_norm_before": True}, {"do_layer_norm_before": False}),
+    "opt": (
+        {"do_layer_norm_before": True},
+        {"do_layer_norm_before": False},
+        {"do_layer_norm_before": False, "word_embed_proj_dim": 24},  # OPT-350m, of which no setting says so
+    ),
     "phi": ({"qk_layernorm": False}, {"qk_layernorm": True}),
     "resnet": (
         {"layer_type": "bottleneck"},
@@ -38,6 +48,7 @@ VARIANTS: Mapping[str, tuple[Mapping[str, Any], ...]] = {
     ),
     "stablelm": ({"qk_layernorm": False}, {"qk_layernorm": True}),
     "t5": ({"feed_forward_proj": "relu"}, {"feed_forward_proj": "gated-gelu"}),
+    "tipsv2": ({}, {"vision_config": {"use_swiglu_ffn": True}}),
     "wav2vec2": ({"do_stable_layer_norm": False}, {"do_stable_layer_norm": True}),
 }
 
@@ -101,11 +112,27 @@ def derive(model_type: str, config: Mapping[str, Any] | None = None) -> tuple[Re
 
 def switches(model_type: str, config: Mapping[str, Any]) -> dict[str, Any]:
     """Settings that are no sizes, functions or lists, and in which a checkpoint differs from its model type."""
+    return dict(_switched(_defaults(model_type), config))
+
+
+def usual_switches(model_type: str) -> dict[str, bool]:
+    """What a model type switches on or off by default, with dots for sections."""
+
+    def found(defaults: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, bool]]:
+        for name, value in defaults.items():
+            if isinstance(value, bool) and not _NO_SWITCH.fullmatch(name):
+                yield f"{prefix}{name}", value
+            elif isinstance(value, Mapping) and "model_type" in value:
+                yield from found(value, f"{prefix}{name}.")
+
+    return dict(found(_defaults(model_type)))
+
+
+def _defaults(model_type: str) -> dict[str, Any]:
     from transformers import CONFIG_MAPPING, PreTrainedConfig
 
     general = PreTrainedConfig().to_dict()
-    defaults = {name: value for name, value in CONFIG_MAPPING[model_type]().to_dict().items() if name not in general}
-    return dict(_switched(defaults, config))
+    return {name: value for name, value in CONFIG_MAPPING[model_type]().to_dict().items() if name not in general}
 
 
 def _switched(defaults: Mapping[str, Any], config: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:

@@ -32,6 +32,8 @@ def prepared(model_type):
         for name, tensor in tiny.tensors.items():
             if reasons.get(name) in TRANSLATIONS | {"factor", "selection"}:
                 tensor.zero_()
+            elif reasons.get(name) == "scale":
+                tensor.copy_(0.5 + torch.rand_like(tensor))
             elif name in gains:
                 tensor.copy_(0.5 + torch.rand_like(tensor) - gains[name])
             elif tensor.ndim > 1 and tensor.is_floating_point():
@@ -116,6 +118,25 @@ def test_a_norm_may_be_folded_into_what_reads_through_it(model_type):
             changed.add(place)
     for name in folded:
         tiny.tensors[name].fill_(1.0 - next(n.offset for n in naming.norms if fits(n.tensor, name)))
+    assert close(tiny()[0], before)
+
+
+@pytest.mark.parametrize("model_type", EVERY)
+def test_a_scale_may_be_folded_into_what_writes_before_it(model_type):
+    tiny, naming = prepared(model_type)
+    if not any(piece.scale for piece in naming.pieces):
+        pytest.skip("no scales")
+    before = tiny()[0]
+    scales = {}
+    for cutting in tiny.live:
+        if cutting.piece.scale:
+            scale = scales.setdefault(filled(cutting.piece.scale, cutting.numbers), cutting)
+            assert scale is cutting  # one alone writes before it
+            gain = tiny.tensors[filled(cutting.piece.scale, cutting.numbers)]
+            cutting.change(lambda matrix, gain=gain: gain[:, None] * matrix)
+    assert not close(tiny()[0], before)
+    for name in scales:
+        tiny.tensors[name].fill_(1.0)
     assert close(tiny()[0], before)
 
 
@@ -205,6 +226,23 @@ def test_a_head_of_values_alone_is_felt(model_type):
         pytest.skip("a norm fixes the sizes of values")
     values[0].change(lambda matrix: 3 * matrix, values[0].heads - 1)
     assert not close(tiny()[0], before)
+
+
+def test_a_gate_multiplies_what_down_writes():
+    """The channel mixing of RWKV: shut to a half by a gate of zeros, it writes what twice the weight does."""
+    tiny, _ = prepared("rwkv")
+    modules = dict(tiny.model.named_modules())
+    down, gate = ([one for one in tiny.live if one.piece.role == role] for role in ("down", "down_gate"))
+    assert [one.numbers for one in gate] == [one.numbers for one in down]
+    for one, other in zip(gate, down, strict=True):
+        one.change(torch.zeros_like)
+        other.change(lambda matrix: 2 * matrix)
+    expected = tiny()[0]
+    for one, other in zip(gate, down, strict=True):
+        other.change(lambda matrix: matrix / 2)
+        open_wide = modules[one.name.removesuffix(".weight")]
+        open_wide.register_forward_hook(lambda *call: torch.full_like(call[-1], 100.0))
+    assert close(tiny()[0], expected)
 
 
 @pytest.mark.parametrize("model_type", ["llama", "gpt2", "bert"])

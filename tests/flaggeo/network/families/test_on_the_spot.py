@@ -204,6 +204,54 @@ def test_names_that_the_derived_structure_does_not_have(without, monkeypatch):
     assert (network.family, network.structure.known) == ("llama", False)
 
 
+@pytest.fixture
+def swiglu(tmp_path, monkeypatch):
+    """A saved model of a switch that is off by default, its network, and a table without this structure."""
+    tiny_model(tiny_config("dinov2", use_swiglu_ffn=True)).save_pretrained(tmp_path)
+    expected = load(tmp_path)
+    kept = tuple(
+        record
+        for record in load_records()
+        if "dinov2" not in record.model_types or not any(piece.role == "gate" for piece in record.saved.pieces)
+    )
+    assert len(kept) == len(load_records()) - 1
+    monkeypatch.setattr(lookup, "load_records", lambda: kept)
+    return tmp_path, expected
+
+
+def test_a_switch_that_the_table_lacks_is_derived(swiglu):
+    folder, expected = swiglu
+    found = load(folder)
+    assert {"gate", "up", "down"} <= {weight.role for weight in found.weights}
+    assert equal(found, expected)
+    assert not expected.remarks
+    (remark,) = found.remarks
+    assert "use_swiglu_ffn = true" in remark
+    assert f"transformers {transformers.__version__}" in remark
+
+
+def test_matrices_that_the_structure_lacks_are_said_where_nothing_can_be_derived(swiglu, monkeypatch):
+    folder, expected = swiglu
+    planted(monkeypatch, "raise RuntimeError('planted')")
+    found = load(folder)
+    lost = {weight.tensor for weight in expected.weights} - {weight.tensor for weight in found.weights}
+    assert lost == {name for name in found.checkpoint.headers if "mlp.weights" in name and name.endswith("weight")}
+    assert all(word in found.remarks[0] for word in (f"{len(lost)} matrices", "use_swiglu_ffn = true", "planted"))
+    assert lost <= {item.tensor for item in found.skipped}
+
+
+def test_a_setting_that_is_not_given_has_its_usual_value(tmp_path):
+    tiny_model(tiny_config("cohere")).save_pretrained(tmp_path)
+    expected, file = load(tmp_path), tmp_path / "config.json"
+    config = json.loads(file.read_text())
+    del config["use_qk_norm"]
+    file.write_text(json.dumps(config))
+    found = load(tmp_path)
+    assert found.structure.known
+    assert equal(found, expected)
+    assert not found.remarks
+
+
 def test_a_language_model_inside_another_model_is_derived(without, monkeypatch):
     llama = Attempt(tuple(record for record in load_records() if "llama" in record.model_types), "planted")
     planted_for = {"llama": llama, "llava": Attempt((), "not derived")}

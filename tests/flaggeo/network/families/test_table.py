@@ -11,18 +11,21 @@ from tests.flaggeo.network.families.tiny_models import fits
 
 RECORD = Record(
     model_types=("one", "two"),
-    towers=(Tower(heads="n_head", rotary=False, unturned=4), Tower(name="decoder", tied=True)),
+    towers=(
+        Tower(heads="n_head", rotary=False, unturned=4, stream_activation="act=relu", channels_apart=True),
+        Tower(name="decoder", tied=True),
+    ),
     saved=Naming(
         pieces=(Piece("h.{layer}.a", "q", transposed=True, cut=Cut("1", ("q", "", "k"), ("w", "x", "w"))),),
         norms=(Norm("h.{layer}.n", "layer", 1.0, on_stream=True),),
         other={"h.{layer}.b": "bias"},
     ),
-    live=Naming(pieces=(Piece("h.{layer}.c", "q", stacked=True, after="d", norm="n{layer-1}"),)),
+    live=Naming(pieces=(Piece("h.{layer}.c", "q", stacked=True, after="d", norm="n{layer-1}", scale="s"),)),
 )
 
 
 def test_a_record_comes_back_from_its_text():
-    table = Table("5", (RECORD,), {"three": "no weights"})
+    table = Table("5", (RECORD,), {"three": "no weights"}, {"one": {"gated": False, "vision_config.gated": True}})
     assert parse(dump(table)) == table
 
 
