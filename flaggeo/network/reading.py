@@ -161,8 +161,11 @@ def _reason(placed: Placed | None, structure: Structure, name: str) -> str:
     match placed.part if placed else None:
         case Norm() as norm if any(norm.tensor == piece.after_norm for piece in structure.naming.pieces):
             return _WITHIN
+        case Norm() as norm if norm.on_stream:
+            return _PASSED
         case Norm() as norm:
-            return _PASSED if norm.on_stream else _FOLDED
+            beside = {tensor for piece in structure.naming.pieces for tensor in (piece.norm, piece.head_norm)}
+            return _FOLDED if norm.tensor in beside else REASONS["norm"]
         case str() as code:
             return REASONS.get(code, code)
         case _ if structure.names.is_elsewhere(name):
