@@ -158,9 +158,13 @@ class Names:
         """Name in the checkpoint of what a template names at these numbers; None if it is not there."""
         if template is None or any(numbers.get(name, -1) < int(back or 0) for name, back in _PLACE.findall(template)):
             return None
-        inside, rest = self._split(template)
-        name = self._beginnings[inside] + _PLACE.sub(lambda place: str(numbers[place[1]] - int(place[2] or 0)), rest)
+        name = self.name(template, numbers)
         return name if name in self._tensors else None
+
+    def name(self, template: str, numbers: Numbers) -> str:
+        """What the checkpoint calls, or would call, what a template names at these numbers."""
+        inside, rest = self._split(template)
+        return self._beginnings[inside] + _PLACE.sub(lambda place: str(numbers[place[1]] - int(place[2] or 0)), rest)
 
 
 def words_in(template: str) -> list[str]:

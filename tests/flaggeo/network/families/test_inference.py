@@ -104,6 +104,18 @@ def test_layers_whose_names_begin_otherwise_are_towers_of_their_own(order):
     assert {network.spaces[f"{tower}.stream"].dim for tower in ("blocks", "visual")} == {WIDTH}
 
 
+def test_settings_of_a_model_are_those_of_the_tower_that_is_as_wide_as_they_say():
+    """A vision tower beside a language model has other heads and another depth than its config.json tells."""
+    text = checkpoint("words", layers=3)
+    vision = {f"visual.blocks.{i}.{name}.weight": torch.ones(6, 6) for i in range(2) for name in "qo"}
+    settings = {"hidden_size": WIDTH, "num_attention_heads": 4, "num_hidden_layers": 3, "intermediate_size": HIDDEN}
+    network = load(text | vision, config=settings)
+    assert {weight.tower for weight in network.weights if weight.head == 3} == {"blocks"}
+    assert {weight.layer for weight in network.weights if weight.tower == "visual"} == {0, 1}
+    with pytest.raises(CheckpointError, match=r"expected 2 layers .* in blocks"):
+        load(text | vision, config=settings | {"num_hidden_layers": 2})
+
+
 def test_fused_rows_that_are_not_three_squares_are_left_out():
     tensors = checkpoint("nanoGPT") | {f"blocks.{i}.attn.qkv.weight": torch.ones(2 * WIDTH, WIDTH) for i in range(12)}
     network = load(tensors, config={"num_attention_heads": 4})

@@ -125,7 +125,7 @@ def test_a_hostile_config_runs_nothing_and_gives_no_size(tmp_path, without, monk
     assert equal(found, expected)
     assert found.structure.known
     file.write_text(json.dumps(hostile | {"n_layer": 10**9}))
-    with pytest.raises(CheckpointError, match="expected layers"):
+    with pytest.raises(CheckpointError, match="expected 1000000000 layers"):
         load(tmp_path)
     assert not (tmp_path / "ran").exists()
 
