@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from .inspect import Source, opened, print_remarks
 from .options import HeadsPerLayer
 from .run import Run, measuring, stem
-from .terminal import errors_reported, number, usage_errors
+from .terminal import LOADING, errors_reported, number, usage_errors, waiting
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -31,11 +31,12 @@ _EQUALISED_LEGEND = "equalised: |cos| with all channels brought to one norm."
 def analyze(path: Source, heads_per_layer: HeadsPerLayer = None, *, run: Run) -> None:
     """Measure how the subspaces of a checkpoint are aligned, and write a page and tables."""
     with errors_reported(run.verbose):
-        from ..analysis import analyze as measure
-        from ..results import Analysis
-        from ..settings import Settings
+        with waiting(LOADING, run.quiet, in_lines=False):
+            from ..analysis import analyze as measure
+            from ..results import Analysis
+            from ..settings import Settings
 
-        options = run.options(Analysis)
+            options = run.options(Analysis)
         network = opened(path, run.quiet, heads_per_layer)
         settings = Settings(**options)
         with usage_errors():

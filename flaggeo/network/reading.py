@@ -113,8 +113,8 @@ def _unknown(checkpoint: Checkpoint, model_type: str) -> UnknownArchitectureErro
         return UnknownArchitectureError(f"{checkpoint.location}: expected tensors, found none")
     return UnknownArchitectureError(
         f"{checkpoint.location}: expected tensor names of a known architecture, found {len(names)} tensors, "
-        f"{names[0]!r} first: {why_not_by_type(checkpoint, model_type)}; name a model type that has them "
-        "(config={'model_type': ...}), or load the module with an example of its input"
+        f"{names[0]!r} first: {why_not_by_type(checkpoint, model_type)}; name a model type that has them in a config.json "
+        "beside them, or load the module in Python with flaggeo.load(module, example=input)"
     )
 
 
