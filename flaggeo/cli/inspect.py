@@ -19,8 +19,8 @@ Source = Annotated[
     typer.Argument(
         metavar="PATH",
         help="A file of weights (.safetensors, .gguf, .bin, .pt, .pth, .ckpt, .npz, .h5, .onnx), an index of shards, a "
-        "folder that holds one or is a torch.distributed checkpoint, or a repository on the Hugging Face Hub: org/name, "
-        "org/name@revision or org/name/file.gguf.",
+        "folder that holds one or is a torch.distributed checkpoint, or a repository on the Hugging Face Hub: "
+        "org/name, org/name@revision or org/name/file.gguf.",
     ),
 ]
 

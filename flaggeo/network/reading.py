@@ -113,8 +113,8 @@ def _unknown(checkpoint: Checkpoint, model_type: str) -> UnknownArchitectureErro
         return UnknownArchitectureError(f"{checkpoint.location}: expected tensors, found none")
     return UnknownArchitectureError(
         f"{checkpoint.location}: expected tensor names of a known architecture, found {len(names)} tensors, "
-        f"{names[0]!r} first: {why_not_by_type(checkpoint, model_type)}; name a model type that has them in a config.json "
-        "beside them, or load the module in Python with flaggeo.load(module, example=input)"
+        f"{names[0]!r} first: {why_not_by_type(checkpoint, model_type)}; name a model type that has them in a "
+        "config.json beside them, or load the module in Python with flaggeo.load(module, example=input)"
     )
 
 
@@ -416,19 +416,19 @@ class _TowerReader:
         """
         if any(self.settings(name) for name in _SHARING):
             return
-        blocks: dict[tuple[int | None, BlockKind, int | None], dict[str, Placed]] = {}
-        for (layer, _, expert), one in self.found.items():
-            record = ROLE_RECORDS[_piece(one).role]
+        blocks: dict[tuple[int, BlockKind, int | None], dict[str, Placed]] = {}
+        usual: dict[BlockKind, dict[str, set[str]]] = {}
+        for (layer, role, expert), one in self.found.items():
+            record, template = ROLE_RECORDS[_piece(one).role], _piece(one).tensor
             if layer is not None and (record.heads or record.inner is SpaceKind.HIDDEN):
-                blocks.setdefault((layer, record.block, expert), {})[_piece(one).tensor] = one
-        usual: dict[BlockKind, set[str]] = {}
-        for (_, kind, _), members in blocks.items():
-            usual.setdefault(kind, set()).update(members)
+                blocks.setdefault((layer, record.block, expert), {})[role] = one
+                usual.setdefault(record.block, {}).setdefault(template, set()).add(role)
         for (layer, kind, _), members in blocks.items():
-            missing = usual[kind] - members.keys()
+            # A role may have its rows in another tensor here.
+            missing = [template for template, roles in usual[kind].items() if roles.isdisjoint(members)]
             if len(missing) == 1:
-                name = self.structure.names.name(missing.pop(), next(iter(members.values())).numbers)
-                there = shortened([one.tensor for one in members.values()])
+                name = self.structure.names.name(missing[0], next(iter(members.values())).numbers)
+                there = shortened(list(dict.fromkeys(one.tensor for one in members.values())))
                 raise CheckpointError(
                     f"{self.checkpoint.location}: tensor {name!r}: expected in layer {layer} beside {there}, "
                     "as in other layers, found none"

@@ -23,7 +23,7 @@ def test_folder_without_weights_says_what_is_there(tmp_path):
 
 
 def test_empty_folder(tmp_path):
-    with pytest.raises(CheckpointError, match="found an empty folder$"):
+    with pytest.raises(CheckpointError, match="found an empty folder"):
         open_checkpoint(tmp_path)
 
 

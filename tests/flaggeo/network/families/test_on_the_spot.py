@@ -115,18 +115,18 @@ def test_a_hostile_config_runs_nothing_and_gives_no_size(tmp_path, without, monk
         "_name_or_path": str(tmp_path),
         "architectures": ["modeling_evil.Model"],
         "attn_implementation": "evil/kernel",
-        "n_embd": 10**12,
-        "n_inner": 10**12,
-        "vocab_size": 10**12,
+        "n_positions": 10**12,
+        "n_ctx": 10**12,
     }
     file.write_text(json.dumps(hostile))
     without("gpt2")
     found = load(tmp_path)
     assert equal(found, expected)
     assert found.structure.known
-    file.write_text(json.dumps(hostile | {"n_layer": 10**9}))
-    with pytest.raises(CheckpointError, match="expected 1000000000 layers"):
-        load(tmp_path)
+    for size in ("n_layer", "n_embd", "n_inner", "vocab_size"):  # which the weights contradict
+        file.write_text(json.dumps(hostile | {size: 10**12}))
+        with pytest.raises(CheckpointError, match="1000000000000"):
+            load(tmp_path)
     assert not (tmp_path / "ran").exists()
 
 
