@@ -37,11 +37,12 @@ from .alignment import (
     trajectory_table,
     trajectory_variance_table,
 )
-from .checkpoint import Progress, open_checkpoint
+from .checkpoint import CheckpointError, Progress, open_checkpoint
 from .engine import LayerResult, Row, measure_layers
 from .inventory import skipped_table, space_table, weight_table
-from .network import Network, Side, Stack, Weight, read_network
+from .network import Network, Side, Skipped, Stack, Weight, read_network
 from .network.coverage import coverage
+from .network.roles import layers_by_tower
 from .numerics.spectrum import Spectrum
 from .numerics.threads import thread_count, workers
 from .results.analysis import Analysis
@@ -157,7 +158,8 @@ def analyze(
     ValueError
         If a setting is out of range, or no weight has the roles and layers asked for.
     CheckpointError
-        If a tensor turns out to be unreadable or not finite.
+        If every tensor turns out to be unreadable or not finite. Where some do, the result says so and leaves out what
+        needs them.
     """
     if not isinstance(network, Network):
         raise TypeError(f"analyze: expected a Network from flaggeo.load; got {type(network).__name__}")
@@ -173,6 +175,10 @@ def analyze(
     chains = list(layer_chains(single).values()) if settings.draws_surrogates else []
     advance = _Progress(progress, len({weight.tensor for weight in single}) + sum(map(len, chains)))
     found = measure_layers(settings, network.layers, device=device, progress=advance, memory=memory, executor=executor)
+    chosen = found.measured(chosen)
+    if not chosen:
+        raise CheckpointError(next(iter(found.failed.values())))
+    chains = [found.measured(chain) for chain in chains]
     wide = found.spectra
     spectra = {name: spectrum.leading(settings.rank) for name, spectrum in wide.items()}
     found = replace(found, spectra=spectra)
@@ -195,21 +201,27 @@ def analyze(
         trajectory_variance=trajectory_variance_table(continued, spectra),
         pairs=pairs,
         pair_nulls=pair_null_table(pairs, bases),
-        stability=stability_table(questioned, wide, found.rounding_errors, nulls.leverages, rank=settings.rank),
+        stability=stability_table(questioned, wide, found.rounding_errors, pairs, nulls.leverages, rank=settings.rank),
         interfaces=interface_table(found.interfaces),
         interfaces_by_rank=interfaces_by_rank(found.interfaces),
         heads=_head_table(found.heads, nulls, chosen, settings.fold_norms),
         experts=expert_table(continued, spectra, folded=settings.fold_norms, seed=settings.seed),
-        skipped=skipped_table(network.skipped),
+        skipped=skipped_table([*network.skipped, *_failed(network, found)]),
         bases=bases,
         provenance={
             "checkpoint": network.checkpoint.location,
             "family": network.family,
             "metadata": dict(network.checkpoint.metadata),
-            "remarks": [*network.remarks, *settings.remarks(chosen), *([STARTED_AFRESH] if afresh else [])],
+            "remarks": [
+                *_failures(found),
+                *network.remarks,
+                *settings.remarks(chosen),
+                *([STARTED_AFRESH] if afresh else []),
+            ],
+            "failed": list(found.failed.values()),
             "headers_sha256": _fingerprint(network),
-            "coverage": coverage(network).record(),
-            "layers": len({weight.layer for weight in chosen if weight.layer is not None}),
+            "coverage": coverage(network, found.failed).record(),
+            "layers": sum(layers_by_tower((weight.tower, weight.layer) for weight in chosen).values()),
             "nulls": [f"{null}, closed form" for null in ("Haar", "mean-matched", "norm-matched", "sign-flip")]
             + ["norm-matched, drawn", "sign-flip, drawn"] * bool(settings.draws),
         }
@@ -245,6 +257,16 @@ class _Progress:
         if self._progress is not None:
             self._progress(name, self._done, self._total)
         self._done += 1
+
+
+def _failed(network: Network, found: LayerResult) -> list[Skipped]:
+    """Tensors that could not be measured, among those that no weight uses."""
+    headers = network.checkpoint.headers
+    return [Skipped(tensor, headers[tensor].shape, reason) for tensor, reason in found.failed.items()]
+
+
+def _failures(found: LayerResult) -> list[str]:
+    return [f"not measured, and left out wherever it is needed: {reason}" for reason in found.failed.values()]
 
 
 def _tensors_of(weights: list[Weight]) -> list[str]:

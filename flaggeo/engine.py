@@ -22,7 +22,7 @@ from .alignment import (
     unit_trace,
 )
 from .alignment.depth.layer_pair import comparable_across_layers
-from .checkpoint import Checkpoint
+from .checkpoint import Checkpoint, CheckpointError
 from .checkpoint.rounding import rounding_error
 from .network import Layer, Side, Space, Stack, Weight
 from .numerics.spectrum import Spectrum, gram_spectrum, leading_spectrum, side_gram
@@ -54,6 +54,9 @@ class LayerResult:
         Gram matrices by name of the weight and side, of the sides that lie in a space which layers share.
     rounding_errors : mapping of str to float
         By name of the weight, see `flaggeo.checkpoint.rounding.rounding_error`; where stability is measured.
+    failed : mapping of str to str
+        Tensors that turned out to be unreadable or not finite, to what is wrong with them. Nothing that needs them
+        is measured.
     gram_cosines : list of rows
         Of these with the next of their role, under the name of the ``earlier`` weight and the ``side``. No layer
         knows another one: `measure_layers` fills it in, and drops the Gram matrices.
@@ -65,7 +68,16 @@ class LayerResult:
     interfaces: list[Row] = field(default_factory=list)
     grams: Mapping[tuple[str, Side], Tensor] = field(default_factory=dict)
     rounding_errors: Mapping[str, float] = field(default_factory=dict)
+    failed: Mapping[str, str] = field(default_factory=dict)
     gram_cosines: list[Row] = field(default_factory=list)
+
+    def measured(self, weights: Iterable[Weight]) -> list[Weight]:
+        """Those of these weights of which no tensor failed."""
+        return [
+            weight
+            for weight in weights
+            if not any(one.tensor in self.failed for one in (weight.experts if isinstance(weight, Stack) else [weight]))
+        ]
 
     @staticmethod
     def joined(results: Iterable["LayerResult"]) -> "LayerResult":
@@ -78,6 +90,7 @@ class LayerResult:
             [row for part in parts for row in part.interfaces],
             {place: gram for part in parts for place, gram in part.grams.items()},
             {name: error for part in parts for name, error in part.rounding_errors.items()},
+            {tensor: why for part in parts for tensor, why in part.failed.items()},
             [row for part in parts for row in part.gram_cosines],
         )
 
@@ -117,11 +130,6 @@ def measure_layer(
     -------
     result : LayerResult
         The same bits whatever the number of threads. Without Gram cosines, for which it takes two layers.
-
-    Raises
-    ------
-    CheckpointError
-        If a tensor turns out to be unreadable or not finite.
     """
     # Interfaces inside heads are measured whether or not heads are weights of their own.
     with_heads = settings.heads or "interfaces" in settings.measure
@@ -132,7 +140,7 @@ def measure_layer(
     with workers() as pool:
         for part in _parts(weights):
             results.append(_measure_part(settings, layer.checkpoint, part, stacks, pool, device, tell))
-        results += pool.map(lambda stack: stack.result(settings), stacks)
+        results += pool.map(lambda stack: stack.result(settings), [stack for stack in stacks if stack.is_complete])
         # As they come back from another process or a scratch, so that what follows gives the same bits.
         result: LayerResult = _row_major(LayerResult.joined(results))
         return result
@@ -192,19 +200,33 @@ def _measure_part(
         by_tensor.setdefault(weight.tensor, []).append(weight)
     headers = checkpoint.headers
     rounding_errors: dict[str, float] = {}
+    failed: dict[str, str] = {}
     largest_first = sorted(by_tensor, key=lambda tensor: prod(headers[tensor].shape), reverse=True)
 
     def matrices_of(tensor: str) -> dict[str, Tensor]:
-        stored = by_tensor[tensor][0].read(checkpoint, device=device)
+        try:
+            stored = by_tensor[tensor][0].read(checkpoint, device=device)
+            found = {
+                weight.name: weight.matrix(checkpoint, stored, folded=settings.fold_norms)
+                for weight in by_tensor[tensor]
+            }
+        except CheckpointError as error:
+            failed[tensor] = str(error)
+            return {}
         if "stability" in settings.measure:
-            error = rounding_error(stored, headers[tensor].dtype)
-            rounding_errors.update({weight.name: error for weight in by_tensor[tensor] if settings.includes(weight)})
-        return {
-            weight.name: weight.matrix(checkpoint, stored, folded=settings.fold_norms) for weight in by_tensor[tensor]
-        }
+            rounding = rounding_error(stored, headers[tensor].dtype)
+            rounding_errors.update({weight.name: rounding for weight in by_tensor[tensor] if settings.includes(weight)})
+        return found
 
     matrices = {name: one for of_tensor in pool.map(matrices_of, largest_first) for name, one in of_tensor.items()}
-    alone = {tensor: pool.submit(_alone, settings, by_tensor[tensor], matrices) for tensor in largest_first}
+    for stack in stacks:
+        stack.is_complete &= not any(weight.tensor in failed and weight in stack.weight.experts for weight in weights)
+    weights = [weight for weight in weights if weight.tensor not in failed]
+    alone = {
+        tensor: pool.submit(_alone, settings, by_tensor[tensor], matrices)
+        for tensor in largest_first
+        if tensor not in failed
+    }
     grams = [
         (stack, weight.name, pool.submit(side_gram, matrices[weight.name], stack.side))
         for stack in stacks
@@ -216,11 +238,15 @@ def _measure_part(
     results = []
     for tensor in by_tensor:
         tell(tensor)
-        results.append(alone[tensor].result())
+        if tensor in alone:
+            results.append(alone[tensor].result())
     for stack, name, gram in grams:
         stack.add(*gram.result(), rounding_errors.get(name))
     together = LayerResult(
-        interfaces=interfaces, heads=heads.result() if heads else [], rounding_errors=rounding_errors
+        interfaces=interfaces,
+        heads=heads.result() if heads else [],
+        rounding_errors=rounding_errors,
+        failed=failed,
     )
     return LayerResult.joined([*results, together])
 
@@ -230,6 +256,7 @@ class _Stacking:
 
     def __init__(self, weight: Stack) -> None:
         self.weight = weight
+        self.is_complete = True
         [self.side] = weight.sides
         self._sum: Tensor | None = None
         self._norms: list[Tensor] = []
@@ -332,11 +359,6 @@ def measure_layers(
     -------
     result : LayerResult
         Of all of them.
-
-    Raises
-    ------
-    CheckpointError
-        If a tensor turns out to be unreadable or not finite.
     """
     device = torch.device(device)
     tell = progress or (lambda _: None)
@@ -355,7 +377,7 @@ def measure_layers(
             if result is not None:
                 for tensor in _measured_tensors(settings, layer):
                     tell(tensor)
-                neighbours.pass_over(layer)
+                neighbours.pass_over(layer, result)
             else:
                 tensors, measured = next(begun)
                 for tensor in iter(tensors.get, None):
@@ -364,7 +386,7 @@ def measure_layers(
                     result = measured.result()
                 except BrokenExecutor:
                     result = threads.submit(measure_layer, settings, layer, device=device).result()
-                cosines = threads.submit(neighbours.compare, layer, result.grams).result()
+                cosines = threads.submit(neighbours.compare, layer, result).result()
                 result = replace(result, grams={}, gram_cosines=cosines)
                 if memory is not None:
                     memory.keep_layer(layer.name, result)
@@ -401,16 +423,16 @@ class _Neighbours:
         self._settings, self._device = settings, device
         self._last: dict[tuple[str, Side, Space], tuple[Weight, Tensor | None]] = {}
 
-    def pass_over(self, layer: Layer) -> None:
+    def pass_over(self, layer: Layer, result: LayerResult) -> None:
         """Go on behind a layer whose Gram matrices are not at hand."""
-        for weight, side in _shared(self._settings, layer.weights):
+        for weight, side in _shared(self._settings, result.measured(layer.weights)):
             self._last[weight.role, side, weight.space(side)] = weight, None
 
-    def compare(self, layer: Layer, grams: Mapping[tuple[str, Side], Tensor]) -> list[Row]:
+    def compare(self, layer: Layer, result: LayerResult) -> list[Row]:
         """Gram cosines of a layer with the weights before, which are read again where they were passed over."""
         rows = []
-        for weight, side in _shared(self._settings, layer.weights):
-            gram, place = grams[weight.name, side], (weight.role, side, weight.space(side))
+        for weight, side in _shared(self._settings, result.measured(layer.weights)):
+            gram, place = result.grams[weight.name, side], (weight.role, side, weight.space(side))
             if place in self._last:
                 earlier, before = self._last[place]
                 if before is None:

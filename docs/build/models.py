@@ -1,5 +1,7 @@
 """The page of models: every model type of the table with what is known of it."""
 
+from collections.abc import Mapping
+
 from flaggeo.network import ROLE_RECORDS
 from flaggeo.network.families.record import Record
 from flaggeo.network.families.table import load_table
@@ -24,6 +26,25 @@ belong to which head; **none** where a model has no attention. *Streams* are the
 |---|---|---|---|
 """
 
+NOT_SUPPORTED = """
+## Not supported
+
+These {count} types of transformers are not in the table. A checkpoint of one is read by the names of its tensors where
+they are those of a known type, and otherwise by names and shapes, as any other checkpoint; a module of one can be
+[followed with an example of its input](unread-models.md).
+
+| why | model types |
+|---|---|
+"""
+# What ended the derivation of a type, by the beginning of its reason; the last one is any other.
+_ENDS = {
+    "DerivationError": "its weights do something that the derivation does not know: it has blocks of another "
+    "kind, norms in other places, or layers that share weights",
+    "ImportError": "its code needs a package that was not installed",
+    "TimeoutError": "its derivation takes too long",
+    "": "no small model of it could be built and run from its settings alone",
+}
+
 
 def models_page() -> str:
     """Every model type with its streams, heads and roles, as MyST Markdown."""
@@ -37,11 +58,16 @@ def models_page() -> str:
         f"| `{model_type}` | {_towers(record)} | {_heads(record)} | {_roles(record)} |" for model_type, record in rows
     ]
     page = HEAD.format(version=table.transformers, counts=counts) + "\n".join(lines) + "\n"
-    if table.not_derived:
-        page += "\n## Not derived\n\nOf these types of transformers the weights could not be found out.\n\n"
-        page += "| model type | reason |\n|---|---|\n"
-        page += "".join(f"| `{name}` | {reason} |\n" for name, reason in sorted(table.not_derived.items()))
-    return page
+    return page + _not_supported(table.not_derived)
+
+
+def _not_supported(reasons: Mapping[str, str]) -> str:
+    """The types that were tried and left out, by the kind of the reason."""
+    by_end: dict[str, list[str]] = {}
+    for name, reason in sorted(reasons.items()):
+        by_end.setdefault(next(end for end in _ENDS if reason.startswith(end)), []).append(f"`{name}`")
+    rows = [f"| {why} | {', '.join(by_end[end])} |\n" for end, why in _ENDS.items() if end in by_end]
+    return NOT_SUPPORTED.format(count=len(reasons)) + "".join(rows) if rows else ""
 
 
 def _towers(record: Record) -> str:

@@ -79,7 +79,9 @@ def effect_size(value: Any, null: Any, aligned: float = 1.0, tolerance: float = 
         return np.where(np.abs(room) > tolerance, (_array(value) - null) / room, np.nan)
 
 
-def q_values(table: pd.DataFrame, observable: Observable[Any], family: str) -> "pd.Series[float]":
+def q_values(
+    table: pd.DataFrame, observable: Observable[Any], family: str, sizes: Mapping[str, int] | None = None
+) -> "pd.Series[float]":
     """False discovery rate among the rows of a family whose largest p-value is as small (Benjamini-Hochberg).
 
     Parameters
@@ -89,6 +91,8 @@ def q_values(table: pd.DataFrame, observable: Observable[Any], family: str) -> "
     observable : Observable
     family : str
         Column: rows with equal values there are tested together.
+    sizes : mapping of str to int, optional
+        How many tests each family has, by its value, where the table lacks those that are not significant.
 
     Returns
     -------
@@ -101,13 +105,18 @@ def q_values(table: pd.DataFrame, observable: Observable[Any], family: str) -> "
     Y. Benjamini and Y. Hochberg, Controlling the false discovery rate, J. R. Statist. Soc. B 57 (1995).
     """
     p_value = table[observable.p_value_columns].max(axis="columns").dropna()
-    return p_value.groupby(table[family]).transform(_false_discovery_rates)
+
+    def rates(of_family: "pd.Series[float]") -> Array:
+        tests = len(of_family) if sizes is None else sizes[str(of_family.name)]
+        return _false_discovery_rates(_array(of_family), tests)
+
+    return p_value.groupby(table[family]).transform(rates)
 
 
-def _false_discovery_rates(p_values: "pd.Series[float]") -> Array:
+def _false_discovery_rates(p_values: Array, tests: int) -> Array:
     """Of Benjamini and Hochberg, in the order of the p-values; `scipy.stats` has them too, and takes long to import."""
-    ascending = np.argsort(p_values.to_numpy())
-    scaled = p_values.to_numpy()[ascending] * (len(ascending) / np.arange(1, len(ascending) + 1))
+    ascending = np.argsort(p_values)
+    scaled = p_values[ascending] * (tests / np.arange(1, len(ascending) + 1))
     rates = np.empty(len(ascending))
     rates[ascending] = np.minimum.accumulate(scaled[::-1])[::-1].clip(max=1)
     return rates

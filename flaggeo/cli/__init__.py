@@ -11,18 +11,22 @@ from .figure import figure
 from .inspect import inspect
 from .prove import prove
 from .report import report
+from .terminal import EXIT_CODES
 from .trace import trace
+
+_EPILOG = "Exit codes: " + "; ".join(f"{code} {meaning}" for code, meaning in EXIT_CODES.items()) + "."
 
 app = typer.Typer(
     name="flaggeo",
     help="Read a network's weights from disk and measure how their subspaces are aligned.",
+    epilog=_EPILOG,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
 
 for command in (inspect, analyze, compare, trace, report, figure, prove):
-    app.command()(command)
+    app.command(epilog=_EPILOG)(command)
 
 
 @app.callback(invoke_without_command=True)

@@ -3,10 +3,12 @@
 from functools import partial
 from typing import TYPE_CHECKING
 
+import typer
+
 from .inspect import Source, opened, print_remarks
 from .options import HeadsPerLayer
 from .run import Run, measuring, stem
-from .terminal import LOADING, errors_reported, number, usage_errors, waiting
+from .terminal import INCOMPLETE, LOADING, errors_reported, number, usage_errors, waiting
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -44,6 +46,10 @@ def analyze(path: Source, heads_per_layer: HeadsPerLayer = None, *, run: Run) ->
         print_remarks(settings.remarks(chosen), run.quiet)
         analysis = run.measured(partial(measure, network, **options))
         run.tell(analysis, ["summary"], partial(_show, verbose=run.verbose))
+        for failure in analysis.provenance["failed"]:
+            typer.echo(f"flaggeo: {failure}; what needs it is left out", err=True)
+        if analysis.provenance["failed"]:
+            raise typer.Exit(INCOMPLETE)
 
 
 def _show(console: "Console", analysis: "Analysis", *, verbose: bool) -> None:

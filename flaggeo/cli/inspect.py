@@ -93,6 +93,7 @@ def _record(network: "Network") -> dict[str, object]:
         "checkpoint": network.checkpoint.location,
         "metadata": dict(network.checkpoint.metadata),
         "family": network.family,
+        "layers": dict(network.depth),
         "remarks": list(network.remarks),
         "coverage": covered.record() | {"share": covered.share},
         "weights": [
@@ -109,7 +110,9 @@ def _record(network: "Network") -> dict[str, object]:
             for space in network.spaces.values()
         ],
         "skipped": [
-            {"tensor": item.tensor, "shape": list(item.shape), "reason": item.reason} for item in network.skipped
+            {"tensor": item.tensor, "shape": list(item.shape), "reason": item.reason}
+            | {"is_parameter": item.is_parameter}
+            for item in network.skipped
         ],
     }
 
@@ -119,10 +122,11 @@ def _print(network: "Network", every_tensor: bool) -> None:
 
     from ..network import CHANGES_OF_BASIS
     from ..network.coverage import coverage
-    from ..network.roles import role_order
+    from ..network.families.lookup import read_as
+    from ..network.roles import layers_in_words, role_order
 
     console = standard_output()
-    console.print(f"{network.checkpoint.location}: {len(network.layer_numbers)} layers, read as {network.family}")
+    console.print(f"{network.checkpoint.location}: {layers_in_words(network.depth)}, {read_as(network.family)}")
     console.print(str(coverage(network)))
     if packing := network.checkpoint.metadata.get("packed weights"):
         console.print(f"packed weights: {packing}", soft_wrap=True)
@@ -138,14 +142,18 @@ def _print(network: "Network", every_tensor: bool) -> None:
                 str(heads // len(whole)) if heads else "–",
                 _distinct(f"{weight.target.dim}x{weight.source.dim}" for weight in whole),
                 _distinct(network.checkpoint.headers[weight.tensor].dtype for weight in whole),
-                _distinct(_any_layer(weight.source.name) for weight in whole),
-                _distinct(_any_layer(weight.target.name) for weight in whole),
+                _distinct(_any_layer(weight.source.name, network.depth) for weight in whole),
+                _distinct(_any_layer(weight.target.name, network.depth) for weight in whole),
             )
     console.print(table)
     console.print("\nspaces")
     spaces = Table("space", "dimension", "free changes of basis", box=None, header_style="bold")
     seen = {
-        (_any_layer(space.name), space.dim, CHANGES_OF_BASIS[space.symmetry.value] + " (assumed)" * space.assumed)
+        (
+            _any_layer(space.name, network.depth),
+            space.dim,
+            CHANGES_OF_BASIS[space.symmetry.value] + " (assumed)" * space.assumed,
+        )
         for space in network.spaces.values()
     }
     for name, dim, symmetry in sorted(seen):
@@ -166,6 +174,8 @@ def _distinct(values: Iterable[str]) -> str:
     return ", ".join(dict.fromkeys(values))
 
 
-def _any_layer(name: str) -> str:
-    """The name with every number in it replaced by a star."""
-    return ".".join("*" if part.isdecimal() else part for part in name.split("."))
+def _any_layer(name: str, towers: Iterable[str] = ()) -> str:
+    """The name with every number in it replaced by a star, but for the number of a stage in the name of its tower."""
+    before = next((f"{tower}." for tower in towers if tower and name.startswith(f"{tower}.")), "")
+    rest = name.removeprefix(before).split(".")
+    return before + ".".join("*" if part.isdecimal() else part for part in rest)

@@ -14,8 +14,16 @@ import typer
 if TYPE_CHECKING:
     from rich.console import Console
 
-#: Exit codes beside 0: the run failed, the command line is wrong, a checkpoint or saved result cannot be read.
-FAILED, USAGE, UNREADABLE = 1, 2, 3
+FAILED, USAGE, UNREADABLE, INCOMPLETE, INTERRUPTED = 1, 2, 3, 4, 130
+#: Every exit code and what it says.
+EXIT_CODES = {
+    0: "done",
+    FAILED: "the run failed, or a check of `prove` did not give the recorded verdict",
+    USAGE: "the command line is wrong",
+    UNREADABLE: "a checkpoint or a saved result cannot be read",
+    INCOMPLETE: "done, but without some tensors that cannot be read",
+    INTERRUPTED: "interrupted",
+}
 
 
 #: What is said while the parts of the program are imported that take seconds.
@@ -33,7 +41,7 @@ def errors_reported(verbose: bool) -> Iterator[None]:
         raise
     except KeyboardInterrupt:
         typer.echo("interrupted: the same command continues where this one stopped", err=True)
-        raise typer.Exit(130) from None
+        raise typer.Exit(INTERRUPTED) from None
     except Exception as error:  # the last stop before the user
         fail(error, UNREADABLE if _is_unreadable(error) else FAILED, verbose)
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ..analysis import analyze, circumstances
-from ..checkpoint import AdaptedCheckpoint, Progress
+from ..checkpoint import AdaptedCheckpoint, CheckpointError, Progress
 from ..network import Network, Side, Weight
 from ..results.analysis import Analysis
 from ..results.comparison import Comparison
@@ -143,7 +143,7 @@ def analysis_of(
     assert version.network is not None
     # A scratch knows a run by its files, and an adapter's settings are in none of them.
     resumable = not isinstance(version.network.checkpoint, AdaptedCheckpoint)
-    return analyze(
+    analysis = analyze(
         version.network,
         settings,
         device=device,
@@ -151,6 +151,10 @@ def analysis_of(
         scratch=scratch if resumable else None,
         executor=executor,
     )
+    # Every weight is compared with its other version.
+    for failure in analysis.provenance["failed"]:
+        raise CheckpointError(failure)
+    return analysis
 
 
 def _delta_table(

@@ -96,8 +96,9 @@ def alignment_graph(
             )
     edges = _outstanding(pairs, false_discovery_rate, strongest)
     if stability is not None and len(stability):
-        edges = edges.merge(standing(stability, false_discovery_rate), on=["source", "target", "kind"])
+        edges = edges.merge(standing(stability, false_discovery_rate), on=["source", "target", "kind"], how="left")
     conditions = [name for name in (*STANDS.values(), STABLE) if name in edges]
+    edges[conditions] = edges[conditions].eq(True)  # a pair that was not asked does not stand
     for row in edges.to_dict("records"):
         attributes = {name: float(row[name]) for name in _MEASURES}
         attributes["intersection_dimension"] = int(row["intersection_dimension"])

@@ -1,6 +1,6 @@
 """How much of a model its weights are: the share of all parameters that is analysed."""
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
 from math import prod
 
@@ -15,13 +15,16 @@ class Coverage:
     Attributes
     ----------
     total : int
-        Of all tensors, each counted once.
+        Of all tensors other than buffers, each counted once.
     analysed : mapping of str to int
         Of the weights, by the block that they belong to, behind its tower where there are several.
+    buffers : int
+        Numbers in buffers, which are no parameters.
     """
 
     total: int
     analysed: Mapping[str, int]
+    buffers: int = 0
 
     @property
     def share(self) -> float:
@@ -33,19 +36,22 @@ class Coverage:
         total = max(self.total, 1)
         blocks = sorted(self.analysed.items(), key=lambda item: -item[1])
         parts = ", ".join(f"{block} {number / total:.1%}" for block, number in blocks)
-        return f"{self.share:.1%} of {self.total:,} parameters are analysed" + (f" ({parts})" if parts else "")
+        beside = f"; {self.buffers:,} numbers in buffers are not counted" if self.buffers else ""
+        return f"{self.share:.1%} of {self.total:,} parameters are analysed" + (f" ({parts})" if parts else "") + beside
 
     def record(self) -> dict[str, object]:
         """Plain numbers for JSON and for the provenance of a result."""
-        return {"total": self.total, "analysed": dict(self.analysed)}
+        return {"total": self.total, "analysed": dict(self.analysed), "buffers": self.buffers}
 
 
-def coverage(network: Network) -> Coverage:
+def coverage(network: Network, failed: Container[str] = ()) -> Coverage:
     """Count the parameters of a network's weights, those of a shared tensor by the rows that are used.
 
     Parameters
     ----------
     network : Network
+    failed : container of str, optional
+        Names of tensors that could not be measured: they are not analysed.
 
     Returns
     -------
@@ -64,6 +70,8 @@ def coverage(network: Network) -> Coverage:
     counted: dict[str, set[object]] = {}
     analysed: dict[str, int] = {}
     for weight in network.weights:
+        if weight.tensor in failed:
+            continue
         block = in_tower(weight.tower, weight.record.block.value)
         part = (weight.split.expert, weight.split.rows)
         if weight.head is None and part not in counted.setdefault(weight.tensor, set()):
@@ -75,4 +83,5 @@ def coverage(network: Network) -> Coverage:
         if weight.after is not None and weight.after.tensor not in counted:
             counted[weight.after.tensor] = set()
             analysed[block] = analysed.get(block, 0) + sizes[weight.after.tensor]
-    return Coverage(sum(sizes.values()), analysed)
+    buffers = sum(sizes[item.tensor] for item in network.skipped if not item.is_parameter)
+    return Coverage(sum(sizes.values()) - buffers, analysed, buffers)

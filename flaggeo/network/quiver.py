@@ -11,7 +11,7 @@ from ..checkpoint import Checkpoint
 from ..display import Displayed
 from .families.lookup import Structure
 from .folding import Folding, Latent
-from .roles import ROLE_RECORDS, BlockKind, HeadGroup, Role, bare, in_tower, tower_of
+from .roles import ROLE_RECORDS, BlockKind, HeadGroup, Role, bare, in_tower, layers_by_tower, tower_of
 from .spaces import Side, Space, Symmetry
 from .splits import Split
 
@@ -250,11 +250,21 @@ class Layer:
 
 @dataclass(frozen=True)
 class Skipped:
-    """A tensor that no weight uses, and why."""
+    """A tensor that no weight uses, and why.
+
+    Attributes
+    ----------
+    tensor : str
+    shape : tuple of int
+    reason : str
+    is_parameter : bool
+        False for a buffer, such as the running mean of a batch norm: its numbers belong to no share of parameters.
+    """
 
     tensor: str
     shape: tuple[int, ...]
     reason: str
+    is_parameter: bool = True
 
 
 @dataclass(frozen=True, repr=False)
@@ -300,12 +310,17 @@ class Network(Displayed):
         """Numbers of the layers, ascending."""
         return sorted({weight.layer for weight in self.weights if weight.layer is not None})
 
+    @property
+    def depth(self) -> Mapping[str, int]:
+        """Number of layers along each stream, by its tower; by the empty name where there is one stream."""
+        return layers_by_tower((weight.tower, weight.layer) for weight in self.weights)
+
     def _facts(self) -> Mapping[str, object]:
         sliced = [weight for weight in self.weights if weight.head is not None]
         return {
             "checkpoint": PurePath(self.checkpoint.location).name,
             "family": self.family,
-            "layers": len({(weight.tower, weight.layer) for weight in self.weights if weight.layer is not None}),
+            "layers": sum(self.depth.values()),
             "weights": len(self.weights) - len(sliced),
             "heads": len(
                 {

@@ -4,7 +4,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from itertools import islice
+from itertools import groupby, islice
 from math import prod
 from typing import Any
 
@@ -19,22 +19,32 @@ from .roles import COMPOSED, ROLE_RECORDS, ROLES, BlockKind, HeadGroup, in_tower
 from .spaces import Side, Space, SpaceKind, Symmetry
 from .splits import Split
 
-_REASONS = {
+#: What is said of a tensor that is no weight, by the word that a record has for it.
+REASONS = {
     "bias": "bias: a translation, not a linear map",
     "norm bias": "bias: a translation, not a linear map",
-    "norm": "normalisation gain: a diagonal map, beside no weight",
+    "norm": "normalisation gain: a diagonal map, folded into no weight",
     "position table": "position table: its rows are added to the stream, not mapped",
-    "segment table": "segment table: its rows are added to the stream, not mapped",
-    "position": "positions: computed, not a map of activations",
-    "state": "parameter inside a state-space or recurrent block: it faces no stream",
-    "convolution": "convolution inside a block: it faces no stream",
-    "head": "head outside the blocks",
-    "factor": "scale or mixing factor: a diagonal map or a number",
-    "selection": "selects what attention sees: it writes to no stream",
-    "tower": "of another tower, whose weights are not known",
-    "buffer": "no parameter: computed, not learned",
-    "second copy": "a second copy of another tensor",
+    "segment table": "table of segments or the like: its rows are added to the stream, not mapped",
+    "position": "works on positions, segments or other indices, not on activations, and writes to no stream",
+    "added": "added to activations inside a block: a translation, not a linear map",
+    "joined": "placed among the activations as it is, like a class token or an attention sink: not a map of them",
+    "multiplied": "multiplies activations entry by entry, or all by one number: a diagonal map",
+    "state": "inside a block, where it neither reads nor writes the stream",
+    "convolution": "convolution over positions, within channels or straight from the stream back to it",
+    "stem": "before the first block: it prepares what enters the stream",
+    "between": "leads into a stream, from the input or from another stream, and belongs to no block",
+    "head": "outside the blocks: a head, or another part beside or behind the stream",
+    "unused": "outside the blocks, and not used in a plain forward pass",
+    "factor": "reads the stream only to scale or to mix what other weights write",
+    "selection": "reads the stream only to choose which positions attention sees",
+    "tower": "part of another tower, which is not read",
+    "buffer": "a buffer, not a parameter: not counted",
+    "second copy": "a second copy of a tensor that is stored under another name too",
+    "other": "used in another way than as a linear map of activations",
 }
+# Numbers that a model stores beside its parameters, such as running means.
+_BUFFER = "buffer"
 # Of tensors outside of the model that a structure was derived from: what fine-tuning puts on top.
 _HEADS = re.compile(r"pooler|classifier|seq_relationship|qa_outputs|score\.|(?:^|\.)(?:cls|lm_head|head)\.")
 # Of layers that are missing so many are named.
@@ -128,8 +138,10 @@ def _skipped(
         parts.setdefault(placed.tensor, placed)
     for name, header in checkpoint.headers.items():
         if name not in used:
-            reason = reader.reasons.get(name) or _reason(parts.get(name), structure, name)
-            yield Skipped(name, header.shape, reason)
+            placed_here = parts.get(name)
+            reason = reader.reasons.get(name) or _reason(placed_here, structure, name)
+            is_buffer = placed_here is not None and placed_here.part == _BUFFER
+            yield Skipped(name, header.shape, reason, is_parameter=not is_buffer)
     for name, first in checkpoint.aliases.items():
         yield Skipped(name, checkpoint.headers[first].shape, f"the same tensor as {first!r}, which is counted once")
 
@@ -139,15 +151,16 @@ def _reason(placed: Placed | None, structure: Structure, name: str) -> str:
         case Norm() as norm:
             return _PASSED if norm.on_stream else _FOLDED
         case str() as code:
-            return _REASONS.get(code, code)
+            return REASONS.get(code, code)
         case _ if structure.names.is_elsewhere(name):
-            return "a second model of this structure: another beginning stands before its names"
+            return "part of a second model: the same names behind another prefix"
         case _ if name.endswith("bias"):
-            return _REASONS["bias"]
+            return REASONS["bias"]
         case _ if _HEADS.search(name):
-            return _REASONS["head"]
+            return REASONS["head"]
         case _:
-            return f"not in the table of {structure.name}"
+            known = "no role could be inferred from its name and shape"
+            return known if structure.name == INFERRED else f"{structure.name} has no tensor of this name"
 
 
 class SettingsByName:
@@ -226,6 +239,11 @@ class _Reader:
             yield from tower.weights(streams)
             self.remarks += tower.remarks
             self.reasons |= tower.reasons
+        embeddings = {tower.tower.name: tower.embedding for tower in towers}
+        for tower in towers:
+            shared = embeddings.get(tower.tower.embedding_of or "")
+            if tower.embedding is None and shared is not None:
+                self.remarks.append(f"{tower.label} reads the embedding {shared} too: both towers share the one table")
 
     def _under_second_names(self) -> Iterator[Placed]:
         """Weights that have their part under a second name alone: an embedding behind its tied unembedding."""
@@ -320,6 +338,12 @@ class _TowerReader:
             return range(self.checkpoint.headers[one.tensor].shape[0])
         return [one.numbers.get("expert")]
 
+    @property
+    def embedding(self) -> str | None:
+        """Name of its table of tokens; None where it has none."""
+        tables = (role for layer, role, _ in self.found if layer is None and role in roles_in(BlockKind.EMBEDDING))
+        return next((in_tower(self.label, role) for role in tables), None)
+
     def weights(self, streams: Mapping[str, Space]) -> Iterator[Weight]:
         """All weights of the tower, in order of depth; `streams` are those of all towers."""
         self.streams = streams
@@ -398,16 +422,26 @@ class _TowerReader:
 
     def _remark_on_absent_roles(self) -> None:
         """Weights may be absent by design, or because their names are not known: readers of the numbers should know."""
-        present = {_piece(one).role for (layer, *_), one in self.found.items() if layer is not None}
-        at = {(layer, _piece(one).role) for (layer, *_), one in self.found.items()}
-        for role in ROLES:
+        roles: dict[int, set[str]] = {layer: set() for layer in self.layers}
+        for (layer, *_), one in self.found.items():
+            if layer is not None:
+                roles[layer].add(_piece(one).role)
+        blocks = {layer: {ROLE_RECORDS[role].block for role in there} for layer, there in roles.items()}
+        present = [role for role in ROLES if any(role in there for there in roles.values())]
+        lacking: dict[tuple[int, ...], list[str]] = {}
+        for role in present:
             partners = [one if other == role else other for one, other in COMPOSED if role in (one, other)]
-            if role in present and partners and present.isdisjoint(partners):
+            if partners and not set(present) & set(partners):
                 self.remarks.append(f"no layer has {' or '.join(partners)}, with which {role} composes")
-            lacking = [layer for layer in self.layers if (layer, role) not in at]
-            if role in present and lacking:
-                where = f"layers {', '.join(map(str, lacking))} have" if len(lacking) > 1 else f"layer {lacking[0]} has"
-                self.remarks.append(f"{where} no {in_tower(self.label, role)}, which other layers have")
+            of_block = [layer for layer in self.layers if ROLE_RECORDS[role].block in blocks[layer]]
+            without = tuple(layer for layer in of_block if role not in roles[layer])
+            if without:
+                lacking.setdefault(without, []).append(in_tower(self.label, role))
+        if len(set(map(frozenset, blocks.values()))) > 1:
+            self.remarks.append(in_tower(self.label, f"layers are of several kinds: {_kinds(blocks)}"))
+        for layers, names in lacking.items():
+            have = "has" if len(layers) == 1 else "have"
+            self.remarks.append(f"{_spelt(layers)} {have} no {', '.join(names)}, which other layers have")
 
     def _require_whole_blocks(self) -> None:
         """A block that has all tensors but one of those that it has in other layers is damaged.
@@ -722,6 +756,21 @@ class _TowerReader:
                 raise _error(self.checkpoint, tensor, f"{declared} key-value heads of width {width}", f"{key_value}")
             return {**counts, HeadGroup.KEY_VALUE: key_value}
         return counts
+
+
+def _kinds(blocks: Mapping[int, set[BlockKind]]) -> str:
+    """Layers with the same blocks together: ``layers 0-2: mixer, mlp; layer 3: attention, mlp``."""
+    alike: dict[tuple[BlockKind, ...], list[int]] = {}
+    for layer, there in blocks.items():
+        alike.setdefault(tuple(kind for kind in BlockKind if kind in there), []).append(layer)
+    return "; ".join(f"{_spelt(layers)}: {', '.join(kind.value for kind in kinds)}" for kinds, layers in alike.items())
+
+
+def _spelt(layers: Sequence[int]) -> str:
+    """Ascending numbers of layers, those one after the other as a range: ``layers 0-2, 4``."""
+    runs = [[*run] for _, run in groupby(enumerate(layers), lambda item: item[1] - item[0])]
+    spelt = [f"{run[0][1]}-{run[-1][1]}" if len(run) > 1 else f"{run[0][1]}" for run in runs]
+    return f"layer{'s' * (len(layers) > 1)} {', '.join(spelt)}"
 
 
 # GGUF architectures whose query and key rows are interleaved for the rotary kernels.

@@ -3,7 +3,7 @@
 To add a role, add a record, in the order in which a signal meets the roles inside a layer.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
@@ -273,6 +273,22 @@ def bare(role: str) -> str:
 def tower_of(role: str) -> str:
     """The tower of a role, empty where there is one."""
     return role.rpartition(".")[0]
+
+
+def layers_by_tower(places: Iterable[tuple[str, int | None]]) -> dict[str, int]:
+    """Number of layers along each stream, by its tower, from the tower and the layer of every weight."""
+    numbers: dict[str, set[int]] = {}
+    for tower, layer in places:
+        numbers.setdefault(tower, set()).update(() if layer is None else (layer,))
+    return {tower: len(there) for tower, there in numbers.items()}
+
+
+def layers_in_words(counts: Mapping[str, int]) -> str:
+    """``3 layers``; where there are several towers ``5 layers (2 in encoder, 3 in decoder)``."""
+    total = sum(counts.values())
+    told = f"{total} layer{'s' * (total != 1)}"
+    parts = ", ".join(f"{count} in {tower}" for tower, count in counts.items())
+    return f"{told} ({parts})" if len(counts) > 1 else told
 
 
 def role_order(role: str) -> tuple[str, int]:

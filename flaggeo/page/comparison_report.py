@@ -9,6 +9,7 @@ import pandas as pd
 from ..comparison import Comparison
 from ..findings import SAME_ANGLE, comparison_findings
 from ..findings.words import END, norm_gains
+from ..network.families.lookup import read_as
 from ..network.roles import role_order
 from .parts import number, page_template, provenance_table, read_spec, script
 
@@ -46,7 +47,7 @@ def render_comparison(comparison: Comparison) -> str:
         sections=_SECTIONS,
         names=names,
         stored=provenance["stored"],
-        subtitle=f"{provenance['family']} family, {comparison.weights['name'].nunique()} weights at rank "
+        subtitle=f"{read_as(provenance['family'])}, {comparison.weights['name'].nunique()} weights at rank "
         f"{comparison.settings.rank}",
         rank=comparison.settings.rank,
         shown=_SHOWN,

@@ -14,7 +14,8 @@ from ..graph.alignment_graph import FALSE_DISCOVERY_RATE, STRONGEST
 from ..graph.stability import STABLE
 from ..network import CHANGES_OF_BASIS, ROLE_RECORDS, BlockKind, SpaceKind
 from ..network.coverage import Coverage
-from ..network.roles import bare
+from ..network.families.lookup import read_as
+from ..network.roles import bare, layers_by_tower, layers_in_words, tower_of
 from ..results.analysis import Analysis
 from ..settings import MEASUREMENTS
 from .charts import (
@@ -145,8 +146,10 @@ def _subtitle(analysis: Analysis) -> str:
     provenance = analysis.provenance
     stored = provenance["metadata"].get("tensor types")
     heads = analysis.attention_heads
+    places = analysis.weights[["role", "layer"]].dropna().itertuples(index=False)
+    layers = layers_by_tower((tower_of(role), layer) for role, layer in places)
     return (
-        f"{provenance['layers']} layers, read as {provenance['family']}, "
+        f"{layers_in_words(layers)}, {read_as(provenance['family'])}, "
         f"{(analysis.weights['head'].isna() & analysis.weights['stacked'].isna()).sum()} weights"
         + (f" and {heads} attention heads" if heads else "")
         + f" at rank {analysis.settings.rank}, in {len(analysis.spaces)} spaces"

@@ -9,6 +9,7 @@ import pandas as pd
 from ..findings import SAME_ANGLE, trace_findings
 from ..findings.trace import ends_of
 from ..findings.words import norm_gains
+from ..network.families.lookup import read_as
 from ..network.roles import role_order
 from ..tracing import Trace
 from .charts import INTERFACE_MEASURES, Spec, lane, lane_order
@@ -66,7 +67,7 @@ def render_trace(trace: Trace) -> str:
         title=_title(trace),
         about="alignment over training",
         sections={anchor: title for anchor, title in _SECTIONS.items() if anchor not in absent},
-        subtitle=f"{len(checkpoints)} checkpoints from step {first} to step {last}, {provenance['family']} family, "
+        subtitle=f"{len(checkpoints)} checkpoints from step {first} to step {last}, {read_as(provenance['family'])}, "
         f"{trace.weights['name'].nunique()} weights at rank {trace.settings.rank}",
         steps=len(checkpoints),
         rank=trace.settings.rank,

@@ -65,7 +65,7 @@ class Scratch:
             ProjectionHeads(layer, role, **_parts(tensors, f"heads/{role}", _HEAD_PARTS), stream=stream)
             for layer, role, stream in plain["heads"]
         ]
-        rows = {name: plain[name] for name in ("interfaces", "gram_cosines", "rounding_errors")}
+        rows = {name: plain[name] for name in ("interfaces", "gram_cosines", "rounding_errors", "failed")}
         return LayerResult(spectra, profiles, heads, **rows)
 
     def keep_layer(self, layer: str, result: LayerResult) -> None:
@@ -91,6 +91,7 @@ class Scratch:
             "interfaces": result.interfaces,
             "gram_cosines": result.gram_cosines,
             "rounding_errors": dict(result.rounding_errors),
+            "failed": dict(result.failed),
         }
         self._save(f"layer {layer}", tensors, plain)
 

@@ -9,12 +9,15 @@ import pytest
 import proofs
 from docs.build.__main__ import PAGES
 from docs.build.markdown import escaped
+from docs.build.models import models_page
 from docs.build.observables import TABLES, observables_page
 from docs.build.statements import claims_page, proofs_page
 from docs.build.tables import tables_page
 from flaggeo import Analysis, analyze, load
 from flaggeo.alignment import Null, SubspacePair, observables
 from flaggeo.alignment.pairs.pair_table import PAIR_OBSERVABLES
+from flaggeo.cli.terminal import EXIT_CODES
+from flaggeo.network.families.table import load_table
 from tests.builders import CONFIG, tiny_llama
 from tests.flaggeo.alignment.test_observable import OBSERVABLE
 
@@ -82,6 +85,18 @@ def test_every_column_is_documented_and_no_other(tiny, name):
     cells = re.findall(r"^\| (`.*?) \|", section(tables_page(), f"\n## {name}\n", "\n## "), flags=re.MULTILINE)
     documented = [column for cell in cells for column in re.findall(r"`(\w+)`", cell)]
     assert documented == list(getattr(tiny, name).columns)
+
+
+def test_every_exit_code_is_in_the_reference():
+    text = section((DOCS / "reference.md").read_text(encoding="utf-8"), "### Exit codes of the commands", "\n### ")
+    assert dict(re.findall(r"^\| (\d+) \| (.*) \|$", text, flags=re.MULTILINE)) == {
+        str(code): meaning for code, meaning in EXIT_CODES.items()
+    }
+
+
+def test_every_type_that_is_not_supported_stands_beside_one_reason():
+    listed = re.findall(r"`([^`]+)`", section(models_page(), "## Not supported", "\n## ").partition("|---|")[2])
+    assert sorted(listed) == sorted(load_table().not_derived)
 
 
 def test_every_statement_is_typeset():

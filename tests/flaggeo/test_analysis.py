@@ -1,7 +1,9 @@
 from itertools import combinations
 
+import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from flaggeo import Analysis, CheckpointError, analyze, compare, load, trace
 from flaggeo.alignment import SEEDED_NULLS
@@ -255,14 +257,50 @@ def test_a_mixture_on_disk_is_analysed_saved_loaded_and_compared(tmp_path):
     assert set(run.weights["name"]) == set(same.weights["name"])
 
 
-def test_a_tensor_that_is_not_finite_is_named(tmp_path):
-    tensors = tiny_llama()
-    tensors["model.layers.1.self_attn.o_proj.weight"][3, 4] = float("nan")
-    folder = save_folder(tmp_path, tensors)
-    with pytest.raises(
-        CheckpointError, match=r"model\.safetensors: tensor 'model\.layers\.1\.self_attn\.o_proj\.weight'"
-    ):
-        analyze(load(folder))
+def damaged(tensors, name):
+    tensors = {key: tensor.clone() for key, tensor in tensors.items()}
+    tensors[name].view(-1)[3] = float("nan")
+    return tensors
+
+
+def test_a_tensor_that_is_not_finite_is_left_out_and_named(tmp_path):
+    name = "model.layers.1.self_attn.o_proj.weight"
+    whole = analyze(load(tiny_llama(), config=CONFIG), measure="all")
+    analysis = analyze(load(save_folder(tmp_path, damaged(tiny_llama(), name))), measure="all")
+    [failure] = analysis.provenance["failed"]
+    assert "model.safetensors" in failure
+    assert name in failure
+    [row] = analysis.skipped[analysis.skipped["tensor"] == name].itertuples()
+    assert row.reason == failure
+    lost = {"layers.1.o", *(f"layers.1.o.heads.{head}" for head in range(4))}
+    assert set(whole.weights["name"]) - set(analysis.weights["name"]) == lost
+    before, after = whole.provenance["coverage"], analysis.provenance["coverage"]
+    assert before["analysed"]["attention"] - after["analysed"]["attention"] == tiny_llama()[name].numel()
+    # What does not need it is the same.
+    gone = {f"{one}.{side}" for one in lost for side in ("read", "write")}
+    kept = whole.pairs[~whole.pairs[["source", "target"]].isin(gone).any(axis=1)]
+    both = kept.merge(analysis.pairs, on=["source", "target"], suffixes=("", "_left"))
+    assert len(both) == len(kept) == len(analysis.pairs)
+    np.testing.assert_allclose(both["overlap"], both["overlap_left"], rtol=1e-12)
+    met = [set(one.interfaces["name"]) for one in (whole, analysis)]
+    assert {interface.split(".")[-1] for interface in met[0] - met[1]} == {"v-o"}
+    assert met[1] < met[0]
+
+
+def test_a_stack_without_one_of_its_experts_is_left_out():
+    name = expert_tensor(1, 2, "w1")
+    analysis = analyze(load(damaged(tiny_mixtral(), name), config=MIXTURE))
+    stacks = analysis.weights[analysis.weights["stacked"].notna()]
+    stacked = set(zip(stacks["layer"], stacks["role"], strict=True))
+    assert (1, "expert_gate") not in stacked
+    assert {(0, "expert_gate"), (1, "expert_up"), (1, "expert_down")} <= stacked
+    assert name not in set(analysis.weights["tensor"])
+
+
+def test_nothing_but_tensors_that_are_not_finite_is_an_error():
+    tensors = {name: torch.full_like(tensor, torch.nan) for name, tensor in tiny_llama().items()}
+    with pytest.raises(CheckpointError, match="expected finite numbers"):
+        analyze(load(tensors, config=CONFIG))
 
 
 TABLES_OF = {

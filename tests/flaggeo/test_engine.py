@@ -97,7 +97,10 @@ def test_interfaces_heads_and_gram_matrices_are_measured_while_the_matrices_are_
 def test_what_is_not_asked_for_is_not_measured(network, reads, settings, empty):
     layer = network.layers[1]
     result = measure_layer(settings, layer)
-    assert {part.name for part in fields(result) if not getattr(result, part.name)} == empty | {"gram_cosines"}
+    assert {part.name for part in fields(result) if not getattr(result, part.name)} == empty | {
+        "gram_cosines",
+        "failed",
+    }
     chosen = [weight for weight in layer.weights if settings.includes(weight)]
     assert set(result.spectra) == {weight.name for weight in chosen}
     assert set(reads) == {weight.tensor for weight in chosen}
@@ -185,17 +188,38 @@ def test_two_layers_are_in_progress_at_most(network, monkeypatch):
     assert max(most) <= 2
 
 
-def test_an_unreadable_tensor_ends_the_run_and_leaves_no_thread(network, monkeypatch):
-    original = network.checkpoint.read
+def test_what_needs_an_unreadable_tensor_is_left_out(network, monkeypatch):
+    original, whole = network.checkpoint.read, measure_layers(SETTINGS, network.layers)
 
     def read(name, **options):
-        if "layers.1.mlp" in name:
+        if "layers.1.mlp.down" in name:
             raise CheckpointError("broken")
         return original(name, **options)
 
     monkeypatch.setattr(network.checkpoint, "read", read)
+    memory = Remembered()
+    found = measure_layers(SETTINGS, network.layers, memory=memory)
+    assert found.failed == {"model.layers.1.mlp.down_proj.weight": "broken"}
+    assert set(whole.spectra) - set(found.spectra) == {"layers.1.down"}
+    assert equal({name: whole.spectra[name] for name in found.spectra}, found.spectra)
+    # The next of the role is compared with the one before.
+    neighbours = {row["earlier"] for row in found.gram_cosines}
+    assert {row["earlier"] for row in whole.gram_cosines} - neighbours == {"layers.1.down"}
+    del memory["layers.2"]
+    assert equal(measure_layers(SETTINGS, network.layers, memory=memory), found)
+
+
+def test_an_error_in_a_layer_ends_the_run_and_leaves_no_thread(network, monkeypatch):
+    original = network.checkpoint.read
+
+    def read(name, **options):
+        if "layers.1.mlp" in name:
+            raise OSError("broken")
+        return original(name, **options)
+
+    monkeypatch.setattr(network.checkpoint, "read", read)
     before = threading.active_count()
-    with pytest.raises(CheckpointError, match="broken"):
+    with pytest.raises(OSError, match="broken"):
         measure_layers(SETTINGS, network.layers)
     assert threading.active_count() == before
 

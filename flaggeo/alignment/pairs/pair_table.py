@@ -151,6 +151,10 @@ class Pairs:
         """Name of each subspace."""
         return np.array([subspace.name for subspace in self.subspaces])
 
+    def only(self, wanted: NDArray[np.bool_]) -> "Pairs":
+        """Some of the pairs, of the same subspaces."""
+        return Pairs(self.subspaces, self.first[wanted], self.second[wanted], self.kinds[wanted])
+
     def measured(self, observables: Iterable[Observable[SubspacePair]]) -> dict[str, NDArray[Any]]:
         """Observables of all pairs, by column."""
         # Sides apart, so that whole tiles of a later writing and an earlier reading fall away.

@@ -1,6 +1,7 @@
 """Whether an overlap would stand at another rank, and with numbers stored more exactly."""
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -19,6 +20,8 @@ from .pair_table import Pairs, pairs_by_space
 
 #: Standard deviations of an overlap's change that rounding may cost it.
 DEVIATIONS = 3.0
+#: Pairs of at most this q-value and more overlap than every null gives are asked: the edges of any graph of interest.
+QUESTIONED = 0.05
 
 # A rotation by any angle moves an overlap by sin(2 angle) / 2 at most, of this mean square over all angles.
 _LARGEST_VARIANCE = 1 / 8
@@ -39,8 +42,8 @@ def stability_schema() -> Schema:
         for number in ("excess", "q_value")
     ]
     return Schema(
-        "One row for each pair of subspaces of one space, as in the table of pairs; empty unless stability was "
-        "measured",
+        f"One row for each pair that is significant: of a q-value of at most {QUESTIONED} and more overlap than "
+        "every null gives; empty unless stability was measured",
         (
             Column("source", "str", "the earlier subspace: `layers.3.q.read`"),
             Column("target", "str", "the later one"),
@@ -156,6 +159,7 @@ def stability_table(
     weights: Iterable[Weight],
     spectra: Mapping[str, Spectrum],
     rounding_errors: Mapping[str, float],
+    pairs: pd.DataFrame,
     surrogate_leverages: Mapping[str, Tensor] | None = None,
     *,
     rank: int,
@@ -170,6 +174,8 @@ def stability_table(
     rounding_errors : mapping of str to float
         By name of the weight: size of the errors of its entries relative to theirs, see
         `flaggeo.checkpoint.rounding.rounding_error`.
+    pairs : pandas.DataFrame
+        From `pair_table`, of the same weights and rank.
     surrogate_leverages : mapping of str to Tensor, optional
         As for `pair_table`. They belong to the rank itself: at the others the norm-matched null is missing.
     rank : int
@@ -178,7 +184,12 @@ def stability_table(
     Returns
     -------
     table : pandas.DataFrame
-        One row for each pair of `pair_table`; the columns are those of `stability_schema`.
+        One row for each significant pair; the columns are those of `stability_schema`.
+
+    Notes
+    -----
+    The others count as not significant under every condition, which can only raise the q-values: most of a network's
+    pairs are unrelated at every rank, and their laws would take most of the time.
 
     References
     ----------
@@ -186,9 +197,14 @@ def stability_table(
     """
     weights = list(weights)
 
+    is_asked = ((pairs["overlap_q_value"] <= QUESTIONED) & (pairs["overlap_excess"] > 0)).to_numpy()
+    of_kind = Counter(pairs["kind"])
+
     def leading(number: int) -> list[Pairs]:
-        """All pairs at another rank: the same ones, in the same order."""
-        return pairs_by_space(weights, {weight.name: spectra[weight.name].leading(number) for weight in weights})
+        """Significant pairs at another rank: the same ones, in the same order."""
+        found = pairs_by_space(weights, {weight.name: spectra[weight.name].leading(number) for weight in weights})
+        *asked, _ = np.split(is_asked, np.cumsum([len(one.first) for one in found], dtype=int))
+        return [one.only(of_space) for one, of_space in zip(found, asked, strict=True)]
 
     turns = {
         f"{weight.name}.{side.value}": rotation(
@@ -198,16 +214,15 @@ def stability_table(
         for side in weight.sides
     }
     found = leading(rank)
-    losses = [_losses(pairs, turns) for pairs in found]
+    losses = [_losses(one, turns) for one in found]
     conditions = {
-        "half_rank": _tested(leading(max(1, rank // 2))),
-        "double_rank": _tested(leading(2 * rank)),
-        "rounded": _tested(found, losses, surrogate_leverages),
+        "half_rank": _tested(leading(max(1, rank // 2)), of_kind),
+        "double_rank": _tested(leading(2 * rank), of_kind),
+        "rounded": _tested(found, of_kind, losses, surrogate_leverages),
     }
     table = stability_schema().concatenated(
-        {"source": pairs.names[pairs.first], "target": pairs.names[pairs.second], "kind": pairs.kinds}
-        | {"rounding_loss": loss}
-        for pairs, loss in zip(found, losses, strict=True)
+        {"source": one.names[one.first], "target": one.names[one.second], "kind": one.kinds} | {"rounding_loss": loss}
+        for one, loss in zip(found, losses, strict=True)
     )
     for condition, numbers in conditions.items():
         table[[f"{condition}_{name}" for name in numbers]] = numbers
@@ -235,16 +250,19 @@ def _losses(pairs: Pairs, turns: Mapping[str, Rotation]) -> NDArray[np.float64]:
 
 def _tested(
     found: list[Pairs],
+    of_kind: Mapping[str, int],
     losses: list[NDArray[np.float64]] | None = None,
     surrogates: Mapping[str, Tensor] | None = None,
 ) -> pd.DataFrame:
-    """Excess and q-value of the overlaps of all pairs, lowered by the losses."""
+    """Excess and q-value of overlaps lowered by the losses, among so many pairs of each kind."""
     name = PROJECTION_OVERLAP.column
     parts = []
     for number, pairs in enumerate(found):
-        overlaps = pairs.measured((PROJECTION_OVERLAP,))[name] - (losses[number] if losses else 0.0)
-        parts.append(pd.DataFrame(pairs.tested(overlaps, surrogates or {})))
+        if len(pairs.first):
+            overlaps = pairs.measured((PROJECTION_OVERLAP,))[name] - (losses[number] if losses else 0.0)
+            parts.append(pd.DataFrame(pairs.tested(overlaps, surrogates or {})))
     if not parts:
         return pd.DataFrame(columns=["excess", "q_value"], dtype="float64")
     table = pd.concat(parts, ignore_index=True)
-    return pd.DataFrame({"excess": table[f"{name}_excess"], "q_value": q_values(table, PROJECTION_OVERLAP, "kind")})
+    found_q = q_values(table, PROJECTION_OVERLAP, "kind", of_kind)
+    return pd.DataFrame({"excess": table[f"{name}_excess"], "q_value": found_q})

@@ -25,8 +25,10 @@ _HINTS = (
 # Numbered as in the first Llama: only where all three are there, since two of them are numbered in any order.
 _NUMBERED = {"w1": "gate", "w2": "down", "w3": "up"}
 _ATTENTION = re.compile(r"attn|attention|\bsa\b|mha")
-_EMBEDDING = re.compile(r"emb|wte|tok|vocab")
-_UNEMBEDDING = re.compile(r"lm_head|unembed|output|logits|\bhead")
+_EMBEDDING = re.compile(r"(?<!un)emb|wte|tok|vocab")
+_UNEMBEDDING = re.compile(r"lm_head|unembed|logits")
+# The output of a classifier is called so as well: with as many rows as the embedding has it is the unembedding.
+_OUTPUT = re.compile(r"output|\bhead")
 _EXPERTS = re.compile(r"experts?$")
 # A parameter of a module rather than the weight of a module in it, as in torch's attention: in_proj_weight.
 _WEIGHT = re.compile(r"[._]weight$")
@@ -115,11 +117,11 @@ def _guessed_tower(
         if not found:
             square = oriented == (width, width)
             reasons[template] = (
-                "square, and no word of its name says whether it reads or writes the stream"
+                "square, and nothing in its name says whether it reads or writes the stream"
                 if square
-                else f"no end of it has the stream's width {width}"
+                else f"neither side has the stream's width, {width}"
                 if width not in oriented
-                else "no word of its name tells it from others that face the stream alike"
+                else "faces the stream, but nothing in its name says in which role"
             )
         pieces += found
     pieces = _without_ambiguous(pieces, reasons)
@@ -236,20 +238,26 @@ def _without_ambiguous(pieces: list[Piece], reasons: dict[str, str]) -> list[Pie
     counts = Counter(piece.role for piece in pieces)
     several = [piece for piece in pieces if counts[piece.role] > 1]
     for piece in several:
-        reasons[piece.tensor] = f"one of several that could be {piece.role}"
+        reasons[piece.tensor] = f"one of several matrices of a layer that could be {piece.role}"
     return [piece for piece in pieces if piece not in several]
 
 
 def _tables(shapes: Mapping[str, _Shape], width: int, start: str, others: Iterable[str]) -> Iterator[Piece]:
     """Embedding and unembedding of a tower, outside of all numbered modules; `others` begin names of other towers."""
-    found: dict[str, str] = {}
+    modules: dict[str, str] = {}
     for name, shape in shapes.items():
         outside = not any(part.isdecimal() for part in name.split("."))
         own = name.startswith(start) and not any(name.startswith(other) for other in others)
         module = _WEIGHT.sub("", name).lower().rpartition(".")[2]
         if outside and own and len(shape) == 2 and shape[1] == width and "pos" not in module:
-            for role, words in (("embed", _EMBEDDING), ("unembed", _UNEMBEDDING)):
-                if words.search(module):
-                    found.setdefault(role, name)
-                    break
-    yield from (Piece(name, role) for role, name in found.items())
+            modules[name] = module
+    embeddings = [name for name, module in modules.items() if _EMBEDDING.search(module)]
+    words = {shapes[name][0] for name in embeddings[:1]}
+    unembeddings = [
+        name
+        for name, module in modules.items()
+        if name not in embeddings
+        if _UNEMBEDDING.search(module) or (_OUTPUT.search(module) and shapes[name][0] in words)
+    ]
+    yield from (Piece(name, "embed") for name in embeddings[:1])
+    yield from (Piece(name, "unembed") for name in unembeddings[:1])

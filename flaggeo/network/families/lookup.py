@@ -48,6 +48,11 @@ class Structure:
     remarks: tuple[str, ...] = ()
 
 
+def read_as(family: str) -> str:
+    """How the tensors of a checkpoint were understood, in words."""
+    return "structure inferred from names and shapes" if family == INFERRED else f"read as {family}"
+
+
 def find_structure(
     checkpoint: Checkpoint,
     model_types: Sequence[str],

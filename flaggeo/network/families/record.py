@@ -117,6 +117,8 @@ class Tower:
         Gain of the norm that the stream passes before the first layer.
     tied : bool
         Whether the unembedding is the embedding where the settings do not say.
+    embedding_of : str or None
+        Tower whose embedding it looks its tokens up in as well, where both share one table.
     """
 
     name: str = ""
@@ -129,6 +131,7 @@ class Tower:
     depth: str | None = None
     entry_norm: str | None = None
     tied: bool = False
+    embedding_of: str | None = None
 
 
 @dataclass(frozen=True)

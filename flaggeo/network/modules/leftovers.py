@@ -14,7 +14,7 @@ _GAIN = "normalisation gain: a diagonal map, beside no weight that could take it
 _STATISTICS = "running mean or variance of a batch norm: a diagonal map, folded with the gain of the norm"
 _SCALE = "scale of each channel: a diagonal map, folded into the weights beside it on request"
 _ADDED = "its numbers are added to activations, not mapped"
-_BUFFER = "no parameter: computed, not learned"
+_BUFFER = "a buffer, not a parameter: not counted"
 
 
 def skipped(checkpoint: Checkpoint, recording: Recording, weights: Iterable[Weight]) -> Iterator[Skipped]:
@@ -27,7 +27,7 @@ def skipped(checkpoint: Checkpoint, recording: Recording, weights: Iterable[Weig
         if name not in used:
             is_number = header.dtype.startswith(("F", "B"))
             reason = _reason(name, recording, folded=name in gains) if is_number else _BUFFER
-            yield Skipped(name, header.shape, reason)
+            yield Skipped(name, header.shape, reason, is_parameter=reason not in (_BUFFER, _STATISTICS))
     for name, first in checkpoint.aliases.items():
         reason = f"the same tensor as {first!r}, which is counted once"
         yield Skipped(name, checkpoint.headers[first].shape, reason)

@@ -59,6 +59,7 @@ def tables_of(weights, of, spectra, draws):
         for side, chain in even_sides(weights)
     }
     pairs = pair_table(weights, spectra, nulls.leverages)
+    all_asked = pairs.assign(overlap_q_value=0.0, overlap_excess=1.0)
     found = head_table(heads, nulls.whole_head_leverages)
     rows = interface_rows(weights, of, rank=4, draws=draws, seed=0)
     return {
@@ -70,7 +71,7 @@ def tables_of(weights, of, spectra, draws):
         "trajectory_variance": trajectory_variance_table(weights, spectra),
         "pairs": pairs,
         "stability": stability_table(
-            weights, spectra, {weight.name: 0.1 for weight in weights}, nulls.leverages, rank=2
+            weights, spectra, {weight.name: 0.1 for weight in weights}, all_asked, nulls.leverages, rank=2
         ),
         "pair_nulls": pair_null_table(pairs, {one.name: one.frame for one in subspaces_of(weights, spectra)}),
         "interfaces": interface_table(rows),

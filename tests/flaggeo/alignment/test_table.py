@@ -158,6 +158,13 @@ def test_q_values_are_those_of_scipy_within_each_family_of_rows_that_have_a_p_va
         assert (found[family.index] >= larger).all()
 
 
+def test_rows_that_are_left_out_count_as_not_significant():
+    p_values = np.random.default_rng(1).uniform(size=40) ** 4
+    columns = {"kind": "read", "number_p_value": p_values, "number_sign_flip_p_value": 0.0}
+    found = q_values(pd.DataFrame(columns), TESTED, "kind", {"read": 60, "write": 5})
+    assert found.to_numpy() == pytest.approx(stats.false_discovery_control([*p_values, *[1.0] * 20])[:40], rel=1e-12)
+
+
 def test_no_rows_have_no_q_values():
     columns = ["kind", *TESTED.p_value_columns]
     assert q_values(pd.DataFrame({name: [] for name in columns}), TESTED, "kind").empty

@@ -6,7 +6,7 @@ from typer.testing import CliRunner
 
 from flaggeo import Analysis
 from flaggeo.cli import app
-from flaggeo.cli.terminal import FAILED, UNREADABLE, USAGE
+from flaggeo.cli.terminal import FAILED, INCOMPLETE, UNREADABLE, USAGE
 from tests.builders import save_folder, tiny_llama
 
 run = CliRunner().invoke
@@ -113,7 +113,6 @@ def damage_width(model):
             damage_quantised,
             ["model.safetensors", "layers.0.mlp.up_proj", "in F8_E4M3: expected its scales", "found neither"],
         ),
-        (damage_nan, ["model.safetensors", "layers.2.mlp.up_proj", "expected finite numbers", "found 1 NaN"]),
         (damage_unknown, ["expected tensor names of a known architecture", "model type 'mystery'"]),
         (damage_width, ["model.safetensors", "layers.1.mlp.up_proj", "expected a stream width of 24", "found 25"]),
     ],
@@ -128,6 +127,16 @@ def test_bad_checkpoints_give_one_line_and_leave_nothing_behind(model, tmp_path,
     for word in words:
         assert word in result.stderr
     assert not [entry for entry in tmp_path.iterdir() if entry.name != "model"]
+
+
+def test_a_tensor_that_is_not_finite_is_left_out_with_an_exit_code_of_its_own(model, tmp_path):
+    path = damage_nan(model)
+    result = run(app, ["analyze", str(path), "-o", str(tmp_path / "out"), "--format", "json"])
+    assert result.exit_code == INCOMPLETE
+    for word in ["model.safetensors", "layers.2.mlp.up_proj", "expected finite numbers", "found 1 NaN"]:
+        assert word in result.stderr
+    assert len(json.loads(result.stdout)["provenance"]["failed"]) == 1
+    assert (tmp_path / "out" / "report.html").is_file()
 
 
 @pytest.mark.parametrize(

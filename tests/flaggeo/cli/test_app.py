@@ -1,3 +1,4 @@
+import re
 import subprocess
 import sys
 
@@ -5,7 +6,7 @@ import pytest
 from typer.testing import CliRunner
 
 from flaggeo.cli import app
-from flaggeo.cli.terminal import UNREADABLE, USAGE
+from flaggeo.cli.terminal import EXIT_CODES, UNREADABLE, USAGE
 from tests.builders import save_folder, tiny_llama
 from tests.flaggeo.checkpoint.test_gguf_file import three_tensors, with_header
 
@@ -17,6 +18,13 @@ def test_installed_command_answers_without_loading_torch():
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
     shown = subprocess.run([sys.executable, "-m", "flaggeo", "--version"], check=True, capture_output=True, text=True)
     assert shown.stdout.count(".") == 2
+
+
+@pytest.mark.parametrize("command", [[], *([name] for name in ("inspect", "analyze", "compare", "trace", "prove"))])
+def test_the_help_names_every_exit_code(command):
+    shown = " ".join(run(app, [*command, "--help"]).stdout.split())
+    codes = re.findall(r"(\d+) [a-z]", shown.partition("Exit codes:")[2])
+    assert [int(code) for code in codes] == list(EXIT_CODES)
 
 
 @pytest.mark.parametrize("command", ["inspect", "analyze", "compare", "trace"])

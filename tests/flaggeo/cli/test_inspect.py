@@ -13,6 +13,7 @@ from flaggeo import analyze, compare, load, trace
 from flaggeo.checkpoint import safetensors_files
 from flaggeo.cli import app
 from flaggeo.cli.terminal import UNREADABLE
+from flaggeo.network.families.record import Naming, Piece, Record, Tower
 from tests.builders import CONFIG, WIDTH, save_folder, tiny_llama
 from tests.flaggeo.checkpoint.builders import write_sparse
 
@@ -28,6 +29,30 @@ def test_inspect_lists_roles_spaces_and_what_is_not_used(tmp_path):
     record = json.loads(run(app, ["inspect", str(model), "--format", "json"]).stdout)
     assert len(record["weights"]) == 2 + 3 * (7 + 12)
     assert {item["tensor"] for item in record["skipped"]} >= {"model.norm.weight"}
+
+
+def test_layers_and_spaces_are_told_by_stage(tmp_path, monkeypatch):
+    """Two stages of unlike width, whose spaces differ in the number of the stage alone."""
+    layer = "stages.{stage}.layers.{layer}"
+    pieces = tuple(Piece(f"{layer}.{role}.weight", role, "stages.{stage}") for role in ("up", "down"))
+    record = Record(("staged",), (Tower("stages.{stage}"),), Naming(pieces))
+    monkeypatch.setattr("flaggeo.network.families.lookup.load_records", lambda: (record,))
+    tensors = {
+        piece.tensor.format(stage=stage, layer=number): torch.ones(4 + stage, 4 + stage)
+        for stage, depth in enumerate((2, 3))
+        for number in range(depth)
+        for piece in pieces
+    }
+    model = str(save_folder(tmp_path, tensors, config={"model_type": "staged"}))
+    found = json.loads(run(app, ["inspect", model, "--format", "json"]).stdout)
+    assert found["layers"] == {"stages.0": 2, "stages.1": 3}
+    shown = run(app, ["inspect", model]).stdout
+    assert "5 layers" in shown.splitlines()[0]
+    spaces = [line.split()[:2] for line in shown.partition("\nspaces\n")[2].splitlines()[1:5]]
+    assert spaces == [
+        *(["stages.0.layers.*.hidden", "4"], ["stages.0.stream", "4"]),
+        *(["stages.1.layers.*.hidden", "5"], ["stages.1.stream", "5"]),
+    ]
 
 
 def test_packing_is_said_and_scales_are_no_tensors_of_their_own(tmp_path):
@@ -115,7 +140,7 @@ def test_nothing_heavy_is_imported_to_inspect(tmp_path, kind):
         case _:
             path = sharded_llama(tmp_path, shards=3, hidden=40)
     done = subprocess.run([sys.executable, "-c", INSPECT, path], capture_output=True, text=True, check=True)
-    assert "layers, read as llama" in done.stdout
+    assert ", read as llama" in done.stdout
     assert [name for line in done.stderr.splitlines() for name in line.split() if name in HEAVY] == []
 
 

@@ -62,7 +62,9 @@ def test_disk_and_live_module_give_one_network_and_every_tensor_is_accounted_for
         skipped = {item.tensor for item in network.skipped}
         assert used | skipped == {*network.checkpoint.headers, *network.checkpoint.aliases}
         assert not used & skipped
-        assert not any("not in the table" in item.reason for item in network.skipped), network.skipped
+        known = {placed.tensor for placed in network.structure.names.placed}
+        # Heads are in no table of what stands below them.
+        assert {name for name in skipped - known if "pooler" not in name} <= {*network.checkpoint.aliases}
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -3,11 +3,12 @@
 import pytest
 import torch
 
-from flaggeo import CheckpointError
+from flaggeo import CheckpointError, analyze
 from flaggeo.checkpoint import open_checkpoint
 from flaggeo.network import Symmetry
 from flaggeo.network.families.record import Naming, Norm, Piece, Record, Tower
 from flaggeo.network.reading import read_network
+from flaggeo.network.roles import layers_in_words
 
 LAYER = "stages.{stage}.layers.{layer}"
 NORM = f"{LAYER}.norm.weight"
@@ -77,6 +78,15 @@ def test_a_layer_that_leads_to_a_stage_is_none_of_its_weights_and_is_not_missed(
         *("stages.1.layers.0.q.weight", "stages.1.narrow.weight"),
         *(name for name in tensors() if "norm" in name),
     }
+
+
+def test_layers_are_counted_along_each_stream():
+    network = read(tensors())
+    assert network.depth == {"stages.0": 2, "stages.1": 2}
+    analysis = analyze(network, rank=1, measure="continuity")
+    assert analysis.provenance["layers"] == 4
+    assert layers_in_words(network.depth) in analysis.to_html()
+    assert layers_in_words({"": 1}).split() == ["1", "layer"]
 
 
 @pytest.mark.parametrize("lost", ["stages.0.layers.1", "stages.1.layers.0", "stages.1.layers.2"])

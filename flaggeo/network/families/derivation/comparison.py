@@ -5,6 +5,8 @@ from dataclasses import dataclass, replace
 from itertools import cycle
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from ..record import NORM_KINDS, Cut, Naming, Norm, Piece, Record, Tower
 from .layouts import Layout, groups_of, heads_in_order
 from .parts import LISTED, DerivationError, Part
@@ -112,7 +114,7 @@ class _Comparison:
         if stages:
             if len(stages) < len(paths) or len({word for word, _ in stages}) > 1:
                 raise DerivationError("streams of which some are stages")
-            return [f"{word}.{{stage}}" for word, _ in stages]
+            return ["stages.{stage}"] * len(stages)
         names: list[str] = []
         for path in paths:
             # The first word that is not in the names of all.
@@ -151,7 +153,18 @@ class _Comparison:
             else None,
             entry_norm=None if norm is None else self.saved[0].holder(norm),
             tied=any(part.stream == self.runs[0].streams[number] for part in self.runs[0].tables),
+            embedding_of=self._embedding_of(number),
         )
+
+    def _embedding_of(self, number: int) -> str | None:
+        """Tower whose embedding a stream shares; None where it has one of its own, or none."""
+        run = self.runs[0]
+        own, others = (
+            [part for part in parts if part.role == "embed" and (part.stream == run.streams[number]) is same]
+            for parts, same in ((run.found.parts, True), (run.parts, False))
+        )
+        shared = (part.stream for part in others if any(torch.equal(part.elements, table.elements) for table in own))
+        return next((self.names[run.streams.index(stream)] for stream in shared), None)
 
     def _staged(self) -> Tower:
         """One tower for all stages: settings list a number for each."""
@@ -394,7 +407,8 @@ class _Comparison:
             if template in known:
                 continue
             if parameter is None:
-                reason = "buffer"
+                # A parameter without numbers is there in a tiny model whose sizes leave it none.
+                reason = "buffer" if stored.tensors[name].numel() else "unused"
             elif parameter in shown:
                 reason = "second copy"
             elif parameter in biases:
@@ -407,19 +421,33 @@ class _Comparison:
 
     def _reason(self, run: Run, parameter: str) -> str:
         """Why a parameter is no weight."""
-        uses = run.trace.uses.get(parameter, set())
+        uses = run.trace.uses.get(parameter)
         inside = parameter.startswith(run.beginnings)
         if parameter in run.reasons:
             reason = run.reasons[parameter]
-            return "between" if reason == "head" and inside else reason
-        for use in ("bias", "position table", "position", "convolution", "norm"):
-            if use in uses:
-                return use
-        if uses:
-            return "state"
-        if inside:
+            return "state" if reason in ("head", "stem") and inside else reason
+        for use, reason in _REASONS.items():
+            if use in (uses or ()):
+                return reason
+        if not uses and inside:
             raise DerivationError(f"{parameter}: used for nothing that is known")
-        return "tower" if LISTED.search(parameter) else "head"
+        if uses is not None:
+            return "other"
+        return "tower" if LISTED.search(parameter) else "unused"
+
+
+# What a parameter is used for that is no matrix, to the reason that it is given for that.
+_REASONS = {
+    "bias": "bias",
+    "shift": "bias",
+    "added": "added",
+    "joined": "joined",
+    "convolution": "convolution",
+    "norm": "norm",
+    "gain": "norm",
+    "scale": "multiplied",
+    "position": "position",
+}
 
 
 def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

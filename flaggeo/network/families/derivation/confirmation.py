@@ -33,7 +33,7 @@ def is_closed(model: nn.Module, analysis: Analysis, norms: Mapping[str, str | No
     for name, uses in analysis.trace.uses.items():
         if name not in matrices and "position" in uses:
             parameters[name].zero_()
-        if uses & {"bias", "position table", "scale", "norm"}:
+        if uses & {"bias", "added", "joined", "scale", "norm"}:
             parameters[name].fill_(
                 1.0 if uses & {"scale", "norm"} else 0.0
             )  # which axis these lie along is not followed

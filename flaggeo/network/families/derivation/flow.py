@@ -152,6 +152,9 @@ class Flow(TorchFunctionMode):
             PUTS_ALONG: self._put_along,
         }
         name, out = call.name, call.out
+        for given in call.labels.values():
+            if given.parameter:
+                self.trace.use(given)
         if name in _PRODUCTS:
             label = _PRODUCTS[name](self.trace, call)
             out = call.outputs[0]
@@ -197,7 +200,7 @@ class Flow(TorchFunctionMode):
         alone = all(label.parameter for label in labels)
         for label in labels:
             if label.parameter and not alone:
-                self.trace.use(label, "position table")
+                self.trace.use(label, "joined")
         listed = isinstance(call.arguments[0], list | tuple)
 
         def entries(value: Any) -> Any:
@@ -231,20 +234,25 @@ class Flow(TorchFunctionMode):
     def _kept(self, call: _Call) -> Label | None:
         """The same numbers up to their sizes."""
         first, *others = call.labels.values()
-        for label in others:
-            if label.parameter:
-                self.trace.use(label, "norm")
+        for label, use in zip((label for label in others if label.parameter), ("norm", "bias"), strict=False):
+            self.trace.use(label, use)
         return call.label(call.arguments[0]) or first
 
     def _normed(self, call: _Call) -> Label | None:
         """A norm that is no module: it has no gain that could be named."""
         label = call.label(call.arguments[0])
+        parameters = (label for label in call.labels.values() if label.parameter)
+        for parameter, use in zip(parameters, ("gain", "shift"), strict=False):
+            self.trace.use(parameter, use)
         return None if label is None else label.marked("own", "layer" if call.name == "layer_norm" else "rms")
 
     def _sum(self, call: _Call) -> Label | None:
         _, b, left, right = self._two(call)
         if right is not None and right.parameter:
-            self.trace.use(right, "bias" if b.ndim == 1 else "position table")
+            self.trace.use(right, "bias" if b.ndim == 1 else "added")
+            name = self.trace.name_of(right)
+            if left is not None and name is not None:
+                self.trace.added.append((name, left))
             right = None
         if left is None or right is None:
             if left is not None and isinstance(b, Tensor) and b.ndim > 1 and b.shape[-1] > 1 and right is None:
@@ -539,6 +547,8 @@ def _several_heads(trace: Trace, call: _Call) -> Label | None:
     weight, output = call.label(call.argument(5, "in_proj_weight")), call.label(call.argument(11, "out_proj_weight"))
     if weight is None or weight.entries is None or output is None or output.entries is None:
         return None
+    for bias in (call.argument(6, "in_proj_bias"), call.argument(12, "out_proj_bias")):
+        _use_bias(trace, call, bias)
     numbers: frozenset[int] = frozenset()
     for x, elements in zip((query, key, value), weight.entries.chunk(3), strict=True):
         source = call.label(x)

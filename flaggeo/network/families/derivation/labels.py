@@ -280,7 +280,9 @@ class Trace:
     weighed : set of int
         Origins of what a softmax turned into weights without being recognised as the scores of an attention.
     uses : mapping of str to set of str
-        What each parameter was used for where it is no matrix.
+        Every parameter that an operation was given, and what it was used for where it is no matrix.
+    added : list of pair of str and Label
+        Each parameter that was added to activations, and these.
     lost : mapping of str to int
         How often each operation was met behind which the coordinates are not known.
     values : mapping of int to pair of Tensor
@@ -301,6 +303,7 @@ class Trace:
     factors: set[int] = field(default_factory=set)
     weighed: set[int] = field(default_factory=set)
     uses: dict[str, set[str]] = field(default_factory=dict)
+    added: list[tuple[str, Label]] = field(default_factory=list)
     lost: dict[str, int] = field(default_factory=dict)
     values: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict)
     first_elements: dict[str, int] = field(default_factory=dict)
@@ -326,9 +329,14 @@ class Trace:
         """Names of all parameters and numbers of their first elements, ascending."""
         return list(self.first_elements), list(self.first_elements.values())
 
-    def use(self, parameter: Label, use: str) -> None:
-        """Note what a parameter is used for."""
+    def use(self, parameter: Label, *uses: str) -> None:
+        """Note that a parameter is used, and for what."""
+        name = self.name_of(parameter)
+        if name is not None:
+            self.uses.setdefault(name, set()).update(uses)
+
+    def name_of(self, parameter: Label) -> str | None:
+        """Name of the parameter that has the entries of a label; None where there are none."""
         assert parameter.entries is not None
-        if parameter.entries.numel():
-            name, _ = self.parameter_at(float(parameter.entries.flatten()[0]))
-            self.uses.setdefault(name, set()).add(use)
+        first = parameter.entries[(0,) * parameter.entries.ndim] if parameter.entries.numel() else None
+        return None if first is None else self.parameter_at(float(first))[0]

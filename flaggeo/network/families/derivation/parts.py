@@ -251,6 +251,10 @@ class Analysis:
         feeding: set[int] = set()
         for writer in self._block_writers():
             feeding |= self._inside(writer, self.writes[writer])[0]
+        entries = frozenset[int]().union(*self.streams.values())
+        preparing: set[int] = set()
+        for entry in entries:
+            preparing |= self._inside(entry, _NO_AXIS)[0]
         reasons: dict[str, str] = {}
         for number, product in self.products.items():
             if product.indices is not None and self.writes[number] not in self.streams:
@@ -258,12 +262,29 @@ class Analysis:
             elif product.indices is not None:
                 steps = product.indices.flatten().unique().diff()
                 reason = "position table" if len(steps) and bool((steps == 1).all()) else "segment table"
-            elif self.writes[number] in self.streams and number in self.streams[self.writes[number]]:
+            elif number in entries:
                 reason = "between"
+            elif number in preparing and number not in self._behind_streams:
+                reason = "stem"
             else:
                 reason = "state" if number in feeding else "head"
             reasons[self.name(number)] = reason
-        return reasons
+        on_streams = {
+            name
+            for name, label in self.trace.added
+            if (axis := self._axis(label)) is not None and self.is_stream(label, axis)
+        }
+        return reasons | dict.fromkeys(on_streams, "position table")
+
+    @cached_property
+    def _behind_streams(self) -> set[int]:
+        """Products and attentions that work on what was read from a stream, at once or through others."""
+        behind: set[int] = set()
+        for number in sorted({*self.products, *self.attentions}):
+            is_read = number in self.products and self.stream_read(number) is not None
+            if is_read or not behind.isdisjoint(self.origins(number)):
+                behind.add(number)
+        return behind
 
     def name(self, number: int) -> str:
         """Name of the parameter that holds the matrix of a product."""
@@ -609,7 +630,7 @@ class Analysis:
             back |= self._inside(writer, self.writes[writer])[0]
         selecting: set[int] = set()
         for n in self.trace.chosen:
-            selecting |= self._inside(n, -1)[0]
+            selecting |= self._inside(n, _NO_AXIS)[0]
         beginnings = {LISTED.split(self.name(part.number))[0] for part in self.found if part.role not in _TABLES}
         if number not in back and LISTED.split(name)[0] not in beginnings:
             self.others[name] = "head"
@@ -685,6 +706,8 @@ def activations_of(
 #: A number between dots: that of a member of a list of modules.
 LISTED = re.compile(r"\.\d+\.")
 _TABLES = ("embed", "unembed")
+# To go back from a product as far as there are others.
+_NO_AXIS = -1
 # Of lengths of activations behind a norm, which adds a small number to them.
 _ALIKE = 1e-2
 _WITH_PARAMETERS = frozenset({"prelu", "xielu"})

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from flaggeo import analyze, load
-from flaggeo.alignment.pairs.stability import DEVIATIONS, rotation, rounding_loss
+from flaggeo.alignment.pairs.stability import DEVIATIONS, QUESTIONED, rotation, rounding_loss
 from flaggeo.network import Side
 from flaggeo.numerics.spectrum import leading_spectrum
 from tests.builders import CONFIG, HIDDEN, WIDTH, random_frame, tiny_llama
@@ -105,10 +105,13 @@ def partly(shared, generator):
     return torch.linalg.qr(shared + 0.1 * noise).Q
 
 
-def test_without_the_request_nothing_is_measured_and_with_it_the_pairs_are_the_same():
+def test_significant_pairs_are_asked_on_request_and_the_pairs_are_the_same():
     plain = analyze(network(), rank=4, measure=("pairs",))
     asked = analyze(network(), rank=4, measure=MEASURE)
     assert plain.stability.empty
-    assert asked.stability[["source", "target", "kind"]].equals(asked.pairs[["source", "target", "kind"]])
+    passes = (asked.pairs["overlap_q_value"] <= QUESTIONED) & (asked.pairs["overlap_excess"] > 0)
+    ends = ["source", "target", "kind"]
+    assert asked.stability[ends].equals(asked.pairs.loc[passes, ends].reset_index(drop=True))
+    assert 0 < len(asked.stability) < len(asked.pairs)
     numbers = ["overlap", "overlap_excess", "overlap_p_value"]
     assert asked.pairs[numbers].to_numpy() == pytest.approx(plain.pairs[numbers].to_numpy(), abs=1e-9, nan_ok=True)

@@ -6,7 +6,7 @@ import torch
 
 from flaggeo import analyze, compare, load
 from flaggeo.checkpoint import CheckpointError, open_checkpoint
-from tests.builders import CONFIG, save_folder, tiny_llama
+from tests.builders import CONFIG, related_llama, save_folder, tiny_llama
 
 LARGEST = 448  # of the eight-bit numbers
 
@@ -50,7 +50,7 @@ def test_tensors_keep_the_order_of_storage(tmp_path):
 
 
 def test_rounding_of_the_stored_numbers_reaches_the_stability_of_pairs():
-    packed, plain = in_eight_bits(tiny_llama())
+    packed, plain = in_eight_bits(related_llama())
     options = {"rank": 2, "measure": ["pairs", "stability"]}
     coarse = analyze(load(packed, config=CONFIG), **options).stability["rounding_loss"]
     fine = analyze(load(plain, config=CONFIG), **options).stability["rounding_loss"]

@@ -15,6 +15,8 @@ EVERY = [pytest.param(name, marks=() if name in SAMPLE else pytest.mark.slow) fo
 
 # Where queries meet more than keys, a query cannot be scaled against its key alone.
 MORE_THAN_KEYS = {"deberta", "deberta-v2", "xlnet"}
+# Reasons of tensors whose numbers are added to activations, or stand among these.
+TRANSLATIONS = {"bias", "norm bias", "position table", "segment table", "added", "joined"}
 
 
 def prepared(model_type):
@@ -28,7 +30,7 @@ def prepared(model_type):
     gains = {name: norm.offset for norm in naming.norms for name in tiny.tensors if fits(norm.tensor, name)}
     with torch.no_grad():
         for name, tensor in tiny.tensors.items():
-            if reasons.get(name) in ("bias", "norm bias", "position table", "segment table", "factor", "selection"):
+            if reasons.get(name) in TRANSLATIONS | {"factor", "selection"}:
                 tensor.zero_()
             elif name in gains:
                 tensor.copy_(0.5 + torch.rand_like(tensor) - gains[name])

@@ -11,7 +11,7 @@ from flaggeo import load
 from flaggeo.checkpoint import CheckpointError
 from flaggeo.network import Side, UnknownArchitectureError
 
-WIDTH, HIDDEN = 24, 40
+WIDTH, HIDDEN, VOCABULARY = 24, 40, 50
 NAMES = {
     "nanoGPT": {
         "q": "attn.q",
@@ -31,7 +31,7 @@ READS = {"q", "k", "v", "gate", "up"}
 def checkpoint(spelling, *, layers=12, beginning="blocks", transposed=False, biases=False):
     """A decoder in somebody's own words, with random weights."""
     generator = torch.Generator().manual_seed(0)
-    tensors = {"tok_emb.weight": torch.randn(50, WIDTH, generator=generator)}
+    tensors = {"tok_emb.weight": torch.randn(VOCABULARY, WIDTH, generator=generator)}
     for layer in range(layers):
         for role, name in NAMES[spelling].items():
             inner = HIDDEN if role in ("gate", "up", "down") else WIDTH
@@ -41,7 +41,7 @@ def checkpoint(spelling, *, layers=12, beginning="blocks", transposed=False, bia
             if biases:
                 tensors[f"{beginning}.{layer}.{name}.bias"] = torch.zeros(shape[0])
         tensors[f"{beginning}.{layer}.ln_1.weight"] = torch.ones(WIDTH)
-    tensors["head.weight"] = torch.randn(50, WIDTH, generator=generator)
+    tensors["head.weight"] = torch.randn(VOCABULARY, WIDTH, generator=generator)
     return tensors
 
 
@@ -137,15 +137,36 @@ def test_numbered_matrices_have_roles_only_where_all_three_are_there():
 def test_a_square_matrix_without_a_known_word_is_left_out():
     tensors = checkpoint("words") | {f"blocks.{layer}.mystery.weight": torch.ones(WIDTH, WIDTH) for layer in range(12)}
     reasons = {item.tensor: item.reason for item in load(tensors).skipped}
-    assert reasons["blocks.0.mystery.weight"].startswith("square, and no word of its name")
+    assert reasons["blocks.0.mystery.weight"].startswith("square")
 
 
 def test_two_that_could_have_one_role_are_both_left_out():
     tensors = checkpoint("sequential") | {f"blocks.{i}.net.4.weight": torch.ones(HIDDEN, WIDTH) for i in range(12)}
     network = load(tensors)
     reasons = {item.tensor: item.reason for item in network.skipped}
-    assert reasons["blocks.0.net.0.weight"] == reasons["blocks.0.net.4.weight"] == "one of several that could be up"
+    assert reasons["blocks.0.net.0.weight"] == reasons["blocks.0.net.4.weight"]
+    assert reasons["blocks.0.net.0.weight"].endswith("could be up")
     assert "up" not in {weight.role for weight in network.weights}
+
+
+@pytest.mark.parametrize(
+    ("name", "rows", "is_unembedding"),
+    [
+        ("head.weight", 10, False),
+        ("head.weight", VOCABULARY, True),
+        ("output.weight", VOCABULARY, True),
+        ("lm_head.weight", 10, True),
+    ],
+)
+def test_a_classifier_is_no_unembedding(name, rows, is_unembedding):
+    """A head of a classifier has as many rows as there are classes, not words; only its name can say otherwise."""
+    tables = {"tok.weight": torch.ones(VOCABULARY, WIDTH), name: torch.ones(rows, WIDTH)}
+    inside = {name: tensor for name, tensor in checkpoint("words").items() if name.startswith("blocks.")}
+    for tensors in (inside | tables, inside | dict(reversed(tables.items()))):
+        found = {weight.role: weight.tensor for weight in load(tensors).weights if weight.layer is None}
+        assert found == {"embed": "tok.weight"} | ({"unembed": name} if is_unembedding else {})
+    alone = load({other: tensor for other, tensor in (inside | tables).items() if other != "tok.weight"})
+    assert ("unembed" in {weight.role for weight in alone.weights}) == name.startswith("lm_head")
 
 
 @pytest.mark.parametrize(

@@ -41,14 +41,14 @@ def found():
         ("grouped.weight", "convolution in 2 groups"),
         ("bn.weight", "folded into the weights beside it on request"),
         ("bn.running_var", "running mean or variance of a batch norm"),
-        ("bn.num_batches_tracked", "no parameter"),
+        ("bn.num_batches_tracked", "a buffer"),
         ("scale", "not applied as a linear, convolution or embedding layer, but by mul"),
         ("shift", "added to activations"),
         ("rnn.weight_ih_l0", "not applied as a linear, convolution or embedding layer, but by gru"),
         ("unused.weight", "not used in the run on the example"),
         ("tied.weight", "the same tensor as 'head.weight'"),
         ("norm.weight", "folded into the weights beside it on request"),
-        ("index", "no parameter"),
+        ("index", "a buffer"),
     ],
 )
 def test_every_tensor_that_no_weight_uses_has_its_reason(found, tensor, reason):
