@@ -14,3 +14,4 @@ from .protocol import Checkpoint as Checkpoint
 from .protocol import CheckpointError as CheckpointError
 from .protocol import Progress as Progress
 from .protocol import TensorHeader as TensorHeader
+from .protocol import shortened as shortened

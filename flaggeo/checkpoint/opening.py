@@ -22,15 +22,17 @@ _WEIGHTS_NAMES = (
     "pytorch_model.bin",
 )
 # By preference, where files of one name hold the same weights.
-_SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".gguf", ".npz", ".h5", ".onnx")
+_SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".gguf", ".npz", ".h5", ".onnx")
 _FORMATS = (
     f"a {', '.join(_SUFFIXES[:-1])} or {_SUFFIXES[-1]} file, an index of shards such as {_WEIGHTS_NAMES[0]}, a folder "
     "that holds one of them, or a torch.distributed checkpoint"
 )
-_PICKLE_SUFFIXES = frozenset({".bin", ".pt", ".pth"})
+_PICKLE_SUFFIXES = frozenset({".bin", ".pt", ".pth", ".ckpt"})
 _DISTRIBUTED_METADATA_NAME = ".metadata"
+# What stands in the place of a file that git has not fetched.
+_LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 # What training runs keep beside the weights.
-_NO_WEIGHTS = re.compile(r"(optimizer|scheduler|scaler|training_args|rng_state\w*)\.(bin|pt|pth)")
+_NO_WEIGHTS = re.compile(r"(optimizer|scheduler|scaler|training_args|rng_state\w*)\.(bin|pt|pth|ckpt)")
 
 
 def open_checkpoint(
@@ -86,6 +88,7 @@ def _open_path(path: Path) -> Checkpoint:
         return _open_folder(path)
     if path.suffix == ".json":
         return _open_shards(path, shards_of(path))
+    _require_fetched(path)
     if path.suffix in (".safetensors", *sorted(_PICKLE_SUFFIXES)):
         return _open_shards(path, [path])
     if path.suffix == ".gguf":
@@ -108,7 +111,15 @@ def _open_path(path: Path) -> Checkpoint:
     raise CheckpointError(f"{path}: expected {_FORMATS}, found {found}")
 
 
+def _require_fetched(file: Path) -> None:
+    with file.open("rb") as stream:
+        if stream.read(len(_LFS_POINTER)) == _LFS_POINTER:
+            raise CheckpointError(f"{file}: expected weights, found a pointer of Git LFS to them: run git lfs pull")
+
+
 def _open_shards(path: Path, files: list[Path]) -> Checkpoint:
+    for file in files:
+        _require_fetched(file)
     suffixes = {file.suffix for file in files}
     if suffixes == {".safetensors"}:
         from .safetensors_files import SafetensorsCheckpoint
@@ -138,8 +149,9 @@ def _open_folder(folder: Path) -> Checkpoint:
             f"{folder}: expected one file of weights or a {_WEIGHTS_NAMES[0]}, found no index and "
             f"{shortened([file.name for file in found])}: name the one to read"
         )
-    others = shortened(sorted(file.name for file in folder.iterdir())) or "nothing"
-    raise CheckpointError(f"{folder}: expected weights ({_FORMATS}), found only {others}")
+    others = shortened(sorted(file.name for file in folder.iterdir()))
+    found_instead = f"only {others}" if others else "an empty folder"
+    raise CheckpointError(f"{folder}: expected weights ({_FORMATS}), found {found_instead}")
 
 
 def holds_weights(folder: Path) -> bool:

@@ -8,7 +8,7 @@ import typer
 from .inspect import Source, opened, print_remarks
 from .options import HeadsPerLayer
 from .run import Run, measuring, stem
-from .terminal import INCOMPLETE, errors_reported, number, usage_errors
+from .terminal import INCOMPLETE, LOADING, errors_reported, number, usage_errors, waiting
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -33,11 +33,12 @@ _EQUALISED_LEGEND = "equalised: |cos| with all channels brought to one norm."
 def analyze(path: Source, heads_per_layer: HeadsPerLayer = None, *, run: Run) -> None:
     """Measure how the subspaces of a checkpoint are aligned, and write a page and tables."""
     with errors_reported(run.verbose):
-        from ..analysis import analyze as measure
-        from ..results import Analysis
-        from ..settings import Settings
+        with waiting(LOADING, run.quiet, in_lines=False):
+            from ..analysis import analyze as measure
+            from ..results import Analysis
+            from ..settings import Settings
 
-        options = run.options(Analysis)
+            options = run.options(Analysis)
         network = opened(path, run.quiet, heads_per_layer)
         settings = Settings(**options)
         with usage_errors():

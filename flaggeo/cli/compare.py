@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from .run import Run, measuring, stem
-from .terminal import errors_reported, number, usage_errors
+from .terminal import LOADING, errors_reported, number, usage_errors, waiting
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -39,10 +39,11 @@ def compare(
     Settings that are not given are those of a saved analysis, if one of the two is one.
     """
     with errors_reported(run.verbose):
-        from ..comparison import Comparison, MismatchError
-        from ..comparison import compare as measure
+        with waiting(LOADING, run.quiet, in_lines=False):
+            from ..comparison import Comparison, MismatchError
+            from ..comparison import compare as measure
 
-        options = run.options(Comparison)
+            options = run.options(Comparison)
         with usage_errors((MismatchError,)):
             comparison = run.measured(partial(measure, first, second, **options), [first, second])
         run.tell(comparison, ["ranked", "observables"], _show)

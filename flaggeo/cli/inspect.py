@@ -18,9 +18,9 @@ Source = Annotated[
     str,
     typer.Argument(
         metavar="PATH",
-        help="A file of weights (.safetensors, .gguf, .bin, .pt, .pth, .npz, .h5, .onnx), an index of shards, a folder "
-        "that holds one or is a torch.distributed checkpoint, or a repository on the Hugging Face Hub: org/name, "
-        "org/name@revision or org/name/file.gguf.",
+        help="A file of weights (.safetensors, .gguf, .bin, .pt, .pth, .ckpt, .npz, .h5, .onnx), an index of shards, a "
+        "folder that holds one or is a torch.distributed checkpoint, or a repository on the Hugging Face Hub: "
+        "org/name, org/name@revision or org/name/file.gguf.",
     ),
 ]
 
@@ -52,21 +52,27 @@ def opened(path: str, quiet: bool, heads_per_layer: int | None = None) -> "Netwo
     from ..checkpoint import CheckpointError, open_checkpoint
     from ..network import read_network
 
-    try:
-        with waiting(f"reading the headers of {path}", quiet, in_lines=not Path(path).exists()) as tell:
-            config = None if heads_per_layer is None else {"num_attention_heads": heads_per_layer}
+    with waiting(f"reading the headers of {path}", quiet, in_lines=not Path(path).exists()) as tell:
+        config = None if heads_per_layer is None else {"num_attention_heads": heads_per_layer}
+        try:
             network = read_network(open_checkpoint(path, config), progress=tell)
-    except CheckpointError:
-        if not Path(path).is_dir():
+        except CheckpointError:
+            _require_no_result(Path(path))
             raise
-        from ..results import kind_in
-
-        with suppress(FileNotFoundError):
-            kind = kind_in(Path(path)).KIND
-            raise CheckpointError(f"{path}: expected a checkpoint, found {kind.name} saved by flaggeo") from None
-        raise
     print_remarks(network.remarks, quiet)
     return network
+
+
+def _require_no_result(folder: Path) -> None:
+    from ..checkpoint import CheckpointError
+
+    if not folder.is_dir() or (folder / "config.json").is_file():
+        return  # no result, which would take seconds to find out from the rooms that save them
+    from ..results import kind_in
+
+    with suppress(FileNotFoundError):
+        kind = kind_in(folder).KIND
+        raise CheckpointError(f"{folder}: expected a checkpoint, found {kind.name} saved by flaggeo") from None
 
 
 def print_remarks(remarks: Iterable[str], quiet: bool) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Event, Thread
+from time import monotonic
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import typer
@@ -25,6 +26,8 @@ EXIT_CODES = {
 }
 
 
+#: What is said while the parts of the program are imported that take seconds.
+LOADING = "loading"
 #: Seconds for which a command that waits says nothing.
 SILENCE = 1.9
 
@@ -148,12 +151,13 @@ def waiting(text: str, quiet: bool, *, in_lines: bool) -> Iterator[Callable[[str
 
     console = Console(stderr=True, quiet=quiet)
     status = console.status(escape(text))
-    line = text if in_lines else ""
+    before = text if in_lines else ""
+    line = before
 
     def tell(name: str, done: int, total: int) -> None:
         nonlocal line
-        line = text if done == total else name
-        status.update(escape(line))
+        line = before if done == total else name
+        status.update(escape(text if done == total else name))
 
     with status if console.is_terminal else _repeated(lambda: line, quiet):
         yield tell
@@ -161,13 +165,22 @@ def waiting(text: str, quiet: bool, *, in_lines: bool) -> Iterator[Callable[[str
 
 @contextmanager
 def _repeated(text: Callable[[], str], quiet: bool) -> Iterator[None]:
-    """A line on standard error each time that a while has passed, unless there is nothing to say."""
+    """A line on standard error each time that a while has passed, unless there is nothing to say.
+
+    One that says the same as the line before says how long it has taken.
+    """
     done = Event()
 
     def repeat() -> None:
+        last, since = "", monotonic()
         while not done.wait(SILENCE):
-            if text():
-                typer.echo(text(), err=True)
+            line = text()
+            if line and line == last:
+                typer.echo(f"{line} ({monotonic() - since:.0f} s)", err=True)
+            elif line:
+                since = monotonic() - SILENCE
+                typer.echo(line, err=True)
+            last = line
 
     if quiet:
         yield

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from .run import Run, measuring, stem
-from .terminal import errors_reported, number, usage_errors
+from .terminal import LOADING, errors_reported, number, usage_errors, waiting
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -31,12 +31,13 @@ def trace(
     Settings that are not given are those of a saved analysis, if one of the checkpoints is one.
     """
     with errors_reported(run.verbose):
-        from ..comparison import MismatchError
-        from ..results import Trace
-        from ..tracing import trace as measure
-        from ..tracing.run import steps_of
+        with waiting(LOADING, run.quiet, in_lines=False):
+            from ..comparison import MismatchError
+            from ..results import Trace
+            from ..tracing import trace as measure
+            from ..tracing.run import steps_of
 
-        options = run.options(Trace)
+            options = run.options(Trace)
         with usage_errors():
             steps = steps_of(checkpoints)
         sources, numbers = [step.source for step in steps], [step.number for step in steps]

@@ -1,13 +1,14 @@
 """From a checkpoint's headers to a `Network`, with every shape checked and no tensor read."""
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from itertools import groupby
+from itertools import groupby, islice
 from math import prod
 from typing import Any
 
-from ..checkpoint import Checkpoint, CheckpointError, Progress
+from ..checkpoint import Checkpoint, CheckpointError, Progress, shortened
 from .architecture import Architecture
 from .families.lookup import INFERRED, Structure, find_structure, why_not_by_type
 from .families.names import Numbers, Placed, words_in
@@ -47,6 +48,15 @@ REASONS = {
 _BUFFER = "buffer"
 # Of tensors outside of the model that a structure was derived from: what fine-tuning puts on top.
 _HEADS = re.compile(r"pooler|classifier|seq_relationship|qa_outputs|score\.|(?:^|\.)(?:cls|lm_head|head)\.")
+# Of layers that are missing so many are named.
+_SHOWN = 4
+# Settings by which layers lack keys or values, which they have in common with other layers or with each other.
+_SHARING = ("num_kv_shared_layers", "attention_k_eq_v")
+# Settings that give the width of a stream and of its hidden layers, in a section that has other settings of the tower.
+_WIDTHS = ("hidden_size", "d_model", "n_embd", "dim", "emb_dim")
+_HIDDEN_WIDTHS = ("intermediate_size", "ffn_dim", "d_ff", "n_inner")
+# Model types whose code makes another width of the setting, or none.
+_OTHER_HIDDEN_WIDTHS = frozenset({"lfm2", "lfm2_moe", "tipsv2"})
 _FOLDED = "normalisation gain: a diagonal map, folded into the weights beside it on request"
 _PASSED = "normalisation gain: a diagonal map; the stream comes after it, so it cannot be folded into any weight"
 _WITHIN = "normalisation gain: a diagonal map between the two factors of a weight, always part of their product"
@@ -116,8 +126,8 @@ def _unknown(checkpoint: Checkpoint, model_type: str) -> UnknownArchitectureErro
         return UnknownArchitectureError(f"{checkpoint.location}: expected tensors, found none")
     return UnknownArchitectureError(
         f"{checkpoint.location}: expected tensor names of a known architecture, found {len(names)} tensors, "
-        f"{names[0]!r} first: {why_not_by_type(checkpoint, model_type)}; name a model type that has them "
-        "(config={'model_type': ...}), or load the module with an example of its input"
+        f"{names[0]!r} first: {why_not_by_type(checkpoint, model_type)}; name a model type that has them in a "
+        "config.json beside them, or load the module in Python with flaggeo.load(module, example=input)"
     )
 
 
@@ -199,6 +209,19 @@ class SettingsByName:
         if isinstance(found, Mapping) and last in found and (sections or last not in self._text):
             return found[last]
         return self._text.get(last, self._config.get(last))
+
+    def size(self, section: str, names: Iterable[str], layer: int) -> tuple[str, int] | None:
+        """The first of some settings that a section gives as a whole number, or as one a layer, with its name."""
+        within: Any = self._config
+        for part in section.split(".") if section else ():
+            within = within.get(part) if isinstance(within, Mapping) else None
+        own = {**within, **({} if section else self._text)} if isinstance(within, Mapping) else {}
+        for name in names:
+            value = own.get(name)
+            value = value[layer] if isinstance(value, list) and layer < len(value) else value
+            if isinstance(value, int) and not isinstance(value, bool):
+                return name, value
+        return None
 
     @property
     def model_types(self) -> tuple[str, ...]:
@@ -291,11 +314,17 @@ class _TowerReader:
         self.found = self._found(placed)
         self.layers = sorted({layer for layer, *_ in self.found if layer is not None})
         pieces = tuple(dict.fromkeys(map(_piece, self.found.values())))
+        width = self._stream_width()
+        declared = self.settings.size("", _WIDTHS, 0)
+        # Of several towers that were guessed the settings are those of the one that is as wide as they say.
+        one_of_several = self.structure.name == INFERRED and len(self.structure.towers) > 1
+        self.is_described = not one_of_several or declared is None or declared[1] == width
         self._require_declared_depth(pieces)
         self.architecture = Architecture(self.checkpoint, self.structure, self.tower, self.settings, pieces)
         symmetry, assumed = self.architecture.stream
         name = in_tower(label, "stream")
-        self.stream = Space(name, SpaceKind.STREAM, self._stream_width(), symmetry, assumed=assumed)
+        self.stream = Space(name, SpaceKind.STREAM, width, symmetry, assumed=assumed)
+        self._require_declared_widths()
         gguf = self.checkpoint.naming == "gguf"
         self.rotary_rows = gguf and not _ROTARY_ROWS_IN_GGUF.isdisjoint(self.settings.model_types)
 
@@ -346,6 +375,7 @@ class _TowerReader:
     def weights(self, streams: Mapping[str, Space]) -> Iterator[Weight]:
         """All weights of the tower, in order of depth; `streams` are those of all towers."""
         self.streams = streams
+        self._require_whole_blocks()
         self._remark_on_absent_roles()
         yield from self._tables(BlockKind.EMBEDDING)
         for layer in self.layers:
@@ -396,15 +426,21 @@ class _TowerReader:
 
     def _stream_width(self) -> int:
         # A block faces the stream; a table may be narrower, with a projection between.
-        inside = (place for place in self.found if place[0] is not None and not _piece(self.found[place]).reads_tower)
-        place = next(inside, next(iter(self.found)))
-        return self._facing(place)
+        inside = [place for place in self.found if place[0] is not None and not _piece(self.found[place]).reads_tower]
+        # What most have: of weights that contradict each other the fewer are at fault.
+        return Counter(map(self._facing, inside or [next(iter(self.found))])).most_common(1)[0][0]
 
-    def _require(self, place: _Place, what: str, expected: int, found: int) -> None:
+    def _require(self, place: _Place, what: str, expected: int, found: int, witness: str = "") -> None:
         if expected != found:
             tensor = self.found[place].tensor
             shape = self.checkpoint.headers[tensor].shape
-            raise _error(self.checkpoint, tensor, f"{what} of {expected}", f"{found} in shape {shape}")
+            expectation = f"{what} of {expected}" + (f" ({witness})" if witness else "")
+            raise _error(self.checkpoint, tensor, expectation, f"{found} in shape {shape}")
+
+    def _witness(self, width: int, place: _Place) -> str:
+        """Another weight of the layer that faces a stream of this width."""
+        others = (one for at, one in self.found.items() if at[0] == place[0] and self._facing(at) == width)
+        return next((f"as that of {one.tensor}" for one in others), "")
 
     def _source_stream(self, piece: Piece) -> Space:
         """The stream that a piece faces."""
@@ -435,8 +471,34 @@ class _TowerReader:
             have = "has" if len(layers) == 1 else "have"
             self.remarks.append(f"{_spelt(layers)} {have} no {', '.join(names)}, which other layers have")
 
+    def _require_whole_blocks(self) -> None:
+        """A block that has all tensors but one of those that it has in other layers is damaged.
+
+        One that lacks several may be so by design, as where layers share keys and values.
+        """
+        if any(self.settings(name) for name in _SHARING):
+            return
+        blocks: dict[tuple[int, BlockKind, int | None], dict[str, Placed]] = {}
+        usual: dict[BlockKind, dict[str, set[str]]] = {}
+        for (layer, role, expert), one in self.found.items():
+            record, template = ROLE_RECORDS[_piece(one).role], _piece(one).tensor
+            if layer is not None and (record.heads or record.inner is SpaceKind.HIDDEN):
+                blocks.setdefault((layer, record.block, expert), {})[role] = one
+                usual.setdefault(record.block, {}).setdefault(template, set()).add(role)
+        for (layer, kind, _), members in blocks.items():
+            # A role may have its rows in another tensor here.
+            missing = [template for template, roles in usual[kind].items() if roles.isdisjoint(members)]
+            if len(missing) == 1:
+                name = self.structure.names.name(missing[0], next(iter(members.values())).numbers)
+                there = shortened(list(dict.fromkeys(one.tensor for one in members.values())))
+                raise CheckpointError(
+                    f"{self.checkpoint.location}: tensor {name!r}: expected in layer {layer} beside {there}, "
+                    "as in other layers, found none"
+                )
+
     def _require_declared_depth(self, pieces: Iterable[Piece]) -> None:
         setting = self.tower.depth or (None if self.structure.known else "num_hidden_layers")
+        setting = setting if self.is_described else None
         declared = self.settings.count(setting, self.numbers.get("stage", 0)) if setting else None
         # A layer may be there without weights of its tower: it leads from one stage to the next.
         templates = [piece.tensor for piece in pieces if "layer" in words_in(piece.tensor)]
@@ -446,12 +508,57 @@ class _TowerReader:
             if any(self.structure.names.find(template, {**self.numbers, "layer": layer}) for template in templates)
         }.union(self.layers)
         found = len(there)
-        declared = declared or max(found, 1)
-        lacking = next((number for number in range(found) if number not in there), found)
-        if lacking < declared or found > declared:
-            where = f"without layer {lacking}" if lacking < declared else f"up to layer {self.layers[-1]}"
-            raise CheckpointError(
-                f"{self.checkpoint.location}: expected layers 0 to {declared - 1}, found {found} layers {where}"
+        expected = declared or max(there, default=0) + 1
+        missing = (number for number in range(expected) if number not in there)
+        first = [str(number) for number in islice(missing, _SHOWN)]
+        if not first and found <= expected:
+            return
+        said = f"{expected} layers ({setting} of the settings)" if declared else f"layers 0 to {expected - 1}"
+        more = expected - sum(number < expected for number in there) - len(first)
+        which = ", ".join(first) + (f" and {more} more" if more else "")
+        lacking = f": layer{'s' if len(first) > 1 else ''} {which} missing" if first else ""
+        where = f" in {self.label}" if self.label else ""
+        raise CheckpointError(f"{self.checkpoint.location}: expected {said}{where}, found {found}{lacking}")
+
+    def _require_declared_widths(self) -> None:
+        """The settings give the widths of the stream and of hidden layers, and how many words the embedding has."""
+        if self.numbers or not self.is_described:  # the settings are of the last stage, or of another tower
+            return
+        section = (self.tower.depth or self.tower.heads or "").rpartition(".")[0]
+        for place, one in self.found.items():
+            layer, role, expert = place
+            if layer is not None and expert is None and (declared := self.settings.size(section, _WIDTHS, layer)):
+                if not _piece(one).reads_tower:
+                    setting, width = declared
+                    self._require(place, "a stream width", width, self._facing(place), f"{setting} of the settings")
+                if role == "up":
+                    self._require_declared_hidden_width(place, section)
+            if role == "embed" and self._is_lookup(place):
+                self._require_declared_words(place, section)
+
+    def _require_declared_hidden_width(self, place: _Place, section: str) -> None:
+        names = (*_HIDDEN_WIDTHS, f"{self.label}_ffn_dim")
+        declared = self.settings.size(section, names, place[0] or 0)
+        model_types = {self.structure.name, *self.settings.model_types}
+        if declared is None or not _OTHER_HIDDEN_WIDTHS.isdisjoint(model_types):
+            return
+        # Gates may stand in the same tensor, and other hidden layers may be those that the setting means.
+        sizes = {size for one in self.found.values() for size in self.checkpoint.headers[one.tensor].shape}
+        if declared[1] not in sizes:
+            found = self._inner_width(place, {})
+            self._require(place, "a hidden width", declared[1], found, f"{declared[0]} of the settings")
+
+    def _require_declared_words(self, place: _Place, section: str) -> None:
+        declared, (rows, _) = self.settings.size(section, ("vocab_size",), 0), self._matrix(place)
+        if declared is None:
+            return
+        setting, words = declared
+        if rows < words:
+            self._require(place, "a height", words, rows, f"{setting} of the settings")
+        if rows > words:
+            tensor = self.found[place].tensor
+            self.remarks.append(
+                f"{tensor} has {rows} rows for the {words} words of the settings: others may be padding"
             )
 
     # Weights
@@ -513,7 +620,8 @@ class _TowerReader:
         for place in places:
             piece = _piece(self.found[place])
             record = ROLE_RECORDS[piece.role]
-            self._require(place, "a stream width", self._source_stream(piece).dim, self._facing(place))
+            stream = self._source_stream(piece).dim
+            self._require(place, "a stream width", stream, self._facing(place), self._witness(stream, place))
             width = self._inner_width(place, segments)
             if record.inner is SpaceKind.HIDDEN or record.heads:
                 what = (
@@ -638,7 +746,7 @@ class _TowerReader:
         setting = self.tower.heads or "num_attention_heads"
         number = self.numbers.get("stage", layer)  # in a setting that lists one for each
         query = self.settings.count(setting, number) or self.settings.count("num_attention_heads", number)
-        if query is None:
+        if query is None or not self.is_described:
             self.remarks.append(f"the number of heads is unknown (no {setting} in the settings): heads are not split")
             return None
         declared = self.settings.count(self.tower.key_value_heads, number)

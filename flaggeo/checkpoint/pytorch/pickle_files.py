@@ -12,7 +12,7 @@ from ..shards import require_new
 from .nesting import state_dict_in
 from .pickles import load_pickle
 
-PICKLE_SUFFIXES = frozenset({".bin", ".pt", ".pth"})
+PICKLE_SUFFIXES = frozenset({".bin", ".pt", ".pth", ".ckpt"})
 
 
 class PickleCheckpoint(Checkpoint):

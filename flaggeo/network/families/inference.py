@@ -2,8 +2,8 @@
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from ..roles import ROLE_RECORDS
 from ..spaces import Side
@@ -13,7 +13,7 @@ _Shape = tuple[int, ...]
 
 # What people call the weights of a layer, one word of the module's own name or of its parent's.
 _HINTS = (
-    ("qkv", r"qkv|c_attn|in_proj|query_key_value|wqkv"),
+    ("qkv", r"(\w+_)?qkv(_\w+)?|c_attn|in_proj|query_key_value"),
     ("q", r"q|wq|to_q|q_proj|query|q_lin|queries"),
     ("k", r"k|wk|to_k|k_proj|key|k_lin|keys"),
     ("v", r"v|wv|to_v|v_proj|value|v_lin|values"),
@@ -22,12 +22,16 @@ _HINTS = (
     ("down", r"down|down_proj|fc2|fc_2|w_out|linear2|lin2|dense_4h_to_h|fc_out|contract"),
     ("o", r"o|wo|to_out|o_proj|out_proj|out_lin"),
 )
+# Numbered as in the first Llama: only where all three are there, since two of them are numbered in any order.
+_NUMBERED = {"w1": "gate", "w2": "down", "w3": "up"}
 _ATTENTION = re.compile(r"attn|attention|\bsa\b|mha")
 _EMBEDDING = re.compile(r"(?<!un)emb|wte|tok|vocab")
 _UNEMBEDDING = re.compile(r"lm_head|unembed|logits")
 # The output of a classifier is called so as well: with as many rows as the embedding has it is the unembedding.
 _OUTPUT = re.compile(r"output|\bhead")
 _EXPERTS = re.compile(r"experts?$")
+# A parameter of a module rather than the weight of a module in it, as in torch's attention: in_proj_weight.
+_WEIGHT = re.compile(r"[._]weight$")
 
 
 @dataclass(frozen=True)
@@ -38,16 +42,19 @@ class Guess:
     ----------
     naming : Naming
         With the reason why a matrix was left out among the other tensors.
+    towers : tuple of str
+        Their names; an empty one if there is only one.
     remarks : tuple of str
         What was guessed, and from what.
     """
 
     naming: Naming
+    towers: tuple[str, ...]
     remarks: tuple[str, ...]
 
 
 def infer(shapes: Mapping[str, _Shape]) -> Guess | None:
-    """Guess which matrices of a repeated layer read and write the stream.
+    """Guess which matrices of repeated layers read and write a stream.
 
     Parameters
     ----------
@@ -61,12 +68,42 @@ def infer(shapes: Mapping[str, _Shape]) -> Guess | None:
 
     Notes
     -----
-    The stream is the width that most matrices of the layer have at one end. A matrix with this width as its columns
-    reads it, one with it as its rows writes it; a bias tells where a file stores (in, out). Which role it has, and
-    which end of a square one faces the stream, is taken from the words of its name; without a known word a square
-    matrix is left out.
+    Layers whose names begin alike are a tower. Its stream is the width that most matrices of a layer have at one end.
+    A matrix with this width as its columns reads it, one with it as its rows writes it; a bias tells where a file
+    stores (in, out). Which role it has, and which end of a square one faces the stream, is taken from the words of its
+    name; without a known word a square matrix is left out.
     """
-    templates = _repeated(shapes)
+    guesses = {
+        beginning: guess
+        for beginning, templates in _repeated(shapes).items()
+        if (guess := _guessed_tower(templates, shapes)) is not None
+    }
+    if not guesses:
+        return None
+    pieces: list[Piece] = []
+    reasons: dict[str, str] = {}
+    remarks = []
+    starts = _telling_starts(list(guesses))
+    labels = _labels(starts)
+    for beginning, (width, found, why) in guesses.items():
+        label, start = labels[beginning], starts[beginning]
+        others = [other for other in starts.values() if len(other) > len(start)]
+        found += _tables(shapes, width, start, others)
+        pieces += (replace(piece, tower=label) for piece in found)
+        reasons |= why
+        by_tensor: dict[str, list[str]] = {}
+        for piece in found:
+            by_tensor.setdefault(piece.tensor, []).append(piece.role)
+        told = "; ".join(f"{', '.join(roles)} from {tensor}" for tensor, roles in by_tensor.items())
+        where = f" in {label}" if label else ""
+        remarks.append(f"roles{where} are inferred from names and shapes, with a stream of width {width}: {told}")
+    return Guess(Naming(tuple(pieces), other=reasons), tuple(labels.values()), tuple(remarks))
+
+
+def _guessed_tower(
+    templates: Mapping[str, _Shape], shapes: Mapping[str, _Shape]
+) -> tuple[int, list[Piece], dict[str, str]] | None:
+    """Width of the stream, weights, why other matrices are none; None unless some read the stream and some write it."""
     matrices = {template: shape for template, shape in templates.items() if len(shape) == 2}
     width = _stream_width(matrices.values(), shapes)
     if width is None:
@@ -76,7 +113,7 @@ def infer(shapes: Mapping[str, _Shape]) -> Guess | None:
     for template, shape in matrices.items():
         stored = _is_stored_in_out(template, shape, templates)
         oriented = (shape[1], shape[0]) if stored else shape
-        found = list(_pieces(template, oriented, width, transposed=stored))
+        found = list(_pieces(template, oriented, width, transposed=stored, templates=templates))
         if not found:
             square = oriented == (width, width)
             reasons[template] = (
@@ -89,35 +126,58 @@ def infer(shapes: Mapping[str, _Shape]) -> Guess | None:
         pieces += found
     pieces = _without_ambiguous(pieces, reasons)
     sides = {ROLE_RECORDS[piece.role].side for piece in pieces}
-    if sides != {Side.READ, Side.WRITE}:
-        return None
-    pieces += _tables(shapes, templates, width)
-    told = ", ".join(f"{piece.role} from {piece.tensor}" for piece in pieces)
-    remarks = (f"roles are inferred from names and shapes, with a stream of width {width}: {told}",)
-    return Guess(Naming(tuple(pieces), other=reasons), remarks)
+    return (width, pieces, reasons) if sides == {Side.READ, Side.WRITE} else None
 
 
-def _repeated(shapes: Mapping[str, _Shape]) -> dict[str, _Shape]:
-    """Templates of the tensors that every layer has, with the shape that they have in all of them."""
-    numbered: dict[str, dict[int, dict[str, _Shape]]] = defaultdict(lambda: defaultdict(dict))
+def _telling_starts(beginnings: Sequence[str]) -> dict[str, str]:
+    """What stands before the names of each tower and of its tables: its beginning without what all towers end with.
+
+    Examples
+    --------
+    >>> _telling_starts(["visual.transformer.blocks", "transformer.blocks"])
+    {'visual.transformer.blocks': 'visual.', 'transformer.blocks': ''}
+    """
+    if len(beginnings) == 1:
+        return {beginnings[0]: ""}
+    parts = [beginning.split(".") for beginning in beginnings]
+    same = 0
+    while same < min(map(len, parts)) and len({own[-1 - same] for own in parts}) == 1:
+        same += 1
+    starts = [".".join(own[: len(own) - same]) for own in parts]
+    return {beginning: f"{start}." if start else "" for beginning, start in zip(beginnings, starts, strict=True)}
+
+
+def _labels(starts: Mapping[str, str]) -> dict[str, str]:
+    """Names of the towers, by their beginnings: what tells them apart, without what all towers begin with."""
+    if len(starts) == 1:
+        return dict.fromkeys(starts, "")
+    parts = {beginning: start.split(".")[:-1] for beginning, start in starts.items()}
+    same = 0
+    while same < min(map(len, parts.values())) - 1 and len({own[same] for own in parts.values()}) == 1:
+        same += 1
+    return {
+        beginning: ".".join(own[same:]) or beginning.partition(".")[0] or "layers" for beginning, own in parts.items()
+    }
+
+
+def _repeated(shapes: Mapping[str, _Shape]) -> dict[str, dict[str, _Shape]]:
+    """Templates of tensors with one shape in all layers that have them, by what stands before the layer's number."""
+    numbered: dict[str, dict[str, dict[int, _Shape]]] = defaultdict(lambda: defaultdict(dict))
     for name, shape in shapes.items():
         parts = name.split(".")
         place = next((i for i, part in enumerate(parts) if part.isdecimal()), None)
         if place is not None:
             inside = [_expert_number(parts, i) if i > place else part for i, part in enumerate(parts)]
             beginning, rest = ".".join(parts[:place]), ".".join(inside[place + 1 :])
-            numbered[beginning][int(parts[place])][rest] = shape
-    if not numbered:
-        return {}
-    beginning, layers = max(numbered.items(), key=lambda item: sum(len(rests) for rests in item[1].values()))
-    if len(layers) < 2 or sorted(layers) != list(range(len(layers))):
-        return {}
-    start = f"{beginning}." if beginning else ""
-    common: dict[str, _Shape] = {}
-    for rest, shape in layers[0].items():
-        if all(layer.get(rest) == shape for layer in layers.values()):
-            common[f"{start}{{layer}}.{rest}"] = shape
-    return common
+            numbered[beginning][rest][int(parts[place])] = shape
+    return {
+        beginning: {
+            f"{beginning}.{{layer}}.{rest}".removeprefix("."): next(iter(by_layer.values()))
+            for rest, by_layer in rests.items()
+            if len(by_layer) > 1 and len({*by_layer.values()}) == 1
+        }
+        for beginning, rests in numbered.items()
+    }
 
 
 def _expert_number(parts: list[str], place: int) -> str:
@@ -140,29 +200,31 @@ def _is_stored_in_out(template: str, shape: _Shape, templates: Mapping[str, _Sha
     return bias is not None and shape[0] != shape[1] and bias == (shape[1],)
 
 
-def _pieces(template: str, shape: _Shape, width: int, *, transposed: bool) -> Iterator[Piece]:
+def _pieces(
+    template: str, shape: _Shape, width: int, *, transposed: bool, templates: Mapping[str, _Shape]
+) -> Iterator[Piece]:
     rows, columns = shape
-    hint = _hint(template)
-    if hint == "qkv" and columns == width:
+    hint = _hint(template, templates)
+    if hint == "qkv" and shape == (3 * width, width) and _ATTENTION.search(template.lower()):
         cut = Cut("1", ("q", "k", "v"))
         yield from (Piece(template, role, transposed=transposed, cut=cut) for role in cut.order)
     elif hint is not None and hint in ROLE_RECORDS:
         reads = ROLE_RECORDS[hint].side is Side.READ
         if (columns if reads else rows) == width:
             yield Piece(template, hint, transposed=transposed)
-    elif rows != columns:
-        if columns == width and not _ATTENTION.search(template):
+    elif hint is None and rows != columns and not _ATTENTION.search(template.lower()):
+        if columns == width:
             yield Piece(template, "up", transposed=transposed)
-        elif rows == width and not _ATTENTION.search(template):
+        elif rows == width:
             yield Piece(template, "down", transposed=transposed)
 
 
-def _hint(template: str) -> str | None:
+def _hint(template: str, templates: Iterable[str]) -> str | None:
     """What the last words of a name call a matrix; a projection in attention without a word of its own is ``o``."""
-    words = [
-        word for word in template.removesuffix(".weight").lower().split(".") if not word.isdecimal() and "{" not in word
-    ]
+    words = [word for word in _WEIGHT.sub("", template).lower().split(".") if not word.isdecimal() and "{" not in word]
     for word in reversed(words[-2:]):
+        if word in _NUMBERED and all(template.replace(word, other) in templates for other in _NUMBERED):
+            return _NUMBERED[word]
         for role, pattern in _HINTS:
             if re.fullmatch(pattern, word):
                 return role
@@ -180,22 +242,22 @@ def _without_ambiguous(pieces: list[Piece], reasons: dict[str, str]) -> list[Pie
     return [piece for piece in pieces if piece not in several]
 
 
-def _tables(shapes: Mapping[str, _Shape], templates: Mapping[str, _Shape], width: int) -> Iterator[Piece]:
-    """Embedding and unembedding outside of the layers."""
-    layers = {template.partition("{layer}")[0] for template in templates}
-    tables = [
-        name
-        for name, shape in shapes.items()
-        if len(shape) == 2 and shape[1] == width and "pos" not in name.lower()
-        if not any(name.startswith(start) for start in layers if start)
-    ]
-    embeddings = [name for name in tables if _EMBEDDING.search(name.lower())]
+def _tables(shapes: Mapping[str, _Shape], width: int, start: str, others: Iterable[str]) -> Iterator[Piece]:
+    """Embedding and unembedding of a tower, outside of all numbered modules; `others` begin names of other towers."""
+    modules: dict[str, str] = {}
+    for name, shape in shapes.items():
+        outside = not any(part.isdecimal() for part in name.split("."))
+        own = name.startswith(start) and not any(name.startswith(other) for other in others)
+        module = _WEIGHT.sub("", name).lower().rpartition(".")[2]
+        if outside and own and len(shape) == 2 and shape[1] == width and "pos" not in module:
+            modules[name] = module
+    embeddings = [name for name, module in modules.items() if _EMBEDDING.search(module)]
     words = {shapes[name][0] for name in embeddings[:1]}
     unembeddings = [
         name
-        for name in tables
+        for name, module in modules.items()
         if name not in embeddings
-        if _UNEMBEDDING.search(name.lower()) or (_OUTPUT.search(name.lower()) and shapes[name][0] in words)
+        if _UNEMBEDDING.search(module) or (_OUTPUT.search(module) and shapes[name][0] in words)
     ]
     yield from (Piece(name, "embed") for name in embeddings[:1])
     yield from (Piece(name, "unembed") for name in unembeddings[:1])

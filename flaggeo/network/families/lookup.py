@@ -1,15 +1,15 @@
 """Which structure a checkpoint has: by its model type, or by the names and shapes of its tensors."""
 
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from ...checkpoint import Checkpoint, Progress
 from .gguf_names import ENTRY_NORM, gguf_naming
 from .inference import infer
-from .names import Names
+from .names import Endings, Names
 from .on_the_spot import derive_on_the_spot
 from .record import Naming, Norm, Piece, Record, Tower
+from .shapes import Headers, explains_its_layers, explains_most, stored_the_other_way
 from .table import load_records, load_table
 
 #: What a structure is called that no table has.
@@ -20,7 +20,7 @@ INFERRED = "inferred"
 _Match = tuple[Record, Naming, Names]
 
 # Of structures that explain a checkpoint equally well, the one whose name people know.
-_BEST_KNOWN = ("llama", "bert", "gpt2", "gpt_neox", "mixtral", "t5")
+_BEST_KNOWN = ("llama", "bert", "roberta", "gpt2", "gpt_neox", "mixtral", "t5")
 # Of a model type that is not known so much is shown.
 _LONGEST = 80
 
@@ -94,14 +94,24 @@ def find_structure(
             remarks.append(remark)
         record, naming, names = best
         name = model_type if model_type in record.model_types else record.model_types[0]
-        return Structure(name, record.towers, naming, names, True, tuple(remarks))
+        found = Structure(name, record.towers, naming, names, True, tuple(remarks))
+        return _as_stored(found, checkpoint.headers)
     best = _best(table, checkpoint.headers, known=False)
     if best is not None:
         record, naming, names = best
         name = _name(record)
         remark = f"{why_not_by_type(checkpoint, model_type)}: read as {name} from the tensor names"
-        return Structure(name, record.towers, naming, names, False, (remark,))
+        return _as_stored(Structure(name, record.towers, naming, names, False, (remark,)), checkpoint.headers)
     return _guessed(checkpoint, model_type)
+
+
+def _as_stored(structure: Structure, headers: Headers) -> Structure:
+    """The structure with its matrices the other way round, if the shapes of the checkpoint say so."""
+    naming = stored_the_other_way(structure.naming, structure.names, headers)
+    if naming is None:
+        return structure
+    remark = f"by their shapes, the matrices of its layers are stored transposed, not as {structure.name} has them"
+    return replace(structure, naming=naming, names=Names(naming, headers), remarks=(*structure.remarks, remark))
 
 
 def why_not_by_type(checkpoint: Checkpoint, model_type: str) -> str:
@@ -138,13 +148,11 @@ def _unread(names: Names, checkpoint: Checkpoint) -> list[str]:
     """Matrices of a model, other than heads on top of it, whose names a structure does not have."""
     placed: set[str | None] = {one.tensor for one in names.placed}
     placed |= {names.find(one.part.after, one.numbers) for one in names.placed if isinstance(one.part, Piece)}
-    starts = {one.tensor.split(f".{one.numbers['layer']}.")[0] for one in names.placed if "layer" in one.numbers}
-    in_layers = re.compile(rf"(?:{'|'.join(map(re.escape, sorted(starts)))})\.\d+\.")
     return [
         name
         for name, header in checkpoint.headers.items()
         if len(header.shape) > 1 and name not in placed and not name.endswith("bias")
-        if in_layers.match(name) or names.is_inside(name)
+        if names.is_in_layers(name) or names.is_inside(name)
         if not names.is_elsewhere(name)
     ]
 
@@ -193,31 +201,35 @@ def _guessed(checkpoint: Checkpoint, model_type: str) -> Structure | None:
     guess = infer({name: header.shape for name, header in checkpoint.headers.items()})
     if guess is None:
         return None
-    names = Names(guess.naming, checkpoint.headers)
-    tower = Tower(heads="num_attention_heads", key_value_heads="num_key_value_heads")
+    names = Names(guess.naming, checkpoint.headers, as_written=True)
+    towers = tuple(
+        Tower(name, heads="num_attention_heads", key_value_heads="num_key_value_heads") for name in guess.towers
+    )
     remarks = (
         f"{why_not_by_type(checkpoint, model_type)}; its tensors have the names of no known model",
         *guess.remarks,
     )
-    return Structure(INFERRED, (tower,), guess.naming, names, False, remarks)
+    return Structure(INFERRED, towers, guess.naming, names, False, remarks)
 
 
 def _name(record: Record) -> str:
     return next((name for name in _BEST_KNOWN if name in record.model_types), record.model_types[0])
 
 
-def _best(records: Iterable[Record], tensors: Iterable[str], *, known: bool) -> _Match | None:
+def _best(records: Iterable[Record], headers: Headers, *, known: bool) -> _Match | None:
     """The record and naming that explain most weights and norms; of equals the best known, then what explains most.
 
     A weight of a layer has to be there: names such as ``lm_head`` are in many structures. Where the model type is
-    known, what explains most tensors is best: only its other structures are held against it.
+    known, what explains most tensors is best: only its other structures are held against it. Where it is not, names
+    alone are a weak witness, and a structure that knows only some of the matrices of a layer is another one.
     """
-    tensors, best, most = list(tensors), None, (0, 0, 0, False, 0, 0)
+    best, most = None, (0, 0, 0, False, 0, 0)
+    endings = Endings(headers)
     for record in records:
         for naming in (record.saved, record.live):
             if naming is None:
                 continue
-            names = Names(naming, tensors)
+            names = Names(naming, endings)
             weights = {one.tensor for one in names.placed if isinstance(one.part, Piece)}
             norms = {one.tensor for one in names.placed if isinstance(one.part, Norm)}
             placed = {one.tensor for one in names.placed}
@@ -225,7 +237,9 @@ def _best(records: Iterable[Record], tensors: Iterable[str], *, known: bool) -> 
             explained = len(placed) if known else 0
             score = (explained, len(weights), len(norms), well_known, len(placed), -len(naming.pieces))
             inside = any(one.numbers for one in names.placed if one.tensor in weights)
-            if inside and score > most:
+            if not inside or score <= most:
+                continue
+            if known or (explains_most(names, headers) and explains_its_layers(names, headers)):
                 best, most = (record, naming, names), score
     return best
 

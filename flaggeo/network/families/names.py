@@ -4,7 +4,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cache, cached_property, lru_cache
 
 from .record import Naming, Norm, Piece
 
@@ -33,6 +33,29 @@ class Placed:
     numbers: Numbers
 
 
+class Endings(dict[str, list[tuple[str, str]]]):
+    """Every way to cut the names of a checkpoint at a dot, by the shape of what stands behind it.
+
+    Made once for all structures that are held against a checkpoint.
+
+    Parameters
+    ----------
+    tensors : iterable of str
+        All names of the checkpoint.
+
+    Attributes
+    ----------
+    tensors : tuple of str
+    """
+
+    def __init__(self, tensors: Iterable[str]) -> None:
+        super().__init__()
+        self.tensors = tuple(dict.fromkeys(tensors))
+        for tensor in self.tensors:
+            for start, rest in _endings(tensor):
+                self.setdefault(_shape(rest), []).append((start, rest))
+
+
 class Names:
     """The names of one structure as a checkpoint has them, whatever stands before them.
 
@@ -42,12 +65,15 @@ class Names:
     Parameters
     ----------
     naming : Naming
-    tensors : iterable of str
+    tensors : iterable of str, or Endings
         All names of the checkpoint.
+    as_written : bool, optional
+        The naming was made for this checkpoint: no name has another beginning.
     """
 
-    def __init__(self, naming: Naming, tensors: Iterable[str]) -> None:
-        self._tensors = dict.fromkeys(tensors)
+    def __init__(self, naming: Naming, tensors: Iterable[str] | Endings, *, as_written: bool = False) -> None:
+        self._endings = tensors if isinstance(tensors, Endings) else Endings(tensors)
+        self._tensors = frozenset(self._endings.tensors)
         self._parts: dict[str, list[Piece | Norm | str]] = {}
         for piece in naming.pieces:
             self._parts.setdefault(piece.tensor, []).append(piece)
@@ -61,7 +87,10 @@ class Names:
             inside, rest = self._split(template)
             self._by_shape.setdefault((inside, _shape(_PLACE.sub("0", rest))), []).append(template)
         pieces = {piece.tensor for piece in naming.pieces}
-        self._beginnings = {inside: self._beginning(inside, pieces) for inside in (True, False)}
+        written = {True: self._base, False: ""}
+        self._beginnings = {
+            inside: start if as_written else self._beginning(inside, pieces) for inside, start in written.items()
+        }
 
     def _split(self, template: str) -> tuple[bool, str]:
         """Whether a template has the common beginning, and what stands behind it."""
@@ -71,21 +100,18 @@ class Names:
     def _beginning(self, inside: bool, pieces: set[str]) -> str:
         """What stands before most weights of the checkpoint, of those with the common beginning or of the others."""
         counts: Counter[str] = Counter()
-        for tensor in self._tensors:
-            for start, rest in _endings(tensor):
-                templates = self._by_shape.get((inside, _shape(rest)), ())
-                if any(
-                    template in pieces and _matched(self._split(template)[1], rest) is not None
-                    for template in templates
-                ):
-                    counts[start] += 1
+        for (is_inside, shape), templates in self._by_shape.items():
+            rests = [self._split(template)[1] for template in templates if template in pieces]
+            if is_inside is inside and rests:
+                for start, rest in self._endings.get(shape, ()):
+                    counts[start] += any(_matched(template, rest) is not None for template in rests)
         # The shortest of equals: the model itself before what a wrapper holds besides.
-        return min(counts, key=lambda start: (-counts[start], len(start)), default=self._base if inside else "")
+        return min(+counts, key=lambda start: (-counts[start], len(start)), default=self._base if inside else "")
 
     @cached_property
     def placed(self) -> tuple[Placed, ...]:
         """Every tensor whose part is known, as often as it has one, in the order of the checkpoint."""
-        return tuple(one for tensor in self._tensors for one in self.place(tensor))
+        return tuple(one for tensor in self._endings.tensors for one in self.place(tensor))
 
     def place(self, tensor: str) -> Iterator[Placed]:
         """The parts of a name, whether or not the checkpoint has it."""
@@ -108,6 +134,21 @@ class Names:
         beginning = self._beginnings[True]
         return bool(self._base and beginning) and tensor.startswith(beginning)
 
+    def is_in_layers(self, tensor: str) -> bool:
+        """Whether a tensor stands in one of the layers that have weights of the structure."""
+        return any(
+            tensor.startswith(start) and tensor[len(start) : len(start) + 1].isdecimal()
+            for start in self._layer_beginnings
+        )
+
+    @cached_property
+    def _layer_beginnings(self) -> frozenset[str]:
+        """What stands before the first number in the names of weights that the checkpoint has."""
+        templates = {one.part.tensor for one in self.placed if isinstance(one.part, Piece) and one.numbers}
+        return frozenset(
+            self._beginnings[inside] + rest.partition("{")[0] for inside, rest in map(self._split, templates)
+        )
+
     def is_elsewhere(self, tensor: str) -> bool:
         """Whether a tensor has a name of the structure behind another beginning than the weights of this one."""
         return any(
@@ -122,9 +163,13 @@ class Names:
         """Name in the checkpoint of what a template names at these numbers; None if it is not there."""
         if template is None or any(numbers.get(name, -1) < int(back or 0) for name, back in _PLACE.findall(template)):
             return None
-        inside, rest = self._split(template)
-        name = self._beginnings[inside] + _PLACE.sub(lambda place: str(numbers[place[1]] - int(place[2] or 0)), rest)
+        name = self.name(template, numbers)
         return name if name in self._tensors else None
+
+    def name(self, template: str, numbers: Numbers) -> str:
+        """What the checkpoint calls, or would call, what a template names at these numbers."""
+        inside, rest = self._split(template)
+        return self._beginnings[inside] + _PLACE.sub(lambda place: str(numbers[place[1]] - int(place[2] or 0)), rest)
 
 
 def words_in(template: str) -> list[str]:
@@ -151,6 +196,7 @@ def _endings(name: str) -> Iterator[tuple[str, str]]:
         yield name[: dot.end()], name[dot.end() :]
 
 
+@lru_cache(maxsize=2**17)
 def _shape(name: str) -> str:
     """The name with its numbers struck out, for a table: names of one shape are few."""
     return _NUMBER.sub("0", name)

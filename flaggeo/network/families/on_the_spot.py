@@ -20,6 +20,8 @@ from .table import load_table, parse
 
 #: Stands in the name that progress is told of while a structure is derived.
 DERIVING = "deriving"
+# Of a reason so much is told.
+_LONGEST = 100
 #: Seconds for the process that derives one model type, its imports included; it bounds the derivation itself to less.
 LIMIT = 60
 
@@ -73,7 +75,7 @@ def derive_on_the_spot(model_type: str, config: Mapping[str, Any], progress: Pro
     if not _has(Path(library.origin).parent, model_type):
         return Attempt((), f"{installed} has no code for it")
     if installed == f"transformers {load_table().transformers}" and model_type in load_table().not_derived:
-        return _failed(installed, load_table().not_derived[model_type])
+        return Attempt((), f"it cannot be derived from {installed}")  # docs/models.md has the reason
     tell = progress or (lambda *_: None)
     tell(f"{DERIVING} the structure of {model_type} from {installed}", 0, 1)
     # Of several models in one the language model, as for all settings.
@@ -125,7 +127,7 @@ def _derived(model_type: str, settings: str, installed: str) -> Attempt:
             return _failed(installed, str(error))
     if done.returncode:
         last = done.stderr.strip().splitlines()[-1:] or [f"the process ended with {done.returncode}"]
-        return _failed(installed, last[0][:300])
+        return _failed(installed, last[0])
     try:
         table = parse(done.stdout)
     except ValueError as error:  # a library printed something else
@@ -136,4 +138,4 @@ def _derived(model_type: str, settings: str, installed: str) -> Attempt:
 
 
 def _failed(installed: str, reason: str) -> Attempt:
-    return Attempt((), f"it cannot be derived from {installed} ({reason})")
+    return Attempt((), f"it cannot be derived from {installed} ({reason[:_LONGEST]})")

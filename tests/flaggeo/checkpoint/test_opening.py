@@ -23,8 +23,24 @@ def test_folder_without_weights_says_what_is_there(tmp_path):
 
 
 def test_empty_folder(tmp_path):
-    with pytest.raises(CheckpointError, match="found only nothing"):
+    with pytest.raises(CheckpointError, match="found an empty folder"):
         open_checkpoint(tmp_path)
+
+
+@pytest.mark.parametrize("suffix", ["safetensors", "bin", "pt", "pth", "ckpt", "gguf", "npz", "h5", "onnx"])
+def test_a_file_that_git_has_not_fetched_is_said_to_be_one(tmp_path, suffix):
+    pointer = tmp_path / f"model.{suffix}"
+    pointer.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:abc\nsize 123\n")
+    for source in (pointer, tmp_path):
+        with pytest.raises(CheckpointError, match=rf"{pointer.name}: expected weights, .* git lfs pull"):
+            open_checkpoint(source)
+
+
+def test_a_shard_that_git_has_not_fetched_is_named(tmp_path):
+    folder = save_folder(tmp_path, tiny_llama(), shards=2)
+    (folder / "model-00002-of-00002.safetensors").write_text("version https://git-lfs.github.com/spec/v1\n")
+    with pytest.raises(CheckpointError, match=r"00002\.safetensors: expected weights, .* git lfs pull"):
+        open_checkpoint(folder)
 
 
 def test_a_file_without_a_suffix(tmp_path):

@@ -62,8 +62,8 @@ def test_settings_overrule_the_usual_layers_without_rotary_positions():
         ("resnet", {}, "stages.1.stream", SCALED),  # a ReLU behind every sum
         ("resnet", {"hidden_act": "gelu"}, "stages.1.stream", PERMUTED),
         ("convnext", {}, "stages.1.stream", PERMUTED),  # a convolution of each channel before the norm
-        ("swin", {}, "layers.0.stream", PERMUTED),  # behind the norm of the embeddings, which has gains of its own
-        ("swin", {}, "layers.1.stream", ROTATED),
+        ("swin", {}, "stages.0.stream", PERMUTED),  # behind the norm of the embeddings, which has gains of its own
+        ("swin", {}, "stages.1.stream", ROTATED),
         ("bloom", {}, "stream", PERMUTED),
         ("doge", {}, "stream", SIGNED),  # a scale of each channel on the stream itself
         ("rwkv", {}, "stream", PERMUTED),  # two positions mixed channel by channel

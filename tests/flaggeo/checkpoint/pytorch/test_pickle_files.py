@@ -21,7 +21,7 @@ def save_shards(folder, tensors, shards):
 
 @FORMATS
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16, torch.bfloat16])
-@pytest.mark.parametrize("suffix", ["bin", "pt", "pth"])
+@pytest.mark.parametrize("suffix", ["bin", "pt", "pth", "ckpt"])
 def test_reads_what_was_saved(tmp_path, zipped, dtype, suffix):
     tensor = torch.randn(5, 3, generator=torch.Generator().manual_seed(1)).to(dtype)
     checkpoint = open_checkpoint(saved(tmp_path / f"x.{suffix}", {"a": tensor, "b": torch.tensor(2.0)}, zipped=zipped))

@@ -82,6 +82,58 @@ def test_fused_projections_are_cut_into_thirds_once_the_heads_are_counted():
     assert {weight.role for weight in unknown.weights} == {"embed", "o", "up", "down", "unembed"}
 
 
+@pytest.mark.parametrize("order", [1, -1])
+def test_layers_whose_names_begin_otherwise_are_towers_of_their_own(order):
+    """One tower's names are the ending of the other's, as in the first CLIP."""
+    text, vision = checkpoint("words", layers=3), checkpoint("words", layers=4)
+    towers = [
+        {name: tensor for name, tensor in text.items() if name != "head.weight"},
+        {f"visual.{name}": tensor + 1 for name, tensor in vision.items() if "blocks" in name},
+    ]
+    tensors = {name: tensor for tower in towers[::order] for name, tensor in tower.items()}
+    network = load(tensors, config={"num_attention_heads": 4})
+    by_name = {weight.name: weight for weight in network.weights}
+    assert {weight.tower for weight in network.weights} == {"blocks", "visual"}
+    assert {weight.layer for weight in network.weights if weight.tower == "visual"} == set(range(4))
+    for start, tower, layers in (("visual.", "visual", 4), ("", "blocks", 3)):
+        for role, name in NAMES["words"].items():
+            for layer in range(layers):
+                weight = by_name[f"{tower}.layers.{layer}.{role}"]
+                assert weight.tensor == f"{start}blocks.{layer}.{name}.weight"
+    assert [weight.name for weight in network.weights if weight.layer is None] == ["blocks.embed"]
+    assert {network.spaces[f"{tower}.stream"].dim for tower in ("blocks", "visual")} == {WIDTH}
+
+
+def test_settings_of_a_model_are_those_of_the_tower_that_is_as_wide_as_they_say():
+    """A vision tower beside a language model has other heads and another depth than its config.json tells."""
+    text = checkpoint("words", layers=3)
+    vision = {f"visual.blocks.{i}.{name}.weight": torch.ones(6, 6) for i in range(2) for name in "qo"}
+    settings = {"hidden_size": WIDTH, "num_attention_heads": 4, "num_hidden_layers": 3, "intermediate_size": HIDDEN}
+    network = load(text | vision, config=settings)
+    assert {weight.tower for weight in network.weights if weight.head == 3} == {"blocks"}
+    assert {weight.layer for weight in network.weights if weight.tower == "visual"} == {0, 1}
+    with pytest.raises(CheckpointError, match=r"expected 2 layers .* in blocks"):
+        load(text | vision, config=settings | {"num_hidden_layers": 2})
+
+
+def test_fused_rows_that_are_not_three_squares_are_left_out():
+    tensors = checkpoint("nanoGPT") | {f"blocks.{i}.attn.qkv.weight": torch.ones(2 * WIDTH, WIDTH) for i in range(12)}
+    network = load(tensors, config={"num_attention_heads": 4})
+    assert "blocks.0.attn.qkv.weight" in {item.tensor for item in network.skipped}
+
+
+def test_numbered_matrices_have_roles_only_where_all_three_are_there():
+    tensors = checkpoint("words", layers=2)
+    numbered = {"ff.gate": "ff.w1", "ff.down": "ff.w2", "ff.up": "ff.w3"}
+    for old, new in numbered.items():
+        tensors = {name.replace(old, new): tensor for name, tensor in tensors.items()}
+    found = {weight.role: weight.tensor for weight in load(tensors).weights if weight.layer == 0}
+    assert [found[role] for role in ("gate", "down", "up")] == [f"blocks.0.ff.w{i}.weight" for i in (1, 2, 3)]
+    two = {name: tensor for name, tensor in tensors.items() if "w1" not in name}
+    found = {weight.role: weight.tensor for weight in load(two).weights if weight.layer == 0}
+    assert (found["up"], found["down"], "gate" in found) == ("blocks.0.ff.w3.weight", "blocks.0.ff.w2.weight", False)
+
+
 def test_a_square_matrix_without_a_known_word_is_left_out():
     tensors = checkpoint("words") | {f"blocks.{layer}.mystery.weight": torch.ones(WIDTH, WIDTH) for layer in range(12)}
     reasons = {item.tensor: item.reason for item in load(tensors).skipped}

@@ -115,18 +115,18 @@ def test_a_hostile_config_runs_nothing_and_gives_no_size(tmp_path, without, monk
         "_name_or_path": str(tmp_path),
         "architectures": ["modeling_evil.Model"],
         "attn_implementation": "evil/kernel",
-        "n_embd": 10**12,
-        "n_inner": 10**12,
-        "vocab_size": 10**12,
+        "n_positions": 10**12,
+        "n_ctx": 10**12,
     }
     file.write_text(json.dumps(hostile))
     without("gpt2")
     found = load(tmp_path)
     assert equal(found, expected)
     assert found.structure.known
-    file.write_text(json.dumps(hostile | {"n_layer": 10**9}))
-    with pytest.raises(CheckpointError, match="expected layers"):
-        load(tmp_path)
+    for size in ("n_layer", "n_embd", "n_inner", "vocab_size"):  # which the weights contradict
+        file.write_text(json.dumps(hostile | {size: 10**12}))
+        with pytest.raises(CheckpointError, match="1000000000000"):
+            load(tmp_path)
     assert not (tmp_path / "ran").exists()
 
 
@@ -151,9 +151,11 @@ def test_a_model_type_that_transformers_lacks_starts_no_process(model_type, monk
 
 def test_what_this_transformers_has_failed_at_is_not_tried_again(monkeypatch):
     monkeypatch.setattr(subprocess, "run", None)
-    model_type, reason = next(iter(load_table().not_derived.items()))
+    model_type = next(iter(load_table().not_derived))
     monkeypatch.setattr(on_the_spot, "version", lambda _: load_table().transformers)
-    assert reason in derive_on_the_spot(model_type, {}).remark
+    attempt = derive_on_the_spot(model_type, {})
+    assert attempt.records == ()
+    assert len(attempt.remark) < 100  # the reason is long, and stands in the documentation
 
 
 def test_without_transformers_names_decide_and_the_extra_is_named(without, monkeypatch):
