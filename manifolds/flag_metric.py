@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from .backend import RiemannianMetric
+from .checks import holds, largest
 from .derivatives import safe_sqrt
 from .flag_logarithm import AlignmentError, FlagLogarithm, solve_flag_logarithm
 from .geodesics import (
@@ -19,6 +20,7 @@ from .geodesics import (
     qr_retraction,
     skew,
     split,
+    tangent_part,
 )
 from .logarithm_derivatives import differentiable_logarithm, differentiable_squared_length
 
@@ -92,15 +94,20 @@ class FlagMetric(RiemannianMetric):  # type: ignore[misc]  # geomstats is untype
         self._space.require_point(base_point, "base_point")
         self._space.require_vector(euclidean_gradient, base_point, "euclidean_gradient")
         inside, normal = split(euclidean_gradient, base_point)
-        return normal + 2 * base_point @ off_blocks(skew(inside), self._space.dims)
+        gradient = normal + 2 * base_point @ off_blocks(skew(inside), self._space.dims)
+        # Near an optimum the normal part is short, and has the rounding errors of a long Euclidean gradient.
+        return tangent_part(gradient, base_point, self._space.dims)
 
     def exp(self, tangent_vec: Tensor, base_point: Tensor) -> Tensor:
-        """Point reached after unit time on the geodesic with a given initial velocity of any length.
+        """Point reached after unit time on the geodesic with a given initial velocity.
 
-        It is differentiable in both arguments, at any order.
+        It is differentiable in both arguments, at any order. The angle of a long rotation has an error of its length
+        times that of a number: `ValueError` is raised for a vector of norm above ``1e-3 / eps`` (8e3 in float32, 5e12
+        in float64), and `ArithmeticError` by a derivative above ``0.03 / sqrt(eps)`` (90 in float32, 2e6 in float64).
         """
         self._space.require_point(base_point, "base_point")
         self._space.require_tangent(tangent_vec, base_point, "tangent_vec")
+        _require_angles(tangent_vec, f"{self._space}.metric.exp")
         return self._exponential(tangent_vec, base_point)
 
     def log(self, point: Tensor, base_point: Tensor) -> Tensor:
@@ -139,7 +146,9 @@ class FlagMetric(RiemannianMetric):  # type: ignore[misc]  # geomstats is untype
 
         def path(t: Any) -> Tensor:
             times = torch.as_tensor(t, dtype=velocity.dtype, device=velocity.device).reshape(-1, 1, 1)
-            return self._exponential(times * velocity[..., None, :, :], initial_point[..., None, :, :])
+            travelled = times * velocity[..., None, :, :]
+            _require_angles(travelled, f"{self._space}.metric.geodesic")
+            return self._exponential(travelled, initial_point[..., None, :, :])
 
         return path
 
@@ -287,6 +296,16 @@ class FlagMetric(RiemannianMetric):  # type: ignore[misc]  # geomstats is untype
         self._space.require_point(first, first_name)
         self._space.require_point(second, second_name)
         self._space.require_vector(first, second, first_name)
+
+
+def _require_angles(vector: Tensor, caller: str) -> None:
+    """Raise `ValueError` for a vector so long that rounding leaves less than three digits of its angles."""
+    norm, limit = torch.linalg.matrix_norm(vector.detach()), 1e-3 / torch.finfo(vector.dtype).eps
+    if not holds(norm <= limit):
+        raise ValueError(
+            f"{caller} expected a tangent vector of norm at most {limit:.1e} in {vector.dtype}, beyond which rounding "
+            f"hides its angles; got {largest(norm):.1e}."
+        )
 
 
 def _square(matrix: Tensor) -> Tensor:

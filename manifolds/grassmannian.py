@@ -3,11 +3,10 @@
 import torch
 from torch import Tensor
 
-from .checks import common_batch, holds, largest
-from .derivatives import evaluate
+from .checks import holds, largest
 from .flag import Flag
 from .flag_metric import FlagMetric
-from .geodesics import exponential, grassmannian_angles, grassmannian_exponential, grassmannian_logarithm
+from .geodesics import grassmannian_angles, grassmannian_exponential, grassmannian_logarithm
 from .pairwise import pairwise_geodesic_distance
 
 
@@ -23,10 +22,7 @@ class GrassmannianMetric(FlagMetric):
     """
 
     def _exponential(self, tangent_vec: Tensor, base_point: Tensor) -> Tensor:
-        batch = common_batch(tangent_vec, base_point)
-        whole = (tensor.expand(*batch, *tensor.shape[-2:]) for tensor in (tangent_vec, base_point))
-        # The symmetric eigenproblem has no derivative at repeated angles; the general form has.
-        return evaluate(grassmannian_exponential, exponential, *whole)
+        return grassmannian_exponential(tangent_vec, base_point)
 
     def _logarithm(self, point: Tensor, base_point: Tensor) -> Tensor:
         return grassmannian_logarithm(point, base_point)

@@ -47,9 +47,9 @@ class _GeodesicOptimizer(torch.optim.Optimizer, ABC):
                 end = manifold.metric.exp(velocity, point)
                 state = self.state[point]
                 if "momentum" in state:
-                    moved = manifold.metric.parallel_transport(state["momentum"], point, direction=velocity)
-                    # Rounding errors of many transports would add up to a part that is not tangent.
-                    state["momentum"] = manifold.to_tangent(moved, end)
+                    # A sum of long vectors that cancel, and many transports, leave a part that is not tangent.
+                    momentum = manifold.to_tangent(state["momentum"], point)
+                    state["momentum"] = manifold.metric.parallel_transport(momentum, point, direction=velocity)
                 point.copy_(end)
         return loss
 

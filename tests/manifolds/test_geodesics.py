@@ -40,6 +40,23 @@ def test_exponential_is_that_of_the_orthogonal_group(n, dims, length):
         torch.testing.assert_close(grassmannian_exponential(tangent, frame), expected, atol=2e-14, rtol=0)
 
 
+@pytest.mark.parametrize(("n", "dims"), [*SIGNATURES, (5, (1, 3)), (50, (1, 3, 5)), (2, (1,))])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("share", [1e-9, 1e-6, 1e-3, 1.0])
+def test_exponential_of_the_longest_vectors_is_a_frame(n, dims, dtype, share):
+    """Right to the rounding of the angles, and orthonormal to that of a frame."""
+    eps = torch.finfo(dtype).eps
+    length = share * 1e-3 / eps
+    frame = random_frame(n, dims[-1], seed=1, dtype=dtype)
+    tangent = random_tangent(frame.double(), dims, seed=2, length=length).to(dtype)
+    for function in (exponential, grassmannian_exponential)[: 1 + (len(dims) == 1)]:
+        end = function(tangent, frame)
+        assert float((end.mT @ end - torch.eye(dims[-1])).abs().max()) <= 4 * n * eps
+        if length <= 1e6:  # as far as the reference, a matrix exponential by squaring, is itself right
+            reference = full_exponential(tangent.double(), frame.double())
+            assert float((end.double() - reference).abs().max()) <= 100 * eps * max(1, length)
+
+
 @pytest.mark.parametrize(("n", "dims"), SIGNATURES)
 def test_exponential_of_a_vector_of_low_rank(n, dims):
     """The normal part vanishes in all columns but one, or in all."""
