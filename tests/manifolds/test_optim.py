@@ -157,3 +157,22 @@ def test_the_gradient_of_a_long_normal_vector_is_tangent(space, scale):
     for vector in (space.metric.riemannian_gradient(euclidean, point), space.to_tangent(euclidean, point)):
         assert bool(space.is_tangent(vector, point))
         assert float((vector - short).norm()) <= 1e-3 + 100 * scale * torch.finfo(torch.float64).eps
+
+
+@pytest.mark.parametrize("kind", OPTIMIZERS)
+def test_a_gradient_that_is_not_finite_is_refused_and_moves_nothing(kind):
+    space, start = Flag(6, (1, 3)), random_frame(6, 3, seed=1)
+    point = start.clone().requires_grad_()
+    optimizer = OPTIMIZERS[kind](point, space, 0.1)
+    point.grad = torch.full_like(start, torch.nan)
+    with pytest.raises(ValueError, match="finite gradients"):
+        optimizer.step()
+    assert torch.equal(point, start)
+    assert not optimizer.state[point]
+
+
+def test_what_is_no_manifold_is_refused():
+    point = random_frame(6, 3, seed=1).requires_grad_()
+    for manifold in (None, 3):
+        with pytest.raises(TypeError, match="Flag or Grassmannian"):
+            RiemannianSGD([point], manifold, lr=0.1)
