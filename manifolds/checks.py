@@ -34,6 +34,8 @@ def require_frame(frame: Tensor, name: str) -> None:
 
 def require_fit(first: Tensor, second: Tensor, caller: str, first_name: str, second_name: str) -> None:
     """Raise unless two tensors have one ambient dimension, dtype and device, and batch axes that broadcast."""
+    require_tensor(first, first_name)
+    require_tensor(second, second_name)
     found = f"{first_name} of shape {tuple(first.shape)} and {second_name} of shape {tuple(second.shape)}"
     if min(first.ndim, second.ndim) < 2:
         raise ValueError(f"{caller} expected tensors of shape [..., n, k]; got {found}.")
@@ -87,8 +89,16 @@ def require_one_space(factors: Sequence[Tensor], caller: str) -> None:
 
 
 def require_dims(dims: Iterable[int], n: int) -> tuple[int, ...]:
-    """Dimensions of a flag as a tuple of ints; raise unless ``1 <= dims[0] < dims[1] < ... < n``."""
-    checked = tuple(operator.index(dim) for dim in dims)
+    """Dimensions of a flag as a tuple of ints; raise unless ``1 <= dims[0] < dims[1] < ... < n``.
+
+    What is no sequence of whole numbers is a `TypeError`.
+    """
+    try:
+        checked = tuple(operator.index(dim) for dim in dims)
+    except TypeError:
+        raise TypeError(
+            f"a flag needs a sequence of whole numbers as its dimensions, such as (1, 3); got {dims!r}."
+        ) from None
     bounds = (0, *checked, n)
     if not checked or any(low >= high for low, high in itertools.pairwise(bounds)):
         raise ValueError(
@@ -131,8 +141,7 @@ def common_batch(first: Tensor, second: Tensor) -> torch.Size:
 
 def require_tall(matrix: Tensor, name: str) -> None:
     """Raise unless a tensor has shape ``[..., n, k]`` with k <= n, in float32 or float64."""
-    if not isinstance(matrix, Tensor):
-        raise ValueError(f"{name} needs a torch tensor; got a {type(matrix).__name__}.")
+    require_tensor(matrix, name)
     if matrix.ndim < 2 or matrix.shape[-1] > matrix.shape[-2]:
         raise ValueError(
             f"{name} needs shape [..., n, k] with k <= n, at most as many columns as rows; "
@@ -140,6 +149,12 @@ def require_tall(matrix: Tensor, name: str) -> None:
         )
     if matrix.dtype not in (torch.float32, torch.float64):
         raise ValueError(f"{name} needs dtype float32 or float64; got {matrix.dtype}.")
+
+
+def require_tensor(value: Any, name: str) -> None:
+    """Raise unless a value is a torch tensor."""
+    if not isinstance(value, Tensor):
+        raise ValueError(f"{name} needs a torch tensor; got a {type(value).__name__}.")
 
 
 def holds(condition: Tensor) -> bool:

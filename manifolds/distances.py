@@ -3,12 +3,13 @@
 The functions take orthonormal frames `first`, of shape ``[..., n, r]``, and `second`, of shape ``[..., n, s]``, with
 r, s >= 1, under the conventions of the package, and return one distance for each pair: a tensor of the batch shape.
 The formulas are those of table 2 of K. Ye and L.-H. Lim, Schubert varieties and distances between subspaces of
-different dimensions, SIAM J. Matrix Anal. Appl. 37 (2016), which also treats r != s. The section "How two subspaces lie
-to each other" of docs/grassmannians-and-flags.md puts them side by side.
+different dimensions, SIAM J. Matrix Anal. Appl. 37 (2016), which also treats r != s. The section "How two subspaces are
+aligned" of docs/grassmannians-and-flags.md puts them side by side.
 
 The distances have derivatives of every order, also where angles agree; the Asimov distance has only the first there.
-A derivative that does not exist raises `ArithmeticError`: at an angle of pi/2, where only the chordal, the Asimov and,
-for r = s, the geodesic distance have a gradient, and from the second one on where the subspaces coincide.
+A derivative that does not exist raises `ArithmeticError`: at an angle of pi/2, where only the chordal distance is
+smooth, and from the second one on where the subspaces coincide. The Asimov and, for r = s, the geodesic distance have a
+kink at pi/2: they fall on both sides, and their gradient there is the slope on one of them.
 """
 
 from collections.abc import Callable, Sequence

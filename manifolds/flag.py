@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from .backend import LevelSet, Matrices
-from .checks import block_slices, holds, largest, require_dims, require_fit, require_frame
+from .checks import block_slices, holds, largest, require_dims, require_fit, require_frame, require_tensor
 from .derivatives import nearest_frame
 from .flag_metric import FlagMetric
 from .frames import polar_factor
@@ -194,6 +194,7 @@ class Flag(LevelSet):  # type: ignore[misc]  # geomstats is untyped
 
     def require_point(self, point: Tensor, name: str) -> None:
         """Raise `ValueError` unless a tensor holds points of the manifold, to working precision."""
+        require_tensor(point, name)
         if point.shape[-2:] != self.shape:
             raise ValueError(
                 f"{self} expected {name} of shape [..., {self.n}, {self.dims[-1]}]; got {tuple(point.shape)}."
@@ -202,6 +203,7 @@ class Flag(LevelSet):  # type: ignore[misc]  # geomstats is untyped
 
     def require_vector(self, vector: Tensor, base_point: Tensor, name: str) -> None:
         """Raise `ValueError` unless a tensor has the shape, dtype and device of vectors at a point."""
+        require_tensor(vector, name)
         if vector.shape[-2:] != self.shape:
             raise ValueError(
                 f"{self} expected {name} of shape [..., {self.n}, {self.dims[-1]}]; got {tuple(vector.shape)}."
@@ -213,6 +215,8 @@ class Flag(LevelSet):  # type: ignore[misc]  # geomstats is untyped
         self.require_vector(vector, base_point, name)
         tangent = self.is_tangent(vector, base_point)
         if not holds(tangent):  # false also for NaN
+            if not holds(vector.isfinite()):
+                raise ValueError(f"{self} expected a finite {name}; found NaN or infinity.")
             defect = largest(self.tangent_submersion(vector, base_point).abs())
             raise ValueError(
                 f"{self} expected {name} tangent at the base point; its normal part has an entry of {defect:.1e}. "

@@ -8,22 +8,27 @@ import torch
 from torch import Tensor
 
 from .backend import RiemannianMetric
+from .checks import holds, largest, require_fit
 from .derivatives import safe_sqrt
 from .flag_logarithm import AlignmentError, FlagLogarithm, solve_flag_logarithm
 from .geodesics import (
     change_representative,
     exponential,
+    grassmannian_exponential,
     off_blocks,
     parallel_transport,
     polar_retraction,
     qr_retraction,
     skew,
     split,
+    tangent_part,
 )
 from .logarithm_derivatives import differentiable_logarithm, differentiable_squared_length
 
 # Numbers held at a time while the logarithms of many pairs are computed: 2^23 float64 are 64 MiB.
 _TILE_ENTRIES = 2**23
+# Two seconds for one pair of flags.
+_LONGEST_TRANSPORT = 1000
 
 
 class FlagMetric(RiemannianMetric):  # type: ignore[misc]  # geomstats is untyped
@@ -92,15 +97,20 @@ class FlagMetric(RiemannianMetric):  # type: ignore[misc]  # geomstats is untype
         self._space.require_point(base_point, "base_point")
         self._space.require_vector(euclidean_gradient, base_point, "euclidean_gradient")
         inside, normal = split(euclidean_gradient, base_point)
-        return normal + 2 * base_point @ off_blocks(skew(inside), self._space.dims)
+        gradient = normal + 2 * base_point @ off_blocks(skew(inside), self._space.dims)
+        # Near an optimum the normal part is short, and has the rounding errors of a long Euclidean gradient.
+        return tangent_part(gradient, base_point, self._space.dims)
 
     def exp(self, tangent_vec: Tensor, base_point: Tensor) -> Tensor:
-        """Point reached after unit time on the geodesic with a given initial velocity of any length.
+        """Point reached after unit time on the geodesic with a given initial velocity.
 
-        It is differentiable in both arguments, at any order.
+        It is differentiable in both arguments, at any order. The angle of a long rotation has an error of its length
+        times that of a number: `ValueError` is raised for a vector of norm above ``1e-3 / eps`` (8e3 in float32, 5e12
+        in float64), and `ArithmeticError` by a derivative above ``0.03 / sqrt(eps)`` (90 in float32, 2e6 in float64).
         """
         self._space.require_point(base_point, "base_point")
         self._space.require_tangent(tangent_vec, base_point, "tangent_vec")
+        _require_angles(tangent_vec, f"{self._space}.metric.exp")
         return self._exponential(tangent_vec, base_point)
 
     def log(self, point: Tensor, base_point: Tensor) -> Tensor:
@@ -139,14 +149,17 @@ class FlagMetric(RiemannianMetric):  # type: ignore[misc]  # geomstats is untype
 
         def path(t: Any) -> Tensor:
             times = torch.as_tensor(t, dtype=velocity.dtype, device=velocity.device).reshape(-1, 1, 1)
-            return self._exponential(times * velocity[..., None, :, :], initial_point[..., None, :, :])
+            travelled = times * velocity[..., None, :, :]
+            _require_angles(travelled, f"{self._space}.metric.geodesic")
+            return self._exponential(travelled, initial_point[..., None, :, :])
 
         return path
 
     def squared_dist(self, point_a: Tensor, point_b: Tensor) -> Tensor:
         """Squared geodesic distance, whose gradient in either point is minus twice the logarithm.
 
-        It is differentiable at any order, at coinciding points too; from the second one on as `log` is.
+        It is differentiable at any order, at coinciding points too; from the second one on as `log` is. Where several
+        shortest geodesics join the points it has a kink, and its gradient is the slope along the one that was found.
         """
         self._require_points(point_a, point_b, "point_a", "point_b")
         dims = self._space.dims
@@ -156,6 +169,7 @@ class FlagMetric(RiemannianMetric):  # type: ignore[misc]  # geomstats is untype
     def dist(self, point_a: Tensor, point_b: Tensor) -> Tensor:
         """Geodesic distance; where the points coincide to working precision its gradient is 0.
 
+        Where several shortest geodesics join the points, the gradient is that of `squared_dist`, the slope on one side.
         A second derivative raises `ArithmeticError` there; `squared_dist` has one.
         """
         squared = self.squared_dist(point_a, point_b)
@@ -197,6 +211,11 @@ class FlagMetric(RiemannianMetric):  # type: ignore[misc]  # geomstats is untype
         tangent_vec : Tensor, shape=[..., n, k]
             Tangent vector at the end, of the same length, expressed in the frame ``exp(direction, base_point)``
             or `end_point`.
+
+        Notes
+        -----
+        For several blocks the time is proportional to the length of the geodesic, and a `direction` of norm above 1000
+        is refused. For one block it may be as long as in `exp`.
         """
         if (end_point is None) == (direction is None):
             raise ValueError("parallel_transport expected either direction or end_point; got both or neither.")
@@ -206,6 +225,7 @@ class FlagMetric(RiemannianMetric):  # type: ignore[misc]  # geomstats is untype
         if end_point is None:
             assert direction is not None
             self._space.require_tangent(direction, base_point, "direction")
+            self._require_length(direction)
             return parallel_transport(tangent_vec, base_point, direction, dims)
         direction = self.log(end_point, base_point)
         transported = parallel_transport(tangent_vec, base_point, direction, dims)
@@ -254,8 +274,19 @@ class FlagMetric(RiemannianMetric):  # type: ignore[misc]  # geomstats is untype
         )
         return (horizontal / 4 + vertical) / area
 
+    def _require_length(self, direction: Tensor) -> None:
+        """Raise for a direction along which a vector is not transported to any precision, or not in seconds."""
+        _require_angles(direction, f"{self._space}.metric.parallel_transport")
+        norm = torch.linalg.matrix_norm(direction.detach())
+        if len(self._space.dims) > 1 and not holds(norm <= _LONGEST_TRANSPORT):
+            raise ValueError(
+                f"{self._space}.metric.parallel_transport expected a direction of norm at most {_LONGEST_TRANSPORT}, "
+                f"since its time grows with the length; got {largest(norm):.1e}. Go in shorter steps."
+            )
+
     def _exponential(self, tangent_vec: Tensor, base_point: Tensor) -> Tensor:
-        return exponential(tangent_vec, base_point)
+        one_block = len(self._space.dims) == 1
+        return (grassmannian_exponential if one_block else exponential)(tangent_vec, base_point)
 
     def _logarithm(self, point: Tensor, base_point: Tensor) -> Tensor:
         return self._solve(point, base_point).tangent_vec
@@ -286,7 +317,17 @@ class FlagMetric(RiemannianMetric):  # type: ignore[misc]  # geomstats is untype
     def _require_points(self, first: Tensor, second: Tensor, first_name: str, second_name: str) -> None:
         self._space.require_point(first, first_name)
         self._space.require_point(second, second_name)
-        self._space.require_vector(first, second, first_name)
+        require_fit(first, second, repr(self._space), first_name, second_name)
+
+
+def _require_angles(vector: Tensor, caller: str) -> None:
+    """Raise `ValueError` for a vector so long that rounding leaves less than three digits of its angles."""
+    norm, limit = torch.linalg.matrix_norm(vector.detach()), 1e-3 / torch.finfo(vector.dtype).eps
+    if not holds(norm <= limit):
+        raise ValueError(
+            f"{caller} expected a tangent vector of norm at most {limit:.1e} in {vector.dtype}, beyond which rounding "
+            f"hides its angles; got {largest(norm):.1e}."
+        )
 
 
 def _square(matrix: Tensor) -> Tensor:

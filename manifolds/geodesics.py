@@ -10,10 +10,11 @@ The functions trust their arguments; `Flag` and `Grassmannian` check them.
 import math
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from .checks import block_slices, largest
+from .checks import block_slices, holds, largest
 from .derivatives import evaluate, nearest_frame
 
 # Beyond this length the Taylor series of the transport is summed in several steps.
@@ -46,8 +47,11 @@ def split(vector: Tensor, point: Tensor) -> tuple[Tensor, Tensor]:
 
 def tangent_part(vector: Tensor, point: Tensor, dims: Sequence[int]) -> Tensor:
     """Orthogonal projection of an ambient vector onto the tangent space of a flag manifold at a point."""
-    inside = point.mT @ vector
-    return vector - point @ (inside - off_blocks(skew(inside), dims))
+    # The first projection leaves rounding errors of the vector's size, which may be far above that of its projection.
+    for _ in range(2):
+        inside = point.mT @ vector
+        vector = vector - point @ (inside - off_blocks(skew(inside), dims))
+    return vector
 
 
 def refine(frame: Tensor) -> Tensor:
@@ -56,11 +60,65 @@ def refine(frame: Tensor) -> Tensor:
 
 
 def exponential(tangent_vec: Tensor, base_point: Tensor) -> Tensor:
-    """Exponential map of a flag manifold, without a QR decomposition.
+    """Exponential map of a flag manifold for vectors of any length, differentiable as `smooth_exponential` is."""
+    return evaluate(_skew_exponential, smooth_exponential, *_whole(tangent_vec, base_point))
 
-    With Omega the lift of the tangent vector to so(n), span(P, K) is invariant under Omega, so that one
-    2k x 2k matrix exponential suffices. Differentiable everywhere, also at 0.
+
+def grassmannian_exponential(tangent_vec: Tensor, base_point: Tensor) -> Tensor:
+    """`exponential` for one block, several times faster."""
+    return evaluate(_exponential_by_angles, smooth_exponential, *_whole(tangent_vec, base_point))
+
+
+def _whole(*tensors: Tensor) -> tuple[Tensor, ...]:
+    batch = np.broadcast_shapes(*(tensor.shape[:-2] for tensor in tensors))
+    return tuple(tensor.expand(*batch, *tensor.shape[-2:]) for tensor in tensors)
+
+
+def _skew_exponential(tangent_vec: Tensor, base_point: Tensor) -> Tensor:
+    """Exponential by the rotation of span(P, K). The last step keeps long chains of exponentials orthonormal."""
+    basis, rotation = _rotation(tangent_vec, base_point)
+    return refine(basis @ (rotation @ (basis.mT @ base_point)))
+
+
+def _rotation(tangent_vec: Tensor, base_point: Tensor) -> tuple[Tensor, Tensor]:
+    """Orthonormal basis of span(P, K), and ``exp(Omega)`` in it for the lift Omega of the tangent vector to so(n).
+
+    Omega is a skew matrix of size 2k there. Its eigenvalues are exactly imaginary, so that a long vector does not leave
+    the manifold.
     """
+    basis = torch.linalg.qr(torch.cat([base_point, tangent_vec], dim=-1)).Q
+    # In double precision, since what rounding does to a phase grows with the length.
+    frame, vector = ((basis.mT @ matrix).double() for matrix in (base_point, tangent_vec))
+    inside = skew(frame.mT @ vector)
+    lift = (vector - frame @ (frame.mT @ vector - inside / 2)) @ frame.mT
+    phases, vectors = torch.linalg.eigh(1j * (lift - lift.mT))
+    rotation = ((vectors * torch.exp(-1j * phases)[..., None, :]) @ vectors.mH).real
+    return basis, refine(refine(rotation)).to(basis.dtype)
+
+
+def _exponential_by_angles(tangent_vec: Tensor, base_point: Tensor) -> Tensor:
+    """Exponential for one block. The last step keeps long chains of exponentials orthonormal."""
+    left, sine, versine, right = _plane_rotations(tangent_vec, base_point)
+    return refine(base_point + (left * sine - base_point @ right * versine) @ right.mT)
+
+
+def _plane_rotations(tangent_vec: Tensor, base_point: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The rotations that one block is turned by: with ``D = U S V'``, U, sin S, 1 - cos S, and V."""
+    k = base_point.shape[-1]
+    # Householder vectors are orthogonal to P whatever the rank of the tangent vector.
+    basis = torch.linalg.qr(torch.cat([base_point, tangent_vec], dim=-1)).Q[..., k:]
+    left, angles, right = torch.linalg.svd(basis.mT @ tangent_vec, full_matrices=False)
+    angles = angles[..., None, :]
+    return basis @ left, torch.sin(angles), 2 * torch.sin(angles / 2).square(), right.mT
+
+
+def smooth_exponential(tangent_vec: Tensor, base_point: Tensor) -> Tensor:
+    """Exponential map of a flag manifold, without a decomposition. Differentiable everywhere, also at 0.
+
+    With Omega the lift of the tangent vector to so(n), span(P, K) is invariant under Omega, so that one 2k x 2k matrix
+    exponential suffices. That matrix is not skew: rounding makes eigenvalues real that are imaginary.
+    """
+    _require_derivatives(tangent_vec)
     k = base_point.shape[-1]
     inside, normal = split(tangent_vec, base_point)
     # Balances the two off-diagonal blocks; the result does not depend on it, hence no gradient through it.
@@ -71,17 +129,17 @@ def exponential(tangent_vec: Tensor, base_point: Tensor) -> Tensor:
     top = torch.cat([skew(inside), -gram], dim=-1)
     bottom = torch.cat([scale * identity, torch.zeros_like(gram)], dim=-1)
     columns = torch.linalg.matrix_exp(torch.cat([top, bottom], dim=-2))[..., :k]
-    # The last step keeps long chains of exponentials orthonormal.
     return refine(base_point @ columns[..., :k, :] + direction @ columns[..., k:, :])
 
 
-def grassmannian_exponential(tangent_vec: Tensor, base_point: Tensor) -> Tensor:
-    """`exponential` for one block, from one k x k symmetric eigenproblem. Has no gradient at repeated angles."""
-    squares, vectors = torch.linalg.eigh(tangent_vec.mT @ tangent_vec)
-    angles = squares.clamp(min=0).sqrt()
-    cosine = (vectors * torch.cos(angles)[..., None, :]) @ vectors.mT
-    sinc = (vectors * torch.sinc(angles / torch.pi)[..., None, :]) @ vectors.mT
-    return refine(base_point @ cosine + tangent_vec @ sinc)
+def _require_derivatives(tangent_vec: Tensor) -> None:
+    """Raise where a matrix exponential that is skew but for rounding has not a third of its digits left."""
+    norm, limit = torch.linalg.matrix_norm(tangent_vec.detach()), torch.finfo(tangent_vec.dtype).eps ** -0.5 / 32
+    if not holds(norm <= limit):
+        raise ArithmeticError(
+            f"the exponential has accurate derivatives in {tangent_vec.dtype} up to a norm of {limit:.1e}; "
+            f"got a tangent vector of norm {largest(norm):.1e}."
+        )
 
 
 def grassmannian_angles(point: Tensor, base_point: Tensor) -> Tensor:
@@ -136,10 +194,20 @@ def qr_retraction(tangent_vec: Tensor, base_point: Tensor) -> Tensor:
 def parallel_transport(tangent_vec: Tensor, base_point: Tensor, direction: Tensor, dims: Sequence[int]) -> Tensor:
     """Parallel transport along ``t -> exponential(t * direction)``, t from 0 to 1.
 
-    In the frame that moves with the geodesic the transported vector (a, c) obeys the linear equation
-    a' = -Off([A, a] - K'c + c'K) / 2, c' = -(K a - c A) / 2. With c = c_0 X + K Y it becomes one for the
-    k x k matrices (a, X, Y), whose Taylor series is summed; the end is then pushed forward with Omega,
-    under which span(P, K, c) is invariant.
+    In a frame that moves with the geodesic the transported vector of one block stays as it is. That of several blocks
+    takes time proportional to the length.
+    """
+    if len(dims) == 1:
+        return evaluate(_push_forward_by_angles, _smooth_push_forward, *_whole(tangent_vec, base_point, direction))
+    vector = _in_moving_frame(tangent_vec, base_point, direction, dims)
+    return evaluate(_push_forward, _smooth_push_forward, *_whole(vector, base_point, direction))
+
+
+def _in_moving_frame(tangent_vec: Tensor, base_point: Tensor, direction: Tensor, dims: Sequence[int]) -> Tensor:
+    """Transported vector before it is pushed forward to the end of the geodesic.
+
+    It obeys the linear equation a' = -Off([A, a] - K'c + c'K) / 2, c' = -(K a - c A) / 2. With c = c_0 X + K Y it
+    becomes one for the k x k matrices (a, X, Y), whose Taylor series is summed.
     """
     k = base_point.shape[-1]
     rotation, normal = split(direction, base_point)
@@ -167,13 +235,33 @@ def parallel_transport(tangent_vec: Tensor, base_point: Tensor, direction: Tenso
             term = tuple(part / (steps * order) for part in derivative(*term))  # type: ignore[assignment]
             state = tuple(whole + part for whole, part in zip(state, term, strict=True))  # type: ignore[assignment]
     inside, along_initial, along_normal = state
-    moved = initial @ along_initial + normal @ along_normal
+    return base_point @ inside + initial @ along_initial + normal @ along_normal
 
-    zeros = torch.zeros_like(cross)
-    identity = torch.eye(k, dtype=cross.dtype, device=cross.device).expand_as(cross)
+
+def _push_forward(vector: Tensor, base_point: Tensor, direction: Tensor) -> Tensor:
+    """``exp(Omega) V`` for the lift Omega of the direction, which vanishes outside span(P, K)."""
+    basis, rotation = _rotation(direction, base_point)
+    inside = basis.mT @ vector
+    return vector + basis @ (rotation @ inside - inside)
+
+
+def _push_forward_by_angles(vector: Tensor, base_point: Tensor, direction: Tensor) -> Tensor:
+    """`_push_forward` of a tangent vector for one block; with the same roundings as `_exponential_by_angles`."""
+    left, sine, versine, right = _plane_rotations(direction, base_point)
+    return vector - (base_point @ right * sine + left * versine) @ (left.mT @ vector)
+
+
+def _smooth_push_forward(vector: Tensor, base_point: Tensor, direction: Tensor) -> Tensor:
+    """`_push_forward` without a decomposition: span(P, K, c) is invariant under Omega, with c the normal part of V."""
+    _require_derivatives(direction)
+    k = base_point.shape[-1]
+    rotation, normal = split(direction, base_point)
+    inside, moved = split(vector, base_point)
+    gram = normal.mT @ normal
+    zeros, identity = torch.zeros_like(gram), torch.eye(k, dtype=gram.dtype, device=gram.device).expand_as(gram)
     generator = torch.cat(
         [
-            torch.cat([rotation.expand_as(cross), -gram.expand_as(cross), -(normal.mT @ moved)], dim=-1),
+            torch.cat([skew(rotation), -gram, -(normal.mT @ moved)], dim=-1),
             torch.cat([identity, zeros, zeros], dim=-1),
             torch.cat([zeros, zeros, zeros], dim=-1),
         ],

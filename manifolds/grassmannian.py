@@ -3,11 +3,10 @@
 import torch
 from torch import Tensor
 
-from .checks import common_batch, holds, largest
-from .derivatives import evaluate
+from .checks import holds, largest
 from .flag import Flag
 from .flag_metric import FlagMetric
-from .geodesics import exponential, grassmannian_angles, grassmannian_exponential, grassmannian_logarithm
+from .geodesics import grassmannian_angles, grassmannian_logarithm
 from .pairwise import pairwise_geodesic_distance
 
 
@@ -22,12 +21,6 @@ class GrassmannianMetric(FlagMetric):
        computational aspects, Adv. Comput. Math. 50 (2024), Algorithm 5.3 for the logarithm.
     """
 
-    def _exponential(self, tangent_vec: Tensor, base_point: Tensor) -> Tensor:
-        batch = common_batch(tangent_vec, base_point)
-        whole = (tensor.expand(*batch, *tensor.shape[-2:]) for tensor in (tangent_vec, base_point))
-        # The symmetric eigenproblem has no derivative at repeated angles; the general form has.
-        return evaluate(grassmannian_exponential, exponential, *whole)
-
     def _logarithm(self, point: Tensor, base_point: Tensor) -> Tensor:
         return grassmannian_logarithm(point, base_point)
 
@@ -35,7 +28,7 @@ class GrassmannianMetric(FlagMetric):
         return torch.linalg.vector_norm(grassmannian_angles(point_b, point_a), dim=-1)
 
     def _all_lengths(self, points: Tensor) -> Tensor:
-        return pairwise_geodesic_distance(list(points))
+        return pairwise_geodesic_distance(list(points)) if len(points) else points.new_zeros(0, 0)
 
     def inverse_polar_retraction(self, point: Tensor, base_point: Tensor) -> Tensor:
         """Tangent vector that `polar_retraction` takes to a point Q: ``Q (P'Q)^-1 - P``.

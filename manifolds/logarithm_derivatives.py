@@ -17,7 +17,7 @@ from torch import Tensor
 
 from .checks import block_slices, common_batch, holds
 from .derivatives import BatchedFunction, forward_rule, or_zeros, pull_back
-from .geodesics import exponential, off_blocks, skew, split, tangent_part
+from .geodesics import off_blocks, skew, smooth_exponential, split, tangent_part
 
 # Below this, relative to its largest value 1, the differential of the exponential counts as singular.
 _SINGULAR = 1e-7
@@ -111,7 +111,7 @@ class _SquaredLength(BatchedFunction):
 
 def _slopes(dims: tuple[int, ...], tangent_vec: Tensor, point: Tensor, base_point: Tensor) -> tuple[Tensor, Tensor]:
     """Derivatives of the squared length of the logarithm in the point and in the base point, as n x k matrices."""
-    end = exponential(tangent_vec, base_point)
+    end = smooth_exponential(tangent_vec, base_point)
     normal = split(tangent_vec, base_point)[1]
     velocity = tangent_vec @ (base_point.mT @ end) - base_point @ (normal.mT @ end)
     in_frame = [velocity[..., block] @ (end[..., block].mT @ point[..., block]) for block in block_slices(dims)]
@@ -129,7 +129,7 @@ def _mismatch(dims: tuple[int, ...], tangent_vec: Tensor, point: Tensor, base_po
     The first term is the part of Z that is not tangent, moved to the end E of the geodesic. The second one is the
     tangent vector at E towards the frame of the point's flag that is nearest to it; dE changes it by -dE.
     """
-    end = exponential(tangent_part(tangent_vec, base_point, dims), base_point)
+    end = smooth_exponential(tangent_part(tangent_vec, base_point, dims), base_point)
     nearest = [point[..., block] @ (point[..., block].mT @ end[..., block]) for block in block_slices(dims)]
     return end @ _not_tangent(base_point.mT @ tangent_vec, dims) - tangent_part(torch.cat(nearest, dim=-1), end, dims)
 

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .checks import block_slices, normalized_weights, require_dims, require_frame
+from .checks import block_slices, normalized_weights, require_dims, require_frame, require_tensor
 from .distances import chordal_distance
 from .flag_logarithm import AlignmentError, solve_flag_logarithm
 from .geodesics import exponential, grassmannian_logarithm
@@ -236,6 +236,7 @@ def _require_samples(
     frames: Tensor, dims: Sequence[int] | None, weights: Tensor | None, caller: str
 ) -> tuple[tuple[int, ...], Tensor]:
     """Check samples and weights; return the dimensions of the flag and weights of sum 1."""
+    require_tensor(frames, f"{caller}: frames")
     if frames.ndim != 3 or not len(frames):
         raise ValueError(f"{caller} expected frames of shape [n_samples >= 1, n, k]; got {tuple(frames.shape)}.")
     require_frame(frames, "frames")

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .checks import holds
 from .flag import Flag
 
 
@@ -24,9 +25,16 @@ class _GeodesicOptimizer(torch.optim.Optimizer, ABC):
         """Tangent vector of the next step, from the Riemannian gradient and ``self.state[point]``."""
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
-        """Add a group of points, of the manifold that the group or the optimiser names; `ValueError` for other ones."""
+        """Add a group of points, of the manifold that the group or the optimiser names; `ValueError` for other ones.
+
+        What is no manifold is a `TypeError`.
+        """
         super().add_param_group(param_group)
         group = self.param_groups[-1]
+        if not isinstance(group["manifold"], Flag):
+            raise TypeError(
+                f"{type(self).__name__} expected a Flag or Grassmannian as manifold; got {group['manifold']!r}."
+            )
         for point in group["params"]:
             group["manifold"].require_point(point.detach(), "a parameter")
 
@@ -42,14 +50,19 @@ class _GeodesicOptimizer(torch.optim.Optimizer, ABC):
             for point in group["params"]:
                 if point.grad is None:
                     continue
+                if not holds(point.grad.isfinite()):
+                    raise ValueError(
+                        f"{type(self).__name__} expected finite gradients; the one of a parameter of shape "
+                        f"{tuple(point.shape)} holds NaN or infinity."
+                    )
                 gradient = manifold.metric.riemannian_gradient(point.grad, point)
                 velocity = manifold.to_tangent(self._velocity(gradient, point, group), point)
                 end = manifold.metric.exp(velocity, point)
                 state = self.state[point]
                 if "momentum" in state:
-                    moved = manifold.metric.parallel_transport(state["momentum"], point, direction=velocity)
-                    # Rounding errors of many transports would add up to a part that is not tangent.
-                    state["momentum"] = manifold.to_tangent(moved, end)
+                    # A sum of long vectors that cancel, and many transports, leave a part that is not tangent.
+                    momentum = manifold.to_tangent(state["momentum"], point)
+                    state["momentum"] = manifold.metric.parallel_transport(momentum, point, direction=velocity)
                 point.copy_(end)
         return loss
 

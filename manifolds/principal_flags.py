@@ -87,7 +87,17 @@ def flag_pca(
         )
     if largest is not None and largest >= count:
         raise ValueError(f"flag_pca expected dimensions below the number of samples, {count}; got {largest}.")
+    if not bool(samples.isfinite().all()):
+        raise ValueError(f"flag_pca expected finite samples; found NaN or infinity in {tuple(samples.shape)}.")
     _, lengths, right = torch.linalg.svd(samples - samples.mean(dim=0), full_matrices=False)
+    # What subtracting the mean leaves of rounding is no direction.
+    spanned = int((lengths > max(count, n) * torch.finfo(samples.dtype).eps * samples.norm()).sum())
+    needed = 1 if dims is None or largest is None else largest
+    if spanned < needed:
+        raise ValueError(
+            f"flag_pca expected samples that span at least {needed} directions around their mean; those of shape "
+            f"{tuple(samples.shape)} span {spanned}."
+        )
     eigenvalues = _extended(lengths.square() / count, n)
     if dims is None:
         dims = select_dims(eigenvalues, count, max_dim=max_dim, criterion=criterion)

@@ -53,7 +53,8 @@ def wedin_bound(given: Given, *, sign: int = -1, leading: bool = True) -> Goals:
 
     Norms are spectral. With a = |(I - U U^T) U~| and b = |(I - V V^T) V~|, the sines of the largest angles, the two
     identities give s a <= r b + e and s b <= r a + e: the left sides since |X S~| >= |X| s for the least singular value
-    s of S~, the right ones since M outside U and V has norm r. Then (s - r) a <= e, and the same for b.
+    s of S~, the right ones since M outside U and V has norm r. Then (s - r) a <= e, and the same for b. Checked are the
+    two identities and the last step; the inequalities between spectral norms are not.
     """
     u, v, _, first = with_leading(given, "0")
     if not leading:
@@ -136,11 +137,13 @@ def shared_updates_add_up(given: Given, *, cross: int = 0, uncorrelated: bool = 
 @statement(
     DimensionFree(),
     Exact(m=4, n=3),
-    latex=r"W_l = c\,u_l y^\top + N_l: \quad \sin\angle(v_l, y) \le \frac{\|N_l\|}{c - \|N_l\|}, \qquad "
+    latex=r"W_l = c\,u_l y^\top + N_l,\; c > \|N_l\|: \quad "
+    r"\sin\angle(v_l, y) \le \frac{\|N_l\|}{c - \|N_l\|}, \qquad "
     r"\sin\angle(v_l, v_{l+1}) \le \sin\angle(v_l, y) + \sin\angle(v_{l+1}, y)",
     source="arXiv:2605.04971; continuity 5; P.-Å. Wedin, BIT 12 (1972)",
     hypotheses=[
         Hypothesis("shared", "the updates of both layers have the direction $y$ in common"),
+        Hypothesis("dominant", r"the shared part is larger than the rest: $c > \|N_l\|$, in the spectral norm"),
         Hypothesis("accumulating", "the shared parts of a layer's updates point the same way at every step"),
     ],
     mutants={"error with the wrong sign": {"sign": -1}},
@@ -149,9 +152,10 @@ def coherent_updates_give_continuity(given: Given, *, sign: int = 1) -> Goals:
     """Layers whose updates share an input direction come to have it as their first singular vector.
 
     The shared part of W_l is c u y^T, of the singular values c and 0; N_l is the initial weight and the noise. For the
-    first singular triple (s, a, v) of W_l, s v = W_l^T a, so s (I - y y^T) v = (I - y y^T) N_l^T a, and s >= c - |N_l|.
-    The angle of two vectors is at most the sum of their angles with y. After T updates c is T s_0 and the root mean
-    square of |N_l| at most w + nu sqrt T (`shared_updates_add_up`), for which the bound vanishes as T grows. That
+    first singular triple (s, a, v) of W_l, s v = W_l^T a, so s (I - y y^T) v = (I - y y^T) N_l^T a, and
+    s >= c - |N_l| > 0. The sine of the angle of two vectors is at most the sum of those of their angles with y. After T
+    updates c is T s_0 and the root mean square of |N_l| at most w + nu sqrt T (`shared_updates_add_up`), for which the
+    bound vanishes as T grows. Checked are the identities and the limit; the inequalities between norms are not. That
     trained layers share a direction is measured, not shown; `residual_gradients` says when their gradients do.
     """
     y, u = given.frame("y", "n", 1), given.frame("u", "m", 1)
@@ -173,6 +177,19 @@ def bound_vanishes(given: Given, *, accumulating: bool = True) -> Goals:
     noise = initial + spread * sqrt(steps)
     shared = strength * (steps if accumulating else sqrt(steps))
     yield equal("limit of |N| / (c - |N|)", limit(noise / (shared - noise), steps, oo), 0)
+
+
+@coherent_updates_give_continuity.also(Generic(m=2, n=2), example=True)
+def noise_elsewhere(given: Given, *, dominant: bool = True) -> Goals:
+    """Show W = diag(c, |N|), whose first singular vector is y as long as c > |N|: the bound holds, and fails beyond."""
+    smaller, gap = given.positive("n g")
+    size, noise = (smaller + gap, smaller) if dominant else (smaller, smaller + gap)
+    first = Matrix([1, 0]) if dominant else Matrix([0, 1])
+    weight, y = diag(size, noise), Matrix([1, 0])
+    stretched = square_norm(weight * first)
+    yield at_least("|W v| ≥ the norm of W", stretched, (smaller + gap) ** 2)
+    squared_sine = square_norm(first - y * (y.T * first))
+    yield at_least("|N| / (c - |N|) ≥ sin", noise / (size - noise), squared_sine)
 
 
 @coherent_updates_give_continuity.also(Generic(m=2, n=2), example=True)

@@ -260,7 +260,8 @@ def three_gates(given: Given, *, factor: int = 2, share: Any = 1) -> Goals:
 @statement(
     DimensionFree(),
     Generic(d=3),
-    latex=r"2\lambda\Delta^* = \mathbb{E}\bigl[[D,K] + e b^\top + b e^\top\bigr]",
+    latex=r"2\lambda\Delta^* = \mathbb{E}\bigl[[D,K] + e b^\top + b e^\top\bigr], \qquad "
+    r"K = ab^\top - ba^\top,\; e = h - Da",
     source="alignment 4.1 and 4.2, S10",
     hypotheses=[STATIONARY, EQUAL_RIDGE, PLAIN_GRADIENT, HALF_CONVENTION],
     mutants={"without the factor 2": {"factor": 1}, "sign of the commutator": {"sign": -1}},
@@ -276,7 +277,9 @@ def stationary_imbalance(
 ) -> Goals:
     """At a stationary point the imbalance equals the mean obstruction over 2 lambda, without any fitted number.
 
-    Stationarity gives lambda A = -E[D b a^T] and lambda B = -E[b h^T]; both are symmetric only as a consequence.
+    Of one sample, a = W_1 x comes to the hidden units, h = sigma(a) leaves them, D = diag(sigma'(a)) is the gate,
+    b = W_2^T delta the gradient with respect to h, and E the mean over samples. Stationarity gives
+    lambda A = -E[D b a^T] and lambda B = -E[b h^T]; both are symmetric only as a consequence.
     """
     sides = stationary_sides(
         given, stationary=stationary, homogeneous=False, equal_ridge=equal_ridge, plain_gradient=plain_gradient

@@ -6,7 +6,10 @@ from enum import StrEnum
 
 
 class Evidence(StrEnum):
-    """What stands behind a statement, strongest first; a refuted statement has its counterexample."""
+    """What stands behind the algebra of a statement, strongest first; a refuted statement has its counterexample.
+
+    The algebra is what is checked. How it leads to a statement about norms, limits or closed sets stands in the remark.
+    """
 
     ALL_DIMENSIONS = "proved for all dimensions"
     GENERIC_SYMBOLS = "proved for generic symbols at these sizes"

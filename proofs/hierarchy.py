@@ -62,7 +62,8 @@ def spectral_pairs(d: int, *, simple: bool) -> list[tuple[Spectral, Spectral]]:
     source="alignment 5",
     hypotheses=[
         Hypothesis(
-            "simple", "of the leading $k$ eigenvalues of each Gram the positive ones are distinct, and from the rest"
+            "simple",
+            "of the leading $k$ eigenvalues of each Gram the positive ones differ from each other and from all others",
         )
     ],
     mutants={

@@ -277,7 +277,9 @@ def rank_one_moments(given: Given, *, multiplied: bool = True, uniform: bool = T
 
 @statement(
     DimensionFree(),
-    latex=r"\mathbb{E}\,\Phi_K = \frac{2K+1}{3d}, \qquad \mathbb{E}\,O_{ij} = \frac1d, \quad "
+    latex=r"R_{ij} = \|U_i^\top V_j\|^2,\; O_{ij} = \langle u_i, v_j\rangle^2,\; "
+    r"\Phi_K = \frac{\sum_{k\le K} R_{kk}}{\sum_{k\le K} k}: \quad "
+    r"\mathbb{E}\,\Phi_K = \frac{2K+1}{3d}, \quad \mathbb{E}\,O_{ij} = \frac1d, \quad "
     r"\mathbb{E}\,R_{ij} = \frac{ij}{d}",
     source="alignment 6.1, S18",
     hypotheses=[UNIFORM],
@@ -286,7 +288,8 @@ def rank_one_moments(given: Given, *, multiplied: bool = True, uniform: bool = T
 def flag_score_null(given: Given, *, numerator: int = 1) -> Goals:
     """The flag score of two unrelated flags has mean (2 K + 1) / (3 d), the sum of the overlaps k^2 / d.
 
-    The mean overlaps k^2 / d and i j / d are those of `haar_overlap_moments`.
+    U_i and V_j are the leading i and j columns u and v of two orthonormal frames. The mean overlaps k^2 / d and i j / d
+    are those of `haar_overlap_moments`.
     """
     d, top = given.size("d"), given.size("K")
     k = Symbol("k", integer=True, positive=True)
@@ -460,15 +463,17 @@ def mean_matched_overlap_mean(
 @statement(
     DimensionFree(),
     Exact(L=4, d=5),
-    latex=r"\text{orthonormal directions, centred: } \mathrm{EVR}_3 = \frac{3}{L-1}",
+    latex=r"\text{orthonormal directions, centred: } \mathrm{EVR}_k = \frac{k}{L-1},\; k < L, \quad "
+    r"\text{so } \mathrm{EVR}_3 = \frac{3}{L-1} \text{ for } L \ge 4",
     source="continuity 1 (null of the explained variance)",
     hypotheses=[Hypothesis("orthonormal", "the directions are orthonormal, as unrelated ones are for d much above L")],
     mutants={"total L": {"loss": 0}},
 )
 def explained_variance_null(given: Given, *, loss: int = 1, orthonormal: bool = True) -> Goals:
-    """Unrelated directions of L layers, centred, have L - 1 equal variances, so k components explain k / (L - 1).
+    """Unrelated directions of L layers, centred, have L - 1 equal variances: k < L components explain k / (L - 1).
 
-    With V the d x L frame of directions and e = (1, .., 1)/sqrt(L), the centred Gram is the projector I - e e^T.
+    From k = L - 1 on they explain everything. With V the d x L frame of directions and e = (1, .., 1)/sqrt(L), the
+    centred Gram is the projector I - e e^T.
     """
     frame = given.frame("V", "d", "L") if orthonormal else given.matrix("V", "d", "L")
     unit = given.frame("e", "L", 1)

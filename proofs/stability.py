@@ -6,7 +6,7 @@ from typing import Any
 from sympy import Matrix, Rational, diag, eye, symbols, zeros
 
 from .balance import imbalance
-from .given import DimensionFree, Exact, Generic, Given, bracket, inner, square_norm, tr
+from .given import DimensionFree, Exact, Generic, Given, bracket, inner, rotation, square_norm, tr
 from .goal import Goals, Outcome, at_least, differ, equal, holds
 from .orbits import change_of_basis
 from .statement import Hypothesis, Label, Wording, statement
@@ -123,7 +123,7 @@ def closed_orbit(given: Given, *, moved: bool = True) -> Goals:
     One h brings them all to (F R, L F^T): the orbit is the set of all pairs with this product and ranks at most r,
     which is closed, since minors and products are polynomials. Any other pair has a limit of smaller rank with the same
     product (`one_parameter_degeneration`), which lies in another orbit; by `shrinkable_blocks` those are the pairs
-    whose ranks do not agree.
+    whose ranks do not agree. Checked are the identities; that the set is closed and the limit outside it are not.
     """
     frame, change, basis = given.frame("F", "d", "r"), given.invertible("C", "r"), given.invertible("B", "d")
     left, right = given.matrix("L", "p", "r"), given.matrix("R", "r", "n")
@@ -266,7 +266,10 @@ def orbit_without_minimum(given: Given, *, attained: bool = False) -> Goals:
     latex=r"\kappa = \frac{\|W_1\|^2+\|W_2\|^2}{2\,\|W_2W_1\|_*},\qquad 0 \le \kappa - 1 \le "
     r"\frac{\|\Delta\|_*}{2\,\|W_2W_1\|_*}",
     source="alignment 2.7: Powers and Stormer",
-    hypotheses=[Hypothesis("semidefinite", "$X$ and $Y$, the roots of the two Grams, are positive semidefinite")],
+    hypotheses=[
+        Hypothesis("semidefinite", "$X$ and $Y$, the roots of the two Grams, are positive semidefinite"),
+        Hypothesis("nonzero", r"$W_2W_1 \ne 0$, or the quotients have no meaning", essential=False),
+    ],
     mutants={"half the imbalance": {"share": Rational(1, 2)}},
 )
 def kempf_ness_gap(given: Given, *, share: Any = 1) -> Goals:
@@ -414,17 +417,24 @@ def balanced_chain(given: Given, *, schatten: bool = True) -> Goals:
 @statement(
     DimensionFree(),
     Exact(n=2, d=3, p=3, r=2),
-    latex=r"\{A = B\} \cong O(d)/\bigl(O(m_1)\times\cdots\times O(m_s)\bigr), \qquad \dim = \sum_{i<j} m_i m_j",
+    latex=r"\{W_1W_1^\top : W_1W_1^\top = W_2^\top W_2,\, W_2W_1 = M\} \cong "
+    r"O(d)/\bigl(O(m_1)\times\cdots\times O(m_s)\bigr), \qquad \dim = \sum_{i<j} m_i m_j",
     source="alignment 2.4(iv); arXiv:2407.13482",
-    mutants={"squares counted too": {"diagonal": 1}, "Gram of the product": {"power": 1}},
+    hypotheses=[Hypothesis("rank", r"$d \ge \mathrm{rank}\,M$: some pair has this product", essential=False)],
+    mutants={
+        "squares counted too": {"diagonal": 1},
+        "Gram of the product": {"power": 1},
+        "pairs in place of their Grams": {"pairs": True},
+    },
 )
 def isospectral_flag(given: Given, *, power: int = 2) -> Goals:
     """The common Gram of the balanced pairs with one product runs over a real flag manifold.
 
     With W_2^T W_2 = W_1 W_1^T one has W_2 = R W_1^T for an isometry R (of W_2 with rows of zeros, if need be). So
     M^T M = (W_1^T W_1)^2 gives W_1^T W_1, the root, and W_1 = Q T V^T for an isometry Q, with M = U T^2 V^T. These
-    pairs are all balanced with the same product, and their Gram Q T^2 Q^T is any matrix with that spectrum. The
-    rotations that keep it are those of `stabilizer`.
+    pairs are all balanced with the same product, and their Gram Q T^2 Q^T is any matrix with that spectrum: the r
+    singular values of M and d - r zeros, with the multiplicities m_i. The rotations that keep it are those of
+    `stabilizer`. The pairs themselves are more (`one_gram_of_many_pairs`).
     """
     w1, isometry = given.matrix("W_1", "d", "n"), given.frame("R", "p", "n")
     w2 = isometry * w1.T
@@ -463,6 +473,18 @@ def rotations_between_blocks(given: Given, *, diagonal: int = 0) -> Goals:
         return size * (size - 1) / 2
 
     yield equal("dim O(q + m) - dim O(q) - dim O(m)", rotations(q + m) - rotations(q) - rotations(m), q * m + diagonal)
+
+
+@isospectral_flag.also(Generic(d=2), example=True)
+def one_gram_of_many_pairs(given: Given, *, pairs: bool = False) -> Goals:
+    """Show that the product I in d = 2 has one common Gram, a point, of all pairs of a rotation and its inverse."""
+    turn = rotation(given.real("phi"))
+    w1, w2, identity = turn, turn.T, given.identity("d")
+    yield equal("the product stays", w2 * w1, identity)
+    yield equal("balanced", imbalance(w1, w2), given.zeros("d", "d"))
+    yield equal("the Gram stays", w1 * w1.T, identity)
+    if pairs:
+        yield equal("the pair stays", w1, identity)
 
 
 @isospectral_flag.also(Exact(d=2), Exact(d=3), Exact(d=4), example=True)

@@ -27,6 +27,7 @@ from .goal import Goals, Outcome, at_least, differ, equal, holds
 from .statement import Hypothesis, Label, Wording, statement
 
 ROTATION = Hypothesis("orthogonal", "$Q$ is orthogonal")
+INVERTIBLE = Hypothesis("invertible", "$g$ is invertible")
 
 ACTIVATIONS: dict[str, Callable[[Any], Any]] = {
     "ReLU": lambda x: Max(0, x),
@@ -48,10 +49,10 @@ def commutes(activation: Callable[[Any], Any], matrix: Any, points: Iterable[Any
     return True
 
 
-def candidates(d: int, entries: tuple[int, ...]) -> list[Any]:
-    """All invertible matrices with entries in a finite set."""
+def candidates(d: int, entries: tuple[int, ...], *, invertible: bool) -> list[Any]:
+    """All matrices with entries in a finite set, or the invertible ones among them."""
     matrices = (Matrix(d, d, values) for values in product(entries, repeat=d * d))
-    return [matrix for matrix in matrices if matrix.det() != 0]
+    return [matrix for matrix in matrices if not invertible or matrix.det() != 0]
 
 
 def monomial(matrix: Any, allowed: Callable[[Any], bool]) -> bool:
@@ -61,10 +62,12 @@ def monomial(matrix: Any, allowed: Callable[[Any], bool]) -> bool:
     return all(len(line) == 1 for line in rows + columns) and all(allowed(line[0]) for line in rows)
 
 
-def commuting_group(activation: str, allowed: Callable[[Any], bool], entries: tuple[int, ...]) -> Goals:
+def commuting_group(
+    activation: str, allowed: Callable[[Any], bool], entries: tuple[int, ...], *, invertible: bool
+) -> Goals:
     """Among the invertible matrices with given entries, exactly the allowed monomial ones commute."""
     points = [Matrix(point) for point in ((1, 0), (0, 1), (-1, 0), (0, -1), (1, -1), (1, 2), (-2, 1))]
-    for matrix in candidates(2, entries):
+    for matrix in candidates(2, entries, invertible=invertible):
         found = commutes(ACTIVATIONS[activation], matrix, points)
         yield holds(f"{activation} and {matrix.tolist()}", found == monomial(matrix, allowed))
 
@@ -72,7 +75,7 @@ def commuting_group(activation: str, allowed: Callable[[Any], bool], entries: tu
 def rows_by_taylor(given: Given, activation: str, order: int, scales: tuple[int, ...]) -> Goals:
     """Two entries c and e of one row of a commuting matrix, from σ(c x + e y) = c σ(x) + e σ(y) at one order.
 
-    With σ^(m)(0) not zero, c^m = c leaves the scales and 0, and c^(m-1) e = 0 leaves one entry besides zeros.
+    With σ^(m)(0) not zero, c^m = c leaves the scales and 0, and c^(m-1) e = 0 leaves at most one entry besides zeros.
     """
     c, e, x, y = given.real("c e x y")
     function, origin = ACTIVATIONS[activation], {x: 0, y: 0}
@@ -136,9 +139,10 @@ def radial_control_nearly_linear(given: Given, *, constant: int = 2, least: int 
 
 @statement(
     DimensionFree(),
-    latex=r"\mathrm{ReLU}(gx) = g\,\mathrm{ReLU}(x)\ \forall x \iff g \text{ is a positive monomial matrix}",
+    latex=r"g \in GL(d):\quad \mathrm{ReLU}(gx) = g\,\mathrm{ReLU}(x)\ \forall x \iff "
+    r"g \text{ is a positive monomial matrix}",
     source="alignment 4.3 and 7-D4",
-    hypotheses=[Hypothesis("positive", "the scales are positive")],
+    hypotheses=[INVERTIBLE, Hypothesis("positive", "the scales are positive")],
     mutants={"permutations only": {"largest": 1}, "twice the smaller entry": {"other": 2}},
     wording=Wording(
         point="D4",
@@ -150,11 +154,12 @@ def radial_control_nearly_linear(given: Given, *, constant: int = 2, least: int 
     ),
 )
 def relu_symmetry(given: Given, *, other: int = 1) -> Goals:
-    """ReLU commutes exactly with permutations times positive scales.
+    """Of the invertible matrices, ReLU commutes exactly with permutations times positive scales.
 
     A matrix commutes exactly if each of its rows does. On the axes a row needs ReLU(c) = c for each entry c, which a
     negative one lacks, and on e_j - e_k it needs ReLU(c - e) = c for two entries c and e, which lacks the smaller of
-    the two: so one of them is 0. A row with a single entry c > 0 does commute.
+    the two: so one of them is 0. A row with a single entry c > 0 does commute, and so does a row of zeros, which an
+    invertible matrix has not; nor has it two rows with their entries in one column.
     """
     relu, gap = ACTIVATIONS["ReLU"], symbols("t", nonnegative=True)
     small, scale, length = given.positive("e c x")
@@ -168,22 +173,26 @@ def relu_symmetry(given: Given, *, other: int = 1) -> Goals:
 
 
 @relu_symmetry.also(Exact(d=2), example=True)
-def relu_on_small_integers(_: Given, *, largest: int = 2, positive: bool = True) -> Goals:
-    """Show it for every invertible matrix with entries from -1 to 2."""
-    yield from commuting_group("ReLU", lambda x: (x > 0 or not positive) and x <= largest, (-1, 0, 1, 2))
+def relu_on_small_integers(_: Given, *, largest: int = 2, positive: bool = True, invertible: bool = True) -> Goals:
+    """Show it for every invertible matrix with entries from -1 to 2; [[1, 0], [1, 0]] commutes, too."""
+    entries = (-1, 0, 1, 2)
+    yield from commuting_group(
+        "ReLU", lambda x: (x > 0 or not positive) and x <= largest, entries, invertible=invertible
+    )
 
 
 @statement(
     DimensionFree(),
-    latex=r"\tanh(gx) = g\tanh(x)\ \forall x \iff g \text{ is a signed permutation}",
+    latex=r"g \in GL(d):\quad \tanh(gx) = g\tanh(x)\ \forall x \iff g \text{ is a signed permutation}",
     source="alignment 7-D4",
+    hypotheses=[INVERTIBLE],
     mutants={"permutations only": {"scales": (1,)}, "larger scales": {"scales": (1, -1, 2)}},
 )
 def tanh_symmetry(given: Given, *, scales: tuple[int, ...] = (1, -1)) -> Goals:
-    """The activation tanh commutes exactly with signed permutations.
+    """Of the invertible matrices, the activation tanh commutes exactly with signed permutations.
 
-    The terms of third order at 0 leave no other matrix: a row of one has one entry besides zeros, 1 or -1. An odd
-    entrywise function commutes with signs and with permutations.
+    The terms of third order at 0 leave no other one: a row has at most one entry besides zeros, 1 or -1, and rows and
+    columns of an invertible matrix are not zero. An odd entrywise function commutes with signs and with permutations.
     """
     yield from rows_by_taylor(given, "tanh", 3, scales)
     x = given.real("x")
@@ -191,32 +200,34 @@ def tanh_symmetry(given: Given, *, scales: tuple[int, ...] = (1, -1)) -> Goals:
 
 
 @tanh_symmetry.also(Exact(d=2), example=True)
-def tanh_on_small_integers(_: Given, *, scales: tuple[int, ...] = (1, -1)) -> Goals:
-    """Show it for every invertible matrix with entries from -1 to 2."""
-    yield from commuting_group("tanh", lambda x: x in scales, (-1, 0, 1, 2))
+def tanh_on_small_integers(_: Given, *, scales: tuple[int, ...] = (1, -1), invertible: bool = True) -> Goals:
+    """Show it for every invertible matrix with entries from -1 to 2; [[1, 0], [1, 0]] commutes, too."""
+    yield from commuting_group("tanh", lambda x: x in scales, (-1, 0, 1, 2), invertible=invertible)
 
 
 @statement(
     DimensionFree(),
-    latex=r"\sigma(gx) = g\,\sigma(x)\ \forall x \iff g \text{ is a permutation}, \qquad "
+    latex=r"g \in GL(d):\quad \sigma(gx) = g\,\sigma(x)\ \forall x \iff g \text{ is a permutation}, \qquad "
     r"\sigma \in \{\mathrm{GELU}, \mathrm{SiLU}\}",
     source="alignment 7-D4",
+    hypotheses=[INVERTIBLE],
     mutants={"signed permutations": {"scales": (1, -1)}, "positive scales": {"scales": (1, 2)}},
 )
 def smooth_gate_symmetry(given: Given, *, scales: tuple[int, ...] = (1,)) -> Goals:
-    """GELU and SiLU commute with permutations only.
+    """Of the invertible matrices, GELU and SiLU commute exactly with permutations.
 
-    The terms of second order at 0 leave no other matrix: a row of one has one entry besides zeros, and it is 1.
+    The terms of second order at 0 leave no other one: a row has at most one entry besides zeros, and it is 1; rows and
+    columns of an invertible matrix are not zero. Every entrywise function commutes with permutations.
     """
     for activation in ("GELU", "SiLU"):
         yield from rows_by_taylor(given, activation, 2, scales)
 
 
 @smooth_gate_symmetry.also(Exact(d=2), example=True)
-def smooth_gates_on_small_integers(_: Given, *, scales: tuple[int, ...] = (1,)) -> Goals:
-    """Show it for every invertible matrix with entries from -1 to 2."""
+def smooth_gates_on_small_integers(_: Given, *, scales: tuple[int, ...] = (1,), invertible: bool = True) -> Goals:
+    """Show it for every invertible matrix with entries from -1 to 2; [[1, 0], [1, 0]] commutes, too."""
     for activation in ("GELU", "SiLU"):
-        yield from commuting_group(activation, lambda x: x in scales, (-1, 0, 1, 2))
+        yield from commuting_group(activation, lambda x: x in scales, (-1, 0, 1, 2), invertible=invertible)
 
 
 @statement(

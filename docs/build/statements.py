@@ -24,7 +24,7 @@ Every statement that flaggeo rests on, with its hypotheses. `flaggeo prove` chec
 How much a check shows is said in its verdict, by the weakest link of the argument:
 
 proved for all dimensions
-: every step in the algebra of words in matrix symbols, or in symbols for the sizes, so for all sizes at once;
+: every identity in the algebra of words in matrix symbols, or in symbols for the sizes, so for all sizes at once;
 
 proved for generic symbols at these sizes
 : some step with every entry an independent symbol, at the sizes named;
@@ -40,8 +40,11 @@ cited
 
 Each argument has the strongest evidence of what it was run on: a derivation for all sizes that is also run on exact
 numbers, on which a wrong variant can fail, counts as the derivation. An *example* shows a case that attains a bound or
-derives something a second time; the statement does not rest on it. What an argument encodes, such as that a change of
-basis makes two subspaces orthogonal, stands in the remarks.
+derives something a second time; the statement does not rest on it.
+
+The algebra is checked, not the text around it. What an argument encodes, such as that a change of basis makes two
+subspaces orthogonal, and how its identities lead to a statement about norms, limits, closed sets or minima, stands in
+the remarks, for a person to follow.
 
 A statement recorded as **refuted** is a popular wording, kept with its counterexample. Without a hypothesis marked
 *essential* the statement fails, and so do the variants listed under *fails as*; the tests check both. The other

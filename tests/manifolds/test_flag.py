@@ -170,3 +170,9 @@ def test_what_is_no_tangent_vector_is_refused_everywhere(vector):
     for call in calls:
         with pytest.raises(ValueError, match=r"expected"):
             call()
+
+
+@pytest.mark.parametrize("dims", [2, (1.5, 2), None])
+def test_dimensions_that_are_no_whole_numbers_are_refused(dims):
+    with pytest.raises(TypeError, match="sequence of whole numbers"):
+        Flag(5, dims)

@@ -266,3 +266,65 @@ def test_injectivity_radius_is_half_pi_of_the_kind_of_the_point():
     assert radius.dtype == torch.float32
     assert radius[0].item() == pytest.approx(math.pi / 2)
     assert flags.metric.injectivity_radius().item() == pytest.approx(math.pi / 2)
+
+
+@pytest.mark.parametrize("space", [Flag(5, (1, 3)), Grassmannian(5, 3)], ids=str)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_vector_so_long_that_its_angles_are_lost_is_refused(space, dtype):
+    base = random_frame(5, 3, seed=1, dtype=dtype)
+    unit = space.to_tangent(random_tangent(base.double(), space.dims, seed=2, length=1.0).to(dtype), base)
+    longest = 1e-3 / torch.finfo(dtype).eps
+    for length in (0.5 * longest, 0.01 * longest, 30.0):
+        assert bool(space.belongs(space.metric.exp(length * unit, base)))
+        assert bool(space.belongs(space.metric.geodesic(base, initial_tangent_vec=unit)(length)[0]))
+    with pytest.raises(ValueError, match="tangent vector of norm at most"):
+        space.metric.exp(2 * longest * unit, base)
+    with pytest.raises(ValueError, match="tangent vector of norm at most"):
+        space.metric.geodesic(base, initial_tangent_vec=unit)(2 * longest)
+    with pytest.raises(ValueError, match="of norm at most"):
+        space.metric.parallel_transport(unit, base, direction=2 * longest * unit)
+
+
+@pytest.mark.parametrize("space", [Flag(5, (1, 3)), Grassmannian(5, 3)], ids=str)
+def test_the_exponential_has_derivatives_as_long_as_they_are_accurate(space):
+    """By central differences at length 1e5; far beyond, where rounding would make them up, they are refused."""
+    base = random_frame(5, 3, seed=1)
+    vector, weight = 1e5 * random_tangent(base, space.dims, seed=2, length=1.0), random_frame(5, 3, seed=3)
+    along = random_tangent(base, space.dims, seed=4, length=1.0)
+
+    def value(step):
+        return (weight * space.metric.exp(vector + step * along, base)).sum()
+
+    step = torch.zeros((), dtype=torch.float64, requires_grad=True)
+    (slope,) = torch.autograd.grad(value(step), step)
+    difference = (value(1e-4) - value(-1e-4)) / 2e-4
+    assert float(slope) == pytest.approx(float(difference), abs=1e-4)
+    long = (100 * vector).requires_grad_()
+    end = space.metric.exp(long, base)
+    with pytest.raises(ArithmeticError, match="accurate derivatives"):
+        end.sum().backward()
+
+
+def test_transport_of_flags_refuses_geodesics_that_would_take_minutes():
+    flags, planes = Flag(5, (1, 3)), Grassmannian(5, 3)
+    base = random_frame(5, 3, seed=1)
+    unit = random_tangent(base, flags.dims, seed=2, length=1.0)
+    with pytest.raises(ValueError, match="direction of norm at most 1000"):
+        flags.metric.parallel_transport(unit, base, direction=2000 * unit)
+    unit = random_tangent(base, planes.dims, seed=2, length=1.0)
+    moved = planes.metric.parallel_transport(unit, base, direction=1e6 * unit)
+    assert bool(planes.is_tangent(moved, planes.metric.exp(1e6 * unit, base)))
+
+
+@pytest.mark.parametrize("space", [Flag(5, (1, 3)), Grassmannian(5, 3)], ids=str)
+def test_messages_name_what_was_found(space):
+    base, other = random_frame(5, 3, seed=1), random_frame(5, 3, seed=2, dtype=torch.float32)
+    with pytest.raises(ValueError, match=r"point_a torch.float64 on cpu and point_b torch.float32"):
+        space.metric.dist(base, other)
+    with pytest.raises(ValueError, match="finite tangent_vec; found NaN"):
+        space.metric.exp(base * math.nan, base)
+    with pytest.raises(ValueError, match="point_b needs a torch tensor; got a list"):
+        space.metric.dist(base, [base])
+    empty = space.metric.dist_pairwise(base.new_empty(0, 5, 3))
+    assert empty.shape == (0, 0)
+    assert empty.dtype is torch.float64

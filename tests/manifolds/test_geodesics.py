@@ -3,8 +3,10 @@
 import math
 
 import pytest
+import scipy.linalg
 import torch
 
+from manifolds.checks import block_slices
 from manifolds.geodesics import (
     change_representative,
     exponential,
@@ -38,6 +40,23 @@ def test_exponential_is_that_of_the_orthogonal_group(n, dims, length):
     torch.testing.assert_close(exponential(tangent, frame), expected, atol=2e-14, rtol=0)
     if len(dims) == 1:
         torch.testing.assert_close(grassmannian_exponential(tangent, frame), expected, atol=2e-14, rtol=0)
+
+
+@pytest.mark.parametrize(("n", "dims"), [*SIGNATURES, (5, (1, 3)), (50, (1, 3, 5)), (2, (1,))])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("share", [1e-9, 1e-6, 1e-3, 1.0])
+def test_exponential_of_the_longest_vectors_is_a_frame(n, dims, dtype, share):
+    """Right to the rounding of the angles, and orthonormal to that of a frame."""
+    eps = torch.finfo(dtype).eps
+    length = share * 1e-3 / eps
+    frame = random_frame(n, dims[-1], seed=1, dtype=dtype)
+    tangent = random_tangent(frame.double(), dims, seed=2, length=length).to(dtype)
+    for function in (exponential, grassmannian_exponential)[: 1 + (len(dims) == 1)]:
+        end = function(tangent, frame)
+        assert float((end.mT @ end - torch.eye(dims[-1])).abs().max()) <= 4 * n * eps
+        if length <= 1e6:  # as far as the reference, a matrix exponential by squaring, is itself right
+            reference = full_exponential(tangent.double(), frame.double())
+            assert float((end.double() - reference).abs().max()) <= 100 * eps * max(1, length)
 
 
 @pytest.mark.parametrize(("n", "dims"), SIGNATURES)
@@ -90,6 +109,34 @@ def test_transport_takes_the_velocity_to_the_velocity(n, dims):
     direction = random_tangent(frame, dims, seed=2, length=2.0)
     expected = lift(direction, frame) @ full_exponential(direction, frame)
     torch.testing.assert_close(parallel_transport(direction, frame, direction, dims), expected, atol=1e-14, rtol=0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("length", [300.0, 5000.0])
+def test_transport_along_a_long_geodesic_of_subspaces_is_its_rotation(dtype, length):
+    """Of subspaces exp(Omega) itself moves the vector, here by the n x n matrix; the result is tangent at the end."""
+    n, k, eps = 9, 3, torch.finfo(dtype).eps
+    frame = random_frame(n, k, seed=1)
+    direction, vector = (random_tangent(frame, (k,), seed=seed, length=size) for seed, size in ((2, length), (4, 1.0)))
+    rotation = torch.from_numpy(scipy.linalg.expm(lift(direction, frame).numpy()))
+    narrow = [tensor.to(dtype) for tensor in (vector, frame, direction)]
+    moved, end = parallel_transport(*narrow, (k,)), grassmannian_exponential(narrow[2], narrow[1])
+    assert float((moved.double() - rotation @ vector).abs().max()) <= 30 * eps * length
+    assert float((end.mT @ moved).abs().max()) <= 20 * eps
+
+
+@pytest.mark.parametrize(("n", "dims"), SIGNATURES)
+def test_transport_along_a_long_geodesic_of_flags_stays_tangent(n, dims):
+    eps = torch.finfo(torch.float32).eps
+    frame = random_frame(n, dims[-1], seed=1)
+    direction, vector = (random_tangent(frame, dims, seed=seed, length=size) for seed, size in ((2, 300.0), (4, 1.0)))
+    vector, frame, direction = (tensor.float() for tensor in (vector, frame, direction))
+    end = (grassmannian_exponential if len(dims) == 1 else exponential)(direction, frame)
+    moved = parallel_transport(vector, frame, direction, dims)
+    inside = end.mT @ moved
+    blocks = torch.block_diag(*[torch.ones(b.stop - b.start, b.stop - b.start) for b in block_slices(dims)]).bool()
+    assert float((inside + inside.mT).abs().max()) <= 10 * n * eps
+    assert float(inside[blocks].abs().max()) <= 10 * n * eps
 
 
 def test_transport_of_a_batch_along_one_direction():

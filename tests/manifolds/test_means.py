@@ -223,3 +223,10 @@ def test_the_median_leaves_a_sample_that_is_not_the_median():
     assert median.converged
     assert median.objective == pytest.approx(min(candidates), abs=1e-7)
     assert candidates[1] == min(candidates) < candidates[0] - 0.005
+
+
+@pytest.mark.parametrize("average", [chordal_mean, chordal_median, frechet_mean])
+def test_a_list_of_frames_is_refused(average):
+    frame = random_frame(5, 2, seed=1)
+    with pytest.raises(ValueError, match="needs a torch tensor; got a list"):
+        average([frame, frame])

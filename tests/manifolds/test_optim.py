@@ -126,3 +126,53 @@ def test_what_is_no_point_or_no_step_size_is_refused():
     for options in ({"lr": -1}, {"betas": (0.9, 1.0)}, {"eps": -1e-8}):
         with pytest.raises(ValueError, match="RiemannianAdam expected"):
             RiemannianAdam([point.requires_grad_()], space, **options)
+
+
+@pytest.mark.parametrize("space", [Flag(50, (1, 3, 5)), Flag(8, (1, 3)), Grassmannian(8, 3)], ids=str)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("scale", [1.0, 1e4])
+def test_momentum_stays_tangent_where_a_short_gradient_comes_of_a_long_one(space, dtype, scale):
+    """Near the optimum the Euclidean gradient is as long as the covariance, and the Riemannian one is its rounding."""
+    spectrum = scale / torch.arange(1, space.n + 1, dtype=dtype)
+    axes = torch.eye(space.n, dtype=dtype)[:, : space.dims[-1]]
+
+    def objective(point):
+        return -sum((spectrum[:, None] * point[:, :d].square()).sum() for d in space.dims)
+
+    noise = random_frame(space.n, space.dims[-1], seed=1).to(dtype)
+    start = space.metric.exp(0.3 * space.to_tangent(noise, axes), axes)
+    found = minimise(objective, start, space, "momentum", lr=0.4 / scale, steps=200)
+    least = objective(axes)
+    assert float(objective(found) - least) <= 0.2 * float(objective(start) - least)
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e4, 1e8, 1e12])
+@pytest.mark.parametrize("space", SPACES, ids=str)
+def test_the_gradient_of_a_long_normal_vector_is_tangent(space, scale):
+    """Almost all of the Euclidean gradient is turned away: what is left is as short as one asks."""
+    point = random_frame(space.n, space.dims[-1], seed=1)
+    short = random_tangent(point, space.dims, seed=2, length=1e-3)
+    symmetric = torch.diag(torch.arange(1.0, space.dims[-1] + 1, dtype=torch.float64))
+    euclidean = scale * point @ symmetric + short
+    for vector in (space.metric.riemannian_gradient(euclidean, point), space.to_tangent(euclidean, point)):
+        assert bool(space.is_tangent(vector, point))
+        assert float((vector - short).norm()) <= 1e-3 + 100 * scale * torch.finfo(torch.float64).eps
+
+
+@pytest.mark.parametrize("kind", OPTIMIZERS)
+def test_a_gradient_that_is_not_finite_is_refused_and_moves_nothing(kind):
+    space, start = Flag(6, (1, 3)), random_frame(6, 3, seed=1)
+    point = start.clone().requires_grad_()
+    optimizer = OPTIMIZERS[kind](point, space, 0.1)
+    point.grad = torch.full_like(start, torch.nan)
+    with pytest.raises(ValueError, match="finite gradients"):
+        optimizer.step()
+    assert torch.equal(point, start)
+    assert not optimizer.state[point]
+
+
+def test_what_is_no_manifold_is_refused():
+    point = random_frame(6, 3, seed=1).requires_grad_()
+    for manifold in (None, 3):
+        with pytest.raises(TypeError, match="Flag or Grassmannian"):
+            RiemannianSGD([point], manifold, lr=0.1)

@@ -187,3 +187,23 @@ def test_a_rotation_of_the_space_rotates_the_mean_and_another_map_changes_it():
 def test_what_has_no_mean(call, message):
     with pytest.raises(ValueError, match=message):
         call(torch.eye(3))
+
+
+@pytest.mark.parametrize("dims", [None, (1,)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_samples_without_a_direction_are_refused(dims, dtype):
+    constant = torch.tensor([0.1, 1e6, -0.3], dtype=dtype).expand(20, 3)
+    with pytest.raises(ValueError, match=r"span at least 1 directions .* span 0"):
+        flag_pca(constant, dims)
+    for value in (torch.nan, torch.inf):
+        samples = torch.randn(20, 3, generator=generator(1), dtype=dtype)
+        samples[4, 1] = value
+        with pytest.raises(ValueError, match="finite samples"):
+            flag_pca(samples, dims)
+
+
+def test_samples_of_few_directions_do_not_determine_more():
+    samples = torch.randn(20, 2, generator=generator(1), dtype=torch.float64) @ random_frame(6, 2, seed=2).mT
+    assert flag_pca(samples, (1, 2)).dims == (1, 2)
+    with pytest.raises(ValueError, match=r"span at least 3 directions .* span 2"):
+        flag_pca(samples, (1, 3))

@@ -73,3 +73,8 @@ def test_coherent_updates_give_continuity():
         assert angles[-1] <= sum(bounds) + 1e-12
     assert angles[2] < angles[1] < angles[0]
     assert_close(identity(1), y.mT @ y)
+    # A shared part smaller than the rest fixes nothing: noise in one other direction takes the first vector away.
+    other, u, w = torch.linalg.qr(torch.cat([y, gaussian(20, 1, seed=40)], dim=1)).Q[:, 1:], *frame(12, 2, seed=41).T
+    for size, expected in ((0.9, 0), (1.1, 1)):
+        weight = u[:, None] @ y.mT + size * w[:, None] @ other.mT
+        assert_close(sine(y, leading(weight, 1)[2]), torch.tensor(expected))

@@ -123,6 +123,12 @@ def test_isospectral_flag():
         skew = skew - skew.mT
         tangents.append((skew @ spectrum - spectrum @ skew).flatten())
     assert rank(torch.stack(tangents)) == 8
+    # One multiplicity: the common Gram is a point, though the balanced pairs with the product I are a whole O(2).
+    for seed in range(3):
+        w1 = orthogonal(2, seed=30 + seed)
+        assert_close(w1.mT @ w1, identity(2))
+        assert_close(w1 @ w1.mT, identity(2))
+        assert (w1 - identity(2)).norm() > 0.1
 
 
 def test_nested_pairs_polystable():

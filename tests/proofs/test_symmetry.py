@@ -23,6 +23,13 @@ def signs(seed):
     return torch.diag(gaussian(6, seed=seed).sign())
 
 
+def repeated_row():
+    """A matrix whose rows all read the first entry."""
+    matrix = torch.zeros(6, 6, dtype=torch.float64)
+    matrix[:, 0] = 1
+    return matrix
+
+
 def test_radial_activation():
     q, shear = orthogonal(6, seed=1), gaussian(6, 6, seed=2)
     for radial in (torch.tanh, lambda length: torch.tanh(length) / length):
@@ -46,12 +53,14 @@ def test_relu_symmetry():
     assert defect(torch.relu, permutation(3) @ scales(4)) < 1e-12
     assert defect(torch.relu, signs(5)) > 1e-3
     assert defect(torch.relu, orthogonal(6, seed=6)) > 1e-3
+    assert defect(torch.relu, repeated_row()) == 0  # not invertible, and no monomial matrix
 
 
 def test_tanh_symmetry():
     assert defect(torch.tanh, permutation(7) @ signs(8)) < 1e-12
     assert defect(torch.tanh, scales(9)) > 1e-3
     assert defect(torch.tanh, orthogonal(6, seed=10)) > 1e-3
+    assert defect(torch.tanh, repeated_row()) == 0
 
 
 def test_smooth_gate_symmetry():
@@ -59,6 +68,7 @@ def test_smooth_gate_symmetry():
         assert defect(activation, permutation(11)) < 1e-12
         assert defect(activation, signs(12)) > 1e-3
         assert defect(activation, scales(13)) > 1e-3
+        assert defect(activation, repeated_row()) == 0
 
 
 def test_rmsnorm_symmetry():
