@@ -25,6 +25,7 @@ _SPECTRUM_PARTS = ("known_values", "left", "right", "gaps", "undetermined", "row
 _SPECTRUM_SCALARS = ("frobenius_norm", "residual")
 _PROFILE_PARTS = ("row_norms", "column_norms", "equalised_left", "equalised_right")
 _HEAD_PARTS = ("frames", "factors")
+_HEAD_FIELDS = ("layer", "role", "stream", "has_latent")
 _LEVERAGES = ("leverages", "whole_head_leverages")
 
 
@@ -62,8 +63,8 @@ class Scratch:
         }
         profiles = {name: Profile(**_parts(tensors, f"profiles/{name}", _PROFILE_PARTS)) for name in plain["profiles"]}
         heads = [
-            ProjectionHeads(layer, role, **_parts(tensors, f"heads/{role}", _HEAD_PARTS), stream=stream)
-            for layer, role, stream in plain["heads"]
+            ProjectionHeads(**fields, **_parts(tensors, f"heads/{fields['role']}", _HEAD_PARTS))
+            for fields in plain["heads"]
         ]
         rows = {name: plain[name] for name in ("interfaces", "gram_cosines", "rounding_errors", "failed")}
         return LayerResult(spectra, profiles, heads, **rows)
@@ -87,7 +88,7 @@ class Scratch:
                 for name, spectrum in result.spectra.items()
             },
             "profiles": list(result.profiles),
-            "heads": [(heads.layer, heads.role, heads.stream) for heads in result.heads],
+            "heads": [{field: getattr(heads, field) for field in _HEAD_FIELDS} for heads in result.heads],
             "interfaces": result.interfaces,
             "gram_cosines": result.gram_cosines,
             "rounding_errors": dict(result.rounding_errors),

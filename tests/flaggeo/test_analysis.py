@@ -303,6 +303,23 @@ def test_nothing_but_tensors_that_are_not_finite_is_an_error():
         analyze(load(tensors, config=CONFIG))
 
 
+def test_what_reads_through_one_latent_is_no_pair():
+    """A random network of multi-head latent attention: its heads lie in the latent by construction."""
+    pytest.importorskip("transformers")
+    from flaggeo.network.families.derivation.tiny import tiny_config, tiny_model
+
+    analysis = analyze(load(tiny_model(tiny_config("deepseek_v3"))), measure=("continuity", "pairs", "heads"))
+    for table in (analysis.pairs, analysis.heads):
+        ends = table[["source", "target"]].apply(
+            lambda end: end.str.extract(r"^(layers\.\d+)\.([qk]|v)\b.*\.read$").agg(tuple, axis=1)
+        )
+        inside = {frozenset(pair) for pair in ends.itertuples(index=False) if pair[0][0] == pair[1][0]}
+        # Queries have a latent of their own, and so meet keys and values.
+        assert not any({role for _, role in pair} in ({"q"}, {"k"}, {"v"}, {"k", "v"}) for pair in inside)
+    assert analysis.head_clusters.empty
+    assert {"QQ", "KK", "VV", "OO"} <= set(analysis.heads["kind"])
+
+
 TABLES_OF = {
     "continuity": {
         "continuity",

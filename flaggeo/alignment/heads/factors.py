@@ -27,9 +27,11 @@ class ProjectionHeads:
     frames : Tensor, shape=[heads, n, k]
         Orthonormal columns in order of singular values, and columns of zeros beyond a head's rank.
     factors : Tensor, shape=[heads, k, w]
-        Of the dtype and device of the frames. The two tensors, with layer, role and stream, are all there is to store.
+        Of the dtype and device of the frames. The two tensors, with the fields beside them, are all there is to store.
     stream : str
         Name of the space that the frames lie in.
+    has_latent : bool
+        Whether all heads read the stream through one latent, and so inside one subspace of it.
     """
 
     layer: int
@@ -37,6 +39,7 @@ class ProjectionHeads:
     frames: Tensor
     factors: Tensor
     stream: str = "stream"
+    has_latent: bool = False
 
     @property
     def projection(self) -> str:
@@ -115,7 +118,7 @@ def projection_heads(weights: Iterable[Weight], matrices: Mapping[str, Tensor]) 
         frames, factors = (torch.stack(parts) for parts in zip(*split, strict=True))
         assert heads[0].record.side is not None
         stream = heads[0].space(heads[0].record.side).name
-        reduced.append(ProjectionHeads(layer, role, frames, factors, stream))
+        reduced.append(ProjectionHeads(layer, role, frames, factors, stream, heads[0].after is not None))
     return reduced
 
 

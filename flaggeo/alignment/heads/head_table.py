@@ -74,6 +74,8 @@ class _RoleHeads:
     ----------
     names : ndarray of str, shape=[heads]
     layers, numbers, ranks : ndarray of int, shape=[heads]
+    has_latent : ndarray of bool, shape=[heads]
+        `ProjectionHeads.has_latent` of each head.
     frames : list of Tensor, shape=[n, k]
     channel_norms : list of Tensor, shape=[n]
         `ProjectionHeads.channel_norms` of each head.
@@ -89,6 +91,7 @@ class _RoleHeads:
     layers: NDArray[np.int64]
     numbers: NDArray[np.int64]
     ranks: NDArray[np.int64]
+    has_latent: NDArray[np.bool_]
     frames: list[Tensor]
     channel_norms: list[Tensor]
     leverages: Tensor
@@ -123,7 +126,8 @@ def head_table(
     Returns
     -------
     table : pandas.DataFrame
-        The columns are those of `head_schema`. Pairs of heads of one role are taken within and across layers. All
+        The columns are those of `head_schema`. Pairs of heads of one role are taken within and across layers, but not
+        of two that read through one latent (multi-head latent attention), trained or not. All
         numbers are dimensionless; NaN for a head that is zero, composition scores of two heads of one role, and effect
         sizes where a null leaves no room above it: a subspace that is the whole stream, or two that are the same
         coordinates. The q-value of a pair is its false discovery rate among the pairs of its kind.
@@ -226,6 +230,7 @@ def _collect(
         layers=np.array([one.layer for one in chosen for _ in one.names]),
         numbers=np.array([head for one in chosen for head in range(len(one.frames))]),
         ranks=torch.cat([one.ranks for one in chosen]).cpu().numpy(),
+        has_latent=np.array([one.has_latent for one in chosen for _ in one.names]),
         frames=[frame for one in chosen for frame in one.frames],
         channel_norms=[norms for one in chosen for norms in one.channel_norms],
         leverages=measured,
@@ -239,9 +244,11 @@ def _pairs(kind: str, sources: _RoleHeads, targets: _RoleHeads, moments: tuple[T
     """Columns of one kind, in order of source and target; the moments are those of `_moments`."""
     same_role = sources is targets
     if same_role:
-        first, second = np.triu_indices(len(sources.names), k=1)
+        within = sources.layers[:, None] == sources.layers
+        pairs = np.triu(~(within & sources.has_latent), k=1)
     else:
-        first, second = np.nonzero(sources.layers[:, None] < targets.layers)
+        pairs = sources.layers[:, None] < targets.layers
+    first, second = np.nonzero(pairs)
     if len(first) == 0:
         return {}
 

@@ -91,7 +91,8 @@ def pair_table(
     -------
     table : pandas.DataFrame
         One row for each pair; the columns are those of `pair_schema`. A write-read pair is one in the direction of the
-        signal. A projection and a head of the same projection, which it contains, are no pair. The q-value of a pair is
+        signal. A projection and a head of the same projection, which it contains, are no pair, and neither are two that
+        read through the same latent (multi-head latent attention). The q-value of a pair is
         its false discovery rate among the pairs of its kind.
 
     Raises
@@ -208,5 +209,13 @@ def _meetings(group: list[Subspace]) -> tuple[NDArray[np.int64], NDArray[np.int6
     tensors = np.array([subspace.weight.tensor for subspace in group])
     is_head = np.array([subspace.weight.head is not None for subspace in group])
     part_of = (tensors[first] == tensors[second]) & (is_head[first] != is_head[second])
-    kept = flows & ~part_of
+    # What reads through one latent reads inside it, trained or not.
+    latents = np.array([_latent(subspace) or f"none of {place}" for place, subspace in enumerate(group)])
+    kept = flows & ~part_of & (latents[first] != latents[second])
     return first[kept], second[kept], kinds[kept]
+
+
+def _latent(subspace: Subspace) -> str:
+    """Tensor of the latent that a subspace reads the stream through; empty without one."""
+    after = subspace.weight.after
+    return after.tensor if after is not None and subspace.side is Side.READ else ""
