@@ -8,7 +8,8 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager, redirect_stdout
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
+from importlib.metadata import version
 from itertools import repeat
 from multiprocessing import get_context
 from typing import Any
@@ -40,15 +41,12 @@ def main(names: list[str], config: Mapping[str, Any] | None = None) -> None:
         ""  # tiny models are for the CPU, and forking its random state would start CUDA
     )
     with redirect_stdout(sys.stderr):  # where the code of models may say something
-        import transformers
-
-        from .derivation import model_types, usual_switches
-
-        found, failed = derive_all(names or model_types(), config)
-        derived = sorted({name for record in found for name in record.model_types})
-        switches = {name: usual for name in derived if (usual := usual_switches(name))}
+        results = list(_derived_each(names, config))
+    found = [record for result in results for record in result.records]
+    failed = {result.model_type: result.reason for result in results if not result.records}
+    switches = {result.model_type: result.switches for result in results if result.switches}
     merged = list(merge(found))
-    text = dump(Table(transformers.__version__, tuple(merged), failed, switches))
+    text = dump(Table(version("transformers"), tuple(merged), failed, switches))
     if names:
         sys.stdout.write(text)
     else:
@@ -56,31 +54,31 @@ def main(names: list[str], config: Mapping[str, Any] | None = None) -> None:
     sys.stderr.write("".join(f"{line}\n" for line in report(found, failed)))
 
 
-def derive_all(
-    model_types: Sequence[str], config: Mapping[str, Any] | None = None
-) -> tuple[list[Record], dict[str, str]]:
-    """Records of model types, and why some have none."""
-    found: list[Record] = []
-    failed: dict[str, str] = {}
-    for model_type, result in _derived_each(model_types, config):
-        if isinstance(result, str):
-            failed[model_type] = result
-        else:
-            found += result
-    return found, failed
+@dataclass(frozen=True)
+class _Result:
+    """Records of a model type, or the reason why there are none, and what it switches on or off by default."""
+
+    model_type: str
+    records: tuple[Record, ...] = ()
+    reason: str = ""
+    switches: Mapping[str, bool] = field(default_factory=dict)
 
 
-def _derived_each(
-    model_types: Sequence[str], config: Mapping[str, Any] | None
-) -> Iterator[tuple[str, tuple[Record, ...] | str]]:
-    if len(model_types) == 1:  # which needs no other process
-        yield _derived(model_types[0], config)
+def _derived_each(names: Sequence[str], config: Mapping[str, Any] | None) -> Iterator[_Result]:
+    if len(names) == 1:  # which needs no other process
+        yield _derived(names[0], config)
         return
     with ProcessPoolExecutor(len(os.sched_getaffinity(0)), mp_context=get_context("spawn")) as pool:
-        yield from pool.map(_derived_cleanly, model_types, repeat(config), chunksize=4)
+        yield from pool.map(_derived_cleanly, names or pool.submit(_every_type).result(), repeat(config), chunksize=4)
 
 
-def _derived_cleanly(model_type: str, config: Mapping[str, Any] | None) -> tuple[str, tuple[Record, ...] | str]:
+def _every_type() -> Sequence[str]:
+    from .derivation import model_types
+
+    return model_types()
+
+
+def _derived_cleanly(model_type: str, config: Mapping[str, Any] | None) -> _Result:
     """The same, with one search for garbage at the end: most objects are the library's own modules, which stay."""
     gc.disable()
     result = _derived(model_type, config)
@@ -120,23 +118,22 @@ def _heads(record: Record) -> str:
     return "heads missing" if missing else "heads exact" if attending else "no attention"
 
 
-def _derived(model_type: str, config: Mapping[str, Any] | None = None) -> tuple[str, tuple[Record, ...] | str]:
-    """Records of a model type, or the reason why there are none."""
+def _derived(model_type: str, config: Mapping[str, Any] | None = None) -> _Result:
     import torch
     from transformers.utils import logging
 
-    from .derivation import derive, model_types
+    from .derivation import derive, model_types, usual_switches
 
     if model_type not in model_types():
-        return model_type, "transformers has it for none of the tasks whose models are derived"
+        return _Result(model_type, reason="transformers has it for none of the tasks whose models are derived")
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
         with _bounded():
-            return model_type, derive(model_type, config)
+            return _Result(model_type, derive(model_type, config), switches=usual_switches(model_type))
     except Exception as error:  # of a model's own code: what it says is the reason
-        return model_type, f"{type(error).__name__}: {' '.join(str(error).split())}"[:300]
+        return _Result(model_type, reason=f"{type(error).__name__}: {' '.join(str(error).split())}"[:300])
 
 
 @contextmanager

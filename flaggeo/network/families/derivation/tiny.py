@@ -182,6 +182,7 @@ def _settings(model_type: str, sizes: Sizes) -> dict[str, Any]:
         "longcat_flash": {"zero_expert_num": 1},
         "mamba2": {"num_heads": 2 * sizes.heads, "head_dim": head},
         "ministral": {"head_dim": sizes.head},
+        "poolformer": {"hidden_sizes": widths},
         "qwen4_exp_text": {"hc_lowrank": 4},
         "squeezebert": {"embedding_size": sizes.width},
         "xlnet": {"d_head": head},
