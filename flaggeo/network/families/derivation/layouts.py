@@ -96,7 +96,8 @@ def _rows(places: Tensor) -> tuple[tuple[int, int], ...] | None:
     whole = places == first[:, None] + torch.arange(places.shape[1])
     if not whole[rows].all() or (first[rows] % _ROW).any():
         return None
-    return tuple((place // _ROW**2, place // _ROW % _ROW) if place >= 0 else (-1, -1) for place in first.tolist())
+    parts, rows_of_parts = first // _ROW**2, torch.where(rows, first // _ROW % _ROW, -1)
+    return tuple(zip(parts.tolist(), rows_of_parts.tolist(), strict=True))
 
 
 def groups_of(runs: Sequence[tuple[str, int]]) -> tuple[int, tuple[tuple[str, int], ...]]:

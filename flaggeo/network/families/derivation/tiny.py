@@ -184,6 +184,7 @@ def _settings(model_type: str, sizes: Sizes) -> dict[str, Any]:
         "ministral": {"head_dim": sizes.head},
         "poolformer": {"hidden_sizes": widths},
         "qwen4_exp_text": {"hc_lowrank": 4},
+        "textnet": {"image_size": [64, 64]},
         "squeezebert": {"embedding_size": sizes.width},
         "xlnet": {"d_head": head},
         "xmod": {"default_language": "en_XX"},

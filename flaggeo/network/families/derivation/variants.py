@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
+from functools import cache
 from typing import Any
 
 from ..record import Naming, Record
@@ -128,11 +129,19 @@ def usual_switches(model_type: str) -> dict[str, bool]:
     return dict(found(_defaults(model_type)))
 
 
-def _defaults(model_type: str) -> dict[str, Any]:
-    from transformers import CONFIG_MAPPING, PreTrainedConfig
+@cache
+def _defaults(model_type: str) -> Mapping[str, Any]:
+    from transformers import CONFIG_MAPPING
 
-    general = PreTrainedConfig().to_dict()
-    return {name: value for name, value in CONFIG_MAPPING[model_type]().to_dict().items() if name not in general}
+    return {name: value for name, value in CONFIG_MAPPING[model_type]().to_dict().items() if name not in _general()}
+
+
+@cache
+def _general() -> Mapping[str, Any]:
+    """Settings that every model type has."""
+    from transformers import PreTrainedConfig
+
+    return PreTrainedConfig().to_dict()
 
 
 def _switched(defaults: Mapping[str, Any], config: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
