@@ -268,9 +268,9 @@ def test_a_language_model_inside_another_model_is_derived(without, monkeypatch):
 def test_a_type_takes_bounded_time_and_memory(monkeypatch):
     monkeypatch.setattr(derive, "_LIMIT", 1)
     monkeypatch.setattr(derivation, "derive", lambda *_: all(True for _ in count()))
-    assert derive._derived("llama")[1].startswith("TimeoutError")
+    assert derive._derived("llama").reason.startswith("TimeoutError")
     monkeypatch.setattr(derivation, "derive", lambda *_: torch.empty(2**34, dtype=torch.uint8))
-    assert derive._derived("llama")[1].startswith("RuntimeError")
+    assert derive._derived("llama").reason.startswith("RuntimeError")
 
 
 def test_a_command_says_what_takes_long(tmp_path, without, monkeypatch):
