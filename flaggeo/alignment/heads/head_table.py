@@ -140,7 +140,7 @@ def head_table(
     Notes
     -----
     With grouped queries there are fewer key and value heads, each with its own rows; for the composition score of
-    such a pair see `composed_factors`. The 139 thousand pairs of SmolLM2 take about 8 seconds of one core in
+    such a pair see `composed_factors`. The 139 thousand pairs of SmolLM2 take about 40 seconds of one core in
     float32, which moves PK by less than 1e-5 of its largest value.
 
     A projection and its surrogates have the same norms, so that what its heads share by outlier channels is in the
