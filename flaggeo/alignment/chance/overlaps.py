@@ -8,10 +8,11 @@ import torch
 from torch import Tensor
 
 from ..observable import Null
+from .coupling import Places
 from .haar import Array, haar_overlap, haar_overlap_p_value
 from .mean_matched import mean_matched_moments
 from .sign_flip import leverages, sign_flip_spread
-from .sign_flip_law import Places, SignFlipLaw, sign_flip_law
+from .sign_flip_law import SignFlipLaw, sign_flip_law
 
 
 @dataclass(frozen=True)
@@ -79,16 +80,17 @@ def overlaps_against_nulls(
     smaller = np.minimum(ranks[first], ranks[second])
     leverage = torch.stack([leverages(frame) for frame in frames])
     matched = torch.full_like(leverage, torch.nan) if surrogate_leverages is None else surrogate_leverages
-    mean, sd, *others = (
+    moments = (
         moment.cpu().numpy()[first, second].astype(float) / smaller
         for moment in (
             leverage @ leverage.mT,
-            sign_flip_spread(frames),
+            *sign_flip_spread(frames),
             *mean_matched_moments(frames, channel_norms),
             matched @ matched.mT,
         )
     )
-    law = sign_flip_law(frames, pairs, values, (mean, sd), smaller)
+    mean, sd, largest_part, *others = moments
+    law = sign_flip_law(frames, pairs, values, (mean, sd, largest_part), smaller)
     return Overlaps(values, frames[0].shape[0], (ranks[first], ranks[second]), law, *others)
 
 

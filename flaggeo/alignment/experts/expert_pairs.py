@@ -121,7 +121,7 @@ class ExpertPairs:
         # Squared norms of the sums of all projectors of a layer, without their traces.
         squares = [float(pairwise_gram_inner_product(one.frames).sum()) - one.ranks.sum() ** 2 / n for one in sides]
         turns = np.sqrt(2 * np.prod(np.clip(squares, 0, None)) / max((n - 1) * (n + 2), 1)) / total
-        signs = sign_flip_spread([torch.cat(one.frames, dim=1) for one in sides])[0, 1] / int(total)
+        signs = sign_flip_spread([torch.cat(one.frames, dim=1) for one in sides])[0][0, 1] / int(total)
         return float(turns), float(signs)
 
     @cached_property

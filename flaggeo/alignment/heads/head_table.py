@@ -190,9 +190,9 @@ def _require_one_stream(heads: Iterable[ProjectionHeads]) -> None:
 
 
 def _moments(roles: Mapping[str, _RoleHeads]) -> dict[tuple[str, str], tuple[Tensor, ...]]:
-    """Moments of the kernels of all heads of two roles, by both, in the order that `Overlaps` has.
+    """What the nulls of the kernels of all heads of two roles are made of, by both: for all roles together is cheaper.
 
-    Found for all roles together, which is cheaper.
+    The first three are the moments of `sign_flip_law`, the others come in the order that `Overlaps` has.
     """
     if not roles:
         return {}
@@ -204,7 +204,7 @@ def _moments(roles: Mapping[str, _RoleHeads]) -> dict[tuple[str, str], tuple[Ten
     )
     moments = (
         leverage @ leverage.mT,
-        sign_flip_spread(frames),
+        *sign_flip_spread(frames),
         *mean_matched_moments(frames, norms),
         matched @ matched.mT,
     )
@@ -260,9 +260,9 @@ def _pairs(kind: str, sources: _RoleHeads, targets: _RoleHeads, moments: tuple[T
     largest = np.where(smaller > 0, smaller, np.nan)
     kernels = pairwise_gram_inner_product(sources.frames, None if same_role else targets.frames)
     kernel = of_pairs(kernels).clip(0, largest)
-    mean, sd, *others = (of_pairs(moment) / largest for moment in moments)
+    mean, sd, largest_part, *others = (of_pairs(moment) / largest for moment in moments)
     frames, places = sources.frames + targets.frames, (first, second + len(sources.frames))
-    sign_flips = sign_flip_law(frames, places, kernel / largest, (mean, sd), largest)
+    sign_flips = sign_flip_law(frames, places, kernel / largest, (mean, sd, largest_part), largest)
     overlaps = Overlaps(kernel / largest, *dimensions, sign_flips, *others)
     identity = {
         "source": sources.names[first],

@@ -12,7 +12,12 @@ LEVELS = (0.05, 0.01, 1e-3, 1e-4)
 
 def moments(first, second):
     """Mean and standard deviation over random signs, before division by the smaller rank."""
-    return float(leverages(first) @ leverages(second)), float(sign_flip_spread([first, second])[0, 1])
+    return float(leverages(first) @ leverages(second)), float(sign_flip_spread([first, second])[0][0, 1])
+
+
+def without_diagonal(matrix):
+    """The same with zeros on the diagonal."""
+    return matrix - matrix.diagonal().diag()
 
 
 def law_of_pair(first, second, overlap) -> SignFlipLaw:
@@ -22,10 +27,12 @@ def law_of_pair(first, second, overlap) -> SignFlipLaw:
 
 def law_of_flips(first, flipped, overlaps) -> SignFlipLaw:
     """Of one subspace with another under many signs of its coordinates, shape=[draws, n, s]: the moments are one."""
-    draws, smaller = len(flipped), min(first.shape[1], flipped.shape[2])
-    mean_and_sd = tuple(np.full(draws, moment / smaller) for moment in moments(first, flipped[0]))
-    places = np.zeros(draws, dtype=np.int64), np.arange(1, draws + 1)
-    return sign_flip_law([first, *flipped], places, overlaps, mean_and_sd, np.full(draws, float(smaller)))
+    smaller = float(min(first.shape[1], flipped.shape[2]))
+    spread, largest_part = (of_both[0, 1] for of_both in sign_flip_spread([first, flipped[0]]))
+    of_all = leverages(first) @ leverages(flipped[0]), spread, largest_part
+    same = tuple(np.full(len(flipped), float(number) / smaller) for number in of_all)
+    places = np.zeros(len(flipped), dtype=np.int64), np.arange(1, len(flipped) + 1)
+    return sign_flip_law([first, *flipped], places, overlaps, same, np.full(len(flipped), smaller))
 
 
 def entries(kind, n, k, rng):

@@ -14,6 +14,7 @@ from flaggeo.alignment.chance.sign_flip import (
 )
 from manifolds import overlap_moments
 from tests.builders import random_frame
+from tests.flaggeo.alignment.chance.builders import moments, without_diagonal
 
 
 def loud_frame(n, k, loud, *, seed):
@@ -22,10 +23,6 @@ def loud_frame(n, k, loud, *, seed):
     columns[: len(loud)] = torch.tensor(loud)
     rows = torch.full((2 * n,), float(columns.norm() / (2 * n) ** 0.5))
     return torch.linalg.svd(norm_matched(rows, columns, generator).double(), full_matrices=False).Vh[:k].mT
-
-
-def moments(first, second):
-    return float(leverages(first) @ leverages(second)), float(sign_flip_spread([first, second])[0, 1])
 
 
 def test_a_flipped_frame_stays_a_frame_with_the_same_leverages():
@@ -52,14 +49,15 @@ def test_the_moments_are_those_of_all_sign_patterns():
 
 
 def test_all_pairs_in_blocks_are_the_pairs_one_by_one(monkeypatch):
-    frames = [loud_frame(70, k, [9.0, 5], seed=k) for k in (1, 4, 7)]
-    together = sign_flip_spread(frames)
-    monkeypatch.setattr("flaggeo.alignment.chance.sign_flip._BLOCK_ENTRIES", 9 * 3 * 70)
+    frames = [loud_frame(70, k, [9.0, 5], seed=k) for k in (1, 4, 7, 2, 3)]
+    spread, largest_part = together = sign_flip_spread(frames)
+    monkeypatch.setattr("flaggeo.alignment.chance.sign_flip._BLOCK_ENTRIES", 9 * 5 * 70)
+    monkeypatch.setattr("flaggeo.alignment.chance.sign_flip._GROUP", 2)
     torch.testing.assert_close(sign_flip_spread(frames), together)
-    for i, j in product(range(3), repeat=2):
-        squares = (frames[i] @ frames[i].mT).square() * (frames[j] @ frames[j].mT).square()
-        exact = float((2 * (squares.sum() - squares.trace())).sqrt())
-        assert float(together[i, j]) == pytest.approx(exact, rel=1e-5)
+    for i, j in product(range(5), repeat=2):
+        exact = without_diagonal((frames[i] @ frames[i].mT) * (frames[j] @ frames[j].mT))
+        assert float(spread[i, j]) == pytest.approx(2**0.5 * float(exact.norm()), rel=1e-5)
+        assert float(largest_part[i, j]) == pytest.approx(float(exact.norm(dim=1).max()), rel=1e-5)
 
 
 def test_uniform_subspaces_have_the_haar_moments():
