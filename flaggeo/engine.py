@@ -142,20 +142,23 @@ def measure_layer(
             results.append(_measure_part(settings, layer.checkpoint, part, stacks, pool, device, tell))
         results += pool.map(lambda stack: stack.result(settings), [stack for stack in stacks if stack.is_complete])
         # As they come back from another process or a scratch, so that what follows gives the same bits.
-        result: LayerResult = _row_major(LayerResult.joined(results))
+        result: LayerResult = _laid_out_anew(LayerResult.joined(results))
         return result
 
 
-def _row_major(value: Any) -> Any:
-    """The same with all tensors in it contiguous."""
+def _laid_out_anew(value: Any) -> Any:
+    """The same with all tensors in it row-major, each in memory of its own.
+
+    Products of matrices depend in their last bits on strides, and on where in a cache line a matrix begins.
+    """
     if isinstance(value, Tensor):
-        return value.contiguous()
+        return value.clone(memory_format=torch.contiguous_format)
     if isinstance(value, Mapping):
-        return {key: _row_major(one) for key, one in value.items()}
+        return {key: _laid_out_anew(one) for key, one in value.items()}
     if isinstance(value, list):
-        return [_row_major(one) for one in value]
+        return [_laid_out_anew(one) for one in value]
     if is_dataclass(value) and not isinstance(value, type):
-        return replace(value, **{part.name: _row_major(getattr(value, part.name)) for part in fields(value)})
+        return replace(value, **{part.name: _laid_out_anew(getattr(value, part.name)) for part in fields(value)})
     return value
 
 

@@ -2,13 +2,14 @@ import json
 import math
 
 import networkx as nx
+import numpy as np
 import pandas as pd
 import pytest
 import torch
 from safetensors.torch import load_file
 
 from flaggeo import Analysis, ResultError, analyze, load
-from manifolds import abs_cosine_moments
+from manifolds import abs_cosine_moments, projection_overlap
 from tests.builders import CONFIG, random_frame, tiny_llama
 
 
@@ -44,6 +45,23 @@ def test_save_and_load_keep_everything(draws, tmp_path):
     result = json.loads((tmp_path / "out" / "result.json").read_text())
     assert result["schema_version"] == 8
     assert len(result["summary"]) == len(tiny.summary)
+
+
+def test_the_matrix_of_overlaps_has_those_of_the_pairs_and_of_all_others(tiny, tmp_path):
+    stream = tiny.overlap_matrix("stream")
+    assert stream.shape == (3 * 7 + 2, 3 * 7 + 2)  # with what the embedding writes and the unembedding reads
+    np.testing.assert_allclose(stream, stream.T, atol=1e-6)
+    np.testing.assert_allclose(np.diag(stream), 1, rtol=1e-5)
+    pairs = tiny.pairs[tiny.pairs["space"] == "stream"]
+    found = [stream.loc[source, target] for source, target in zip(pairs["source"], pairs["target"], strict=True)]
+    np.testing.assert_allclose(found, pairs["overlap"], atol=1e-5)
+    later, earlier = "layers.1.o.write", "layers.0.q.read"  # no signal goes that way, so that it is no pair
+    expected = projection_overlap(tiny.bases[later], tiny.bases[earlier])
+    assert stream.loc[later, earlier] == pytest.approx(float(expected), abs=1e-5)
+    tiny.save(tmp_path / "out")
+    pd.testing.assert_frame_equal(Analysis.load(tmp_path / "out").overlap_matrix("stream"), stream)
+    with pytest.raises(ValueError, match="got 'layers'"):
+        tiny.overlap_matrix("layers")
 
 
 def test_save_refuses_what_is_not_its_own_and_a_later_schema(tiny, tmp_path):
