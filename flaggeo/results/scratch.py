@@ -121,7 +121,7 @@ class Scratch:
         if not self._file(name).is_file():
             return None
         with suppress(SafetensorError), safe_open(self._file(name), framework="pt") as stored:
-            # Copied, since a tensor of a file may begin anywhere in a cache line, which changes the last bits of products.
+            # Copied: a tensor of a file may begin anywhere in a cache line, which changes the last bits of products.
             tensors = {key: stored.get_tensor(key).clone().to(device) for key in stored.keys()}  # noqa: SIM118
             return tensors, json.loads(stored.metadata()["plain"])
         return None  # damaged
