@@ -170,7 +170,8 @@ def _alignment_over_depth(analysis: Analysis) -> list[Finding]:
 def _strongest_overlaps(analysis: Analysis) -> list[Finding]:
     """Largest overlap of two kinds among the spaces that may be rotated at most, if the graph has it."""
     rotated = analysis.spaces.loc[analysis.spaces["overlap_basis_independent"], "name"]
-    comparable = analysis.pairs[analysis.pairs["space"].isin(rotated) & analysis.pairs["overlap_excess"].notna()]
+    columns = analysis.pairs[["source", "target", "kind", "overlap", "overlap_null_mean"]]
+    comparable = columns[analysis.pairs["space"].isin(rotated) & analysis.pairs["overlap_excess"].notna()]
     found = []
     for kind in ("write-read", "read-read"):
         pairs = comparable[comparable["kind"] == kind]
@@ -292,10 +293,10 @@ def _p_value_resolution(analysis: Analysis) -> list[Finding]:
         (analysis.pairs, "overlap_p_value_floor", "pair of subspaces", "graph"),
         (analysis.heads, "overlap_p_value_floor", "pair of heads", "heads"),
     ):
-        floors: list[float] = table[column].dropna().tolist()
-        coarse = [floor for floor in floors if floor > FALSE_DISCOVERY_RATE]
-        if coarse:
+        floors = table[column].dropna()
+        coarse = floors[floors > FALSE_DISCOVERY_RATE]
+        if len(coarse):
             numbers: dict[str, Any] = {"what": what, "rows": len(coarse), "of": len(floors)}
-            numbers |= {"smallest_floor": min(coarse), "false_discovery_rate": FALSE_DISCOVERY_RATE}
+            numbers |= {"smallest_floor": float(coarse.min()), "false_discovery_rate": FALSE_DISCOVERY_RATE}
             found.append(Finding("p_value_resolution", "undetermined", numbers, place))
     return found

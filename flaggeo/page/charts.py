@@ -163,7 +163,9 @@ def matrix_chart(analysis: Analysis) -> tuple[Spec, Spec] | tuple[None, None]:
     graph = analysis.graph
     numbers = node_numbers(graph)
     in_stream = [name for name, node in graph.nodes(data=True) if bare(node["space"]) == "stream"]
-    pairs = analysis.pairs[analysis.pairs["space"].map(bare) == "stream"]
+    # The columns first: millions of whole rows would take as much memory again.
+    pairs = analysis.pairs[["source", "target", "overlap_effect_size"]]
+    pairs = pairs[analysis.pairs["space"].map(bare) == "stream"]
     if pairs.empty:
         return None, None
     keys = {name: (lane(node["role"], node["side"]), node["layer"]) for name, node in graph.nodes(data=True)}

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
+from pandas.api.extensions import ExtensionArray
 from torch import Tensor
 
 from ...network import Side, Weight
@@ -27,6 +28,7 @@ from .subspace import Subspace, subspaces_of
 from .subspace_pair import SubspacePair
 from .tiles import measured_in_tiles
 
+_KINDS = ("write-read", "write-write", "read-read")
 #: What is measured of every pair. To add an observable, list it here.
 PAIR_OBSERVABLES: tuple[Observable[SubspacePair], ...] = (
     PROJECTION_OVERLAP,
@@ -134,13 +136,13 @@ class Pairs:
         In order of depth.
     first, second : ndarray of int, shape=[pairs]
         Places of both subspaces of each pair, the earlier first.
-    kinds : ndarray of str, shape=[pairs]
+    kinds : array of str, shape=[pairs]
     """
 
     subspaces: list[Subspace]
     first: NDArray[np.int64]
     second: NDArray[np.int64]
-    kinds: NDArray[np.str_]
+    kinds: ExtensionArray
 
     @cached_property
     def frames(self) -> list[Tensor]:
@@ -148,9 +150,9 @@ class Pairs:
         return [subspace.frame for subspace in self.subspaces]
 
     @cached_property
-    def names(self) -> NDArray[np.str_]:
+    def names(self) -> ExtensionArray:
         """Name of each subspace."""
-        return np.array([subspace.name for subspace in self.subspaces])
+        return pd.array([subspace.name for subspace in self.subspaces], dtype="str")
 
     def only(self, wanted: NDArray[np.bool_]) -> "Pairs":
         """Some of the pairs, of the same subspaces."""
@@ -162,10 +164,10 @@ class Pairs:
         sides = [subspace.side for subspace in self.subspaces]
         return measured_in_tiles(observables, self.frames, sides, self.first, self.second)
 
-    def tested(self, overlaps: NDArray[np.float64], surrogates: Mapping[str, Tensor]) -> dict[str, NDArray[Any]]:
+    def tested(self, overlaps: NDArray[np.float64], surrogates: Mapping[str, Tensor]) -> dict[str, Any]:
         """Projection overlaps of all pairs beside their nulls, by column; see `pair_table` for the surrogates."""
         leverage = torch.stack([leverages(frame) for frame in self.frames])
-        matched = named_leverages(surrogates, self.names.tolist(), leverage)
+        matched = named_leverages(surrogates, list(self.names), leverage)
         norms = [subspace.channel_norms for subspace in self.subspaces]
         nulls = overlaps_against_nulls(self.frames, norms, (self.first, self.second), overlaps, matched)
         return {"kind": self.kinds} | beside_nulls(PROJECTION_OVERLAP, overlaps, nulls)
@@ -196,23 +198,26 @@ def _places(pairs: Pairs, folded: bool) -> dict[str, Any]:
     }
 
 
-def _meetings(group: list[Subspace]) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.str_]]:
+def _meetings(group: list[Subspace]) -> tuple[NDArray[np.int64], NDArray[np.int64], ExtensionArray]:
     """Places of both subspaces of every pair that has a meaning, the earlier first, and its kind."""
     first, second = np.triu_indices(len(group), k=1)
     writes = np.array([subspace.side is Side.WRITE for subspace in group])
     stages = np.unique([subspace.weight.stage for subspace in group], axis=0, return_inverse=True)[1].ravel()
-    kinds = np.select(
-        [writes[first] & writes[second], ~writes[first] & ~writes[second]], ["write-write", "read-read"], "write-read"
-    )
+    kinds = np.select([writes[first] & writes[second], ~writes[first] & ~writes[second]], [1, 2], 0)
     # A later writing never reaches an earlier reading, nor one of the same stage.
-    flows = (kinds != "write-read") | (writes[first] & (stages[first] < stages[second]))
-    tensors = np.array([subspace.weight.tensor for subspace in group])
+    flows = (kinds > 0) | (writes[first] & (stages[first] < stages[second]))
+    tensors = _numbered([subspace.weight.tensor for subspace in group])
     is_head = np.array([subspace.weight.head is not None for subspace in group])
     part_of = (tensors[first] == tensors[second]) & (is_head[first] != is_head[second])
     # What reads through one latent reads inside it, trained or not.
-    latents = np.array([_latent(subspace) or f"none of {place}" for place, subspace in enumerate(group)])
+    latents = _numbered([_latent(subspace) or f"none of {place}" for place, subspace in enumerate(group)])
     kept = flows & ~part_of & (latents[first] != latents[second])
-    return first[kept], second[kept], kinds[kept]
+    return first[kept], second[kept], pd.array(_KINDS, dtype="str")[kinds[kept]]
+
+
+def _numbered(texts: list[str]) -> NDArray[np.int64]:
+    """A number for each text, equal where they are: of millions of pairs, texts would fill the memory."""
+    return np.unique(texts, return_inverse=True)[1]
 
 
 def _latent(subspace: Subspace) -> str:
