@@ -35,7 +35,7 @@ logging.disable(logging.CRITICAL)
 details = weightwatcher.WeightWatcher().analyze(model=sys.argv[1], plot=False)
 details.to_csv(sys.argv[2])
 """
-_FLAGGEO = "from flaggeo.cli import main; main()"
+FLAGGEO = "from flaggeo.cli import main; main()"
 _MEASURED = {"flaggeo, default": [], "flaggeo, --measure all": ["--measure", "all"]}
 
 
@@ -55,14 +55,14 @@ def main() -> None:
             shutil.rmtree(model)
             for row in rows[-len(_MEASURED) - 1 :]:
                 print(" | ".join(f"{value:.3g}" if isinstance(value, float) else str(value) for value in row.values()))
-    record = {"machine": machine(given.weightwatcher), "repeats": given.repeats, "rows": rows}
+    facts = machine() | {"weightwatcher": _version_of_rival(given.weightwatcher)}
+    record = {"machine": facts, "repeats": given.repeats, "rows": rows}
     RESULTS.parent.mkdir(exist_ok=True)
     RESULTS.write_text(json.dumps(record, indent=1) + "\n")
 
 
-def machine(rival: str) -> dict[str, Any]:
+def machine() -> dict[str, Any]:
     """What the numbers depend on besides the code."""
-    asked = [rival, "-c", "from importlib.metadata import version; print(version('weightwatcher'))"]
     lines = Path("/proc/cpuinfo").read_text().splitlines()
     processor = next((line.partition(": ")[2] for line in lines if line.startswith("model name")), platform.processor())
     return {
@@ -70,8 +70,12 @@ def machine(rival: str) -> dict[str, Any]:
         "cores": len(os.sched_getaffinity(0)),
         "python": platform.python_version(),
         **{name: version(name) for name in ("torch", "numpy", "scipy")},
-        "weightwatcher": subprocess.run(asked, check=True, capture_output=True, text=True).stdout.strip(),
     }
+
+
+def _version_of_rival(interpreter: str) -> str:
+    asked = [interpreter, "-c", "from importlib.metadata import version; print(version('weightwatcher'))"]
+    return subprocess.run(asked, check=True, capture_output=True, text=True).stdout.strip()
 
 
 def compared(name: str, model: Path, rival: str, repeats: int) -> list[dict[str, Any]]:
@@ -83,7 +87,7 @@ def compared(name: str, model: Path, rival: str, repeats: int) -> list[dict[str,
                 program: [
                     sys.executable,
                     "-c",
-                    _FLAGGEO,
+                    FLAGGEO,
                     "analyze",
                     str(model),
                     "-o",

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from .models import models_page
 from .observables import observables_page
+from .performance import performance_page, performance_plot
 from .statements import claims_page, proofs_page
 from .tables import tables_page
 
@@ -13,8 +14,11 @@ PAGES = {
     "tables.md": tables_page,
     "proofs.md": proofs_page,
     "claims.md": claims_page,
+    "performance.md": performance_page,
 }
 
 if __name__ == "__main__":
+    docs = Path(__file__).parents[1]
     for name, page in PAGES.items():
-        (Path(__file__).parents[1] / name).write_text(page(), encoding="utf-8")
+        (docs / name).write_text(page(), encoding="utf-8")
+    performance_plot(docs / "images" / "performance.png")

@@ -205,7 +205,7 @@ def sign_flip_law(
     with the scale :math:`\lambda (1 + u)` again has no smaller cumulant. Half a step of the least of the 10 is taken
     off the overlap, as for any smooth law in the place of a law with steps.
 
-    A pair below 0.05 takes 2 n r s operations, and 4 n r s or 2 n^2 more, whichever are fewer.
+    A pair with a p-value below 0.05 takes 2 n r s operations, and 4 n r s or 2 n^2 more, whichever are fewer.
 
     References
     ----------
@@ -225,21 +225,22 @@ def sign_flip_law(
     """
     first, second = pairs
     mean, sd, largest_part = moments
+    squares = sd**2 / 2
     leverage = torch.stack([leverages(frame) for frame in frames]).float()
     roots = leverage.sqrt()
     most = ((roots @ roots.mT).square().cpu().double().numpy()[first, second] / smaller).clip(max=1)
     law = SignFlipLaw(mean, sd, most, smaller, np.ones_like(mean))
     is_small = law.tail(overlap) < _SMALL
     # Of a variance 2 |C|^2, a row and its column have a part in 4 |row|^2.
-    is_few = 2 * largest_part**2 > _CONCENTRATED * sd**2 / 2
+    is_few = 2 * largest_part**2 > _CONCENTRATED * squares
     [many], [few] = np.nonzero(is_small & ~is_few), np.nonzero(is_small & is_few)
     stacked = of_one_width(frames).float()
     quotients = leading_quotients(stacked, leverage, first[many], second[many]) / smaller[many]
-    law.dof[many] = _degrees_of_freedom(sd[many] ** 2 / 2, np.maximum(largest_part[many], quotients))
+    law.dof[many] = _degrees_of_freedom(squares[many], np.maximum(largest_part[many], quotients))
 
     def of_block(block: Places) -> FewCoordinates:
         coupling = Coupling.of(stacked, leverage, first[block[0]], second[block])
-        return _few_coordinates(block, coupling, (sd * smaller)[block] ** 2 / 2)
+        return _few_coordinates(block, coupling, (squares * smaller**2)[block])
 
     with workers() as pool:
         of_few = tuple(pool.map(of_block, blocks(few, first[few], stacked[0].numel())))

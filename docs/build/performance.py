@@ -1,0 +1,117 @@
+"""The page of performance: the results in ``benchmarks/results`` as tables and a plot."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+RESULTS = Path(__file__).parents[2] / "benchmarks" / "results"
+
+HEAD = """\
+# Performance
+
+All figures were measured on {machine}. `make benchmarks` measures them again, but for whole runs:
+`python -m benchmarks.whole_process --weightwatcher PYTHON`, with the Python of an environment that has WeightWatcher.
+`python -m docs.build` makes this page from `benchmarks/results/`.
+
+## Whole runs
+
+`flaggeo analyze` and [WeightWatcher](https://weightwatcher.ai) {weightwatcher} took turns on the same checkpoints,
+{repeats} rounds, each in a process of its own, from the start of Python to the last file. Numbers are medians; the
+last three columns are medians of WeightWatcher's number over the program's in the same round, so that above 1 the
+program needs less.
+
+![Wall time of WeightWatcher over that of flaggeo, by checkpoint](images/performance.png)
+
+| checkpoint | program | wall, s | CPU, s | peak memory, MB | ratio of wall times | of CPU times | of memory |
+|---|---|---|---|---|---|---|---|
+"""
+
+BETWEEN = """
+The two do not compute the same. WeightWatcher fits a power law to all eigenvalues of each weight. flaggeo's default
+run finds the 16 leading singular directions of each weight, compares all pairs of them with their closed-form nulls
+(uniform, mean-matched, norm-matched and sign-flip), and writes its page. `--measure all` adds every attention head as
+a weight of its own, interfaces, whole spectra, the statistics of the graph and its stability.
+
+*MiniLM* is all-MiniLM-L6-v2 (6 layers, 384 wide, float32); *SmolLM2* is SmolLM2-135M (30 layers, 576 wide) as
+float32; *2048 wide* has 4 layers of the shape of TinyLlama (5632 hidden, bfloat16), noise with 64 directions of a
+power law.
+
+## Leading directions
+
+CPU seconds of one thread for the 16 leading directions of one matrix, noise with 64 directions of a power law. One
+Gram product in float64 is the measure: what needs the whole Gram matrix cannot take less. *Sine* is that of the
+largest angle to the directions that LAPACK finds from the Gram matrix; `svd_lowrank` has 24 columns and two rounds.
+
+| shape | flaggeo | in Gram products | LAPACK | scipy `svds` | sine of flaggeo | torch `svd_lowrank` | its sine |
+|---|---|---|---|---|---|---|---|
+"""
+
+TAIL = """
+flaggeo's time grows with the width to the power of {exponent:.2f} here. Matrices of a few hundred rows are left to
+LAPACK, which is faster there.
+
+## A model of eight billion parameters
+
+A checkpoint of Llama-3-8B's shape (4096 wide, 14336 hidden, 32 heads of which 8 hold keys and values, bfloat16),
+noise with 64 directions of a power law, in one file a layer; the default run, whole process, two cores.
+
+| layers | checkpoint, GB | wall, s | CPU, s | peak memory, MB | result, MB |
+|---|---|---|---|---|---|
+{large}
+"""
+
+
+def performance_page() -> str:
+    """Every result with its rival, as MyST Markdown."""
+    whole, leading, large = (_result(name) for name in ("whole_process", "leading_directions", "large_checkpoint"))
+    facts = whole["machine"]
+    machine = f"{facts['cores']} cores ({facts['processor']}) with Python {facts['python']}, torch {facts['torch']}"
+    head = HEAD.format(machine=machine, weightwatcher=facts["weightwatcher"], repeats=whole["repeats"])
+    runs = "".join(_run(row) for row in whole["rows"])
+    matrices = "".join(_matrix(row) for row in leading["rows"])
+    return head + runs + BETWEEN + matrices + TAIL.format(exponent=leading["exponent"], large=_large(large))
+
+
+def performance_plot(path: Path) -> None:
+    """Draw how many times as long WeightWatcher takes."""
+    from matplotlib.figure import Figure
+
+    rows = [row for row in _result("whole_process")["rows"] if row["program"] != "WeightWatcher"]
+    models = list(dict.fromkeys(row["model"] for row in rows))
+    programs = list(dict.fromkeys(row["program"] for row in rows))
+    figure = Figure(figsize=(6, 2.4), layout="constrained")
+    ax = figure.subplots()
+    for number, program in enumerate(programs):
+        ratios = [row["wall_s_ratio"] for row in rows if row["program"] == program]
+        places = [place + 0.38 * (number - 0.5) for place in range(len(models))]
+        ax.bar_label(ax.barh(places, ratios, height=0.34, label=program), fmt="%.2f", padding=3, fontsize=8)
+    ax.axvline(1, color="black", linewidth=0.8)
+    ax.set(yticks=range(len(models)), yticklabels=models, xlabel="wall time of WeightWatcher over that of flaggeo")
+    ax.invert_yaxis()
+    ax.margins(x=0.1)
+    ax.legend(frameon=False, fontsize=8)
+    figure.savefig(path, dpi=150)
+
+
+def _result(name: str) -> dict[str, Any]:
+    result: dict[str, Any] = json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
+    return result
+
+
+def _run(row: dict[str, Any]) -> str:
+    ratios = " | ".join(f"{row[f'{quantity}_ratio']:.2f}" for quantity in ("wall_s", "cpu_s", "peak_mb"))
+    program = row["program"].replace("--measure all", "`--measure all`")
+    numbers = f"{row['wall_s']:.1f} | {row['cpu_s']:.1f} | {row['peak_mb']:.0f}"
+    return f"| {row['model']} | {program} | {numbers} | {ratios} |\n"
+
+
+def _large(row: dict[str, Any]) -> str:
+    numbers = f"{row['checkpoint_gb']:.1f} | {row['wall_s']:.0f} | {row['cpu_s']:.0f} | {row['peak_mb']:.0f}"
+    return f"| {row['layers']} | {numbers} | {row['result_mb']:.0f} |"
+
+
+def _matrix(row: dict[str, Any]) -> str:
+    ratio = row["flaggeo_s"] / row["product_s"]
+    times = f"{row['flaggeo_s']:.2f} | {ratio:.1f} | {row['lapack_s']:.2f} | {row['svds_s']:.2f}"
+    sketch = f"{row['svd_lowrank_s']:.2f} | {row['svd_lowrank_sine']:.2g}"
+    return f"| {row['rows']} x {row['columns']} | {times} | {row['flaggeo_sine']:.0e} | {sketch} |\n"
