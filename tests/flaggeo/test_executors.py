@@ -3,6 +3,7 @@
 import os
 import signal
 from concurrent.futures import BrokenExecutor, Future, ThreadPoolExecutor
+from dataclasses import replace
 
 import pandas as pd
 import pytest
@@ -31,6 +32,8 @@ def require_same(found, expected):
         pd.testing.assert_frame_equal(getattr(found, name), getattr(expected, name), check_exact=True)
     assert found.bases.keys() == expected.bases.keys()
     assert all(torch.equal(found.bases[name], expected.bases[name]) for name in found.bases)
+    # The page shows when and how it was made; all else on it is the same.
+    assert replace(found, provenance=expected.provenance).to_html() == expected.to_html()
 
 
 def test_processes_give_the_same_bits(folder, alone):
