@@ -38,7 +38,6 @@ benchmarks: $(MODELS_STAMP)
 	$(BIN)/python -m benchmarks.spectrum
 	$(BIN)/python -m benchmarks.leading_directions
 	$(BIN)/python -m benchmarks.manifolds
-	$(BIN)/python -m benchmarks.large_checkpoint
 
 wheel: $(DEV_STAMP)
 	$(BIN)/python -m build
