@@ -123,8 +123,8 @@ class Analysis(Result):
     def overlap_matrix(self, space: str) -> pd.DataFrame:
         """Projection overlaps of all subspaces of one space with each other, as one symmetric matrix.
 
-        Where pairs are too many for rows, this is what every one of them has: a model of 32 layers with 32 heads has
-        2,700 subspaces in its stream, and their matrix takes 29 MB.
+        One number for each pair, where `pairs` has 29 columns: a model of 32 layers with 32 heads has 2,700 subspaces
+        in its stream, and their matrix takes 29 MB.
 
         Parameters
         ----------
@@ -151,7 +151,7 @@ class Analysis(Result):
         >>> float(overlaps.loc["layers.0.q.read", "layers.1.q.read"])
         1.0
         """
-        inside = self.pairs[self.pairs["space"] == space]
+        inside = self.pairs.loc[self.pairs["space"] == space, ["source", "target"]]
         if inside.empty:
             raise ValueError(f"space: expected one of which there are pairs, such as 'stream'; got {space!r}")
         compared = {*inside["source"].unique(), *inside["target"].unique()}
