@@ -82,6 +82,15 @@ def test_interfaces_heads_and_gram_matrices_are_measured_while_the_matrices_are_
     assert result.gram_cosines == []
 
 
+def test_what_is_kept_of_a_layer_begins_at_a_cache_line_and_is_row_major(network):
+    """As it comes back from a scratch and from another process, so that products of it have the same last bits."""
+    found = measure_layer(Settings(rank=3, measure=("continuity", "heads")), network.layers[1])
+    tensors = [tensor for heads in found.heads for tensor in (heads.frames, heads.factors)]
+    tensors += [tensor for spectrum in found.spectra.values() for tensor in (spectrum.left, spectrum.right)]
+    assert tensors
+    assert all(tensor.is_contiguous() and tensor.data_ptr() % 64 == 0 for tensor in tensors)
+
+
 @pytest.mark.parametrize(
     ("settings", "empty"),
     [

@@ -46,6 +46,16 @@ def test_scratch_recalls_bit_for_bit_what_it_kept_of_a_layer(tmp_path):
     assert Scratch(tmp_path, "run").recall_layer("another", CPU) is None
 
 
+def test_what_is_recalled_begins_at_a_cache_line(tmp_path):
+    """The last bits of products depend on that, and a tensor of a file may begin anywhere."""
+    Scratch(tmp_path, "run").keep_layer("layer", a_result())
+    found = Scratch(tmp_path, "run").recall_layer("layer", CPU)
+    assert found is not None
+    tensors = [tensor for heads in found.heads for tensor in (heads.frames, heads.factors)]
+    tensors += [tensor for spectrum in found.spectra.values() for tensor in (spectrum.left, spectrum.right)]
+    assert {tensor.data_ptr() % 64 for tensor in tensors} == {0}
+
+
 def test_scratch_recalls_nulls_bit_for_bit(tmp_path):
     values = [("q", "read", "sign_flip", "overlap", 1 / 3, 2**0.5, 4, nan)]
     values += [("q", "read", "equalised", "overlap", 0.1, nan, 1, nan)]
