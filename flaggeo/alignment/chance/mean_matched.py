@@ -6,6 +6,8 @@ from itertools import product
 import torch
 from torch import Tensor
 
+from .sign_flip import of_one_width
+
 # Norms of channels that vary less, relative to all of them, are equal up to rounding.
 _EQUAL_NORMS = 1e-6
 
@@ -177,8 +179,7 @@ def mean_matched_moments(frames: Sequence[Tensor], norms: Sequence[Tensor]) -> t
     docs/measurements.md, "Nulls that keep a common mean"; `proofs`: mean_matched_overlap_mean.
     """
     bases = torch.stack([mean_basis(of_channels.to(frame)) for frame, of_channels in zip(frames, norms, strict=True)])
-    width = max(frame.shape[1] for frame in frames)
-    stacked = torch.stack([torch.nn.functional.pad(frame, (0, width - frame.shape[1])) for frame in frames])
+    stacked = of_one_width(frames)
     loadings = bases.mT @ stacked  # [N, 2, r]
     grams = loadings @ loadings.mT
     rest = stacked - bases @ loadings

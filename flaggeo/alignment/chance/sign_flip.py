@@ -96,7 +96,7 @@ def sign_flip_spread(frames: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
     Notes
     -----
     Inner products of the projectors with squared entries, of which a few rows exist at a time: ``n^2`` operations a
-    pair, which is 3 seconds of one core for the 330 thousand pairs of a 30-layer model with its heads (n = 576). What
+    pair, which is 5 seconds of one core for the 330 thousand pairs of a 30-layer model with its heads (n = 576). What
     follows from the leverages alone, n operations a pair, is too small by half among writings with outlier channels.
 
     The law of norm-matched surrogates is unchanged by coordinate signs, so that the mean overlap of two
