@@ -14,9 +14,15 @@ _SPELLING = {
     torch.bfloat16: "BF16",
     torch.float8_e4m3fn: "F8_E4M3",
     torch.float8_e5m2: "F8_E5M2",
+    torch.float8_e8m0fnu: "F8_E8M0",
+    torch.bool: "BOOL",
     torch.uint8: "U8",
     torch.int8: "I8",
+    torch.uint16: "U16",
+    torch.int16: "I16",
+    torch.uint32: "U32",
     torch.int32: "I32",
+    torch.uint64: "U64",
     torch.int64: "I64",
 }
 
@@ -30,6 +36,25 @@ def spelling(dtype: torch.dtype) -> str:
     ('BF16', 'I64')
     """
     return _SPELLING.get(dtype, str(dtype))
+
+
+def from_spelling(name: str) -> torch.dtype:
+    """The torch dtype that a header spells so.
+
+    Raises
+    ------
+    ValueError
+        If torch has none.
+
+    Examples
+    --------
+    >>> from_spelling("BF16"), from_spelling("I64")
+    (torch.bfloat16, torch.int64)
+    """
+    for dtype, spelt in _SPELLING.items():
+        if spelt == name:
+            return dtype
+    raise ValueError(f"expected one of the dtypes {', '.join(_SPELLING.values())}, found {name}")
 
 
 def numpy_spelling(dtype: np.dtype[Any]) -> str:

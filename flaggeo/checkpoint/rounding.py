@@ -1,5 +1,6 @@
 """How far a stored number may lie from the one that was stored."""
 
+import math
 import re
 
 import torch
@@ -7,11 +8,14 @@ from torch import Tensor
 
 # Bits of the fraction of a floating-point number.
 _FRACTION_BITS = {"F64": 52, "F32": 23, "F16": 10, "BF16": 7, "F8_E4M3": 3, "F8_E5M2": 2}
+_EXPONENT_BITS = 0x7FF0000000000000  # of float64
 # Bits of a quantised number, and how many share a scale where the name says it (GPTQ4:128).
 _QUANTISED = re.compile(r"(?:Q|FP?|INT)(?P<bits>\d)(?::(?P<block>\d+))?")
 # Numbers that share a scale otherwise. K-quants share theirs among 16 or 32: with 32 their steps come out too large, if
 # anything.
 _BLOCK = 32
+# Rows of a chunk, a multiple of every block, and entries that a chunk has at least, if that takes more rows.
+_CHUNK_ROWS, _CHUNK_ENTRIES = 256, 2**18
 # Behind the name of a type whose blocks run along the columns.
 _TRANSPOSED = "^T"
 # Four-bit numbers with an exponent and one bit of a fraction: 0, 1/2, 1, 3/2, 2, 3, 4 and 6. bitsandbytes has 1/32 in
@@ -67,10 +71,10 @@ def rounding_steps(stored: Tensor, dtype: str) -> Tensor:
 
 
 def _spacing(numbers: Tensor, fraction_bits: int) -> Tensor:
-    """Steps of floating-point numbers; 0 at 0."""
-    # frexp has the number between 1/2 and 1 times this power of two.
-    steps = torch.ldexp(torch.ones_like(numbers), numbers.frexp().exponent - 1 - fraction_bits)
-    return steps.where(numbers != 0, 0.0)
+    """Steps of floating-point numbers given in float64; 0 at 0."""
+    # The exponent bits alone are the largest power of two that is not above the number.
+    powers = (numbers.contiguous().view(torch.int64) & _EXPONENT_BITS).view(torch.float64)
+    return powers * 2.0**-fraction_bits
 
 
 def rounding_error(stored: Tensor, dtype: str) -> float:
@@ -106,5 +110,12 @@ def rounding_error(stored: Tensor, dtype: str) -> float:
     >>> round(rounding_error(normal, "Q4_0"), 2), round(rounding_error(normal, "BF16"), 4)
     (0.09, 0.0017)
     """
-    variance, size = rounding_steps(stored, dtype).square().mean() / 12, stored.double().square().mean()
-    return float((variance / size).sqrt()) if size > 0 else 0.0
+    if dtype.endswith(_TRANSPOSED):
+        return rounding_error(stored.mT, dtype.removesuffix(_TRANSPOSED))
+    # So many rows that a cache holds them, and whole blocks of numbers that share a scale wherever these cross rows.
+    rows = _CHUNK_ROWS * max(1, _CHUNK_ENTRIES // (_CHUNK_ROWS * stored.shape[-1]))
+    variance = size = 0.0
+    for part in stored.reshape(-1, stored.shape[-1]).split(rows):
+        variance += float(rounding_steps(part, dtype).square().sum()) / 12
+        size += float(part.double().square().sum())
+    return math.sqrt(variance / size) if size > 0 else 0.0

@@ -8,16 +8,17 @@ from torch import Tensor
 from .eigensolver import leading_eigenpairs
 from .products import matrix_product
 
-# Columns of a block beyond those asked for, at least: with them the last one converges as fast as the others.
-_SPARE = 6
-# A multiple of this many columns is what matrix products are fast with.
-_COLUMNS = 8
-# Steps between two looks at what has converged, and the most made: LAPACK is faster where they do not suffice.
-_BETWEEN_LOOKS, _MOST_STEPS = 3, 60
+# A narrow block needs fewer products in all, and below this width a product takes no less time. Where it may have
+# missed copies of a repeated eigenvalue, the one after it is wider than the number of pairs.
+_WIDTH, _SPARE = 8, 7
+# Steps between two looks at what has converged, and the largest basis: LAPACK is faster where it does not suffice.
+_BETWEEN_LOOKS, _MOST_VECTORS = 3, 960
 # A vector counts as found if the residual of the Gram matrix is this share of the distance to its neighbours ...
 _SHARE_OF_GAP = 1e-7
 # ... or as small as rounding leaves it, relative to the largest eigenvalue.
 _ROUNDING = 1e-12
+# Eigenvalues within this share of each other may be copies of one.
+_COPIES = 1e-6
 _SEED = 0
 
 
@@ -29,7 +30,7 @@ def krylov_eigenpairs(
     Parameters
     ----------
     product : callable
-        From vectors, shape=[n, b], to what the operator makes of them.
+        From vectors in rows, shape=[b, n], to what the operator makes of them.
     like : Tensor
         Of the device and dtype in which to work.
     size : int
@@ -45,49 +46,63 @@ def krylov_eigenpairs(
         Orthonormal to 1e-14 in float64. The residual of all but the last is below 1e-7 of the distance to the next
         eigenvalues, which bounds the sine of the angle to the true vector, or below 1e-12 of the largest one.
 
-        None if that is not reached before the basis would fill the space, or in 60 steps.
+        None if that is not reached before the basis would fill the space or has 960 vectors.
 
     Notes
     -----
     Block Lanczos with full reorthogonalisation, from a seeded start: the vectors depend on the operator alone. A
-    block finds all copies of an eigenvalue whose multiplicity is at most its width, ``count + 6`` or more.
+    block of b vectors finds at most b copies of a repeated eigenvalue. So if the first block, 8 wide, finds 8 equal
+    ones, more may exist, and a second attempt has a block wider than `count`.
 
     References
     ----------
     .. [1] G. H. Golub and C. F. Van Loan, Matrix Computations (4th edition, 2013), section 10.3.6.
     """
-    width = -(-(count + _SPARE) // _COLUMNS) * _COLUMNS
-    steps = max(0, min(_MOST_STEPS, size // width - 1))
+    found = _by_blocks(product, like, size, count, _WIDTH)
+    if found is not None and _may_miss_copies(found[0], _WIDTH):
+        found = _by_blocks(product, like, size, count, -(-(count + _SPARE) // _WIDTH) * _WIDTH)
+    return found
+
+
+def _by_blocks(
+    product: Callable[[Tensor], Tensor], like: Tensor, size: int, count: int, width: int
+) -> tuple[Tensor, Tensor] | None:
+    steps = max(0, min(_MOST_VECTORS, size - width) // width)
     generator = torch.Generator().manual_seed(_SEED)
     start = torch.randn(size, width, dtype=torch.float64, generator=generator).to(like)
-    basis = like.new_empty(size, width * steps)
+    basis = like.new_empty(width * steps, size)  # vectors in rows, so that memory grows with their number
     projected = like.new_zeros(width * steps, width * steps)
-    block = torch.linalg.qr(start).Q
+    block = torch.linalg.qr(start).Q.mT
     for step in range(steps):
         done, end = step * width, (step + 1) * width
-        basis[:, done:end] = block
-        known = basis[:, :end]
-        image = product(block)
-        coefficients, image = _outside(known, image)
-        projected[:end, done:end] = coefficients
-        projected[done:end, :end] = coefficients.mT
-        block, beyond = torch.linalg.qr(image)
-        # Where nothing is left, the columns are rounding errors, which lie in the basis as well.
-        block = torch.linalg.qr(_outside(known, block)[1]).Q
-        if step % _BETWEEN_LOOKS == _BETWEEN_LOOKS - 1:
+        basis[done:end] = block
+        known = basis[:end]
+        coefficients, image = _outside(known, product(basis[done:end]))
+        projected[done:end, :end] = coefficients
+        projected[:end, done:end] = coefficients.mT
+        block, beyond = _orthonormal_rows(image)
+        # Where nothing is left, the rows are rounding errors, which lie in the basis as well.
+        block, _ = _orthonormal_rows(_outside(known, block)[1])
+        if step % _BETWEEN_LOOKS == _BETWEEN_LOOKS - 1 and end >= count:
             values, vectors = leading_eigenpairs(projected[:end, :end].clone(), count)
             residuals = torch.linalg.vector_norm(matrix_product(beyond, vectors[done:end]), dim=0)
             if _is_found(values, residuals):
-                return values, matrix_product(known, vectors)
+                return values, matrix_product(known.mT, vectors)
     return None
 
 
 def _outside(basis: Tensor, vectors: Tensor) -> tuple[Tensor, Tensor]:
     """Coefficients of vectors in a basis, and what is left of them; once more, since the first time leaves a rest."""
-    first = matrix_product(basis.mT, vectors)
-    vectors = vectors - matrix_product(basis, first)
-    second = matrix_product(basis.mT, vectors)
-    return first + second, vectors - matrix_product(basis, second)
+    first = matrix_product(vectors, basis.mT)
+    vectors = vectors - matrix_product(first, basis)
+    second = matrix_product(vectors, basis.mT)
+    return first + second, vectors - matrix_product(second, basis)
+
+
+def _orthonormal_rows(vectors: Tensor) -> tuple[Tensor, Tensor]:
+    """Orthonormal rows of the same span, and the triangle that makes columns of the vectors from them."""
+    frame, triangle = torch.linalg.qr(vectors.mT)
+    return frame.mT, triangle
 
 
 def _is_found(values: Tensor, residuals: Tensor) -> bool:
@@ -96,3 +111,9 @@ def _is_found(values: Tensor, residuals: Tensor) -> bool:
     up = torch.cat([down.new_full((1,), float("inf")), down[:-1]])
     allowed = (_SHARE_OF_GAP * torch.minimum(up, down)).clamp(min=_ROUNDING * float(values[0]))
     return bool((residuals[:-1] <= allowed).all())
+
+
+def _may_miss_copies(values: Tensor, width: int) -> bool:
+    """Whether as many values as a block is wide are equal; copies of zero are of no interest."""
+    firsts, lasts = values[: 1 - width], values[width - 1 :]
+    return bool(((firsts - lasts <= _COPIES * firsts) & (firsts > _ROUNDING * values[0])).any())

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from functools import reduce
+from functools import cached_property, reduce
 
 import torch
 from torch import Tensor
@@ -19,8 +19,9 @@ from .threads import single_threaded_blas
 #: of TransformerLens' degeneracy blocks.
 DEGENERATE_GAP = 1e-2
 
-# Entries of a tensor that are taken to float64 at a time: 32 MiB.
-_BLOCK_ENTRIES = 2**22
+# Entries of a tensor that are taken to float64 at a time: 32 MiB, and 2 MiB that stay in a core's cache where there are
+# two products to make of them.
+_BLOCK_ENTRIES, _NEAR_ENTRIES = 2**22, 2**18
 
 
 @dataclass(frozen=True)
@@ -73,8 +74,11 @@ class Spectrum:
 
     def frame(self, side: Side) -> Tensor:
         """Frame of what the weight reads or writes, shape=[n or m, r]: the directions of non-zero value."""
-        count = int((self.values > 0).sum(dim=-1).amax())
-        return (self.right if side is Side.READ else self.left)[..., :count]
+        return (self.right if side is Side.READ else self.left)[..., : self._nonzero_count]
+
+    @cached_property
+    def _nonzero_count(self) -> int:
+        return int((self.values > 0).sum(dim=-1).amax())
 
     def channel_norms(self, side: Side) -> Tensor:
         """Norm of W at each coordinate of what it reads or writes, shape=[n or m]."""
@@ -185,11 +189,11 @@ def leading_spectrum(matrix: Tensor, rank: int, *, whole: bool = False) -> Spect
     tall = matrix if is_tall else matrix.mT
     smaller = tall.shape[1]
     kept = min(rank, smaller)
-    if tall.numel() <= _BLOCK_ENTRIES:
-        tall = next(_blocks(tall))  # the only one, in the working precision once for all
+    # In the working precision once for all, or in the order in which its blocks are read many times.
+    tall = next(_blocks(tall)) if tall.numel() <= _BLOCK_ENTRIES else tall.contiguous()
     with single_threaded_blas():
         wanted = min(kept + 1, smaller)
-        found = None if whole or not _krylov_is_faster(tall) else _by_products(tall, wanted)
+        found = _by_products(tall, wanted) if not whole and _needs_no_gram(tall) else None
         squares, inner, inner_norms, outer_norms = found or _by_gram_matrix(tall, wanted, whole=whole)
         frobenius_norm = float(torch.linalg.vector_norm(inner_norms))
         known_values = _resolved(squares, smaller)
@@ -217,22 +221,33 @@ def leading_spectrum(matrix: Tensor, rank: int, *, whole: bool = False) -> Spect
 
 
 # Costs in units of what an entry of the Gram matrix costs for each row, float64 on a CPU: LAPACK's reduction for each
-# entry and column, and all products of `krylov_eigenpairs` for each entry of the matrix. At 2048 x 2048 both ways took
-# .9 s, at 4096 x 4096 10.1 and 4.5 s, at 5632 x 2048 1.3 and 2.5 s, on one thread.
-_REDUCTION, _PRODUCTS = 3, 8000
+# entry and column, all products of `krylov_eigenpairs` with the Gram matrix for each entry of it, and with the matrix
+# itself for each of its. On one thread the fastest of the three takes 1.4 s at 5632 x 2048 and .5 s at 2048 x 2048,
+# where LAPACK takes 1.6 and .85 s, and 2.1 instead of 10.4 s at 4096 x 4096.
+_REDUCTION, _GRAM_PRODUCTS, _PRODUCTS = 3, 4500, 5000
 
 
-def _krylov_is_faster(tall: Tensor) -> bool:
+def _needs_no_gram(tall: Tensor) -> bool:
+    """Whether the leading directions are found faster by products with the matrix than from its Gram matrix."""
     rows, columns = tall.shape
-    has_double = tall.device.type != "mps"
-    return has_double and _PRODUCTS * rows * columns < rows * columns**2 + _REDUCTION * columns**3
+    from_gram = columns**2 * min(_REDUCTION * columns, _GRAM_PRODUCTS)
+    return tall.device.type != "mps" and _PRODUCTS * rows * columns < rows * columns**2 + from_gram
+
+
+def _eigenpairs_of_gram(gram: Tensor, wanted: int, *, whole: bool) -> tuple[Tensor, Tensor]:
+    """Largest eigenvalues, or all, and their vectors; may write over the matrix."""
+    if not whole and gram.device.type != "mps" and _REDUCTION * len(gram) > _GRAM_PRODUCTS:
+        found = krylov_eigenpairs(lambda rows: matrix_product(rows, gram), gram, len(gram), wanted)
+        if found is not None:
+            return found
+    return leading_eigenpairs(gram, wanted, all_values=whole)
 
 
 def _by_gram_matrix(tall: Tensor, wanted: int, *, whole: bool) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Squared singular values and right vectors, and the norms of columns and rows."""
     gram, row_norms = _gram(tall)
     column_norms = gram.diagonal().clone().sqrt()  # the solver writes over the matrix
-    squares, vectors = leading_eigenpairs(gram, wanted, all_values=whole)
+    squares, vectors = _eigenpairs_of_gram(gram, wanted, whole=whole)
     return squares, vectors, column_norms, row_norms
 
 
@@ -240,10 +255,12 @@ def _by_products(tall: Tensor, wanted: int) -> tuple[Tensor, Tensor, Tensor, Ten
     """The same without a Gram matrix; None where that takes too long."""
 
     def product(vectors: Tensor) -> Tensor:
-        parts = (matrix_product(block.mT, matrix_product(block, vectors)) for block in _blocks(tall))
+        parts = (matrix_product(matrix_product(vectors, block.mT), block) for block in _blocks(tall, _NEAR_ENTRIES))
         return reduce(torch.add, parts)
 
-    blocks = [(block.square().sum(dim=0), torch.linalg.vector_norm(block, dim=1)) for block in _blocks(tall)]
+    blocks = [
+        (block.square().sum(dim=0), torch.linalg.vector_norm(block, dim=1)) for block in _blocks(tall, _NEAR_ENTRIES)
+    ]
     column_squares, row_norms = zip(*blocks, strict=True)
     found = krylov_eigenpairs(product, column_squares[0], tall.shape[1], wanted)
     return None if found is None else (*found, reduce(torch.add, column_squares).sqrt(), torch.cat(row_norms))
@@ -288,7 +305,7 @@ def gram_spectrum(gram: Tensor, side: Side, other_norms: Tensor, rank: int, *, w
     kept = min(rank, smaller)
     own_norms = gram.diagonal().clone().sqrt()
     with single_threaded_blas():
-        squares, frame = leading_eigenpairs(gram.clone(), min(kept + 1, smaller), all_values=whole)
+        squares, frame = _eigenpairs_of_gram(gram.clone(), min(kept + 1, smaller), whole=whole)
         known_values = _resolved(squares[:smaller], len(gram))
         frame, values = _orthonormal(frame[:, :kept]), known_values[:kept]
         misfits = torch.linalg.vector_norm(matrix_product(gram, frame) - frame * values.square(), dim=0)
@@ -419,18 +436,26 @@ def _orthonormal(vectors: Tensor) -> Tensor:
     return signed
 
 
-def _blocks(tall: Tensor, dtype: torch.dtype = torch.float64) -> Iterator[Tensor]:
-    """Row blocks in the working precision, so that a large tensor never exists in float64 as a whole."""
+def _blocks(tall: Tensor, entries: int | None = None, dtype: torch.dtype = torch.float64) -> Iterator[Tensor]:
+    """Row blocks in the working precision, so that a large tensor never exists in float64 as a whole.
+
+    Each is valid until the next one, which is written over it.
+    """
     if tall.device.type == "mps":
         dtype = torch.float32  # Metal has no float64
-    for block in tall.split(max(1, _BLOCK_ENTRIES // tall.shape[1])):
-        yield block.to(dtype)
+    rows = max(1, (entries or _BLOCK_ENTRIES) // tall.shape[1])
+    if tall.dtype == dtype:
+        yield from tall.split(rows)
+        return
+    room = tall.new_empty(min(rows, len(tall)), tall.shape[1], dtype=dtype)
+    for block in tall.split(rows):
+        yield room[: len(block)].copy_(block)
 
 
 def _gram(tall: Tensor, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor]:
     """``tall.mT @ tall``, shape=[n, n], and the norms of the rows, shape=[m]."""
     gram, norms = None, []
-    for block in _blocks(tall, dtype):
+    for block in _blocks(tall, dtype=dtype):
         product = matrix_product(block.mT, block)
         gram = product if gram is None else gram.add_(product)
         norms.append(torch.linalg.vector_norm(block, dim=1))

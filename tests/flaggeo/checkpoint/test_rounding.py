@@ -104,3 +104,11 @@ def test_zeros_have_no_error_and_scale_does_not_matter():
 def test_other_types_are_refused():
     with pytest.raises(ValueError, match="I8"):
         rounding_error(torch.zeros(4, 32), "I8")
+
+
+@pytest.mark.parametrize("dtype", ["BF16", "Q4_0", "MXFP4^T"])
+def test_a_large_tensor_is_taken_in_chunks_to_the_same_error(dtype):
+    stored = torch.randn(2048, 512, generator=torch.Generator().manual_seed(5))
+    variance = rounding_steps(stored, dtype).square().mean() / 12
+    expected = float((variance / stored.double().square().mean()).sqrt())
+    assert rounding_error(stored, dtype) == pytest.approx(expected, rel=1e-12)

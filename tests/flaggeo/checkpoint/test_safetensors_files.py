@@ -1,4 +1,5 @@
 import json
+import os
 
 import pytest
 import torch
@@ -42,6 +43,28 @@ def test_truncated_file_is_refused_before_anything_is_read(tmp_path, keep):
     file.write_bytes(file.read_bytes()[:keep])
     with pytest.raises(CheckpointError, match=r"model\.safetensors: expected a complete safetensors file, found"):
         open_checkpoint(file)
+
+
+def test_a_file_that_is_cut_short_after_it_was_opened_is_refused(tmp_path):
+    file = tmp_path / "model.safetensors"
+    save_file({"a": torch.ones(16, 16), "b": torch.ones(16, 16)}, file)
+    checkpoint = open_checkpoint(file)
+    os.truncate(file, file.stat().st_size - 24)
+    assert checkpoint.read("a").shape == (16, 16)
+    with pytest.raises(CheckpointError, match=r"model\.safetensors: tensor 'b': expected 1024 bytes, found 1000"):
+        checkpoint.read("b")
+
+
+@pytest.mark.parametrize("dtype", [torch.bool, torch.uint8, torch.int16, torch.int64])
+def test_numbers_of_every_dtype_are_had_as_stored(tmp_path, dtype):
+    tensor = torch.arange(12).reshape(3, 4).to(dtype)
+    save_file({"a": tensor, "b": tensor[0, 0].clone(), "c": tensor[:0].clone()}, tmp_path / "x.safetensors")
+    checkpoint = open_checkpoint(tmp_path / "x.safetensors")
+    for name, expected in {"a": tensor, "b": tensor[0, 0], "c": tensor[:0]}.items():
+        found = checkpoint.stored(name)
+        assert (found.dtype, found.shape) == (dtype, expected.shape)
+        assert torch.equal(found.double(), expected.double())
+    assert torch.equal(checkpoint.stored("a", slice(1, 3)).double(), tensor[1:3].double())
 
 
 def test_two_shards_with_one_tensor_are_refused(tmp_path):

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from flaggeo.numerics import krylov
 from flaggeo.numerics import spectrum as spectra
 from flaggeo.numerics.krylov import krylov_eigenpairs
 from flaggeo.numerics.spectrum import leading_spectrum
@@ -17,7 +18,7 @@ def planted(values, size, *, seed=0):
 
 
 def found(matrix, count):
-    return krylov_eigenpairs(lambda vectors: matrix @ vectors, matrix, len(matrix), count)
+    return krylov_eigenpairs(lambda rows: rows @ matrix, matrix, len(matrix), count)
 
 
 @pytest.mark.parametrize("decay", [0.5, 0.9, 0.99])
@@ -74,7 +75,7 @@ def test_a_spectrum_is_the_same_with_and_without_a_gram_matrix(shape, dtype, mon
         asked.append(arguments)
         return krylov_eigenpairs(*arguments)
 
-    monkeypatch.setattr(spectra, "_krylov_is_faster", lambda _: True)
+    monkeypatch.setattr(spectra, "_needs_no_gram", lambda _: True)
     monkeypatch.setattr(spectra, "krylov_eigenpairs", counted)
     monkeypatch.setattr(spectra, "_BLOCK_ENTRIES", 10_000)
     one = leading_spectrum(matrix, 8)
@@ -87,4 +88,36 @@ def test_a_spectrum_is_the_same_with_and_without_a_gram_matrix(shape, dtype, mon
 
 def test_large_matrices_take_products_and_small_or_very_tall_ones_a_gram_matrix():
     on_meta = {shape: torch.empty(shape, device="meta") for shape in [(576, 576), (4096, 4096), (50000, 1024)]}
-    assert [shape for shape, matrix in on_meta.items() if spectra._krylov_is_faster(matrix)] == [(4096, 4096)]
+    assert [shape for shape, matrix in on_meta.items() if spectra._needs_no_gram(matrix)] == [(4096, 4096)]
+
+
+def test_a_large_gram_matrix_is_multiplied_and_not_reduced(monkeypatch):
+    matrix = torch.randn(900, 300, generator=torch.Generator().manual_seed(4)).double()
+    expected = leading_spectrum(matrix, 8)
+    asked = []
+
+    def counted(*arguments):
+        asked.append(arguments)
+        return krylov_eigenpairs(*arguments)
+
+    monkeypatch.setattr(spectra, "_GRAM_PRODUCTS", 0)
+    monkeypatch.setattr(spectra, "krylov_eigenpairs", counted)
+    one = leading_spectrum(matrix, 8)
+    assert len(asked) == 1
+    for part in ("known_values", "left", "right"):
+        torch.testing.assert_close(getattr(one, part), getattr(expected, part), rtol=1e-9, atol=1e-7)
+
+
+def test_copies_of_a_value_that_a_block_may_have_missed_are_looked_for_with_a_wider_one(monkeypatch):
+    matrix, _ = planted([1.0] * 9 + [0.5] * 4, 900)
+    widths = []
+    by_blocks = krylov._by_blocks
+
+    def counted(*arguments):
+        widths.append(arguments[-1])
+        return by_blocks(*arguments)
+
+    monkeypatch.setattr(krylov, "_by_blocks", counted)
+    values, _ = found(matrix, 12)
+    assert widths == [8, 24]
+    torch.testing.assert_close(values[:11], torch.tensor([1.0] * 9 + [0.5] * 2).double(), rtol=1e-10, atol=0)
