@@ -9,18 +9,20 @@ from typing import Any, Unpack
 
 import pandas as pd
 import torch
-from torch import Tensor
 
 from ..analysis import analyze, circumstances
 from ..checkpoint import AdaptedCheckpoint, CheckpointError, Progress
-from ..network import Network, Side, Weight
+from ..network import Network, Side
+from ..numerics.threads import ahead, thread_count, workers
 from ..results.analysis import Analysis
 from ..results.comparison import Comparison
 from ..settings import Options, Settings, given_options
+from .change import WeightPair, gain_noise, read_changes
 from .changes import observables_table, pairs_table, summary_table
-from .delta import EXACT, UNKNOWN, Rounding, gain_rounding, measure_delta, rounding, rounding_variance
+from .delta import UNKNOWN, measure_delta
 from .drift import drift_table
-from .matching import MismatchError, Source, Version, open_versions, shared_settings, shared_weights, weights_by_name
+from .matching import MismatchError, Source, Version, open_versions, shared_settings, shared_weights
+from .rounding import EXACT
 
 
 def compare(
@@ -91,7 +93,7 @@ def compare(
     chosen = [name for name in names if name in set(a.weights["name"])]
     return Comparison(
         weights=drift_table(a, b, chosen),
-        deltas=_delta_table(versions, a, b, chosen, settings.fold_norms, torch.device(device), progress),
+        deltas=_delta_table(versions, a, b, chosen, settings, device, progress),
         summary=summary_table(a, b),
         observables=observables_table(a, b),
         pairs=pairs_table(a, b),
@@ -162,8 +164,8 @@ def _delta_table(
     a: Analysis,
     b: Analysis,
     names: list[str],
-    folded: bool,
-    device: torch.device,
+    settings: Settings,
+    device: str | torch.device,
     progress: Progress | None,
 ) -> pd.DataFrame:
     table = a.weights[a.weights["name"].isin(names)][["name", "role", "layer", "head"]].reset_index(drop=True)
@@ -171,7 +173,7 @@ def _delta_table(
     networks = [version.network for version in versions if version.network is not None]
     changes = dict.fromkeys(names, UNKNOWN)
     if len(networks) == 2:
-        changes |= dict(_changes(networks[0], networks[1], a, b, names, folded, device, progress))
+        changes |= dict(_changes(networks[0], networks[1], a, b, names, settings, torch.device(device), progress))
     measured = pd.DataFrame([changes[name] for name in table["name"]])
     return pd.concat([table, spectra, measured], axis="columns").astype({"rank": "Int64"})
 
@@ -193,64 +195,29 @@ def _changes(
     a: Analysis,
     b: Analysis,
     names: list[str],
-    folded: bool,
+    settings: Settings,
     device: torch.device,
     progress: Progress | None,
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     """Kind of the change of each weight; each tensor is read once and let go."""
-    before, after = weights_by_name(first), weights_by_name(second)
-    groups: dict[tuple[str, str], list[str]] = {}
-    for name in names:
-        groups.setdefault((before[name].tensor, after[name].tensor), []).append(name)
-    # What an adapter adds is known exactly, however its base was rounded.
-    adapted = second.checkpoint.base is first.checkpoint if isinstance(second.checkpoint, AdaptedCheckpoint) else False
-    for done, ((tensor_a, tensor_b), members) in enumerate(groups.items()):
-        if progress is not None:
-            progress(f"b - a: {members[0]}", done, len(groups))
-        stored_a = first.checkpoint.read(tensor_a, device=device)
-        stored_b = second.checkpoint.read(tensor_b, device=device)
-        for name in members:
-            noise = EXACT
-            if not adapted:
-                noise = _noise(first, before[name], stored_a, folded)
-                noise = noise.and_also(_noise(second, after[name], stored_b, folded))
-            if folded and not _same_gains(first, before[name], second, after[name]):
-                noise = noise.and_also(_gain_noise(first, before[name], a.bases[f"{name}.singular_values"]))
-                noise = noise.and_also(_gain_noise(second, after[name], b.bases[f"{name}.singular_values"]))
-            yield (
-                name,
-                measure_delta(
-                    first.matrix(before[name], stored_a, folded=folded),
-                    second.matrix(after[name], stored_b, folded=folded),
-                    base_frames={side: a.bases[f"{name}.{side.value}"] for side in Side},
-                    changed_frames={side: b.bases[f"{name}.{side.value}"] for side in Side},
-                    noise=noise,
-                ),
-            )
+    both = WeightPair.in_both(first, second, names)
+    groups: dict[tuple[str, ...], list[WeightPair]] = {}
+    for pair in both:
+        groups.setdefault(pair.tensors, []).append(pair)
 
+    def of_group(members: list[WeightPair]) -> list[tuple[str, dict[str, Any]]]:
+        found = []
+        for pair, change, base in read_changes(first, second, members, settings, device):
+            values = [one.bases[f"{pair.name}.singular_values"] for one in (a, b)]
+            noise = gain_noise(first, second, pair, values) if settings.fold_norms else EXACT
+            frames = [{side: one.bases[f"{pair.name}.{side.value}"] for side in Side} for one in (a, b)]
+            change = replace(change, noise=change.noise.and_also(noise))
+            found.append((pair.name, measure_delta(change, base, base_frames=frames[0], changed_frames=frames[1])))
+        return found
 
-def _noise(network: Network, weight: Weight, stored: Tensor, folded: bool) -> Rounding:
-    """Rounding of the numbers of a weight. Gains stretch it as they do the weight; centring only makes it smaller."""
-    deviations = rounding_variance(stored, network.checkpoint.headers[weight.tensor].dtype).sqrt()
-    uncentred = replace(weight, folding=replace(weight.folding, centred=False, reads_centred=False))
-    return rounding(network.matrix(uncentred, deviations, folded=folded).square())
-
-
-def _same_gains(first: Network, before: Weight, second: Network, after: Weight) -> bool:
-    """Whether equal gains are folded into both: what rounding left in them is then in no difference."""
-    gains_a, gains_b = _diagonals(first, before), _diagonals(second, after)
-    return len(gains_a) == len(gains_b) and all(map(torch.equal, gains_a, gains_b))
-
-
-def _diagonals(network: Network, weight: Weight) -> list[Tensor]:
-    return [gain.numbers(network.checkpoint.read) for gain in weight.folding.gains]
-
-
-def _gain_noise(network: Network, weight: Weight, values: Tensor) -> Rounding:
-    """Rounding of the gains folded into a weight with these singular values."""
-    noise = EXACT
-    for gain, diagonal in zip(weight.folding.gains, _diagonals(network, weight), strict=True):
-        dtype = network.checkpoint.headers[gain.tensor].dtype
-        variance = rounding_variance(network.checkpoint.read(gain.tensor)[None], dtype)[0]
-        noise = noise.and_also(gain_rounding(variance, diagonal, values))
-    return noise
+    with workers() as pool:
+        begun = ahead(((members, pool.submit(of_group, members)) for members in groups.values()), thread_count())
+        for done, (members, found) in enumerate(begun):
+            if progress is not None:
+                progress(f"b - a: {members[0].name}", done, len(groups))
+            yield from found.result()

@@ -101,6 +101,7 @@ def _low_rank(deltas: pd.DataFrame) -> list[Finding]:
         "changed": len(changed),
         "ranks": sorted({int(rank) for rank in low["rank"]}),
         "where": _layers_by_role(low),
+        "least_rank": int(changed["rank"].min()),
         "median_effective_rank": changed["effective_rank"].median(),
     }
     found = [Finding("low_rank_change", "present" if len(low) else "absent", numbers, "low-rank")]

@@ -4,6 +4,7 @@ Each sentence gives the answer first, then the number beside its baseline, then 
 """
 
 from collections.abc import Mapping, Sequence
+from math import isnan
 from typing import Any
 
 from .words import END, VECTORS, counted, degrees, listed, with_spread
@@ -499,9 +500,12 @@ def low_rank_change(
     changed: int,
     ranks: Sequence[int],
     where: Sequence[Row],
+    least_rank: int,
     median_effective_rank: float,
 ) -> str:
     """Verdicts: present, absent."""
+    if verdict == "absent" and isnan(median_effective_rank):
+        return f"No change is of low rank: each has {least_rank} or more directions above storage precision."
     if verdict == "absent":
         return f"No change is of low rank: the median effective rank of a change is {median_effective_rank:.0f}."
     spelt = f"rank {ranks[0]}" if len(ranks) == 1 else f"rank {ranks[0]} to {ranks[-1]}"
@@ -531,8 +535,12 @@ def change_against_base(
     }[verdict]
     return (
         f"The {END[side]} directions of the low-rank changes {answer}: the overlap is {overlap:.2f}, where unrelated "
-        f"directions give {unrelated:.2f} (z = {z:.1f}). {trailing:.0%} of them lie in the trailing half of the "
-        f"base's singular directions (unrelated: {trailing_unrelated:.0%})."
+        f"directions give {unrelated:.2f} (z = {z:.1f})."
+    ) + (
+        ""
+        if isnan(trailing)
+        else f" {trailing:.0%} of them lie in the trailing half of the base's singular directions (unrelated: "
+        f"{trailing_unrelated:.0%})."
     )
 
 

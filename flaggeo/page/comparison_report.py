@@ -7,6 +7,8 @@ from typing import Any
 import pandas as pd
 
 from ..comparison import Comparison
+from ..comparison.change import WHOLE_UP_TO
+from ..comparison.delta import COUNTED
 from ..findings import SAME_ANGLE, comparison_findings
 from ..findings.words import END, norm_gains
 from ..network.families.lookup import read_as
@@ -55,6 +57,8 @@ def render_comparison(comparison: Comparison) -> str:
         remarks=provenance["remarks"],
         ranked=_ranked_table(comparison.ranked),
         low_rank=_low_rank_table(comparison.deltas),
+        counted=COUNTED,
+        whole_up_to=WHOLE_UP_TO,
         measured=provenance["deltas"] == "measured",
         observables=comparison.observables.drop(columns=["table", "column"]),
         summary=_summary_table(comparison.summary),

@@ -1,9 +1,11 @@
 import gguf
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
 from flaggeo import Analysis, Comparison, analyze, compare, load
+from flaggeo.comparison import change
 from flaggeo.findings import comparison_findings
 from tests.builders import CONFIG, planted, related_llama, save_folder, tiny_llama, with_gains
 from tests.flaggeo.checkpoint.test_adapter import factors_of, save_adapter
@@ -275,3 +277,30 @@ def test_rounding_of_gains_that_both_have_hides_no_change():
     pair = [{name: tensor.bfloat16() for name, tensor in tensors.items()} for tensors in (loud(), changed)]
     deltas = compare(*pair, rank=4, roles=["q"], fold_norms=True).deltas.set_index("name")
     assert deltas["rank"].to_dict() == {"layers.0.q": 0, "layers.1.q": 1, "layers.2.q": 0}
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_large_weights_are_compared_by_their_leading_directions_from_a_few_rows_at_a_time(
+    base, tmp_path, monkeypatch, dtype
+):
+    tensors, bases = base
+    folders = [
+        save_folder(tmp_path / name, {key: tensor.to(dtype) for key, tensor in one.items()})
+        for name, one in (("a", tensors), ("b", with_change(tensors, bases, start=3)))
+    ]
+    small = compare(*folders, rank=4).deltas
+    monkeypatch.setattr(change, "WHOLE_UP_TO", 0)
+    monkeypatch.setattr(change, "_ROWS_READ", 7)
+    monkeypatch.setattr(change, "_ENTRIES_READ", 0)
+    large, asked = (compare(*folders, rank=4, measure=measure).deltas for measure in (["continuity"], ["spectra"]))
+    missing = [f"{side}_{name}" for side in ("read", "write") for name in ("trailing", "trailing_null", "intruders")]
+    assert large[missing].isna().all(axis=None)
+    whole = large["name"].isin(large["name"][large["rank_is_exact"]])
+    pd.testing.assert_frame_equal(
+        large[whole].drop(columns=missing), small[whole].drop(columns=missing), rtol=1e-5, atol=1e-7
+    )
+    by_spectra = ["sigma_change"]  # which takes the values that are known
+    pd.testing.assert_frame_equal(asked.drop(columns=by_spectra), small.drop(columns=by_spectra), rtol=1e-6, atol=1e-9)
+    changed = large[large["rank"] > 0]
+    assert set(changed["name"]) == {"layers.1.q", "layers.1.v"}
+    assert list(changed["rank"]) == [3, 3]

@@ -4,7 +4,9 @@ import gguf
 import pytest
 import torch
 
-from flaggeo.comparison.delta import EXACT, Rounding, gain_rounding, measure_delta, rounding, rounding_variance
+from flaggeo.comparison.change import Change
+from flaggeo.comparison.delta import COUNTED, measure_delta
+from flaggeo.comparison.rounding import EXACT, Rounding, gain_rounding, rounding, rounding_variance
 from flaggeo.network import Side
 from tests.builders import planted, random_frame
 
@@ -22,8 +24,17 @@ def frames(matrix):
     return {Side.READ: right.mT[:, :KEPT], Side.WRITE: left[:, :KEPT]}
 
 
-def measured(before, after, noise=EXACT):
-    return measure_delta(before, after, base_frames=frames(before), changed_frames=frames(after), noise=noise)
+def measured(before, after, noise=EXACT, *, whole=True):
+    return measure_delta(
+        Change.between(before, after, noise),
+        before if whole else None,
+        base_frames=frames(before),
+        changed_frames=frames(after),
+    )
+
+
+def of_entries(variance):
+    return rounding(variance.sum(dim=1), variance.sum(dim=0))
 
 
 @pytest.mark.parametrize(("start", "inside", "trailing"), [(0, 1.0, 0.0), (16, 0.0, 1.0), (2, 2 / 3, 0.0)])
@@ -66,6 +77,29 @@ def test_a_change_of_full_rank_is_not_of_low_rank(base):
     assert (found["rank"], found["low_rank"]) == (COLUMNS, False)
 
 
+def test_a_low_rank_change_is_known_from_its_leading_directions(base):
+    matrix, left, right = base
+    changed = matrix + (left[:, 2:5] * torch.tensor([3.0, 2.0, 1.0], dtype=torch.float64)) @ right[:, 2:5].mT
+    whole, leading = measured(matrix, changed), measured(matrix, changed, whole=False)
+    missing = {name for name, value in leading.items() if value != value} - {"energy_64"}
+    assert missing == {
+        f"{side}_{name}" for side in ("read", "write") for name in ("trailing", "trailing_null", "intruders")
+    }
+    assert leading["rank_is_exact"]
+    known = [name for name in whole if name not in missing]
+    assert [leading[name] for name in known] == pytest.approx([whole[name] for name in known], rel=1e-9, abs=1e-9)
+
+
+def test_a_change_of_more_directions_than_are_counted_has_at_least_so_many():
+    generator = torch.Generator().manual_seed(2)
+    before, change = (torch.randn(90, 80, generator=generator, dtype=torch.float64) for _ in range(2))
+    found = measured(before, before + change, whole=False)
+    assert (found["rank"], found["rank_is_exact"], found["low_rank"]) == (COUNTED + 1, False, False)
+    assert math.isnan(found["effective_rank"])
+    values = torch.linalg.svdvals(change).square()
+    assert found["energy_16"] == pytest.approx(float(values[:16].sum() / values.sum()))
+
+
 def test_nothing_and_zero_weights_are_told_apart_from_changes(base):
     matrix, *_ = base
     same = measured(matrix, matrix.clone())
@@ -74,7 +108,7 @@ def test_nothing_and_zero_weights_are_told_apart_from_changes(base):
 
     zero = torch.zeros(5, 1)
     empty = {side: torch.zeros(size, 0) for side, size in ((Side.READ, 1), (Side.WRITE, 5))}
-    grown = measure_delta(zero, torch.ones(5, 1), base_frames=empty, changed_frames=empty, noise=EXACT)
+    grown = measure_delta(Change.between(zero, torch.ones(5, 1)), zero, base_frames=empty, changed_frames=empty)
     assert grown["rank"] == 1
     assert all(torch.isnan(torch.tensor(grown[name])) for name in ("relative_norm", "read_inside", "read_trailing"))
 
@@ -98,7 +132,7 @@ def test_rounding_stays_below_its_estimate_and_a_change_above_it_is_counted(dtyp
     if channels == "outliers":
         matrix[:2] *= 20
     kept = stored(matrix, dtype)
-    noise = rounding(rounding_variance(kept, dtype))
+    noise = of_entries(rounding_variance(kept, dtype))
     error = kept.double() - matrix.double()
     largest = float(torch.linalg.svdvals(error)[0])
     assert 0.2 * noise.norm < largest < noise.norm
@@ -108,7 +142,7 @@ def test_rounding_stays_below_its_estimate_and_a_change_above_it_is_counted(dtyp
     unchanged = measured(matrix, kept, noise)
     assert (unchanged["rank"], unchanged["low_rank"]) == (0, False)
     changed = matrix + 10 * noise.norm * left @ right.mT
-    both = noise.and_also(rounding(rounding_variance(stored(changed, dtype), dtype)))
+    both = noise.and_also(of_entries(rounding_variance(stored(changed, dtype), dtype)))
     found = measured(kept, stored(changed, dtype), both)
     assert (found["rank"], found["low_rank"]) == (2, True)
 

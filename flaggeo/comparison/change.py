@@ -1,0 +1,186 @@
+"""What took a weight to its other version, read from two checkpoints."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from ..checkpoint import AdaptedCheckpoint
+from ..network import Network, Split, Weight
+from ..settings import Settings
+from .matching import weights_by_name
+from .rounding import EXACT, Rounding, gain_rounding, rounding, rounding_variance
+
+#: Up to this smaller side all singular directions of the version before are found too: a few seconds a weight.
+WHOLE_UP_TO = 1024
+
+# Entries that are read at a time of weights that are larger, in a multiple of so many rows that no block of quantised
+# numbers is cut.
+_ENTRIES_READ, _ROWS_READ = 2**24, 256
+
+
+@dataclass(frozen=True)
+class Change:
+    """What took a weight to its other version.
+
+    Attributes
+    ----------
+    difference : Tensor, shape=[m, n]
+        In at least float32.
+    base_norm : float
+        Frobenius norm of the weight before.
+    noise : Rounding
+        Of the difference.
+    """
+
+    difference: Tensor
+    base_norm: float
+    noise: Rounding
+
+    @staticmethod
+    def between(base: Tensor, changed: Tensor, noise: Rounding = EXACT) -> "Change":
+        """From one version to the other, shape=[m, n] both."""
+        return Change(_difference(base, changed), float(torch.linalg.vector_norm(base.to(_working(base)))), noise)
+
+
+@dataclass(frozen=True)
+class WeightPair:
+    """A weight in both networks."""
+
+    before: Weight
+    after: Weight
+
+    @staticmethod
+    def in_both(first: Network, second: Network, names: Iterable[str]) -> "list[WeightPair]":
+        """Weights that both networks have, by their names."""
+        before, after = weights_by_name(first), weights_by_name(second)
+        return [WeightPair(before[name], after[name]) for name in names]
+
+    @property
+    def name(self) -> str:
+        """Name in both."""
+        return self.before.name
+
+    @property
+    def tensors(self) -> tuple[str, str]:
+        """Names of the tensors that they are cut from."""
+        return self.before.tensor, self.after.tensor
+
+    @property
+    def are_tensors(self) -> bool:
+        """Whether both matrices are tensors as they are stored, but for a transposition of both."""
+        plain = all(weight.after is None for weight in (self.before, self.after))
+        return plain and self.before.split == self.after.split in (Split(), Split(transposed=True))
+
+
+def read_changes(
+    first: Network, second: Network, pairs: list[WeightPair], settings: Settings, device: torch.device
+) -> Iterator[tuple[WeightPair, Change, Tensor | None]]:
+    """Changes of weights that are cut from one tensor in each network, read once.
+
+    Parameters
+    ----------
+    first, second : Network
+        Before and after.
+    pairs : list of WeightPair
+    settings : Settings
+    device : torch.device
+
+    Yields
+    ------
+    pair : WeightPair
+    change : Change
+        Without what rounding left in the gains that are folded in, see `gain_noise`.
+    base : Tensor, shape=[m, n], or None
+        The weight before, where it is small, or all of its spectrum is asked for. If it is not, two tensors are never
+        held as a whole.
+    """
+    # What an adapter adds is known exactly, however its base was rounded.
+    adapted = second.checkpoint.base is first.checkpoint if isinstance(second.checkpoint, AdaptedCheckpoint) else False
+    large = [pair.before.smaller_side > WHOLE_UP_TO and "spectra" not in settings.measure for pair in pairs]
+    if len(pairs) == 1 and large[0] and pairs[0].are_tensors and not settings.fold_norms:
+        yield pairs[0], _in_blocks(first, second, pairs[0], device, exact=adapted), None
+        return
+    stored = [
+        network.checkpoint.read(name, device=device)
+        for network, name in zip((first, second), pairs[0].tensors, strict=True)
+    ]
+    for pair, is_large in zip(pairs, large, strict=True):
+        sides = tuple(zip((first, second), (pair.before, pair.after), stored, strict=True))
+        base, changed = (network.matrix(weight, of, folded=settings.fold_norms) for network, weight, of in sides)
+        noise = (
+            EXACT
+            if adapted
+            else _noise(*sides[0], settings.fold_norms).and_also(_noise(*sides[1], settings.fold_norms))
+        )
+        yield pair, Change.between(base, changed, noise), None if is_large else base
+
+
+def gain_noise(first: Network, second: Network, pair: WeightPair, values: list[Tensor]) -> Rounding:
+    """Rounding of the gains that are folded into the two versions of a weight, with these singular values."""
+    networks = (first, pair.before), (second, pair.after)
+    gains_a, gains_b = (_diagonals(*one) for one in networks)
+    # What rounding left in equal gains is in no difference.
+    if len(gains_a) == len(gains_b) and all(map(torch.equal, gains_a, gains_b)):
+        return EXACT
+    noise = EXACT
+    for (network, weight), diagonals, of_version in zip(networks, (gains_a, gains_b), values, strict=True):
+        for gain, diagonal in zip(weight.folding.gains, diagonals, strict=True):
+            dtype = network.checkpoint.headers[gain.tensor].dtype
+            variance = rounding_variance(network.checkpoint.read(gain.tensor)[None], dtype)[0]
+            noise = noise.and_also(gain_rounding(variance, diagonal, of_version))
+    return noise
+
+
+def _in_blocks(first: Network, second: Network, pair: WeightPair, device: torch.device, *, exact: bool) -> Change:
+    """The change of a tensor from a few rows of both versions at a time."""
+    checkpoints = first.checkpoint, second.checkpoint
+    headers = [checkpoint.headers[name] for checkpoint, name in zip(checkpoints, pair.tensors, strict=True)]
+    count, width = headers[0].shape
+    step = _ROWS_READ * max(1, _ENTRIES_READ // (_ROWS_READ * width))
+    difference, squares = None, 0.0
+    rows: list[list[Tensor]] = [[], []]
+    columns: list[list[Tensor]] = [[], []]
+    for start in range(0, count, step):
+        base, changed = blocks = [
+            checkpoint.read(name, rows=slice(start, min(start + step, count)), device=device)
+            for checkpoint, name in zip(checkpoints, pair.tensors, strict=True)
+        ]
+        change = _difference(base, changed)
+        if difference is None:
+            difference = change.new_empty(count, width)
+        difference[start : start + step] = change
+        squares += float(torch.linalg.vector_norm(base.to(_working(base)))) ** 2
+        for version, block in enumerate(blocks):
+            variance = rounding_variance(block, headers[version].dtype)
+            rows[version].append(variance.sum(dim=1))
+            columns[version].append(variance.sum(dim=0))
+    noise = EXACT
+    if not exact:
+        of_each = [rounding(torch.cat(rows[one]), torch.stack(columns[one]).sum(dim=0)) for one in (0, 1)]
+        noise = of_each[0].and_also(of_each[1])
+    assert difference is not None  # a large tensor has rows
+    return Change(difference.mT if pair.before.split.transposed else difference, squares**0.5, noise)
+
+
+def _difference(base: Tensor, changed: Tensor) -> Tensor:
+    dtype = torch.promote_types(_working(base), _working(changed))
+    return changed.to(dtype, copy=True).sub_(base)
+
+
+def _working(tensor: Tensor) -> torch.dtype:
+    """The dtype of its numbers, at least float32."""
+    return torch.promote_types(tensor.dtype, torch.float32)
+
+
+def _noise(network: Network, weight: Weight, stored: Tensor, folded: bool) -> Rounding:
+    """Rounding of the numbers of a weight. Gains stretch it as they do the weight; centring only makes it smaller."""
+    deviations = rounding_variance(stored, network.checkpoint.headers[weight.tensor].dtype).sqrt()
+    uncentred = replace(weight, folding=replace(weight.folding, centred=False, reads_centred=False))
+    variance = network.matrix(uncentred, deviations, folded=folded).square()
+    return rounding(variance.sum(dim=1), variance.sum(dim=0))
+
+
+def _diagonals(network: Network, weight: Weight) -> list[Tensor]:
+    return [gain.numbers(network.checkpoint.read) for gain in weight.folding.gains]
