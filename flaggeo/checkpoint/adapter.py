@@ -1,6 +1,5 @@
 """PEFT adapters: a folder of low-rank changes, read as the checkpoint that merging them would give."""
 
-import json
 import math
 import re
 from collections.abc import Iterable, Mapping
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from safetensors import SafetensorError, safe_open
 
+from .files import load_json_object
 from .protocol import Checkpoint, CheckpointError, Progress, TensorHeader
 
 if TYPE_CHECKING:
@@ -71,7 +71,9 @@ class AdaptedCheckpoint(Checkpoint):
         self.aliases = dict(base.aliases)
         self.naming = base.naming  # type: ignore[misc]  # of the class everywhere else
         self._file = folder / WEIGHTS_NAME
-        self._settings = _settings(folder / CONFIG_NAME)
+        self._settings_file = folder / CONFIG_NAME
+        self._settings = _settings(self._settings_file)
+        self._alphas = _alphas(self._settings_file, self._settings.get("alpha_pattern") or {})
         if not self._file.is_file():
             raise CheckpointError(f"{self._file}: expected the weights of an adapter, found no such file")
         self._stored = self._open()
@@ -92,8 +94,8 @@ class AdaptedCheckpoint(Checkpoint):
             raise CheckpointError(f"{self._file}: expected a complete safetensors file, found: {error}") from error
 
     def __getstate__(self) -> dict[str, Any]:
-        """Another process opens the file itself."""
-        return {name: value for name, value in self.__dict__.items() if name != "_stored"}
+        """Another process opens the file itself, and needs no patterns any more."""
+        return {name: value for name, value in self.__dict__.items() if name not in ("_stored", "_alphas")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -107,7 +109,9 @@ class AdaptedCheckpoint(Checkpoint):
                 key = match["module"], match["embedding"] is not None
                 factors.setdefault(key, {})[match["factor"]] = name
             elif not name.endswith(".bias"):
-                self._replaced[self._target(name.removesuffix(".weight"), name)] = name
+                target = self._target(name.removesuffix(".weight"), name)
+                self._require_one_change(target, name, self._replaced)
+                self._replaced[target] = name
         for (module, embedding), pair in factors.items():
             if len(pair) == 1:
                 [(factor, name)] = pair.items()
@@ -117,6 +121,8 @@ class AdaptedCheckpoint(Checkpoint):
             rank = self._shape(pair["A"])[0]
             change = _LowRank(pair["A"], pair["B"], self._scale(module, rank), transposed)
             self._require_fit(change, target)
+            self._require_one_change(target, pair["A"], self._replaced)
+            self._require_one_change(target, pair["A"], {name: one.first for name, one in self._low_rank.items()})
             self._low_rank[target] = change
         if not factors:
             raise CheckpointError(f"{self._file}: expected tensors named lora_A and lora_B, found none")
@@ -134,11 +140,14 @@ class AdaptedCheckpoint(Checkpoint):
         raise self._error(name, f"a change of a tensor of {self.base.location}", f"no {target!r} there{hint}")
 
     def _scale(self, module: str, rank: int) -> float:
-        alphas: Mapping[str, float] = self._settings.get("alpha_pattern") or {}
         # A pattern of the settings names a module by the end of its path.
-        own = (alpha for pattern, alpha in alphas.items() if re.fullmatch(rf"(?:.*\.)?(?:{pattern})", module))
-        alpha = next(own, self._settings.get("lora_alpha", 8))
-        return float(alpha) / (math.sqrt(rank) if self._settings.get("use_rslora") else rank)
+        own = (alpha for pattern, alpha in self._alphas if pattern.fullmatch(module))
+        alpha = next(own, _number(self._settings_file, "lora_alpha", self._settings.get("lora_alpha", 8)))
+        return alpha / (math.sqrt(rank) if self._settings.get("use_rslora") else rank)
+
+    def _require_one_change(self, target: str, name: str, others: Mapping[str, str]) -> None:
+        if target in others:
+            raise self._error(name, f"one change of {target!r}", f"also {others[target]!r}")
 
     def _require_fit(self, change: _LowRank, target: str) -> None:
         (rank, columns), (rows, second_rank) = self._shape(change.first), self._shape(change.second)
@@ -158,7 +167,10 @@ class AdaptedCheckpoint(Checkpoint):
         return replace(header, dtype="F64", file=str(self._file))
 
     def _shape(self, name: str) -> tuple[int, int]:
-        shape = self._stored.get_slice(name).get_shape()
+        view = self._stored.get_slice(name)
+        shape, dtype = view.get_shape(), view.get_dtype()
+        if dtype not in self.readable_dtypes:
+            raise self._error(name, f"one of the dtypes {', '.join(sorted(self.readable_dtypes))}", dtype)
         if len(shape) != 2 or 0 in shape:
             raise self._error(name, "a matrix", f"shape {tuple(shape)}")
         return shape[0], shape[1]
@@ -192,12 +204,7 @@ class AdaptedCheckpoint(Checkpoint):
 
 
 def _settings(file: Path) -> Mapping[str, Any]:
-    try:
-        settings = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{file}: expected the settings of an adapter as JSON, found: {error}") from error
-    if not isinstance(settings, dict):
-        raise CheckpointError(f"{file}: expected a JSON object, found a {type(settings).__name__}")
+    settings = load_json_object(file, "the settings of an adapter")
     kind = str(settings.get("peft_type", "LORA"))
     found = f"the kind {kind}" if kind.upper() != "LORA" else "use_dora" if settings.get("use_dora") else ""
     if found:
@@ -205,4 +212,34 @@ def _settings(file: Path) -> Mapping[str, Any]:
             f"{file}: expected a LoRA adapter, whose changes are scale * B A, found {found}: merge it into its base "
             "and compare the merged checkpoint"
         )
+    for name in ("use_rslora", "fan_in_fan_out"):
+        if settings.get(name) not in (None, True, False):
+            raise CheckpointError(f"{file}: {name}: expected true or false, found {settings[name]!r}")
     return settings
+
+
+def _alphas(file: Path, patterns: Any) -> list[tuple[Any, float]]:
+    """What matches the names of modules, by RE2, whose time grows with their length alone, and the alpha of each."""
+    import re2  # only needed where there are patterns
+
+    if not isinstance(patterns, dict):
+        raise CheckpointError(f"{file}: alpha_pattern: expected patterns with numbers, found {patterns!r}")
+    quiet = re2.Options()
+    quiet.log_errors = False
+    found = []
+    for pattern, alpha in patterns.items():
+        try:
+            matcher = re2.compile(rf"(?:.*\.)?(?:{pattern})", quiet)
+        except re2.error as error:
+            reason = error.args[0].decode(errors="replace")
+            raise CheckpointError(
+                f"{file}: alpha_pattern: expected a regular expression that RE2 knows, found {pattern!r}: {reason}"
+            ) from None
+        found.append((matcher, _number(file, f"alpha_pattern {pattern!r}", alpha)))
+    return found
+
+
+def _number(file: Path, field: str, found: Any) -> float:
+    if isinstance(found, bool) or not isinstance(found, int | float) or not math.isfinite(found):
+        raise CheckpointError(f"{file}: {field}: expected a number, found {found!r}")
+    return float(found)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import gguf
 import numpy as np
 
+from .files import read_into
 from .protocol import Checkpoint, CheckpointError, TensorHeader
 
 if TYPE_CHECKING:
@@ -111,7 +112,7 @@ def _can_dequantize(kind: gguf.GGMLQuantizationType) -> bool:
 
 
 class GGUFCheckpoint(Checkpoint):
-    """Tensors of one GGUF file, memory-mapped; the quantisation types stand in the metadata.
+    """Tensors of one GGUF file; the quantisation types stand in the metadata.
 
     Parameters
     ----------
@@ -177,6 +178,10 @@ class GGUFCheckpoint(Checkpoint):
         import torch
 
         stored = self._tensors[name]
-        numbers = gguf.dequantize(np.asarray(stored.data[rows]), stored.tensor_type)
+        part = stored.data[rows]  # a view of the mapped file, which is not touched: somebody may cut it short
+        numbers = np.empty(part.shape, part.dtype)
+        before = rows.indices(len(stored.data))[0] * (stored.data.nbytes // max(1, len(stored.data)))
+        read_into(numbers.reshape(-1).view(np.uint8).data, self._file, int(stored.data_offset) + before, name)
+        numbers = gguf.dequantize(numbers, stored.tensor_type)
         shape = (-1, *self.headers[name].shape[1:])
         return torch.from_numpy(np.array(numbers, copy=not numbers.flags.writeable)).reshape(shape)

@@ -1,11 +1,11 @@
 """From whatever a person has in hand to a `Checkpoint`."""
 
-import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .files import load_json_object, require_regular
 from .hub import address_in, open_repository
 from .packed import unpacked
 from .protocol import Checkpoint, CheckpointError, shortened
@@ -86,6 +86,7 @@ def _open_path(path: Path) -> Checkpoint:
         raise CheckpointError(f"{path}: expected {_FORMATS}, found nothing at this path")
     if path.is_dir():
         return _open_folder(path)
+    require_regular(path)
     if path.suffix == ".json":
         return _open_shards(path, shards_of(path))
     _require_fetched(path)
@@ -112,6 +113,7 @@ def _open_path(path: Path) -> Checkpoint:
 
 
 def _require_fetched(file: Path) -> None:
+    require_regular(file)
     with file.open("rb") as stream:
         if stream.read(len(_LFS_POINTER)) == _LFS_POINTER:
             raise CheckpointError(f"{file}: expected weights, found a pointer of Git LFS to them: run git lfs pull")
@@ -167,12 +169,4 @@ def _weights_in(folder: Path) -> list[Path]:
 
 def _config_beside(path: Path) -> dict[str, Any]:
     file = path.parent / "config.json"
-    if not file.is_file():
-        return {}
-    try:
-        config = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{file}: expected the architecture's settings as JSON, found: {error}") from error
-    if not isinstance(config, dict):
-        raise CheckpointError(f"{file}: expected a JSON object, found a {type(config).__name__}")
-    return config
+    return load_json_object(file, "the architecture's settings") if file.exists() else {}

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from safetensors import SafetensorError, safe_open
 
+from .files import read_into
 from .protocol import Checkpoint, CheckpointError, TensorHeader
 from .shards import require_new
 
@@ -68,15 +69,7 @@ class SafetensorsCheckpoint(Checkpoint):
             shape = (max(0, behind - first), *shape[1:])
             start += first * prod(shape[1:]) * dtype.itemsize
         numbers = torch.empty(shape, dtype=dtype)
-        room = numbers.view(-1).view(torch.uint8).numpy().data
-        with Path(header.file).open("rb") as file:
-            file.seek(start)
-            read = file.readinto(room)
-        if read != len(room):
-            raise CheckpointError(
-                f"{header.file}: tensor {name!r}: expected {len(room)} bytes, found {read}; the file was cut "
-                "short after it was opened"
-            )
+        read_into(numbers.view(-1).view(torch.uint8).numpy().data, Path(header.file), start, name)
         return numbers
 
 

@@ -1,9 +1,9 @@
 """Checkpoints in several files, with an index that says which file holds which tensor."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 
+from .files import load_json_object
 from .protocol import CheckpointError, TensorHeader
 
 
@@ -16,9 +16,9 @@ def shards_of(index: Path) -> list[Path]:
         If the index cannot be understood, points outside its folder, or names a missing shard.
     """
     try:
-        weight_map: dict[str, str] = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
+        weight_map: dict[str, str] = load_json_object(index, "an index")["weight_map"]
         names = sorted({Path(shard).as_posix() for shard in weight_map.values()})
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(
             f"{index}: expected an index with a 'weight_map' from tensors to shards, found: {error!r}"
         ) from error

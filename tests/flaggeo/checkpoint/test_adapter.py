@@ -46,6 +46,7 @@ def tensors():
         ({"use_rslora": True}, (6 / math.sqrt(3), 6 / math.sqrt(3))),
         ({"alpha_pattern": {"v_proj": 12}}, (2.0, 4.0)),
         ({"alpha_pattern": {r"layers\.0\..*q_proj": 3}}, (1.0, 2.0)),
+        ({"alpha_pattern": {"((.*)*)*x": 3, "(a|a)*!": 4, "v_proj": 12}}, (2.0, 4.0)),
     ],
 )
 def test_an_adapter_reads_as_its_merged_checkpoint(tensors, tmp_path, settings, scales):
@@ -154,3 +155,42 @@ def test_an_adapter_of_a_base_in_few_bits_reads_what_the_base_stands_for(tensors
     product = factors[f"{Q}.lora_B.weight"].double() @ factors[f"{Q}.lora_A.weight"].double()
     torch.testing.assert_close(by_name["layers.0.q"], plain[Q].double() + 2 * product, rtol=1e-12, atol=1e-12)
     assert torch.equal(by_name["layers.1.v"], plain[V])
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"lora_alpha": "6"}, r"adapter_config\.json: lora_alpha: expected a number, found '6'"),
+        ({"lora_alpha": True}, "lora_alpha: expected a number, found True"),
+        ({"lora_alpha": float("nan")}, "lora_alpha: expected a number, found nan"),
+        ({"lora_alpha": None}, "lora_alpha: expected a number, found None"),
+        ({"alpha_pattern": ["q_proj"]}, "alpha_pattern: expected patterns with numbers, found "),
+        ({"alpha_pattern": {"q_proj": [1]}}, r"alpha_pattern 'q_proj': expected a number, found \[1\]"),
+        ({"alpha_pattern": {"(": 1}}, r"alpha_pattern: expected a regular expression that RE2 knows, found '\('"),
+        ({"alpha_pattern": {r"(?<=a)b": 1}}, "alpha_pattern: expected a regular expression that RE2 knows"),
+        ({"fan_in_fan_out": "no"}, "fan_in_fan_out: expected true or false, found 'no'"),
+        ({"use_rslora": 1.5}, "use_rslora: expected true or false, found 1.5"),
+    ],
+)
+def test_settings_of_a_wrong_type_are_named(tensors, tmp_path, settings, message):
+    folder = save_adapter(tmp_path / "adapter", factors_of(tensors, (Q,)), **settings)
+    with pytest.raises(CheckpointError, match=message):
+        AdaptedCheckpoint(open_checkpoint(tensors), folder)
+
+
+@pytest.mark.parametrize("dtype", [torch.bool, torch.int8, torch.complex64])
+def test_factors_that_are_no_floating_numbers_are_named(tensors, tmp_path, dtype):
+    factors = {name: factor.to(dtype) for name, factor in factors_of(tensors, (Q,)).items()}
+    with pytest.raises(CheckpointError, match=r"q_proj\.lora_A\.weight': expected one of the dtypes .*, found"):
+        AdaptedCheckpoint(open_checkpoint(tensors), save_adapter(tmp_path / "adapter", factors))
+
+
+def test_a_tensor_is_changed_once(tensors, tmp_path):
+    body = {name.removeprefix("model."): tensor for name, tensor in tensors.items()}
+    factors = factors_of(tensors, (Q,))
+    twice = {name.removeprefix("model."): factor.clone() for name, factor in factors.items()}
+    in_full = {f"{Q}.weight": tensors[f"{Q}.weight"]}
+    for number, more in enumerate((twice, in_full)):
+        folder = save_adapter(tmp_path / str(number), factors | more)
+        with pytest.raises(CheckpointError, match=r"expected one change of 'layers\.0.*weight', found also"):
+            AdaptedCheckpoint(open_checkpoint(body), folder)
