@@ -7,6 +7,17 @@ from html import escape
 _LONGEST = 80
 
 
+def printable(text: str) -> str:
+    r"""Text with whatever a terminal or a spreadsheet may take for a command spelt out: ``\x1b``, ``\u202e``.
+
+    Examples
+    --------
+    >>> printable("q\x1b[2J, \u202eflip, gr\u00fcn")
+    'q\\x1b[2J, \\u202eflip, gr\u00fcn'
+    """
+    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
+
+
 class Displayed:
     """Shows a few facts in place of all the numbers that it holds."""
 

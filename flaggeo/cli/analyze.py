@@ -5,10 +5,11 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from ..display import printable
 from .inspect import Source, opened, print_remarks
 from .options import HeadsPerLayer
 from .run import Run, measuring, stem
-from .terminal import INCOMPLETE, LOADING, errors_reported, number, usage_errors, waiting
+from .terminal import INCOMPLETE, LOADING, errors_reported, number, say, usage_errors, waiting
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -47,7 +48,7 @@ def analyze(path: Source, heads_per_layer: HeadsPerLayer = None, *, run: Run) ->
         analysis = run.measured(partial(measure, network, **options))
         run.tell(analysis, ["summary"], partial(_show, verbose=run.verbose))
         for failure in analysis.provenance["failed"]:
-            typer.echo(f"flaggeo: {failure}; what needs it is left out", err=True)
+            say(f"flaggeo: {failure}; what needs it is left out")
         if analysis.provenance["failed"]:
             raise typer.Exit(INCOMPLETE)
 
@@ -64,7 +65,7 @@ def _show(console: "Console", analysis: "Analysis", *, verbose: bool) -> None:
     if verbose:
         console.print(f"largest residual of a singular triplet: {analysis.weights['residual'].max():.1e}")
         for item in analysis.skipped.itertuples():
-            console.print(f"not used: {item.tensor}: {item.reason}")
+            console.print(printable(f"not used: {item.tensor}: {item.reason}"))
     console.print(f"{len(analysis.skipped)} tensors not used; run flaggeo inspect to see why\n")
 
 

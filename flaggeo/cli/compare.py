@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ..display import printable
 from .run import Run, measuring, stem
 from .terminal import LOADING, errors_reported, number, usage_errors, waiting
 
@@ -55,9 +56,9 @@ def _show(console: "Console", comparison: "Comparison") -> None:
     from ..findings import SAME_ANGLE
 
     for remark in comparison.provenance["remarks"]:
-        console.print(f"note: {remark}")
+        console.print(printable(f"note: {remark}"))
     for item in comparison.skipped.itertuples():
-        console.print(f"note: {item.name} was not compared: {item.reason}")
+        console.print(printable(f"note: {item.name} was not compared: {item.reason}"))
     ranked = comparison.ranked
     moved = ranked[ranked["rms_angle"] >= SAME_ANGLE]
     columns = ("rms angle (°)", "first angle (°)", "flag distance (rad)", "overlap", "unrelated", "|B - A|/|A|")

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ..display import printable
 from .options import Format, HeadsPerLayer, OutputFormat, Verbose
-from .terminal import errors_reported, standard_output, waiting
+from .terminal import errors_reported, say, standard_output, waiting
 
 if TYPE_CHECKING:
     from ..network import Network
@@ -77,11 +78,9 @@ def _require_no_result(folder: Path) -> None:
 
 def print_remarks(remarks: Iterable[str], quiet: bool) -> None:
     """What a reader of the numbers should know, on standard error."""
-    from rich.console import Console
-
-    console = Console(stderr=True, quiet=quiet)
-    for remark in remarks:
-        console.print(f"note: {remark}", markup=False, highlight=False, soft_wrap=True)
+    if not quiet:
+        for remark in remarks:
+            say(f"note: {remark}")
 
 
 def _record(network: "Network") -> dict[str, object]:
@@ -163,7 +162,7 @@ def _print(network: "Network", every_tensor: bool) -> None:
     unused = Table("tensor", "how many", "reason", box=None, header_style="bold")
     counts: dict[tuple[str, str], int] = {}
     for item in network.skipped:
-        key = (item.tensor if every_tensor else _any_layer(item.tensor), item.reason)
+        key = (printable(item.tensor) if every_tensor else _any_layer(item.tensor), item.reason)
         counts[key] = counts.get(key, 0) + 1
     for (tensor, reason), count in counts.items():
         unused.add_row(tensor, str(count), reason)
@@ -178,4 +177,4 @@ def _any_layer(name: str, towers: Iterable[str] = ()) -> str:
     """The name with every number in it replaced by a star, but for the number of a stage in the name of its tower."""
     before = next((f"{tower}." for tower in towers if tower and name.startswith(f"{tower}.")), "")
     rest = name.removeprefix(before).split(".")
-    return before + ".".join("*" if part.isdecimal() else part for part in rest)
+    return printable(before + ".".join("*" if part.isdecimal() else part for part in rest))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
+from ..display import printable
 from .inspect import print_remarks
 from .options import (
     Device,
@@ -111,7 +112,7 @@ class Run:
             console = standard_output()
             show(console, found)
             for finding in found.findings:
-                console.print(f"- {finding}")
+                console.print(printable(f"- {finding}"))
             page = self.folder / found.KIND.page_file
             console.print(f"\ntables: {self.folder}\npage:   {page}", soft_wrap=True)
 

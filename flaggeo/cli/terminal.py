@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import typer
 
+from ..display import printable
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -40,7 +42,7 @@ def errors_reported(verbose: bool) -> Iterator[None]:
     except (typer.Exit, typer.Abort):
         raise
     except KeyboardInterrupt:
-        typer.echo("interrupted: the same command continues where this one stopped", err=True)
+        say("interrupted: the same command continues where this one stopped")
         raise typer.Exit(INTERRUPTED) from None
     except Exception as error:  # the last stop before the user
         fail(error, UNREADABLE if _is_unreadable(error) else FAILED, verbose)
@@ -73,7 +75,7 @@ def fail(error: Exception, code: int, verbose: bool) -> NoReturn:
     if verbose:
         traceback.print_exception(error)
     message = " ".join(str(error).split()) or type(error).__name__
-    typer.echo(f"flaggeo: {message}", err=True)
+    say(f"flaggeo: {message}")
     raise typer.Exit(code)
 
 
@@ -88,13 +90,27 @@ def require_device(name: str) -> None:
         raise ValueError(f"--device: expected a device that torch can use here; found {name!r}: {reason}") from None
 
 
+def say(line: str) -> None:
+    """A line on standard error."""
+    typer.echo(printable(line), err=True)
+
+
 def standard_output() -> "Console":
     """Console for results."""
-    from rich.console import Console
-
     # Names from a checkpoint are data, never markup; a pipe gets wide lines, so that no table is cut.
     width = None if sys.stdout.isatty() else 160
-    return Console(markup=False, highlight=False, width=width)
+    return _console(markup=False, highlight=False, width=width)
+
+
+def _console(**options: Any) -> "Console":
+    """A console that no text sends a command to; what rich itself sends for colours is not text."""
+    from rich.console import Console
+
+    class Safe(Console):
+        def render_str(self, text: str, **how: Any) -> Any:
+            return super().render_str("\n".join(map(printable, text.split("\n"))), **how)
+
+    return Safe(**options)
 
 
 def number(value: Any, form: str = "") -> str:
@@ -111,14 +127,13 @@ def progress_bar(quiet: bool, first: str = "") -> Iterator[Callable[[str, int, i
     Elsewhere there are lines about what is fetched, since that can take long before anything is done, and before that
     about what comes `first`; and about the structure of a model while it is derived.
     """
-    from rich.console import Console
     from rich.markup import escape
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     from ..checkpoint import Checkpoint
     from ..network import DERIVING
 
-    console = Console(stderr=True)
+    console = _console(stderr=True)
     if quiet or not console.is_terminal:
         line = first
 
@@ -135,7 +150,7 @@ def progress_bar(quiet: bool, first: str = "") -> Iterator[Callable[[str, int, i
         task = bar.add_task("weights", total=None)
 
         def show(name: str, done: int, total: int) -> None:
-            bar.update(task, description=escape(name), completed=done, total=total)
+            bar.update(task, description=escape(printable(name)), completed=done, total=total)
 
         yield show
 
@@ -146,10 +161,9 @@ def waiting(text: str, quiet: bool, *, in_lines: bool) -> Iterator[Callable[[str
 
     It is told, as a bar is, what takes long in any case.
     """
-    from rich.console import Console
     from rich.markup import escape
 
-    console = Console(stderr=True, quiet=quiet)
+    console = _console(stderr=True, quiet=quiet)
     status = console.status(escape(text))
     before = text if in_lines else ""
     line = before
@@ -157,7 +171,7 @@ def waiting(text: str, quiet: bool, *, in_lines: bool) -> Iterator[Callable[[str
     def tell(name: str, done: int, total: int) -> None:
         nonlocal line
         line = before if done == total else name
-        status.update(escape(text if done == total else name))
+        status.update(escape(text if done == total else printable(name)))
 
     with status if console.is_terminal else _repeated(lambda: line, quiet):
         yield tell
@@ -176,10 +190,10 @@ def _repeated(text: Callable[[], str], quiet: bool) -> Iterator[None]:
         while not done.wait(SILENCE):
             line = text()
             if line and line == last:
-                typer.echo(f"{line} ({monotonic() - since:.0f} s)", err=True)
+                say(f"{line} ({monotonic() - since:.0f} s)")
             elif line:
                 since = monotonic() - SILENCE
-                typer.echo(line, err=True)
+                say(line)
             last = line
 
     if quiet:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ..display import printable
 from .run import Run, measuring, stem
 from .terminal import LOADING, errors_reported, number, usage_errors, waiting
 
@@ -50,9 +51,9 @@ def _show(console: "Console", found: "Trace") -> None:
     from rich.table import Table
 
     for remark in found.provenance["remarks"]:
-        console.print(f"note: {remark}")
+        console.print(printable(f"note: {remark}"))
     for item in found.skipped.itertuples():
-        console.print(f"note: drift of {item.name} was not measured: {item.reason}")
+        console.print(printable(f"note: drift of {item.name} was not measured: {item.reason}"))
     rows = found.milestones[found.milestones["quantity"] == "abs_cos_1"]
     if len(rows):
         table = Table("role", "side", "first", "last", "change", "half done by step", box=None, header_style="bold")

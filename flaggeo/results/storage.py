@@ -16,12 +16,15 @@ import pyarrow as pa
 import pyarrow.csv as arrow_csv
 from pyarrow.parquet import write_table as write_parquet
 
+from ..display import printable
 from ..numerics.threads import workers
 
 # Beginnings of the names of folders that are there while a result takes the place of another.
 _NEW, _OLD = ".{}.flaggeo-new-", ".{}.flaggeo-old-"
 # Rows up to which a table is written as CSV too, for a person to read; Parquet is smaller and has all digits.
 _READABLE_ROWS = 5000
+# What a formula of a spreadsheet begins with.
+_FORMULA = ("=", "+", "-", "@")
 
 
 def table_files(name: str) -> tuple[str, str]:
@@ -146,7 +149,17 @@ def save_tables(
 
 def _write_csv(columns: pa.Table, path: Path) -> None:
     single = [pa.field(one.name, pa.float32()) if one.type == pa.float64() else one for one in columns.schema]
-    arrow_csv.write_csv(columns.cast(pa.schema(single)), path)
+    columns = columns.cast(pa.schema(single))
+    for place, field in enumerate(columns.schema):
+        if pa.types.is_string(field.type) or pa.types.is_large_string(field.type):
+            cells = [None if text is None else _cell(text) for text in columns[place].to_pylist()]
+            columns = columns.set_column(place, field, pa.array(cells, field.type))
+    arrow_csv.write_csv(columns, path)
+
+
+def _cell(text: str) -> str:
+    """Text that a spreadsheet takes for text: it reads a formula where one of four characters comes first."""
+    return printable(f"'{text}" if text.startswith(_FORMULA) else text)
 
 
 class ResultError(ValueError):
