@@ -158,8 +158,8 @@ def analyze(
     ValueError
         If a setting is out of range, or no weight has the roles and layers asked for.
     CheckpointError
-        If every tensor turns out to be unreadable or not finite. Where some do, the result says so and leaves out what
-        needs them.
+        If every tensor turns out to be unreadable or not finite, or a file is not what it was when it was opened. Where
+        some tensors are unreadable, the result says so and leaves out what needs them.
     """
     if not isinstance(network, Network):
         raise TypeError(f"analyze: expected a Network from flaggeo.load; got {type(network).__name__}")
@@ -175,6 +175,7 @@ def analyze(
     chains = list(layer_chains(single).values()) if settings.draws_surrogates else []
     advance = _Progress(progress, len({weight.tensor for weight in single}) + sum(map(len, chains)))
     found = measure_layers(settings, network.layers, device=device, progress=advance, memory=memory, executor=executor)
+    network.checkpoint.require_unchanged()
     chosen = found.measured(chosen)
     if not chosen:
         raise CheckpointError(next(iter(found.failed.values())))

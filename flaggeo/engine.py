@@ -197,7 +197,7 @@ def _measure_part(
     device: str | torch.device,
     tell: Callable[[str], None],
 ) -> LayerResult:
-    """Measure weights of which all matrices are held until it ends, and add them to their stacks."""
+    """Measure weights tensor by tensor, then what several of them are needed for, and add them to their stacks."""
     by_tensor: dict[str, list[Weight]] = {}
     for weight in weights:
         by_tensor.setdefault(weight.tensor, []).append(weight)
@@ -221,32 +221,38 @@ def _measure_part(
             rounding_errors.update({weight.name: rounding for weight in by_tensor[tensor] if settings.includes(weight)})
         return found
 
-    matrices = {name: one for of_tensor in pool.map(matrices_of, largest_first) for name, one in of_tensor.items()}
-    for stack in stacks:
-        stack.is_complete &= not any(weight.tensor in failed and weight in stack.weight.experts for weight in weights)
-    weights = [weight for weight in weights if weight.tensor not in failed]
-    alone = {
-        tensor: pool.submit(_alone, settings, by_tensor[tensor], matrices)
-        for tensor in largest_first
-        if tensor not in failed
-    }
-    grams = [
-        (stack, weight.name, pool.submit(side_gram, matrices[weight.name], stack.side))
-        for stack in stacks
-        for weight in weights
-        if weight.expert is not None and weight.role == stack.weight.role
-    ]
-    heads = pool.submit(projection_heads, weights, matrices) if settings.heads else None
-    interfaces = _interfaces(settings, weights, matrices)
+    # Only heads and interfaces need the matrices of several tensors: else one is let go before the next is read.
+    held: dict[str, Tensor] = {}
+    is_together = settings.heads or "interfaces" in settings.measure
+
+    def measure(tensor: str) -> tuple[LayerResult, list[tuple[_Stacking, str, tuple[Tensor, Tensor]]]]:
+        matrices = matrices_of(tensor)
+        if tensor in failed:
+            return LayerResult(), []
+        if is_together:
+            held.update(matrices)
+        grams = [
+            (stack, weight.name, side_gram(matrices[weight.name], stack.side))
+            for stack in stacks
+            for weight in by_tensor[tensor]
+            if weight.expert is not None and weight.role == stack.weight.role
+        ]
+        return _alone(settings, by_tensor[tensor], matrices), grams
+
+    tasks = {tensor: pool.submit(measure, tensor) for tensor in largest_first}
     results = []
     for tensor in by_tensor:
         tell(tensor)
-        if tensor in alone:
-            results.append(alone[tensor].result())
-    for stack, name, gram in grams:
-        stack.add(*gram.result(), rounding_errors.get(name))
+        result, grams = tasks.pop(tensor).result()
+        results.append(result)
+        for stack, name, gram in grams:
+            stack.add(*gram, rounding_errors.get(name))
+    for stack in stacks:
+        stack.is_complete &= not any(weight.tensor in failed and weight in stack.weight.experts for weight in weights)
+    weights = [weight for weight in weights if weight.tensor not in failed]
+    heads = pool.submit(projection_heads, weights, held) if settings.heads else None
     together = LayerResult(
-        interfaces=interfaces,
+        interfaces=_interfaces(settings, weights, held),
         heads=heads.result() if heads else [],
         rounding_errors=rounding_errors,
         failed=failed,

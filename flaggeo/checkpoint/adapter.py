@@ -84,6 +84,7 @@ class AdaptedCheckpoint(Checkpoint):
         self.headers = {
             name: self._header(header) if name in self.changed else header for name, header in base.headers.items()
         }
+        self.remember_files()
         ranks = sorted({self._shape(change.first)[0] for change in self._low_rank.values()})
         self.metadata = {**base.metadata, "adapter": f"LoRA of rank {', '.join(map(str, ranks)) or 'none'}"}
 

@@ -24,6 +24,9 @@ _CONFIG_NAMES = {
     "attention.key_length": "head_dim",
 }
 
+# A file has a few dozen. Each takes the library 60 microseconds.
+_MOST_SETTINGS = 10_000
+
 
 class _BoundedReader(gguf.GGUFReader):
     """A reader that holds every tensor to its place, stops at the end of the file and passes over lists of strings.
@@ -59,6 +62,12 @@ class _BoundedReader(gguf.GGUFReader):
             self._require(stop + 8)
             stop += 8 + int(np.frombuffer(self.data, length, 1, stop)[0])
         return stop - orig_offs, [count], [], types
+
+    def _build_fields(self, offs: int, count: int) -> int:
+        if count > _MOST_SETTINGS:
+            raise ValueError(f"{count} settings, where at most {_MOST_SETTINGS} are read")
+        found: int = super()._build_fields(offs, count)
+        return found
 
     def _build_tensors(self, start_offs: int, fields: list[gguf.ReaderField]) -> None:
         self._require_places(int(start_offs), fields)

@@ -34,6 +34,10 @@ _LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 # What training runs keep beside the weights.
 _NO_WEIGHTS = re.compile(r"(optimizer|scheduler|scaler|training_args|rng_state\w*)\.(bin|pt|pth|ckpt)")
 
+# Mixtures of hundreds of experts in few bits have a hundred thousand.
+_MOST_TENSORS = 200_000
+_LONGEST_NAME, _LARGE_NUMBER = 1000, re.compile(r"\d{10}")
+
 
 def open_checkpoint(
     source: "str | Path | Mapping[str, Tensor] | nn.Module", config: Mapping[str, Any] | None = None
@@ -63,7 +67,24 @@ def open_checkpoint(
     """
     checkpoint = _open(source)
     checkpoint.config = {**checkpoint.config, **(config or {})}
-    return unpacked(checkpoint)
+    _require_names(checkpoint)
+    checkpoint = unpacked(checkpoint)
+    checkpoint.remember_files()
+    return checkpoint
+
+
+def _require_names(checkpoint: Checkpoint) -> None:
+    """Raise for more tensors, or larger numbers in their names, than any network has."""
+    if len(checkpoint.headers) > _MOST_TENSORS:
+        raise CheckpointError(
+            f"{checkpoint.location}: expected at most {_MOST_TENSORS} tensors, found {len(checkpoint.headers)}"
+        )
+    for name, header in checkpoint.headers.items():
+        if len(name) > _LONGEST_NAME or _LARGE_NUMBER.search(name):
+            raise CheckpointError(
+                f"{header.file}: tensor {name[:60]!r}...: expected a name of at most {_LONGEST_NAME} characters and "
+                f"numbers of at most nine digits, found {len(name)} characters"
+            )
 
 
 def _open(source: "str | Path | Mapping[str, Tensor] | nn.Module") -> Checkpoint:
@@ -88,7 +109,7 @@ def _open_path(path: Path) -> Checkpoint:
         return _open_folder(path)
     require_regular(path)
     if path.suffix == ".json":
-        return _open_shards(path, shards_of(path))
+        return _open_index(path)
     _require_fetched(path)
     if path.suffix in (".safetensors", *sorted(_PICKLE_SUFFIXES)):
         return _open_shards(path, [path])
@@ -117,6 +138,18 @@ def _require_fetched(file: Path) -> None:
     with file.open("rb") as stream:
         if stream.read(len(_LFS_POINTER)) == _LFS_POINTER:
             raise CheckpointError(f"{file}: expected weights, found a pointer of Git LFS to them: run git lfs pull")
+
+
+def _open_index(index: Path) -> Checkpoint:
+    files = shards_of(index)
+    checkpoint = _open_shards(index, list(dict.fromkeys(files.values())))
+    lost = [name for name in files if name not in checkpoint.headers and name not in checkpoint.aliases]
+    if lost:
+        raise CheckpointError(
+            f"{index}: expected tensor {lost[0]!r} in {files[lost[0]].name}, found no such tensor there; {len(lost)} "
+            f"of {len(files)} are lost"
+        )
+    return checkpoint
 
 
 def _open_shards(path: Path, files: list[Path]) -> Checkpoint:

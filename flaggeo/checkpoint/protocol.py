@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from math import isfinite
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -14,6 +15,9 @@ if TYPE_CHECKING:
 
 #: Told a name, how much of something is done, and of how much.
 Progress = Callable[[str, int, int], None]
+
+# Sums of squares of larger numbers overflow in single precision.
+_LARGEST = 1e15
 
 
 class CheckpointError(Exception):
@@ -78,6 +82,7 @@ class Checkpoint(ABC):
     aliases: Mapping[str, str] = MappingProxyType({})
     config: Mapping[str, Any]
     metadata: Mapping[str, str]
+    _versions: Mapping[str, tuple[int, int]] = MappingProxyType({})
 
     def read(self, name: str, *, rows: slice = slice(None), device: "torch.device | str" = "cpu") -> "Tensor":
         """Numbers of one tensor, or of a block of its rows, in a floating dtype no narrower than stored.
@@ -100,19 +105,23 @@ class Checkpoint(ABC):
         ------
         CheckpointError
             If the tensor is missing, quantised in a way that cannot be undone, cut short, or holds
-            NaN or infinity.
+            NaN, infinity or numbers above 1e15, whose sums of squares overflow in single precision.
         """
         import torch
 
         header = self._known(name)
         self.require_readable(name)
         tensor = self.stored(name, rows).to(device)
+        if not tensor.numel():
+            return tensor
         # The extremes are found in one pass without a copy, and NaN is one if it is there.
-        if tensor.numel() and not all(bool(extreme.isfinite()) for extreme in torch.aminmax(tensor)):
-            raise CheckpointError(
-                f"{header.file}: tensor {name!r} of shape {tuple(header.shape)}: expected finite numbers, "
-                f"found {int((~torch.isfinite(tensor)).sum())} NaN or infinite"
-            )
+        extremes = [abs(float(extreme)) for extreme in torch.aminmax(tensor)]
+        where = f"{header.file}: tensor {name!r} of shape {tuple(header.shape)}"
+        if not all(map(isfinite, extremes)):
+            found = int((~torch.isfinite(tensor)).sum())
+            raise CheckpointError(f"{where}: expected finite numbers, found {found} NaN or infinite")
+        if max(extremes) > _LARGEST:
+            raise CheckpointError(f"{where}: expected numbers of at most {_LARGEST:.0e}, found {max(extremes):.0e}")
         return tensor
 
     def stored(self, name: str, rows: slice = slice(None)) -> "Tensor":
@@ -165,7 +174,26 @@ class Checkpoint(ABC):
         files = sorted({header.file for header in self.headers.values()})
         if not all(Path(file).is_file() for file in files):
             raise ValueError("analyze can resume from a scratch only where the checkpoint is on disk.")
-        return [(file, Path(file).stat().st_size, Path(file).stat().st_mtime_ns) for file in files]
+        return [(file, *_version(file)) for file in files]
+
+    def remember_files(self) -> None:
+        """Note the sizes and times of the files, for `require_unchanged`."""
+        files = sorted({header.file for header in self.headers.values()})
+        self._versions = {file: _version(file) for file in files if Path(file).is_file()}
+
+    def require_unchanged(self) -> None:
+        """Raise if a file is not what it was when the checkpoint was opened.
+
+        Raises
+        ------
+        CheckpointError
+            What was read may then be of two versions.
+        """
+        for file, version in self._versions.items():
+            if not Path(file).is_file():
+                raise CheckpointError(f"{file}: expected the file that was opened, found nothing at this path any more")
+            if _version(file) != version:
+                raise CheckpointError(f"{file}: expected the file that was opened, found one of another size or time")
 
     def require_readable(self, name: str) -> None:
         """Raise, from the header alone, if the numbers of a tensor cannot be had.
@@ -185,6 +213,12 @@ class Checkpoint(ABC):
     @abstractmethod
     def _read(self, name: str, rows: slice) -> "Tensor":
         """Numbers as stored; any exception is given its context by `stored`."""
+
+
+def _version(file: str) -> tuple[int, int]:
+    """Size and time of a file."""
+    found = Path(file).stat()
+    return found.st_size, found.st_mtime_ns
 
 
 def reason(error: Exception) -> str:

@@ -7,8 +7,8 @@ from .files import load_json_object
 from .protocol import CheckpointError, TensorHeader
 
 
-def shards_of(index: Path) -> list[Path]:
-    """Files that an index names, all of them present.
+def shards_of(index: Path) -> dict[str, Path]:
+    """The file of each tensor that an index names, in the order of the files, all of them present.
 
     Raises
     ------
@@ -31,7 +31,8 @@ def shards_of(index: Path) -> list[Path]:
                 f"{index.parent / name}: expected a shard that {index.name} names, found no such file; "
                 f"{len(lost)} tensors are lost with it, {lost[0]!r} first"
             )
-    return [index.parent / name for name in names]
+    in_order = sorted(weight_map.items(), key=lambda entry: Path(entry[1]).as_posix())
+    return {tensor: index.parent / Path(shard).as_posix() for tensor, shard in in_order}
 
 
 def require_new(name: str, file: Path | str, headers: Mapping[str, TensorHeader]) -> None:

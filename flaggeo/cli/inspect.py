@@ -124,8 +124,9 @@ def _print(network: "Network", every_tensor: bool) -> None:
     from ..network.families.lookup import read_as
     from ..network.roles import layers_in_words, role_order
 
+    depth = network.depth  # which goes through all weights
     console = standard_output()
-    console.print(f"{network.checkpoint.location}: {layers_in_words(network.depth)}, {read_as(network.family)}")
+    console.print(f"{network.checkpoint.location}: {layers_in_words(depth)}, {read_as(network.family)}")
     console.print(str(coverage(network)))
     if packing := network.checkpoint.metadata.get("packed weights"):
         console.print(f"packed weights: {packing}", soft_wrap=True)
@@ -141,15 +142,15 @@ def _print(network: "Network", every_tensor: bool) -> None:
                 str(heads // len(whole)) if heads else "–",
                 _distinct(f"{weight.target.dim}x{weight.source.dim}" for weight in whole),
                 _distinct(network.checkpoint.headers[weight.tensor].dtype for weight in whole),
-                _distinct(_any_layer(weight.source.name, network.depth) for weight in whole),
-                _distinct(_any_layer(weight.target.name, network.depth) for weight in whole),
+                _distinct(_any_layer(weight.source.name, depth) for weight in whole),
+                _distinct(_any_layer(weight.target.name, depth) for weight in whole),
             )
     console.print(table)
     console.print("\nspaces")
     spaces = Table("space", "dimension", "free changes of basis", box=None, header_style="bold")
     seen = {
         (
-            _any_layer(space.name, network.depth),
+            _any_layer(space.name, depth),
             space.dim,
             CHANGES_OF_BASIS[space.symmetry.value] + " (assumed)" * space.assumed,
         )

@@ -221,3 +221,5 @@ def _changes(
             if progress is not None:
                 progress(f"b - a: {members[0].name}", done, len(groups))
             yield from found.result()
+    for network in (first, second):
+        network.checkpoint.require_unchanged()

@@ -378,8 +378,11 @@ class _TowerReader:
         self._require_whole_blocks()
         self._remark_on_absent_roles()
         yield from self._tables(BlockKind.EMBEDDING)
+        by_layer: dict[int | None, list[_Place]] = {}
+        for place in self.found:
+            by_layer.setdefault(place[0], []).append(place)
         for layer in self.layers:
-            yield from self._layer(layer)
+            yield from self._layer(layer, by_layer[layer])
         yield from self._tables(BlockKind.UNEMBEDDING)
 
     # Shapes
@@ -581,9 +584,10 @@ class _TowerReader:
             split = Split(unfolded=kernel, transposed=lookup and record.writes_to_stream)
             yield self._weight(place, inner, split)
 
-    def _layer(self, layer: int) -> Iterator[Weight]:
-        places = [place for place in self.found if place[0] == layer]
-        places.sort(key=lambda place: (ROLES.index(_piece(self.found[place]).role), place[1], place[2] or 0))
+    def _layer(self, layer: int, places: list[_Place]) -> Iterator[Weight]:
+        places = sorted(
+            places, key=lambda place: (ROLES.index(_piece(self.found[place]).role), place[1], place[2] or 0)
+        )
         self._require_widths([place for place in places if _piece(self.found[place]).cut is None], {})
         counts = {
             block: self._head_counts(layer, [place for place in places if self._block(place) is block])
@@ -592,8 +596,14 @@ class _TowerReader:
         segments = {place: self._segment(place, counts[self._block(place)]) for place in places}
         places = [place for place in places if self.found[place].tensor not in self.reasons]
         self._require_widths(places, segments)
+        meetings: dict[tuple[BlockKind, SpaceKind], dict[Piece, None]] = {}
         for place in places:
-            yield from self._projection(place, places, counts[self._block(place)], segments)
+            piece = _piece(self.found[place])
+            meetings.setdefault((self._block(place), ROLE_RECORDS[piece.role].inner), {})[piece] = None
+        for place in places:
+            block = self._block(place)
+            meeting = meetings[block, ROLE_RECORDS[_piece(self.found[place]).role].inner]
+            yield from self._projection(place, list(meeting), counts[block], segments)
 
     def _block(self, place: _Place) -> BlockKind:
         return ROLE_RECORDS[_piece(self.found[place]).role].block
@@ -621,7 +631,9 @@ class _TowerReader:
             piece = _piece(self.found[place])
             record = ROLE_RECORDS[piece.role]
             stream = self._source_stream(piece).dim
-            self._require(place, "a stream width", stream, self._facing(place), self._witness(stream, place))
+            facing = self._facing(place)
+            if facing != stream:
+                self._require(place, "a stream width", stream, facing, self._witness(stream, place))
             width = self._inner_width(place, segments)
             if record.inner is SpaceKind.HIDDEN or record.heads:
                 what = (
@@ -645,19 +657,14 @@ class _TowerReader:
     def _projection(
         self,
         place: _Place,
-        places: list[_Place],
+        meeting: list[Piece],
         heads: HeadCounts | None,
         segments: Mapping[_Place, Segment | None],
     ) -> Iterator[Weight]:
-        """A whole projection, and its heads where it has some."""
+        """A whole projection, and its heads where it has some; `meeting` are the pieces of all that share its space."""
         layer, role, expert = place
         piece, own = _piece(self.found[place]), segments[place]
         record = ROLE_RECORDS[piece.role]
-        meeting = [
-            _piece(self.found[other])
-            for other in places
-            if self._block(other) is record.block and ROLE_RECORDS[_piece(self.found[other]).role].inner is record.inner
-        ]
         assert layer is not None
         symmetry, assumed = self.architecture.inside(record.inner, layer, meeting)
 

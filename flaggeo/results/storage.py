@@ -177,7 +177,7 @@ def load_record(file: Path, schema_version: int, remedy: str) -> dict[str, Any]:
     """
     try:
         record: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError:
+    except (ValueError, RecursionError):
         raise ResultError(f"{file} is damaged: expected a complete record in JSON") from None
     found = record.get("schema_version")
     if found != schema_version:

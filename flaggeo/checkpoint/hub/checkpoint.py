@@ -188,6 +188,6 @@ class HubCheckpoint(Checkpoint):
 def _needed(folder: Path, weights: list[str]) -> list[str]:
     """The files that make up the checkpoint; none if there are several without an index, which are not read."""
     if (folder / INDEX_NAME).is_file():
-        return [file.name for file in shards_of(folder / INDEX_NAME)]
+        return list(dict.fromkeys(file.name for file in shards_of(folder / INDEX_NAME).values()))
     preferred = [file for file in weights if file == "model.safetensors"] or weights
     return preferred if len(preferred) == 1 else []

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from ...checkpoint import Checkpoint, Progress
+from ...checkpoint import Checkpoint, CheckpointError, Progress
 from .gguf_names import ENTRY_NORM, gguf_naming
 from .inference import infer
 from .names import Endings, Names
@@ -23,6 +23,8 @@ _Match = tuple[Record, Naming, Names]
 _BEST_KNOWN = ("llama", "bert", "roberta", "gpt2", "gpt_neox", "mixtral", "t5")
 # Of a model type that is not known so much is shown.
 _LONGEST = 80
+# Every record of the table is held against all names then, which takes milliseconds a name.
+_MOST_WITHOUT_TYPE = 20_000
 
 
 @dataclass(frozen=True)
@@ -96,6 +98,11 @@ def find_structure(
         name = model_type if model_type in record.model_types else record.model_types[0]
         found = Structure(name, record.towers, naming, names, True, tuple(remarks))
         return _as_stored(found, checkpoint.headers)
+    if len(checkpoint.headers) > _MOST_WITHOUT_TYPE:
+        raise CheckpointError(
+            f"{checkpoint.location}: expected at most {_MOST_WITHOUT_TYPE} tensors where no config.json has a known "
+            f"model_type, found {len(checkpoint.headers)}"
+        )
     best = _best(table, checkpoint.headers, known=False)
     if best is not None:
         record, naming, names = best

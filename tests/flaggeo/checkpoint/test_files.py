@@ -6,6 +6,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from flaggeo import analyze, load
 from flaggeo.checkpoint import AdaptedCheckpoint, CheckpointError, open_checkpoint
 from tests.builders import save_folder, tiny_llama
 from tests.flaggeo.checkpoint.test_adapter import factors_of, save_adapter
@@ -54,3 +55,30 @@ def test_a_config_that_is_no_object_is_refused_in_one_line(tmp_path, text):
     with pytest.raises(CheckpointError, match=r"config\.json: expected") as error:
         open_checkpoint(tmp_path)
     assert len(str(error.value).splitlines()) == 1
+
+
+def touched(file):
+    with file.open("r+b") as stream:
+        stream.seek(-4, os.SEEK_END)
+        stream.write(b"abcd")
+    os.utime(file, ns=(0, 10**18))
+
+
+@pytest.mark.parametrize(
+    ("change", "found"), [(touched, "found one of another size or time"), (lambda file: file.unlink(), "found nothing")]
+)
+def test_a_run_ends_with_the_name_of_a_file_that_changed_under_it(tmp_path, change, found):
+    folder = save_folder(tmp_path / "model", tiny_llama(), shards=2)
+    network = load(folder)
+    shards = sorted(folder.glob("*.safetensors"))
+    changed = []
+
+    def progress(*named):
+        if not changed:
+            changed.append(named)
+            change(shards[0])
+
+    with pytest.raises(
+        CheckpointError, match=f"{shards[0].name}: .*(expected the file that was opened, {found}|No such)"
+    ):
+        analyze(network, rank=2, progress=progress)

@@ -1,9 +1,11 @@
+import json
+
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
 
-from flaggeo.checkpoint import CheckpointError, holds_weights, open_checkpoint
+from flaggeo.checkpoint import CheckpointError, holds_weights, open_checkpoint, opening
 from tests.builders import CONFIG, save_folder, tiny_llama
 from tests.flaggeo.checkpoint.pytorch.test_distributed_folder import in_pieces
 from tests.flaggeo.checkpoint.pytorch.test_pickle_files import save_shards
@@ -121,3 +123,25 @@ def test_a_config_that_is_none_is_refused(tmp_path, text):
 def test_given_settings_join_those_on_disk(tmp_path):
     folder = save_folder(tmp_path, tiny_llama())
     assert open_checkpoint(folder, config={"num_attention_heads": 1}).config == CONFIG | {"num_attention_heads": 1}
+
+
+@pytest.mark.parametrize("name", ["x" * 1001, f"layers.{'9' * 5000}.weight", f"layers.{'9' * 10}.weight"])
+def test_names_that_no_network_has_are_refused(name):
+    with pytest.raises(CheckpointError, match="expected a name of at most 1000 characters and numbers of at most nine"):
+        open_checkpoint({name: torch.ones(2, 2)})
+
+
+def test_more_tensors_than_any_network_has_are_refused(monkeypatch):
+    monkeypatch.setattr(opening, "_MOST_TENSORS", 2)
+    with pytest.raises(CheckpointError, match="expected at most 2 tensors, found 3"):
+        open_checkpoint({str(number): torch.ones(1) for number in range(3)})
+
+
+def test_a_tensor_that_the_index_names_and_no_shard_holds_is_lost(tmp_path):
+    folder = save_folder(tmp_path / "model", tiny_llama(), shards=2)
+    index = folder / "model.safetensors.index.json"
+    content = json.loads(index.read_text())
+    content["weight_map"]["model.layers.2.mlp.extra.weight"] = "model-00001-of-00002.safetensors"
+    index.write_text(json.dumps(content))
+    with pytest.raises(CheckpointError, match=r"expected tensor 'model\.layers\.2\.mlp\.extra\.weight' in model-00001"):
+        open_checkpoint(folder)

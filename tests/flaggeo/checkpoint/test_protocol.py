@@ -131,3 +131,12 @@ def test_rows_and_device():
     checkpoint = open_checkpoint({"a": tensor})
     torch.testing.assert_close(checkpoint.read("a", rows=slice(1, 3)), tensor[1:3])
     assert checkpoint.read("a", device=torch.device("cpu")).device.type == "cpu"
+
+
+@pytest.mark.parametrize("large", [3e38, -3e38, 2e15])
+def test_numbers_whose_squares_overflow_are_named(large):
+    tensor = torch.ones(3, 4)
+    tensor[1, 2] = large
+    checkpoint = open_checkpoint({"a": tensor})
+    with pytest.raises(CheckpointError, match=r"'a' of shape \(3, 4\): expected numbers of at most 1e\+15, found"):
+        checkpoint.read("a")
