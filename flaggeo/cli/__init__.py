@@ -1,6 +1,7 @@
 """The commands, one file each. Everything heavy is imported inside them: ``flaggeo --help`` answers at once."""
 
 import gc
+import signal
 from typing import Annotated
 
 import typer
@@ -44,4 +45,6 @@ def main() -> None:
     """Entry point of the ``flaggeo`` command."""
     # Nearly all objects of a short run come from imports and stay: to go through them often is a tenth of it.
     gc.set_threshold(20_000, 10, 10)
+    # Who ends a job of a cluster sends SIGTERM: what is done so far is kept then too.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     app()

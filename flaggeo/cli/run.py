@@ -24,7 +24,7 @@ from .options import (
     given_settings,
     settings_parameters,
 )
-from .terminal import progress_bar, require_device, scratch_beside, standard_output, usage_errors
+from .terminal import full_disk_named, progress_bar, require_device, scratch_beside, standard_output, usage_errors
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -91,6 +91,7 @@ class Run:
 
         remote = any(not Path(source).exists() for source in sources)
         with (
+            full_disk_named(self.folder),
             alone_in(self.folder),
             progress_bar(self.quiet, "reading headers" * remote) as show,
             scratch_beside(self.folder) as scratch,

@@ -4,6 +4,7 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from errno import ENOSPC
 from pathlib import Path
 from threading import Event, Thread
 from time import monotonic
@@ -68,6 +69,17 @@ def usage_errors(
         yield
     except kinds as error:
         fail(error, USAGE, verbose=False)
+
+
+@contextmanager
+def full_disk_named(folder: Path) -> Iterator[None]:
+    """Say what lacks room, which the system's own words do not."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno != ENOSPC:
+            raise
+        raise OSError(f"{folder}: expected room on the disk of this folder, found none left") from error
 
 
 def fail(error: Exception, code: int, verbose: bool) -> NoReturn:

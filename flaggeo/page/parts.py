@@ -2,7 +2,9 @@
 
 import json
 import math
+from base64 import b64encode
 from collections.abc import Mapping
+from hashlib import sha256
 from importlib.resources import files
 from typing import Any
 
@@ -15,13 +17,24 @@ from .vega_bundle import vega_bundle
 
 
 def page_template(name: str) -> Template:
-    """Template that escapes every text, and has ``table`` and Vega itself at hand."""
+    """Template that escapes every text, and has ``table``, Vega itself and the script of the page at hand.
+
+    The page allows these two scripts alone, by their hashes: one that came in with a name would not run.
+    """
     environment = Environment(
         loader=PackageLoader("flaggeo", "page"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
     environment.globals["table"] = html_table
-    environment.globals["vega_bundle"] = Markup(vega_bundle())
+    own = [files("flaggeo.page").joinpath(file) for file in ("charts.js", f"{name.partition('.')[0]}.js")]
+    scripts = {"vega_bundle": vega_bundle(), "own_script": "".join(file.read_text(encoding="utf-8") for file in own)}
+    environment.globals.update({variable: Markup(script) for variable, script in scripts.items()})
+    environment.globals["script_sources"] = Markup(" ".join(map(_source, scripts.values())))
     return environment.get_template(name)
+
+
+def _source(script: str) -> str:
+    """A script as a Content-Security-Policy names it."""
+    return f"'sha256-{b64encode(sha256(script.encode()).digest()).decode()}'"
 
 
 #: What the columns of tables are called where a person reads them; others by their own names.

@@ -21,6 +21,8 @@ from ..numerics.threads import workers
 
 # Beginnings of the names of folders that are there while a result takes the place of another.
 _NEW, _OLD = ".{}.flaggeo-new-", ".{}.flaggeo-old-"
+# With what is written beside it, the names have to stay below the 255 bytes of most file systems.
+_LONGEST_NAME = 200
 # Rows up to which a table is written as CSV too, for a person to read; Parquet is smaller and has all digits.
 _READABLE_ROWS = 5000
 # What a formula of a spreadsheet begins with.
@@ -38,11 +40,19 @@ def require_replaceable(folder: Path, *, overwrite: bool, names: frozenset[str])
     Raises
     ------
     FileExistsError
-        If something is there and `overwrite` is False, or it is more than a result of flaggeo.
+        If something is there and `overwrite` is False, or it is more than a result of flaggeo, or above it is a file.
     PermissionError
         If nothing may be written there.
+    ValueError
+        If its name is too long to have others beside it.
     """
+    if len(os.fsencode(folder.name)) > _LONGEST_NAME:
+        raise ValueError(f"{folder}: expected a name of at most {_LONGEST_NAME} bytes, found {len(folder.name)}")
+    if folder.is_symlink() and not folder.exists():
+        raise FileExistsError(f"{folder}: expected a new folder, found a link to nothing")
     existing = next(path for path in (folder.resolve(), *folder.resolve().parents) if path.exists())
+    if existing != folder.resolve() and not existing.is_dir():
+        raise FileExistsError(f"{folder}: expected a place to write to, found the file {existing}")
     if not os.access(existing, os.W_OK):
         raise PermissionError(f"{folder}: expected a place to write to, found {existing} without permission")
     if not folder.exists():

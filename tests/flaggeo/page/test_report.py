@@ -57,6 +57,17 @@ def test_a_page_with_vega_from_the_cache_is_the_fresh_one(analysis, html, monkey
     assert render_report(analysis) == html
 
 
+def test_a_script_that_is_not_the_page_s_own_does_not_run(html, open_page, tmp_path):
+    foreign = "<script>document.title = 'run'</script><img src=x onerror=\"document.title = 'run'\">"
+    (tmp_path / "report.html").write_text(html.replace("</header>", f"</header>{foreign}"))
+    page = open_page(tmp_path / "report.html")
+    page.locator("body[data-ready]").wait_for()
+    assert page.title() != "run"
+    assert any("Content Security Policy" in complaint for complaint in page.complaints)
+    page.complaints.clear()
+    page.close()
+
+
 def data_of(html):
     return json.loads(re.search(r'<script type="application/json" id="data">(.*?)</script>', html)[1])
 

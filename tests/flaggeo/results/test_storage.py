@@ -107,3 +107,16 @@ def test_the_earlier_result_comes_back_if_the_new_one_cannot_take_its_place(tmp_
         replace()
     assert contents(tmp_path) == ["out"]
     assert contents(tmp_path / "out") == ["a"]
+
+
+def test_places_where_no_folder_can_be_are_refused(tmp_path):
+    (tmp_path / "file").write_text("x")
+    (tmp_path / "link").symlink_to(tmp_path / "nothing")
+    for folder, kind, message in (
+        (tmp_path / "file" / "out", FileExistsError, "expected a place to write to, found the file"),
+        (tmp_path / "link", FileExistsError, "expected a new folder, found a link to nothing"),
+        (tmp_path / ("x" * 201), ValueError, "expected a name of at most 200 bytes, found 201"),
+    ):
+        with pytest.raises(kind, match=message):
+            require_replaceable(folder, overwrite=True, names=NAMES)
+    assert contents(tmp_path) == ["file", "link"]
