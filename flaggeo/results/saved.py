@@ -167,7 +167,8 @@ class Result(Displayed):
         except ResultError:
             raise
         except Exception as error:  # whatever the libraries of the formats raise about a damaged file
-            raise ResultError(f"{folder}: cannot read what is saved here: {error}") from error
+            reason = " ".join(str(error).split()) or type(error).__name__
+            raise ResultError(f"{folder}: cannot read what is saved here: {reason}") from error
 
     def _record(self) -> dict[str, Any]:
         """What the record has beside the schema version."""
