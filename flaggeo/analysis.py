@@ -46,7 +46,7 @@ from .network.roles import layers_by_tower
 from .numerics.spectrum import Spectrum
 from .numerics.threads import thread_count, workers
 from .results.analysis import Analysis
-from .results.scratch import STARTED_AFRESH, Scratch
+from .results.scratch import MEASURED_AGAIN, STARTED_AFRESH, Scratch
 from .settings import Options, Settings, given_options
 
 
@@ -218,6 +218,7 @@ def analyze(
                 *network.remarks,
                 *settings.remarks(chosen),
                 *([STARTED_AFRESH] if afresh else []),
+                *([MEASURED_AGAIN] if memory is not None and memory.has_damaged else []),
             ],
             "failed": list(found.failed.values()),
             "headers_sha256": _fingerprint(network),

@@ -87,7 +87,7 @@ class Run:
         """Measure what is in the sources and save; an interrupted run leaves what it has done for the next one."""
         from ..executors import executor_of
         from ..results.lock import alone_in
-        from ..results.scratch import STARTED_AFRESH
+        from ..results.scratch import MEASURED_AGAIN, STARTED_AFRESH
 
         remote = any(not Path(source).exists() for source in sources)
         with (
@@ -99,7 +99,9 @@ class Run:
         ):
             found = measure(device=self.device, progress=show, scratch=scratch, executor=executor)
             found.save(self.folder, overwrite=self.overwrite)
-        print_remarks([one for one in found.provenance["remarks"] if one == STARTED_AFRESH], self.quiet)
+        print_remarks(
+            [one for one in found.provenance["remarks"] if one in (STARTED_AFRESH, MEASURED_AGAIN)], self.quiet
+        )
         return found
 
     def tell(self, found: "R", tables: Iterable[str], show: "Callable[[Console, R], None]") -> None:

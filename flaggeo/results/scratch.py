@@ -2,14 +2,14 @@
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -17,10 +17,14 @@ from ..alignment import NULL_SCHEMA, Nulls, Profile, ProjectionHeads
 from ..engine import LayerResult
 from ..numerics.spectrum import Spectrum
 
+_Kept = TypeVar("_Kept")
+
 # Marks a run's folder inside a scratch, so that nothing else is ever removed from there.
 _RUN_PREFIX = "flaggeo-run-"
 #: Remark of a run that found what another one had left in its scratch.
 STARTED_AFRESH = "what an interrupted run of another checkpoint, other settings or versions had left was not used"
+#: Remark of a run that could not use all of what an interrupted one had left.
+MEASURED_AGAIN = "some of what an interrupted run had left was damaged and was measured again"
 _SPECTRUM_PARTS = ("known_values", "left", "right", "gaps", "undetermined", "row_norms", "column_norms")
 _SPECTRUM_SCALARS = ("frobenius_norm", "residual")
 _PROFILE_PARTS = ("row_norms", "column_norms", "equalised_left", "equalised_right")
@@ -44,30 +48,19 @@ class Scratch:
     ----------
     has_replaced_another : bool
         Whether there was something to remove.
+    has_damaged : bool
+        Whether something that was to be recalled could not be.
     """
 
     def __init__(self, folder: Path, run: str) -> None:
         self._current = folder / f"{_RUN_PREFIX}{sha256(run.encode()).hexdigest()[:16]}"
         self.has_replaced_another = any(run != self._current for run in folder.glob(f"{_RUN_PREFIX}*"))
+        self.has_damaged = False
         discard_scratch(folder, except_for=self._current)
 
     def recall_layer(self, layer: str, device: torch.device) -> LayerResult | None:
         """What was kept of a layer, if a run that was interrupted left it."""
-        stored = self._load(f"layer {layer}", device)
-        if stored is None:
-            return None
-        tensors, plain = stored
-        spectra = {
-            name: Spectrum(**_parts(tensors, f"spectra/{name}", _SPECTRUM_PARTS), **scalars)
-            for name, scalars in plain["spectra"].items()
-        }
-        profiles = {name: Profile(**_parts(tensors, f"profiles/{name}", _PROFILE_PARTS)) for name in plain["profiles"]}
-        heads = [
-            ProjectionHeads(**fields, **_parts(tensors, f"heads/{fields['role']}", _HEAD_PARTS))
-            for fields in plain["heads"]
-        ]
-        rows = {name: plain[name] for name in ("interfaces", "gram_cosines", "rounding_errors", "failed")}
-        return LayerResult(spectra, profiles, heads, **rows)
+        return self._recalled(f"layer {layer}", device, _layer_result)
 
     def keep_layer(self, layer: str, result: LayerResult) -> None:
         """Write what is kept of a layer; its Gram matrices, which are large, can be formed again."""
@@ -98,11 +91,7 @@ class Scratch:
 
     def recall_nulls(self, role: str, device: torch.device) -> Nulls | None:
         """Nulls of a role, if a run that was interrupted left them."""
-        stored = self._load(f"nulls {role}", device)
-        if stored is None:
-            return None
-        tensors, rows = stored
-        return Nulls(NULL_SCHEMA.frame(rows), *(_under(tensors, kind) for kind in _LEVERAGES))
+        return self._recalled(f"nulls {role}", device, _nulls)
 
     def keep_nulls(self, role: str, nulls: Nulls) -> None:
         """Write the nulls of a role."""
@@ -117,14 +106,19 @@ class Scratch:
         save_file(contiguous, unfinished, metadata={"plain": json.dumps(plain)})
         unfinished.replace(self._file(name))
 
-    def _load(self, name: str, device: torch.device) -> tuple[dict[str, Tensor], Any] | None:
+    def _recalled(
+        self, name: str, device: torch.device, build: Callable[[dict[str, Tensor], Any], _Kept]
+    ) -> _Kept | None:
         if not self._file(name).is_file():
             return None
-        with suppress(SafetensorError), safe_open(self._file(name), framework="pt") as stored:
-            # Copied: a tensor of a file may begin anywhere in a cache line, which changes the last bits of products.
-            tensors = {key: stored.get_tensor(key).clone().to(device) for key in stored.keys()}  # noqa: SIM118
-            return tensors, json.loads(stored.metadata()["plain"])
-        return None  # damaged
+        try:
+            with safe_open(self._file(name), framework="pt") as stored:
+                # Copied: a tensor of a file may begin anywhere in a cache line, which changes last bits of products.
+                tensors = {key: stored.get_tensor(key).clone().to(device) for key in stored.keys()}  # noqa: SIM118
+                return build(tensors, json.loads(stored.metadata()["plain"]))
+        except Exception:  # whatever a damaged or foreign file makes of itself
+            self.has_damaged = True
+            return None
 
     def _file(self, name: str) -> Path:
         # Hashed: the name comes from the checkpoint and may be no file name.
@@ -138,6 +132,24 @@ def discard_scratch(folder: Path, *, except_for: Path | None = None) -> None:
             shutil.rmtree(run)
     with suppress(OSError):  # missing, or not empty
         folder.rmdir()
+
+
+def _layer_result(tensors: Mapping[str, Tensor], plain: Any) -> LayerResult:
+    spectra = {
+        name: Spectrum(**_parts(tensors, f"spectra/{name}", _SPECTRUM_PARTS), **scalars)
+        for name, scalars in plain["spectra"].items()
+    }
+    profiles = {name: Profile(**_parts(tensors, f"profiles/{name}", _PROFILE_PARTS)) for name in plain["profiles"]}
+    heads = [
+        ProjectionHeads(**fields, **_parts(tensors, f"heads/{fields['role']}", _HEAD_PARTS))
+        for fields in plain["heads"]
+    ]
+    rows = {name: plain[name] for name in ("interfaces", "gram_cosines", "rounding_errors", "failed")}
+    return LayerResult(spectra, profiles, heads, **rows)
+
+
+def _nulls(tensors: Mapping[str, Tensor], rows: Any) -> Nulls:
+    return Nulls(NULL_SCHEMA.frame(rows), *(_under(tensors, kind) for kind in _LEVERAGES))
 
 
 def _parts(tensors: Mapping[str, Tensor], name: str, parts: tuple[str, ...]) -> dict[str, Any]:

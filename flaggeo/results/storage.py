@@ -14,6 +14,7 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 import pyarrow.csv as arrow_csv
+from pyarrow.parquet import read_metadata
 from pyarrow.parquet import write_table as write_parquet
 
 from ..display import printable
@@ -25,6 +26,8 @@ _NEW, _OLD = ".{}.flaggeo-new-", ".{}.flaggeo-old-"
 _LONGEST_NAME = 200
 # Rows up to which a table is written as CSV too, for a person to read; Parquet is smaller and has all digits.
 _READABLE_ROWS = 5000
+# Bytes of a table that is loaded. Of five million pairs there are two.
+_LARGEST_TABLE = 8 << 30
 # What a formula of a spreadsheet begins with.
 _FORMULA = ("=", "+", "-", "@")
 
@@ -201,7 +204,13 @@ def load_record(file: Path, schema_version: int, remedy: str) -> dict[str, Any]:
 
 def load_tables(folder: Path, names: Iterable[str]) -> dict[str, pd.DataFrame]:
     """Tables of these names, with all digits."""
-    return {name: pd.read_parquet(saved_file(folder, table_files(name)[1])) for name in names}
+    files = {name: saved_file(folder, table_files(name)[1]) for name in names}
+    for file in files.values():
+        groups = read_metadata(file)
+        size = sum(groups.row_group(number).total_byte_size for number in range(groups.num_row_groups))
+        if size > _LARGEST_TABLE:
+            raise ResultError(f"{file}: expected a table of at most {_LARGEST_TABLE >> 30} GiB, found {size >> 30} GiB")
+    return {name: pd.read_parquet(file) for name, file in files.items()}
 
 
 def saved_file(folder: Path, name: str) -> Path:

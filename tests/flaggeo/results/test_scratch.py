@@ -2,13 +2,17 @@ from dataclasses import fields
 from math import nan
 
 import pandas as pd
+import pytest
 import torch
+from safetensors.torch import save_file
 
+from flaggeo import analyze, load
 from flaggeo.alignment import NULL_SCHEMA, Nulls, ProjectionHeads, norm_profile
 from flaggeo.engine import LayerResult
 from flaggeo.network import Side
 from flaggeo.numerics.spectrum import leading_spectrum
-from flaggeo.results.scratch import Scratch, discard_scratch
+from flaggeo.results.scratch import MEASURED_AGAIN, Scratch, discard_scratch
+from tests.builders import CONFIG, tiny_llama
 
 CPU = torch.device("cpu")
 
@@ -97,3 +101,33 @@ def test_discarding_leaves_what_is_not_its_own(tmp_path):
     (folder / "notes").mkdir()
     discard_scratch(folder)
     assert [path.name for path in folder.iterdir()] == ["notes"]
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda file: file.write_bytes(b"{}"),
+        lambda file: file.write_bytes(file.read_bytes()[:-5]),
+        lambda file: save_file({"x": torch.ones(2)}, file),
+        lambda file: save_file({"x": torch.ones(2)}, file, metadata={"plain": "{}"}),
+        lambda file: save_file({"x": torch.ones(2)}, file, metadata={"plain": "["}),
+        lambda file: save_file({"x": torch.ones(2)}, file, metadata={"plain": '{"spectra": {"w": {}}}'}),
+    ],
+)
+def test_what_is_damaged_or_foreign_is_measured_again_and_said(tmp_path, spoil):
+    network = load(tiny_llama(), config=CONFIG)
+    network.checkpoint.stamp = list
+    expected = analyze(network, rank=2)
+
+    def interrupt(_, done, _total):
+        if done > 12:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        analyze(network, rank=2, scratch=tmp_path / "scratch", progress=interrupt)
+    files = sorted((tmp_path / "scratch").rglob("*.safetensors"))
+    assert files
+    spoil(files[0])
+    resumed = analyze(network, rank=2, scratch=tmp_path / "scratch")
+    assert MEASURED_AGAIN in resumed.provenance["remarks"]
+    pd.testing.assert_frame_equal(resumed.pairs, expected.pairs)
