@@ -80,6 +80,25 @@ class PickleCheckpoint(Checkpoint):
                 f"own, found {held} bytes that it repeats"
             )
 
+    def stored(self, name: str, rows: slice = slice(None)) -> Tensor:
+        """Numbers of one tensor, or of a block of its rows, copied out of the mapped file.
+
+        Whoever reads them later would be killed without a word if somebody had cut the file short by then.
+
+        Raises
+        ------
+        CheckpointError
+            If the tensor is missing or the file was cut short.
+        """
+        file = self._known(name).file
+        expected, _ = self._versions.get(file, (0, 0))
+        if (found := Path(file).stat().st_size) < expected:
+            raise CheckpointError(
+                f"{file}: tensor {name!r}: expected a file of {expected} bytes, found {found}; it was cut short "
+                "after it was opened"
+            )
+        return super().stored(name, rows).clone()
+
     def _read(self, name: str, rows: slice) -> Tensor:
         file = self.headers[name].file
         opened = self._opened.get(file) or self._open(file)

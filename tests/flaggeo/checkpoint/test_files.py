@@ -57,6 +57,16 @@ def test_a_config_that_is_no_object_is_refused_in_one_line(tmp_path, text):
     assert len(str(error.value).splitlines()) == 1
 
 
+def test_a_pickle_that_is_cut_short_after_it_was_opened_is_refused(tmp_path):
+    torch.save({"a": torch.ones(64, 64), "b": torch.zeros(2, 2)}, tmp_path / "model.bin")
+    checkpoint = open_checkpoint(tmp_path / "model.bin")
+    tensor = checkpoint.read("a")
+    os.truncate(tmp_path / "model.bin", 4096)
+    assert float(tensor.sum()) == 64**2  # what was read stays
+    with pytest.raises(CheckpointError, match=r"model\.bin: tensor 'a': expected a file of \d+ bytes, found 4096"):
+        checkpoint.read("a")
+
+
 def touched(file):
     with file.open("r+b") as stream:
         stream.seek(-4, os.SEEK_END)
