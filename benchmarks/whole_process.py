@@ -14,7 +14,6 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from importlib.metadata import files, version
 from pathlib import Path
@@ -34,6 +33,16 @@ import weightwatcher
 logging.disable(logging.CRITICAL)
 details = weightwatcher.WeightWatcher().analyze(model=sys.argv[1], plot=False)
 details.to_csv(sys.argv[2])
+"""
+# A process of its own, since the memory of whoever starts a program counts as the program's.
+_LAUNCHER = """
+import json, os, sys, time
+start = time.perf_counter()
+silent = [(os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0)]
+process = os.posix_spawn(sys.argv[1], sys.argv[1:], os.environ, file_actions=silent)
+_, status, used = os.wait4(process, 0)
+wall, cpu = time.perf_counter() - start, used.ru_utime + used.ru_stime
+print(json.dumps([status, {"wall_s": wall, "cpu_s": cpu, "peak_mb": used.ru_maxrss / 1024}]))
 """
 FLAGGEO = "from flaggeo.cli import main; main()"
 _MEASURED = {"flaggeo, default": [], "flaggeo, --measure all": ["--measure", "all"]}
@@ -114,21 +123,14 @@ def compared(name: str, model: Path, rival: str, repeats: int) -> list[dict[str,
 
 def usage(command: list[str]) -> dict[str, float]:
     """Seconds by the clock and of all cores, and the largest resident memory, of one process."""
-    start = time.perf_counter()
-    process = os.posix_spawn(
-        command[0],
-        command,
-        os.environ | {"MPLBACKEND": "Agg", "HF_HUB_OFFLINE": "1"},
-        file_actions=[(os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0)],
+    environment = os.environ | {"MPLBACKEND": "Agg", "HF_HUB_OFFLINE": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", _LAUNCHER, *command], env=environment, stdout=subprocess.PIPE, text=True, check=True
     )
-    _, status, used = os.wait4(process, 0)
+    status, used = json.loads(done.stdout)
     if status:
         raise RuntimeError(f"{command[:3]} ended with {os.waitstatus_to_exitcode(status)}")
-    return {
-        "wall_s": time.perf_counter() - start,
-        "cpu_s": used.ru_utime + used.ru_stime,
-        "peak_mb": used.ru_maxrss / 1024,
-    }
+    return used
 
 
 def minilm(folder: Path) -> None:
