@@ -63,7 +63,14 @@ def performance_page() -> str:
     matrices = "".join(_matrix(row) for row in leading["rows"])
     svds = [row["svds_s"] / row["flaggeo_s"] for row in leading["rows"]]
     remark = f"\n{whole['remark']}\n" if "remark" in whole else ""
-    return head + runs + remark + BETWEEN + matrices + TAIL.format(exponent=leading["exponent"], least=min(svds), most=max(svds))
+    return (
+        head
+        + runs
+        + remark
+        + BETWEEN
+        + matrices
+        + TAIL.format(exponent=leading["exponent"], least=min(svds), most=max(svds))
+    )
 
 
 def performance_plot(path: Path) -> None:
