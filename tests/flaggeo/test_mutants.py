@@ -27,6 +27,7 @@ from flaggeo.results.storage import ResultError
 from tests.builders import save_folder, tiny_llama
 from tests.flaggeo.checkpoint.test_adapter import factors_of, save_adapter
 
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="limits of children are those of Linux")
 SECONDS, MEMORY = 30, 2 << 30
 READ, REFUSED = 0, 3
 # What no file in use has, and what the code might trip over.
