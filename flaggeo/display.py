@@ -8,12 +8,12 @@ _LONGEST = 80
 
 
 def printable(text: str) -> str:
-    r"""Text with whatever a terminal or a spreadsheet may take for a command spelt out: ``\x1b``, ``\u202e``.
+    r"""Text with whatever a terminal or a spreadsheet may take for a command spelt out.
 
     Examples
     --------
-    >>> printable("q\x1b[2J, \u202eflip, gr\u00fcn")
-    'q\\x1b[2J, \\u202eflip, gr\u00fcn'
+    >>> print(printable("clears \x1b[2J, turns \u202e"))
+    clears \x1b[2J, turns \u202e
     """
     return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
 
