@@ -2,6 +2,7 @@
 
 import math
 import re
+import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -241,6 +242,8 @@ def _alphas(file: Path, patterns: Any) -> list[tuple[Any, float]]:
 
 
 def _number(file: Path, field: str, found: Any) -> float:
-    if isinstance(found, bool) or not isinstance(found, int | float) or not math.isfinite(found):
-        raise CheckpointError(f"{file}: {field}: expected a number, found {found!r}")
+    is_number = isinstance(found, int | float) and not isinstance(found, bool)
+    # Whole numbers can be too large for a float.
+    if not is_number or not abs(found) < sys.float_info.max:
+        raise CheckpointError(f"{file}: {field}: expected a number, found {str(found)[:60]}")
     return float(found)

@@ -6,6 +6,9 @@ from pathlib import Path
 from .files import load_json_object
 from .protocol import CheckpointError, TensorHeader
 
+# Of file names on most file systems, in bytes.
+_LONGEST_NAME = 255
+
 
 def shards_of(index: Path) -> dict[str, Path]:
     """The file of each tensor that an index names, in the order of the files, all of them present.
@@ -23,8 +26,8 @@ def shards_of(index: Path) -> dict[str, Path]:
             f"{index}: expected an index with a 'weight_map' from tensors to shards, found: {error!r}"
         ) from error
     for name in names:
-        if Path(name).name != name:
-            raise CheckpointError(f"{index}: expected shards beside the index, found the path {name!r}")
+        if Path(name).name != name or len(name.encode()) > _LONGEST_NAME:
+            raise CheckpointError(f"{index}: expected shards beside the index, found the path {name[:60]!r}")
         if not (index.parent / name).is_file():
             lost = [tensor for tensor, shard in weight_map.items() if shard == name]
             raise CheckpointError(

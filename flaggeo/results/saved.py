@@ -1,7 +1,8 @@
 """The base of what is found: tables that are saved with their page, loaded, and told in sentences."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
@@ -82,15 +83,28 @@ class Result(Displayed):
         """What the numbers say, the most important first."""
         from .. import findings
 
-        found: list[Finding] = getattr(findings, self.KIND.teller)(self)
+        with self._sense_made():
+            found: list[Finding] = getattr(findings, self.KIND.teller)(self)
         return found
 
     def to_html(self) -> str:
         """The page: one self-contained file that needs neither a network nor the checkpoint."""
         from .. import page
 
-        html: str = getattr(page, self.KIND.renderer)(self)
+        with self._sense_made():
+            html: str = getattr(page, self.KIND.renderer)(self)
         return html
+
+    @contextmanager
+    def _sense_made(self) -> Iterator[None]:
+        """Name the folder of a result that was loaded, whose files may hold anything, where it makes no sense."""
+        try:
+            yield
+        except Exception as error:
+            folder = vars(self).get("_folder")
+            if folder is None:
+                raise
+            raise _unreadable(folder, error) from error
 
     @classmethod
     def require_replaceable(cls, folder: str | Path, *, overwrite: bool = False) -> None:
@@ -163,12 +177,13 @@ class Result(Displayed):
             raise FileNotFoundError(f"{folder}: expected {cls.KIND.name} of flaggeo, found no {cls.KIND.record_file}")
         try:
             record = load_record(folder / cls.KIND.record_file, cls.KIND.schema_version, cls.KIND.remedy)
-            return cls(**cls._loaded(folder), provenance=record["provenance"])
+            found = cls(**cls._loaded(folder), provenance=record["provenance"])
         except ResultError:
             raise
         except Exception as error:  # whatever the libraries of the formats raise about a damaged file
-            reason = " ".join(str(error).split()) or type(error).__name__
-            raise ResultError(f"{folder}: cannot read what is saved here: {reason}") from error
+            raise _unreadable(folder, error) from error
+        vars(found)["_folder"] = folder
+        return found
 
     def _record(self) -> dict[str, Any]:
         """What the record has beside the schema version."""
@@ -182,3 +197,8 @@ class Result(Displayed):
     def _loaded(cls, folder: Path) -> dict[str, Any]:
         """Every field but the provenance."""
         return dict(load_tables(folder, cls.table_names()))
+
+
+def _unreadable(folder: Path, error: Exception) -> ResultError:
+    reason = " ".join(str(error).split()) or type(error).__name__
+    return ResultError(f"{folder}: cannot read what is saved here: {reason}")

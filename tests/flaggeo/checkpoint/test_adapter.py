@@ -160,9 +160,10 @@ def test_an_adapter_of_a_base_in_few_bits_reads_what_the_base_stands_for(tensors
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"lora_alpha": "6"}, r"adapter_config\.json: lora_alpha: expected a number, found '6'"),
+        ({"lora_alpha": "6"}, r"adapter_config\.json: lora_alpha: expected a number, found 6"),
         ({"lora_alpha": True}, "lora_alpha: expected a number, found True"),
         ({"lora_alpha": float("nan")}, "lora_alpha: expected a number, found nan"),
+        ({"lora_alpha": 10**400}, "lora_alpha: expected a number, found 1000"),
         ({"lora_alpha": None}, "lora_alpha: expected a number, found None"),
         ({"alpha_pattern": ["q_proj"]}, "alpha_pattern: expected patterns with numbers, found "),
         ({"alpha_pattern": {"q_proj": [1]}}, r"alpha_pattern 'q_proj': expected a number, found \[1\]"),
