@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import pandas as pd
+from pyarrow import ArrowException
 
 from ..display import Displayed
 from ..settings import Settings
@@ -16,6 +17,9 @@ from .storage import ResultError, load_record, load_tables, require_replaceable,
 
 if TYPE_CHECKING:
     from ..findings import Finding
+
+# What numbers and texts of a wrong kind raise, wherever they are used.
+_SENSELESS = (TypeError, ValueError, LookupError, AttributeError, ArithmeticError, ArrowException)
 
 
 @dataclass(frozen=True)
@@ -100,7 +104,7 @@ class Result(Displayed):
         """Name the folder of a result that was loaded, whose files may hold anything, where it makes no sense."""
         try:
             yield
-        except Exception as error:
+        except _SENSELESS as error:
             folder = vars(self).get("_folder")
             if folder is None:
                 raise
