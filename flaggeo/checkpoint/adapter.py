@@ -74,7 +74,7 @@ class AdaptedCheckpoint(Checkpoint):
         self._file = folder / WEIGHTS_NAME
         self._settings_file = folder / CONFIG_NAME
         self._settings = _settings(self._settings_file)
-        self._alphas = _alphas(self._settings_file, self._settings.get("alpha_pattern") or {})
+        self._alphas = _alphas(self._settings_file, self._settings.get("alpha_pattern"))
         if not self._file.is_file():
             raise CheckpointError(f"{self._file}: expected the weights of an adapter, found no such file")
         self._stored = self._open()
@@ -222,7 +222,9 @@ def _settings(file: Path) -> Mapping[str, Any]:
 
 def _alphas(file: Path, patterns: Any) -> list[tuple[Any, float]]:
     """What matches the names of modules, by RE2, whose time grows with their length alone, and the alpha of each."""
-    import re2  # only needed where there are patterns
+    if not patterns:
+        return []
+    import re2
 
     if not isinstance(patterns, dict):
         raise CheckpointError(f"{file}: alpha_pattern: expected patterns with numbers, found {patterns!r}")

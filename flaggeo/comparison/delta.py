@@ -61,7 +61,7 @@ def measure_delta(
     columns : dict
         ``relative_norm`` is ``|D| / |base|`` and ``rounding`` the same for the expected rounding error, both in
         the Frobenius norm. ``rank`` counts the singular values of D above what rounding alone can give;
-        ``rank_is_exact`` is False where `COUNTED` were looked at and all are above, so that it may have more.
+        ``rank_is_exact`` is False where not all are known and all that are, `COUNTED` and one more, are above.
         ``effective_rank`` is the exponential of the entropy of their squares, missing where the rank is not exact.
         ``low_rank`` says that they are few (at most a quarter) and that rounding explains the rest. ``energy_k`` is the
         share of ``|D|^2`` in its leading k directions. For each side, ``inside`` is the overlap of the leading
