@@ -2,6 +2,7 @@
 
 import base64
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import networkx as nx
@@ -14,6 +15,7 @@ from ..alignment.interfaces.commutator import GRAM_COSINE, RHO
 from ..alignment.interfaces.composable import INTERFACE_KINDS
 from ..alignment.interfaces.interface_table import balanced
 from ..alignment.interfaces.leading_directions import INTERFACE_OVERLAP
+from ..findings.words import short_name
 from ..inventory import whole_weights
 from ..network import ROLE_RECORDS, Side
 from ..network.roles import are_of_one_role, bare, head_pair, role_order, tower_of
@@ -104,11 +106,13 @@ def continuity_chart(analysis: Analysis) -> Spec | None:
     return spec
 
 
-def graph_chart(graph: "nx.MultiDiGraph[str]") -> Spec | None:
+def graph_chart(analysis: Analysis) -> Spec | None:
     """Alignment graph by layer and lane; None where no two subspaces are significantly aligned."""
+    graph = analysis.graph
     if not graph.number_of_edges():
         return None
     numbers = node_numbers(graph)
+    tensors = analysis.weights.set_index("name")["tensor"].to_dict()
     heads: dict[str, int] = {}
     for name in numbers:
         node = graph.nodes[name]
@@ -117,7 +121,7 @@ def graph_chart(graph: "nx.MultiDiGraph[str]") -> Spec | None:
     nodes = [
         {"id": number, "name": name, "lane": lane(node["role"], node["side"]), "edges": graph.degree(name)}
         | {key: node[key] for key in ("layer", "space", "rank", "dimension")}
-        | {"stream": bare(node["space"]) == "stream"}
+        | {"stream": bare(node["space"]) == "stream", "names": _other_names(node, name, tensors)}
         | _position_of_head(node["head"], heads[lane(node["role"], node["side"])])
         for name, number in numbers.items()
         for node in [graph.nodes[name]]
@@ -145,6 +149,11 @@ def graph_chart(graph: "nx.MultiDiGraph[str]") -> Spec | None:
 def node_numbers(graph: "nx.MultiDiGraph[str]") -> dict[str, int]:
     """Number on the page of each subspace that has an edge."""
     return {name: number for number, name in enumerate(name for name in graph if graph.degree(name))}
+
+
+def _other_names(node: Mapping[str, Any], name: str, tensors: Mapping[str, Any]) -> str:
+    """What else a subspace may be searched by: ``L18H6.o``, ``o_proj``, the name of its tensor."""
+    return f"{short_name(name)} {bare(node['role'])}_proj {tensors.get(node['weight'], '')}"
 
 
 def _position_of_head(head: int, heads: int) -> Spec:
@@ -237,7 +246,13 @@ def heads_chart(analysis: Analysis) -> Spec | None:
     strongest = ends.groupby(["layer", "head", "keyed", "row"])["overlap_excess"].max().reset_index().to_dict("records")
     numbers = {(row["layer"], row["head"], row["keyed"]): number for number, row in enumerate(strongest)}
     squares = [
-        {"id": number, "layer": row["layer"], "row": row["row"], "strongest": round(row["overlap_excess"], 4)}
+        {
+            "id": number,
+            "layer": row["layer"],
+            "head": row["head"],
+            "row": row["row"],
+            "strongest": round(row["overlap_excess"], 4),
+        }
         # Beside the query heads of the layer, so that none hides another.
         | {"x": row["layer"] + 0.4 * row["keyed"]}
         | {"label": f"layer {row['layer']}, {'key-value head' if row['keyed'] else 'head'} {row['head']}"}

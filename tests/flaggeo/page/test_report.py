@@ -46,6 +46,7 @@ def page(html, open_page, tmp_path):
     (tmp_path / "report.html").write_text(html)
     page = open_page(tmp_path / "report.html")
     page.locator("body[data-ready]").wait_for()
+    page.locator("details.folded").evaluate_all("parts => parts.forEach((part) => { part.open = true; })")
     yield page
     page.close()
 
@@ -452,3 +453,59 @@ def test_edges_that_do_not_stand_come_first_where_stability_was_measured():
     assert last_cells == (["no"] * unstable + ["yes"] * len(edges))[: len(last_cells)]
     without = analyze(load(related_llama(), config=CONFIG), rank=2, measure="structure")
     assert 'id="edges"' not in render_report(without)
+
+
+@browser_only
+@pytest.mark.browser
+def test_sections_are_folded_and_open_where_a_link_leads(html, open_page, tmp_path):
+    (tmp_path / "report.html").write_text(html)
+    page = open_page(tmp_path / "report.html")
+    page.locator("body[data-ready]").wait_for()
+    folded = page.locator("details.folded")
+    assert folded.count() == 6
+    assert page.locator("details.folded[open]").count() == 0
+    page.locator('nav a[href="#matrix"]').click()
+    assert page.locator("#matrix-chart canvas").is_visible()
+    assert page.locator("details.folded[open]").count() == 1
+    page.close()
+    page = open_page(tmp_path / "report.html")
+    page.goto(f"{(tmp_path / 'report.html').as_uri()}#interfaces")
+    page.reload()
+    page.locator("body[data-ready]").wait_for()
+    assert page.locator("#interfaces-chart svg").is_visible()
+    page.close()
+
+
+@browser_only
+@pytest.mark.browser
+def test_a_card_selects_in_its_chart_what_it_is_about(page):
+    shown = page.locator(".card")
+    assert 1 <= shown.count() <= 6
+    card = page.locator(".card", has=page.locator('a[href="#heads"]')).last
+    names = json.loads(card.locator("a").get_attribute("data-picked"))
+    card.locator("a").click()
+    settled(page)
+    head = page.evaluate(
+        "(() => { const s = views.heads.signal('head'); return views.heads.data('heads').find((h) => h.id === s); })()"
+    )
+    assert [head["layer"], head["head"]] == [int(names[0].split(".")[1]), int(names[0].split(".")[4])]
+    drawn = page.evaluate(
+        "views.heads.data('shown').map((e) => [e.source.layer, e.source.head, e.target.layer, e.target.head])"
+    )
+    assert [int(name.split(".")[place]) for name in names[:2] for place in (1, 4)] in drawn
+    assert page.complaints == []
+
+
+@browser_only
+@pytest.mark.browser
+@pytest.mark.parametrize("name", ["L2.gate", "mlp.gate_proj", "gate_proj", "model.layers.2.mlp.gate_proj.weight"])
+def test_a_weight_is_found_by_each_of_its_names(page, analysis, name):
+    show_everything(page)
+    page.locator("#graph-controls input[type=search]").fill(name)
+    settled(page)
+    layer = "2" if "2" in name else r"\d+"
+    expected = [
+        one for one in analysis.graph if analysis.graph.degree(one) and re.match(rf"layers\.{layer}\.gate\.", one)
+    ]
+    found = page.evaluate("views.graph.data('nodes').filter((node) => node.found).map((node) => node.name)")
+    assert sorted(found) == sorted(expected) != []
