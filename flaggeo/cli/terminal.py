@@ -224,10 +224,12 @@ def _repeated(text: Callable[[], str], quiet: bool) -> Iterator[None]:
 def scratch_beside(folder: Path) -> Iterator[Path]:
     """Where a run keeps what it has done so far, for the same command to go on from if it is interrupted.
 
-    It is removed at the end, and where a checkpoint itself is at fault, since there is then nothing to resume.
+    It is removed at the end, and where a checkpoint itself is at fault or the page alone is missing: there is then
+    nothing to resume.
     """
     from ..checkpoint import CheckpointError, HubError
     from ..results.scratch import discard_scratch
+    from ..results.storage import PageError
 
     scratch = folder.resolve().with_name(f"{folder.resolve().name}.partial")
 
@@ -239,7 +241,7 @@ def scratch_beside(folder: Path) -> Iterator[Path]:
         yield scratch
     except HubError:  # the same command may have more luck
         raise
-    except CheckpointError:
+    except (CheckpointError, PageError):
         discard()
         raise
     discard()
