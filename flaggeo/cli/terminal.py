@@ -72,14 +72,14 @@ def usage_errors(
 
 
 @contextmanager
-def full_disk_named(folder: Path) -> Iterator[None]:
+def full_disk_named(output: Path) -> Iterator[None]:
     """Say what lacks room, which the system's own words do not."""
     try:
         yield
     except OSError as error:
         if error.errno != ENOSPC:
             raise
-        raise OSError(f"{folder}: expected room on the disk of this folder, found none left") from error
+        raise OSError(f"{output}: expected room on its disk, found none left") from error
 
 
 def fail(error: Exception, code: int, verbose: bool) -> NoReturn:

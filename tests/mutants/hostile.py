@@ -67,7 +67,7 @@ def call_in_a_pickle(folder, rng):
 
 def bomb_of_torch(folder, rng):
     """Records of an archive that inflate to far more than the file."""
-    size = rng.choice((2**24, 2**28))
+    size = rng.choice((2**20, 2**24))
     rewritten(folder / "pytorch_model.bin", {f"data/{rng.randrange(20)}": bytes(size)}, compressed=("data/0",))
     with zipfile.ZipFile(folder / "pytorch_model.bin", "a") as archive:
         archive.writestr("archive/data/more", bytes(size), zipfile.ZIP_DEFLATED)
@@ -75,7 +75,7 @@ def bomb_of_torch(folder, rng):
 
 def bomb_of_numpy(folder, rng):
     """An array of zeros that inflates to a thousand times the file."""
-    (folder / "model.npz").write_bytes(_bomb(rng.choice((2**26, 2**28))))
+    (folder / "model.npz").write_bytes(_bomb(rng.choice((2**25, 2**27))))
 
 
 @cache
