@@ -4,8 +4,6 @@ import json
 import pickle
 import struct
 import zipfile
-from functools import cache
-from io import BytesIO
 from zlib import Z_BEST_SPEED
 
 import h5py
@@ -74,21 +72,15 @@ def bomb_of_torch(folder, rng):
 
 
 def bomb_of_numpy(folder, rng):
-    """An array of zeros that inflates to a thousand times the file."""
-    (folder / "model.npz").write_bytes(_bomb(rng.choice((2**25, 2**27))))
-
-
-@cache
-def _bomb(size):
-    stream = BytesIO()
+    """An array of zeros beside the others, which inflates to a thousand times its size."""
+    size = rng.choice((2**25, 2**27))
     with (
-        zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED, compresslevel=Z_BEST_SPEED) as archive,
-        archive.open("a.npy", "w", force_zip64=True) as member,
+        zipfile.ZipFile(folder / "model.npz", "a", zipfile.ZIP_DEFLATED, compresslevel=Z_BEST_SPEED) as archive,
+        archive.open("more.npy", "w", force_zip64=True) as member,
     ):
         np.lib.format.write_array_header_1_0(member, {"descr": "<f4", "fortran_order": False, "shape": (size // 4,)})
         for _ in range(size >> 20):
             member.write(bytes(2**20))
-    return stream.getvalue()
 
 
 def array_beyond_the_file(folder, rng):
