@@ -6,6 +6,7 @@ from typing import Any
 
 import pandas as pd
 
+from ..alignment.interfaces.leading_directions import WINDOW_RHO
 from ..findings import SAME_ANGLE, trace_findings
 from ..findings.trace import ends_of
 from ..findings.words import norm_gains
@@ -21,6 +22,13 @@ _WIDE_RANGE = 100
 _SIDES = {"read": "input subspaces", "write": "output subspaces"}
 _WEIGHT_MEASURES = {"effective_rank": "effective rank", "stable_rank": "stable rank", "frobenius_norm": "norm"}
 
+# Of interfaces: column and null by title. The last three are what a monitor measures in place of whole Gram matrices.
+_MEASURES = {title: (measure.column, measure.null_column) for title, measure in INTERFACE_MEASURES.items()} | {
+    "commutator on the common window": (WINDOW_RHO.column, WINDOW_RHO.null_column),
+    "imbalance on the common window": ("window_imbalance", "window_imbalance_null_mean"),
+    "imbalance of unit norms": ("unit_imbalance", "unit_imbalance_null_rms"),
+}
+
 # Sections of the page in order: anchor and title. One that has nothing to show is left out.
 _SECTIONS = {
     "findings": "Findings",
@@ -29,6 +37,7 @@ _SECTIONS = {
     "drift": "How far each subspace moved",
     "weights": "Spectra over training",
     "interfaces": "Alignment inside MLPs and heads",
+    "pairs": "Chosen pairs of subspaces",
     "reading": "How to read the numbers",
 }
 _QUANTITIES = {
@@ -59,9 +68,8 @@ def render_trace(trace: Trace) -> str:
         "drift": _drift_chart(trace),
         "weights": _weights_chart(trace),
     }
-    absent = {
-        name for name, missing in (("layers", by_layer is None), ("interfaces", trace.interfaces.empty)) if missing
-    }
+    missing = {"layers": by_layer is None, "interfaces": trace.interfaces.empty, "pairs": trace.pairs.empty}
+    absent = {name for name, is_missing in missing.items() if is_missing}
     first, last = checkpoints["step"].iloc[0], checkpoints["step"].iloc[-1]
     return page_template("trace.html.j2").render(
         title=_title(trace),
@@ -79,6 +87,7 @@ def render_trace(trace: Trace) -> str:
         farthest=_farthest_table(trace),
         weights=ends_of(trace.weights, ["role"], list(_WEIGHT_MEASURES)),
         interfaces=_interface_table(trace.interfaces),
+        pairs=_pair_table(trace.pairs),
         shown=_SHOWN,
         skipped=trace.skipped,
         checkpoints=checkpoints,
@@ -269,8 +278,9 @@ def _interface_table(interfaces: pd.DataFrame) -> pd.DataFrame:
         return interfaces
     kinds = ["kind", "gauge_fixed"]
     parts: list[dict[str, Any]] = []
-    for title, measure in INTERFACE_MEASURES.items():
-        column, null = measure.column, measure.null_column
+    for title, (column, null) in _MEASURES.items():
+        if column not in interfaces or interfaces[column].isna().all():
+            continue
         for row in ends_of(interfaces, kinds, [column, null]).to_dict("records"):
             parts.append(
                 {
@@ -282,3 +292,14 @@ def _interface_table(interfaces: pd.DataFrame) -> pd.DataFrame:
                 | {"unrelated, last": row[f"{null}, last"]}
             )
     return pd.DataFrame(parts)
+
+
+def _pair_table(pairs: pd.DataFrame) -> pd.DataFrame:
+    """Overlap of each pair at both ends of the run."""
+    if pairs.empty:
+        return pairs
+    ends = ends_of(pairs, ["source", "target"], ["overlap", "overlap_null_mean"])
+    columns = {"source": "source", "target": "target", "overlap, first": "first", "overlap, last": "last"}
+    return ends[[*columns, "overlap_null_mean, last"]].rename(
+        columns=columns | {"overlap_null_mean, last": "unrelated"}
+    )
