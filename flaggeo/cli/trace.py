@@ -73,8 +73,9 @@ def _of_monitor(folder: Path, options: dict[str, Any], run: Run, *, watch: bool)
 
     with usage_errors():
         if options:
+            given = ", ".join(f"--{name.replace('_', '-')}" for name in options)
             raise ValueError(
-                f"{folder}: a monitor's records have the settings of their run; got --{next(iter(options))}"
+                f"{folder}: expected no {given} for the records of a monitor, which has settings of its own"
             )
     try:
         while True:

@@ -82,6 +82,7 @@ def render_trace(trace: Trace) -> str:
         remarks=provenance["remarks"],
         findings=trace_findings(trace),
         charts=[name for name, chart in charts.items() if chart],
+        norm_matched=_has_norm_matched(trace),
         milestones=_milestone_table(trace.milestones),
         summary=_summary_table(trace.summary),
         farthest=_farthest_table(trace),
@@ -168,8 +169,15 @@ def _continuity_charts(trace: Trace) -> tuple[Spec, Spec] | tuple[None, None]:
         present = {panel["panel"] for panel in panels.values()}
         spec["facet"]["sort"] = sorted(present, key=lane_order)
     chart = over_training["spec"]
+    if not _has_norm_matched(trace):
+        chart["layer"] = [layer for layer in chart["layer"] if layer.get("name") != "norm_matched"]
     _place_steps(chart["encoding"]["x"], trace)
     return over_training, by_layer
+
+
+def _has_norm_matched(trace: Trace) -> bool:
+    """Whether the norm-matched null is known; a monitor leaves it out."""
+    return len(trace.summary) > 0 and bool(trace.summary["abs_cos_1_norm_matched_mean"].notna().any())
 
 
 def _drift_chart(trace: Trace) -> Spec | None:
@@ -178,7 +186,10 @@ def _drift_chart(trace: Trace) -> Spec | None:
     if whole.empty:
         return None
     keys = ["step", "name", "role", "layer", "side"]
-    by_since = whole.set_index([*keys, "since"])[["rms_angle", "overlap"]].unstack("since")
+    numbers, both = ["rms_angle", "overlap"], ["first", "previous"]
+    # A monitor that has dropped records knows no movement since the previous one.
+    columns = pd.MultiIndex.from_product([numbers, both])
+    by_since = whole.set_index([*keys, "since"])[numbers].unstack("since").reindex(columns=columns)
     wide = pd.DataFrame(
         {
             "angle_first": by_since["rms_angle", "first"],

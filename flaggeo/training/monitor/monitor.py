@@ -147,10 +147,12 @@ class Monitor:
             "budget": budget,
         } | circumstances(settings, subject.device, started)
         tables = self._observer.measure(start)
-        self._most = budget // numbers_in(tables)
-        if self._most < _LEAST_RECORDS:
-            least = _LEAST_RECORDS * numbers_in(tables)
+        # Updates, gradients and what has moved are not there yet.
+        expected = numbers_in(tables) * (1 + updates + gradients) + tables["drift"].size
+        if budget < _LEAST_RECORDS * expected:
+            least = _LEAST_RECORDS * expected
             raise ValueError(f"budget: expected at least {least} numbers, of {_LEAST_RECORDS} records; got {budget}")
+        self._budget, self._sizes = budget, dict[int, int]()
         self._records = Records(Path(folder), self._provenance)
         self._process, self._at_exit = os.getpid(), _closing(weakref.ref(self))
         atexit.register(self._at_exit)
@@ -174,7 +176,7 @@ class Monitor:
             return
         if os.getpid() == self._process:
             if self._step > max(records.steps, default=-1):
-                self._record()
+                self._keep(self._observer.measure(self._step))  # gradients may be gone
             with self._told():
                 records.note(self._provenance | {"ended": True, "finished": datetime.now(UTC).isoformat()})
         self._records = None
@@ -198,7 +200,8 @@ class Monitor:
         assert self._records is not None
         with self._told():
             self._records.write(self._step, tables)
-            if len(self._records.steps) >= self._most:
+            self._sizes[self._step] = numbers_in(tables)
+            if sum(self._sizes.values()) + max(self._sizes.values()) > self._budget:
                 self._thin()
         if self._log is not None:
             self._log(flat_numbers(tables), self._step)
@@ -207,6 +210,7 @@ class Monitor:
         assert self._records is not None
         for step in self._records.steps[1::2]:
             self._records.drop(step)
+            del self._sizes[step]
         self._every *= 2
         self._tell(f"the budget is used up: every second record was removed, the next are {self._every} steps apart")
 

@@ -190,9 +190,10 @@ def read_provenance(folder: Path) -> dict[str, Any]:
     ResultError
         If it is damaged, or of another version.
     """
-    found = load_record(folder / RECORD_FILE, _SCHEMA_VERSION, "watch the run again").get("provenance")
-    if not isinstance(found, dict):
-        raise ResultError(f"{folder / RECORD_FILE} is damaged: expected a provenance")
+    record = load_record(folder / RECORD_FILE, _SCHEMA_VERSION, "watch the run again")
+    if not isinstance(record.get("provenance"), dict):
+        raise ResultError(f"{folder / RECORD_FILE} is damaged: expected what a monitor notes of its run")
+    found: dict[str, Any] = record["provenance"]
     return found
 
 
