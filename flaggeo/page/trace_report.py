@@ -189,7 +189,7 @@ def _drift_chart(trace: Trace) -> Spec | None:
     numbers, both = ["rms_angle", "overlap"], ["first", "previous"]
     # A monitor that has dropped records knows no movement since the previous one.
     columns = pd.MultiIndex.from_product([numbers, both])
-    by_since = whole.set_index([*keys, "since"])[numbers].unstack("since").reindex(columns=columns)
+    by_since = pd.DataFrame(whole.set_index([*keys, "since"])[numbers].unstack("since"), columns=columns)
     wide = pd.DataFrame(
         {
             "angle_first": by_since["rms_angle", "first"],

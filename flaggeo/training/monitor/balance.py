@@ -62,13 +62,13 @@ def _numbers(first: Spectrum, second: Spectrum, writing: Tensor, reading: Tensor
 
 def _leading(first: Tensor, second: Tensor, writing: Tensor, reading: Tensor) -> LeadingDirections:
     """The leading directions beside each other; nulls that keep the norms of units are left to an analysis."""
-    both = torch.cat([first, second], dim=1)
-    written = torch.zeros(both.shape[1], writing.shape[1]).to(both)
-    start = 0
+    frames = torch.cat([first, second], dim=1)
+    there, here = frames.to(writing.device), frames.to(reading.device)
+    written, start = there.new_zeros(there.shape[1], writing.shape[1]), 0
     for block in row_blocks(writing):
-        written += matrix_product(both[start : start + len(block)].mT, block)
+        written += matrix_product(there[start : start + len(block)].mT, block)
         start += len(block)
-    read = torch.cat([matrix_product(block, both) for block in row_blocks(reading)])
+    read = torch.cat([matrix_product(block, here) for block in row_blocks(reading)])
     rank = first.shape[1]
     unknown = first.new_full((rank,), torch.nan)
     products = first.mT @ second
@@ -77,7 +77,7 @@ def _leading(first: Tensor, second: Tensor, writing: Tensor, reading: Tensor) ->
         products=products,
         shared_leverages=unknown,
         mean_matched=unknown,
-        grams=(written @ written.mT, read.mT @ read),
+        grams=((written @ written.mT).cpu(), (read.mT @ read).cpu()),
         dim=len(first),
         right_angle=rounding(products),
     )

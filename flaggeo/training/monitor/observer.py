@@ -1,6 +1,7 @@
 """What a monitor keeps from record to record: the leading directions of the last one and of the reference."""
 
 from collections.abc import Sequence
+from dataclasses import fields, replace
 from itertools import chain
 from typing import Any
 
@@ -83,8 +84,9 @@ class Observer:
             subject.gradients() if self._gradients else (),
         ):
             start = self._starts.get(weight.name)
-            found = followed_spectrum(matrix, self._rank, start, self._generator)
-            spectra[weight.name], self._starts[weight.name] = found
+            start = None if start is None else start.to(matrix.device)
+            found, self._starts[weight.name] = followed_spectrum(matrix, self._rank, start, self._generator)
+            spectra[weight.name] = _on_cpu(found)
             if weight.name in composed:
                 matrices[weight.name] = matrix
         weights = subject.weights
@@ -115,3 +117,9 @@ class Observer:
             names = " and ".join(space.name for space in spaces)
             raise ValueError(f"pairs: expected two sides in one space; got {source} and {target}, which lie in {names}")
         return source, target
+
+
+def _on_cpu(spectrum: Spectrum) -> Spectrum:
+    """Frames are thin, and layers may lie on several devices, or move to another one."""
+    tensors = {field.name: getattr(spectrum, field.name) for field in fields(spectrum)}
+    return replace(spectrum, **{name: one.cpu() for name, one in tensors.items() if isinstance(one, Tensor)})

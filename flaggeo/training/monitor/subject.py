@@ -83,11 +83,12 @@ class Subject:
             assert before is not None
             ends = [_matrix(weight, one, folded=self._folded) for one in (before, now)]
             if ends[0] is not None and ends[1] is not None:
-                yield beside(weight, UPDATE), ends[1] - ends[0]
+                yield beside(weight, UPDATE), ends[1] - ends[0].to(ends[1])
 
     def gradients(self) -> Iterator[tuple[Weight, Tensor]]:
         """The gradient of each weight whose tensor has one, as a weight of its own; no norm is folded into it."""
-        found = {name: one.grad for name, one in self._tensors().items() if one.grad is not None}
+        gradients = ((name, one.grad) for name, one in self._tensors().items() if one.grad is not None)
+        found = {name: one for name, one in gradients if one.layout == torch.strided}  # of tables they may be sparse
         now = MemoryCheckpoint(self.network.checkpoint.location, found, {})
         for weight in self.weights:
             matrix = _matrix(weight, now, folded=False) if weight.tensor in found and not weight.after else None

@@ -394,3 +394,39 @@ def test_of_two_processes_the_first_records(tmp_path):
     (largest,) = np.linalg.svd(first["inner.0.weight"].numpy(), compute_uv=False)[:1]
     assert rows[rows["layer"] == 0]["sigma_max"].iloc[0] == pytest.approx(largest, rel=1e-5)
     assert rows["name"].str.startswith("gradient.").sum() == 3
+
+
+def test_sparse_gradients_are_passed_over(tmp_path):
+    module = torch.nn.Sequential(torch.nn.Embedding(30, 12, sparse=True), torch.nn.Linear(12, 12))
+    tokens = torch.arange(5)[None]
+    monitor = Monitor(module, tmp_path, every=1, rank=RANK, gradients=True, example=tokens)
+    module(tokens).sum().backward()
+    monitor.step()
+    names = read_record(tmp_path, 1)["weights"]["name"]
+    assert names.str.startswith("gradient.").sum() == 1
+    monitor.close()
+
+
+def test_large_weights_are_followed(tmp_path, monkeypatch):
+    """Of 560 by 640: one cold start a weight, and the numbers of NumPy all the same."""
+    from flaggeo.numerics import following
+
+    cold, original = [], following.leading_spectrum
+    monkeypatch.setattr(following, "leading_spectrum", lambda *given: cold.append(given) or original(*given))
+    generator = torch.Generator().manual_seed(0)
+    left, right = torch.linalg.qr(torch.randn(2, 640, 6, generator=generator)).Q
+    matrix = left[:560] * torch.tensor([9.0, 7, 5, 4, 3, 2]) @ right.mT + 0.01 * torch.randn(
+        560, 640, generator=generator
+    )
+    module = module_of({"model.layers.0.mlp.up_proj.weight": matrix, "model.layers.0.mlp.down_proj.weight": matrix.mT})
+    up = weight(module, 0, "up")
+    with Monitor(module, tmp_path, every=1, rank=RANK, updates=False) as monitor:
+        for _ in range(3):
+            run_of(monitor, [lambda: up.data.add_(0.001 * torch.randn(560, 640, generator=generator))])
+    assert len(cold) == 2
+    _, values, now = np.linalg.svd(up.detach().double().numpy())
+    _, _, before = np.linalg.svd(matrix.double().numpy())
+    row = table(tmp_path, 3, "drift", name="layers.0.up", side="read", since="first").iloc[0]
+    angles = np.rad2deg(scipy.linalg.subspace_angles(now[:RANK].T, before[:RANK].T))
+    assert row["rms_angle"] == pytest.approx(np.sqrt(np.mean(angles**2)), abs=0.06)
+    assert table(tmp_path, 3, "weights", name="layers.0.up")["sigma_max"].item() == pytest.approx(values[0], rel=1e-6)

@@ -1,5 +1,4 @@
 import json
-from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -66,11 +65,3 @@ def test_a_provenance_that_cannot_be_understood_is_refused(folder, text):
     (folder / "monitor.json").write_text(text)
     with pytest.raises(ResultError, match=r"monitor\.json"):
         read_provenance(folder)
-
-
-def test_the_page_of_the_monitor_explains_every_column():
-    page = (Path(__file__).parents[4] / "docs" / "monitor.md").read_text(encoding="utf-8")
-    missing = [
-        column.name for schema in SCHEMAS.values() for column in schema.columns if f"`{column.name}`" not in page
-    ]
-    assert missing == []
