@@ -30,8 +30,8 @@ RECORDS_HEAD = """\
 # Records of a monitor
 
 [A monitor](monitor.md) writes one folder a record, `step-000000000100` at step 100, with these tables as Parquet files.
-Angles are in degrees; all else is dimensionless, but for norms and singular values, which have the units of the weights.
-An empty cell means undefined.
+Angles are in degrees. All else is dimensionless, but for norms and singular values, which are in the units of the
+weights. An empty cell means undefined.
 
 `python -m docs.build` writes this page.
 """

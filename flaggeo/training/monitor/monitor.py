@@ -88,6 +88,7 @@ class Monitor:
 
     Examples
     --------
+    >>> import torch
     >>> from tempfile import TemporaryDirectory
     >>> model = nn.Sequential(nn.Linear(6, 6, bias=False), nn.ReLU(), nn.Linear(6, 6, bias=False))
     >>> optimizer = torch.optim.SGD(model.parameters(), lr=0.1)

@@ -1,6 +1,6 @@
 """From the records of a watched run to a `Trace`, with its page and findings."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,8 @@ from .records import SCHEMAS, read_provenance, read_record, steps_in
 
 # Records on a page: more could not be told apart there, and a browser holds all their numbers.
 _MOST_SHOWN = 200
+# What numbers and texts of a wrong kind raise.
+_SENSELESS = (TypeError, ValueError, LookupError, AttributeError, ArithmeticError)
 
 
 def monitored_trace(folder: str | Path) -> Trace:
@@ -47,9 +49,21 @@ def monitored_trace(folder: str | Path) -> Trace:
             continue
     if len(records) < 2:
         raise ResultError(f"{folder}: expected at least 2 records of a monitor, found {len(records) or 'none'}")
+    try:
+        found = _trace(folder, provenance, records, len(there))
+    except _SENSELESS as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise ResultError(f"{folder}: the records of this run make no sense: {reason}") from error
+    vars(found)["_folder"] = folder  # as of a result that is loaded: whatever makes no sense later is named by it
+    return found
+
+
+def _trace(
+    folder: Path, provenance: dict[str, Any], records: Mapping[int, Mapping[str, pd.DataFrame]], there: int
+) -> Trace:
     steps = list(records)
     tables = {name: _joined([record[name] for record in records.values()], steps) for name in SCHEMAS}
-    remarks = [*provenance.get("remarks", []), *_remarks(provenance, len(there), len(steps))]
+    remarks = [*provenance.get("remarks", []), *_remarks(provenance, there, len(steps))]
     return Trace(
         checkpoints=pd.DataFrame(
             {
@@ -63,9 +77,7 @@ def monitored_trace(folder: str | Path) -> Trace:
         continuity=tables["continuity"],
         interfaces=_interface_means(tables["interfaces"]),
         drift=_drift(tables["drift"], steps),
-        weights=tables["weights"].assign(
-            head=pd.array([pd.NA] * len(tables["weights"]), "Int64"), effective_rank=np.nan
-        ),
+        weights=_without_heads(tables["weights"]).assign(effective_rank=np.nan),
         pairs=tables["pairs"],
         skipped=pd.DataFrame(columns=["name", "reason"]),
         provenance=provenance | {"checkpoints": len(steps), "steps": steps, "remarks": remarks},

@@ -1,6 +1,7 @@
 import json
 import math
 import re
+import shutil
 
 import numpy as np
 import pytest
@@ -92,3 +93,16 @@ def test_one_record_is_no_course(tmp_path):
     Monitor(module_of(checkpoint(0)), tmp_path, rank=3).close()
     with pytest.raises(ResultError, match="expected at least 2 records of a monitor, found 1"):
         monitored_trace(tmp_path)
+
+
+@pytest.mark.parametrize("spoilt", [{"remarks": 3}, {"settings": None}, {"settings": {"rank": "many"}}])
+def test_a_provenance_that_makes_no_sense_is_one_line_that_names_the_run(folder, tmp_path, spoilt):
+    run = tmp_path / "run"
+    shutil.copytree(folder, run)
+    record = json.loads((run / "monitor.json").read_text())
+    record["provenance"] |= spoilt
+    (run / "monitor.json").write_text(json.dumps(record))
+    with pytest.raises(ResultError) as error:
+        monitored_trace(run).to_html()
+    assert str(run) in str(error.value)
+    assert len(str(error.value).splitlines()) == 1
