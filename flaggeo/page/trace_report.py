@@ -202,7 +202,7 @@ def _drift_chart(trace: Trace) -> Spec | None:
         | {"layer": int(row["layer"]), "first": round(math.degrees(row["angle_first"]), 2)}
         | {"previous": None if angle is None else round(math.degrees(angle), 2)}
         | {"kept": round(row["overlap"], 3)}
-        for row in wide.reset_index().to_dict("records")
+        for row in wide.dropna(subset="angle_first").reset_index().to_dict("records")
         for angle in [number(row["angle_previous"])]
     ]
     spec = read_spec("trace_drift.vl.json")

@@ -5,12 +5,13 @@ import shutil
 
 import numpy as np
 import pytest
+import torch
 
 from flaggeo import Monitor, ResultError, Trace, trace
 from flaggeo.training.monitor.traced import monitored_trace
 from tests.conftest import browser_only
 from tests.flaggeo.tracing.planted_run import SHARES, checkpoint
-from tests.flaggeo.training.monitor.builders import assign, module_of
+from tests.flaggeo.training.monitor.builders import Residual, assign, module_of, trained
 
 PAIR = ("layers.0.up.read", "layers.1.up.read")
 HOSTILE = "<img src=x onerror='window.hacked=1'>"
@@ -106,3 +107,14 @@ def test_a_provenance_that_makes_no_sense_is_one_line_that_names_the_run(folder,
         monitored_trace(run).to_html()
     assert str(run) in str(error.value)
     assert len(str(error.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize("depth", [1, 3])
+def test_networks_without_interfaces_and_late_references_have_a_page(tmp_path, depth):
+    module = Residual(depth=depth)
+    with Monitor(module, tmp_path, every=2, rank=3, example=torch.zeros(2, 24), reference=3) as monitor:
+        trained(module, monitor.step, steps=6)
+    found = monitored_trace(tmp_path)
+    assert found.interfaces.empty
+    assert found.drift.query("since == 'first'")["step"].unique().tolist() == [4, 6]
+    assert {"interfaces", "pairs"}.isdisjoint(re.findall(r'<h2 id="(\w+)"', found.to_html()))
