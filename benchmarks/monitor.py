@@ -1,13 +1,14 @@
 """What `flaggeo.Monitor` takes of a training step, and how long it takes to follow leading directions.
 
-Run with ``python -m benchmarks.monitor``: about five minutes. Runs with and without a monitor take turns on the same
-model, data and seeds, and one thread; results go to ``benchmarks/results/monitor.json``.
+Run with ``python -m benchmarks.monitor``: about five minutes. Runs with and without a monitor take turns step by step,
+on the same model, data and seeds, and one thread; results go to ``benchmarks/results/monitor.json``.
 """
 
 import json
 import statistics
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -33,7 +34,8 @@ _CONFIG: dict[str, Any] = {
     "num_key_value_heads": 4,
     "max_position_embeddings": 128,
 }
-_BATCH, _EVERY, _ROUNDS, _RANK = (8, 128), 100, 3, 8
+_BATCH, _EVERY, _ROUNDS, _RANK = (8, 128), 100, 2, 8
+_KINDS: dict[str, dict[str, Any] | None] = {"alone": None, "watched": {}, "with_gradients": {"gradients": True}}
 _SHAPES = ((1024, 1024), (2048, 2048), (5632, 2048))
 
 
@@ -41,57 +43,48 @@ def main() -> None:
     """Print the numbers and write them."""
     torch.set_num_threads(1)
     turns = [turn(seed) for seed in range(_ROUNDS)]
-    kinds = {name: statistics.median(one[name] for one in turns) for name in turns[0]}
+    means = {name: statistics.mean(one[name] for one in turns) for name in turns[0]}
     followed = [following(shape) for shape in _SHAPES]
-    result = {
-        "machine": machine(),
-        "every": _EVERY,
-        "rounds": _ROUNDS,
-        "steps": _EVERY,
-        "monitor": kinds,
-        "turns": turns,
-    }
-    print(json.dumps(result | {"following": followed}, indent=1))
-    RESULTS.write_text(json.dumps(result | {"following": followed}, indent=1) + "\n")
+    result = {"machine": machine(), "rounds": _ROUNDS, "steps": _EVERY, "monitor": means, "turns": turns}
+    text = json.dumps(result | {"following": followed}, indent=1)
+    print(text)
+    RESULTS.write_text(text + "\n")
 
 
 def turn(seed: int) -> dict[str, float]:
-    """CPU seconds of as many steps as lie between two records, without and with a monitor, and of its parts."""
-    alone, weights = timed_run(seed, None)
-    watched, same = timed_run(seed, {"gradients": False})
-    more, again = timed_run(seed, {"gradients": True})
-    assert all(map(torch.equal, weights, same))
-    assert all(map(torch.equal, weights, again))
-    return {
-        "step_s": alone / _EVERY,
-        "alone_s": alone,
-        "watched_s": watched,
-        "share": watched / alone - 1,
-        "with_gradients_s": more,
-        "with_gradients_share": more / alone - 1,
-    }
+    """CPU seconds of as many steps as lie between two records, without a monitor and with two kinds of one.
 
-
-def timed_run(seed: int, options: dict[str, Any] | None) -> tuple[float, list[torch.Tensor]]:
-    """CPU seconds of the steps from one record to the next, that one included, and the weights after them."""
-    torch.manual_seed(seed)
-    model = LlamaForCausalLM(LlamaConfig(**_CONFIG))
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
-    generator = torch.Generator().manual_seed(seed)
-    with TemporaryDirectory() as folder:
-        monitor = Monitor(model, folder, every=_EVERY, **options) if options else None
-        for _ in range(2):  # whatever is made at the first step
-            make_step(model, optimizer, generator)
-        start = time.process_time()
+    The three runs take turns step by step, so that whatever else the machine does slows all of them alike.
+    """
+    seconds = dict.fromkeys(_KINDS, 0.0)
+    inside = dict.fromkeys(_KINDS, 0.0)
+    with ExitStack() as stack:
+        runs = {}
+        for name, options in _KINDS.items():
+            torch.manual_seed(seed)
+            model = LlamaForCausalLM(LlamaConfig(**_CONFIG))
+            folder = stack.enter_context(TemporaryDirectory())
+            monitor = None if options is None else stack.enter_context(Monitor(model, folder, every=_EVERY, **options))
+            optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
+            runs[name] = (model, optimizer, torch.Generator().manual_seed(seed), monitor)
         for _ in range(_EVERY):
-            make_step(model, optimizer, generator)
-            if monitor is not None:
-                monitor.step()
-        seconds = time.process_time() - start
-        if monitor is not None:
-            assert monitor.recorded == [0, _EVERY]
-            monitor.close()
-    return seconds, [parameter.detach().clone() for parameter in model.parameters()]
+            for name, (model, optimizer, generator, monitor) in runs.items():
+                start = time.process_time()
+                make_step(model, optimizer, generator)
+                between = time.process_time()
+                if monitor is not None:
+                    monitor.step()
+                end = time.process_time()
+                seconds[name] += end - start
+                inside[name] += end - between
+        alone, *others = (list(model.parameters()) for model, *_ in runs.values())
+        assert all(torch.equal(one, same) for other in others for one, same in zip(alone, other, strict=True))
+        assert all(run[-1] is None or run[-1].recorded == [0, _EVERY] for run in runs.values())
+    found = {f"{name}_s": value for name, value in seconds.items()}
+    for name in ("watched", "with_gradients"):
+        found[f"{name}_share"] = seconds[name] / seconds["alone"] - 1
+        found[f"{name}_record_s"] = inside[name]
+    return found
 
 
 def make_step(model: nn.Module, optimizer: torch.optim.Optimizer, generator: torch.Generator) -> None:

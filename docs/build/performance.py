@@ -56,15 +56,15 @@ MONITOR = """
 ## A monitor
 
 CPU seconds of one thread for {steps} steps of a small transformer (4 layers, 256 wide, 30 weights) on batches of 1,024
-tokens, with one record of `flaggeo.Monitor` among them, which is its default interval. Runs took turns, {rounds} rounds
-of different seeds; numbers are medians, the shares those of the ratios within a round. All had the same weights in the
-end, bit for bit. `python -m benchmarks.monitor` measures this alone.
+tokens, with one record of `flaggeo.Monitor` among them, which is its default interval. The three runs took turns step
+by step; numbers are means over {rounds} rounds of different seeds. All had the same weights in the end, bit for bit.
+*In the monitor* is the time inside of `step()`. `python -m benchmarks.monitor` measures this alone.
 
-| run | CPU, s | more than alone |
-|---|---|---|
-| alone | {alone_s:.1f} | |
-| weights and updates | {watched_s:.1f} | {share:.1%} |
-| and gradients | {with_gradients_s:.1f} | {with_gradients_share:.1%} |
+| run | CPU, s | more than alone | in the monitor, s |
+|---|---|---|---|
+| alone | {alone_s:.1f} | | |
+| weights and updates | {watched_s:.1f} | {watched_share:.1%} | {watched_record_s:.2f} |
+| and gradients | {with_gradients_s:.1f} | {with_gradients_share:.1%} | {with_gradients_record_s:.2f} |
 
 Large weights are followed from the directions of the last record. For a matrix that moved by 1 % since, as above but
 with 8 directions; *sine* is that of the largest angle between the two:

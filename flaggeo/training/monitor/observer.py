@@ -122,4 +122,5 @@ class Observer:
 def _on_cpu(spectrum: Spectrum) -> Spectrum:
     """Frames are thin, and layers may lie on several devices, or move to another one."""
     tensors = {field.name: getattr(spectrum, field.name) for field in fields(spectrum)}
-    return replace(spectrum, **{name: one.cpu() for name, one in tensors.items() if isinstance(one, Tensor)})
+    moved: dict[str, Any] = {name: one.cpu() for name, one in tensors.items() if isinstance(one, Tensor)}
+    return replace(spectrum, **moved)
