@@ -17,9 +17,10 @@ def flat_numbers(tables: Mapping[str, pd.DataFrame]) -> dict[str, float]:
     Returns
     -------
     numbers : dict of str to float
-        ``continuity/q.read`` (|cos| of first singular vectors of neighbouring layers), ``layer_overlap/q.read``,
-        ``drift_degrees/q.read`` (root mean square angle from the reference step), ``stable_rank/q``, and for MLPs
-        ``imbalance/up-down``, ``unit_imbalance/up-down``, ``commutator/up-down``; for each chosen pair
+        ``continuity/q.read`` (absolute cosine of first singular vectors of neighbouring layers),
+        ``layer_overlap/q.read``, ``drift_degrees/q.read`` (root mean square angle from the reference step),
+        ``stable_rank/q``, and for MLPs ``imbalance/up-down``, ``unit_imbalance/up-down``, ``commutator/up-down``; for
+        each chosen pair
         ``overlap/layers.0.down.write-layers.1.q.read``. Layers that share no space have no continuity.
     """
     return {name: value for name, value in _numbers(tables) if isfinite(value)}
