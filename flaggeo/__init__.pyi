@@ -25,3 +25,4 @@ from .results.storage import ResultError as ResultError
 from .settings import Settings as Settings
 from .tracing import Trace as Trace
 from .tracing import trace as trace
+from .training.monitor import Monitor as Monitor
