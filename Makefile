@@ -38,6 +38,7 @@ benchmarks: $(MODELS_STAMP)
 	$(BIN)/python -m benchmarks.spectrum
 	$(BIN)/python -m benchmarks.leading_directions
 	$(BIN)/python -m benchmarks.manifolds
+	$(BIN)/python -m benchmarks.monitor
 
 wheel: $(DEV_STAMP)
 	$(BIN)/python -m build

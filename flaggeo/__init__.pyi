@@ -20,7 +20,9 @@ from .page import render_comparison as render_comparison
 from .page import render_report as render_report
 from .page import render_trace as render_trace
 from .results.analysis import Analysis as Analysis
+from .results.storage import PageError as PageError
 from .results.storage import ResultError as ResultError
 from .settings import Settings as Settings
 from .tracing import Trace as Trace
 from .tracing import trace as trace
+from .training.monitor import Monitor as Monitor

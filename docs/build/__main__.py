@@ -6,12 +6,13 @@ from .models import models_page
 from .observables import observables_page
 from .performance import performance_page, performance_plot
 from .statements import claims_page, proofs_page
-from .tables import tables_page
+from .tables import records_page, tables_page
 
 PAGES = {
     "models.md": models_page,
     "observables.md": observables_page,
     "tables.md": tables_page,
+    "monitor-records.md": records_page,
     "proofs.md": proofs_page,
     "claims.md": claims_page,
     "performance.md": performance_page,

@@ -1,6 +1,10 @@
-"""The page of tables: every file of an analysis, and every column with its meaning, read from the schemas."""
+"""The pages of tables: every file of an analysis and of a watched run, and every column with its meaning."""
 
+from collections.abc import Mapping
+
+from flaggeo.alignment import Schema
 from flaggeo.results.analysis import Analysis
+from flaggeo.training.monitor.records import SCHEMAS
 
 HEAD = """\
 # Tables and files
@@ -22,6 +26,16 @@ The singular values are those of the frames and the next, or all of them where s
 `python -m docs.build` writes this page.
 """
 
+RECORDS_HEAD = """\
+# Records of a monitor
+
+[A monitor](monitor.md) writes one folder a record, `step-000000000100` at step 100, with these tables as Parquet files.
+Angles are in degrees. All else is dimensionless, but for norms and singular values, which are in the units of the
+weights. An empty cell means undefined.
+
+`python -m docs.build` writes this page.
+"""
+
 TAIL = """\
 ## The graph
 
@@ -34,13 +48,22 @@ and those of comparisons and traces, are described in [the reference](reference.
 def tables_page() -> str:
     """Every table of an analysis with its columns, as MyST Markdown."""
     schemas = Analysis.schemas()
-    parts = [HEAD.format(tables=", ".join(f"`{name}`" for name in schemas))]
+    return "\n".join([HEAD.format(tables=", ".join(f"`{name}`" for name in schemas)), *_sections(schemas), TAIL])
+
+
+def records_page() -> str:
+    """Every table of a record of a monitor with its columns, as MyST Markdown."""
+    return "\n".join([RECORDS_HEAD, *_sections(SCHEMAS)])
+
+
+def _sections(schemas: Mapping[str, Schema]) -> list[str]:
+    parts = []
     for name, schema in schemas.items():
         rows = [f"| `{column.name}` | {column.dtype} | {_cell(column.meaning)} |" for column in schema.columns]
         parts.append(
             "\n".join([f"## {name}\n", f"{schema.row}.\n", "| column | type | meaning |", "|---|---|---|", *rows, ""])
         )
-    return "\n".join([*parts, TAIL])
+    return parts
 
 
 def _cell(text: str) -> str:

@@ -7,7 +7,7 @@ import typer
 
 from .options import Overwrite, QuietPath, Verbose
 from .report import Folder
-from .terminal import errors_reported, usage_errors
+from .terminal import errors_reported, full_disk_named, usage_errors
 
 if TYPE_CHECKING:
     from ..page.figure import Format
@@ -48,7 +48,8 @@ def figure(
         analysis = Analysis.load(folder)
         with usage_errors():
             spec = figure_spec(analysis, name, chosen)
-        replace_file(output, drawn(spec, file_format))
+        with full_disk_named(output):
+            replace_file(output, drawn(spec, file_format))
         if not quiet:
             typer.echo(output)
 

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from .options import QuietPath, Verbose
-from .terminal import errors_reported
+from .terminal import errors_reported, full_disk_named
 
 Folder = Annotated[Path, typer.Argument(metavar="DIR", help="Folder of a saved result.")]
 
@@ -19,6 +19,7 @@ def report(folder: Folder, quiet: QuietPath = False, verbose: Verbose = False) -
 
         result = kind_in(folder).load(folder)
         page = folder / result.KIND.page_file
-        replace_file(page, result.to_html().encode())
+        with full_disk_named(page):
+            replace_file(page, result.to_html().encode())
         if not quiet:
             typer.echo(page)

@@ -72,14 +72,14 @@ def usage_errors(
 
 
 @contextmanager
-def full_disk_named(folder: Path) -> Iterator[None]:
+def full_disk_named(output: Path) -> Iterator[None]:
     """Say what lacks room, which the system's own words do not."""
     try:
         yield
     except OSError as error:
         if error.errno != ENOSPC:
             raise
-        raise OSError(f"{folder}: expected room on the disk of this folder, found none left") from error
+        raise OSError(f"{output}: expected room on its disk, found none left") from error
 
 
 def fail(error: Exception, code: int, verbose: bool) -> NoReturn:
@@ -224,10 +224,12 @@ def _repeated(text: Callable[[], str], quiet: bool) -> Iterator[None]:
 def scratch_beside(folder: Path) -> Iterator[Path]:
     """Where a run keeps what it has done so far, for the same command to go on from if it is interrupted.
 
-    It is removed at the end, and where a checkpoint itself is at fault, since there is then nothing to resume.
+    It is removed at the end, and where a checkpoint itself is at fault or the page alone is missing: there is then
+    nothing to resume.
     """
     from ..checkpoint import CheckpointError, HubError
     from ..results.scratch import discard_scratch
+    from ..results.storage import PageError
 
     scratch = folder.resolve().with_name(f"{folder.resolve().name}.partial")
 
@@ -239,7 +241,7 @@ def scratch_beside(folder: Path) -> Iterator[Path]:
         yield scratch
     except HubError:  # the same command may have more luck
         raise
-    except CheckpointError:
+    except (CheckpointError, PageError):
         discard()
         raise
     discard()

@@ -1,7 +1,10 @@
 """`flaggeo trace`: how alignment comes about over the checkpoints of one run."""
 
+from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Annotated
+from pathlib import Path
+from time import sleep
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -14,22 +17,32 @@ if TYPE_CHECKING:
 
     from ..results import Trace
 
+_TABLES = ["checkpoints", "milestones", "summary"]
+# Seconds between two looks at whether there are new records.
+_BETWEEN_LOOKS = 1.0
 
-@measuring(lambda checkpoints: f"{stem(checkpoints[0])}-trace")
+
+@measuring(lambda checkpoints, **_: f"{stem(checkpoints[0])}-trace")
 def trace(
     checkpoints: Annotated[
         list[str],
         typer.Argument(
             metavar="RUN...",
-            help="Checkpoints of one run, or one folder with numbered checkpoints in it; ordered by the numbers in "
-            "their names, else as given.",
+            help="Checkpoints of one run, or one folder with numbered checkpoints in it, ordered by the numbers in "
+            "their names, else as given; or the folder of a flaggeo.Monitor.",
         ),
     ],
+    *,
+    watch: Annotated[
+        bool,
+        typer.Option("--watch", help="Write the page of a monitor's folder again with each new record, until it ends."),
+    ] = False,
     run: Run,
 ) -> None:
     """Follow continuity, drift and spectra over the checkpoints of one run, and write a page and tables.
 
-    Settings that are not given are those of a saved analysis, if one of the checkpoints is one.
+    Settings that are not given are those of a saved analysis, if one of the checkpoints is one. The records of a
+    monitor have the settings of their run.
     """
     with errors_reported(run.verbose):
         with waiting(LOADING, run.quiet, in_lines=False):
@@ -37,14 +50,47 @@ def trace(
             from ..results import Trace
             from ..tracing import trace as measure
             from ..tracing.run import steps_of
+            from ..training.monitor.records import is_monitored
 
             options = run.options(Trace)
+        if len(checkpoints) == 1 and is_monitored(checkpoints[0]):
+            _of_monitor(Path(checkpoints[0]), options, run, watch=watch)
+            return
         with usage_errors():
+            if watch:
+                raise ValueError(f"--watch: expected the folder of a monitor; found {checkpoints[0]}")
             steps = steps_of(checkpoints)
         sources, numbers = [step.source for step in steps], [step.number for step in steps]
         with usage_errors((MismatchError,)):
             found = run.measured(partial(measure, sources, steps=numbers, **options), checkpoints)
-        run.tell(found, ["checkpoints", "milestones", "summary"], _show)
+        run.tell(found, _TABLES, _show)
+
+
+def _of_monitor(folder: Path, options: dict[str, Any], run: Run, *, watch: bool) -> None:
+    """The page of what a monitor has recorded, and again while it goes on recording."""
+    from ..training.monitor.records import has_ended, steps_in
+    from ..training.monitor.traced import monitored_trace
+
+    with usage_errors():
+        if options:
+            given = ", ".join(f"--{name.replace('_', '-')}" for name in options)
+            raise ValueError(
+                f"{folder}: expected no {given} for the records of a monitor, which has settings of its own"
+            )
+    try:
+        while True:
+            has_been, there = has_ended(folder), steps_in(folder)
+            if len(there) > 1 or has_been or not watch:
+                found = run.measured(lambda **_: monitored_trace(folder))
+                run.tell(found, _TABLES, _show)
+            if not watch or has_been:
+                return
+            run = replace(run, overwrite=True, quiet=True) if len(there) > 1 else run
+            while steps_in(folder) == there and not has_ended(folder):
+                sleep(_BETWEEN_LOOKS)
+    except KeyboardInterrupt:
+        if not watch:
+            raise
 
 
 def _show(console: "Console", found: "Trace") -> None:

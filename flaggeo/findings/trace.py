@@ -85,7 +85,8 @@ def _drift(trace: Trace) -> list[Finding]:
     if moved:
         most = max(moved, key=lambda row: row["last"])
         half_steps = [row["half_step"] for row in moved]
-        numbers: dict[str, Any] = {"first_step": steps[0], "last_step": steps[-1]}
+        reference = trace.drift.loc[trace.drift["since"] == "first", "step"].min()
+        numbers: dict[str, Any] = {"first_step": int(reference), "last_step": steps[-1]}
         numbers |= {"role": most["role"], "side": most["side"], "rms_angle": most["last"]}
         # Where all made half of their way by the same checkpoint, none of them was last.
         latest = max(half_steps) if min(half_steps) < max(half_steps) else None

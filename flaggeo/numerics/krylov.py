@@ -77,12 +77,12 @@ def _by_blocks(
         done, end = step * width, (step + 1) * width
         basis[done:end] = block
         known = basis[:end]
-        coefficients, image = _outside(known, product(basis[done:end]))
+        coefficients, image = outside(known, product(basis[done:end]))
         projected[done:end, :end] = coefficients
         projected[:end, done:end] = coefficients.mT
-        block, beyond = _orthonormal_rows(image)
+        block, beyond = orthonormal_rows(image)
         # Where nothing is left, the rows are rounding errors, which lie in the basis as well.
-        block, _ = _orthonormal_rows(_outside(known, block)[1])
+        block, _ = orthonormal_rows(outside(known, block)[1])
         if step % _BETWEEN_LOOKS == _BETWEEN_LOOKS - 1 and end >= count:
             values, vectors = leading_eigenpairs(projected[:end, :end].clone(), count)
             residuals = torch.linalg.vector_norm(matrix_product(beyond, vectors[done:end]), dim=0)
@@ -91,7 +91,7 @@ def _by_blocks(
     return None
 
 
-def _outside(basis: Tensor, vectors: Tensor) -> tuple[Tensor, Tensor]:
+def outside(basis: Tensor, vectors: Tensor) -> tuple[Tensor, Tensor]:
     """Coefficients of vectors in a basis, and what is left of them; once more, since the first time leaves a rest."""
     first = matrix_product(vectors, basis.mT)
     vectors = vectors - matrix_product(first, basis)
@@ -99,7 +99,7 @@ def _outside(basis: Tensor, vectors: Tensor) -> tuple[Tensor, Tensor]:
     return first + second, vectors - matrix_product(second, basis)
 
 
-def _orthonormal_rows(vectors: Tensor) -> tuple[Tensor, Tensor]:
+def orthonormal_rows(vectors: Tensor) -> tuple[Tensor, Tensor]:
     """Orthonormal rows of the same span, and the triangle that makes columns of the vectors from them."""
     frame, triangle = torch.linalg.qr(vectors.mT)
     return frame.mT, triangle

@@ -1,7 +1,6 @@
 """Leading singular triplets of a weight, with a certificate of their accuracy."""
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property, reduce
 
@@ -9,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ..network import Side
+from .blocks import BLOCK_ENTRIES, NEAR_ENTRIES, row_blocks
 from .eigensolver import leading_eigenpairs
 from .krylov import krylov_eigenpairs
 from .products import matrix_product
@@ -18,10 +18,6 @@ from .threads import single_threaded_blas
 #: rotate into each other under a perturbation of that relative size in the spectral norm. The value is that
 #: of TransformerLens' degeneracy blocks.
 DEGENERATE_GAP = 1e-2
-
-# Entries of a tensor that are taken to float64 at a time: 32 MiB, and 2 MiB that stay in a core's cache where there are
-# two products to make of them.
-_BLOCK_ENTRIES, _NEAR_ENTRIES = 2**22, 2**18
 
 
 @dataclass(frozen=True)
@@ -190,23 +186,50 @@ def leading_spectrum(matrix: Tensor, rank: int, *, whole: bool = False) -> Spect
     smaller = tall.shape[1]
     kept = min(rank, smaller)
     # In the working precision once for all, or in the order in which its blocks are read many times.
-    tall = next(_blocks(tall)) if tall.numel() <= _BLOCK_ENTRIES else tall.contiguous()
+    tall = next(row_blocks(tall)) if tall.numel() <= BLOCK_ENTRIES else tall.contiguous()
     with single_threaded_blas():
         wanted = min(kept + 1, smaller)
         found = _by_products(tall, wanted) if not whole and _needs_no_gram(tall) else None
         squares, inner, inner_norms, outer_norms = found or _by_gram_matrix(tall, wanted, whole=whole)
-        frobenius_norm = float(torch.linalg.vector_norm(inner_norms))
-        known_values = _resolved(squares, smaller)
+        known_values = resolved(squares, smaller)
         # LAPACK's partial solver leaves 1e-12 of non-orthogonality; a frame has to be one to working precision.
-        values, inner = known_values[:kept], _orthonormal(inner[:, :kept])
+        values, inner = known_values[:kept], orthonormal_columns(inner[:, :kept])
         # Its columns are orthogonal already; QR normalises them, and completes the frame where W maps to zero.
-        outer = _orthonormal(torch.cat([matrix_product(block, inner) for block in _blocks(tall)]))
+        outer = orthonormal_columns(torch.cat([matrix_product(block, inner) for block in row_blocks(tall)]))
         residual = _residual(tall, outer, values, inner)
 
-    right, left = (inner, outer) if is_tall else (outer, inner)
-    column_norms, row_norms = (inner_norms, outer_norms) if is_tall else (outer_norms, inner_norms)
+    return spectrum_of_sides(known_values, (inner, outer), (inner_norms, outer_norms), residual, is_tall=is_tall)
+
+
+def spectrum_of_sides(
+    known_values: Tensor,
+    frames: tuple[Tensor, Tensor],
+    norms: tuple[Tensor, Tensor],
+    residual: float,
+    *,
+    is_tall: bool,
+) -> Spectrum:
+    """Put together what was found of the smaller side of a matrix and of the larger one.
+
+    Parameters
+    ----------
+    known_values : Tensor, shape=[k + 1] or more
+    frames : tuple of Tensor, shape=[n, k] and [m, k]
+        Singular vectors of the smaller side and of the other one; all signs may be wrong together.
+    norms : tuple of Tensor, shape=[n] and [m]
+        Of the lines of the matrix at the coordinates of either side.
+    residual : float
+    is_tall : bool
+        Whether the smaller side is the one that the matrix reads.
+
+    Returns
+    -------
+    spectrum : Spectrum
+    """
+    right, left = frames if is_tall else frames[::-1]
+    column_norms, row_norms = norms if is_tall else norms[::-1]
     signs = _signs(right)
-    gaps, undetermined = _gaps(known_values, kept)
+    gaps, undetermined = _gaps(known_values, right.shape[1])
     return Spectrum(
         known_values=known_values,
         left=left * signs,
@@ -215,7 +238,7 @@ def leading_spectrum(matrix: Tensor, rank: int, *, whole: bool = False) -> Spect
         undetermined=undetermined,
         row_norms=row_norms,
         column_norms=column_norms,
-        frobenius_norm=frobenius_norm,
+        frobenius_norm=float(torch.linalg.vector_norm(norms[0])),
         residual=residual,
     )
 
@@ -255,11 +278,11 @@ def _by_products(tall: Tensor, wanted: int) -> tuple[Tensor, Tensor, Tensor, Ten
     """The same without a Gram matrix; None where that takes too long."""
 
     def product(vectors: Tensor) -> Tensor:
-        parts = (matrix_product(matrix_product(vectors, block.mT), block) for block in _blocks(tall, _NEAR_ENTRIES))
+        parts = (matrix_product(matrix_product(vectors, block.mT), block) for block in row_blocks(tall, NEAR_ENTRIES))
         return reduce(torch.add, parts)
 
     blocks = [
-        (block.square().sum(dim=0), torch.linalg.vector_norm(block, dim=1)) for block in _blocks(tall, _NEAR_ENTRIES)
+        (block.square().sum(dim=0), torch.linalg.vector_norm(block, dim=1)) for block in row_blocks(tall, NEAR_ENTRIES)
     ]
     column_squares, row_norms = zip(*blocks, strict=True)
     found = krylov_eigenpairs(product, column_squares[0], tall.shape[1], wanted)
@@ -306,8 +329,8 @@ def gram_spectrum(gram: Tensor, side: Side, other_norms: Tensor, rank: int, *, w
     own_norms = gram.diagonal().clone().sqrt()
     with single_threaded_blas():
         squares, frame = _eigenpairs_of_gram(gram.clone(), min(kept + 1, smaller), whole=whole)
-        known_values = _resolved(squares[:smaller], len(gram))
-        frame, values = _orthonormal(frame[:, :kept]), known_values[:kept]
+        known_values = resolved(squares[:smaller], len(gram))
+        frame, values = orthonormal_columns(frame[:, :kept]), known_values[:kept]
         misfits = torch.linalg.vector_norm(matrix_product(gram, frame) - frame * values.square(), dim=0)
     gaps, undetermined = _gaps(known_values, kept)
     frame = frame * _signs(frame)
@@ -366,10 +389,10 @@ def singular_values(matrix: Tensor) -> Tensor:
     tensor([5., 0.], dtype=torch.float64)
     """
     gram, _ = _gram(matrix if matrix.shape[0] >= matrix.shape[1] else matrix.mT)
-    return _resolved(torch.linalg.eigvalsh(gram, UPLO="L").flip(0), len(gram))
+    return resolved(torch.linalg.eigvalsh(gram, UPLO="L").flip(0), len(gram))
 
 
-def _resolved(squares: Tensor, size: int) -> Tensor:
+def resolved(squares: Tensor, size: int) -> Tensor:
     """Singular values from the leading eigenvalues of a Gram matrix; those that cannot be told from zero are."""
     values = squares.clamp(min=0).sqrt()
     return torch.where(values > _noise(values[0], size), values, 0.0)
@@ -424,38 +447,22 @@ def leading_frames(matrix: Tensor, rank: int) -> tuple[Tensor, Tensor]:
     tall = matrix if matrix.shape[0] >= matrix.shape[1] else matrix.mT
     gram, _ = _gram(tall, torch.float32)
     _, inner = leading_eigenpairs(gram, rank)
-    inner = _orthonormal(inner)
-    outer = _orthonormal(matrix_product(tall.float(), inner))
+    inner = orthonormal_columns(inner)
+    outer = orthonormal_columns(matrix_product(tall.float(), inner))
     return (inner, outer) if tall is matrix else (outer, inner)
 
 
-def _orthonormal(vectors: Tensor) -> Tensor:
+def orthonormal_columns(vectors: Tensor) -> Tensor:
     """Orthonormal frame of nearly orthogonal columns, each close to a positive multiple of its own."""
     frame, triangle = torch.linalg.qr(vectors)
     signed: Tensor = frame * torch.where(triangle.diagonal() < 0, -1.0, 1.0)
     return signed
 
 
-def _blocks(tall: Tensor, entries: int | None = None, dtype: torch.dtype = torch.float64) -> Iterator[Tensor]:
-    """Row blocks in the working precision, so that a large tensor never exists in float64 as a whole.
-
-    Each is valid until the next one, which is written over it.
-    """
-    if tall.device.type == "mps":
-        dtype = torch.float32  # Metal has no float64
-    rows = max(1, (entries or _BLOCK_ENTRIES) // tall.shape[1])
-    if tall.dtype == dtype:
-        yield from tall.split(rows)
-        return
-    room = tall.new_empty(min(rows, len(tall)), tall.shape[1], dtype=dtype)
-    for block in tall.split(rows):
-        yield room[: len(block)].copy_(block)
-
-
 def _gram(tall: Tensor, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor]:
     """``tall.mT @ tall``, shape=[n, n], and the norms of the rows, shape=[m]."""
     gram, norms = None, []
-    for block in _blocks(tall, dtype=dtype):
+    for block in row_blocks(tall, dtype=dtype):
         product = matrix_product(block.mT, block)
         gram = product if gram is None else gram.add_(product)
         norms.append(torch.linalg.vector_norm(block, dim=1))
@@ -470,7 +477,7 @@ def _residual(tall: Tensor, outer: Tensor, values: Tensor, inner: Tensor) -> flo
     forward = torch.zeros_like(values)
     image = torch.zeros_like(inner)
     start = 0
-    for block in _blocks(tall):
+    for block in row_blocks(tall):
         stop = start + block.shape[0]
         misfit = matrix_product(block, inner) - outer[start:stop] * values
         forward += misfit.square().sum(dim=0)

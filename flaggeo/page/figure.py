@@ -13,6 +13,7 @@ from .charts import (
     interfaces_chart,
     matrix_figure,
 )
+from .vega import vega
 
 Format = Literal["svg", "png", "pdf"]
 
@@ -61,6 +62,8 @@ def render_figure(
     ------
     ValueError
         If there is no such chart, format or setting, or this analysis has nothing to show in it.
+    PageError
+        If Vega cannot draw it here.
     """
     return drawn(figure_spec(analysis, name, settings or {}), file_format)
 
@@ -86,16 +89,10 @@ def figure_spec(analysis: Analysis, name: str, settings: Mapping[str, str | floa
 
 def drawn(spec: Spec, file_format: Format) -> bytes:
     """Bytes of a file in this format."""
-    import vl_convert  # 88 MB that a page does without
-
-    lite = "vega-lite" in spec["$schema"]
-    if file_format == "svg":
-        return (vl_convert.vegalite_to_svg(spec) if lite else vl_convert.vega_to_svg(spec)).encode()
-    if file_format == "png":
-        return vl_convert.vegalite_to_png(spec, scale=_SCALE) if lite else vl_convert.vega_to_png(spec, scale=_SCALE)
-    if file_format == "pdf":
-        return vl_convert.vegalite_to_pdf(spec) if lite else vl_convert.vega_to_pdf(spec)
-    raise ValueError(f"expected a format among {', '.join(FORMATS)}; found {file_format!r}")
+    if file_format not in FORMATS:
+        raise ValueError(f"expected a format among {', '.join(FORMATS)}; found {file_format!r}")
+    language = "vegalite" if "vega-lite" in spec["$schema"] else "vega"
+    return vega(f"{language}_to_{file_format}", spec, **({"scale": _SCALE} if file_format == "png" else {}))
 
 
 def _accepted(control: dict[str, Any], value: str | float) -> str | float:

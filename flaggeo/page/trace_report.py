@@ -6,6 +6,7 @@ from typing import Any
 
 import pandas as pd
 
+from ..alignment.interfaces.leading_directions import WINDOW_RHO
 from ..findings import SAME_ANGLE, trace_findings
 from ..findings.trace import ends_of
 from ..findings.words import norm_gains
@@ -21,6 +22,13 @@ _WIDE_RANGE = 100
 _SIDES = {"read": "input subspaces", "write": "output subspaces"}
 _WEIGHT_MEASURES = {"effective_rank": "effective rank", "stable_rank": "stable rank", "frobenius_norm": "norm"}
 
+# Of interfaces: column and null by title. The last three are what a monitor measures in place of whole Gram matrices.
+_MEASURES = {title: (measure.column, measure.null_column) for title, measure in INTERFACE_MEASURES.items()} | {
+    "commutator on the common window": (WINDOW_RHO.column, WINDOW_RHO.null_column),
+    "imbalance on the common window": ("window_imbalance", "window_imbalance_null_mean"),
+    "imbalance of unit norms": ("unit_imbalance", "unit_imbalance_null_rms"),
+}
+
 # Sections of the page in order: anchor and title. One that has nothing to show is left out.
 _SECTIONS = {
     "findings": "Findings",
@@ -29,6 +37,7 @@ _SECTIONS = {
     "drift": "How far each subspace moved",
     "weights": "Spectra over training",
     "interfaces": "Alignment inside MLPs and heads",
+    "pairs": "Chosen pairs of subspaces",
     "reading": "How to read the numbers",
 }
 _QUANTITIES = {
@@ -59,9 +68,8 @@ def render_trace(trace: Trace) -> str:
         "drift": _drift_chart(trace),
         "weights": _weights_chart(trace),
     }
-    absent = {
-        name for name, missing in (("layers", by_layer is None), ("interfaces", trace.interfaces.empty)) if missing
-    }
+    missing = {"layers": by_layer is None, "interfaces": trace.interfaces.empty, "pairs": trace.pairs.empty}
+    absent = {name for name, is_missing in missing.items() if is_missing}
     first, last = checkpoints["step"].iloc[0], checkpoints["step"].iloc[-1]
     return page_template("trace.html.j2").render(
         title=_title(trace),
@@ -74,11 +82,13 @@ def render_trace(trace: Trace) -> str:
         remarks=provenance["remarks"],
         findings=trace_findings(trace),
         charts=[name for name, chart in charts.items() if chart],
+        norm_matched=_has_norm_matched(trace),
         milestones=_milestone_table(trace.milestones),
         summary=_summary_table(trace.summary),
         farthest=_farthest_table(trace),
         weights=ends_of(trace.weights, ["role"], list(_WEIGHT_MEASURES)),
         interfaces=_interface_table(trace.interfaces),
+        pairs=_pair_table(trace.pairs),
         shown=_SHOWN,
         skipped=trace.skipped,
         checkpoints=checkpoints,
@@ -159,8 +169,15 @@ def _continuity_charts(trace: Trace) -> tuple[Spec, Spec] | tuple[None, None]:
         present = {panel["panel"] for panel in panels.values()}
         spec["facet"]["sort"] = sorted(present, key=lane_order)
     chart = over_training["spec"]
+    if not _has_norm_matched(trace):
+        chart["layer"] = [layer for layer in chart["layer"] if layer.get("name") != "norm_matched"]
     _place_steps(chart["encoding"]["x"], trace)
     return over_training, by_layer
+
+
+def _has_norm_matched(trace: Trace) -> bool:
+    """Whether the norm-matched null is known; a monitor leaves it out."""
+    return len(trace.summary) > 0 and bool(trace.summary["abs_cos_1_norm_matched_mean"].notna().any())
 
 
 def _drift_chart(trace: Trace) -> Spec | None:
@@ -169,7 +186,10 @@ def _drift_chart(trace: Trace) -> Spec | None:
     if whole.empty:
         return None
     keys = ["step", "name", "role", "layer", "side"]
-    by_since = whole.set_index([*keys, "since"])[["rms_angle", "overlap"]].unstack("since")
+    numbers, both = ["rms_angle", "overlap"], ["first", "previous"]
+    # A monitor that has dropped records knows no movement since the previous one.
+    columns = pd.MultiIndex.from_product([numbers, both])
+    by_since = pd.DataFrame(whole.set_index([*keys, "since"])[numbers].unstack("since"), columns=columns)
     wide = pd.DataFrame(
         {
             "angle_first": by_since["rms_angle", "first"],
@@ -182,7 +202,7 @@ def _drift_chart(trace: Trace) -> Spec | None:
         | {"layer": int(row["layer"]), "first": round(math.degrees(row["angle_first"]), 2)}
         | {"previous": None if angle is None else round(math.degrees(angle), 2)}
         | {"kept": round(row["overlap"], 3)}
-        for row in wide.reset_index().to_dict("records")
+        for row in wide.dropna(subset="angle_first").reset_index().to_dict("records")
         for angle in [number(row["angle_previous"])]
     ]
     spec = read_spec("trace_drift.vl.json")
@@ -269,8 +289,9 @@ def _interface_table(interfaces: pd.DataFrame) -> pd.DataFrame:
         return interfaces
     kinds = ["kind", "gauge_fixed"]
     parts: list[dict[str, Any]] = []
-    for title, measure in INTERFACE_MEASURES.items():
-        column, null = measure.column, measure.null_column
+    for title, (column, null) in _MEASURES.items():
+        if column not in interfaces or interfaces[column].isna().all():
+            continue
         for row in ends_of(interfaces, kinds, [column, null]).to_dict("records"):
             parts.append(
                 {
@@ -282,3 +303,14 @@ def _interface_table(interfaces: pd.DataFrame) -> pd.DataFrame:
                 | {"unrelated, last": row[f"{null}, last"]}
             )
     return pd.DataFrame(parts)
+
+
+def _pair_table(pairs: pd.DataFrame) -> pd.DataFrame:
+    """Overlap of each pair at both ends of the run."""
+    if pairs.empty:
+        return pairs
+    ends = ends_of(pairs, ["source", "target"], ["overlap", "overlap_null_mean"])
+    columns = {"source": "source", "target": "target", "overlap, first": "first", "overlap, last": "last"}
+    return ends[[*columns, "overlap_null_mean, last"]].rename(
+        columns=columns | {"overlap_null_mean, last": "unrelated"}
+    )

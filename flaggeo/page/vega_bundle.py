@@ -7,6 +7,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from ..results.storage import replace_file
+from .vega import vega
 
 
 def vega_bundle() -> str:
@@ -14,19 +15,21 @@ def vega_bundle() -> str:
 
     To make it takes more than a second, every time the same. It is kept behind its SHA-256, so that a damaged file is
     made anew; where nothing can be read or written, it is made each time.
+
+    Raises
+    ------
+    PageError
+        If it has to be made and cannot be.
     """
     # Without a home folder there is a RuntimeError.
     with suppress(OSError, RuntimeError):
         digest, _, kept = _cache_file().read_bytes().partition(b"\n")
         if _digest(kept) == digest:
             return kept.decode()
-    import vl_convert  # 88 MB that a page from the cache does without
-
-    bundle = vl_convert.javascript_bundle(None)  # type: ignore[arg-type]  # the default, absent in the stub
-    made = bundle.encode()
+    made = vega("javascript_bundle", None)
     with suppress(OSError, RuntimeError):
         replace_file(_cache_file(), _digest(made) + b"\n" + made)
-    return bundle
+    return made.decode()
 
 
 def _digest(content: bytes) -> bytes:

@@ -131,6 +131,9 @@ class Result(Displayed):
             If the folder is in use and `overwrite` is False, or it holds anything but a result of this kind.
         PermissionError
             If nothing may be written there.
+        PageError
+            If the page cannot be made here, for example in too little memory. All else is saved then, and
+            ``flaggeo report`` makes the page later.
 
         Notes
         -----

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import load, save
 from torch import Tensor
 
 from ..alignment import NULL_SCHEMA, Nulls, Profile, ProjectionHeads
 from ..engine import LayerResult
 from ..numerics.spectrum import Spectrum
+from .storage import replace_file
 
 _Kept = TypeVar("_Kept")
 
@@ -55,8 +55,10 @@ class Scratch:
     def __init__(self, folder: Path, run: str) -> None:
         self._current = folder / f"{_RUN_PREFIX}{sha256(run.encode()).hexdigest()[:16]}"
         self.has_replaced_another = any(run != self._current for run in folder.glob(f"{_RUN_PREFIX}*"))
-        self.has_damaged = False
         discard_scratch(folder, except_for=self._current)
+        self.has_damaged = self._current.is_symlink() or self._current.is_file()
+        if self.has_damaged:  # no run made it, and through a link anything would be written to
+            self._current.unlink()
 
     def recall_layer(self, layer: str, device: torch.device) -> LayerResult | None:
         """What was kept of a layer, if a run that was interrupted left it."""
@@ -100,38 +102,53 @@ class Scratch:
 
     def _save(self, name: str, tensors: Mapping[str, Tensor], plain: Any) -> None:
         """Write tensors, and whatever JSON can hold, at once."""
-        self._current.mkdir(parents=True, exist_ok=True)
         contiguous = {key: tensor.cpu().contiguous() for key, tensor in tensors.items()}
-        unfinished = self._current / "unfinished"
-        save_file(contiguous, unfinished, metadata={"plain": json.dumps(plain)})
-        unfinished.replace(self._file(name))
+        content = json.dumps(plain).encode() + b"\n" + save(contiguous)
+        replace_file(self._file(name), _digest(name, content) + b"\n" + content)
 
     def _recalled(
         self, name: str, device: torch.device, build: Callable[[dict[str, Tensor], Any], _Kept]
     ) -> _Kept | None:
-        if not self._file(name).is_file():
+        file = self._file(name)
+        if not file.exists():
             return None
         try:
-            with safe_open(self._file(name), framework="pt") as stored:
-                # Copied: a tensor of a file may begin anywhere in a cache line, which changes last bits of products.
-                tensors = {key: stored.get_tensor(key).clone().to(device) for key in stored.keys()}  # noqa: SIM118
-                return build(tensors, json.loads(stored.metadata()["plain"]))
+            digest, _, content = (file.read_bytes() if file.is_file() else b"").partition(b"\n")
+            if digest != _digest(name, content):
+                raise ValueError("not what was kept")
+            plain, _, stored = content.partition(b"\n")
+            # Copied: a tensor of a file may begin anywhere in a cache line, which changes last bits of products.
+            tensors = {key: tensor.clone().to(device) for key, tensor in load(stored).items()}
+            return build(tensors, json.loads(plain))
         except Exception:  # whatever a damaged or foreign file makes of itself
             self.has_damaged = True
+            _remove(file)
             return None
 
     def _file(self, name: str) -> Path:
         # Hashed: the name comes from the checkpoint and may be no file name.
-        return self._current / f"{sha256(name.encode()).hexdigest()[:32]}.safetensors"
+        return self._current / f"{sha256(name.encode()).hexdigest()[:32]}.kept"
 
 
 def discard_scratch(folder: Path, *, except_for: Path | None = None) -> None:
     """Remove what runs left in a scratch folder, and the folder if nothing else is in it."""
     for run in folder.glob(f"{_RUN_PREFIX}*"):
         if run != except_for:
-            shutil.rmtree(run)
+            _remove(run)
     with suppress(OSError):  # missing, or not empty
         folder.rmdir()
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
+
+
+def _digest(name: str, content: bytes) -> bytes:
+    """Of what is kept under a name, so that no damage and no exchange of files passes for what was measured."""
+    return sha256(name.encode() + b"\n" + content).hexdigest().encode()
 
 
 def _layer_result(tensors: Mapping[str, Tensor], plain: Any) -> LayerResult:

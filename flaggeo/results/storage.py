@@ -143,8 +143,11 @@ def save_tables(
     ------
     FileExistsError, PermissionError
         As `require_replaceable`.
+    PageError
+        If a text could not be made; everything else is saved then.
     """
     require_replaceable(folder, overwrite=overwrite, names=names)
+    unmade: PageError | None = None
     writers = dict(others)
     for name, table in tables.items():
         csv, parquet = table_files(name)
@@ -155,9 +158,14 @@ def save_tables(
     with replaced_at_once(folder) as temporary, workers() as pool:
         written = [pool.submit(write, temporary / name) for name, write in writers.items()]
         for name, text in texts.items():
-            (temporary / name).write_text(text(), encoding="utf-8")
+            try:
+                (temporary / name).write_text(text(), encoding="utf-8")
+            except PageError as error:
+                unmade = error
         for task in written:
             task.result()
+    if unmade is not None:
+        raise PageError(f"{folder}: saved without its page, which flaggeo report {folder} makes: {unmade}") from unmade
 
 
 def _write_csv(columns: pa.Table, path: Path) -> None:
@@ -175,6 +183,10 @@ def _cell(text: str) -> str:
     return printable(f"'{text}" if text.startswith(_FORMULA) else text)
 
 
+class PageError(RuntimeError):
+    """A page or a figure that cannot be made here, though its numbers are there."""
+
+
 class ResultError(ValueError):
     """A saved result that cannot be read: it is damaged, or an earlier or later flaggeo wrote it."""
 
@@ -189,9 +201,11 @@ def load_record(file: Path, schema_version: int, remedy: str) -> dict[str, Any]:
         earlier one the `remedy`.
     """
     try:
-        record: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        record: Any = json.loads(file.read_text(encoding="utf-8"))
     except (ValueError, RecursionError):
-        raise ResultError(f"{file} is damaged: expected a complete record in JSON") from None
+        record = None
+    if not isinstance(record, dict):
+        raise ResultError(f"{file} is damaged: expected a complete record in JSON")
     found = record.get("schema_version")
     if found != schema_version:
         later = isinstance(found, int) and found > schema_version

@@ -35,6 +35,9 @@ class Trace(Result):
         has its distance from itself.
     weights : pandas.DataFrame
         One row a step and weight: norm, largest singular value, stable and effective rank, energy, first gap.
+    pairs : pandas.DataFrame
+        One row a step and pair of subspaces that a monitor was asked for: ``source``, ``target`` and their overlap.
+        Empty for saved checkpoints.
     skipped : pandas.DataFrame
         One row a weight whose drift was not measured, with the reason.
     provenance : mapping
@@ -45,7 +48,7 @@ class Trace(Result):
         name="a trace",
         record_file="trace.json",
         page_file="trace.html",
-        schema_version=3,
+        schema_version=4,
         remedy="trace the checkpoints again",
         renderer="render_trace",
         teller="trace_findings",
@@ -57,6 +60,7 @@ class Trace(Result):
     interfaces: pd.DataFrame
     drift: pd.DataFrame
     weights: pd.DataFrame
+    pairs: pd.DataFrame
     skipped: pd.DataFrame
 
     @cached_property

@@ -119,6 +119,7 @@ def trace(
             ],
             columns=["step", "checkpoint", "location", "stored"],
         ),
+        pairs=pd.DataFrame(columns=["step", "checkpoint", "source", "target", "overlap"]),
         skipped=pd.DataFrame(list(skipped.items()), columns=["name", "reason"]),
         provenance={
             "checkpoints": len(run),

@@ -1,15 +1,17 @@
 import json
+import sys
 
 import pytest
 import torch
 from typer.testing import CliRunner
 
-from flaggeo import Trace, analyze, load
+from flaggeo import Monitor, Trace, analyze, load
 from flaggeo.cli import app
 from flaggeo.cli.terminal import UNREADABLE, USAGE
 from flaggeo.findings import trace_findings
 from tests.builders import save_folder, tiny_llama
 from tests.flaggeo.tracing.planted_run import SHARES, STEPS, checkpoint
+from tests.flaggeo.training.monitor.builders import assign, module_of
 
 run = CliRunner().invoke
 RUN = list(zip(STEPS, SHARES, strict=True))[::2]  # steps 0, 200 and 1000
@@ -137,3 +139,56 @@ def test_norms_are_folded_on_request(training, tmp_path):
     arguments = ["trace", str(training), "-o", str(tmp_path / "out"), "--roles", "q", "--rank", "2", "--fold-norms"]
     record = json.loads(run(app, [*arguments, "--format", "json"]).stdout)
     assert record["provenance"]["settings"]["fold_norms"] is True
+
+
+@pytest.fixture
+def monitored(tmp_path):
+    module = module_of(checkpoint(RUN[0][1]))
+    with Monitor(module, tmp_path / "run", every=1, rank=3) as monitor:
+        for _, share in RUN[1:]:
+            assign(module, checkpoint(share))
+            monitor.step()
+    return tmp_path / "run"
+
+
+def test_the_folder_of_a_monitor_makes_the_page(monitored, tmp_path):
+    result = run(app, ["trace", str(monitored), "-o", str(tmp_path / "out"), "--watch"])
+    assert result.exit_code == 0, result.stderr
+    assert Trace.load(tmp_path / "out").checkpoints["step"].tolist() == [0, 1, 2]
+    again = run(app, ["trace", str(monitored), "-o", str(tmp_path / "other"), "--rank", "2"])
+    assert (again.exit_code, "expected no --rank" in again.stderr) == (USAGE, True)
+
+
+def test_a_damaged_record_is_one_line(monitored, tmp_path):
+    (monitored / "step-000000000001" / "weights.parquet").write_bytes(b"PAR1 and no more")
+    result = run(app, ["trace", str(monitored), "-o", str(tmp_path / "out")])
+    assert (result.exit_code, result.stdout) == (UNREADABLE, "")
+    assert "step-000000000001" in result.stderr
+    assert len(result.stderr.strip().splitlines()) == 1
+
+
+def test_only_the_folder_of_a_monitor_is_watched(training, tmp_path):
+    result = run(app, ["trace", str(training), "-o", str(tmp_path / "out"), "--watch"])
+    assert (result.exit_code, "--watch: expected the folder of a monitor" in result.stderr) == (USAGE, True)
+
+
+def test_a_run_is_watched_until_it_ends(tmp_path, monkeypatch):
+    """Each time that it would wait, the run makes one step; it ends after the last."""
+    module = module_of(checkpoint(0))
+    monitor = Monitor(module, tmp_path / "run", every=1, rank=3)
+    pages, shares = [], [0.2, 0.6, 1.0]
+
+    def go_on(_):
+        if (tmp_path / "out").exists():
+            pages.append(Trace.load(tmp_path / "out").checkpoints["step"].tolist())
+        if not shares:
+            monitor.close()
+            return
+        assign(module, checkpoint(shares.pop(0)))
+        monitor.step()
+
+    monkeypatch.setattr(sys.modules["flaggeo.cli.trace"], "sleep", go_on)
+    result = run(app, ["trace", str(tmp_path / "run"), "-o", str(tmp_path / "out"), "--watch"])
+    assert result.exit_code == 0, result.stderr
+    assert pages == [[0, 1], [0, 1, 2], [0, 1, 2, 3]]
+    assert result.stdout.count("page:") == 1

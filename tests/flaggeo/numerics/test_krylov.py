@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from flaggeo.numerics import krylov
+from flaggeo.numerics import blocks, krylov
 from flaggeo.numerics import spectrum as spectra
 from flaggeo.numerics.krylov import krylov_eigenpairs
 from flaggeo.numerics.spectrum import leading_spectrum
@@ -77,7 +77,8 @@ def test_a_spectrum_is_the_same_with_and_without_a_gram_matrix(shape, dtype, mon
 
     monkeypatch.setattr(spectra, "_needs_no_gram", lambda _: True)
     monkeypatch.setattr(spectra, "krylov_eigenpairs", counted)
-    monkeypatch.setattr(spectra, "_BLOCK_ENTRIES", 10_000)
+    for room in (blocks, spectra):
+        monkeypatch.setattr(room, "BLOCK_ENTRIES", 10_000)
     one = leading_spectrum(matrix, 8)
     assert len(asked) == 1
     for part in ("known_values", "left", "right", "gaps", "row_norms", "column_norms"):

@@ -18,11 +18,11 @@ def made(fresh, monkeypatch):
     """How often the bundle was made; making it costs no time here."""
     calls = []
 
-    def make(snippet):
-        calls.append(snippet)
-        return fresh
+    def make(*arguments):
+        calls.append(arguments)
+        return fresh.encode()
 
-    monkeypatch.setattr(vl_convert, "javascript_bundle", make)
+    monkeypatch.setattr("flaggeo.page.vega_bundle.vega", make)
     return calls
 
 
@@ -63,6 +63,11 @@ def test_a_damaged_file_is_made_anew(cache, made, fresh, damage):
     assert vega_bundle() == fresh
     assert len(made) == 2
     assert cached_file(cache).read_bytes() == whole
+
+
+@pytest.mark.usefixtures("cache")
+def test_it_is_made_by_vl_convert_itself(fresh):
+    assert vega_bundle() == fresh
 
 
 def test_another_version_has_a_file_of_its_own(cache, made, monkeypatch):

@@ -17,6 +17,7 @@ from flaggeo import (
 )
 from flaggeo.findings import comparison_findings, findings, trace_findings
 from flaggeo.results import kind_in
+from flaggeo.results.storage import PageError
 from tests.builders import CONFIG, tiny_llama
 
 SETTINGS = Settings(rank=2, roles=["q"], draws=1)
@@ -44,6 +45,20 @@ def test_a_result_is_saved_with_its_page_and_loaded_whole(result, tmp_path):
     assert back.findings == result.findings
     for name in result.table_names():
         pd.testing.assert_frame_equal(getattr(back, name), getattr(result, name))
+
+
+def test_without_its_page_a_result_is_saved_whole(result, tmp_path, monkeypatch):
+    def fail(_):
+        raise PageError("no room")
+
+    result.save(tmp_path / "out")
+    with monkeypatch.context() as patch:
+        patch.setattr(type(result), "to_html", fail)
+        with pytest.raises(PageError, match=r"out: saved without its page, which flaggeo report .*out makes: no room$"):
+            result.save(tmp_path / "out", overwrite=True)
+    assert {file.name for file in (tmp_path / "out").iterdir()} == result.file_names() - {result.KIND.page_file}
+    assert type(result).load(tmp_path / "out").to_html() == result.to_html()
+    assert [file.name for file in tmp_path.iterdir()] == ["out"]
 
 
 def test_every_table_is_a_field_and_every_other_field_is_none(result):

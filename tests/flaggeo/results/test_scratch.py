@@ -1,5 +1,6 @@
 from dataclasses import fields
 from math import nan
+from shutil import rmtree
 
 import pandas as pd
 import pytest
@@ -83,7 +84,7 @@ def test_scratch_recalls_nulls_bit_for_bit(tmp_path):
 def test_scratch_of_another_run_is_discarded_and_a_cut_file_is_not_believed(tmp_path):
     scratch = Scratch(tmp_path, "run")
     scratch.keep_layer("t", a_result())
-    file = next(tmp_path.rglob("*.safetensors"))
+    file = next(tmp_path.rglob("*.kept"))
     file.write_bytes(file.read_bytes()[:-5])
     assert scratch.recall_layer("t", CPU) is None
     (tmp_path / "thesis.tex").write_text("years of work")
@@ -109,12 +110,16 @@ def test_discarding_leaves_what_is_not_its_own(tmp_path):
         lambda file: file.write_bytes(b"{}"),
         lambda file: file.write_bytes(file.read_bytes()[:-5]),
         lambda file: save_file({"x": torch.ones(2)}, file),
-        lambda file: save_file({"x": torch.ones(2)}, file, metadata={"plain": "{}"}),
-        lambda file: save_file({"x": torch.ones(2)}, file, metadata={"plain": "["}),
-        lambda file: save_file({"x": torch.ones(2)}, file, metadata={"plain": '{"spectra": {"w": {}}}'}),
+        lambda file: file.write_bytes(file.read_bytes()[:-1] + b"?"),
+        lambda file: next(other for other in file.parent.iterdir() if other != file).replace(file),
+        lambda file: file.unlink() or file.mkdir(),
+        lambda file: file.unlink() or file.symlink_to("/dev/zero"),
+        lambda file: rmtree(file.parent) or file.parent.write_text("mine"),
+        lambda file: rmtree(file.parent) or file.parent.symlink_to(file.parents[2] / "mine"),
     ],
 )
 def test_what_is_damaged_or_foreign_is_measured_again_and_said(tmp_path, spoil):
+    (tmp_path / "mine" / "thesis").mkdir(parents=True)
     network = load(tiny_llama(), config=CONFIG)
     network.checkpoint.stamp = list
     expected = analyze(network, rank=2)
@@ -125,9 +130,12 @@ def test_what_is_damaged_or_foreign_is_measured_again_and_said(tmp_path, spoil):
 
     with pytest.raises(KeyboardInterrupt):
         analyze(network, rank=2, scratch=tmp_path / "scratch", progress=interrupt)
-    files = sorted((tmp_path / "scratch").rglob("*.safetensors"))
+    files = sorted((tmp_path / "scratch").rglob("*.kept"))
     assert files
     spoil(files[0])
     resumed = analyze(network, rank=2, scratch=tmp_path / "scratch")
     assert MEASURED_AGAIN in resumed.provenance["remarks"]
     pd.testing.assert_frame_equal(resumed.pairs, expected.pairs)
+    discard_scratch(tmp_path / "scratch")
+    assert not (tmp_path / "scratch").exists()
+    assert [path.name for path in tmp_path.rglob("*")] == ["mine", "thesis"]
