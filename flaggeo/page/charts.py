@@ -2,7 +2,6 @@
 
 import base64
 import math
-from collections.abc import Mapping
 from typing import Any
 
 import networkx as nx
@@ -15,7 +14,6 @@ from ..alignment.interfaces.commutator import GRAM_COSINE, RHO
 from ..alignment.interfaces.composable import INTERFACE_KINDS
 from ..alignment.interfaces.interface_table import balanced
 from ..alignment.interfaces.leading_directions import INTERFACE_OVERLAP
-from ..findings.words import short_name
 from ..inventory import whole_weights
 from ..network import ROLE_RECORDS, Side
 from ..network.roles import are_of_one_role, bare, head_pair, role_order, tower_of
@@ -121,7 +119,8 @@ def graph_chart(analysis: Analysis) -> Spec | None:
     nodes = [
         {"id": number, "name": name, "lane": lane(node["role"], node["side"]), "edges": graph.degree(name)}
         | {key: node[key] for key in ("layer", "space", "rank", "dimension")}
-        | {"stream": bare(node["space"]) == "stream", "names": _other_names(node, name, tensors)}
+        | {"stream": bare(node["space"]) == "stream"}
+        | ({"tensor": tensors[node["weight"]]} if node["weight"] in tensors else {})
         | _position_of_head(node["head"], heads[lane(node["role"], node["side"])])
         for name, number in numbers.items()
         for node in [graph.nodes[name]]
@@ -149,11 +148,6 @@ def graph_chart(analysis: Analysis) -> Spec | None:
 def node_numbers(graph: "nx.MultiDiGraph[str]") -> dict[str, int]:
     """Number on the page of each subspace that has an edge."""
     return {name: number for number, name in enumerate(name for name in graph if graph.degree(name))}
-
-
-def _other_names(node: Mapping[str, Any], name: str, tensors: Mapping[str, Any]) -> str:
-    """What else a subspace may be searched by: ``L18H6.o``, ``o_proj``, the name of its tensor."""
-    return f"{short_name(name)} {bare(node['role'])}_proj {tensors.get(node['weight'], '')}"
 
 
 def _position_of_head(head: int, heads: int) -> Spec:

@@ -57,13 +57,15 @@ def test_what_was_not_measured_is_the_last_card():
     assert len(found) <= 6
 
 
-def test_every_card_leads_somewhere_and_names_what_it_is_about():
-    found = cards_of(related_llama(layers=LAYERS), measure="all")
-    feeding = [card for card in found if card.place == "heads" and card.bar]
-    assert feeding
-    for card in feeding:
-        assert all(".heads." in name for name in card.picked)
-        assert 0 <= card.bar[1] <= card.bar[0] <= 1
+def test_heads_that_were_made_equal_are_named():
+    tensors = tiny_llama(layers=LAYERS)
+    queries = [tensors[f"model.layers.{layer}.self_attn.q_proj.weight"] for layer in (1, 4)]
+    queries[1][:10] = queries[0][10:20]
+    found = cards_of(tensors, measure="all")
+    [repeated] = [card for card in found if "L1H1.q" in card.number and card.place == "heads"]
+    assert repeated.verdict == "present"
+    assert repeated.picked == ("layers.1.q.heads.1.read", "layers.4.q.heads.0.read")
+    assert repeated.bar[0] == pytest.approx(1, abs=1e-3)
     assert all(card.place for card in found)
 
 

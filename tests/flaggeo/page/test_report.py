@@ -478,22 +478,28 @@ def test_sections_are_folded_and_open_where_a_link_leads(html, open_page, tmp_pa
 
 @browser_only
 @pytest.mark.browser
-def test_a_card_selects_in_its_chart_what_it_is_about(page):
-    shown = page.locator(".card")
-    assert 1 <= shown.count() <= 6
-    card = page.locator(".card", has=page.locator('a[href="#heads"]')).last
-    names = json.loads(card.locator("a").get_attribute("data-picked"))
-    card.locator("a").click()
+def test_a_card_selects_in_its_chart_what_it_is_about(open_page, tmp_path):
+    tensors = related_llama(layers=4)
+    queries = [tensors[f"model.layers.{layer}.self_attn.q_proj.weight"] for layer in (1, 3)]
+    queries[1][:10] = queries[0][10:20]
+    found = analyze(load(tensors, config=CONFIG | {"num_hidden_layers": 4}), rank=2, measure="all")
+    (tmp_path / "report.html").write_text(render_report(found))
+    page = open_page(tmp_path / "report.html")
+    page.locator("body[data-ready]").wait_for()
+    assert 1 <= page.locator(".card").count() <= 6
+    page.locator('.card a[href="#heads"]').first.click()
     settled(page)
-    head = page.evaluate(
-        "(() => { const s = views.heads.signal('head'); return views.heads.data('heads').find((h) => h.id === s); })()"
-    )
-    assert [head["layer"], head["head"]] == [int(names[0].split(".")[1]), int(names[0].split(".")[4])]
-    drawn = page.evaluate(
-        "views.heads.data('shown').map((e) => [e.source.layer, e.source.head, e.target.layer, e.target.head])"
-    )
-    assert [int(name.split(".")[place]) for name in names[:2] for place in (1, 4)] in drawn
+    assert page.locator("#heads-chart svg").is_visible()
+    head = page.evaluate("views.heads.data('heads').find((head) => head.id === views.heads.signal('head'))")
+    assert [head["layer"], head["head"]] == [1, 1]
+    assert page.evaluate("views.heads.signal('kind')") == "QQ"
+    card = page.locator('.card a[href="#graph"]').first
+    names = json.loads(card.get_attribute("data-picked"))
+    card.click()
+    settled(page)
+    assert all(name in status(page) for name in names)
     assert page.complaints == []
+    page.close()
 
 
 @browser_only
