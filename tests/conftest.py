@@ -97,7 +97,7 @@ def open_page():
             )
             page.goto(path.as_uri())
             for chart in page.locator("figure").all():
-                chart.locator("svg, canvas").first.wait_for()
+                chart.locator("svg, canvas").first.wait_for(state="attached")  # in a folded section it is hidden
             return page
 
         yield open_file

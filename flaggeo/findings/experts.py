@@ -41,6 +41,7 @@ def stacked_continuity(summary: pd.DataFrame) -> list[Finding]:
     numbers = [{name: row[column] for name, column in columns.items()} for row in rows.to_dict("records")]
     for row in numbers:
         row["outlier_channels"] = max(row["sign_flip"], row["norm_matched"])
+        row["largest_null"] = max(row["outlier_channels"], row["mean_matched"])
     return _by_verdict("stacked_continuity", _stack_verdict, numbers, "continuity", law_error=LAW_ERROR)
 
 

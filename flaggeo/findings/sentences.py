@@ -188,7 +188,7 @@ def strongest_overlap(
 ) -> str:
     """Verdict: present."""
     return (
-        f"The strongest {pair_kind} overlap is {overlap:.2f}, between {source} and {target}: the largest of {pairs} "
+        f"The strongest {pair_kind} overlap is {overlap:.2f}, between {source} and {target}: the largest of {pairs:,} "
         f"pairs, where a pair of unrelated subspaces gives {unrelated:.3f}."
     )
 

@@ -1,12 +1,32 @@
 """How numbers and names are put into sentences."""
 
 import math
+import re
 from collections.abc import Sequence
 
 #: The end of a weight that a side is.
 END = {"read": "input", "write": "output"}
 #: The singular vectors of a side.
 VECTORS = {"read": "right", "write": "left"}
+
+_LONG_NAME = re.compile(
+    r"(?P<tower>(?:.+\.)?)layers\.(?P<layer>\d+)\.(?P<role>[\w.]+?)(?:\.heads\.(?P<head>\d+))?(?:\.(?:read|write))?"
+)
+
+
+def short_name(name: str) -> str:
+    """What people call a weight or head of a layer: ``L4.gate``, ``L18H6.o``; other names as they are.
+
+    Examples
+    --------
+    >>> short_name("layers.18.o.heads.6.write"), short_name("encoder.layers.4.gate.read"), short_name("embedding.write")
+    ('L18H6.o', 'encoder.L4.gate', 'embedding.write')
+    """
+    found = _LONG_NAME.fullmatch(name)
+    if found is None:
+        return name
+    head = "" if found["head"] is None else f"H{found['head']}"
+    return f"{found['tower']}L{found['layer']}{head}.{found['role']}"
 
 
 def listed(words: Sequence[str]) -> str:
@@ -16,7 +36,7 @@ def listed(words: Sequence[str]) -> str:
 
 def counted(number: float, noun: str) -> str:
     """A number of things, the noun in the plural unless there is one."""
-    return f"{number:.0f} {noun}{'' if number == 1 else 's'}"
+    return f"{number:,.0f} {noun}{'' if number == 1 else 's'}"
 
 
 def degrees(angle: float) -> str:

@@ -104,11 +104,13 @@ def continuity_chart(analysis: Analysis) -> Spec | None:
     return spec
 
 
-def graph_chart(graph: "nx.MultiDiGraph[str]") -> Spec | None:
+def graph_chart(analysis: Analysis) -> Spec | None:
     """Alignment graph by layer and lane; None where no two subspaces are significantly aligned."""
+    graph = analysis.graph
     if not graph.number_of_edges():
         return None
     numbers = node_numbers(graph)
+    tensors = analysis.weights.set_index("name")["tensor"].to_dict()
     heads: dict[str, int] = {}
     for name in numbers:
         node = graph.nodes[name]
@@ -118,6 +120,7 @@ def graph_chart(graph: "nx.MultiDiGraph[str]") -> Spec | None:
         {"id": number, "name": name, "lane": lane(node["role"], node["side"]), "edges": graph.degree(name)}
         | {key: node[key] for key in ("layer", "space", "rank", "dimension")}
         | {"stream": bare(node["space"]) == "stream"}
+        | ({"tensor": tensors[node["weight"]]} if node["weight"] in tensors else {})
         | _position_of_head(node["head"], heads[lane(node["role"], node["side"])])
         for name, number in numbers.items()
         for node in [graph.nodes[name]]
@@ -237,7 +240,13 @@ def heads_chart(analysis: Analysis) -> Spec | None:
     strongest = ends.groupby(["layer", "head", "keyed", "row"])["overlap_excess"].max().reset_index().to_dict("records")
     numbers = {(row["layer"], row["head"], row["keyed"]): number for number, row in enumerate(strongest)}
     squares = [
-        {"id": number, "layer": row["layer"], "row": row["row"], "strongest": round(row["overlap_excess"], 4)}
+        {
+            "id": number,
+            "layer": row["layer"],
+            "head": row["head"],
+            "row": row["row"],
+            "strongest": round(row["overlap_excess"], 4),
+        }
         # Beside the query heads of the layer, so that none hides another.
         | {"x": row["layer"] + 0.4 * row["keyed"]}
         | {"label": f"layer {row['layer']}, {'key-value head' if row['keyed'] else 'head'} {row['head']}"}

@@ -23,7 +23,7 @@ FORMATS: tuple[Format, ...] = get_args(Format)
 #: Charts that can be had as a figure.
 FIGURES: dict[str, Callable[[Analysis], Spec | None]] = {
     "continuity": continuity_chart,
-    "graph": lambda analysis: graph_chart(analysis.graph),
+    "graph": graph_chart,
     "matrix": matrix_figure,
     "heads": heads_chart,
     "interfaces": interfaces_chart,

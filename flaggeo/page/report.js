@@ -55,6 +55,12 @@ function neighbour(view, key) {
   return [ahead.reduce((best, node) => (cost(node) < cost(best) ? node : best)).id];
 }
 
+// Closed sections open where a link leads to them, and the charts have their widths by then.
+function unfold(anchor) {
+  const part = document.getElementById(anchor)?.closest("details");
+  if (part) part.open = true;
+}
+
 async function open() {
   const names = ["graph", "matrix", "heads", "continuity", "interfaces", "interface-curves"];
   const views = await Promise.all(names.map((name) => embed(name, name === "matrix" ? "canvas" : "svg")));
@@ -92,7 +98,34 @@ async function open() {
       if (cell) pick(blocks[cell.i].nodes, cell.i === cell.j ? [] : blocks[cell.j].nodes);
     });
   }
+  document.querySelectorAll("details.folded").forEach((part) => { part.open = false; });
+  document.addEventListener("click", (event) => {
+    const link = event.target.closest('a[href^="#"]');
+    if (!link) return;
+    unfold(link.hash.slice(1));
+    const names = JSON.parse(link.dataset.picked ?? "[]");
+    if (names.length) show(link.hash.slice(1), names, views);
+  });
+  if (location.hash) {
+    unfold(location.hash.slice(1));
+    document.getElementById(location.hash.slice(1))?.scrollIntoView();
+  }
   document.body.dataset.ready = "yes";
+}
+
+// What a card is about is selected in the chart that it leads to.
+function show(section, names, [graph, , heads]) {
+  if (section === "graph" && graph) {
+    const ids = graph.data("nodes").filter((node) => names.includes(node.name)).map((node) => node.id);
+    graph.signal("picked", ids.slice(0, 1)).signal("partners", ids.slice(1)).runAsync();
+  }
+  if (section === "heads" && heads) {
+    const [one, other] = names.map((name) => name.match(/layers\.(?<layer>\d+)\.(?<role>\w+)\.heads\.(?<head>\d+)/).groups);
+    const is = (square, head) => square.layer === Number(head.layer) && square.head === Number(head.head);
+    const kind = (one.role + other.role).toUpperCase();
+    const link = heads.data("edges").find((edge) => edge.kind.endsWith(kind) && is(edge.source, one) && is(edge.target, other));
+    if (link) heads.signal("kind", link.kind).signal("head", link.s).runAsync();
+  }
 }
 
 open();

@@ -7,7 +7,7 @@ import pandas as pd
 
 from ..alignment import observables
 from ..alignment.experts.expert_table import ACROSS, WITHIN
-from ..findings import findings, graph_findings
+from ..findings import cards, findings, graph_findings
 from ..findings.words import norm_gains
 from ..graph import Structure
 from ..graph.alignment_graph import FALSE_DISCOVERY_RATE, STRONGEST
@@ -30,14 +30,15 @@ from .charts import (
     matrix_chart,
 )
 from .parts import page_template, provenance_table, script
+from .thumbnails import profile
 
 _TABLE_ROWS = 30
 
 # Sections of the page in order: anchor and title. One that has a chart is there if the chart is.
 _SECTIONS = {
     "findings": "Findings",
-    "continuity": "Continuity across layers",
     "graph": "Alignment graph",
+    "continuity": "Continuity across layers",
     "matrix": "Overlap matrix",
     "heads": "Attention heads",
     "experts": "Mixtures of experts",
@@ -98,7 +99,7 @@ def render_report(analysis: Analysis) -> str:
     matrix, cells = matrix_chart(analysis)
     charts = {
         "continuity": continuity_chart(analysis),
-        "graph": graph_chart(analysis.graph),
+        "graph": graph_chart(analysis),
         "matrix": matrix,
         "heads": heads_chart(analysis),
         "interfaces": interfaces_chart(analysis),
@@ -107,6 +108,7 @@ def render_report(analysis: Analysis) -> str:
     absent = {name for name in ("matrix", "heads", "interfaces") if charts[name] is None}
     absent |= {name for name, measurement in _MEASURED.items() if measurement not in analysis.settings.measure}
     absent |= {"experts"} if analysis.experts.empty else set()
+    found = findings(analysis)
     return page_template("report.html.j2").render(
         title=Path(provenance["checkpoint"]).name,
         about="alignment of its weights",
@@ -118,8 +120,8 @@ def render_report(analysis: Analysis) -> str:
         strongest=STRONGEST,
         draws=analysis.settings.draws,
         norm_gains=norm_gains(analysis.settings.fold_norms),
-        findings=findings(analysis),
-        remarks=_not_measured(analysis),
+        findings=found,
+        cards=[(card, profile(card, analysis.continuity)) for card in cards(found, _not_measured(analysis))],
         summary=_summary_table(analysis.summary, shared_space=True),
         by_index=_summary_table(analysis.summary, shared_space=False),
         edges=_edge_table(analysis.graph),
@@ -158,11 +160,9 @@ def _subtitle(analysis: Analysis) -> str:
     )
 
 
-def _not_measured(analysis: Analysis) -> list[str]:
-    """One sentence that says what the page does not tell, and which option measures it."""
-    missing = [name for name in MEASUREMENTS if name not in analysis.settings.measure]
-    told = "; ".join(f"{_ANSWERS[name]} ({name})" for name in missing)
-    return [f"Not measured: {told}. Add these names to --measure, or measure all"] if missing else []
+def _not_measured(analysis: Analysis) -> dict[str, str]:
+    """What the page does not tell, by the name of the measurement that would."""
+    return {name: _ANSWERS[name] for name in MEASUREMENTS if name not in analysis.settings.measure}
 
 
 def _roles(analysis: Analysis) -> str:

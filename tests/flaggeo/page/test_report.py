@@ -46,6 +46,7 @@ def page(html, open_page, tmp_path):
     (tmp_path / "report.html").write_text(html)
     page = open_page(tmp_path / "report.html")
     page.locator("body[data-ready]").wait_for()
+    page.locator("details.folded").evaluate_all("parts => parts.forEach((part) => { part.open = true; })")
     yield page
     page.close()
 
@@ -452,3 +453,65 @@ def test_edges_that_do_not_stand_come_first_where_stability_was_measured():
     assert last_cells == (["no"] * unstable + ["yes"] * len(edges))[: len(last_cells)]
     without = analyze(load(related_llama(), config=CONFIG), rank=2, measure="structure")
     assert 'id="edges"' not in render_report(without)
+
+
+@browser_only
+@pytest.mark.browser
+def test_sections_are_folded_and_open_where_a_link_leads(html, open_page, tmp_path):
+    (tmp_path / "report.html").write_text(html)
+    page = open_page(tmp_path / "report.html")
+    page.locator("body[data-ready]").wait_for()
+    folded = page.locator("details.folded")
+    assert folded.count() == 6
+    assert page.locator("details.folded[open]").count() == 0
+    page.locator('nav a[href="#matrix"]').click()
+    assert page.locator("#matrix-chart canvas").is_visible()
+    assert page.locator("details.folded[open]").count() == 1
+    page.close()
+    page = open_page(tmp_path / "report.html")
+    page.goto(f"{(tmp_path / 'report.html').as_uri()}#interfaces")
+    page.reload()
+    page.locator("body[data-ready]").wait_for()
+    assert page.locator("#interfaces-chart svg").is_visible()
+    page.close()
+
+
+@browser_only
+@pytest.mark.browser
+def test_a_card_selects_in_its_chart_what_it_is_about(open_page, tmp_path):
+    tensors = related_llama(layers=4)
+    queries = [tensors[f"model.layers.{layer}.self_attn.q_proj.weight"] for layer in (1, 3)]
+    queries[1][:10] = queries[0][10:20]
+    found = analyze(load(tensors, config=CONFIG | {"num_hidden_layers": 4}), rank=2, measure="all")
+    (tmp_path / "report.html").write_text(render_report(found))
+    page = open_page(tmp_path / "report.html")
+    page.locator("body[data-ready]").wait_for()
+    assert 1 <= page.locator(".card").count() <= 6
+    page.locator('.card a[href="#heads"]').first.click()
+    settled(page)
+    assert page.locator("#heads-chart svg").is_visible()
+    head = page.evaluate("views.heads.data('heads').find((head) => head.id === views.heads.signal('head'))")
+    assert [head["layer"], head["head"]] == [1, 1]
+    assert page.evaluate("views.heads.signal('kind')") == "QQ"
+    card = page.locator('.card a[href="#graph"]').first
+    names = json.loads(card.get_attribute("data-picked"))
+    card.click()
+    settled(page)
+    assert all(name in status(page) for name in names)
+    assert page.complaints == []
+    page.close()
+
+
+@browser_only
+@pytest.mark.browser
+@pytest.mark.parametrize("name", ["L2.gate", "mlp.gate_proj", "gate_proj", "model.layers.2.mlp.gate_proj.weight"])
+def test_a_weight_is_found_by_each_of_its_names(page, analysis, name):
+    show_everything(page)
+    page.locator("#graph-controls input[type=search]").fill(name)
+    settled(page)
+    layer = "2" if "2" in name else r"\d+"
+    expected = [
+        one for one in analysis.graph if analysis.graph.degree(one) and re.match(rf"layers\.{layer}\.gate\.", one)
+    ]
+    found = page.evaluate("views.graph.data('nodes').filter((node) => node.found).map((node) => node.name)")
+    assert sorted(found) == sorted(expected) != []

@@ -1,0 +1,220 @@
+"""What a person in a hurry reads: up to six findings, each as a verdict, one number with its baseline, and a place."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from .finding import Finding
+from .words import END, counted, listed, short_name
+
+_MOST = 6
+# Heads that a number names.
+_NAMED = 4
+
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Card:
+    """A finding in the words of a card.
+
+    Attributes
+    ----------
+    verdict : str
+        Of the finding, or ``not_measured``.
+    badge : str
+        The verdict in a word or three.
+    title, number, baseline, detail : str
+        Plain text. The baseline says of what the number is, and what unrelated weights give.
+    place : str
+        Anchor of the section of the page that shows it.
+    roles, side : tuple of str, str
+        Where the finding is about roles over the layers: whose profile to draw.
+    nulls : tuple of float
+        Of each role the largest null, where that explains the number.
+    bar : tuple of float or None
+        Where it is one value on a scale: the value and its largest null, as shares of what is possible.
+    picked : tuple of str
+        Names of the subspaces that it is about, to be selected where the page shows them.
+    """
+
+    verdict: str
+    badge: str
+    title: str
+    number: str
+    baseline: str
+    detail: str
+    place: str
+    roles: tuple[str, ...] = ()
+    side: str = ""
+    nulls: tuple[float, ...] = ()
+    bar: tuple[float, float] | None = None
+    picked: tuple[str, ...] = ()
+
+
+def cards(findings: Sequence[Finding], missing: Mapping[str, str]) -> list[Card]:
+    """The cards of an analysis, the most important first.
+
+    Parameters
+    ----------
+    findings : sequence of Finding
+        From `flaggeo.findings.findings`.
+    missing : mapping of str to str
+        Measurements that were not asked for, and what each would say.
+
+    Returns
+    -------
+    cards : list of Card
+        At most six. The last says what was not measured, if anything was not.
+    """
+    found = [_CARDS[finding.kind](finding) for kind in _CARDS for finding in findings if finding.kind == kind]
+    unmeasured = [_not_measured(missing)] if missing else []
+    return found[: _MOST - len(unmeasured)] + unmeasured
+
+
+def _continuity(finding: Finding) -> Card:
+    roles = sorted(finding.numbers["roles"], key=lambda row: -row["cosine"])
+    side, stacked = roles[0]["side"], finding.kind == "stacked_continuity"
+    whose = f"{END[side].capitalize()} directions" + (" of stacked experts" if stacked else "")
+    titles = {
+        "present": f"{whose} persist across layers",
+        "explained_by_outlier_channels": f"{whose} look aligned, but outlier channels explain it",
+        "explained_by_common_mean": f"{whose} look aligned, but a common mean of the entries explains it",
+        "undetermined": f"{whose} look aligned; outlier channels may explain it",
+        "absent": "Leading directions change from layer to layer",
+    }
+    badges = {
+        "present": "carried across layers",
+        "explained_by_outlier_channels": "outlier channels",
+        "explained_by_common_mean": "common mean",
+        "undetermined": "undetermined",
+        "absent": "null level",
+    }
+    baseline = f"mean |cos| of neighbouring layers; unrelated weights {roles[0]['unrelated']:.3f}"
+    if finding.verdict == "present":
+        baseline += f", other nulls at most {max(row['largest_null'] for row in roles):.2f}"
+    elif finding.verdict != "absent":
+        baseline += f", largest null {_by_role(roles, 'largest_null')}"
+    counts = listed([f"{row['significant']} of {row['layer_pairs']} for {row['role']}" for row in roles])
+    return Card(
+        verdict=finding.verdict,
+        badge=badges[finding.verdict],
+        title=titles[finding.verdict],
+        number=_by_role(roles, "cosine"),
+        baseline=baseline,
+        detail=f"Layer pairs beyond every null: {counts}.",
+        place=finding.place,
+        roles=tuple(row["role"] for row in roles),
+        side=side,
+        nulls=() if finding.verdict in ("present", "absent") else tuple(row["largest_null"] for row in roles),
+    )
+
+
+def _redundant_heads(finding: Finding) -> Card:
+    numbers = finding.numbers
+    named = [short_name(name) for name in numbers["heads"]]
+    return Card(
+        verdict=finding.verdict,
+        badge=_BADGES[finding.verdict],
+        title="Heads that repeat each other",
+        number=", ".join(named[:_NAMED]) + (" …" if len(named) > _NAMED else ""),
+        baseline=f"{numbers['effect_size']:.0%} of the way from unrelated subspaces to the same one",
+        detail=f"{counted(numbers['groups'], 'group')} of such heads in all. What the heads do was not tested.",
+        place=finding.place,
+        bar=(numbers["effect_size"], 0.0),
+        picked=tuple(numbers["heads"]),
+    )
+
+
+def _heads_feeding(finding: Finding) -> Card:
+    numbers, strongest = finding.numbers, finding.numbers["links"][0]
+    dimensions = strongest["dimensions"]
+    return Card(
+        verdict=finding.verdict,
+        badge=_BADGES[finding.verdict],
+        title="Heads that write what later heads read",
+        number=f"{short_name(strongest['source'])} → {short_name(strongest['target'])}",
+        baseline=f"{strongest['shared']:.1f} of {dimensions} dimensions shared; unrelated heads "
+        f"{numbers['unrelated']:.1f}, largest null {numbers['largest_null']:.1f}",
+        detail=f"The strongest of {counted(numbers['significant'], 'pair')} beyond every null.",
+        place=finding.place,
+        bar=(strongest["shared"] / dimensions, numbers["largest_null"] / dimensions),
+        picked=(strongest["source"], strongest["target"]),
+    )
+
+
+def _composed_weights(finding: Finding) -> Card:
+    numbers = finding.numbers
+    rows = [row for row in numbers["kinds"] if row["kind"] in numbers["aligned"]]
+    nulls = [max(row["unrelated"], row["sign_flip"], row["mean_matched"]) for row in rows]
+    explained = finding.verdict == "explained_by_common_mean"
+    return Card(
+        verdict=finding.verdict,
+        badge="common mean" if explained else _BADGES[finding.verdict],
+        title="Weights that compose look aligned, but a common mean explains it"
+        if explained
+        else "Weights that compose are aligned",
+        number=_parts(f"{row['kind']} {row['overlap']:.3f}" for row in rows),
+        baseline=f"overlap of leading subspaces; largest null {_parts(f'{null:.3f}' for null in nulls)}",
+        detail=f"Beyond it by more than {numbers['standard_errors']} standard errors over the layers.",
+        place=finding.place,
+    )
+
+
+def _strongest_overlap(finding: Finding) -> Card:
+    numbers = finding.numbers
+    return Card(
+        verdict=finding.verdict,
+        badge=_BADGES[finding.verdict],
+        title=f"Strongest {numbers['pair_kind']} overlap",
+        number=f"{short_name(numbers['source'])} and {short_name(numbers['target'])}",
+        baseline=f"overlap {numbers['overlap']:.2f}; unrelated subspaces {numbers['unrelated']:.3f}",
+        detail=f"The largest of {counted(numbers['pairs'], 'pair')}.",
+        place=finding.place,
+        bar=(numbers["overlap"], numbers["unrelated"]),
+        picked=(numbers["source"], numbers["target"]),
+    )
+
+
+def _comparable_weights(finding: Finding) -> Card:
+    return Card(finding.verdict, _BADGES["absent"], "Nothing to compare", "–", finding.sentence, "", finding.place)
+
+
+def _not_measured(missing: Mapping[str, str]) -> Card:
+    return Card(
+        verdict="not_measured",
+        badge="not measured",
+        title=listed(list(missing)).capitalize(),
+        number="--measure all",
+        baseline="measures these too",
+        detail=f"They say {'; '.join(missing.values())}."
+        if len(missing) > 1
+        else f"It says {next(iter(missing.values()))}.",
+        place="",
+    )
+
+
+_BADGES = {
+    "present": "aligned",
+    "explained_by_outlier_channels": "outlier channels",
+    "undetermined": "undetermined",
+    "absent": "null level",
+}
+# The kinds of findings that have a card, in the order of the cards.
+_CARDS: dict[str, Callable[[Finding], Card]] = {
+    "comparable_weights": _comparable_weights,
+    "continuity": _continuity,
+    "stacked_continuity": _continuity,
+    "redundant_heads": _redundant_heads,
+    "heads_feeding": _heads_feeding,
+    "composed_weights": _composed_weights,
+    "strongest_overlap": _strongest_overlap,
+}
+
+
+def _by_role(roles: Sequence[Row], name: str) -> str:
+    return _parts(f"{row['role']} {row[name]:.2f}" for row in roles)
+
+
+def _parts(texts: Any) -> str:
+    return " · ".join(texts)
