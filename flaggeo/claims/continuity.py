@@ -69,20 +69,10 @@ SHORT = {
     for activation in ("relu", "linear")
 }
 SMALL_UPDATES = _mlp("relu", how="small-updates", words="small updates", optimizer="sgd", rate=0.01, momentum=0.9)
-SMALL_START = _mlp(
-    "relu",
-    how="small-start",
-    words="first weights of 1e-3, SGD",
-    deviation=1e-3,
-    optimizer="sgd",
-    rate=0.05,
-    momentum=0.9,
-    steps=4000,
-)
-DIGITS = {
-    activation: _mlp(
+SMALL_START = {
+    (activation, task): _mlp(
         activation,
-        task="digits",
+        task=task,
         how="small-start",
         words="first weights of 1e-3, SGD",
         deviation=1e-3,
@@ -91,7 +81,7 @@ DIGITS = {
         momentum=0.9,
         steps=4000,
     )
-    for activation in ("relu", "bounded-radial")
+    for activation, task in (("relu", "prototypes"), ("relu", "digits"), ("bounded-radial", "digits"))
 }
 
 CLAIMS = (
@@ -163,8 +153,24 @@ CLAIMS = (
             Case(RESIDUAL["radial"], "read", most=0.35, paper=0.225, reference=Reference(0.242, 0.029)),
             Case(RESIDUAL["relu"], "read", least=0.3, minus=RESIDUAL["radial"], paper=0.734),
             Case(RESIDUAL["bounded-radial"], "read", most=0.35, stated=False, reference=Reference(0.166, 0.083)),
-            Case(DIGITS["bounded-radial"], "read", most=0.35, stated=False, reference=Reference(0.907, 0.002)),
-            Case(DIGITS["relu"], "read", least=0, minus=DIGITS["bounded-radial"], stated=False),
+            *(
+                Case(NORMED["relu", norm], "read", least=0, minus=NORMED["radial", norm], stated=False)
+                for norm in _NORMS
+            ),
+            Case(
+                SMALL_START["bounded-radial", "digits"],
+                "read",
+                most=0.35,
+                stated=False,
+                reference=Reference(0.907, 0.002),
+            ),
+            Case(
+                SMALL_START["relu", "digits"],
+                "read",
+                least=0,
+                minus=SMALL_START["bounded-radial", "digits"],
+                stated=False,
+            ),
         ),
         proof="radial_control_nearly_linear",
         universal=True,
@@ -217,7 +223,7 @@ CLAIMS = (
         "arXiv:2605.04971, table 3",
         (
             Case(SMALL_UPDATES, "read", most=0.2, paper=0.047, reference=Reference(0.112, 0.046)),
-            Case(SMALL_START, "read", least=0.55, paper=0.929, reference=Reference(0.870, 0.014)),
+            Case(SMALL_START["relu", "prototypes"], "read", least=0.55, paper=0.929, reference=Reference(0.870, 0.014)),
         ),
         proof="shared_updates_add_up",
     ),
@@ -239,8 +245,8 @@ CLAIMS = (
     ),
     Claim(
         "coherence_gap",
-        "Where the rotation symmetry is kept, the sum of all gradients is more continuous than the weights, and by much "
-        "more than where it is broken.",
+        "Where the rotation symmetry is kept, the sum of all gradients is more continuous than the weights, and by "
+        "much more than where it is broken.",
         "arXiv:2605.04971, table 1",
         (
             Case(RESIDUAL["linear"], "coherence_gap", least=0.1, paper=0.641, reference=Reference(0.27, 0.05)),

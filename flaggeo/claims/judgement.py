@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from math import sqrt
+from math import isfinite, sqrt
 from statistics import fmean, stdev
 from typing import Any
 
@@ -53,7 +53,7 @@ class Outcome:
     def distance(self) -> float | None:
         """Distance of the mean from that of the reference, in standard errors of both together."""
         reference = self.case.reference
-        if reference is None:
+        if reference is None or not isfinite(self.mean):
             return None
         error = sqrt(self.deviation**2 / len(self.values) + reference.deviation**2 / reference.seeds)
         return (self.mean - reference.mean) / error
@@ -67,7 +67,7 @@ class Outcome:
             "number": case.number,
             "expected": case.expected,
             "stated": case.stated,
-            "values": [value if value == value else None for value in self.values],
+            "values": [value if isfinite(value) else None for value in self.values],
             "holds": self.holds,
             "paper": case.paper,
             "standard_errors_from_reference": self.distance,

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Executor, as_completed
 from dataclasses import dataclass
 from importlib.metadata import version
-from math import isnan, nan
+from math import isfinite, nan
 from pathlib import Path
 from typing import Any
 
@@ -192,7 +192,7 @@ def _numbers(saved: Any, experiment: Experiment) -> Numbers | None:
 
 
 def _plain(numbers: Numbers) -> dict[str, list[float | None]]:
-    return {name: [None if isnan(value) else value for value in values] for name, values in numbers.items()}
+    return {name: [value if isfinite(value) else None for value in values] for name, values in numbers.items()}
 
 
 def _json(record: Mapping[str, Any]) -> bytes:

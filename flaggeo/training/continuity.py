@@ -77,10 +77,12 @@ def drift(weights: Tensor, reference: Tensor) -> Tensor:
     weights, reference : Tensor, shape=[runs, L, d, d]
     """
     now, then = (torch.linalg.svd(one.cpu().double()).Vh[:, :, 0] for one in (weights, reference))
-    return torch.rad2deg((now * then).sum(dim=-1).abs().clamp(max=1).acos()).mean(dim=-1)
+    cosines: Tensor = (now * then).sum(dim=-1).abs().clamp(max=1)
+    return torch.rad2deg(cosines.acos()).mean(dim=-1)
 
 
 def update_ratio(weights: Tensor, reference: Tensor) -> Tensor:
     """Norm of the change of the weights over that of the reference, mean over the layers, shape=[runs]."""
     change, size = (torch.linalg.matrix_norm(one.cpu().double()) for one in (weights - reference, reference))
-    return (change / size).mean(dim=-1)
+    ratio: Tensor = change / size
+    return ratio.mean(dim=-1)

@@ -55,7 +55,8 @@ def decay_rate(steps: Sequence[int], sizes: Tensor) -> Tensor:
     """
     times = torch.tensor(steps, dtype=sizes.dtype, device=sizes.device)
     times = times - times.mean()
-    return -torch.tensordot(times, sizes.log(), dims=1) / times.square().sum()
+    slope: Tensor = torch.tensordot(times, sizes.log(), dims=1) / times.square().sum()
+    return -slope
 
 
 @dataclass(frozen=True)

@@ -90,17 +90,18 @@ class RidgeExperiment(Experiment):
         history = train(model, task, recipe, self.SEEDS, recorded=recorded, device=device, progress=progress)
         found = {"gradient_norm": ridge_gradient_norm(model, history.last, task, self.ridge)}
         for place, law in enumerate(obstructions(model, history.last, task)):
-            names = model.names[place : place + 2]
-            pairs = [tuple(history.snapshots[step][name] for name in names) for step in (*recorded, self.steps)]
-            of_one = self._decay(recorded, pairs) | self._scores(*pairs[-1]) | self._errors(*pairs[-1], law)
+            one, other = model.names[place : place + 2]
+            pairs = [(kept[one], kept[other]) for _, kept in sorted(history.snapshots.items())]
+            first, second = pairs[-1]
+            of_one = self._decay(recorded, pairs) | self._scores(first, second) | self._errors(first, second, law)
             found |= {name + _suffix(place): numbers for name, numbers in of_one.items()}
         return {name: tuple(found[name].tolist()) for name in self.numbers}
 
     def _recipe(self) -> Recipe:
         common = Recipe(self.steps, self.rate, self.optimizer, batch=self.batch, final_rate=self.final_rate)
-        return replace(common, **{"ridge" if self.optimizer == "sgd" else "decay": self.ridge})
+        return replace(common, ridge=self.ridge) if self.optimizer == "sgd" else replace(common, decay=self.ridge)
 
-    def _decay(self, steps: Sequence[int], pairs: Sequence[tuple[Tensor, ...]]) -> dict[str, Tensor]:
+    def _decay(self, steps: Sequence[int], pairs: Sequence[tuple[Tensor, Tensor]]) -> dict[str, Tensor]:
         """Fitted rates; that of containment, which is an asymptotic one, over the second half."""
         sizes = torch.stack([torch.linalg.matrix_norm(imbalance(*pair)) for pair in pairs])
         beyond = torch.stack([outside(*pair) for pair in pairs])
