@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from flaggeo.claims import Judgement, Outcome, Reproduction, Verdict
-from flaggeo.claims.catalogue import PAPERS, experiments
+from flaggeo.claims.catalogue import PAPERS, experiments_of
 from flaggeo.claims.experiments.mlp import MlpExperiment
 
 from .markdown import escaped
@@ -38,10 +38,10 @@ not reproduced
 
 The networks are small: blocks 64 wide and 8 deep where arXiv:2605.04971 has 256 and 16 on MNIST, on data of our own
 (60 noisy prototypes in 64 dimensions, or scikit-learn's digits). So *not reproduced* means at this size. The column
-*paper* has the paper's own number for its larger network. *Earlier* has an independent implementation's mean and
-standard deviation at the same setting on other seeds (42, 123 and 777 for continuity, with one data set; 0 and up for
-ridge), on which some bounds were chosen, and how many combined standard errors lie between. The seeds here are
-{seeds}, each with data of its own; the numbers of each are in `docs/reproduction.json`.
+*paper* has the paper's own number for its larger network. *Earlier* has the mean of an independent implementation at
+the same setting on other seeds, on which some bounds were chosen (42, 123 and 777 for continuity, with one data set;
+0 and up for ridge); where its standard deviation is known, also that, and how many combined standard errors lie
+between. The seeds here are {seeds}, each with data of its own; `docs/reproduction.json` has the numbers of each.
 
 `python -m docs.build` writes this page.
 """
@@ -68,7 +68,7 @@ def claims_page() -> str:
     of_claim = {judgement.claim.name: judgement for judgement in found.judgements}
     verdicts = [judgement.verdict for judgement in found.judgements]
     counts = "; ".join(f"{verdicts.count(kind)} {kind}" for kind in Verdict)
-    seeds = sorted({one.SEEDS for one in experiments(found.claims)}, key=len)[-1]
+    seeds = sorted({one.SEEDS for one in experiments_of(found.claims)}, key=len)[-1]
     head = HEAD.replace("{counts}", f"Of {len(verdicts)} claims: {counts}")
     parts, number = [head.replace("{seeds}", f"{seeds[0]} to {seeds[-1]}, of which ridge has the first three")], 0
     for paper, claims in PAPERS.items():
@@ -96,16 +96,17 @@ def _row(outcome: Outcome) -> str:
     case, reference = outcome.case, outcome.case.reference
     setting = escaped(case.setting) + ("" if case.stated else " *(not in the source)*")
     measured = f"{_number(outcome.mean)} ± {_number(outcome.deviation)}"
-    paper = "" if case.paper is None else _number(case.paper)
-    earlier = ""
-    if reference is not None and outcome.distance is not None:
-        earlier = f"{_number(reference.mean)} ± {_number(reference.deviation)} ({outcome.distance:+.1f})"
+    earlier = "" if reference is None else _number(reference.mean)
+    if reference is not None and reference.deviation is not None and outcome.distance is not None:
+        earlier += f" ± {_number(reference.deviation)} ({outcome.distance:+.1f})"
     holds = "yes" if outcome.holds else "**no**"
-    return f"| {setting} | {escaped(case.quantity)} | {case.expected} | {measured} | {holds} | {paper} | {earlier} |"
+    return (
+        f"| {setting} | {escaped(case.quantity)} | {case.expected} | {measured} | {holds} | {case.paper} | {earlier} |"
+    )
 
 
 def _cells(found: Reproduction) -> Iterator[str]:
-    for experiment in experiments(found.claims):
+    for experiment in experiments_of(found.claims):
         if isinstance(experiment, MlpExperiment):
             numbers = found.measured[experiment.name]
             means = (sum(numbers[name]) / len(numbers[name]) for name in _GRID_COLUMNS)

@@ -26,7 +26,7 @@ def claims(names: Iterable[str] | None = None) -> tuple[Claim, ...]:
     return tuple(claim for name, claim in known.items() if name in chosen)
 
 
-def experiments(chosen: Iterable[Claim]) -> tuple[Experiment, ...]:
+def experiments_of(chosen: Iterable[Claim]) -> tuple[Experiment, ...]:
     """What these claims need, each once."""
     needed = (one for claim in chosen for case in claim.cases for one in case.experiments)
     return tuple({experiment.name: experiment for experiment in needed}.values())

@@ -12,14 +12,16 @@ class Reference:
 
     Attributes
     ----------
-    mean, deviation : float
-        Over its seeds; the sample standard deviation.
+    mean : float
+        Over its seeds.
+    deviation : float or None
+        Sample standard deviation, where it was reported.
     seeds : int
         How many there were.
     """
 
     mean: float
-    deviation: float
+    deviation: float | None = None
     seeds: int = 3
 
 
@@ -39,8 +41,8 @@ class Case:
     stated : bool
         Whether the source speaks of this setting, or states the number there. Otherwise its words cover the setting,
         and the case asks how far they reach.
-    paper : float or None
-        The number that the paper gives, often for a larger network.
+    paper : str
+        The number that the paper gives, for its larger network; empty where it gives none.
     reference : Reference or None
     """
 
@@ -50,7 +52,7 @@ class Case:
     most: float = inf
     minus: Experiment | None = None
     stated: bool = True
-    paper: float | None = None
+    paper: str = ""
     reference: Reference | None = None
 
     @property

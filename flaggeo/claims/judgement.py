@@ -53,7 +53,7 @@ class Outcome:
     def distance(self) -> float | None:
         """Distance of the mean from that of the reference, in standard errors of both together."""
         reference = self.case.reference
-        if reference is None or not isfinite(self.mean):
+        if reference is None or reference.deviation is None or not isfinite(self.mean):
             return None
         error = sqrt(self.deviation**2 / len(self.values) + reference.deviation**2 / reference.seeds)
         return (self.mean - reference.mean) / error

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..results.storage import ResultError, load_record, replace_file
-from .catalogue import claims, experiments
+from .catalogue import claims, experiments_of
 from .claim import Claim
 from .experiment import Experiment, Numbers, Size
 from .judgement import Judgement, judge
@@ -64,13 +64,13 @@ class Reproduction:
             If the file is no record of a reproduction.
         """
         record = load_record(file, SCHEMA_VERSION, _REMEDY)
-        known, saved = experiments(claims()), record.get("experiments")
+        known, saved = experiments_of(claims()), record.get("experiments")
         saved = saved if isinstance(saved, dict) else {}
         found = {one.name: _numbers(saved.get(one.name), one) for one in known}
         measured = {name: numbers for name, numbers in found.items() if numbers is not None}
         if record.get("size") not in list(Size) or not measured:
             raise ResultError(f"{file}: expected the numbers of experiments of a known size, found none")
-        whole = (claim for claim in claims() if all(one.name in measured for one in experiments([claim])))
+        whole = (claim for claim in claims() if all(one.name in measured for one in experiments_of([claim])))
         return cls(Size(record["size"]), measured, tuple(whole))
 
 
@@ -111,7 +111,7 @@ def reproduce(
         If there is no claim of a name.
     """
     chosen = claims(names)
-    needed = [one.at(size) for one in experiments(chosen)]
+    needed = [one.at(size) for one in experiments_of(chosen)]
     measured = {one.name: recalled for one in needed if (recalled := _recalled(folder, one, device)) is not None}
     missing = [one for one in needed if one.name not in measured]
     for experiment, numbers in _run(missing, device, executor, progress):

@@ -1,12 +1,12 @@
 """`flaggeo reproduce`: run the papers' experiments, and say which of their claims hold."""
 
 import json
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ..claims.experiment import Size
 from .options import Device, Format, OutputFormat, Quiet, Verbose
 from .terminal import LOADING, errors_reported, full_disk_named, require_device, standard_output, usage_errors, waiting
 
@@ -18,20 +18,13 @@ if TYPE_CHECKING:
 _ALL = "all"
 
 
-class _Size(StrEnum):
-    """Values of `Size`, which is not imported before it is needed."""
-
-    LAPTOP = "laptop"
-    PAPER = "paper"
-
-
 def reproduce(
     claims: Annotated[
         list[str] | None, typer.Argument(metavar="[CLAIM...|all]", help="Names of claims; all of them without any.")
     ] = None,
     size: Annotated[
-        _Size, typer.Option(help="Networks 64 wide with 8 layers, or those of arXiv:2605.04971, for a GPU.")
-    ] = _Size.LAPTOP,
+        Size, typer.Option(help="Networks 64 wide with 8 layers, or those of arXiv:2605.04971, for a GPU.")
+    ] = Size.LAPTOP,
     output: Annotated[
         Path, typer.Option("--output", "-o", metavar="DIR", help="Write to this folder, and go on with what is there.")
     ] = Path("reproduction"),
@@ -48,7 +41,6 @@ def reproduce(
     An interrupted run goes on where it stopped. No verdict is recorded: each follows from the numbers.
     """
     with errors_reported(verbose), waiting(LOADING, quiet, in_lines=True) as tell:
-        from ..claims import Size
         from ..claims import claims as known
         from ..claims import reproduce as run
         from ..executors import executor_of
@@ -64,7 +56,7 @@ def reproduce(
             def progress(name: str, done: int, total: int) -> None:
                 tell(f"{name}: {done} of {total}", 0, 1)
 
-            found = run(output, names, size=Size(size), device=device, executor=executor, progress=progress)
+            found = run(output, names, size=size, device=device, executor=executor, progress=progress)
     if output_format is OutputFormat.JSON:
         typer.echo(json.dumps(found.as_dict(), indent=2, ensure_ascii=False))
     elif not quiet:
@@ -114,6 +106,6 @@ def _show_cases(console: "Console", judgement: "Judgement") -> None:
             case.expected,
             f"{outcome.mean:.3g} ± {outcome.deviation:.2g}",
             "yes" if outcome.holds else "no",
-            "" if case.paper is None else f"{case.paper:g}",
+            case.paper,
         )
     console.print(table)

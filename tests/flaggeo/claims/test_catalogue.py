@@ -5,10 +5,10 @@ import re
 import pytest
 
 import proofs
-from flaggeo.claims import Size, claims, experiments
+from flaggeo.claims import Size, claims, experiments_of
 
 CLAIMS = claims()
-EXPERIMENTS = experiments(CLAIMS)
+EXPERIMENTS = experiments_of(CLAIMS)
 
 
 @pytest.mark.parametrize("claim", CLAIMS, ids=lambda claim: claim.name)

@@ -67,8 +67,15 @@ def test_the_distance_from_a_reference_is_in_combined_standard_errors():
     assert outcome.distance == pytest.approx((0.15 - 0.05) / (0.005 / 2 + 0.0009 / 3) ** 0.5)
 
 
+@pytest.mark.parametrize("reference", [None, Reference(0.05)])
+def test_without_a_spread_there_is_no_distance(reference):
+    case = Case(LOW, "value", most=1, reference=reference)
+    (outcome,) = judge(Claim("name", "sentence", "source", (case,)), NUMBERS).outcomes
+    assert outcome.distance is None
+
+
 def test_a_judgement_is_plain_json():
-    cases = (RIGHT, Case(Planted("none", "undefined"), "value", most=9, paper=0.3))
+    cases = (RIGHT, Case(Planted("none", "undefined"), "value", most=9, paper="0.3"))
     record = judge(Claim("name", "sentence", "source", cases), NUMBERS).as_dict()
     record = json.loads(json.dumps(record, allow_nan=False))
     assert record["verdict"] == "not reproduced"
