@@ -68,9 +68,9 @@ def claims_page() -> str:
     of_claim = {judgement.claim.name: judgement for judgement in found.judgements}
     verdicts = [judgement.verdict for judgement in found.judgements]
     counts = "; ".join(f"{verdicts.count(kind)} {kind}" for kind in Verdict)
-    seeds = sorted({one.SEEDS for one in experiments_of(found.claims)}, key=len)[-1]
+    seeds = " or ".join(f"{one[0]} to {one[-1]}" for one in sorted({one.seeds for one in experiments_of(found.claims)}))
     head = HEAD.replace("{counts}", f"Of {len(verdicts)} claims: {counts}")
-    parts, number = [head.replace("{seeds}", f"{seeds[0]} to {seeds[-1]}, of which ridge has the first three")], 0
+    parts, number = [head.replace("{seeds}", seeds)], 0
     for paper, claims in PAPERS.items():
         parts.append(f"## {paper}\n")
         for claim in claims:

@@ -67,6 +67,7 @@ CLASSIFICATION = {
         steps=20_000,
         final_rate=0.01,
         window=3,
+        seeds=(201, 202, 203),  # bounds of the hierarchy were chosen on 101 to 103
     )
     for activation, shown in (("linear", "linear"), ("relu", "ReLU"), ("tanh", "tanh"))
     for ridge in RIDGES
@@ -192,22 +193,24 @@ CLAIMS = (
     ),
     Claim(
         "hierarchy",
-        "The last layers of a classifier with ridge come to share a subspace whatever the activation, and a basis only "
-        "where there is none.",
+        "The last layers of a classifier with ridge come to share a subspace whatever the activation, and a basis, so "
+        "that their Gram matrices commute, only where there is none.",
         _ABSTRACT,
         (
             Case(_WITH_RIDGE["linear"], "overlap.2", least=0.999),
-            Case(_WITH_RIDGE["linear"], "basis.2", least=0.999),
             Case(_WITH_RIDGE["relu"], "overlap.2", least=0.9, reference=Reference(1.0)),
-            Case(_WITH_RIDGE["relu"], "basis.2", most=0.99, reference=Reference(0.79, 0.17)),
             Case(_WITH_RIDGE["tanh"], "overlap.2", least=0.9, reference=Reference(1.0)),
-            Case(_WITH_RIDGE["tanh"], "basis.2", most=0.99, reference=Reference(0.65, 0.29)),
+            Case(_WITH_RIDGE["linear"], "rho.2", most=1e-3),
+            Case(_WITH_RIDGE["relu"], "rho.2", least=0.03, reference=Reference(0.22, 0.06)),
+            Case(_WITH_RIDGE["tanh"], "rho.2", least=0.03, reference=Reference(0.12, 0.04)),
+            Case(_WITH_RIDGE["relu"], "basis.2", most=0.99, stated=False, reference=Reference(0.79, 0.17)),
+            Case(_WITH_RIDGE["tanh"], "basis.2", most=0.99, stated=False, reference=Reference(0.65, 0.29)),
             Case(_WITH_RIDGE["linear"], "overlap", least=0.999, stated=False),
-            Case(_WITH_RIDGE["linear"], "basis", least=0.999, stated=False),
             Case(_WITH_RIDGE["relu"], "overlap", least=0.9, stated=False, reference=Reference(0.91, 0.07)),
-            Case(_WITH_RIDGE["relu"], "basis", most=0.99, stated=False, reference=Reference(0.37, 0.11)),
             Case(_WITH_RIDGE["tanh"], "overlap", least=0.9, stated=False, reference=Reference(0.92, 0.10)),
-            Case(_WITH_RIDGE["tanh"], "basis", most=0.99, stated=False, reference=Reference(0.44, 0.48)),
+            Case(_WITH_RIDGE["linear"], "rho", most=1e-3, stated=False),
+            Case(_WITH_RIDGE["relu"], "rho", least=0.03, stated=False, reference=Reference(0.76, 0.29)),
+            Case(_WITH_RIDGE["tanh"], "rho", least=0.03, stated=False, reference=Reference(0.58, 0.29)),
             Case(REGRESSION["relu"], "overlap", least=0.9, stated=False),
             Case(REGRESSION["tanh"], "overlap", least=0.9, stated=False),
         ),

@@ -2,9 +2,9 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from enum import StrEnum
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
 #: Told how many steps are done, of how many.
 Progress = Callable[[int, int], object]
@@ -31,13 +31,13 @@ class Experiment(ABC):
         Short, of letters, digits and hyphens; names the file of the result.
     setting : str
         What is special about it, for people.
+    seeds : tuple of int
+        No bound of a claim was chosen on these: those of the earlier runs are 0 to 99, 123 and 777.
     """
-
-    #: No threshold of a claim was chosen on these: those of the earlier runs are 0 to 99, 123 and 777.
-    SEEDS: ClassVar[tuple[int, ...]] = (101, 102, 103, 104, 105)
 
     name: str
     setting: str
+    seeds: tuple[int, ...] = field(default=(101, 102, 103, 104, 105), kw_only=True)
 
     def at(self, _: Size) -> Self:
         """The same experiment in another size, where it has several."""
@@ -47,7 +47,7 @@ class Experiment(ABC):
     def settings(self) -> dict[str, Any]:
         """Everything that the numbers depend on, as plain data."""
         fields = {name: value for name, value in asdict(self).items() if name not in ("name", "setting")}
-        return {"kind": type(self).__name__, "seeds": self.SEEDS} | fields
+        return {"kind": type(self).__name__} | fields
 
     @property
     @abstractmethod
@@ -56,4 +56,4 @@ class Experiment(ABC):
 
     @abstractmethod
     def run(self, *, device: str, progress: Progress) -> Numbers:
-        """Measure all `numbers`, for every one of the `SEEDS`."""
+        """Measure all `numbers`, for every one of the seeds."""

@@ -2,13 +2,16 @@
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import Executor, as_completed
+from concurrent.futures import Future, as_completed
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import version
+from itertools import islice
 from math import isfinite, nan
 from pathlib import Path
 from typing import Any
 
+from ..executors import executor_of
 from ..results.storage import ResultError, load_record, replace_file
 from .catalogue import claims, experiments_of
 from .claim import Claim
@@ -80,7 +83,7 @@ def reproduce(
     *,
     size: Size = Size.LAPTOP,
     device: str = "cpu",
-    executor: Executor | None = None,
+    jobs: int = 1,
     progress: Callable[[str, int, int], object] = lambda *_: None,
 ) -> Reproduction:
     """Run the experiments that claims need, and judge.
@@ -95,8 +98,8 @@ def reproduce(
     size : Size
     device : str
         Where networks are trained.
-    executor : Executor, optional
-        Runs experiments beside each other.
+    jobs : int
+        Number of processes that run experiments beside each other; with 1 this process does.
     progress : callable
         Told what is done, how many experiments or steps, of how many.
 
@@ -114,7 +117,7 @@ def reproduce(
     needed = [one.at(size) for one in experiments_of(chosen)]
     measured = {one.name: recalled for one in needed if (recalled := _recalled(folder, one, device)) is not None}
     missing = [one for one in needed if one.name not in measured]
-    for experiment, numbers in _run(missing, device, executor, progress):
+    for experiment, numbers in _run(missing, device, jobs, progress):
         measured[experiment.name] = numbers
         record = {"schema_version": SCHEMA_VERSION} | _origin(experiment, device) | {"numbers": _plain(numbers)}
         replace_file(_file(folder, experiment), _json(record))
@@ -124,26 +127,22 @@ def reproduce(
 
 
 def _run(
-    missing: list[Experiment], device: str, executor: Executor | None, progress: Callable[[str, int, int], object]
+    missing: list[Experiment], device: str, jobs: int, progress: Callable[[str, int, int], object]
 ) -> Iterator[tuple[Experiment, Numbers]]:
-    total = len(missing)
-    if executor is None:
-        for done, experiment in enumerate(missing):
-            shown = f"{experiment.name} ({done + 1} of {total})"
-            yield (
-                experiment,
-                experiment.run(device=device, progress=lambda *steps, shown=shown: progress(shown, *steps)),
-            )
-        return
-    running = {executor.submit(_run_one, experiment, device): experiment for experiment in missing}
-    try:
-        progress("experiments", 0, total)
-        for done, future in enumerate(as_completed(running), start=1):
-            yield running[future], future.result()
+    total, waiting, running = len(missing), iter(missing), dict[Future[Numbers], Experiment]()
+    with executor_of(min(jobs, total)) as executor:
+        if executor is None:
+            for number, experiment in enumerate(missing, start=1):
+                tell = partial(progress, f"{experiment.name} ({number} of {total})")
+                yield experiment, experiment.run(device=device, progress=tell)
+            return
+        for done in range(total):
             progress("experiments", done, total)
-    finally:
-        for future in running:
-            future.cancel()
+            # No more than are run at once: what a process has been given can not be taken back at an interrupt.
+            for experiment in islice(waiting, jobs - len(running)):
+                running[executor.submit(_run_one, experiment, device)] = experiment
+            future = next(as_completed(running))
+            yield running.pop(future), future.result()
 
 
 def _run_one(experiment: Experiment, device: str) -> Numbers:
@@ -184,7 +183,7 @@ def _numbers(saved: Any, experiment: Experiment) -> Numbers | None:
     if not isinstance(saved, dict) or saved.keys() != experiment.numbers.keys():
         return None
     for values in saved.values():
-        if not isinstance(values, list) or len(values) != len(experiment.SEEDS):
+        if not isinstance(values, list) or len(values) != len(experiment.seeds):
             return None
         if not all(value is None or isinstance(value, int | float) for value in values):
             return None

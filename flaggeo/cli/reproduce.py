@@ -43,7 +43,6 @@ def reproduce(
     with errors_reported(verbose), waiting(LOADING, quiet, in_lines=True) as tell:
         from ..claims import claims as known
         from ..claims import reproduce as run
-        from ..executors import executor_of
         from ..results.lock import alone_in
 
         names = None if claims in (None, [], [_ALL]) else claims
@@ -51,12 +50,12 @@ def reproduce(
             known(names)
             require_device(device)
             _require_folder(output)
-        with full_disk_named(output), alone_in(output), executor_of(jobs) as executor:
+        with full_disk_named(output), alone_in(output):
 
             def progress(name: str, done: int, total: int) -> None:
                 tell(f"{name}: {done} of {total}", 0, 1)
 
-            found = run(output, names, size=size, device=device, executor=executor, progress=progress)
+            found = run(output, names, size=size, device=device, jobs=jobs, progress=progress)
     if output_format is OutputFormat.JSON:
         typer.echo(json.dumps(found.as_dict(), indent=2, ensure_ascii=False))
     elif not quiet:

@@ -75,13 +75,13 @@ class MlpExperiment(Experiment):
 
     def run(self, *, device: str, progress: Progress) -> Numbers:
         """Train all seeds and measure."""
-        task = TASKS[self.task](self.SEEDS)
+        task = TASKS[self.task](self.seeds)
         inputs, classes = task.inputs.shape[-1], int(task.targets.max()) + 1
         model = Mlp(inputs, self.width, self.depth, classes, self.residual, self.activation, self.norm, self.deviation)
         recipe = Recipe(self.steps, self.rate, self.optimizer, self.momentum, batch=self.batch)
         recorded = [max(1, round(share * self.steps)) for share in _RECORDED]
         history = train(
-            model, task, recipe, self.SEEDS, recorded=recorded, dtype=torch.float32, device=device, progress=progress
+            model, task, recipe, self.seeds, recorded=recorded, dtype=torch.float32, device=device, progress=progress
         )
         found = {"accuracy": accuracy(model, history.last, task)} | _measured(history, recorded)
         return {name: tuple(found[name].tolist()) for name in _NUMBERS}

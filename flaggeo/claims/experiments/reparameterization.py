@@ -36,7 +36,7 @@ class ReparameterizationExperiment(Experiment):
 
     def run(self, *, device: str, progress: Progress) -> Numbers:  # noqa: ARG002, six dimensions need neither
         """Plant, move and count."""
-        changes = zip(*map(self._changes, self.SEEDS), strict=True)
+        changes = zip(*map(self._changes, self.seeds), strict=True)
         return {name: tuple(map(float, of_seeds)) for name, of_seeds in zip(_NUMBERS, changes, strict=True)}
 
     def _changes(self, seed: int) -> list[int]:

@@ -1,7 +1,7 @@
 """A chain of weights trained with ridge: how its interfaces become balanced and aligned, or do not."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from math import log
 from typing import Literal
@@ -60,8 +60,6 @@ class RidgeExperiment(Experiment):
         Leading directions that are compared.
     """
 
-    SEEDS = (101, 102, 103)
-
     task: str
     ridge: float
     activation: str = "linear"
@@ -73,6 +71,7 @@ class RidgeExperiment(Experiment):
     batch: int | None = None
     final_rate: float | None = None
     window: int = 4
+    seeds: tuple[int, ...] = field(default=(101, 102, 103), kw_only=True)
 
     @property
     def numbers(self) -> Mapping[str, str]:
@@ -84,10 +83,10 @@ class RidgeExperiment(Experiment):
 
     def run(self, *, device: str, progress: Progress) -> Numbers:
         """Train all seeds and measure."""
-        task = TASKS[self.task](self.SEEDS).to(torch.float64, device)
+        task = TASKS[self.task](self.seeds).to(torch.float64, device)
         model, recipe = Chain(self.widths, self.scales, self.activation), self._recipe()
         recorded = range(0, self.steps, self.steps // _TIMES)
-        history = train(model, task, recipe, self.SEEDS, recorded=recorded, device=device, progress=progress)
+        history = train(model, task, recipe, self.seeds, recorded=recorded, device=device, progress=progress)
         found = {"gradient_norm": ridge_gradient_norm(model, history.last, task, self.ridge)}
         for place, law in enumerate(obstructions(model, history.last, task)):
             one, other = model.names[place : place + 2]

@@ -12,9 +12,8 @@ RUNS = []
 class Planted(Experiment):
     """Gives the numbers that are planted in it, None for an undefined one, and notes that it was run."""
 
-    SEEDS = (1, 2)
-
     values: tuple[float | None, float] = (0.4, 0.6)
+    seeds: tuple[int, ...] = (1, 2)
 
     @property
     def numbers(self):

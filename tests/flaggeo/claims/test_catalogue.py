@@ -18,7 +18,7 @@ def test_every_record_can_be_judged(claim):
         assert all(case.number in experiment.numbers for experiment in case.experiments)
         assert -float("inf") < case.least or case.most < float("inf")
         assert case.least <= case.most
-        assert len({experiment.SEEDS for experiment in case.experiments}) == 1
+        assert len({experiment.seeds for experiment in case.experiments}) == 1
     assert claim.proof is None or claim.proof in {statement.name for statement in proofs.statements()}
     assert re.match(r"arXiv:\d{4}\.\d{5}|docs/proofs.md", claim.source)
 
@@ -35,7 +35,7 @@ def test_names_are_those_of_one_claim_and_of_one_experiment():
 
 def test_no_threshold_was_chosen_on_the_seeds():
     chosen_on = {*range(100), 123, 777}
-    assert not {seed for experiment in EXPERIMENTS for seed in experiment.SEEDS} & chosen_on
+    assert not {seed for experiment in EXPERIMENTS for seed in experiment.seeds} & chosen_on
 
 
 def test_the_grid_of_causes_is_whole():

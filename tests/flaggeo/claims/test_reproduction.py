@@ -2,6 +2,7 @@
 
 import json
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import replace
 from math import isnan
 
@@ -30,13 +31,18 @@ def plant(monkeypatch, first, second, third):
     monkeypatch.setattr(reproduction, "claims", lambda names=None: tuple(known[name] for name in names or known))
 
 
-@pytest.mark.parametrize("threads", [None, 2])
-def test_each_experiment_is_run_once_and_everything_is_written(tmp_path, threads):
-    if threads is None:
-        found = reproduce(tmp_path)
-    else:
-        with ThreadPoolExecutor(threads) as executor:
-            found = reproduce(tmp_path, executor=executor)
+@pytest.mark.parametrize("jobs", [1, 2, 9])
+def test_each_experiment_is_run_once_and_everything_is_written(tmp_path, monkeypatch, jobs):
+    asked = []
+
+    @contextmanager
+    def threads(count):
+        asked.append(count)
+        yield None if count == 1 else ThreadPoolExecutor(count)
+
+    monkeypatch.setattr(reproduction, "executor_of", threads)
+    found = reproduce(tmp_path, jobs=jobs)
+    assert asked == [min(jobs, 3)]
     assert sorted(RUNS) == ["first", "second", "third"]
     assert [judgement.verdict for judgement in found.judgements] == [Verdict.HOLDS, Verdict.HOLDS]
     assert sorted(path.stem for path in (tmp_path / "experiments").iterdir()) == ["first", "second", "third"]

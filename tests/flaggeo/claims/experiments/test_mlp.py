@@ -16,7 +16,7 @@ def run(experiment):
 def test_every_number_of_every_seed():
     numbers = run(SMALL)
     assert list(numbers) == list(SMALL.numbers)
-    assert {len(values) for values in numbers.values()} == {len(SMALL.SEEDS)}
+    assert {len(values) for values in numbers.values()} == {len(SMALL.seeds)}
     for name, values in numbers.items():
         low, high = {"drift": (0, 90), "coherence_gap": (-1, 1)}.get(name, (0, 20))
         assert all(low <= value <= high for value in values), name
