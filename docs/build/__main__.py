@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from .claims import claims_page
+from .claims import claims_page, judged_again
 from .models import models_page
 from .observables import observables_page
 from .performance import performance_page, performance_plot
@@ -15,6 +15,7 @@ PAGES = {
     "tables.md": tables_page,
     "proofs.md": proofs_page,
     "claims.md": claims_page,
+    "reproduction.json": judged_again,
     "performance.md": performance_page,
 }
 

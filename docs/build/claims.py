@@ -41,7 +41,8 @@ The networks are small: blocks 64 wide and 8 deep where arXiv:2605.04971 has 256
 *paper* has the paper's own number for its larger network. *Earlier* has the mean of an independent implementation at
 the same setting on other seeds, on which some bounds were chosen (42, 123 and 777 for continuity, with one data set;
 0 and up for ridge); where its standard deviation is known, also that, and how many combined standard errors lie
-between. The seeds here are {seeds}, each with data of its own; `docs/reproduction.json` has the numbers of each.
+between. Its spread is that of the weights alone, so that a distance of three or four may be one of data. The seeds here
+are {seeds}, each with data of its own; `docs/reproduction.json` has the numbers of each.
 
 `python -m docs.build` writes this page.
 """
@@ -60,6 +61,11 @@ singular vectors over the first. A dash stands where a gradient is zero.
 _GRID_COLUMNS = (
     "accuracy", "first_gradient_read", "read", "write", "second_share", "coherence_gap", "update_ratio", "drift",
 )  # fmt: skip
+
+
+def judged_again() -> str:
+    """The committed numbers with the verdicts that the claims as they are now get from them."""
+    return Reproduction.load(RESULTS).to_json()
 
 
 def claims_page() -> str:
@@ -94,7 +100,7 @@ def _claim(number: int, judgement: Judgement) -> Iterator[str]:
 
 def _row(outcome: Outcome) -> str:
     case, reference = outcome.case, outcome.case.reference
-    setting = escaped(case.setting) + ("" if case.stated else " *(not in the source)*")
+    setting = escaped(case.setting) + ("" if case.stated else " *(beyond the source)*")
     measured = f"{_number(outcome.mean)} ± {_number(outcome.deviation)}"
     earlier = "" if reference is None else _number(reference.mean)
     if reference is not None and reference.deviation is not None and outcome.distance is not None:

@@ -36,26 +36,30 @@ class Reproduction:
     measured : dict
         Numbers by name of the experiment.
     claims : tuple of Claim
+    versions : dict
+        Of what measured.
     """
 
     size: Size
     measured: Mapping[str, Numbers]
     claims: tuple[Claim, ...]
+    versions: Mapping[str, str]
 
     @property
     def judgements(self) -> tuple[Judgement, ...]:
         """Every claim with its verdict."""
         return tuple(judge(claim, self.measured) for claim in self.claims)
 
-    def as_dict(self) -> dict[str, Any]:
-        """For JSON: judgements, and all numbers; undefined ones are None."""
-        return {
+    def to_json(self) -> str:
+        """Judgements and all numbers; undefined ones are null."""
+        record = {
             "schema_version": SCHEMA_VERSION,
             "size": str(self.size),
-            "versions": _versions(),
+            "versions": dict(self.versions),
             "claims": [judgement.as_dict() for judgement in self.judgements],
             "experiments": {name: _plain(numbers) for name, numbers in self.measured.items()},
         }
+        return _json(record)
 
     @classmethod
     def load(cls, file: Path) -> "Reproduction":
@@ -71,10 +75,11 @@ class Reproduction:
         saved = saved if isinstance(saved, dict) else {}
         found = {one.name: _numbers(saved.get(one.name), one) for one in known}
         measured = {name: numbers for name, numbers in found.items() if numbers is not None}
-        if record.get("size") not in list(Size) or not measured:
-            raise ResultError(f"{file}: expected the numbers of experiments of a known size, found none")
+        versions = record.get("versions")
+        if record.get("size") not in list(Size) or not isinstance(versions, dict) or not measured:
+            raise ResultError(f"{file}: expected versions and the numbers of experiments of a known size, found none")
         whole = (claim for claim in claims() if all(one.name in measured for one in experiments_of([claim])))
-        return cls(Size(record["size"]), measured, tuple(whole))
+        return cls(Size(record["size"]), measured, tuple(whole), versions)
 
 
 def reproduce(
@@ -120,9 +125,9 @@ def reproduce(
     for experiment, numbers in _run(missing, device, jobs, progress):
         measured[experiment.name] = numbers
         record = {"schema_version": SCHEMA_VERSION} | _origin(experiment, device) | {"numbers": _plain(numbers)}
-        replace_file(_file(folder, experiment), _json(record))
-    found = Reproduction(size, {one.name: measured[one.name] for one in needed}, chosen)
-    replace_file(folder / RECORD, _json(found.as_dict()))
+        replace_file(_file(folder, experiment), _json(record).encode())
+    found = Reproduction(size, {one.name: measured[one.name] for one in needed}, chosen, _versions())
+    replace_file(folder / RECORD, found.to_json().encode())
     return found
 
 
@@ -194,5 +199,5 @@ def _plain(numbers: Numbers) -> dict[str, list[float | None]]:
     return {name: [value if isfinite(value) else None for value in values] for name, values in numbers.items()}
 
 
-def _json(record: Mapping[str, Any]) -> bytes:
-    return (json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
+def _json(record: Mapping[str, Any]) -> str:
+    return json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False) + "\n"

@@ -1,6 +1,5 @@
 """`flaggeo reproduce`: run the papers' experiments, and say which of their claims hold."""
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -57,7 +56,7 @@ def reproduce(
 
             found = run(output, names, size=size, device=device, jobs=jobs, progress=progress)
     if output_format is OutputFormat.JSON:
-        typer.echo(json.dumps(found.as_dict(), indent=2, ensure_ascii=False))
+        typer.echo(found.to_json(), nl=False)
     elif not quiet:
         _show(standard_output(), found, output, details=names is not None)
 

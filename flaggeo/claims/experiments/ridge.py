@@ -31,9 +31,9 @@ _NUMBERS = {
     "overlap": "overlap of the leading directions that are written and read",
     "basis": "mean squared cosine of these directions, index by index",
     "imbalance": "imbalance over the sum of the norms of both Gram matrices",
-    "diagonal_imbalance": "the same of the diagonal, the balance of single units",
+    "diagonal_imbalance": "imbalance of single units over the sum of the norms of both Gram matrices",
     "commutator": "commutator of the two Gram matrices over the product of their norms",
-    "rho": "the same over what unrelated orientations give",
+    "rho": "commutator of the two Gram matrices over that in unrelated orientation",
     "stacked_ratio": "singular value of the stacked weights beyond the common subspace over the last one in it",
     "law_error": "error of 2λΔ = E[[D, K] + e bᵀ + b eᵀ], relative to 2λΔ",
     "commutator_error": "error of 2λΔ = E[[D, K]], relative to 2λΔ",
@@ -77,7 +77,9 @@ class RidgeExperiment(Experiment):
     def numbers(self) -> Mapping[str, str]:
         """Of every interface; those of the second of a longer chain end in ``.2``."""
         of_all = {
-            name + _suffix(place): text for place in range(len(self.widths) - 2) for name, text in _NUMBERS.items()
+            name + _suffix(place): text + (f", interface {place + 1}" if place else "")
+            for place in range(len(self.widths) - 2)
+            for name, text in _NUMBERS.items()
         }
         return of_all | {"gradient_norm": "norm of the gradient of the loss with ridge"}
 

@@ -46,7 +46,8 @@ def test_each_experiment_is_run_once_and_everything_is_written(tmp_path, monkeyp
     assert sorted(RUNS) == ["first", "second", "third"]
     assert [judgement.verdict for judgement in found.judgements] == [Verdict.HOLDS, Verdict.HOLDS]
     assert sorted(path.stem for path in (tmp_path / "experiments").iterdir()) == ["first", "second", "third"]
-    assert json.loads((tmp_path / "reproduction.json").read_text()) == json.loads(json.dumps(found.as_dict()))
+    assert (tmp_path / "reproduction.json").read_text(encoding="utf-8") == found.to_json()
+    assert Reproduction.load(tmp_path / "reproduction.json").to_json() == found.to_json()
 
 
 def test_an_interrupted_run_goes_on_where_it_stopped(tmp_path, monkeypatch):
@@ -114,7 +115,9 @@ def test_what_was_saved_is_judged_by_the_claims_as_they_are_now(tmp_path, monkey
     assert Reproduction.load(tmp_path / "reproduction.json").judgements[0].verdict is Verdict.NOT_REPRODUCED
 
 
-@pytest.mark.parametrize("text", ["{", "[]", '{"schema_version": 1}', '{"schema_version": 1, "size": "huge"}'])
+@pytest.mark.parametrize(
+    "text", ["{", "[]", '{"schema_version": 1}', '{"schema_version": 1, "size": "huge", "versions": {}}']
+)
 def test_what_is_no_reproduction_is_refused(tmp_path, text):
     (tmp_path / "reproduction.json").write_text(text)
     with pytest.raises(ResultError, match=r"reproduction\.json"):
