@@ -23,7 +23,7 @@ _NUMBERS = {
     "first_gradient_read": "continuity of the first right singular vectors of the first gradient",
     "first_gradient_write": "continuity of the first left singular vectors of the first gradient",
     "last_gradient_read": "continuity of the first right singular vectors of the last gradient",
-    "coherence_gap": "continuity of the first right singular vectors of the gradient sum minus that of the weights (Δ_GW)",
+    "coherence_gap": "continuity of the first right singular vectors, of the gradient sum minus the weights (Δ_GW)",
     "update_read": "continuity of the first right singular vectors of the whole update",
     "update_ratio": "norm of the whole update over that of the first weights",
     "highest_read": "largest continuity of the first right singular vectors during training",

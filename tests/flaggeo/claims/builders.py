@@ -1,6 +1,6 @@
 """Experiments that train nothing."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import nan
 
 from flaggeo.claims import Experiment
@@ -13,7 +13,7 @@ class Planted(Experiment):
     """Gives the numbers that are planted in it, None for an undefined one, and notes that it was run."""
 
     values: tuple[float | None, float] = (0.4, 0.6)
-    seeds: tuple[int, ...] = (1, 2)
+    seeds: tuple[int, ...] = field(default=(1, 2), kw_only=True)
 
     @property
     def numbers(self):
