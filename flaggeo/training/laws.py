@@ -1,6 +1,6 @@
-"""What theory says of training with ridge, beside what happened: imbalance, containment, stationarity.
+r"""What theory says of training with ridge, beside what happened: imbalance, containment, stationarity.
 
-Weights W_1 (d x n) and W_2 (p x d) of an interface, with any leading axes. The ridge is (λ / 2) |W|².
+Weights W_1 (d x n) and W_2 (p x d) of an interface, with any leading axes. The ridge is :math:`\tfrac{\lambda}{2} |W|^2`.
 """
 
 from collections.abc import Sequence
