@@ -1,6 +1,7 @@
 r"""What theory says of training with ridge, beside what happened: imbalance, containment, stationarity.
 
-Weights W_1 (d x n) and W_2 (p x d) of an interface, with any leading axes. The ridge is :math:`\tfrac{\lambda}{2} |W|^2`.
+Weights W_1 (d x n) and W_2 (p x d) of an interface, with any leading axes. The ridge is
+:math:`\tfrac{\lambda}{2} |W|^2`.
 """
 
 from collections.abc import Sequence
