@@ -2,10 +2,11 @@
 
 from pathlib import Path
 
+from .claims import claims_page, judged_again
 from .models import models_page
 from .observables import observables_page
 from .performance import performance_page, performance_plot
-from .statements import claims_page, proofs_page
+from .statements import proofs_page
 from .tables import records_page, tables_page
 
 PAGES = {
@@ -15,6 +16,7 @@ PAGES = {
     "monitor-records.md": records_page,
     "proofs.md": proofs_page,
     "claims.md": claims_page,
+    "reproduction.json": judged_again,
     "performance.md": performance_page,
 }
 

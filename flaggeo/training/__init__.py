@@ -1,1 +1,1 @@
-"""Training: where alignment comes from, and how to watch it arise in a run of one's own."""
+"""Where alignment comes from: small networks with one cause switched off at a time, and a monitor for any run."""
