@@ -2,10 +2,11 @@
 
 from pathlib import Path
 
+from .claims import claims_page
 from .models import models_page
 from .observables import observables_page
 from .performance import performance_page, performance_plot
-from .statements import claims_page, proofs_page
+from .statements import proofs_page
 from .tables import tables_page
 
 PAGES = {

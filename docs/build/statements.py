@@ -10,11 +10,6 @@ from proofs.proof import Argument, Proof
 
 from .markdown import escaped
 
-PAPERS = {
-    "D": "arXiv:2605.09861, Flag Varieties: A Geometric Framework for Deep Network Alignment",
-    "C": "arXiv:2605.04971, Why Geometric Continuity Emerges in Deep Neural Networks",
-}
-
 PROOFS_HEAD = """\
 # The statements and their proofs
 
@@ -59,16 +54,6 @@ the identities there. Each statement is complete as it stands here.
 `python -m docs.build` writes this page.
 """
 
-CLAIMS_HEAD = """\
-# What the papers' abstracts say, and what holds
-
-Each entry gives the wording, the version that flaggeo implements, and the case that the wording overlooks. The linked
-statement is checked by `flaggeo prove`. The body of a paper may supply hypotheses that its abstract leaves
-out; of the second paper a published summary is quoted.
-
-`python -m docs.build` writes this page.
-"""
-
 
 def proofs_page() -> str:
     """Every statement by topic, as MyST Markdown with mathematics between dollars."""
@@ -82,14 +67,10 @@ def proofs_page() -> str:
     return "\n".join(parts)
 
 
-def claims_page() -> str:
-    """The notes on wording by paper and point, each with a link to its statement."""
-    parts = [CLAIMS_HEAD]
-    for letter, paper in PAPERS.items():
-        parts.append(f"## {paper}\n")
-        noted = [s for s in statements() if s.wording is not None and s.wording.point.startswith(letter)]
-        parts.extend("\n".join(_claim(statement)) for statement in sorted(noted, key=_point))
-    return "\n".join(parts)
+def wordings(letter: str) -> str:
+    """The notes on one paper's wording by point, each with a link to its statement."""
+    noted = [s for s in statements() if s.wording is not None and s.wording.point.startswith(letter)]
+    return "\n".join("\n".join(_claim(statement)) for statement in sorted(noted, key=_point))
 
 
 def _section(statement: Statement) -> Iterator[str]:
@@ -129,12 +110,16 @@ def _given(proofs: list[Proof]) -> str:
 def _claim(statement: Statement) -> Iterator[str]:
     wording = statement.wording
     assert wording is not None
-    link = f"[`{statement.name}`](#statement-{statement.name.replace('_', '-')})"
-    yield f"### {wording.point}, {link}\n"
+    yield f"#### {wording.point}, {statement_link(statement.name)}\n"
     yield f"Said\n: {escaped(wording.said)}\n"
     yield f"Holds\n: {escaped(wording.holds)}\n"
     yield f"Counterexample\n: {escaped(wording.counterexample)}\n"
     yield f"Checked\n: {escaped(statement.sentence)} **{escaped(statement.evidence_in_words)}**.\n"
+
+
+def statement_link(name: str) -> str:
+    """A link to a statement on the page of proofs."""
+    return f"[`{name}`](#statement-{name.replace('_', '-')})"
 
 
 def _point(statement: Statement) -> int:

@@ -1,1 +1,6 @@
-"""Claims of the papers and about this tool, each with an experiment and a verdict that follows from its numbers."""
+"""What the papers claim of training, each claim a record that experiments judge."""
+
+import lazy_loader
+
+# Names stand in the stub, so that the command knows its options without importing torch.
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -12,6 +12,7 @@ from .figure import figure
 from .inspect import inspect
 from .prove import prove
 from .report import report
+from .reproduce import reproduce
 from .terminal import EXIT_CODES
 from .trace import trace
 
@@ -26,7 +27,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-for command in (inspect, analyze, compare, trace, report, figure, prove):
+for command in (inspect, analyze, compare, trace, report, figure, prove, reproduce):
     app.command(epilog=_EPILOG)(command)
 
 

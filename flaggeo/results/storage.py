@@ -201,9 +201,11 @@ def load_record(file: Path, schema_version: int, remedy: str) -> dict[str, Any]:
         earlier one the `remedy`.
     """
     try:
-        record: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        record = json.loads(file.read_text(encoding="utf-8"))
     except (ValueError, RecursionError):
-        raise ResultError(f"{file} is damaged: expected a complete record in JSON") from None
+        record = None
+    if not isinstance(record, dict):
+        raise ResultError(f"{file} is damaged: expected a complete record in JSON")
     found = record.get("schema_version")
     if found != schema_version:
         later = isinstance(found, int) and found > schema_version

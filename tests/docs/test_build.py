@@ -8,14 +8,16 @@ import pytest
 
 import proofs
 from docs.build.__main__ import PAGES
+from docs.build.claims import RESULTS, claims_page
 from docs.build.markdown import escaped
 from docs.build.models import models_page
 from docs.build.observables import TABLES, observables_page
-from docs.build.statements import claims_page, proofs_page
+from docs.build.statements import proofs_page
 from docs.build.tables import tables_page
 from flaggeo import Analysis, analyze, load
 from flaggeo.alignment import Null, SubspacePair, observables
 from flaggeo.alignment.pairs.pair_table import PAIR_OBSERVABLES
+from flaggeo.claims import Reproduction, claims
 from flaggeo.cli.terminal import EXIT_CODES
 from flaggeo.network.families.table import load_table
 from tests.builders import CONFIG, tiny_llama
@@ -112,8 +114,19 @@ def test_every_wording_is_listed_with_its_statement():
     page = claims_page()
     for statement in proofs.statements():
         if statement.wording:
-            text = section(page, f"### {statement.wording.point}, [`{statement.name}`]", "\n### ")
+            text = section(page, f"#### {statement.wording.point}, [`{statement.name}`]", "\n###")
             assert f"**{escaped(statement.evidence_in_words)}**" in text
+
+
+def test_every_claim_is_listed_with_the_verdict_that_its_numbers_give():
+    page, found = claims_page(), Reproduction.load(RESULTS)
+    assert found.claims == claims()
+    for number, judgement in enumerate(found.judgements, start=1):
+        text = section(page, f"### {number}. `{judgement.claim.name}`", "\n###")
+        assert f"**{judgement.verdict}**" in text
+        assert escaped(judgement.claim.sentence) in text
+        assert text.count("\n| ") == len(judgement.outcomes) + 1
+        assert text.count("| **no** |") == len(judgement.against)
 
 
 def test_the_sections_that_docstrings_cite_exist():

@@ -1,0 +1,117 @@
+"""The page of claims: what the papers say, what is proved of it, and what experiments give."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from flaggeo.claims import Judgement, Outcome, Reproduction, Verdict
+from flaggeo.claims.catalogue import PAPERS, experiments_of
+from flaggeo.claims.experiments.mlp import MlpExperiment
+
+from .markdown import escaped
+from .statements import statement_link, wordings
+
+#: A run of `flaggeo reproduce all`, made anew when an experiment changes.
+RESULTS = Path(__file__).parents[1] / "reproduction.json"
+# First letters of the points on the wording of each paper's abstract.
+_POINTS = dict(zip(PAPERS, ("D", "C"), strict=True))
+
+HEAD = """\
+# What the papers say, and what holds
+
+Two kinds of entries for each paper. *By experiment*: claims on training, with what was measured and the verdict that
+follows. *By proof*: wordings of the abstract, each with the version that flaggeo implements and the case that the
+wording overlooks; `flaggeo prove` checks the linked statement.
+
+`flaggeo reproduce` runs the experiments again. {counts}. Verdicts are computed by one rule and nowhere typed in:
+
+holds
+: the prediction is right for every seed, wherever it was tested;
+
+holds under conditions
+: it is right in the settings that the source speaks of, and wrong in others that its words cover;
+
+false as worded
+: the same, of words that leave no exception (all, only, absent, unique);
+
+not reproduced
+: it is wrong in a setting that the source speaks of.
+
+The networks are small: blocks 64 wide and 8 deep where arXiv:2605.04971 has 256 and 16 on MNIST, on data of our own
+(60 noisy prototypes in 64 dimensions, or scikit-learn's digits). So *not reproduced* means at this size. The column
+*paper* has the paper's own number for its larger network. *Earlier* has the mean of an independent implementation at
+the same setting on other seeds, on which some bounds were chosen (42, 123 and 777 for continuity, with one data set;
+0 and up for ridge); where its standard deviation is known, also that, and how many combined standard errors lie
+between. The seeds here are {seeds}, each with data of its own; `docs/reproduction.json` has the numbers of each.
+
+`python -m docs.build` writes this page.
+"""
+
+GRID = """\
+## All cells of the grid
+
+Means over the seeds of a residual or plain network by activation and norm, and of the control trainings. *Read* and
+*write* are the continuity of the first right and left singular vectors of the weights; unrelated directions give
+0.100. *First gradient* is the same of the gradient before any update, *second / first* that of the second right
+singular vectors over the first. A dash stands where a gradient is zero.
+
+| setting | accuracy | first gradient, read | read | write | second / first | Δ_GW | update ratio | drift, ° |
+|---|---|---|---|---|---|---|---|---|
+"""
+_GRID_COLUMNS = (
+    "accuracy", "first_gradient_read", "read", "write", "second_share", "coherence_gap", "update_ratio", "drift",
+)  # fmt: skip
+
+
+def claims_page() -> str:
+    """Every claim by paper, as MyST Markdown."""
+    found = Reproduction.load(RESULTS)
+    of_claim = {judgement.claim.name: judgement for judgement in found.judgements}
+    verdicts = [judgement.verdict for judgement in found.judgements]
+    counts = "; ".join(f"{verdicts.count(kind)} {kind}" for kind in Verdict)
+    seeds = " or ".join(f"{one[0]} to {one[-1]}" for one in sorted({one.seeds for one in experiments_of(found.claims)}))
+    head = HEAD.replace("{counts}", f"Of {len(verdicts)} claims: {counts}")
+    parts, number = [head.replace("{seeds}", seeds)], 0
+    for paper, claims in PAPERS.items():
+        parts.append(f"## {paper}\n")
+        for claim in claims:
+            number += 1
+            parts.append("\n".join(_claim(number, of_claim[claim.name])))
+        parts.append(f"### Wordings of the abstract, by proof\n\n{wordings(_POINTS[paper])}")
+    return "\n".join([*parts, GRID + "\n".join(_cells(found)) + "\n"])
+
+
+def _claim(number: int, judgement: Judgement) -> Iterator[str]:
+    claim = judgement.claim
+    yield f"### {number}. `{claim.name}`\n"
+    yield f"{escaped(claim.sentence)}\n"
+    proof = "" if claim.proof is None else f"; proof: {statement_link(claim.proof)}"
+    yield f"**{judgement.verdict}**; source: {escaped(claim.source)}{proof}\n"
+    yield "| setting | number | expected | measured | holds | paper | earlier |"
+    yield "|---|---|---|---|---|---|---|"
+    yield from map(_row, judgement.outcomes)
+    yield ""
+
+
+def _row(outcome: Outcome) -> str:
+    case, reference = outcome.case, outcome.case.reference
+    setting = escaped(case.setting) + ("" if case.stated else " *(not in the source)*")
+    measured = f"{_number(outcome.mean)} ± {_number(outcome.deviation)}"
+    earlier = "" if reference is None else _number(reference.mean)
+    if reference is not None and reference.deviation is not None and outcome.distance is not None:
+        earlier += f" ± {_number(reference.deviation)} ({outcome.distance:+.1f})"
+    holds = "yes" if outcome.holds else "**no**"
+    return (
+        f"| {setting} | {escaped(case.quantity)} | {case.expected} | {measured} | {holds} | {case.paper} | {earlier} |"
+    )
+
+
+def _cells(found: Reproduction) -> Iterator[str]:
+    for experiment in experiments_of(found.claims):
+        if isinstance(experiment, MlpExperiment):
+            numbers = found.measured[experiment.name]
+            means = (sum(numbers[name]) / len(numbers[name]) for name in _GRID_COLUMNS)
+            yield f"| {escaped(experiment.setting)} | {' | '.join(map(_number, means))} |"
+
+
+def _number(value: float) -> str:
+    return "–" if value != value else f"{value:.3g}"

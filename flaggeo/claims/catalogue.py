@@ -1,0 +1,32 @@
+"""All claims, by paper, and the experiments that they need."""
+
+from collections.abc import Iterable
+
+from . import alignment, continuity
+from .claim import Claim
+from .experiment import Experiment
+
+#: By title of the paper.
+PAPERS = {alignment.TITLE: alignment.CLAIMS, continuity.TITLE: continuity.CLAIMS}
+
+
+def claims(names: Iterable[str] | None = None) -> tuple[Claim, ...]:
+    """Claims of these names, or all, in order.
+
+    Raises
+    ------
+    ValueError
+        If there is no claim of a name.
+    """
+    known = {claim.name: claim for of_paper in PAPERS.values() for claim in of_paper}
+    chosen = known if names is None else dict.fromkeys(names)
+    unknown = sorted(chosen.keys() - known.keys())
+    if unknown:
+        raise ValueError(f"{unknown[0]!r}: expected a claim, one of {', '.join(known)}, or all")
+    return tuple(claim for name, claim in known.items() if name in chosen)
+
+
+def experiments_of(chosen: Iterable[Claim]) -> tuple[Experiment, ...]:
+    """What these claims need, each once."""
+    needed = (one for claim in chosen for case in claim.cases for one in case.experiments)
+    return tuple({experiment.name: experiment for experiment in needed}.values())

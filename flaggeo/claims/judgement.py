@@ -1,0 +1,137 @@
+"""From measured numbers to a verdict; the one place where verdicts are made."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from math import isfinite, sqrt
+from statistics import fmean, stdev
+from typing import Any
+
+from .claim import Case, Claim
+from .experiment import Numbers
+
+
+class Verdict(StrEnum):
+    """What the numbers say of a claim."""
+
+    HOLDS = "holds"
+    CONDITIONAL = "holds under conditions"
+    NOT_REPRODUCED = "not reproduced"
+    FALSE = "false as worded"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What was measured in one case.
+
+    Attributes
+    ----------
+    case : Case
+    values : tuple of float
+        One for each seed.
+    """
+
+    case: Case
+    values: tuple[float, ...]
+
+    @property
+    def holds(self) -> bool:
+        """Whether the prediction is right for every seed; an undefined number is never right."""
+        return all(self.case.least <= value <= self.case.most for value in self.values)
+
+    @property
+    def mean(self) -> float:
+        """Over the seeds."""
+        return fmean(self.values)
+
+    @property
+    def deviation(self) -> float:
+        """Sample standard deviation over the seeds."""
+        return stdev(self.values)
+
+    @property
+    def distance(self) -> float | None:
+        """Distance of the mean from that of the reference, in standard errors of both together."""
+        reference = self.case.reference
+        if reference is None or reference.deviation is None or not isfinite(self.mean):
+            return None
+        error = sqrt(self.deviation**2 / len(self.values) + reference.deviation**2 / reference.seeds)
+        return (self.mean - reference.mean) / error
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON; missing bounds and undefined numbers are None."""
+        case = self.case
+        return {
+            "setting": case.setting,
+            "experiments": [experiment.name for experiment in case.experiments],
+            "number": case.number,
+            "expected": case.expected,
+            "stated": case.stated,
+            "values": [value if isfinite(value) else None for value in self.values],
+            "holds": self.holds,
+            "paper": case.paper,
+            "standard_errors_from_reference": self.distance,
+        }
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """A claim with what was measured in each of its cases."""
+
+    claim: Claim
+    outcomes: tuple[Outcome, ...]
+
+    @property
+    def verdict(self) -> Verdict:
+        """What follows from the outcomes, by one rule for all claims.
+
+        A claim that fails where its source states it is not reproduced. One that holds there and fails elsewhere is
+        false as worded if its words leave no exception, and otherwise holds under conditions.
+        """
+        if not all(outcome.holds for outcome in self.outcomes if outcome.case.stated):
+            return Verdict.NOT_REPRODUCED
+        if all(outcome.holds for outcome in self.outcomes):
+            return Verdict.HOLDS
+        return Verdict.FALSE if self.claim.universal else Verdict.CONDITIONAL
+
+    @property
+    def against(self) -> list[Outcome]:
+        """The outcomes that contradict the claim: its conditions, or why it is not reproduced."""
+        return [outcome for outcome in self.outcomes if not outcome.holds]
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        claim = self.claim
+        return {
+            "claim": claim.name,
+            "sentence": claim.sentence,
+            "source": claim.source,
+            "proof": claim.proof,
+            "universal": claim.universal,
+            "verdict": str(self.verdict),
+            "cases": [outcome.as_dict() for outcome in self.outcomes],
+        }
+
+
+def judge(claim: Claim, measured: Mapping[str, Numbers]) -> Judgement:
+    """Hold a claim against numbers.
+
+    Parameters
+    ----------
+    claim : Claim
+    measured : mapping of str to dict
+        The numbers of every experiment of the claim, by name of the experiment.
+
+    Returns
+    -------
+    judgement : Judgement
+    """
+    return Judgement(claim, tuple(_outcome(case, measured) for case in claim.cases))
+
+
+def _outcome(case: Case, measured: Mapping[str, Numbers]) -> Outcome:
+    values = measured[case.experiment.name][case.number]
+    if case.minus is not None:
+        less = measured[case.minus.name][case.number]
+        values = tuple(one - other for one, other in zip(values, less, strict=True))
+    return Outcome(case, values)

@@ -1,0 +1,110 @@
+"""`flaggeo reproduce`: run the papers' experiments, and say which of their claims hold."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ..claims.experiment import Size
+from .options import Device, Format, OutputFormat, Quiet, Verbose
+from .terminal import LOADING, errors_reported, full_disk_named, require_device, standard_output, usage_errors, waiting
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from ..claims import Judgement, Reproduction
+
+_ALL = "all"
+
+
+def reproduce(
+    claims: Annotated[
+        list[str] | None, typer.Argument(metavar="[CLAIM...|all]", help="Names of claims; all of them without any.")
+    ] = None,
+    size: Annotated[
+        Size, typer.Option(help="Networks 64 wide with 8 layers, or those of arXiv:2605.04971, for a GPU.")
+    ] = Size.LAPTOP,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="DIR", help="Write to this folder, and go on with what is there.")
+    ] = Path("reproduction"),
+    device: Device = "cpu",
+    jobs: Annotated[
+        int, typer.Option("--jobs", "-j", min=1, metavar="N", help="Run the experiments in so many processes.")
+    ] = 2,
+    output_format: Format = OutputFormat.TABLE,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Train the networks of the papers' experiments, and hold their claims against what comes out.
+
+    An interrupted run goes on where it stopped. No verdict is recorded: each follows from the numbers.
+    """
+    with errors_reported(verbose), waiting(LOADING, quiet, in_lines=True) as tell:
+        from ..claims import claims as known
+        from ..claims import reproduce as run
+        from ..results.lock import alone_in
+
+        names = None if claims in (None, [], [_ALL]) else claims
+        with usage_errors():
+            known(names)
+            require_device(device)
+            _require_folder(output)
+        with full_disk_named(output), alone_in(output):
+
+            def progress(name: str, done: int, total: int) -> None:
+                tell(f"{name}: {done} of {total}", 0, 1)
+
+            found = run(output, names, size=size, device=device, jobs=jobs, progress=progress)
+    if output_format is OutputFormat.JSON:
+        typer.echo(json.dumps(found.as_dict(), indent=2, ensure_ascii=False))
+    elif not quiet:
+        _show(standard_output(), found, output, details=names is not None)
+
+
+def _require_folder(folder: Path) -> None:
+    """Raise unless a folder is new, or holds nothing but a reproduction."""
+    from ..claims.reproduction import PARTS, RECORD
+
+    if not folder.exists():
+        return
+    if not folder.is_dir():
+        raise FileExistsError(f"{folder}: expected a folder, found a file")
+    others = sorted({path.name for path in folder.iterdir()} - {PARTS, RECORD})
+    if others:
+        raise FileExistsError(
+            f"{folder}: expected a new folder or that of a reproduction, found {others[0]!r} in it: choose another"
+        )
+
+
+def _show(console: "Console", found: "Reproduction", folder: Path, *, details: bool) -> None:
+    from rich.table import Table
+
+    table = Table("claim", "verdict", "cases that hold", "source", box=None, header_style="bold")
+    for judgement in found.judgements:
+        cases, against = len(judgement.outcomes), len(judgement.against)
+        table.add_row(
+            judgement.claim.name, str(judgement.verdict), f"{cases - against} of {cases}", judgement.claim.source
+        )
+    console.print(table)
+    for judgement in found.judgements if details else ():
+        _show_cases(console, judgement)
+    console.print(f"\nall numbers: {folder}", soft_wrap=True)
+
+
+def _show_cases(console: "Console", judgement: "Judgement") -> None:
+    from rich.table import Table
+
+    console.print(f"\n{judgement.claim.name}: {judgement.claim.sentence}")
+    table = Table("setting", "number", "expected", "measured", "holds", "paper", box=None, header_style="bold")
+    for outcome in judgement.outcomes:
+        case = outcome.case
+        table.add_row(
+            case.setting,
+            case.quantity,
+            case.expected,
+            f"{outcome.mean:.3g} ± {outcome.deviation:.2g}",
+            "yes" if outcome.holds else "no",
+            case.paper,
+        )
+    console.print(table)

@@ -1,0 +1,88 @@
+"""Continuity of a stack of square weights, as `flaggeo analyze` measures it, for all runs at once."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Continuity:
+    r"""Mean over the pairs of neighbouring layers, one number for each run; NaN where a weight is zero.
+
+    Attributes
+    ----------
+    read, write : Tensor, shape=[runs]
+        \|cos\| of the first right and of the first left singular vectors.
+    read_second, write_second : Tensor, shape=[runs]
+        Of the second ones.
+    read_overlap : Tensor, shape=[runs]
+        Overlap of the 8 leading right singular vectors: 1 for one subspace, 8 / d for unrelated ones.
+    """
+
+    read: Tensor
+    write: Tensor
+    read_second: Tensor
+    write_second: Tensor
+    read_overlap: Tensor
+
+
+def continuity(weights: Tensor) -> Continuity:
+    r"""Continuity of the layers of every run.
+
+    .. math:: \frac{1}{L - 1} \sum_l |\langle v_1^l, v_1^{l+1} \rangle|
+
+    Parameters
+    ----------
+    weights : Tensor, shape=[runs, L, d, d]
+        Of any matrices: weights, gradients or updates.
+
+    Returns
+    -------
+    continuity : Continuity
+        float64, on the CPU.
+
+    References
+    ----------
+    arXiv:2605.04971, equation 1.
+
+    Examples
+    --------
+    Two layers that read one direction and write two others:
+
+    >>> first, second = torch.zeros(2, 3, 3)
+    >>> first[0, 0], second[1, 0] = 2.0, 3.0
+    >>> found = continuity(torch.stack([first, second])[None])
+    >>> found.read, found.write
+    (tensor([1.], dtype=torch.float64), tensor([0.], dtype=torch.float64))
+    """
+    left, values, right = torch.linalg.svd(weights.cpu().double())
+    defined = values[..., :1] > 0
+    written, read = (torch.where(defined[..., None], frame, torch.nan) for frame in (left.mT, right))
+
+    def cosines(frames: Tensor, index: int) -> Tensor:
+        return (frames[:, :-1, index] * frames[:, 1:, index]).sum(dim=-1).abs().mean(dim=-1)
+
+    leading = read[:, :, :8]
+    products = leading[:, :-1] @ leading[:, 1:].mT
+    overlap = products.square().sum(dim=(-2, -1)).mean(dim=-1) / leading.shape[-2]
+    return Continuity(cosines(read, 0), cosines(written, 0), cosines(read, 1), cosines(written, 1), overlap)
+
+
+def drift(weights: Tensor, reference: Tensor) -> Tensor:
+    """Mean angle in degrees of the first right singular vectors from those of a reference, shape=[runs].
+
+    Parameters
+    ----------
+    weights, reference : Tensor, shape=[runs, L, d, d]
+    """
+    now, then = (torch.linalg.svd(one.cpu().double()).Vh[:, :, 0] for one in (weights, reference))
+    cosines: Tensor = (now * then).sum(dim=-1).abs().clamp(max=1)
+    return torch.rad2deg(cosines.acos()).mean(dim=-1)
+
+
+def update_ratio(weights: Tensor, reference: Tensor) -> Tensor:
+    """Norm of the change of the weights over that of the reference, mean over the layers, shape=[runs]."""
+    change, size = (torch.linalg.matrix_norm(one.cpu().double()) for one in (weights - reference, reference))
+    ratio: Tensor = change / size
+    return ratio.mean(dim=-1)

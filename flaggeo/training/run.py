@@ -1,0 +1,196 @@
+"""The one trainer: all runs of a cell side by side, with what the laws need recorded on the way."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from .models import Model, Parameters
+from .seeds import generator
+from .tasks import Task
+
+# Samples on which the gradients before and after training are taken.
+_PROBE = 512
+# Steps between two reports of progress.
+_REPORTED = 50
+
+
+@dataclass(frozen=True)
+class Recipe:
+    r"""How a network is trained.
+
+    Attributes
+    ----------
+    steps : int
+        Number of updates.
+    rate : float
+        Learning rate η.
+    optimizer : {"sgd", "adam", "adamw"}
+    momentum : float
+        Of SGD.
+    ridge : float or tuple of float
+        λ of the penalty :math:`\tfrac{\lambda}{2} |\theta|^2` of all parameters, which is part of the gradient (coupled
+        weight decay); one for all runs, or one for each.
+    decay : float
+        Decoupled weight decay of AdamW.
+    batch : int or None
+        Samples of a step, drawn with replacement; None for all.
+    final_rate : float or None
+        Learning rate of the last fifth of the steps, where it is another.
+    """
+
+    steps: int
+    rate: float
+    optimizer: Literal["sgd", "adam", "adamw"] = "sgd"
+    momentum: float = 0.0
+    ridge: float | tuple[float, ...] = 0.0
+    decay: float = 0.0
+    batch: int | None = None
+    final_rate: float | None = None
+
+    def made(self, parameters: list[Tensor]) -> torch.optim.Optimizer:
+        """The optimiser of these parameters."""
+        if self.optimizer == "sgd":
+            return torch.optim.SGD(parameters, lr=self.rate, momentum=self.momentum, fused=True)
+        if self.optimizer == "adam":
+            return torch.optim.Adam(parameters, lr=self.rate, fused=True)
+        return torch.optim.AdamW(parameters, lr=self.rate, weight_decay=self.decay, fused=True)
+
+
+@dataclass(frozen=True)
+class History:
+    """What is recorded of a training.
+
+    Attributes
+    ----------
+    snapshots : dict
+        Parameters by step: before training, at the steps that were asked for, and at the end.
+    first_gradient, last_gradient : dict
+        Gradient of the loss on the first 512 samples before and after training, without ridge.
+    gradient_sum : dict
+        Sum of the gradients of all steps, without ridge and without what the optimiser makes of them.
+    """
+
+    snapshots: dict[int, dict[str, Tensor]]
+    first_gradient: dict[str, Tensor]
+    last_gradient: dict[str, Tensor]
+    gradient_sum: dict[str, Tensor]
+
+    @property
+    def first(self) -> dict[str, Tensor]:
+        """Parameters before training."""
+        return self.snapshots[0]
+
+    @property
+    def last(self) -> dict[str, Tensor]:
+        """Parameters at the end."""
+        return self.snapshots[max(self.snapshots)]
+
+
+def train(
+    model: Model,
+    task: Task,
+    recipe: Recipe,
+    seeds: Sequence[int],
+    *,
+    recorded: Sequence[int] = (),
+    dtype: torch.dtype = torch.float64,
+    device: str = "cpu",
+    progress: Callable[[int, int], object] = lambda *_: None,
+) -> History:
+    """Train one run for each seed, as one batched model.
+
+    The loss is the sum of those of the runs, so that no run sees another: each has the weights, data and batches that
+    its seed gives, alone or beside others, up to the rounding of batched products.
+
+    Parameters
+    ----------
+    model : Model
+    task : Task
+        With as many runs as there are seeds.
+    recipe : Recipe
+    seeds : sequence of int
+        One for each run; of first weights and batches.
+    recorded : sequence of int
+        Steps after which parameters are kept.
+    dtype : torch.dtype
+    device : str
+        Weights, data and batches are drawn on the CPU, the same for every device.
+    progress : callable
+        Told how many steps are done, of how many.
+
+    Returns
+    -------
+    history : History
+
+    Raises
+    ------
+    ValueError
+        If the task has another number of runs than there are seeds.
+    """
+    if len(task.inputs) != len(seeds):
+        raise ValueError(f"train expected data of {len(seeds)} runs, one for each seed; found {len(task.inputs)}")
+    task = task.to(dtype, device)
+    parameters = {name: tensor.to(device, dtype).requires_grad_() for name, tensor in model.initial(seeds).items()}
+    weights = list(parameters.values())
+    ridges = [_ridge(recipe, weight) for weight in weights]
+    total = {name: torch.zeros_like(weight) for name, weight in parameters.items()}
+    first_gradient, snapshots = _probe_gradient(model, task, parameters), {0: _kept(parameters)}
+    optimizer = recipe.made(weights)
+    for step, (inputs, targets) in enumerate(_batches(task, recipe, seeds), start=1):
+        loss = task.loss(model(parameters, inputs), targets).sum()
+        gradients = torch.autograd.grad(loss, weights)
+        for weight, gradient, ridge, of_all in zip(weights, gradients, ridges, total.values(), strict=True):
+            of_all += gradient
+            whole = gradient if ridge is None else torch.addcmul(gradient, ridge, weight.detach())
+            weight.grad = (
+                whole.contiguous()
+            )  # fused optimisers read numbers in the order of memory, whatever the strides
+        if recipe.final_rate is not None and step == recipe.steps - recipe.steps // 5 + 1:
+            optimizer.param_groups[0]["lr"] = recipe.final_rate
+        optimizer.step()
+        if step in recorded or step == recipe.steps:
+            snapshots[step] = _kept(parameters)
+        if step % _REPORTED == 0:
+            progress(step, recipe.steps)
+    return History(snapshots, first_gradient, _probe_gradient(model, task, parameters), total)
+
+
+def accuracy(model: Model, parameters: Parameters, task: Task) -> Tensor:
+    """Share of the test samples that each run classifies correctly, shape=[runs]."""
+    some = next(iter(parameters.values()))
+    task = task.to(some.dtype, str(some.device))
+    with torch.no_grad():
+        found = model(parameters, task.test_inputs).argmax(dim=-1)
+    return (found == task.test_targets).double().mean(dim=1)
+
+
+def _ridge(recipe: Recipe, weight: Tensor) -> Tensor | None:
+    """Ridge of each run beside a weight; None where there is none."""
+    of_runs = torch.as_tensor(recipe.ridge, dtype=weight.dtype, device=weight.device).expand(len(weight))
+    return of_runs.view(-1, *(1,) * (weight.ndim - 1)) if of_runs.any() else None
+
+
+def _batches(task: Task, recipe: Recipe, seeds: Sequence[int]) -> Iterator[tuple[Tensor, Tensor]]:
+    if recipe.batch is None:
+        for _ in range(recipe.steps):
+            yield task.inputs, task.targets
+        return
+    count, device = task.inputs.shape[1], task.inputs.device
+    shape = (recipe.steps, recipe.batch)
+    drawn = [torch.randint(count, shape, generator=generator(seed, "batches")) for seed in seeds]
+    chosen = torch.stack(drawn, dim=1).to(device)
+    runs = torch.arange(len(seeds), device=device)[:, None]
+    for indices in chosen:
+        yield task.inputs[runs, indices], task.targets[runs, indices]
+
+
+def _probe_gradient(model: Model, task: Task, parameters: dict[str, Tensor]) -> dict[str, Tensor]:
+    loss = task.loss(model(parameters, task.inputs[:, :_PROBE]), task.targets[:, :_PROBE]).sum()
+    return dict(zip(parameters, torch.autograd.grad(loss, list(parameters.values())), strict=True))
+
+
+def _kept(parameters: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: weight.detach().clone() for name, weight in parameters.items()}

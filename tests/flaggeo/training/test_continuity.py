@@ -1,0 +1,58 @@
+"""Continuity of stacked weights: planted directions, and agreement with what the analysis measures."""
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+
+from flaggeo.numerics.spectrum import leading_spectrum
+from flaggeo.training.continuity import continuity, drift, update_ratio
+from manifolds import abs_cosine_moments
+
+
+def gaussian(*shape, seed=0):
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def test_it_is_what_the_spectra_of_the_analysis_give():
+    weights = gaussian(2, 4, 12, 12)
+    found = continuity(weights)
+    for run in range(2):
+        spectra = [leading_spectrum(weight, 8) for weight in weights[run]]
+        for name, frames in (("read", [one.right for one in spectra]), ("write", [one.left for one in spectra])):
+            pairs = list(pairwise(frames))
+            for index, number in ((0, name), (1, f"{name}_second")):
+                expected = np.mean([abs(float(one[:, index] @ other[:, index])) for one, other in pairs])
+                assert getattr(found, number)[run].item() == pytest.approx(expected)
+        overlaps = [float((one.right.mT @ other.right).square().sum()) / 8 for one, other in pairwise(spectra)]
+        assert found.read_overlap[run].item() == pytest.approx(np.mean(overlaps))
+
+
+def test_a_planted_direction_is_found_on_its_side_alone():
+    shared = gaussian(16)
+    layers = [5 * torch.outer(gaussian(16, seed=one), shared) + gaussian(16, 16, seed=50 + one) for one in range(30)]
+    found = continuity(torch.stack(layers)[None])
+    mean, spread = abs_cosine_moments(16)
+    assert found.read > 0.99
+    assert abs(found.write.item() - mean) < 4 * spread / 29**0.5
+
+
+def test_a_zero_matrix_has_no_continuity():
+    weights = gaussian(2, 3, 5, 5)
+    weights[1, 1] = 0
+    found = continuity(weights)
+    assert found.read.isfinite().tolist() == [True, False]
+    assert found.read_overlap.isfinite().tolist() == [True, False]
+
+
+def test_drift_is_the_planted_angle():
+    angle = torch.tensor(30.0, dtype=torch.float64).deg2rad()
+    turned = torch.tensor([[angle.cos(), angle.sin()], [0, 0]], dtype=torch.float64)
+    reference = torch.tensor([[1.0, 0.0], [0.0, 0.0]], dtype=torch.float64)
+    assert drift(-turned.expand(1, 2, 2, 2), reference.expand(1, 2, 2, 2)).item() == pytest.approx(30)
+
+
+def test_update_ratio_is_that_of_norms():
+    first = gaussian(1, 3, 4, 4)
+    assert update_ratio(1.5 * first, first).item() == pytest.approx(0.5)
