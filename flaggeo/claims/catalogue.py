@@ -2,24 +2,29 @@
 
 from collections.abc import Iterable
 
-from . import alignment, continuity
+from . import alignment, continuity, geometry
 from .claim import Claim
 from .experiment import Experiment
 
-#: By title of the paper.
-PAPERS = {alignment.TITLE: alignment.CLAIMS, continuity.TITLE: continuity.CLAIMS}
+#: By title of the paper; the last are questions that this tool raises itself.
+PAPERS = {module.TITLE: module.CLAIMS for module in (alignment, continuity, geometry)}
+
+
+def every_claim() -> tuple[Claim, ...]:
+    """All of them, in order."""
+    return tuple(claim for of_paper in PAPERS.values() for claim in of_paper)
 
 
 def claims(names: Iterable[str] | None = None) -> tuple[Claim, ...]:
-    """Claims of these names, or all, in order.
+    """Claims of these names, or all but those apart, in order.
 
     Raises
     ------
     ValueError
         If there is no claim of a name.
     """
-    known = {claim.name: claim for of_paper in PAPERS.values() for claim in of_paper}
-    chosen = known if names is None else dict.fromkeys(names)
+    known = {claim.name: claim for claim in every_claim()}
+    chosen = dict.fromkeys(names or (name for name, claim in known.items() if not claim.apart))
     unknown = sorted(chosen.keys() - known.keys())
     if unknown:
         raise ValueError(f"{unknown[0]!r}: expected a claim, one of {', '.join(known)}, or all")

@@ -102,6 +102,8 @@ class Claim:
     universal : bool
         Whether the words leave no exception (all, only, absent, unique), so that one setting that contradicts them
         refutes them; otherwise it bounds their range.
+    apart : bool
+        Whether it is tested only when it is named: it takes long, or needs what flaggeo does not install.
     """
 
     name: str
@@ -110,3 +112,4 @@ class Claim:
     cases: tuple[Case, ...]
     proof: str | None = None
     universal: bool = False
+    apart: bool = False

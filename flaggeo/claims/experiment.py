@@ -4,6 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
+from pathlib import Path
 from typing import Any, Self
 
 #: Told how many steps are done, of how many.
@@ -57,3 +58,7 @@ class Experiment(ABC):
     @abstractmethod
     def run(self, *, device: str, progress: Progress) -> Numbers:
         """Measure all `numbers`, for every one of the seeds."""
+
+    def resumed(self, _scratch: Path, *, device: str, progress: Progress) -> Numbers:
+        """The same, going on from what an interrupted run left in a folder; most leave nothing, and start anew."""
+        return self.run(device=device, progress=progress)

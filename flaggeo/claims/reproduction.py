@@ -13,7 +13,7 @@ from typing import Any
 
 from ..executors import executor_of
 from ..results.storage import ResultError, load_record, replace_file
-from .catalogue import claims, experiments_of
+from .catalogue import claims, every_claim, experiments_of
 from .claim import Claim
 from .experiment import Experiment, Numbers, Size
 from .judgement import Judgement, judge
@@ -71,14 +71,14 @@ class Reproduction:
             If the file is no record of a reproduction.
         """
         record = load_record(file, SCHEMA_VERSION, _REMEDY)
-        known, saved = experiments_of(claims()), record.get("experiments")
+        known, saved = experiments_of(every_claim()), record.get("experiments")
         saved = saved if isinstance(saved, dict) else {}
         found = {one.name: _numbers(saved.get(one.name), one) for one in known}
         measured = {name: numbers for name, numbers in found.items() if numbers is not None}
         versions = record.get("versions")
         if record.get("size") not in list(Size) or not isinstance(versions, dict) or not measured:
             raise ResultError(f"{file}: expected versions and the numbers of experiments of a known size, found none")
-        whole = (claim for claim in claims() if all(one.name in measured for one in experiments_of([claim])))
+        whole = (claim for claim in every_claim() if all(one.name in measured for one in experiments_of([claim])))
         return cls(Size(record["size"]), measured, tuple(whole), versions)
 
 
@@ -122,7 +122,7 @@ def reproduce(
     needed = [one.at(size) for one in experiments_of(chosen)]
     measured = {one.name: recalled for one in needed if (recalled := _recalled(folder, one, device)) is not None}
     missing = [one for one in needed if one.name not in measured]
-    for experiment, numbers in _run(missing, device, jobs, progress):
+    for experiment, numbers in _run(folder, missing, device, jobs, progress):
         measured[experiment.name] = numbers
         record = {"schema_version": SCHEMA_VERSION} | _origin(experiment, device) | {"numbers": _plain(numbers)}
         replace_file(_file(folder, experiment), _json(record).encode())
@@ -132,30 +132,34 @@ def reproduce(
 
 
 def _run(
-    missing: list[Experiment], device: str, jobs: int, progress: Callable[[str, int, int], object]
+    folder: Path, missing: list[Experiment], device: str, jobs: int, progress: Callable[[str, int, int], object]
 ) -> Iterator[tuple[Experiment, Numbers]]:
     total, waiting, running = len(missing), iter(missing), dict[Future[Numbers], Experiment]()
     with executor_of(min(jobs, total)) as executor:
         if executor is None:
             for number, experiment in enumerate(missing, start=1):
                 tell = partial(progress, f"{experiment.name} ({number} of {total})")
-                yield experiment, experiment.run(device=device, progress=tell)
+                yield experiment, experiment.resumed(_scratch(folder, experiment), device=device, progress=tell)
             return
         for done in range(total):
             progress("experiments", done, total)
             # No more than are run at once: what a process has been given can not be taken back at an interrupt.
             for experiment in islice(waiting, jobs - len(running)):
-                running[executor.submit(_run_one, experiment, device)] = experiment
+                running[executor.submit(_run_one, folder, experiment, device)] = experiment
             future = next(as_completed(running))
             yield running.pop(future), future.result()
 
 
-def _run_one(experiment: Experiment, device: str) -> Numbers:
-    return experiment.run(device=device, progress=lambda *_: None)
+def _run_one(folder: Path, experiment: Experiment, device: str) -> Numbers:
+    return experiment.resumed(_scratch(folder, experiment), device=device, progress=lambda *_: None)
 
 
 def _file(folder: Path, experiment: Experiment) -> Path:
     return folder / PARTS / f"{experiment.name}.json"
+
+
+def _scratch(folder: Path, experiment: Experiment) -> Path:
+    return folder / PARTS / f"{experiment.name}.partial"
 
 
 def _origin(experiment: Experiment, device: str) -> dict[str, Any]:

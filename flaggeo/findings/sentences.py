@@ -229,7 +229,8 @@ def redundant_heads(verdict: str, *, groups: int, heads: Sequence[str], effect_s
     return (
         f"{answer}: {counted(groups, 'group')} of heads of one role overlap{'s' * (groups == 1)} by half or more "
         f"beyond unrelated heads. The closest has a mean effect size of {effect_size:.2f} over unrelated heads{beyond}"
-        f": {_first_few(heads)}."
+        f": {_first_few(heads)}. They are candidates for sharing a subspace, not for removal: in SmolLM2 such heads were "
+        "missed as much as others (docs/claims.md)."
     )
 
 
@@ -426,7 +427,8 @@ def similar_layers(_verdict: str, *, pairs: Sequence[Row], largest_elsewhere: fl
     return (
         f"The most similar neighbouring layers are {'; '.join(told)}, by their mean excess over the largest null, role "
         f"by role; layers that are not neighbours reach {largest_elsewhere:.2f} at most. Geometry alone suggests these "
-        "as candidates for sharing or removal; their function was not tested."
+        "as candidates for sharing or removal. In SmolLM2 layers like these were missed less than others, but block "
+        "influence, which needs a text, says so better (docs/claims.md)."
     )
 
 

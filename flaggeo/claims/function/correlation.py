@@ -1,5 +1,6 @@
 """Rank correlations with intervals, where pairs share the heads that they are made of."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -79,7 +80,7 @@ def mean_difference(first: "pd.Series[float]", second: "pd.Series[float]", *, se
     return Estimate(float(differences.mean()), float(low), float(high), len(differences))
 
 
-def _weights(units: pd.DataFrame, seed: int) -> "list[Array]":
+def _weights(units: pd.DataFrame, seed: int) -> Iterator[Array]:
     """How often each row is in each of the samples."""
     names = np.unique(units.to_numpy())
     places = np.searchsorted(names, units.to_numpy())

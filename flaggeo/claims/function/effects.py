@@ -11,8 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ...checkpoint import Progress
 from ...results.storage import replace_file
+from ..experiment import Progress
 from .forward import Edit, Forward, forward
 
 Array = NDArray[np.float64]
@@ -44,7 +44,7 @@ class Effects:
     influence: Array
 
 
-def effects(model: Any, tokens: Tensor, *, scratch: Path, progress: Progress | None = None) -> Effects:
+def effects(model: Any, tokens: Tensor, *, scratch: Path, progress: Progress = lambda *_: None) -> Effects:
     """Take away each head and each layer of a model, one at a time.
 
     Parameters
@@ -55,7 +55,7 @@ def effects(model: Any, tokens: Tensor, *, scratch: Path, progress: Progress | N
         Folder for what is known of each layer, from which an interrupted run goes on. It is known by the weights and
         the text.
     progress : callable, optional
-        Is called with the number of layers that are done, of all, and a name.
+        Told how many layers are done, of how many.
 
     Returns
     -------
@@ -66,8 +66,7 @@ def effects(model: Any, tokens: Tensor, *, scratch: Path, progress: Progress | N
     count, key = len(run.layers), _key(model, tokens)
     found = []
     for layer in range(count):
-        if progress is not None:
-            progress(layer, count, f"layer {layer}")
+        progress(layer, count)
         file = scratch / f"{key}-{layer}.npz"
         if not file.exists():
             scratch.mkdir(parents=True, exist_ok=True)
@@ -80,9 +79,9 @@ def effects(model: Any, tokens: Tensor, *, scratch: Path, progress: Progress | N
 
 
 def _key(model: Any, tokens: Tensor) -> str:
-    digest = sha256(tokens.numpy().tobytes())
+    digest = sha256(tokens.cpu().numpy().tobytes())
     for parameter in model.parameters():
-        digest.update(parameter.detach().numpy().tobytes())
+        digest.update(parameter.detach().cpu().numpy().tobytes())
     return digest.hexdigest()[:16]
 
 
@@ -102,7 +101,7 @@ def _of_layer(run: Forward, layer: int) -> Effects:
         as_previous = run.resumed(layer + 1, run.passed(layer - 1, stream))[0] - run.loss
     cosine = torch.nn.functional.cosine_similarity(stream, behind, dim=-1).mean()
     without = run.resumed(layer + 1, stream)[0] - run.loss
-    return Effects(rises, on_heads, np.float64(without), np.float64(as_previous), np.float64(1 - cosine))
+    return Effects(rises, on_heads, *map(np.asarray, (without, as_previous, float(1 - cosine))))
 
 
 def _without(head: int) -> Edit:
@@ -118,4 +117,4 @@ def _movement(before: Tensor, behind: Tensor) -> Array:
     """Of each head, shape=[heads]."""
     change = (behind - before).square().sum(dim=(0, 1, 3))
     spread = (before - before.mean(dim=(0, 1))).square().sum(dim=(0, 1, 3))
-    return (change / spread).sqrt().double().numpy()
+    return (change / spread).sqrt().double().cpu().numpy()

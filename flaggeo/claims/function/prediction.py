@@ -1,7 +1,5 @@
 """Whether the geometry of a model's weights predicts what its heads and layers do."""
 
-from dataclasses import asdict
-
 import numpy as np
 import pandas as pd
 
@@ -9,11 +7,27 @@ from ...results.analysis import Analysis
 from .correlation import Estimate, mean_difference, rank_correlation
 from .effects import Effects
 
+#: Every prediction by name, and what the estimate is of.
+PREDICTIONS = {
+    "repeated_heads": "rank correlation of a head's largest output overlap with the loss without it",
+    "repeated_heads_within": "rank correlation of the two within layers",
+    "repeated_heads_matched": "loss without a head that shares its outputs, minus that without a matched head, in nats",
+    "similar_layers_left_out": "rank correlation of a layer's similarity to the one before with the loss without it",
+    "similar_layers_replaced": "rank correlation of that similarity with the loss with the layer before in its place",
+    "influence_left_out": "rank correlation of block influence, which needs a text, with the loss without the layer",
+    "influence_replaced": "rank correlation of block influence with the loss with the layer before in its place",
+    "query_links": "rank correlation of write-read overlap (queries) with the movement of the later head",
+    "query_links_within": "rank correlation of the two within pairs of layers (queries)",
+    "key_links": "rank correlation of write-read overlap (keys) with the movement of the later head",
+    "key_links_within": "rank correlation of the two within pairs of layers (keys)",
+    "value_links": "rank correlation of write-read overlap (values) with the movement of the later head",
+    "value_links_within": "rank correlation of the two within pairs of layers (values)",
+}
 # Excess from which two heads are said to share their output subspace.
 _SHARED = 0.3
 
 
-def predictions(analysis: Analysis, effects: Effects, *, seed: int = 0) -> pd.DataFrame:
+def predictions(analysis: Analysis, effects: Effects, *, seed: int = 0) -> dict[str, Estimate]:
     """Hold the subspaces of a model against what it loses without its heads and layers.
 
     Parameters
@@ -26,20 +40,13 @@ def predictions(analysis: Analysis, effects: Effects, *, seed: int = 0) -> pd.Da
 
     Returns
     -------
-    predictions : DataFrame
-        One row a question: ``predictor``, ``effect``, ``statistic`` (rank correlation, over all or within layers, or
-        difference in nats), ``value``, ``low`` and ``high`` (its 95 % interval), ``count`` (rows behind it).
+    predictions : dict of str to Estimate
+        By the names of `PREDICTIONS`.
     """
-    return pd.DataFrame(
-        [*_repeated_heads(analysis, effects, seed), *_layers(analysis, effects, seed), *_links(analysis, effects, seed)]
-    )
+    return _repeated_heads(analysis, effects, seed) | _layers(analysis, effects, seed) | _links(analysis, effects, seed)
 
 
-def _row(predictor: str, effect: str, statistic: str, estimate: Estimate) -> dict[str, object]:
-    return {"predictor": predictor, "effect": effect, "statistic": statistic, **asdict(estimate)}
-
-
-def _repeated_heads(analysis: Analysis, effects: Effects, seed: int) -> list[dict[str, object]]:
+def _repeated_heads(analysis: Analysis, effects: Effects, seed: int) -> dict[str, Estimate]:
     """Whether a head whose outputs another head has too is missed less."""
     pairs = analysis.heads[analysis.heads["kind"] == "OO"]
     ends = [
@@ -51,19 +58,14 @@ def _repeated_heads(analysis: Analysis, effects: Effects, seed: int) -> list[dic
     weights = analysis.weights[analysis.weights["role"] == "o"]
     norms = weights[["layer", "head", "frobenius_norm"]].dropna().astype({"layer": int, "head": int})
     heads = heads.merge(norms, on=["layer", "head"])
-    found = []
-    for words, groups in (("over all", None), ("within layers", heads["layer"])):
-        units = heads.index.to_frame()
-        estimate = rank_correlation(heads["excess"], heads["rise"], units, within=groups, seed=seed)
-        found.append(
-            _row("largest overlap with another head", "loss without the head", f"rank correlation {words}", estimate)
-        )
-    matched = _matched(heads)
-    estimate = mean_difference(matched["rise"], matched["rise_of_other"], seed=seed)
-    return [
-        *found,
-        _row("shares its outputs with another head", "loss without the head", "difference to a matched head", estimate),
-    ]
+    matched, units = _matched(heads), heads.index.to_frame(name="head")
+    return {
+        "repeated_heads": rank_correlation(heads["excess"], heads["rise"], units, seed=seed),
+        "repeated_heads_within": rank_correlation(
+            heads["excess"], heads["rise"], units, within=heads["layer"], seed=seed
+        ),
+        "repeated_heads_matched": mean_difference(matched["rise"], matched["rise_of_other"], seed=seed),
+    }
 
 
 def _matched(heads: pd.DataFrame) -> pd.DataFrame:
@@ -71,60 +73,46 @@ def _matched(heads: pd.DataFrame) -> pd.DataFrame:
     shared = heads["excess"] >= _SHARED
     both = heads[shared].merge(heads[~shared], on="layer", suffixes=("", "_of_other"))
     distance = (np.log(both["frobenius_norm"]) - np.log(both["frobenius_norm_of_other"])).abs()
-    return both.loc[distance.groupby([both["layer"], both["head"]]).idxmin()].reset_index(drop=True)
+    nearest: pd.DataFrame = both.loc[distance.groupby([both["layer"], both["head"]]).idxmin()]
+    return nearest.reset_index(drop=True)
 
 
-def _layers(analysis: Analysis, effects: Effects, seed: int) -> list[dict[str, object]]:
+def _layers(analysis: Analysis, effects: Effects, seed: int) -> dict[str, Estimate]:
     """Whether a layer like the one before is missed less, beside block influence, which needs a text."""
-    layers = analysis.structure.blocks.set_index("next_layer")["value"].rename("similarity").to_frame()
+    layers = analysis.structure.blocks.set_index("next_layer")["value"].rename("similar_layers").to_frame()
     layers["influence"] = effects.influence[layers.index]
-    layers["without"], layers["as_previous"] = effects.without_layer[layers.index], effects.as_previous[layers.index]
-    names = {"similarity": "similarity to the layer before", "influence": "block influence"}
-    results = {"without": "loss without the layer", "as_previous": "loss with the layer before in its place"}
+    layers["left_out"], layers["replaced"] = effects.without_layer[layers.index], effects.as_previous[layers.index]
     units = layers.index.to_frame(name="layer")
-    return [
-        _row(
-            predicts,
-            effect,
-            "rank correlation over all",
-            rank_correlation(layers[predictor], layers[column], units, seed=seed),
-        )
-        for column, effect in results.items()
-        for predictor, predicts in names.items()
-    ]
+    return {
+        f"{predictor}_{effect}": rank_correlation(layers[predictor], layers[effect], units, seed=seed)
+        for predictor in ("similar_layers", "influence")
+        for effect in ("left_out", "replaced")
+    }
 
 
-def _links(analysis: Analysis, effects: Effects, seed: int) -> list[dict[str, object]]:
+def _links(analysis: Analysis, effects: Effects, seed: int) -> dict[str, Estimate]:
     """Whether a head that reads where another writes moves more when that one is taken away."""
     count = effects.without_head.shape[1]
-    found = []
+    found = {}
     for kind, read in (("OQ", "query"), ("OK", "key"), ("OV", "value")):
         links = analysis.heads[(analysis.heads["kind"] == kind) & (analysis.heads["lag"] > 0)].reset_index(drop=True)
+        source_layer, target_layer = links["source_layer"], links["target_layer"]
         # Several query heads share one head of keys and values.
         shared = count // (int(links["target_head"].max()) + 1)
-        source = links["source_layer"] * count + links["source_head"]
-        target = links["target_layer"] * count + links["target_head"] * shared
-        moved = np.stack(
-            [
-                effects.on_heads[
-                    links["source_layer"],
-                    links["source_head"],
-                    links["target_layer"],
-                    links["target_head"] * shared + one,
-                ]
-                for one in range(shared)
-            ]
-        ).mean(axis=0)
-        units = pd.DataFrame({"source": source, "target": target})
-        between = links["source_layer"] * 10_000 + links["target_layer"]
-        for words, groups in (("over all", None), ("within pairs of layers", between)):
-            estimate = rank_correlation(links["overlap_excess"], pd.Series(moved), units, within=groups, seed=seed)
-            found.append(
-                _row(
-                    f"overlap of its output with a later {read} input",
-                    "movement of the later head",
-                    f"rank correlation {words}",
-                    estimate,
-                )
-            )
+        first = links["target_head"] * shared
+        moved = [
+            effects.on_heads[source_layer, links["source_head"], target_layer, first + place] for place in range(shared)
+        ]
+        movement = pd.Series(np.stack(moved).mean(axis=0))
+        units = pd.DataFrame(
+            {"source": source_layer * count + links["source_head"], "target": target_layer * count + first}
+        )
+        found[f"{read}_links"] = rank_correlation(links["overlap_excess"], movement, units, seed=seed)
+        found[f"{read}_links_within"] = rank_correlation(
+            links["overlap_excess"],
+            movement,
+            units,
+            within=source_layer * effects.on_heads.shape[0] + target_layer,
+            seed=seed,
+        )
     return found

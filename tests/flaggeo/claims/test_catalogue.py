@@ -6,8 +6,9 @@ import pytest
 
 import proofs
 from flaggeo.claims import Size, claims, experiments_of
+from flaggeo.claims.catalogue import every_claim
 
-CLAIMS = claims()
+CLAIMS = every_claim()
 EXPERIMENTS = experiments_of(CLAIMS)
 
 
@@ -20,7 +21,7 @@ def test_every_record_can_be_judged(claim):
         assert case.least <= case.most
         assert len({experiment.seeds for experiment in case.experiments}) == 1
     assert claim.proof is None or claim.proof in {statement.name for statement in proofs.statements()}
-    assert re.match(r"arXiv:\d{4}\.\d{5}|docs/proofs.md", claim.source)
+    assert re.match(r"arXiv:\d{4}\.\d{5}|docs/(proofs|claims).md", claim.source)
 
 
 def test_names_are_those_of_one_claim_and_of_one_experiment():
@@ -61,3 +62,10 @@ def test_claims_are_chosen_by_name_and_keep_their_order():
     assert [claim.name for claim in claims([second, first])] == [first, second]
     with pytest.raises(ValueError, match="'nothing': expected a claim, one of invariant_dimension"):
         claims([first, "nothing"])
+
+
+def test_claims_apart_are_tested_by_name_alone():
+    apart = [claim for claim in CLAIMS if claim.apart]
+    assert apart
+    assert not set(apart) & set(claims())
+    assert claims([apart[0].name]) == (apart[0],)
