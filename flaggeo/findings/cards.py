@@ -119,7 +119,8 @@ def _redundant_heads(finding: Finding) -> Card:
         title="Heads that repeat each other",
         number=", ".join(named[:_NAMED]) + (" …" if len(named) > _NAMED else ""),
         baseline=f"{numbers['effect_size']:.0%} of the way from unrelated subspaces to the same one",
-        detail=f"{counted(numbers['groups'], 'group')} of such heads in all. In SmolLM2 such heads were missed as much as others.",
+        detail=f"{counted(numbers['groups'], 'group')} of such heads. In SmolLM2 they are missed as much as others "
+        "(docs/claims.md).",
         place=finding.place,
         bar=(numbers["effect_size"], 0.0),
         picked=tuple(numbers["heads"]),

@@ -226,11 +226,16 @@ def redundant_heads(verdict: str, *, groups: int, heads: Sequence[str], effect_s
         "undetermined": "Some heads seem to repeat each other, but they fill the space too far to tell",
     }[verdict]
     beyond = "" if excess is None else f", and of {excess:.2f} over the largest null"
+    advice = ""
+    if verdict == "present":
+        advice = (
+            " They are candidates for sharing a subspace, not for removal: in SmolLM2 such heads were missed as much "
+            "as others (docs/claims.md)."
+        )
     return (
         f"{answer}: {counted(groups, 'group')} of heads of one role overlap{'s' * (groups == 1)} by half or more "
         f"beyond unrelated heads. The closest has a mean effect size of {effect_size:.2f} over unrelated heads{beyond}"
-        f": {_first_few(heads)}. They are candidates for sharing a subspace, not for removal: in SmolLM2 such heads were "
-        "missed as much as others (docs/claims.md)."
+        f": {_first_few(heads)}.{advice}"
     )
 
 

@@ -17,7 +17,9 @@ from docs.build.tables import tables_page
 from flaggeo import Analysis, analyze, load
 from flaggeo.alignment import Null, SubspacePair, observables
 from flaggeo.alignment.pairs.pair_table import PAIR_OBSERVABLES
-from flaggeo.claims import Reproduction, claims
+from flaggeo.claims import Reproduction
+from flaggeo.claims.catalogue import every_claim
+from flaggeo.claims.geometry import SMOLLM2
 from flaggeo.cli.terminal import EXIT_CODES
 from flaggeo.network.families.table import load_table
 from tests.builders import CONFIG, tiny_llama
@@ -120,9 +122,9 @@ def test_every_wording_is_listed_with_its_statement():
 
 def test_every_claim_is_listed_with_the_verdict_that_its_numbers_give():
     page, found = claims_page(), Reproduction.load(RESULTS)
-    assert found.claims == claims()
+    assert found.claims == every_claim()
     for number, judgement in enumerate(found.judgements, start=1):
-        text = section(page, f"### {number}. `{judgement.claim.name}`", "\n###")
+        text = section(page, f"### {number}. `{judgement.claim.name}`", "\n##")
         assert f"**{judgement.verdict}**" in text
         assert escaped(judgement.claim.sentence) in text
         assert text.count("\n| ") == len(judgement.outcomes) + 1
@@ -138,3 +140,18 @@ def test_the_sections_that_docstrings_cite_exist():
     for name, heading in cited:
         headings = re.findall(r"^#+ (.*)$", (DOCS / name).read_text(encoding="utf-8"), flags=re.MULTILINE)
         assert heading in ("", *headings), f"{name}: {heading}"
+
+
+def test_the_words_on_geometry_and_function_are_those_of_the_numbers():
+    """The page says in words what predicts what, and the README with numbers."""
+    numbers = Reproduction.load(RESULTS).measured[SMOLLM2.name]
+    for read in ("query", "key", "value"):
+        assert min(numbers[f"{read}_links.low"] + numbers[f"{read}_links_within.low"]) > 0
+    assert max(numbers["similar_layers_left_out.high"]) < 0
+    assert numbers["influence_left_out"][0] > -numbers["similar_layers_left_out"][0]
+    for name in ("repeated_heads", "repeated_heads_within", "repeated_heads_matched"):
+        assert numbers[f"{name}.low"][0] < 0 < numbers[f"{name}.high"][0]
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    told = readme[readme.index("**Does geometry predict function?**") :].split("\n\n")[0]
+    for name in ("query_links", "similar_layers_left_out", "influence_left_out", "repeated_heads"):
+        assert f"({numbers[name][0]:.2f}" in told or f"rank correlation {numbers[name][0]:.2f}" in told

@@ -29,6 +29,7 @@ def plant(monkeypatch, first, second, third):
         "two": Claim("two", "sentence", "source", (Case(third, "value", least=0, minus=second),)),
     }
     monkeypatch.setattr(reproduction, "claims", lambda names=None: tuple(known[name] for name in names or known))
+    monkeypatch.setattr(reproduction, "every_claim", lambda: tuple(known.values()))
 
 
 @pytest.mark.parametrize("jobs", [1, 2, 9])
@@ -111,7 +112,7 @@ def test_what_was_saved_is_judged_by_the_claims_as_they_are_now(tmp_path, monkey
     assert [claim.name for claim in loaded.claims] == ["one"]
     assert loaded.size is Size.LAPTOP
     stricter = Claim("one", "sentence", "source", (Case(FIRST, "value", most=0.5),))
-    monkeypatch.setattr(reproduction, "claims", lambda *_: (stricter,))
+    monkeypatch.setattr(reproduction, "every_claim", lambda: (stricter,))
     assert Reproduction.load(tmp_path / "reproduction.json").judgements[0].verdict is Verdict.NOT_REPRODUCED
 
 
@@ -128,3 +129,24 @@ def test_progress_names_the_experiment(tmp_path):
     told = []
     reproduce(tmp_path, ["two"], progress=lambda *what: told.append(what))
     assert told == [("third (1 of 2)", 1, 1), ("second (2 of 2)", 1, 1)]
+
+
+class _Resuming(Planted):
+    """Leaves a file in its folder, and takes its numbers from there when it is there."""
+
+    def resumed(self, scratch, *, device, progress):
+        kept = scratch / "kept"
+        if not kept.exists():
+            scratch.mkdir(parents=True)
+            kept.write_text("")
+            raise KeyboardInterrupt
+        return self.run(device=device, progress=progress)
+
+
+def test_an_experiment_goes_on_from_what_it_left(tmp_path, monkeypatch):
+    plant(monkeypatch, _Resuming("first", "first"), SECOND, THIRD)
+    with pytest.raises(KeyboardInterrupt):
+        reproduce(tmp_path)
+    assert RUNS == []
+    reproduce(tmp_path)
+    assert RUNS == ["first", "second", "third"]
