@@ -195,3 +195,13 @@ def test_bytes_behind_the_last_tensor_are_refused(tmp_path):
     file.write_bytes(file.read_bytes() + bytes(1))
     with pytest.raises(CheckpointError, match="'c': expected the end of the file behind its 1068 bytes, found 1089"):
         open_checkpoint(file)
+
+
+def test_more_settings_than_any_model_has_are_refused(tmp_path):
+    write(
+        tmp_path / "model.gguf",
+        {"a": (np.ones((2, 2), np.float32), QUANTISATION.F32)},
+        **{f"s{number}": 1 for number in range(10_001)},
+    )
+    with pytest.raises(CheckpointError, match=r"model\.gguf: .*1000\d settings, where at most 10000 are read"):
+        open_checkpoint(tmp_path / "model.gguf")

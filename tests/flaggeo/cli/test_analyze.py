@@ -1,4 +1,6 @@
 import json
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -217,3 +219,16 @@ def test_an_interrupted_run_says_that_it_can_continue(model, tmp_path, monkeypat
     assert run(app, ["analyze", str(model), "-o", str(tmp_path / "out")]).exit_code == 0
     assert len(calls) == 23 - 1 - 7  # all but the embedding and the seven weights of the first layer
     assert sorted(path.name for path in tmp_path.iterdir()) == ["model", "out"]
+
+
+def test_no_warning_of_python_reaches_the_terminal(tmp_path):
+    """Weights that are zero, constant, or as large as is allowed divide by nothing, and by everything."""
+    tensors = tiny_llama()
+    for layer, value in enumerate((0.0, 1.0, 1e15)):
+        for role in ("self_attn.q_proj", "mlp.down_proj"):
+            tensors[f"model.layers.{layer}.{role}.weight"].fill_(value)
+    folder = save_folder(tmp_path / "model", tensors)
+    command = [sys.executable, "-m", "flaggeo", "analyze", str(folder), "-o", str(tmp_path / "out"), "--measure", "all"]
+    done = subprocess.run([*command, "--draws", "2"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "Warning" not in done.stderr
