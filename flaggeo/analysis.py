@@ -115,7 +115,7 @@ def load(
 
 @workers()
 def analyze(
-    network: Network,
+    network: "Network | str | Path | Mapping[str, Tensor] | nn.Module",
     settings: Settings | None = None,
     *,
     device: str | torch.device = "cpu",
@@ -129,7 +129,7 @@ def analyze(
     Parameters
     ----------
     network : Network
-        From `load`.
+        From `load`, or whatever that takes.
     settings : Settings, optional
         What is measured.
     device : str or torch.device, optional
@@ -154,7 +154,7 @@ def analyze(
     Raises
     ------
     TypeError
-        If it is not given a network, or if settings and single options are given.
+        If settings and single options are given.
     ValueError
         If a setting is out of range, or no weight has the roles and layers asked for.
     CheckpointError
@@ -162,7 +162,7 @@ def analyze(
         some tensors are unreadable, the result says so and leaves out what needs them.
     """
     if not isinstance(network, Network):
-        raise TypeError(f"analyze: expected a Network from flaggeo.load; got {type(network).__name__}")
+        network = load(network)
     settings = Settings(**given_options(settings, options))
     device = torch.device(device)
     started = datetime.now(UTC)

@@ -2,8 +2,9 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields
+from itertools import chain
 from operator import index
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any, SupportsIndex, TypedDict
 
 if TYPE_CHECKING:
     from .network import Network, Weight
@@ -27,7 +28,7 @@ class Options(TypedDict, total=False):
 
     rank: int
     roles: Iterable[str] | None
-    layers: Iterable[int] | None
+    layers: int | str | Iterable[int] | None
     fold_norms: bool
     draws: int
     seed: int
@@ -59,12 +60,24 @@ def _switch(name: str, given: Any) -> bool:
     return bool(given)
 
 
-def _layers(name: str, given: Iterable[int]) -> tuple[int, ...]:
+def _layers(name: str, given: SupportsIndex | str | Iterable[int]) -> tuple[int, ...]:
     layer = _whole(0, _LAST_LAYER)
-    chosen = tuple(sorted({layer(name, one) for one in given}))
+    numbers = _ranges(name, given) if isinstance(given, str) else [given] if isinstance(given, SupportsIndex) else given
+    chosen = tuple(sorted({layer(name, one) for one in numbers}))
     if not chosen:
         raise ValueError(f"{name}: expected some layers; got none")
     return chosen
+
+
+def _ranges(name: str, text: str) -> Iterable[int]:
+    """Numbers of ranges such as 0-5,8, one after the other: there may be more than the memory holds."""
+    ranges = []
+    for part in text.split(","):
+        first, _, last = part.strip().partition("-")
+        if not first.isdecimal() or not (last or first).isdecimal() or int(last or first) < int(first):
+            raise ValueError(f"{name}: expected numbers and ranges as in 0-5,8; found {part!r}")
+        ranges.append(range(int(first), int(last or first) + 1))
+    return chain.from_iterable(ranges)
 
 
 def _among(known: Callable[[], tuple[str, ...]]) -> _Check:
@@ -107,8 +120,8 @@ class Settings:
     roles : tuple of str or None
         Only weights of these roles, in the order of `flaggeo.network.ROLES`; all of them for None.
     layers : tuple of int or None
-        Only these layers, ascending; all of them for None. Weights without a layer (embed, unembed) are chosen by
-        their role alone.
+        Only these layers, ascending, from numbers or a text such as ``"0-5,8"``; all of them for None. Weights without
+        a layer (embed, unembed) are chosen by their role alone.
     fold_norms : bool
         Whether the norms beside a weight are folded into its matrix, their gains and what a LayerNorm does not see,
         see `Network.matrix`. Only then do rotations of the stream leave the numbers of reading weights unchanged. The

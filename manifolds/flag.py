@@ -74,6 +74,16 @@ class Flag(LevelSet):  # type: ignore[misc]  # geomstats is untyped
     def __repr__(self) -> str:
         return f"Flag(n={self.n}, dims={self.dims}{self._equip_option()})"
 
+    def __eq__(self, other: object) -> bool:
+        """Whether the other is the same manifold with a metric of the same kind."""
+        return isinstance(other, Flag) and self._identity() == other._identity()
+
+    def __hash__(self) -> int:
+        return hash(self._identity())
+
+    def _identity(self) -> tuple[type, int, tuple[int, ...], type | None]:
+        return type(self), self.n, self.dims, type(self.metric) if hasattr(self, "metric") else None
+
     def _equip_option(self) -> str:
         return "" if hasattr(self, "metric") else ", equip=False"
 

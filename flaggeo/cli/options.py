@@ -1,10 +1,9 @@
 """The options that commands share; those of `Settings` are made from its fields."""
 
 import inspect
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import Field, dataclass, fields
 from enum import StrEnum
-from itertools import chain
 from typing import Annotated, Any
 
 import typer
@@ -45,29 +44,12 @@ def settings_parameters() -> list[inspect.Parameter]:
 
 
 def given_settings(arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """Those fields of `Settings` that are among a command's arguments and were given, for its checks to read.
-
-    Raises
-    ------
-    ValueError
-        If a range of layers cannot be read.
-    """
+    """Those fields of `Settings` that are among a command's arguments and were given, for its checks to read."""
     return {
         option.name: _kind(option).read(option.name, arguments[option.name])
         for option in fields(Settings)
         if arguments[option.name] is not None
     }
-
-
-def _ranges(name: str, text: str) -> Iterable[int]:
-    """Numbers of ranges such as 0-5,8, one after the other: there may be more than the memory holds."""
-    ranges = []
-    for part in text.split(","):
-        first, _, last = part.strip().partition("-")
-        if not first.isdecimal() or not (last or first).isdecimal() or int(last or first) < int(first):
-            raise ValueError(f"{name}: expected numbers and ranges as in 0-5,8; found {part!r}")
-        ranges.append(range(int(first), int(last or first) + 1))
-    return chain.from_iterable(ranges)
 
 
 def _words(_: str, text: str) -> list[str]:
@@ -91,7 +73,7 @@ _KINDS = {
     int: _Kind(int, None, _as_given),
     bool: _Kind(bool, None, _as_given),
     tuple[str, ...]: _Kind(str, "NAME,...", _words),
-    tuple[int, ...]: _Kind(str, "RANGE,...", _ranges),
+    tuple[int, ...]: _Kind(str, "RANGE,...", _as_given),
 }
 
 

@@ -99,7 +99,11 @@ def require_device(name: str) -> None:
         torch.ones(1, device=name).item()  # the meta device has no numbers
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
-        raise ValueError(f"--device: expected a device that torch can use here; found {name!r}: {reason}") from None
+        # Of a name that it does not know, torch has twenty others to tell.
+        why = "" if "Expected one of" in reason else f": {reason}"
+        raise ValueError(
+            f"--device: expected a device that torch can use here, such as cpu, cuda or mps; found {name!r}{why}"
+        ) from None
 
 
 def say(line: str) -> None:

@@ -127,9 +127,13 @@ def test_wrong_arguments(options, message):
         analyze(load(tiny_llama(), config=CONFIG), **options)
 
 
-def test_a_path_is_no_network(tmp_path):
-    with pytest.raises(TypeError, match=r"analyze: expected a Network from flaggeo\.load; got str"):
-        analyze(str(tmp_path))
+def test_what_load_takes_is_loaded(tmp_path):
+    folder = save_folder(tmp_path / "model", tiny_llama())
+    expected = analyze(load(folder), rank=3)
+    for source in (folder, str(folder)):
+        pd.testing.assert_frame_equal(analyze(source, rank=3).continuity, expected.continuity)
+    with pytest.raises(CheckpointError, match="nowhere: expected"):
+        analyze(tmp_path / "nowhere")
 
 
 def test_an_interrupted_run_resumes_and_gives_the_same_result(tmp_path, monkeypatch):

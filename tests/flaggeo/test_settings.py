@@ -57,6 +57,8 @@ def test_all_is_every_measurement_and_statistics_bring_what_they_are_of():
         ({"roles": ["nose"]}, "roles: expected some of embed, q, .*; got nose"),
         ({"roles": []}, "roles: expected some of .*; got none"),
         ({"layers": []}, "layers: expected some layers; got none"),
+        ({"layers": "3-1"}, "layers: expected numbers and ranges as in 0-5,8; found '3-1'"),
+        ({"layers": "0-999999999999"}, "layers: expected a whole number from 0 to 9999; got 10000"),
         ({"layers": [-1]}, "layers: expected a whole number from 0 to 9999; got -1"),
         ({"layers": range(10**15)}, "layers: expected a whole number from 0 to 9999; got 10000"),
         ({"measure": ["beauty"]}, f"measure: expected some of {', '.join(MEASUREMENTS)}; got beauty"),
@@ -97,3 +99,10 @@ def test_a_rank_is_limited_by_each_weight_and_refused_above_all_of_them():
     assert [kept[f"layers.0.{name}"] for name in ("q", "k", "k.heads.0")] == [22, 20, 10]
     assert "heads of q (10), k (20), heads of k (10)" in analysis.provenance["remarks"][-1]
     assert analysis.pairs["overlap"].notna().all()
+
+
+@pytest.mark.parametrize(
+    ("given", "layers"), [(3, (3,)), (np.int64(3), (3,)), ("0-2, 5", (0, 1, 2, 5)), ("7", (7,)), ([2, 1], (1, 2))]
+)
+def test_layers_are_given_as_numbers_or_in_words(given, layers):
+    assert Settings(layers=given).layers == layers

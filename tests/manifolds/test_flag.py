@@ -176,3 +176,13 @@ def test_what_is_no_tangent_vector_is_refused_everywhere(vector):
 def test_dimensions_that_are_no_whole_numbers_are_refused(dims):
     with pytest.raises(TypeError, match="sequence of whole numbers"):
         Flag(5, dims)
+
+
+def test_manifolds_are_equal_if_all_that_they_are_made_of_is():
+    alike = [Flag(6, (1, 3)), Flag(6, (1, 3))]
+    assert alike[0] == alike[1]
+    assert len(set(alike)) == 1
+    assert Grassmannian(6, 2) == Grassmannian(6, 2)
+    others = [Flag(7, (1, 3)), Flag(6, (1, 2)), Flag(6, (1, 3), equip=False), Flag(6, (3,)), Grassmannian(6, 3), "Flag"]
+    assert all(alike[0] != other for other in others)
+    assert Flag(6, (3,)) != Grassmannian(6, 3)

@@ -7,7 +7,6 @@ from typer.testing import CliRunner
 
 from flaggeo import Settings, analyze, load
 from flaggeo.cli import app
-from flaggeo.cli.options import given_settings
 from flaggeo.cli.terminal import USAGE
 from tests.builders import CONFIG, save_folder, tiny_llama
 from tests.flaggeo.test_settings import OTHER
@@ -72,12 +71,3 @@ def test_an_option_that_is_given_counts_even_at_its_default(command, option, mod
     assert f"expected an analysis with {option} " in result.stderr
     assert result.stderr.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
-
-
-def test_ranges_are_read_one_number_at_a_time():
-    nothing = dict.fromkeys([option.name for option in fields(Settings)])
-    given = given_settings(nothing | {"layers": "7, 0-999999999999"})
-    assert list(given) == ["layers"]
-    assert [next(iter(given["layers"])), next(given["layers"]), next(given["layers"])] == [7, 0, 1]
-    with pytest.raises(ValueError, match="layers: expected numbers and ranges as in 0-5,8; found '3-1'"):
-        given_settings(nothing | {"layers": "3-1"})
