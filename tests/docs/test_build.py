@@ -153,5 +153,8 @@ def test_the_words_on_geometry_and_function_are_those_of_the_numbers():
         assert numbers[f"{name}.low"][0] < 0 < numbers[f"{name}.high"][0]
     readme = (Path(__file__).parents[2] / "README.md").read_text()
     told = readme[readme.index("**Does geometry predict function?**") :].split("\n\n")[0]
-    for name in ("query_links", "similar_layers_left_out", "influence_left_out", "repeated_heads"):
-        assert f"({numbers[name][0]:.2f}" in told or f"rank correlation {numbers[name][0]:.2f}" in told
+    for name in ("query_links_within", "key_links_within", "value_links_within", "influence_left_out"):
+        assert f"{numbers[name][0]:.2f}" in told
+    for name in ("similar_layers_left_out", "similar_layers_replaced", "repeated_heads"):
+        value, low, high = (f"{numbers[name + end][0]:.2f}" for end in ("", ".low", ".high"))
+        assert re.search(rf"\({value}, (95% interval )?{low} to {high}\)", told)
