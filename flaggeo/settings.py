@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from itertools import chain
 from operator import index
-from typing import TYPE_CHECKING, Any, SupportsIndex, TypedDict
+from typing import TYPE_CHECKING, Any, SupportsIndex, TypedDict, TypeGuard
 
 if TYPE_CHECKING:
     from .network import Network, Weight
@@ -62,11 +62,16 @@ def _switch(name: str, given: Any) -> bool:
 
 def _layers(name: str, given: SupportsIndex | str | Iterable[int]) -> tuple[int, ...]:
     layer = _whole(0, _LAST_LAYER)
-    numbers = _ranges(name, given) if isinstance(given, str) else [given] if isinstance(given, SupportsIndex) else given
+    numbers = _ranges(name, given) if isinstance(given, str) else given if _is_several(given) else [given]
     chosen = tuple(sorted({layer(name, one) for one in numbers}))
     if not chosen:
         raise ValueError(f"{name}: expected some layers; got none")
     return chosen
+
+
+def _is_several(given: Any) -> TypeGuard[Iterable[Any]]:
+    """Whether there may be several; an array without a dimension says that it is iterable, and is one number."""
+    return isinstance(given, Iterable) and getattr(given, "ndim", 1) > 0
 
 
 def _ranges(name: str, text: str) -> Iterable[int]:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 #: Told how many steps are done, of how many.
 Progress = Callable[[int, int], object]
@@ -35,6 +35,9 @@ class Experiment(ABC):
     seeds : tuple of int
         No bound of a claim was chosen on these: those of the earlier runs are 0 to 99, 123 and 777.
     """
+
+    #: Packages whose versions the numbers depend on.
+    packages: ClassVar[tuple[str, ...]] = ("flaggeo", "torch", "scikit-learn")
 
     name: str
     setting: str

@@ -36,8 +36,8 @@ class Outcome:
 
     @property
     def holds(self) -> bool:
-        """Whether the prediction is right for every seed; an undefined number is never right."""
-        return all(self.case.least <= value <= self.case.most for value in self.values)
+        """Whether the prediction is right for every seed; an undefined or infinite number is never right."""
+        return all(isfinite(value) and self.case.least <= value <= self.case.most for value in self.values)
 
     @property
     def mean(self) -> float:
@@ -46,8 +46,8 @@ class Outcome:
 
     @property
     def deviation(self) -> float:
-        """Sample standard deviation over the seeds; NaN where there is one."""
-        return stdev(self.values) if len(self.values) > 1 else nan
+        """Sample standard deviation over the seeds; NaN where there is one, or a number is undefined."""
+        return stdev(self.values) if len(self.values) > 1 and all(map(isfinite, self.values)) else nan
 
     @property
     def measured(self) -> str:

@@ -1,11 +1,14 @@
 """Run what claims need, one file an experiment, so that an interrupted run goes on; and the numbers as one record."""
 
 import json
+import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, as_completed
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from importlib.metadata import version
+from hashlib import sha256
+from importlib.metadata import PackageNotFoundError, version
 from itertools import islice
 from math import isfinite, nan
 from pathlib import Path
@@ -126,6 +129,7 @@ def reproduce(
         measured[experiment.name] = numbers
         record = {"schema_version": SCHEMA_VERSION} | _origin(experiment, device) | {"numbers": _plain(numbers)}
         replace_file(_file(folder, experiment), _json(record).encode())
+        shutil.rmtree(_scratch(folder, experiment, device), ignore_errors=True)
     found = Reproduction(size, {one.name: measured[one.name] for one in needed}, chosen, _versions())
     replace_file(folder / RECORD, found.to_json().encode())
     return found
@@ -139,7 +143,7 @@ def _run(
         if executor is None:
             for number, experiment in enumerate(missing, start=1):
                 tell = partial(progress, f"{experiment.name} ({number} of {total})")
-                yield experiment, experiment.resumed(_scratch(folder, experiment), device=device, progress=tell)
+                yield experiment, experiment.resumed(_scratch(folder, experiment, device), device=device, progress=tell)
             return
         for done in range(total):
             progress("experiments", done, total)
@@ -151,26 +155,33 @@ def _run(
 
 
 def _run_one(folder: Path, experiment: Experiment, device: str) -> Numbers:
-    return experiment.resumed(_scratch(folder, experiment), device=device, progress=lambda *_: None)
+    return experiment.resumed(_scratch(folder, experiment, device), device=device, progress=lambda *_: None)
 
 
 def _file(folder: Path, experiment: Experiment) -> Path:
     return folder / PARTS / f"{experiment.name}.json"
 
 
-def _scratch(folder: Path, experiment: Experiment) -> Path:
-    return folder / PARTS / f"{experiment.name}.partial"
+def _scratch(folder: Path, experiment: Experiment, device: str) -> Path:
+    """Known by all that the numbers depend on."""
+    origin = sha256(json.dumps(_origin(experiment, device), sort_keys=True).encode()).hexdigest()
+    return folder / PARTS / f"{experiment.name}-{origin[:16]}.partial"
 
 
 def _origin(experiment: Experiment, device: str) -> dict[str, Any]:
     """All that the numbers depend on, as it comes back from JSON."""
-    origin = {"settings": experiment.settings, "device": device.split(":")[0], "versions": _versions()}
+    kind, versions = device.split(":")[0], _versions(experiment.packages)
+    origin = {"settings": experiment.settings, "device": kind, "versions": versions}
     plain: dict[str, Any] = json.loads(json.dumps(origin))
     return plain
 
 
-def _versions() -> dict[str, str]:
-    return {name: version(name) for name in ("flaggeo", "torch", "scikit-learn")}
+def _versions(packages: Iterable[str] = Experiment.packages) -> dict[str, str]:
+    found = {}
+    for name in packages:
+        with suppress(PackageNotFoundError):  # the experiment says so when it is run
+            found[name] = version(name)
+    return found
 
 
 def _recalled(folder: Path, experiment: Experiment, device: str) -> Numbers | None:
@@ -196,7 +207,10 @@ def _numbers(saved: Any, experiment: Experiment) -> Numbers | None:
             return None
         if not all(value is None or isinstance(value, int | float) for value in values):
             return None
-    return {name: tuple(nan if one is None else float(one) for one in values) for name, values in saved.items()}
+    try:
+        return {name: tuple(nan if one is None else float(one) for one in values) for name, values in saved.items()}
+    except OverflowError:  # JSON has integers that no float holds
+        return None
 
 
 def _plain(numbers: Numbers) -> dict[str, list[float | None]]:

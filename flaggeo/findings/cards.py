@@ -28,8 +28,8 @@ class Card:
         Plain text. The baseline says of what the number is, and what unrelated weights give.
     place : str
         Anchor of the section of the page that shows it.
-    roles, side : tuple of str, str
-        Where the finding is about roles over the layers: whose profile to draw.
+    lines : tuple of (str, str)
+        Where the finding is about roles over the layers: the role and side of each profile to draw.
     nulls : tuple of float
         Of each role the largest null, where that explains the number.
     bar : tuple of float or None
@@ -45,8 +45,7 @@ class Card:
     baseline: str
     detail: str
     place: str
-    roles: tuple[str, ...] = ()
-    side: str = ""
+    lines: tuple[tuple[str, str], ...] = ()
     nulls: tuple[float, ...] = ()
     bar: tuple[float, float] | None = None
     picked: tuple[str, ...] = ()
@@ -74,8 +73,8 @@ def cards(findings: Sequence[Finding], missing: Mapping[str, str]) -> list[Card]
 
 def _continuity(finding: Finding) -> Card:
     roles = sorted(finding.numbers["roles"], key=lambda row: -row["cosine"])
-    side, stacked = roles[0]["side"], finding.kind == "stacked_continuity"
-    whose = f"{END[side].capitalize()} directions" + (" of stacked experts" if stacked else "")
+    stacked = finding.kind == "stacked_continuity"
+    whose = f"{END[roles[0]['side']].capitalize()} directions" + (" of stacked experts" if stacked else "")
     titles = {
         "present": f"{whose} persist across layers",
         "explained_by_outlier_channels": f"{whose} are no more aligned, on average, than outlier channels give",
@@ -104,8 +103,7 @@ def _continuity(finding: Finding) -> Card:
         baseline=baseline,
         detail=f"Layer pairs beyond every null: {counts}.",
         place=finding.place,
-        roles=tuple(row["role"] for row in roles),
-        side=side,
+        lines=tuple((row["role"], row["side"]) for row in roles),
         nulls=() if finding.verdict in ("present", "absent") else tuple(row["largest_null"] for row in roles),
     )
 

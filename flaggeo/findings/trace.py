@@ -85,7 +85,8 @@ def _drift(trace: Trace) -> list[Finding]:
     if moved:
         most = max(moved, key=lambda row: row["last"])
         half_steps = [row["half_step"] for row in moved]
-        reference = trace.drift.loc[trace.drift["since"] == "first", "step"].min()
+        first = trace.drift[trace.drift["since"] == "first"]
+        reference = first["since_step" if "since_step" in first else "step"].min()
         numbers: dict[str, Any] = {"first_step": int(reference), "last_step": steps[-1]}
         numbers |= {"role": most["role"], "side": most["side"], "rms_angle": most["last"]}
         # Where all made half of their way by the same checkpoint, none of them was last.

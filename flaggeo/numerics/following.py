@@ -135,6 +135,8 @@ def _there_and_back(tall: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
 
 def _norms(tall: Tensor) -> tuple[Tensor, Tensor]:
     """Norms of the columns and of the rows."""
-    squares = [block.square() for block in row_blocks(tall, NEAR_ENTRIES)]
-    columns = torch.stack([one.sum(dim=0) for one in squares]).sum(dim=0)
-    return columns.sqrt(), torch.cat([one.sum(dim=1) for one in squares]).sqrt()
+    parts = [
+        (block.square().sum(dim=0), torch.linalg.vector_norm(block, dim=1)) for block in row_blocks(tall, NEAR_ENTRIES)
+    ]
+    columns, rows = zip(*parts, strict=True)
+    return torch.stack(columns).sum(dim=0).sqrt(), torch.cat(rows)

@@ -36,11 +36,12 @@ class Profile:
 
 def profile(card: Card, continuity: pd.DataFrame) -> Profile | None:
     """The profile of a card about roles, from the layer pairs of an analysis; None of other cards."""
-    rows = continuity[continuity["role"].isin(card.roles) & (continuity["side"] == card.side)]
-    if rows.empty:
+    found = [continuity[(continuity["role"] == role) & (continuity["side"] == side)] for role, side in card.lines]
+    if not any(map(len, found)):
         return None
+    rows = pd.concat(found)
     first, last = rows["layer"].min(), rows["layer"].max()
-    lines = tuple((role, _points(rows[rows["role"] == role], first, last)) for role in card.roles)
+    lines = tuple((role, _points(one, first, last)) for (role, _), one in zip(card.lines, found, strict=True))
     nulls = tuple(map(_height, card.nulls))
     return Profile(_WIDTH, _HEIGHT, lines, nulls, _height(rows["abs_cos_1_null_mean"].iloc[0]))
 

@@ -56,7 +56,7 @@ def continuity(weights: Tensor) -> Continuity:
     >>> found.read, found.write
     (tensor([1.], dtype=torch.float64), tensor([0.], dtype=torch.float64))
     """
-    left, values, right = torch.linalg.svd(weights.cpu().double())
+    left, values, right = torch.linalg.svd(_finite(weights))
     defined = values[..., :1] > 0
     written, read = (torch.where(defined[..., None], frame, torch.nan) for frame in (left.mT, right))
 
@@ -76,9 +76,16 @@ def drift(weights: Tensor, reference: Tensor) -> Tensor:
     ----------
     weights, reference : Tensor, shape=[runs, L, d, d]
     """
-    now, then = (torch.linalg.svd(one.cpu().double()).Vh[:, :, 0] for one in (weights, reference))
+    found = [torch.linalg.svd(_finite(one)) for one in (weights, reference)]
+    now, then = (torch.where(one.S[..., :1] > 0, one.Vh[:, :, 0], torch.nan) for one in found)
     cosines: Tensor = (now * then).sum(dim=-1).abs().clamp(max=1)
     return torch.rad2deg(cosines.acos()).mean(dim=-1)
+
+
+def _finite(weights: Tensor) -> Tensor:
+    """In float64 on the CPU; zero for a weight of a run that has diverged, so that its numbers are undefined."""
+    weights = weights.cpu().double()
+    return torch.where(weights.isfinite().all(dim=(-2, -1))[..., None, None], weights, 0)
 
 
 def update_ratio(weights: Tensor, reference: Tensor) -> Tensor:

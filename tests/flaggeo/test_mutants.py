@@ -27,20 +27,26 @@ OFTEN = {"result": 1, "scratch": 1}
 @pytest.fixture(scope="module")
 def originals(tmp_path_factory):
     """Each sound folder, and the digest of what is read of it."""
+    threads = torch.get_num_threads()
     torch.set_num_threads(1)
     found = {}
     for original in all_originals(tmp_path_factory.mktemp("originals")):
         end = attempt(original.read, original.folder)
         assert end.code == READ, end.said
         found[original] = end.said
-    return found
+    yield found
+    torch.set_num_threads(threads)
 
 
 def mutated(original, folder, rng):
     """Change a copy of the original, and give what it is called and its right answer, None where nobody knows it."""
     name, kind = original.name, rng.random()
+
+    def damaged(*_):
+        damage(folder / rng.choice(original.files), rng)
+
     if name == "scratch":  # which is measured anew
-        way, right = rng.choice((cut, lambda *_: damage(folder / rng.choice(original.files), rng))), "same"
+        way, right = rng.choice((cut, damaged)), "same"
     elif kind < 0.1:
         way, right = cut, "refused"
     elif kind < 0.25:
@@ -55,7 +61,7 @@ def mutated(original, folder, rng):
         cut(folder, rng, original.files)
     else:
         way(folder, rng)
-    return f"{name}: {getattr(way, '__name__', 'damage')}", right
+    return f"{name}: {way.__name__}", right
 
 
 def tried(originals, parent, seed):

@@ -102,7 +102,16 @@ def test_a_rank_is_limited_by_each_weight_and_refused_above_all_of_them():
 
 
 @pytest.mark.parametrize(
-    ("given", "layers"), [(3, (3,)), (np.int64(3), (3,)), ("0-2, 5", (0, 1, 2, 5)), ("7", (7,)), ([2, 1], (1, 2))]
+    ("given", "layers"),
+    [
+        (3, (3,)),
+        (np.int64(3), (3,)),
+        ("0-2, 5", (0, 1, 2, 5)),
+        ("7", (7,)),
+        ([2, 1], (1, 2)),
+        (np.array([2, 1]), (1, 2)),
+        (np.array(4), (4,)),
+    ],
 )
 def test_layers_are_given_as_numbers_or_in_words(given, layers):
     assert Settings(layers=given).layers == layers

@@ -1,12 +1,11 @@
 """Whether the geometry of SmolLM2's weights says what its heads and layers do, on a text that Python ships."""
 
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, files
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -38,6 +37,8 @@ class FunctionExperiment(Experiment):
     starts: tuple[int, ...]
     length: int
 
+    packages: ClassVar = (*Experiment.packages, "transformers", _PACKAGE)
+
     @property
     def numbers(self) -> Mapping[str, str]:
         """Each prediction, and the ends of its interval as ``name.low`` and ``name.high``."""
@@ -56,7 +57,6 @@ class FunctionExperiment(Experiment):
         measured = effects(model.to(device), tokens.to(device), scratch=scratch, progress=progress)
         analysis = analyze(load(file), measure=_MEASURED, device=device)
         found = [predictions(analysis, measured, seed=seed) for seed in self.seeds]
-        shutil.rmtree(scratch, ignore_errors=True)
         numbers = {name: tuple(one[name].value for one in found) for name in PREDICTIONS}
         for end in _ENDS:
             numbers |= {f"{name}.{end}": tuple(getattr(one[name], end) for one in found) for name in PREDICTIONS}
@@ -85,7 +85,12 @@ def _model_and_text(file: Path, starts: tuple[int, ...], length: int) -> tuple[A
     """The model as transformers runs it, and sequences of Python's own documentation, shape=[sequences, length]."""
     from pydoc_data.topics import topics
 
-    import transformers
+    try:
+        import transformers
+    except ImportError:
+        raise ModuleNotFoundError(
+            'running a language model needs transformers: pip install "flaggeo[transformers]"'
+        ) from None
 
     place = {"pretrained_model_name_or_path": str(file.parent), "gguf_file": file.name}
     model = transformers.AutoModelForCausalLM.from_pretrained(**place, dtype=torch.float32)

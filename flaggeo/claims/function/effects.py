@@ -68,14 +68,26 @@ def effects(model: Any, tokens: Tensor, *, scratch: Path, progress: Progress = l
     for layer in range(count):
         progress(layer, count)
         file = scratch / f"{key}-{layer}.npz"
-        if not file.exists():
-            scratch.mkdir(parents=True, exist_ok=True)
+        one = _recalled(file, run)
+        if one is None:
+            one = _of_layer(run, layer)
             content = io.BytesIO()
-            np.savez(content, **asdict(_of_layer(run, layer)))
+            np.savez(content, **asdict(one))
             replace_file(file, content.getvalue())
-        with np.load(file, allow_pickle=False) as arrays:
-            found.append([arrays[field.name] for field in fields(Effects)])
+        found.append([getattr(one, field.name) for field in fields(Effects)])
     return Effects(*map(np.stack, zip(*found, strict=True)))
+
+
+def _recalled(file: Path, run: Forward) -> Effects | None:
+    """What was kept of a layer; None where nothing was, or it is damaged."""
+    heads, layers = run.heads[0].shape[-2], len(run.layers)
+    try:
+        with np.load(io.BytesIO(file.read_bytes()), allow_pickle=False) as arrays:
+            found = Effects(*(arrays[field.name] for field in fields(Effects)))
+    except Exception:  # whatever a damaged file makes of itself
+        return None
+    shapes = [getattr(found, field.name).shape for field in fields(Effects)]
+    return found if shapes == [(heads,), (heads, layers, heads), (), (), ()] else None
 
 
 def _key(model: Any, tokens: Tensor) -> str:

@@ -175,13 +175,15 @@ class Monitor:
         records = self._records
         if records is None:
             return
-        if os.getpid() == self._process:
-            if self._step > max(records.steps, default=-1):
+        try:
+            if os.getpid() == self._process and self._step > max(records.steps, default=-1):
                 self._keep(self._observer.measure(self._step))  # gradients may be gone
-            with self._told():
-                records.note(self._provenance | {"ended": True, "finished": datetime.now(UTC).isoformat()})
-        self._records = None
-        atexit.unregister(self._at_exit)
+        finally:
+            if os.getpid() == self._process:
+                with self._told():
+                    records.note(self._provenance | {"ended": True, "finished": datetime.now(UTC).isoformat()})
+            self._records = None
+            atexit.unregister(self._at_exit)
 
     def __enter__(self) -> Self:
         return self
@@ -189,7 +191,12 @@ class Monitor:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self.close()
+        try:
+            self.close()
+        except Exception as failure:
+            if error is None:
+                raise
+            self._tell(f"not recorded: {failure}")  # what ended the run is what a person has to see
 
     def _record(self) -> None:
         tables = self._observer.measure(self._step)
@@ -209,10 +216,10 @@ class Monitor:
 
     def _thin(self) -> None:
         assert self._records is not None
+        self._every *= 2
         for step in self._records.steps[1::2]:
             self._records.drop(step)
             del self._sizes[step]
-        self._every *= 2
         self._tell(f"the budget is used up: every second record was removed, the next are {self._every} steps apart")
 
     @contextmanager

@@ -173,8 +173,9 @@ class Records:
         """Remove a record; it is gone as a whole before its files are."""
         gone = self._folder / f".{_name(step)}.gone"
         (self._folder / _name(step)).rename(gone)
-        shutil.rmtree(gone)
         self.steps.remove(step)
+        # On a network disk a reader may hold a file of it.
+        shutil.rmtree(gone, ignore_errors=True)
 
 
 def is_monitored(folder: str | Path) -> bool:
@@ -236,11 +237,11 @@ def read_record(folder: Path, step: int) -> dict[str, pd.DataFrame]:
             if list(found[name].columns) != schema.names:
                 raise ResultError(f"{part / name}.parquet: expected the columns of a monitor, found others")
             tables[name] = schema.frame(found[name])
-    except ResultError:
-        raise
     except Exception as error:  # whatever the libraries of the format raise about a damaged file
         if not part.is_dir():
             raise FileNotFoundError(f"{part}: expected a record, found it removed") from error
+        if isinstance(error, ResultError):
+            raise
         reason = " ".join(str(error).split()) or type(error).__name__
         raise ResultError(f"{part}: cannot read this record: {reason}") from error
     return tables

@@ -97,6 +97,7 @@ class Subject:
 
     def remember(self) -> None:
         """Keep a copy of all that is watched, from which updates are measured."""
+        self._before = None  # never two copies at once
         copies = {name: one.detach().clone() for name, one in self._tensors().items()}
         self._before = MemoryCheckpoint(self.network.checkpoint.location, copies, {})
 

@@ -2,12 +2,12 @@
 
 import json
 from dataclasses import replace
-from math import nan
+from math import isnan, nan
 
 import pytest
 import torch
 
-from flaggeo.claims import Case, Claim, Reference, Verdict, judge
+from flaggeo.claims import Case, Claim, Outcome, Reference, Verdict, judge
 from flaggeo.claims import claims as known
 from flaggeo.claims.experiments import ridge
 from tests.flaggeo.claims.builders import Planted
@@ -106,3 +106,12 @@ def test_a_planted_wrong_law_changes_the_verdict(monkeypatch):
     wrong = measured_again("imbalance_decay")
     assert wrong.verdict is Verdict.NOT_REPRODUCED
     assert torch.tensor([outcome.mean for outcome in wrong.outcomes]).sub(2).abs().max() < 0.02
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_an_undefined_or_infinite_number_is_shown_and_never_right(value):
+    outcome = Outcome(Case(Planted("one", "one"), "value", least=0), (value, 0.5))
+    assert not outcome.holds
+    assert isnan(outcome.deviation)
+    assert outcome.as_dict()["values"] == [None, 0.5]
+    assert "0.5" not in outcome.measured

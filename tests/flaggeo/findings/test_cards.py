@@ -29,21 +29,27 @@ def with_outlier_channel(tensors):
 def test_unrelated_weights_open_at_the_null_level():
     [first, *_] = cards_of(tiny_llama(layers=LAYERS))
     assert (first.verdict, first.badge) == ("absent", "null level")
+    # Each role on the side that lies in the stream, whichever comes first.
+    sides = {"o": "write", "down": "write"}
+    assert first.lines
+    assert all(side == sides.get(role, "read") for role, side in first.lines)
 
 
 def test_an_outlier_channel_opens_as_one():
     [first, *_] = cards_of(with_outlier_channel(tiny_llama(layers=LAYERS)))
-    assert (first.verdict, first.badge, first.roles) == ("explained_by_outlier_channels", "outlier channels", ("down",))
+    assert (first.verdict, first.badge) == ("explained_by_outlier_channels", "outlier channels")
+    assert first.lines == (("down", "write"),)
     assert first.nulls[0] > 0.9
 
 
 def test_directions_in_common_are_carried_and_say_their_numbers():
     found = cards_of(related_llama(layers=LAYERS), measure="all")
     first = found[0]
-    assert (first.verdict, first.badge, first.side) == ("present", "carried across layers", "read")
+    assert (first.verdict, first.badge) == ("present", "carried across layers")
+    assert {side for _, side in first.lines} == {"read"}
     analysis = analyze(load(related_llama(layers=LAYERS), config=CONFIG | {"num_hidden_layers": LAYERS}), rank=4)
     means = analysis.summary.set_index(["role", "side"])["abs_cos_1"]
-    largest = max(first.roles, key=lambda role: means[role, "read"])
+    largest = max((role for role, _ in first.lines), key=lambda role: means[role, "read"])
     assert first.number.startswith(f"{largest} {means[largest, 'read']:.2f}")
     assert len(found) <= 6
 

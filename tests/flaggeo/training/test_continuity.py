@@ -56,3 +56,11 @@ def test_drift_is_the_planted_angle():
 def test_update_ratio_is_that_of_norms():
     first = gaussian(1, 3, 4, 4)
     assert update_ratio(1.5 * first, first).item() == pytest.approx(0.5)
+
+
+def test_a_run_that_diverged_is_undefined_and_the_others_are_not():
+    weights = torch.randn(2, 3, 4, 4, generator=torch.Generator().manual_seed(0))
+    weights[1, 1, 0, 0] = torch.inf
+    found = continuity(weights)
+    assert found.read.isnan().tolist() == [False, True]
+    assert drift(weights, weights).isnan().tolist() == [False, True]

@@ -129,3 +129,12 @@ def test_the_model_is_left_as_it_was(model, tokens):
     run.resumed(1, run.streams[1])
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     assert not any(module._forward_pre_hooks or module._forward_hooks for module in model.modules())
+
+
+def test_what_is_kept_and_damaged_is_measured_again(model, tokens, found, tmp_path):
+    effects(model, tokens, scratch=tmp_path)
+    for file, content in zip(sorted(tmp_path.iterdir()), (b"", b"PK\x03\x04", None), strict=True):
+        file.write_bytes(file.read_bytes()[:-50] if content is None else content)
+    again = effects(model, tokens, scratch=tmp_path)
+    np.testing.assert_array_equal(again.without_head, found.without_head)
+    np.testing.assert_array_equal(again.on_heads, found.on_heads)
