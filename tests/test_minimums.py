@@ -49,4 +49,5 @@ def test_every_command_works_with_the_smallest_versions_that_are_declared(tmp_pa
         done = subprocess.run(
             [python, "-c", FLAGGEO, *command.split()], cwd=tmp_path, env=environment, capture_output=True, text=True
         )
-        assert (command, done.returncode, done.stderr) == (command, 0, "")
+        # A progress bar of the smallest Rich leaves an empty line where there is no terminal.
+        assert (command, done.returncode, done.stderr.strip()) == (command, 0, "")
