@@ -59,7 +59,8 @@ def test_the_continuity_of_the_readme_is_measured(analysis):
     for text, stated in (
         (README, "{:.2f}, {:.2f}, {:.2f}, {:.2f}".format(*reading["abs_cos_1"])),
         (README, f"where unrelated weights give {reading['abs_cos_1_null_mean'].iloc[0]:.3f}"),
-        (README, f"({layer_pairs - shared.loc['q', 'significant_pairs']} of {layer_pairs} for q)"),
+        (README, "({}, {}, {} and {} of {})".format(*layer_pairs - reading["significant_pairs"], layer_pairs)),
+        (README, "{} and {} of {} layer pairs exceed random signs".format(*writing["significant_pairs"], layer_pairs)),
         (README, f"v hardly keeps its direction ({shared.loc['v', 'abs_cos_1']:.2f})"),
         (README, f"is {over_depth['near']:.0%} in neighbouring layers and {over_depth['far']:.0%} in layers"),
         (README, "{:.2f} and {:.2f}, but these vectors are concentrated".format(*writing["abs_cos_1"])),
@@ -89,7 +90,7 @@ def test_the_nulls_of_the_readme_are_those_of_the_demo(demo):
     summary = demo.summary.set_index(["role", "side"])
     writing = summary.loc[[("o", "write"), ("down", "write")]]
     text = " ".join(README.split())
-    assert "score {:.2f} and {:.2f}; with all rows".format(*writing["abs_cos_1_norm_matched_mean"]) in text
+    assert "score {:.2f} and {:.2f}. So the average".format(*writing["abs_cos_1_norm_matched_mean"]) in text
     assert "scaled to one norm, {:.2f} and {:.2f} remain".format(*writing["abs_cos_1_equalised"]) in text
     reading = summary.loc[[(role, "read") for role in ("q", "k", "gate", "up")]]
     nulls = reading[["abs_cos_1_norm_matched_mean", "abs_cos_1_sign_flip_mean"]].max(axis=None)
@@ -99,10 +100,12 @@ def test_the_nulls_of_the_readme_are_those_of_the_demo(demo):
 def test_the_heads_of_the_readme_are_measured(demo):
     text = " ".join(README.split())
     link = demo.heads.set_index(["source", "target"]).loc[("layers.23.o.heads.2.write", "layers.29.v.heads.0.read")]
-    assert f"shares {link['kernel']:.1f} of {link['source_rank']} dimensions" in text
+    assert demo.heads.loc[demo.heads["kind"] == "OV", "overlap_excess"].max() == link["overlap_excess"]
+    assert f"share {link['kernel']:.1f} of {link['source_rank']} dimensions" in text
     assert f"unrelated heads share {link['kernel_null_mean']:.1f}" in text
-    closest = demo.head_clusters.nlargest(1, "overlap_effect_size")["heads"].iloc[0]
-    assert closest == ", ".join(f"layers.18.o.heads.{head}.write" for head in (6, 7, 8))
+    closest = demo.head_clusters.nlargest(1, "overlap_effect_size").iloc[0]
+    assert closest["heads"] == ", ".join(f"layers.18.o.heads.{head}.write" for head in (6, 7, 8))
+    assert f"overlap with an effect size of {closest['overlap_effect_size']:.0%}" in text
 
 
 def test_the_interfaces_of_the_readme_are_measured(demo):
@@ -110,11 +113,9 @@ def test_the_interfaces_of_the_readme_are_measured(demo):
     mlps = demo.interfaces[demo.interfaces["kind"].isin(["up-down", "gate-down"])]
     balanced = mlps[mlps["gauge_fixed"] | (mlps["kind"] == "gate-down")].groupby("kind")
     overlaps = balanced[["overlap", "overlap_null_mean", "overlap_sign_flip_mean"]].mean()
-    stated = "overlap by {:.3f} and {:.3f}, where unrelated weights give {:.3f}".format(
-        *overlaps.loc[["up-down", "gate-down"], "overlap"], overlaps["overlap_null_mean"].iloc[0]
-    )
-    assert stated in text
-    assert f"gives {overlaps['overlap_sign_flip_mean'].max():.3f} at most" in text
+    up, gate = overlaps.loc[["up-down", "gate-down"], "overlap"]
+    assert f"overlap by {up:.3f} (unrelated weights {overlaps['overlap_null_mean'].iloc[0]:.3f};" in text
+    assert f"{overlaps['overlap_sign_flip_mean'].max():.3f} at most), those of gate and down by {gate:.3f}" in text
 
 
 def test_it_has_the_published_continuity(analysis):

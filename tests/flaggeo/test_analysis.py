@@ -169,7 +169,7 @@ def test_a_run_interrupted_in_its_draws_resumes_with_the_same_numbers(tmp_path):
         analyze(load(folder), rank=3, draws=2, progress=interrupt, scratch=tmp_path / "scratch")
     assert [done for _, done, _ in seen] == list(range(len(seen)))
     assert {total for *_, total in seen} == {23 + 7 * 3}
-    kept = list((tmp_path / "scratch").rglob("*.safetensors"))
+    kept = list((tmp_path / "scratch").rglob("*.kept"))
     assert len(kept) == 1 + 3 + 1 + 3  # embed, layers and unembed; nulls of q, k and v
     seen.clear()
     resumed = analyze(
