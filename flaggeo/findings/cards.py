@@ -1,6 +1,6 @@
 """What a person in a hurry reads: up to six findings, each as a verdict, one number with its baseline, and a place."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -185,7 +185,7 @@ def _not_measured(missing: Mapping[str, str]) -> Card:
         badge="not measured",
         title=listed(list(missing)).capitalize(),
         number="--measure all",
-        baseline="measures these too",
+        baseline="adds what is not measured here",
         detail=f"They say {'; '.join(missing.values())}."
         if len(missing) > 1
         else f"It says {next(iter(missing.values()))}.",
@@ -215,5 +215,5 @@ def _by_role(roles: Sequence[Row], name: str) -> str:
     return _parts(f"{row['role']} {row[name]:.2f}" for row in roles)
 
 
-def _parts(texts: Any) -> str:
+def _parts(texts: Iterable[str]) -> str:
     return " · ".join(texts)

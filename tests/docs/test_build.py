@@ -158,3 +158,24 @@ def test_the_words_on_geometry_and_function_are_those_of_the_numbers():
     for name in ("similar_layers_left_out", "similar_layers_replaced", "repeated_heads"):
         value, low, high = (f"{numbers[name + end][0]:.2f}" for end in ("", ".low", ".high"))
         assert re.search(rf"\({value}, (95% interval )?{low} to {high}\)", told)
+
+
+def test_the_readme_says_what_the_training_experiments_measured():
+    measured = Reproduction.load(RESULTS).measured
+
+    def mean(experiment, number="read"):
+        values = measured[experiment][number]
+        return f"{sum(values) / len(values):.2f}"
+
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    told = " ".join(readme[readme.index("`.venv/bin/flaggeo reproduce`") :].split("\n\n")[0].split())
+    residual = {name: mean(f"prototypes-residual-{name}") for name in ("relu", "gelu", "silu", "linear")}
+    least, most = (function(residual[name] for name in ("relu", "gelu", "silu")) for function in (min, max))
+    slow, layernorm = mean("prototypes-residual-linear-slow"), mean("prototypes-residual-relu-layernorm")
+    assert f"a continuity of {least} to {most} ({residual['linear']} without activation" in told
+    assert f"ReLU gives {mean('prototypes-residual-relu-small-updates')} under SGD" in told
+    assert f"a linear network {slow} under SGD" in told
+    assert mean("prototypes-residual-linear-layernorm") == layernorm
+    assert f"both are equal ({layernorm})" in told
+    rates = [mean(f"decay-{name}", "imbalance_rate") for name in ("relu", "adamw")]
+    assert f"at {rates[0]} and {rates[1]} of it" in told
