@@ -1,14 +1,10 @@
 """Leading eigenpairs of a symmetric matrix, by LAPACK in as many threads as ask for them."""
 
-import ctypes
-from collections.abc import Callable
-from functools import cache
-from typing import Any
-
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
+
+from .lapack import lapack
 
 # Columns that LAPACK's blocked routines take at a time, and the triangle that ormtr builds of them.
 _BLOCK, _TRIANGLE = 64, 65 * 64
@@ -42,10 +38,8 @@ def leading_eigenpairs(matrix: Tensor, count: int, *, all_values: bool = False) 
 
     Notes
     -----
-    On a CPU: reduction to tridiagonal form, then relatively robust representations for the wanted vectors. The
-    functions are those that SciPy offers to C, since its functions for Python hold the interpreter's lock, and
-    two decompositions would take turns. Elsewhere, and up to n = 128, where all vectors cost less than the choice
-    of a few, `torch.linalg.eigh`.
+    On a CPU: reduction to tridiagonal form, then relatively robust representations for the wanted vectors. Elsewhere,
+    and up to n = 128, where all vectors cost less than the choice of a few, `torch.linalg.eigh`.
     """
     if matrix.device.type != "cpu" or matrix.shape[-1] <= _SMALL:
         values, vectors = torch.linalg.eigh(matrix, UPLO="L")
@@ -58,46 +52,18 @@ def leading_eigenpairs(matrix: Tensor, count: int, *, all_values: bool = False) 
     reflectors = matrix.numpy()
     n, dtype = len(reflectors), reflectors.dtype
     diagonal, beside, scales, work = (np.empty(length, dtype) for length in (n, n, n, _BLOCK * n + _TRIANGLE))
-    _lapack("sytrd", dtype, "U", n, reflectors, n, diagonal, beside, scales, work, len(work))
+    lapack("sytrd", dtype, "U", n, reflectors, n, diagonal, beside, scales, work, len(work))
     every = None
     if all_values:
         every, spent = diagonal.copy(), beside.copy()
-        _lapack("sterf", dtype, n, every, spent)
+        lapack("sterf", dtype, n, every, spent)
     values, vectors = np.empty(n, dtype), np.empty((count, n), dtype)  # LAPACK's columns are these rows
     support, integers = np.empty(2 * n, np.int32), np.empty(10 * n, np.int32)
     found, robust = np.zeros(1, np.int32), np.ones(1, np.int32)
     wanted, room = (np.zeros(1), np.zeros(1), n - count + 1, n), (work, len(work), integers, len(integers))
-    _lapack(
+    lapack(
         "stemr", dtype, "V", "I", n, diagonal, beside, *wanted, found, values, vectors, n, count, support, robust, *room
     )
-    _lapack("ormtr", dtype, "L", "U", "N", n, count, reflectors, n, scales, vectors, n, work, len(work))
+    lapack("ormtr", dtype, "L", "U", "N", n, count, reflectors, n, scales, vectors, n, work, len(work))
     kept = values[:count] if every is None else every
     return torch.from_numpy(kept).flip(0), torch.from_numpy(vectors).flip(0).mT
-
-
-def _lapack(name: str, dtype: np.dtype[Any], *arguments: str | int | NDArray[Any]) -> None:
-    """Call a function of LAPACK without the interpreter's lock; the last argument, its verdict, is ours."""
-    verdict = ctypes.c_int(0)
-    addresses: list[Any] = []
-    for argument in arguments:
-        if isinstance(argument, str):
-            addresses.append(argument.encode())
-        elif isinstance(argument, int):
-            addresses.append(ctypes.byref(ctypes.c_int(argument)))
-        else:
-            addresses.append(ctypes.c_void_p(argument.ctypes.data))
-    _function({"float32": "s", "float64": "d"}[dtype.name] + name)(*addresses, ctypes.byref(verdict))
-    if verdict.value:
-        raise np.linalg.LinAlgError(f"{name} of LAPACK ended with {verdict.value}")
-
-
-@cache
-def _function(name: str) -> Callable[..., None]:
-    from scipy.linalg import cython_lapack  # a tenth of a second, and only needed for large matrices
-
-    capsule = cython_lapack.__pyx_capi__[name]
-    name_of = ctypes.PYFUNCTYPE(ctypes.c_char_p, ctypes.py_object)(("PyCapsule_GetName", ctypes.pythonapi))
-    address_in = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.py_object, ctypes.c_char_p)(
-        ("PyCapsule_GetPointer", ctypes.pythonapi)
-    )
-    return ctypes.CFUNCTYPE(None)(address_in(capsule, name_of(capsule)))

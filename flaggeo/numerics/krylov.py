@@ -13,10 +13,12 @@ from .products import matrix_product
 _WIDTH, _SPARE = 8, 7
 # Steps between two looks at what has converged, and the largest basis: LAPACK is faster where it does not suffice.
 _BETWEEN_LOOKS, _MOST_VECTORS = 3, 960
-# A vector counts as found if the residual of the Gram matrix is this share of the distance to its neighbours ...
-_SHARE_OF_GAP = 1e-7
-# ... or as small as rounding leaves it, relative to the largest eigenvalue.
+# A vector counts as found if the sine of its angle to the true one is bounded by this ...
+_SINE = 1e-7
+# ... or its residual is as small as rounding leaves it, relative to the largest eigenvalue.
 _ROUNDING = 1e-12
+# Rows of a block whose parts outside of the others are this far apart in size get orthogonalised once more.
+_NEARLY_DEPENDENT = 0.1
 # Eigenvalues within this share of each other may be copies of one.
 _COPIES = 1e-6
 _SEED = 0
@@ -43,8 +45,8 @@ def krylov_eigenpairs(
     values : Tensor, shape=[count]
         Descending.
     vectors : Tensor, shape=[n, count]
-        Orthonormal to 1e-14 in float64. The residual of all but the last is below 1e-7 of the distance to the next
-        eigenvalues, which bounds the sine of the angle to the true vector, or below 1e-12 of the largest one.
+        Orthonormal to 1e-14 in float64. The sine of the angle of all but the last to the true vector is below 1e-7, or
+        their residual is below 1e-12 of the largest eigenvalue.
 
         None if that is not reached before the basis would fill the space or has 960 vectors.
 
@@ -81,13 +83,15 @@ def _by_blocks(
         projected[done:end, :end] = coefficients
         projected[:end, done:end] = coefficients.mT
         block, beyond = orthonormal_rows(image)
-        # Where nothing is left, the rows are rounding errors, which lie in the basis as well.
-        block, _ = orthonormal_rows(outside(known, block)[1])
+        sizes = beyond.diagonal().abs()
+        if sizes.min() < _NEARLY_DEPENDENT * sizes.max():
+            # Where little is left, rows are made larger with their rounding errors, which lie in the basis as well.
+            block, _ = orthonormal_rows(outside(known, block)[1])
         if step % _BETWEEN_LOOKS == _BETWEEN_LOOKS - 1 and end >= count:
-            values, vectors = leading_eigenpairs(projected[:end, :end].clone(), count)
+            values, vectors = leading_eigenpairs(projected[:end, :end].clone(), min(count + _SPARE, end))
             residuals = torch.linalg.vector_norm(matrix_product(beyond, vectors[done:end]), dim=0)
-            if _is_found(values, residuals):
-                return values, matrix_product(known.mT, vectors)
+            if _is_found(values, residuals, count - 1):
+                return values[:count], matrix_product(known.mT, vectors[:, :count])
     return None
 
 
@@ -105,12 +109,17 @@ def orthonormal_rows(vectors: Tensor) -> tuple[Tensor, Tensor]:
     return frame.mT, triangle
 
 
-def _is_found(values: Tensor, residuals: Tensor) -> bool:
-    """Whether all vectors but the last are as good as their distance to the neighbouring eigenvalues asks for."""
-    down = values[:-1] - values[1:]
-    up = torch.cat([down.new_full((1,), float("inf")), down[:-1]])
-    allowed = (_SHARE_OF_GAP * torch.minimum(up, down)).clamp(min=_ROUNDING * float(values[0]))
-    return bool((residuals[:-1] <= allowed).all())
+def _is_found(values: Tensor, residuals: Tensor, wanted: int) -> bool:
+    r"""Whether the first vectors are as good as wanted, given the values and residuals of a few more.
+
+    Vectors from one basis are coupled to each other only through what lies outside of it. So the first order of the
+    error of vector i is :math:`r_i / d_i` with the distance :math:`d_i` of its value to those outside, taken to start
+    at the last known one; its part along vector j is of second order, :math:`r_i r_j / (d_i |\lambda_i - \lambda_j|)`.
+    """
+    found, rest = values[:wanted], residuals[:wanted]
+    apart = (found[:, None] - values).abs().fill_diagonal_(float("inf"))
+    sines = rest / (found - values[-1]) * (1 + (residuals / apart).sum(dim=1))
+    return bool(((sines <= _SINE) | (rest <= _ROUNDING * values[0])).all())
 
 
 def _may_miss_copies(values: Tensor, width: int) -> bool:

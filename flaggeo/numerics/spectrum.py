@@ -11,7 +11,7 @@ from ..network import Side
 from .blocks import BLOCK_ENTRIES, NEAR_ENTRIES, row_blocks
 from .eigensolver import leading_eigenpairs
 from .krylov import krylov_eigenpairs
-from .products import matrix_product
+from .products import add_gram, matrix_product, mirrored
 from .threads import single_threaded_blas
 
 #: Neighbouring singular values closer than this, relative to the larger one, leave their vectors free to
@@ -195,8 +195,9 @@ def leading_spectrum(matrix: Tensor, rank: int, *, whole: bool = False) -> Spect
         # LAPACK's partial solver leaves 1e-12 of non-orthogonality; a frame has to be one to working precision.
         values, inner = known_values[:kept], orthonormal_columns(inner[:, :kept])
         # Its columns are orthogonal already; QR normalises them, and completes the frame where W maps to zero.
-        outer = orthonormal_columns(torch.cat([matrix_product(block, inner) for block in row_blocks(tall)]))
-        residual = _residual(tall, outer, values, inner)
+        images = torch.cat([matrix_product(block, inner) for block in row_blocks(tall)])
+        outer = orthonormal_columns(images)
+        residual = _residual(tall, images - outer * values, outer, values, inner)
 
     return spectrum_of_sides(known_values, (inner, outer), (inner_norms, outer_norms), residual, is_tall=is_tall)
 
@@ -258,8 +259,9 @@ def _needs_no_gram(tall: Tensor) -> bool:
 
 
 def _eigenpairs_of_gram(gram: Tensor, wanted: int, *, whole: bool) -> tuple[Tensor, Tensor]:
-    """Largest eigenvalues, or all, and their vectors; may write over the matrix."""
+    """Largest eigenvalues, or all, and their vectors, from the lower triangle; writes over the matrix."""
     if not whole and gram.device.type != "mps" and _REDUCTION * len(gram) > _GRAM_PRODUCTS:
+        mirrored(gram)
         found = krylov_eigenpairs(lambda rows: matrix_product(rows, gram), gram, len(gram), wanted)
         if found is not None:
             return found
@@ -366,7 +368,8 @@ def side_gram(matrix: Tensor, side: Side) -> tuple[Tensor, Tensor]:
     other_norms : Tensor, shape=[m] or [n]
         Of the rows or the columns.
     """
-    return _gram(matrix if side is Side.READ else matrix.mT)
+    gram, other_norms = _gram(matrix if side is Side.READ else matrix.mT)
+    return mirrored(gram), other_norms
 
 
 def singular_values(matrix: Tensor) -> Tensor:
@@ -460,28 +463,25 @@ def orthonormal_columns(vectors: Tensor) -> Tensor:
 
 
 def _gram(tall: Tensor, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor]:
-    """``tall.mT @ tall``, shape=[n, n], and the norms of the rows, shape=[m]."""
+    """Lower triangle of ``tall.mT @ tall``, shape=[n, n], and the norms of the rows, shape=[m]."""
+    size = tall.shape[1]
     gram, norms = None, []
     for block in row_blocks(tall, dtype=dtype):
-        product = matrix_product(block.mT, block)
-        gram = product if gram is None else gram.add_(product)
+        gram = block.new_zeros(size, size) if gram is None else gram
+        add_gram(gram, block)
         norms.append(torch.linalg.vector_norm(block, dim=1))
     assert gram is not None  # a matrix has at least one row
     return gram, torch.cat(norms)
 
 
-def _residual(tall: Tensor, outer: Tensor, values: Tensor, inner: Tensor) -> float:
-    """Largest misfit of the triplets, relative to s_1, computed from the matrix itself."""
+def _residual(tall: Tensor, misfits: Tensor, outer: Tensor, values: Tensor, inner: Tensor) -> float:
+    """Largest misfit of the triplets, relative to s_1: of ``W v`` with ``s u``, which is given, and of ``W^T u``."""
     if float(values[0]) == 0:
         return 0.0
-    forward = torch.zeros_like(values)
-    image = torch.zeros_like(inner)
+    images = torch.zeros_like(inner)
     start = 0
     for block in row_blocks(tall):
-        stop = start + block.shape[0]
-        misfit = matrix_product(block, inner) - outer[start:stop] * values
-        forward += misfit.square().sum(dim=0)
-        image += matrix_product(block.mT, outer[start:stop])
-        start = stop
-    backward = (image - inner * values).square().sum(dim=0)
-    return float(torch.maximum(forward, backward).max().sqrt() / values[0])
+        images += matrix_product(block.mT, outer[start : start + len(block)])
+        start += len(block)
+    norms = (torch.linalg.vector_norm(one, dim=0) for one in (misfits, images - inner * values))
+    return float(torch.maximum(*norms).max() / values[0])
