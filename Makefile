@@ -37,6 +37,7 @@ slow: $(MODELS_STAMP)
 benchmarks: $(MODELS_STAMP)
 	$(BIN)/python -m benchmarks.spectrum
 	$(BIN)/python -m benchmarks.leading_directions
+	$(BIN)/python -m benchmarks.growth
 	$(BIN)/python -m benchmarks.manifolds
 	$(BIN)/python -m benchmarks.monitor
 

@@ -1,12 +1,14 @@
 """How fast and how accurate the manifolds are, against named rivals in the same run.
 
 Run with ``python -m benchmarks.manifolds``: about two minutes. All times are CPU seconds of one thread, so that
-the ratios mean the same on a busy machine.
+the ratios mean the same on a busy machine. Results go to ``benchmarks/results/manifolds.json``.
 """
 
+import json
 import math
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,27 +29,33 @@ from manifolds import (
 from manifolds.backend import import_geomstats
 from manifolds.checks import block_slices
 
+from .whole_process import machine
+
+RESULTS = Path(__file__).with_name("results") / "manifolds.json"
+
 
 def main() -> None:
-    """Print all tables."""
+    """Print one line for each row of every table, and write them."""
     torch.set_num_threads(1)
     torch.set_default_dtype(torch.float64)
     torch.manual_seed(0)
     with threadpoolctl.threadpool_limits(1):
-        print_table("Accuracy: largest absolute error, n = 200", accuracy())
-        print_table("Grassmannian against geomstats' projectors, k = 64", grassmannians())
-        print_table("200 frames of 768 x 64, all 19900 pairs", pairs())
-        print_table("Flag logarithm against the n x n fixed-point iteration", flag_logarithms())
-
-
-def print_table(title: str, rows: list[dict[str, Any]]) -> None:
-    """Print rows of one set of columns as a Markdown table."""
-    cells = [[value if isinstance(value, str) else f"{value:.3g}" for value in row.values()] for row in rows]
-    names = list(rows[0])
-    widths = [max(map(len, column)) for column in zip(names, *cells, strict=True)]
-    print(f"\n{title}\n")
-    for line in (names, ["-" * width for width in widths], *cells):
-        print("| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) + " |")
+        tables = {
+            "Largest absolute error of angles and distances, n = 200": accuracy(),
+            "Grassmannian against geomstats' projectors, k = 64": grassmannians(),
+            "200 frames of 768 x 64, all 19,900 pairs": pairs(),
+            "Logarithm of a flag against the iteration with n x n matrices": flag_logarithms(),
+        }
+    for title, rows in tables.items():
+        print(title)
+        for row in rows:
+            print(
+                "  "
+                + ", ".join(
+                    f"{name} {value if isinstance(value, str) else f'{value:.3g}'}" for name, value in row.items()
+                )
+            )
+    RESULTS.write_text(json.dumps({"machine": machine(), "tables": tables}, indent=1, default=float) + "\n")
 
 
 def seconds(function: Callable[..., Any], *arguments: Any, repeats: int = 5) -> float:

@@ -73,6 +73,23 @@ with 8 directions; *sine* is that of the largest angle between the two:
 |---|---|---|---|
 """
 
+GROWTH = """
+## How the time grows
+
+CPU seconds of one thread for one analysis of random models in the shape of a Llama, every head a weight of its own,
+without reading and without the page. One quantity is varied at a time; `python -m benchmarks.growth` measures it again.
+
+| varied | values | CPU, s | power | otherwise |
+|---|---|---|---|---|
+"""
+
+MANIFOLDS = """
+## Grassmannians and flags
+
+CPU seconds of one thread (columns that end in *s*) and absolute errors, against geomstats, SciPy and loops over pairs.
+`python -m benchmarks.manifolds` measures them again.
+"""
+
 
 def performance_page() -> str:
     """Every result with its rival, as MyST Markdown."""
@@ -91,6 +108,8 @@ def performance_page() -> str:
         + BETWEEN
         + matrices
         + TAIL.format(exponent=leading["exponent"], least=min(svds), most=max(svds))
+        + _growth()
+        + _manifolds()
         + _monitor()
     )
 
@@ -126,6 +145,28 @@ def _run(row: dict[str, Any]) -> str:
     program = row["program"].replace("--measure all", "`--measure all`")
     numbers = f"{row['wall_s']:.1f} | {row['cpu_s']:.1f} | {row['peak_mb']:.0f}"
     return f"| {row['model']} | {program} | {numbers} | {ratios} |\n"
+
+
+def _growth() -> str:
+    rows = ""
+    for row in _result("growth")["rows"]:
+        values = ", ".join(map(str, row["values"]))
+        times = ", ".join(f"{one:.1f}" for one in row["seconds"])
+        model = ", ".join(f"{name} {value}" for name, value in row["model"].items())
+        rows += f"| {row['quantity']} | {values} | {times} | {row['exponent']:.2f} | {model} |\n"
+    return GROWTH + rows
+
+
+def _manifolds() -> str:
+    return MANIFOLDS + "".join(
+        f"\n*{title}*\n\n{_table(rows)}" for title, rows in _result("manifolds")["tables"].items()
+    )
+
+
+def _table(rows: list[dict[str, Any]]) -> str:
+    cells = [[value if isinstance(value, str) else f"{value:.3g}" for value in row.values()] for row in rows]
+    lines = [list(rows[0]), ["---"] * len(rows[0]), *cells]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
 def _monitor() -> str:
