@@ -122,9 +122,15 @@ def test_every_wording_is_listed_with_its_statement():
 
 def test_every_claim_is_listed_with_the_verdict_that_its_numbers_give():
     page, found = claims_page(), Reproduction.load(RESULTS)
-    assert found.claims == every_claim()
-    for number, judgement in enumerate(found.judgements, start=1):
-        text = section(page, f"### {number}. `{judgement.claim.name}`", "\n##")
+    of_claim = {judgement.claim.name: judgement for judgement in found.judgements}
+    for number, claim in enumerate(every_claim(), start=1):
+        text = section(page, f"### {number}. `{claim.name}`", "\n##")
+        if claim not in found.claims:
+            assert claim.apart
+            assert escaped(claim.sentence) in text
+            assert "**no numbers yet**" in text
+            continue
+        judgement = of_claim[claim.name]
         assert f"**{judgement.verdict}**" in text
         assert escaped(judgement.claim.sentence) in text
         assert text.count("\n| ") == len(judgement.outcomes) + 1
