@@ -86,7 +86,7 @@ class History:
     first_gradient, last_gradient : dict
         Gradient of the loss on the task's first samples before and after training, without ridge.
     gradient_sum : dict
-        Sum of the gradients of all steps, neither clipped, with ridge, nor with what the optimiser makes of them.
+        Sum of the gradients of all steps, before ridge, clipping and what the optimiser makes of them.
     """
 
     snapshots: dict[int, dict[str, Tensor]]
