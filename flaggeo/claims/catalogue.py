@@ -2,12 +2,16 @@
 
 from collections.abc import Iterable
 
-from . import alignment, continuity, geometry
+from . import alignment, architectures, continuity, geometry, mnist
 from .claim import Claim
 from .experiment import Experiment
 
 #: By title of the paper; the last are questions that this tool raises itself.
-PAPERS = {module.TITLE: module.CLAIMS for module in (alignment, continuity, geometry)}
+PAPERS = {
+    alignment.TITLE: alignment.CLAIMS,
+    continuity.TITLE: continuity.CLAIMS + architectures.CLAIMS + mnist.CLAIMS,
+    geometry.TITLE: geometry.CLAIMS,
+}
 
 
 def every_claim() -> tuple[Claim, ...]:

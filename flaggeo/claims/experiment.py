@@ -47,6 +47,10 @@ class Experiment(ABC):
         """The same experiment in another size, where it has several."""
         return self
 
+    def reading(self, _: Path | None) -> Self:
+        """The same on the data set of a folder, where it takes one."""
+        return self
+
     @property
     def settings(self) -> dict[str, Any]:
         """Everything that the numbers depend on, as plain data."""

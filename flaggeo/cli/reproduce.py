@@ -25,6 +25,9 @@ def reproduce(
     size: Annotated[
         Size, typer.Option(help="Networks 64 wide with 8 layers, or those of arXiv:2605.04971, for a GPU.")
     ] = Size.LAPTOP,
+    data: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Folder with the four files of MNIST, for the claims on it.")
+    ] = None,
     output: Annotated[
         Path, typer.Option("--output", "-o", metavar="DIR", help="Write to this folder, and go on with what is there.")
     ] = Path("reproduction"),
@@ -50,12 +53,13 @@ def reproduce(
             known(names)
             require_device(device)
             _require_folder(output)
+            _require_mnist(data)
         with full_disk_named(output), alone_in(output):
 
             def progress(name: str, done: int, total: int) -> None:
                 tell(f"{name}: {done} of {total}", 0, 1)
 
-            found = run(output, names, size=size, device=device, jobs=jobs, progress=progress)
+            found = run(output, names, size=size, data=data, device=device, jobs=jobs, progress=progress)
     if output_format is OutputFormat.JSON:
         typer.echo(found.to_json(), nl=False)
     elif not quiet:
@@ -75,6 +79,14 @@ def _require_folder(folder: Path) -> None:
         raise FileExistsError(
             f"{folder}: expected a new folder or that of a reproduction, found {others[0]!r} in it: choose another"
         )
+
+
+def _require_mnist(folder: Path | None) -> None:
+    """Raise unless the files of a data set can be read, before anything is written."""
+    from ..training.idx import read_mnist
+
+    if folder is not None:
+        read_mnist(folder)
 
 
 def _show(console: "Console", found: "Reproduction", folder: Path, *, details: bool) -> None:

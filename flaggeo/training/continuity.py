@@ -1,4 +1,4 @@
-"""Continuity of a stack of square weights, as `flaggeo analyze` measures it, for all runs at once."""
+"""Continuity of a stack of weights, as `flaggeo analyze` measures it, for all runs at once."""
 
 from dataclasses import dataclass
 
@@ -16,8 +16,8 @@ class Continuity:
         \|cos\| of the first right and of the first left singular vectors.
     read_second, write_second : Tensor, shape=[runs]
         Of the second ones.
-    read_overlap : Tensor, shape=[runs]
-        Overlap of the 8 leading right singular vectors: 1 for one subspace, 8 / d for unrelated ones.
+    read_overlap, write_overlap : Tensor, shape=[runs]
+        Overlap of the 8 leading right and left singular vectors: 1 for one subspace, 8 / d for unrelated ones.
     """
 
     read: Tensor
@@ -25,6 +25,7 @@ class Continuity:
     read_second: Tensor
     write_second: Tensor
     read_overlap: Tensor
+    write_overlap: Tensor
 
 
 def continuity(weights: Tensor) -> Continuity:
@@ -34,7 +35,7 @@ def continuity(weights: Tensor) -> Continuity:
 
     Parameters
     ----------
-    weights : Tensor, shape=[runs, L, d, d]
+    weights : Tensor, shape=[runs, L, m, n]
         Of any matrices: weights, gradients or updates.
 
     Returns
@@ -56,17 +57,20 @@ def continuity(weights: Tensor) -> Continuity:
     >>> found.read, found.write
     (tensor([1.], dtype=torch.float64), tensor([0.], dtype=torch.float64))
     """
-    left, values, right = torch.linalg.svd(_finite(weights))
+    left, values, right = torch.linalg.svd(_finite(weights), full_matrices=False)
     defined = values[..., :1] > 0
     written, read = (torch.where(defined[..., None], frame, torch.nan) for frame in (left.mT, right))
 
     def cosines(frames: Tensor, index: int) -> Tensor:
         return (frames[:, :-1, index] * frames[:, 1:, index]).sum(dim=-1).abs().mean(dim=-1)
 
-    leading = read[:, :, :8]
-    products = leading[:, :-1] @ leading[:, 1:].mT
-    overlap = products.square().sum(dim=(-2, -1)).mean(dim=-1) / leading.shape[-2]
-    return Continuity(cosines(read, 0), cosines(written, 0), cosines(read, 1), cosines(written, 1), overlap)
+    def overlap(frames: Tensor) -> Tensor:
+        leading = frames[:, :, :8]
+        products = leading[:, :-1] @ leading[:, 1:].mT
+        return products.square().sum(dim=(-2, -1)).mean(dim=-1) / leading.shape[-2]
+
+    first, second = ((cosines(read, index), cosines(written, index)) for index in (0, 1))
+    return Continuity(*first, *second, overlap(read), overlap(written))
 
 
 def drift(weights: Tensor, reference: Tensor) -> Tensor:

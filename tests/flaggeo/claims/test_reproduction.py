@@ -65,6 +65,17 @@ def test_an_interrupted_run_goes_on_where_it_stopped(tmp_path, monkeypatch):
     assert RUNS == ["first", "second", "third"]
 
 
+def test_experiments_take_the_data_set_that_is_given(tmp_path, monkeypatch):
+    class Reading(Planted):
+        def reading(self, folder):
+            return self if folder is None else replace(self, values=(0.0, float(folder.name)))
+
+    plant(monkeypatch, FIRST, Reading("second", "second"), THIRD)
+    assert reproduce(tmp_path).measured["second"]["value"] == (0.4, 0.6)
+    assert reproduce(tmp_path, data=tmp_path / "7").measured["second"]["value"] == (0.0, 7.0)
+    assert RUNS == ["first", "second", "third", "second"]
+
+
 def test_other_settings_are_measured_and_words_are_no_settings(tmp_path, monkeypatch):
     reproduce(tmp_path)
     RUNS.clear()

@@ -7,7 +7,7 @@ from typer.testing import CliRunner
 
 from flaggeo import claims
 from flaggeo.cli import app
-from flaggeo.cli.terminal import INTERRUPTED, USAGE
+from flaggeo.cli.terminal import INTERRUPTED, UNREADABLE, USAGE
 
 
 def run(*arguments):
@@ -54,6 +54,19 @@ def test_all_is_every_claim(tmp_path, monkeypatch):
 )
 def test_a_wrong_command_line(tmp_path, arguments):
     assert run(*arguments, "-o", tmp_path / "out").exit_code == USAGE
+    assert not (tmp_path / "out").exists()
+
+
+def test_files_that_are_not_those_of_mnist(tmp_path):
+    arguments = ("mnist_table_1", "-o", tmp_path / "out", "--data", tmp_path)
+    missing = run(*arguments)
+    assert missing.exit_code == UNREADABLE
+    (tmp_path / "train-images-idx3-ubyte").write_bytes(b"<html>")
+    other = run(*arguments)
+    assert other.exit_code == USAGE
+    for result in (missing, other):
+        assert "train-images-idx3-ubyte" in result.stderr
+        assert len(result.stderr.strip().splitlines()) == 1
     assert not (tmp_path / "out").exists()
 
 

@@ -95,6 +95,34 @@ def test_the_last_fifth_may_have_another_rate():
     )
 
 
+def test_the_rate_rises_and_falls_along_a_cosine():
+    recipe = Recipe(100, 0.1, warmup=20)
+    assert [recipe.rate_at(step) for step in (1, 10, 20, 50, 100)] == pytest.approx(
+        [0.1 / 20 * 0.99978, 0.1 / 2 * 0.97798, 0.1 * 0.91406, 0.1 * 0.55, 0.1 * 0.1], rel=1e-4
+    )
+    assert {Recipe(100, 0.1).rate_at(step) for step in (1, 50, 100)} == {0.1}
+
+
+def test_each_run_is_clipped_alone():
+    longest = 0.7
+    recipe = Recipe(10, 0.05, "adamw", betas=(0.8, 0.95), decay=0.1, clip=longest)
+    task = teacher_regression(SEEDS, "relu")
+    history = train(CHAIN, task, recipe, SEEDS)
+    for run, seed in enumerate(SEEDS):
+        alone = teacher_regression([seed], "relu")
+        weights = {name: tensor.requires_grad_() for name, tensor in CHAIN.initial([seed]).items()}
+        optimizer = torch.optim.AdamW(weights.values(), 0.05, betas=(0.8, 0.95), weight_decay=0.1)
+        lengths = []
+        for _ in range(10):
+            optimizer.zero_grad()
+            alone.loss(CHAIN(weights, alone.inputs), alone.targets).sum().backward()
+            lengths.append(torch.nn.utils.clip_grad_norm_(weights.values(), longest).item())
+            optimizer.step()
+        assert min(lengths) < longest < max(lengths)
+        for name, weight in weights.items():
+            assert torch.allclose(history.last[name][run], weight[0], rtol=1e-9, atol=1e-12)
+
+
 def test_a_network_learns_and_progress_is_told():
     model = Mlp(16, 16, 2, 4, residual=True, activation="relu")
     task = replace(data := gaussian_classes(SEEDS), test_inputs=data.inputs, test_targets=data.targets)
