@@ -2,12 +2,16 @@
 
 from collections.abc import Iterable
 
-from . import alignment, continuity, geometry
+from . import alignment, continuity, geometry, laws, untested
 from .claim import Claim
 from .experiment import Experiment
 
 #: By title of the paper; the last are questions that this tool raises itself.
-PAPERS = {module.TITLE: module.CLAIMS for module in (alignment, continuity, geometry)}
+PAPERS = {
+    alignment.TITLE: (*alignment.CLAIMS, *laws.ALIGNMENT, *untested.ALIGNMENT),
+    continuity.TITLE: (*continuity.CLAIMS, *laws.CONTINUITY, *untested.CONTINUITY),
+    geometry.TITLE: geometry.CLAIMS,
+}
 
 
 def every_claim() -> tuple[Claim, ...]:

@@ -127,7 +127,8 @@ def test_every_claim_is_listed_with_the_verdict_that_its_numbers_give():
         text = section(page, f"### {number}. `{judgement.claim.name}`", "\n##")
         assert f"**{judgement.verdict}**" in text
         assert escaped(judgement.claim.sentence) in text
-        assert text.count("\n| ") == len(judgement.outcomes) + 1
+        assert text.count("\n| ") == len(judgement.outcomes) + bool(judgement.outcomes)
+        assert escaped(judgement.claim.untested) in text
         assert text.count("| **no** |") == len(judgement.against)
 
 
