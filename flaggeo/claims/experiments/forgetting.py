@@ -76,7 +76,8 @@ class ForgettingExperiment(Experiment):
             recorded=[self.early],
         )
         before = accuracy(model, trained, whole)
-        lost = before[:, None] - accuracy(model, tuned.last, _repeated(whole, tasks)).view(-1, tasks)
+        after = accuracy(model, tuned.last, _repeated(whole, tasks)).view(-1, tasks)
+        lost = (before[:, None] - after).cpu()
         early = tuned.snapshots[self.early]["blocks"]
         moved, updated = (of(early, begun["blocks"]).view(-1, tasks) for of in (drift, update_ratio))
         ranks = {"drift": _rank_correlation(moved, lost), "update": _rank_correlation(updated, lost)}

@@ -27,7 +27,7 @@ _MEASURED = {
     "imbalance": "imbalance over the sum of the norms of both Gram matrices",
     "rho": "commutator of the two Gram matrices over that in unrelated orientation",
 }
-# Times at which the decay is followed, and the relative size below which it is no longer.
+# Times at which the decay is followed, and the relative size below which the size of a step shows in it.
 _TIMES, _SMALLEST = 16, 1e-3
 
 
@@ -40,7 +40,7 @@ class HeadsExperiment(Experiment):
     block : AttentionBlock
     ridge : float
         λ; with AdamW its decoupled weight decay.
-    optimizer, rate, steps, batch
+    optimizer, rate, steps
         As in `Recipe`.
     """
 
@@ -78,7 +78,7 @@ class HeadsExperiment(Experiment):
 
 
 def _pairs(parameters: Parameters) -> dict[str, tuple[Tensor, Tensor]]:
-    """First and second weight of every pair; the scores are those of q and k, as if k were the transpose that reads."""
+    """First and second weight of every pair; keys enter transposed, so that both Grams are of the space of the head."""
     return {
         "query_key": (parameters["q"], parameters["k"].mT),
         "value_output": (parameters["v"], parameters["o"]),
