@@ -5,6 +5,7 @@ from pathlib import Path
 from .claims import claims_page, judged_again
 from .models import models_page
 from .observables import observables_page
+from .paper_claims import paper_claims_page
 from .performance import performance_page, performance_plot
 from .statements import proofs_page
 from .tables import records_page, tables_page
@@ -16,6 +17,7 @@ PAGES = {
     "monitor-records.md": records_page,
     "proofs.md": proofs_page,
     "claims.md": claims_page,
+    "paper-claims.md": paper_claims_page,
     "reproduction.json": judged_again,
     "performance.md": performance_page,
 }

@@ -3,8 +3,9 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from flaggeo.claims import Claim, Judgement, Outcome, Reproduction, Verdict, geometry
+from flaggeo.claims import Claim, Experiment, Judgement, Outcome, Reproduction, Verdict, geometry
 from flaggeo.claims.catalogue import PAPERS, experiments_of
+from flaggeo.claims.experiments.classification import ClassificationExperiment
 from flaggeo.claims.experiments.mlp import MlpExperiment
 from flaggeo.claims.function.prediction import PREDICTIONS
 
@@ -21,6 +22,7 @@ _TALLY = {
     Verdict.CONDITIONAL: "hold under conditions",
     Verdict.NOT_REPRODUCED: "were not reproduced",
     Verdict.FALSE: "are false as worded",
+    Verdict.UNTESTED: "are not tested yet",
 }
 
 HEAD = """\
@@ -43,7 +45,12 @@ false as worded
 : the same, of words that leave no exception (all, only, absent, unique);
 
 not reproduced
-: it is wrong in a setting that the source speaks of.
+: it is wrong in a setting that the source speaks of;
+
+not tested
+: no experiment here bears on it; the reason stands beside it.
+
+[The papers, point by point](paper-claims.md) has the records by what the papers say.
 
 The networks are small: blocks 64 wide and 8 deep where arXiv:2605.04971 has 256 and 16 on MNIST, on data of our own
 (60 noisy prototypes in 64 dimensions, or scikit-learn's digits). So *not reproduced* means at this size. The column
@@ -115,6 +122,20 @@ _GRID_COLUMNS = (
 )  # fmt: skip
 
 
+CLASSIFIERS = """\
+## All classifiers with ridge
+
+Means over the seeds at the second interface, between the last two weights, and Neural Collapse of the features between
+them. *Overlap* and *basis* compare the 3 leading directions, together and one by one; ρ is 1 for unrelated orientation.
+
+| setting | overlap | basis | ρ | NC1 | NC2, norms | NC2, angles | NC3 | NC4 |
+|---|---|---|---|---|---|---|---|---|
+"""
+_CLASSIFIER_COLUMNS = (
+    "overlap.2", "basis.2", "rho.2", "spread", "unequal_norms", "unequal_angles", "classifier", "other_class",
+)  # fmt: skip
+
+
 def judged_again() -> str:
     """The committed numbers with the verdicts that the claims as they are now get from them."""
     return Reproduction.load(RESULTS).to_json()
@@ -142,7 +163,9 @@ def claims_page() -> str:
             parts.append("\n".join(_not_measured(number, claim) if judgement is None else _claim(number, judgement)))
         if paper in _POINTS:
             parts.append(f"### Wordings of the abstract, by proof\n\n{wordings(_POINTS[paper])}")
-    return "\n".join([*parts, GRID + "\n".join(_cells(found)) + "\n"])
+    parts.append(CLASSIFIERS + "\n".join(_cells(found, ClassificationExperiment, _CLASSIFIER_COLUMNS)) + "\n")
+    parts.append(GRID + "\n".join(_cells(found, MlpExperiment, _GRID_COLUMNS)) + "\n")
+    return "\n".join(parts)
 
 
 def _predictions(found: Reproduction) -> Iterator[str]:
@@ -154,10 +177,13 @@ def _predictions(found: Reproduction) -> Iterator[str]:
 
 def _claim(number: int, judgement: Judgement) -> Iterator[str]:
     claim = judgement.claim
-    yield f"### {number}. `{claim.name}`\n"
+    yield f"(claim-{_anchor(claim.name)})=\n### {number}. `{claim.name}`\n"
     yield f"{escaped(claim.sentence)}\n"
     proof = "" if claim.proof is None else f"; proof: {statement_link(claim.proof)}"
     yield f"**{judgement.verdict}**; source: {escaped(claim.source)}{proof}\n"
+    if not judgement.outcomes:
+        yield f"{escaped(claim.untested)}\n"
+        return
     yield "| setting | number | expected | measured | holds | paper | earlier |"
     yield "|---|---|---|---|---|---|---|"
     yield from map(_row, judgement.outcomes)
@@ -165,9 +191,18 @@ def _claim(number: int, judgement: Judgement) -> Iterator[str]:
 
 
 def _not_measured(number: int, claim: Claim) -> Iterator[str]:
-    yield f"### {number}. `{claim.name}`\n"
+    yield f"(claim-{_anchor(claim.name)})=\n### {number}. `{claim.name}`\n"
     yield f"{escaped(claim.sentence)}\n"
     yield f"**no numbers yet**; source: {escaped(claim.source)}\n"
+
+
+def claim_link(name: str) -> str:
+    """A link to a claim on the page of claims."""
+    return f"[`{name}`](#claim-{_anchor(name)})"
+
+
+def _anchor(name: str) -> str:
+    return name.replace("_", "-")
 
 
 def _row(outcome: Outcome) -> str:
@@ -181,11 +216,11 @@ def _row(outcome: Outcome) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def _cells(found: Reproduction) -> Iterator[str]:
+def _cells(found: Reproduction, kind: type[Experiment], columns: tuple[str, ...]) -> Iterator[str]:
     for experiment in experiments_of(found.claims):
-        if isinstance(experiment, MlpExperiment):
+        if type(experiment) is kind:
             numbers = found.measured[experiment.name]
-            means = (sum(numbers[name]) / len(numbers[name]) for name in _GRID_COLUMNS)
+            means = (sum(numbers[name]) / len(numbers[name]) for name in columns)
             yield f"| {escaped(experiment.setting)} | {' | '.join(map(_number, means))} |"
 
 

@@ -4,6 +4,7 @@ from dataclasses import replace
 from math import sqrt
 
 from .claim import Case, Claim, Reference
+from .experiments.classification import ClassificationExperiment
 from .experiments.reparameterization import ReparameterizationExperiment
 from .experiments.ridge import RidgeExperiment
 
@@ -55,7 +56,7 @@ REGRESSION = {
 }
 RIDGES = (1e-9, 5e-4, 5e-3)
 CLASSIFICATION = {
-    (activation, ridge): RidgeExperiment(
+    (activation, ridge): ClassificationExperiment(
         f"classification-{activation}-{ridge:g}",
         f"classification, {shown}, λ = {ridge:g}",
         "gaussian-classes",

@@ -2,14 +2,20 @@
 
 from collections.abc import Iterable
 
-from . import alignment, architectures, continuity, geometry, mnist
+from . import alignment, architectures, continuity, geometry, laws, mnist, untested
 from .claim import Claim
 from .experiment import Experiment
 
 #: By title of the paper; the last are questions that this tool raises itself.
 PAPERS = {
-    alignment.TITLE: alignment.CLAIMS,
-    continuity.TITLE: continuity.CLAIMS + architectures.CLAIMS + mnist.CLAIMS,
+    alignment.TITLE: (*alignment.CLAIMS, *laws.ALIGNMENT, *untested.ALIGNMENT),
+    continuity.TITLE: (
+        *continuity.CLAIMS,
+        *architectures.CLAIMS,
+        *mnist.CLAIMS,
+        *laws.CONTINUITY,
+        *untested.CONTINUITY,
+    ),
     geometry.TITLE: geometry.CLAIMS,
 }
 

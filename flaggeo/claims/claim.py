@@ -104,6 +104,8 @@ class Claim:
         refutes them; otherwise it bounds their range.
     apart : bool
         Whether it is tested only when it is named: it takes long, or needs what flaggeo does not install.
+    untested : str
+        Why there is no case, where there is none.
     """
 
     name: str
@@ -113,3 +115,4 @@ class Claim:
     proof: str | None = None
     universal: bool = False
     apart: bool = False
+    untested: str = ""

@@ -33,7 +33,8 @@ class Experiment(ABC):
     setting : str
         What is special about it, for people.
     seeds : tuple of int
-        No bound of a claim was chosen on these: those of the earlier runs are 0 to 99, 123 and 777.
+        No bound of a claim was chosen on these: those of the earlier runs are 0 to 99, 123, 777 and
+        301 to 303.
     """
 
     #: Packages whose versions the numbers depend on.

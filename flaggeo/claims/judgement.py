@@ -18,6 +18,7 @@ class Verdict(StrEnum):
     CONDITIONAL = "holds under conditions"
     NOT_REPRODUCED = "not reproduced"
     FALSE = "false as worded"
+    UNTESTED = "not tested"
 
 
 @dataclass(frozen=True)
@@ -92,8 +93,11 @@ class Judgement:
         """What follows from the outcomes, by one rule for all claims.
 
         A claim that fails where its source states it is not reproduced. One that holds there and fails elsewhere is
-        false as worded if its words leave no exception, and otherwise holds under conditions.
+        false as worded if its words leave no exception, and otherwise holds under conditions. Without a case nothing is
+        tested.
         """
+        if not self.outcomes:
+            return Verdict.UNTESTED
         if not all(outcome.holds for outcome in self.outcomes if outcome.case.stated):
             return Verdict.NOT_REPRODUCED
         if all(outcome.holds for outcome in self.outcomes):
@@ -114,6 +118,7 @@ class Judgement:
             "source": claim.source,
             "proof": claim.proof,
             "universal": claim.universal,
+            "untested": claim.untested,
             "verdict": str(self.verdict),
             "cases": [outcome.as_dict() for outcome in self.outcomes],
         }

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from ..claims import Judgement, Reproduction
 
 _ALL = "all"
+# Beside the record: the page, and the folder of one figure for each claim.
+_PAGE, _FIGURES = "reproduction.html", "figures"
 
 
 def reproduce(
@@ -60,10 +62,21 @@ def reproduce(
                 tell(f"{name}: {done} of {total}", 0, 1)
 
             found = run(output, names, size=size, data=data, device=device, jobs=jobs, progress=progress)
+            tell("page and figures", 0, 1)
+            _write_page(output, found)
     if output_format is OutputFormat.JSON:
         typer.echo(found.to_json(), nl=False)
     elif not quiet:
         _show(standard_output(), found, output, details=names is not None)
+
+
+def _write_page(folder: Path, found: "Reproduction") -> None:
+    from ..page import claim_figures, render_reproduction
+    from ..results.storage import replace_file
+
+    for name, drawn in claim_figures(found).items():
+        replace_file(folder / _FIGURES / f"{name}.svg", drawn)
+    replace_file(folder / _PAGE, render_reproduction(found).encode())
 
 
 def _require_folder(folder: Path) -> None:
@@ -74,7 +87,7 @@ def _require_folder(folder: Path) -> None:
         return
     if not folder.is_dir():
         raise FileExistsError(f"{folder}: expected a folder, found a file")
-    others = sorted({path.name for path in folder.iterdir()} - {PARTS, RECORD})
+    others = sorted({path.name for path in folder.iterdir()} - {PARTS, RECORD, _PAGE, _FIGURES})
     if others:
         raise FileExistsError(
             f"{folder}: expected a new folder or that of a reproduction, found {others[0]!r} in it: choose another"
@@ -95,19 +108,21 @@ def _show(console: "Console", found: "Reproduction", folder: Path, *, details: b
     table = Table("claim", "verdict", "cases that hold", "source", box=None, header_style="bold")
     for judgement in found.judgements:
         cases, against = len(judgement.outcomes), len(judgement.against)
-        table.add_row(
-            judgement.claim.name, str(judgement.verdict), f"{cases - against} of {cases}", judgement.claim.source
-        )
+        holding = f"{cases - against} of {cases}" if cases else "–"
+        table.add_row(judgement.claim.name, str(judgement.verdict), holding, judgement.claim.source)
     console.print(table)
     for judgement in found.judgements if details else ():
         _show_cases(console, judgement)
-    console.print(f"\nall numbers: {folder}", soft_wrap=True)
+    console.print(f"\npage: {folder / _PAGE}", soft_wrap=True)
 
 
 def _show_cases(console: "Console", judgement: "Judgement") -> None:
     from rich.table import Table
 
     console.print(f"\n{judgement.claim.name}: {judgement.claim.sentence}")
+    if not judgement.outcomes:
+        console.print(judgement.claim.untested)
+        return
     table = Table("setting", "number", "expected", "measured", "holds", "paper", box=None, header_style="bold")
     for outcome in judgement.outcomes:
         case = outcome.case

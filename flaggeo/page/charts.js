@@ -6,7 +6,7 @@ const data = JSON.parse(document.getElementById("data").textContent);
 // A chart of panels has as many in a row as the page has room for.
 function fitted(spec, width) {
   if (!spec.columns) return spec;
-  const panel = spec.spec.width + 60;
+  const panel = (spec.spec ?? spec.concat[0]).width + 60;
   return {...spec, columns: Math.max(1, Math.min(spec.columns, Math.floor(width / panel)))};
 }
 

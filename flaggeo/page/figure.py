@@ -1,6 +1,6 @@
 """Single charts of the page as files for papers and slides."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, get_args
 
 from ..results.analysis import Analysis
@@ -13,7 +13,7 @@ from .charts import (
     interfaces_chart,
     matrix_figure,
 )
-from .vega import vega
+from .vega import vega_all
 
 Format = Literal["svg", "png", "pdf"]
 
@@ -89,10 +89,15 @@ def figure_spec(analysis: Analysis, name: str, settings: Mapping[str, str | floa
 
 def drawn(spec: Spec, file_format: Format) -> bytes:
     """Bytes of a file in this format."""
+    return drawn_all([spec], file_format)[0]
+
+
+def drawn_all(specs: Sequence[Spec], file_format: Format) -> list[bytes]:
+    """Bytes of a file for each specification; all have to be of one language."""
     if file_format not in FORMATS:
         raise ValueError(f"expected a format among {', '.join(FORMATS)}; found {file_format!r}")
-    language = "vegalite" if "vega-lite" in spec["$schema"] else "vega"
-    return vega(f"{language}_to_{file_format}", spec, **({"scale": _SCALE} if file_format == "png" else {}))
+    language = "vegalite" if all("vega-lite" in spec["$schema"] for spec in specs) else "vega"
+    return vega_all(f"{language}_to_{file_format}", specs, **({"scale": _SCALE} if file_format == "png" else {}))
 
 
 def _accepted(control: dict[str, Any], value: str | float) -> str | float:

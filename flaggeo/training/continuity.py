@@ -80,10 +80,25 @@ def drift(weights: Tensor, reference: Tensor) -> Tensor:
     ----------
     weights, reference : Tensor, shape=[runs, L, d, d]
     """
+    return torch.rad2deg(_read_cosines(weights, reference).clamp(max=1).acos()).mean(dim=-1)
+
+
+def read_agreement(weights: Tensor, reference: Tensor) -> Tensor:
+    r"""Mean \|cos\| of the first right singular vectors with those of a reference, shape=[runs].
+
+    Parameters
+    ----------
+    weights, reference : Tensor, shape=[runs, L, d, d]
+        Any matrices of equal shape, such as weights and gradients; NaN where one is zero.
+    """
+    return _read_cosines(weights, reference).mean(dim=-1)
+
+
+def _read_cosines(weights: Tensor, reference: Tensor) -> Tensor:
     found = [torch.linalg.svd(_finite(one)) for one in (weights, reference)]
     now, then = (torch.where(one.S[..., :1] > 0, one.Vh[:, :, 0], torch.nan) for one in found)
-    cosines: Tensor = (now * then).sum(dim=-1).abs().clamp(max=1)
-    return torch.rad2deg(cosines.acos()).mean(dim=-1)
+    cosines: Tensor = (now * then).sum(dim=-1).abs()
+    return cosines
 
 
 def _finite(weights: Tensor) -> Tensor:

@@ -36,12 +36,12 @@ def outside(first: Tensor, second: Tensor) -> Tensor:
     return rest
 
 
-def decay_rate(steps: Sequence[int], sizes: Tensor) -> Tensor:
+def decay_rate(steps: Sequence[float], sizes: Tensor) -> Tensor:
     """Rate r a step at which sizes fall as exp(-r step), by least squares of their logarithms.
 
     Parameters
     ----------
-    steps : sequence of int, length T
+    steps : sequence of float, length T
     sizes : Tensor, shape=[T, ...]
         Positive.
 

@@ -87,12 +87,16 @@ class History:
         Gradient of the loss on the task's first samples before and after training, without ridge.
     gradient_sum : dict
         Sum of the gradients of all steps, before ridge, clipping and what the optimiser makes of them.
+    smoothed : dict
+        Moving averages of these gradients at the end, by their β: each step keeps β of the average and adds 1 - β of
+        the gradient.
     """
 
     snapshots: dict[int, dict[str, Tensor]]
     first_gradient: dict[str, Tensor]
     last_gradient: dict[str, Tensor]
     gradient_sum: dict[str, Tensor]
+    smoothed: dict[float, dict[str, Tensor]]
 
     @property
     def first(self) -> dict[str, Tensor]:
@@ -112,6 +116,7 @@ def train(
     seeds: Sequence[int],
     *,
     recorded: Sequence[int] = (),
+    smoothed: Sequence[float] = (),
     dtype: torch.dtype = torch.float64,
     device: str = "cpu",
     progress: Callable[[int, int], object] = lambda *_: None,
@@ -131,6 +136,8 @@ def train(
         One for each run; of first weights and batches.
     recorded : sequence of int
         Steps after which parameters are kept.
+    smoothed : sequence of float
+        β of the moving averages of gradients that are kept.
     dtype : torch.dtype
     device : str
         Weights, data and batches are drawn on the CPU, the same for every device.
@@ -152,7 +159,8 @@ def train(
     parameters = {name: tensor.to(device, dtype).requires_grad_() for name, tensor in model.initial(seeds).items()}
     weights = list(parameters.values())
     ridges = [_ridge(recipe, weight) for weight in weights]
-    total = {name: torch.zeros_like(weight) for name, weight in parameters.items()}
+    total = _zeros(parameters)
+    averages = {beta: _zeros(parameters) for beta in smoothed}
     first_gradient, snapshots = _probe_gradient(model, task, parameters), {0: _kept(parameters)}
     optimizer = recipe.made(weights)
     for step, (inputs, targets) in enumerate(_batches(task, recipe, seeds), start=1):
@@ -163,16 +171,18 @@ def train(
         clipped = gradients if recipe.clip is None else _clipped(gradients, recipe.clip)
         for weight, gradient, ridge in zip(weights, clipped, ridges, strict=True):
             whole = gradient if ridge is None else torch.addcmul(gradient, ridge, weight.detach())
-            weight.grad = (
-                whole.contiguous()
-            )  # fused optimisers read numbers in the order of memory, whatever the strides
+            # Fused optimisers read numbers in the order of memory, whatever the strides.
+            weight.grad = whole.contiguous()
+        for beta, average in averages.items():
+            for of_weight, gradient in zip(average.values(), gradients, strict=True):
+                of_weight.lerp_(gradient, 1 - beta)
         optimizer.param_groups[0]["lr"] = recipe.rate_at(step)
         optimizer.step()
         if step in recorded or step == recipe.steps:
             snapshots[step] = _kept(parameters)
         if step % _REPORTED == 0:
             progress(step, recipe.steps)
-    return History(snapshots, first_gradient, _probe_gradient(model, task, parameters), total)
+    return History(snapshots, first_gradient, _probe_gradient(model, task, parameters), total, averages)
 
 
 def accuracy(model: Model, parameters: Parameters, task: Task) -> Tensor:
@@ -222,6 +232,10 @@ def _batches(task: Task, recipe: Recipe, seeds: Sequence[int]) -> Iterator[tuple
 def _probe_gradient(model: Model, task: Task, parameters: dict[str, Tensor]) -> dict[str, Tensor]:
     loss = task.loss(model(parameters, task.inputs[:, : task.probe]), task.targets[:, : task.probe]).sum()
     return dict(zip(parameters, torch.autograd.grad(loss, list(parameters.values())), strict=True))
+
+
+def _zeros(parameters: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: torch.zeros_like(weight) for name, weight in parameters.items()}
 
 
 def _kept(parameters: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -133,7 +133,8 @@ def test_every_claim_is_listed_with_the_verdict_that_its_numbers_give():
         judgement = of_claim[claim.name]
         assert f"**{judgement.verdict}**" in text
         assert escaped(judgement.claim.sentence) in text
-        assert text.count("\n| ") == len(judgement.outcomes) + 1
+        assert text.count("\n| ") == len(judgement.outcomes) + bool(judgement.outcomes)
+        assert escaped(judgement.claim.untested) in text
         assert text.count("| **no** |") == len(judgement.against)
 
 

@@ -77,12 +77,20 @@ class MlpExperiment(Experiment):
         """What each seed learns."""
         return TASKS[self.task](self.seeds)
 
+    def model(self, task: Task) -> Mlp:
+        """The network for a task."""
+        inputs, classes = task.inputs.shape[-1], int(task.targets.max()) + 1
+        return Mlp(inputs, self.width, self.depth, classes, self.residual, self.activation, self.norm, self.deviation)
+
+    @property
+    def recipe(self) -> Recipe:
+        """How it is trained."""
+        return Recipe(self.steps, self.rate, self.optimizer, self.momentum, batch=self.batch)
+
     def run(self, *, device: str, progress: Progress) -> Numbers:
         """Train all seeds and measure."""
         task = self.data_of_runs()
-        inputs, classes = task.inputs.shape[-1], int(task.targets.max()) + 1
-        model = Mlp(inputs, self.width, self.depth, classes, self.residual, self.activation, self.norm, self.deviation)
-        recipe = Recipe(self.steps, self.rate, self.optimizer, self.momentum, batch=self.batch)
+        model, recipe = self.model(task), self.recipe
         recorded = [max(1, round(share * self.steps)) for share in _RECORDED]
         history = train(
             model, task, recipe, self.seeds, recorded=recorded, dtype=torch.float32, device=device, progress=progress

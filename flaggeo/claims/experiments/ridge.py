@@ -15,7 +15,7 @@ from ...alignment.interfaces.commutator import GRAM_COMMUTATOR, RHO
 from ...alignment.interfaces.leading_directions import INTERFACE_OVERLAP
 from ...alignment.interfaces.stacked_ratio import STACKED_RATIO
 from ...training.laws import Obstruction, decay_rate, imbalance, obstructions, outside, ridge_gradient_norm
-from ...training.models import Chain
+from ...training.models import Chain, Parameters
 from ...training.run import Recipe, train
 from ...training.tasks import Task, gaussian_classes, teacher_regression
 from ..experiment import Experiment, Numbers, Progress
@@ -89,7 +89,7 @@ class RidgeExperiment(Experiment):
         model, recipe = Chain(self.widths, self.scales, self.activation), self._recipe()
         recorded = range(0, self.steps, self.steps // _TIMES)
         history = train(model, task, recipe, self.seeds, recorded=recorded, device=device, progress=progress)
-        found = {"gradient_norm": ridge_gradient_norm(model, history.last, task, self.ridge)}
+        found = self._at_the_end(model, history.last, task)
         for place, law in enumerate(obstructions(model, history.last, task)):
             one, other = model.names[place : place + 2]
             pairs = [(kept[one], kept[other]) for _, kept in sorted(history.snapshots.items())]
@@ -97,6 +97,10 @@ class RidgeExperiment(Experiment):
             of_one = self._decay(recorded, pairs) | self._scores(first, second) | self._errors(first, second, law)
             found |= {name + _suffix(place): numbers for name, numbers in of_one.items()}
         return {name: tuple(found[name].tolist()) for name in self.numbers}
+
+    def _at_the_end(self, model: Chain, parameters: Parameters, task: Task) -> dict[str, Tensor]:
+        """What is not of one interface."""
+        return {"gradient_norm": ridge_gradient_norm(model, parameters, task, self.ridge)}
 
     def _recipe(self) -> Recipe:
         common = Recipe(self.steps, self.rate, self.optimizer, batch=self.batch, final_rate=self.final_rate)

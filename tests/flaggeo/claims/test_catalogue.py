@@ -14,7 +14,7 @@ EXPERIMENTS = experiments_of(CLAIMS)
 
 @pytest.mark.parametrize("claim", CLAIMS, ids=lambda claim: claim.name)
 def test_every_record_can_be_judged(claim):
-    assert any(case.stated for case in claim.cases)
+    assert any(case.stated for case in claim.cases) or claim.untested
     for case in claim.cases:
         assert all(case.number in experiment.numbers for experiment in case.experiments)
         assert -float("inf") < case.least or case.most < float("inf")
@@ -35,7 +35,7 @@ def test_names_are_those_of_one_claim_and_of_one_experiment():
 
 
 def test_no_threshold_was_chosen_on_the_seeds():
-    chosen_on = {*range(100), 123, 777}
+    chosen_on = {*range(100), 123, 777, *range(301, 304)}
     assert not {seed for experiment in EXPERIMENTS for seed in experiment.seeds} & chosen_on
 
 

@@ -33,6 +33,7 @@ RIGHT, WRONG = Case(HIGH, "value", least=0.5), Case(LOW, "value", least=0.5)
         ([RIGHT, replace(WRONG, stated=False)], False, Verdict.CONDITIONAL),
         ([RIGHT, replace(WRONG, stated=False)], True, Verdict.FALSE),
         ([WRONG, replace(WRONG, stated=False)], True, Verdict.NOT_REPRODUCED),
+        ([], True, Verdict.UNTESTED),
     ],
 )
 def test_the_rule(cases, universal, expected):

@@ -21,7 +21,18 @@ def test_one_claim_with_its_cases(tmp_path):
     assert "false as worded" in row
     assert "2 of 3" in row
     assert len([line for line in result.stdout.splitlines() if "general linear map" in line]) == 2
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["experiments", "reproduction.json"]
+    written = ["experiments", "figures", "reproduction.html", "reproduction.json"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == written
+    assert [path.name for path in (tmp_path / "out" / "figures").iterdir()] == ["invariant_dimension.svg"]
+    assert "false as worded" in (tmp_path / "out" / "reproduction.html").read_text(encoding="utf-8")
+    assert run("invariant_dimension", "-o", tmp_path / "out", "--jobs", 1).exit_code == 0
+
+
+def test_a_claim_that_is_not_tested(tmp_path):
+    result = run("continuity_by_design", "-o", tmp_path / "out", "--jobs", 1)
+    assert result.exit_code == 0
+    assert "not tested" in result.stdout
+    assert "It is a proposal" in result.stdout
 
 
 def test_json(tmp_path):

@@ -5,7 +5,7 @@ import sys
 import pytest
 import vl_convert
 
-from flaggeo.page.vega import vega
+from flaggeo.page.vega import vega, vega_all
 from flaggeo.results.storage import PageError
 
 SPEC = {"$schema": "https://vega.github.io/schema/vega/v5.json", "width": 20, "height": 10, "title": "ä"}
@@ -15,6 +15,11 @@ SPEC = {"$schema": "https://vega.github.io/schema/vega/v5.json", "width": 20, "h
 def test_what_it_makes_is_what_vl_convert_makes_here(function, options):
     expected = getattr(vl_convert, function)(SPEC, **options)
     assert vega(function, SPEC, **options) == (expected.encode() if isinstance(expected, str) else expected)
+
+
+def test_several_are_what_each_is_alone():
+    wide = SPEC | {"width": 50}
+    assert vega_all("vega_to_svg", [SPEC, wide]) == [vl_convert.vega_to_svg(one).encode() for one in (SPEC, wide)]
 
 
 def test_nothing_runs_that_lies_in_the_working_folder(tmp_path, monkeypatch):

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from flaggeo.numerics.spectrum import leading_spectrum
-from flaggeo.training.continuity import continuity, drift, update_ratio
+from flaggeo.training.continuity import continuity, drift, read_agreement, update_ratio
 from manifolds import abs_cosine_moments
 
 
@@ -65,3 +65,15 @@ def test_a_run_that_diverged_is_undefined_and_the_others_are_not():
     found = continuity(weights)
     assert found.read.isnan().tolist() == [False, True]
     assert drift(weights, weights).isnan().tolist() == [False, True]
+
+
+def test_agreement_of_planted_directions():
+    """cos 30 degrees in one layer, the same direction with the other sign in the next."""
+    one = torch.zeros(1, 2, 3, 3, dtype=torch.float64)
+    one[0, :, 0, 0] = 2
+    other = torch.zeros_like(one)
+    other[0, 0, 1, :2] = torch.tensor([3**0.5 / 2, 0.5])
+    other[0, 1, 2, 0] = -1
+    assert read_agreement(one, other).item() == pytest.approx((3**0.5 / 2 + 1) / 2)
+    assert drift(one, other).item() == pytest.approx(15)
+    assert read_agreement(one, 0 * other).isnan().all()

@@ -137,3 +137,12 @@ def test_a_network_learns_and_progress_is_told():
 def test_data_of_another_number_of_runs_is_refused():
     with pytest.raises(ValueError, match="data of 3 runs, one for each seed; found 2"):
         train(CHAIN, teacher_regression(SEEDS[:2], "relu"), Recipe(1, 0.1), SEEDS)
+
+
+def test_moving_averages_are_those_of_the_gradients():
+    """At rate 0 all gradients are equal: after t steps the average has 1 - beta^t of it, and with beta = 0 all."""
+    task = teacher_regression(SEEDS, "relu")
+    history = train(CHAIN, task, Recipe(5, 0.0), SEEDS, smoothed=(0.0, 0.9))
+    for name, total in history.gradient_sum.items():
+        assert torch.allclose(history.smoothed[0.0][name], total / 5)
+        assert torch.allclose(history.smoothed[0.9][name], (1 - 0.9**5) * total / 5)
