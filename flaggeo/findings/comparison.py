@@ -6,6 +6,7 @@ from typing import Any
 import pandas as pd
 
 from ..comparison import Comparison
+from ..comparison.tensors import CHANGED
 from .finding import Finding
 from .words import END
 
@@ -16,6 +17,8 @@ UNRELATED = 0.1
 # Distance of an overlap from its null mean, in standard deviations, from which it is said to be above or below.
 NOTICEABLE = 3.0
 _NAMED = 3
+# What implementations of LoRA call the factors of a change.
+_FACTOR = r"\blora_(?:embedding_)?[AB]\b"
 
 
 def comparison_findings(comparison: Comparison) -> list[Finding]:
@@ -31,8 +34,11 @@ def comparison_findings(comparison: Comparison) -> list[Finding]:
         Their places are sections of the page of `flaggeo.render_comparison`.
     """
     deltas, measured = comparison.deltas, comparison.provenance["deltas"] == "measured"
+    files = [*_tensors(comparison), *_interference(comparison.interference, "c" in comparison.provenance)]
+    if measured and not comparison.tensors["change"].isin(CHANGED).any():
+        return files
     if measured and (deltas["relative_norm"].fillna(0) == 0).all():
-        return [_weight_change("absent", deltas)]
+        return [*files, _weight_change("absent", deltas)]
     if (comparison.weights["rms_angle"].fillna(0) < SAME_ANGLE).all():
         subspaces, measurements = [Finding("movement", "absent", {}, "drift")], []
     else:
@@ -40,7 +46,71 @@ def comparison_findings(comparison: Comparison) -> list[Finding]:
         measurements = [*_observables(comparison.observables), *_edges(comparison.pairs)]
     if not measured:
         return [*subspaces, *measurements, Finding("weight_change", "undetermined", {}, "low-rank")]
-    return [_changed(deltas), *subspaces, *_low_rank(deltas), *_intruders(deltas), *measurements]
+    return [*files, _changed(deltas), *subspaces, *_low_rank(deltas), *_intruders(deltas), *measurements]
+
+
+def _tensors(comparison: Comparison) -> list[Finding]:
+    """What became of the stored tensors in each version."""
+    versions = list(comparison.tensors.groupby("version", sort=False))
+    found = list[Finding]()
+    for version, tensors in versions:
+        name = str(version).upper() if len(versions) > 1 else None
+        is_adapter = version in comparison.provenance["adapters"]
+        # What an adapter changes, a file that it was merged into has changed as well.
+        expected = any(one.verdict == "present" for one in found) and comparison.provenance["adapters"] == ["b"]
+        found.append(_tensor_change(name, tensors, is_adapter=is_adapter, expected=expected))
+    return found
+
+
+def _tensor_change(version: str | None, tensors: pd.DataFrame, *, is_adapter: bool, expected: bool) -> Finding:
+    kinds = tensors["change"]
+    changed = tensors[kinds.isin(CHANGED)]
+    factors = tensors["tensor"].str.contains(_FACTOR) & (kinds == "added")
+    if len(changed) > factors.sum():
+        verdict = "present"
+    elif len(changed) or expected:
+        verdict = "adapter_not_merged"
+    elif is_adapter:
+        verdict = "adapter_zero"
+    else:
+        verdict = "within_storage_precision" if (kinds == "within_precision").any() else "same"
+    low, full = (changed[changed["change"] == kind] for kind in ("low_rank", "full"))
+    counts = {name: int((kinds == name).sum()) for name in ("within_precision", "unknown", "changed", "reshaped")}
+    numbers = {
+        "version": version,
+        "tensors": int((kinds != "added").sum()),
+        "changed": int(len(changed) - (kinds == "added").sum()),
+        "added": int((kinds == "added").sum()),
+        "low_rank": len(low),
+        "ranks": sorted({int(rank) for rank in low["rank"]}),
+        "full": len(full),
+        "others": counts["changed"] + counts["reshaped"] + int((kinds == "removed").sum()),
+        "layers": sorted({int(layer) for layer in changed["layer"].dropna()}),
+        "rank_90": full["rank_90"].median(),
+        "rank_99": full["rank_99"].median(),
+        "within_precision": counts["within_precision"],
+        "unknown": counts["unknown"],
+    }
+    return Finding("tensor_change", verdict, numbers, "tensors")
+
+
+def _interference(table: pd.DataFrame, asked: bool) -> list[Finding]:
+    """Whether the changes of two fine-tunings lie in the same directions."""
+    if not asked:
+        return []
+    if table.empty:
+        return [Finding("interference", "absent", {}, "interference")]
+    numbers: dict[str, Any] = {"matrices": len(table), "cosine": table["cosine"].mean()}
+    for side in END:
+        # The mean of independent overlaps has a spread smaller by the root of their number.
+        z = table[f"{side}_z"].mean() * math.sqrt(len(table))
+        numbers[side] = {
+            "overlap": table[f"{side}_overlap"].mean(),
+            "unrelated": table[f"{side}_null_mean"].mean(),
+            "z": z,
+        }
+    shared = any(numbers[side]["z"] > NOTICEABLE for side in END)
+    return [Finding("interference", "shared" if shared else "as_unrelated", numbers, "interference")]
 
 
 def _changed(deltas: pd.DataFrame) -> Finding:

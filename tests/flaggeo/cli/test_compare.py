@@ -43,7 +43,7 @@ def test_an_adapter_is_compared_with_its_base(base, adapter, tmp_path):
 def test_json_goes_to_standard_output_alone_and_quiet_prints_nothing(base, tmp_path):
     command = ["compare", base, base, "-o", str(tmp_path / "out"), "--roles", "q, o", "--layers", "0-1"]
     record = json.loads(run(app, [*command, "--format", "json"]).stdout)
-    assert (record["findings"][0]["kind"], record["findings"][0]["verdict"]) == ("weight_change", "absent")
+    assert (record["findings"][0]["kind"], record["findings"][0]["verdict"]) == ("tensor_change", "same")
     assert {row["role"] for row in record["ranked"]} == {"q", "o"}
     again = run(app, command)
     assert (again.exit_code, again.stdout) == (USAGE, "")

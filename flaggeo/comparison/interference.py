@@ -1,0 +1,116 @@
+"""Whether two fine-tunings of one base change it in the same directions, which a sum of both would mix."""
+
+import math
+from typing import Any
+
+import pandas as pd
+import torch
+
+from manifolds import overlap_moments, projection_overlap
+
+from ..alignment.schema import Column, Schema
+from ..checkpoint import Progress
+from ..network import Network, Side
+from ..numerics.threads import ahead, thread_count, workers
+from ..settings import Settings
+from .change import stored_change
+from .delta import leading_directions
+from .stored_pairs import stored_pairs
+
+INTERFERENCE_SCHEMA = Schema(
+    "One row for each matrix that two fine-tunings B and C both changed",
+    (
+        Column("tensor", "str", "name in A"),
+        Column("layer", "Int64", "layer; missing for what stands outside of them"),
+        Column("directions_b", "int64", "leading directions of B - A compared: its rank, at most that of the run"),
+        Column("directions_c", "int64", "the same of C - A"),
+        Column("read_overlap", "float64", "overlap of the leading input directions of B - A with those of C - A"),
+        Column("read_null_mean", "float64", "the same of uniform (Haar) subspaces of these dimensions, mean"),
+        Column("read_null_sd", "float64", "its standard deviation"),
+        Column("read_z", "float64", "standard deviations by which the overlap lies above the mean"),
+        Column("write_overlap", "float64", "overlap of the leading output directions"),
+        Column("write_null_mean", "float64", "mean of uniform (Haar) subspaces"),
+        Column("write_null_sd", "float64", "its standard deviation"),
+        Column("write_z", "float64", "standard deviations by which the overlap lies above the mean"),
+        Column("cosine", "float64", "of B - A and C - A as vectors of entries: 1 where they are the same up to size"),
+        Column("cosine_null_sd", "float64", "its standard deviation for uniform ones, whose mean is 0"),
+    ),
+)
+
+
+def interference_table(
+    base: Network,
+    tuned: tuple[Network, Network],
+    tensors: pd.DataFrame,
+    settings: Settings,
+    device: torch.device,
+    progress: Progress | None,
+) -> pd.DataFrame:
+    """Compare the changes of two fine-tunings of one base, matrix by matrix.
+
+    Parameters
+    ----------
+    base : Network
+    tuned : (Network, Network)
+        B and C.
+    tensors : pandas.DataFrame
+        What became of the tensors in either, from `tensor_table`.
+    settings : Settings
+        Of which the rank is taken.
+    device : torch.device
+    progress : callable or None
+
+    Returns
+    -------
+    table : pandas.DataFrame
+        With the columns of `INTERFERENCE_SCHEMA`.
+
+    Notes
+    -----
+    The null is that of uniform subspaces. Two changes that each lie in the leading subspace of the base overlap by more
+    than that, whatever they were trained for: see ``read_inside`` of the tensors. Of one matrix at a time, both
+    differences are held.
+    """
+    changed = tensors[tensors["change"].isin(["low_rank", "full"])]
+    ranks = [changed[changed["version"] == version].set_index("tensor")["rank"] for version in "bc"]
+    layers = changed.drop_duplicates("tensor").set_index("tensor")["layer"]
+    partners = [
+        {name: other for name, other in stored_pairs(base.checkpoint, one.checkpoint, {}) if name and other}
+        for one in tuned
+    ]
+    common = [
+        name for name in ranks[0].index if name in ranks[1].index and all(name in partner for partner in partners)
+    ]
+
+    def row(name: str) -> dict[str, Any]:
+        changes = [
+            stored_change((base.checkpoint, one.checkpoint), (name, partner[name]), device)
+            for one, partner in zip(tuned, partners, strict=True)
+        ]
+        first, second = (change.difference.double() for change in changes)
+        cosine = float((first * second).sum() / (first.norm() * second.norm()))
+        found: dict[str, Any] = {"tensor": name, "layer": layers[name], "cosine": cosine}
+        found["cosine_null_sd"] = 1 / math.sqrt(first.numel())
+        del first, second
+        frames = [
+            leading_directions(change, None, int(rank[name]), settings.rank)
+            for change, rank in zip(changes, ranks, strict=True)
+        ]
+        for side in Side:
+            one, other = (frame[side] for frame in frames)
+            found |= {"directions_b": one.shape[1], "directions_c": other.shape[1]}
+            mean, spread = overlap_moments(len(one), one.shape[1], other.shape[1])
+            overlap = min(1.0, float(projection_overlap(one, other)))
+            z = (overlap - mean) / spread if spread else math.nan
+            numbers = {"overlap": overlap, "null_mean": mean, "null_sd": spread, "z": z}
+            found |= {f"{side.value}_{column}": value for column, value in numbers.items()}
+        return found
+
+    rows = []
+    with workers() as pool:
+        begun = ahead(((name, pool.submit(row, name)) for name in common), thread_count())
+        for done, (name, found) in enumerate(begun):
+            if progress is not None:
+                progress(f"c and b: {name}", done, len(common))
+            rows.append(found.result())
+    return INTERFERENCE_SCHEMA.frame(rows)
