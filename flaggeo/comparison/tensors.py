@@ -2,6 +2,7 @@
 
 import math
 import re
+from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
@@ -177,10 +178,10 @@ def _measured(
     return _row(columns)
 
 
-def _row(columns: dict[str, Any]) -> dict[str, Any]:
+def _row(columns: Mapping[Any, Any]) -> dict[str, Any]:
     """What is kept of a matrix: how many directions hold a change says nothing of one that is rounding alone."""
     if columns["rank"]:
-        return columns | {"change": "low_rank" if columns["low_rank"] else "full"}
+        return {**columns, "change": "low_rank" if columns["low_rank"] else "full"}
     kept = {name: columns[name] for name in ("relative_norm", "rounding", "rank", "rank_is_exact")}
     return kept | {"change": "unchanged" if math.isnan(columns["energy_1"]) else "within_precision"}
 

@@ -128,12 +128,12 @@ def _weight_change(verdict: str, deltas: pd.DataFrame) -> Finding:
         "within_precision": len(different) - len(beyond),
         "median_norm": beyond["relative_norm"].median(),
         "largest_norm": different["relative_norm"].max(),
-        "where": _layers_by_role(beyond),
+        "where": layers_by_role(beyond),
     }
     return Finding("weight_change", verdict, numbers, "drift")
 
 
-def _layers_by_role(rows: pd.DataFrame) -> list[dict[str, Any]]:
+def layers_by_role(rows: pd.DataFrame) -> list[dict[str, Any]]:
     """Roles and the layers that they are from, none for the embedding."""
     return [
         {"role": role, "layers": sorted({int(layer) for layer in group["layer"].dropna()})}
@@ -170,7 +170,7 @@ def _low_rank(deltas: pd.DataFrame) -> list[Finding]:
         "low_rank": len(low),
         "changed": len(changed),
         "ranks": sorted({int(rank) for rank in low["rank"]}),
-        "where": _layers_by_role(low),
+        "where": layers_by_role(low),
         "least_rank": int(changed["rank"].min()),
         "median_effective_rank": changed["effective_rank"].median(),
     }

@@ -661,6 +661,43 @@ def graph_edges_changed(
 # Of a trace.
 
 
+def first_direction_replaced(_verdict: str, *, events: int, steps: int, named: Sequence[Row]) -> str:
+    """Verdict: present."""
+    told = [
+        f"at step {row['step']} in {_places(row['where'])}, where the first direction turned by "
+        f"{row['first_direction_degrees']:.0f}° since step {row['since_step']} and the leading subspace by "
+        f"{row['subspace_degrees']:.0f}° (medians)"
+        for row in named
+    ]
+    more = f" Most of these are at {len(named)} of {steps} steps." if steps > len(named) else ""
+    opening = "A new first direction took over" + (f" in {events} cases" if events > 1 else "")
+    return f"{opening}: {'; '.join(told)}.{more}"
+
+
+def update_rank(
+    _verdict: str,
+    *,
+    measure: str,
+    first_step: int,
+    first: float,
+    last_step: int,
+    last: float,
+    updates: int,
+    low_rank: int,
+    ranks: Sequence[int],
+) -> str:
+    """Verdict: present."""
+    course = f"{first:.1f} up to step {first_step}"
+    if last_step != first_step:
+        course += f" and of {last:.1f} in the last one, up to step {last_step}"
+    answer = f"The updates from one checkpoint to the next have a median {measure} rank of {course}."
+    if not low_rank:
+        return answer
+    spelt = f"rank {ranks[0]}" + (f" to {ranks[-1]}" if len(ranks) > 1 else "")
+    which = f"All {updates}" if low_rank == updates else f"{low_rank} of {updates}"
+    return f"{answer} {which} updates of single weights are of low rank: {spelt}."
+
+
 def continuity_change(verdict: str, **numbers: Any) -> str:
     """Verdicts: rose, fell, absent, undetermined."""
     if verdict == "undetermined":
