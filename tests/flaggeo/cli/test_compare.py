@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 from flaggeo import Comparison, analyze, load
 from flaggeo.cli import app
 from flaggeo.cli.compare import SHOWN_ROWS
-from flaggeo.cli.terminal import UNREADABLE, USAGE
+from flaggeo.cli.terminal import DIFFERENT, UNREADABLE, USAGE
 from flaggeo.findings import Finding, comparison_findings
 from tests.builders import save_folder, tiny_llama, with_gains
 from tests.flaggeo.checkpoint.test_adapter import factors_of, save_adapter
@@ -38,6 +38,72 @@ def test_an_adapter_is_compared_with_its_base(base, adapter, tmp_path):
     assert str(out / "comparison.html") in result.stdout
     assert {file.name for file in out.iterdir()} == Comparison.file_names()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["adapter", "base", "out"]
+
+
+def test_the_first_line_says_which_tensors_changed(base, adapter, tmp_path):
+    result = run(app, ["compare", base, adapter, "-o", str(tmp_path / "out"), "-k", "2"])
+    found = comparison_findings(Comparison.load(tmp_path / "out"))
+    assert result.stdout.splitlines()[0] == found[0].sentence == "1 of 27 tensors changed, all of rank 3; layer 1."
+    assert f"{Q}.weight" in result.stdout
+
+
+# The columns of a row that pipelines may rely on, and the types of their values.
+TENSOR = {
+    **{"version": str, "tensor": str, "layer": int | None, "shape": str, "change": str, "relative_norm": float},
+    **{"rounding": float, "rank": int | None, "rank_is_exact": bool, "effective_rank": float | None},
+    **{"rank_90": int | None, "rank_99": int | None, "energy_1": float | None},
+    **{f"{side}_{name}": float | None for side in ("read", "write") for name in ("inside", "inside_null")},
+}
+
+
+def test_pipelines_get_the_same_fields_and_an_exit_code(base, adapter, tmp_path):
+    command = [
+        "compare",
+        base,
+        "--format",
+        "json",
+        "--exit-code",
+        "--overwrite",
+        "-o",
+        str(tmp_path / "out"),
+        "-k",
+        "2",
+    ]
+    rounded = {name: tensor.bfloat16() for name, tensor in tiny_llama().items()}
+    rounded_folder = str(save_folder(tmp_path / "rounded", rounded))
+    verdicts = {}
+    for other, code in ((base, 0), (rounded_folder, 0), (adapter, DIFFERENT)):
+        result = run(app, [*command[:2], other, *command[2:]])
+        assert (result.exit_code, result.stderr) == (code, "")
+        record = json.loads(result.stdout)
+        assert set(record) == {"output", "provenance", "findings", "tensors", "interference", "ranked", "observables"}
+        assert len(record["tensors"]) == 27
+        for row in record["tensors"]:
+            assert list(row) == list(TENSOR)
+            assert all(isinstance(row[name], kind | None) for name, kind in TENSOR.items())
+        verdicts[other] = record["findings"][0]["verdict"]
+    assert verdicts == {base: "same", rounded_folder: "within_storage_precision", adapter: "present"}
+    analyze(load(base), rank=2).save(tmp_path / "saved")
+    result = run(app, ["compare", str(tmp_path / "saved"), base, "--exit-code", "-o", str(tmp_path / "other")])
+    assert (result.exit_code, "found a saved analysis" in result.stderr) == (USAGE, True)
+
+
+def test_what_other_tools_take_is_all_that_is_printed(base, adapter, tmp_path):
+    command = ["compare", base, adapter, "--overwrite", "-o", str(tmp_path / "out"), "-k", "2", "--to"]
+    result = run(app, [*command, "peft-rank-pattern"])
+    assert json.loads(result.stdout) == {"r": 3, "target_modules": [Q], "rank_pattern": {Q: 3}}
+    result = run(app, [*command, "mergekit"])
+    assert (result.exit_code, result.stdout) == (USAGE, "")
+    assert "expected merged checkpoints for mergekit, found a LoRA adapter" in result.stderr
+
+
+def test_two_fine_tunings_of_one_base_are_held_against_each_other(base, adapter, tmp_path):
+    result = run(app, ["compare", base, adapter, adapter, "-o", str(tmp_path / "out"), "-k", "2"])
+    assert result.exit_code == 0, result.stderr
+    found = Comparison.load(tmp_path / "out")
+    assert found.interference["read_overlap"].tolist() == pytest.approx([1])
+    assert result.stdout.startswith("B: 1 of 27")
+    assert "interference" in {one.kind for one in found.findings}
 
 
 def test_json_goes_to_standard_output_alone_and_quiet_prints_nothing(base, tmp_path):
