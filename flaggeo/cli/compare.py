@@ -90,7 +90,8 @@ def compare(
 
 def _show(console: "Console", comparison: "Comparison") -> None:
     headline, *others = comparison.findings
-    console.print(printable(f"{headline}\n"), soft_wrap=True)
+    console.print(printable(str(headline)), soft_wrap=True)
+    console.print()
     for remark in comparison.provenance["remarks"]:
         console.print(printable(f"note: {remark}"))
     for item in comparison.skipped.itertuples():

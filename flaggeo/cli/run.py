@@ -110,7 +110,8 @@ class Run:
         """Print what was found: as JSON with these tables, or as `show` does, with the findings in sentences below."""
         if self.output_format is OutputFormat.JSON:
             findings = [finding.as_dict() for finding in found.findings]
-            record = {"output": str(self.folder), "provenance": dict(found.provenance), "findings": findings}
+            record = {"output": str(self.folder), "schema_version": found.KIND.schema_version}
+            record |= {"provenance": dict(found.provenance), "findings": findings}
             record |= {name: json.loads(getattr(found, name).to_json(orient="records")) for name in tables}
             typer.echo(json.dumps(record, indent=2))
         elif not self.quiet:

@@ -97,7 +97,8 @@ def _show(console: "Console", found: "Trace") -> None:
     from rich.table import Table
 
     first, *others = found.findings
-    console.print(printable(f"{first}\n"), soft_wrap=True)
+    console.print(printable(str(first)), soft_wrap=True)
+    console.print()
     for remark in found.provenance["remarks"]:
         console.print(printable(f"note: {remark}"))
     for item in found.skipped.itertuples():

@@ -478,11 +478,10 @@ def tensor_change(
         }[verdict]
         return opening + (answer if version else answer[0].upper() + answer[1:]) + rest
     spelt = f"of rank {ranks[0]}" + (f" to {ranks[-1]}" if len(ranks) > 1 else "") if ranks else ""
-    kinds = {spelt: low_rank, "not of low rank": full, "no matrices": others}
+    kinds = {spelt: low_rank, "not of low rank": full, "no matrix" if others == 1 else "no matrices": others}
     present = [(kind, count) for kind, count in kinds.items() if count]
-    named = (
-        [f"{count} {kind}" for kind, count in present] if len(present) > 1 else [f"all {kind}" for kind, _ in present]
-    )
+    alone = "" if changed == 1 else "all "
+    named = [f"{count} {kind}" if len(present) > 1 else f"{alone}{kind}" for kind, count in present]
     where = f"; {'layer' if len(layers) == 1 else 'layers'} {_ranges(layers)}" if layers else ""
     answer = f"{changed} of {tensors} tensors changed{f', {listed(named)}' if named else ''}{where}."
     if within_precision:

@@ -150,8 +150,9 @@ def _updates(
         return UPDATE_SCHEMA.frame()
     names = [name for name in _moving(analyses[1])["name"] if name not in skipped]
     rows = update_rows((before, after), analyses, names, device)
-    step = {"step": run[place].number, "checkpoint": run[place].label, "since_step": run[place - 1].number}
-    return UPDATE_SCHEMA.frame(rows.assign(**step))
+    return UPDATE_SCHEMA.frame(
+        rows.assign(step=run[place].number, checkpoint=run[place].label, since_step=run[place - 1].number)
+    )
 
 
 def _moving(analysis: Analysis) -> pd.DataFrame:

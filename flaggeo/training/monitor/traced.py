@@ -148,9 +148,8 @@ def _drift(drift: pd.DataFrame, steps: Sequence[int]) -> pd.DataFrame:
 def _updates(weights: pd.DataFrame, drift: pd.DataFrame) -> pd.DataFrame:
     """What each weight moved by since the record before, of which a monitor knows the leading directions alone."""
     of_update = weights["name"].str.startswith(_UPDATE)
-    rows = weights[of_update].assign(
-        **{column: weights[column].str.removeprefix(_UPDATE) for column in ("name", "role")}, rank=pd.NA
-    )
+    rows = weights[of_update].drop(columns="rank")  # of the directions that are kept, not of the update
+    rows = rows.assign(**{column: rows[column].str.removeprefix(_UPDATE) for column in ("name", "role")})
     sizes = weights[~of_update].set_index(["name", "step"])["frobenius_norm"]
     since = drift[drift["since"] == "previous"].drop_duplicates(["name", "step"])[["name", "step", "since_step"]]
     rows = rows.merge(since, on=["name", "step"])

@@ -43,15 +43,25 @@ def test_an_adapter_is_compared_with_its_base(base, adapter, tmp_path):
 def test_the_first_line_says_which_tensors_changed(base, adapter, tmp_path):
     result = run(app, ["compare", base, adapter, "-o", str(tmp_path / "out"), "-k", "2"])
     found = comparison_findings(Comparison.load(tmp_path / "out"))
-    assert result.stdout.splitlines()[0] == found[0].sentence == "1 of 27 tensors changed, all of rank 3; layer 1."
+    assert result.stdout.splitlines()[0] == found[0].sentence == "1 of 27 tensors changed, of rank 3; layer 1."
     assert f"{Q}.weight" in result.stdout
 
 
 # The columns of a row that pipelines may rely on, and the types of their values.
 TENSOR = {
-    **{"version": str, "tensor": str, "layer": int | None, "shape": str, "change": str, "relative_norm": float},
-    **{"rounding": float, "rank": int | None, "rank_is_exact": bool, "effective_rank": float | None},
-    **{"rank_90": int | None, "rank_99": int | None, "energy_1": float | None},
+    "version": str,
+    "tensor": str,
+    "layer": int | None,
+    "shape": str,
+    "change": str,
+    "relative_norm": float,
+    "rounding": float,
+    "rank": int | None,
+    "rank_is_exact": bool,
+    "effective_rank": float | None,
+    "rank_90": int | None,
+    "rank_99": int | None,
+    "energy_1": float | None,
     **{f"{side}_{name}": float | None for side in ("read", "write") for name in ("inside", "inside_null")},
 }
 
@@ -76,7 +86,9 @@ def test_pipelines_get_the_same_fields_and_an_exit_code(base, adapter, tmp_path)
         result = run(app, [*command[:2], other, *command[2:]])
         assert (result.exit_code, result.stderr) == (code, "")
         record = json.loads(result.stdout)
-        assert set(record) == {"output", "provenance", "findings", "tensors", "interference", "ranked", "observables"}
+        described, tables = {"output", "schema_version", "provenance", "findings"}, {"tensors", "interference"}
+        assert set(record) == described | tables | {"ranked", "observables"}
+        assert record["schema_version"] == Comparison.KIND.schema_version
         assert len(record["tensors"]) == 27
         for row in record["tensors"]:
             assert list(row) == list(TENSOR)
