@@ -5,6 +5,7 @@ from typing import Any
 
 import pandas as pd
 import torch
+from torch import Tensor
 
 from manifolds import overlap_moments, projection_overlap
 
@@ -28,10 +29,17 @@ INTERFERENCE_SCHEMA = Schema(
         Column("read_null_mean", "float64", "the same of uniform (Haar) subspaces of these dimensions, mean"),
         Column("read_null_sd", "float64", "its standard deviation"),
         Column("read_z", "float64", "standard deviations by which the overlap lies above the mean"),
+        Column(
+            "read_base_mean",
+            "float64",
+            "mean of subspaces that lie as much in the leading input subspace of A as the two do, uniform inside and "
+            "outside of it",
+        ),
         Column("write_overlap", "float64", "overlap of the leading output directions"),
         Column("write_null_mean", "float64", "mean of uniform (Haar) subspaces"),
         Column("write_null_sd", "float64", "its standard deviation"),
         Column("write_z", "float64", "standard deviations by which the overlap lies above the mean"),
+        Column("write_base_mean", "float64", "mean of subspaces that lie as much in the leading output subspace of A"),
         Column("cosine", "float64", "of B - A and C - A as vectors of entries: 1 where they are the same up to size"),
         Column("cosine_null_sd", "float64", "its standard deviation for uniform ones, whose mean is 0"),
     ),
@@ -46,7 +54,7 @@ def interference_table(
     device: torch.device,
     progress: Progress | None,
 ) -> pd.DataFrame:
-    """Compare the changes of two fine-tunings of one base, matrix by matrix.
+    r"""Compare the changes of two fine-tunings of one base, matrix by matrix.
 
     Parameters
     ----------
@@ -67,19 +75,22 @@ def interference_table(
 
     Notes
     -----
-    The null is that of uniform subspaces. Two changes that each lie in the leading subspace of the base overlap by more
-    than that, whatever they were trained for: see ``read_inside`` of the tensors. Of one matrix at a time, both
-    differences are held.
+    Two changes that each lie in the leading subspace of the base overlap by more than uniform subspaces do, whatever
+    they were trained for. Let :math:`P` be the projector onto a leading subspace of dimension k in dimension n, and let
+    the projectors :math:`B` and :math:`C` have ranks b and c, of which :math:`\beta = \operatorname{tr} P B` and
+    :math:`\gamma = \operatorname{tr} P C` lie inside. Under all rotations that keep P, the mean of B is
+    :math:`(\beta / k) P + ((b - \beta) / (n - k)) (1 - P)`, so that :math:`\operatorname{tr} B C` has the mean
+    :math:`\beta \gamma / k + (b - \beta)(c - \gamma) / (n - k)`. Of one matrix at a time, both differences are held.
     """
     changed = tensors[tensors["change"].isin(["low_rank", "full"])]
-    ranks = [changed[changed["version"] == version].set_index("tensor")["rank"] for version in "bc"]
+    known = [changed[changed["version"] == version].set_index("tensor") for version in "bc"]
     layers = changed.drop_duplicates("tensor").set_index("tensor")["layer"]
     partners = [
         {name: other for name, other in stored_pairs(base.checkpoint, one.checkpoint, {}) if name and other}
         for one in tuned
     ]
     common = [
-        name for name in ranks[0].index if name in ranks[1].index and all(name in partner for partner in partners)
+        name for name in known[0].index if name in known[1].index and all(name in partner for partner in partners)
     ]
 
     def row(name: str) -> dict[str, Any]:
@@ -93,8 +104,8 @@ def interference_table(
         found["cosine_null_sd"] = 1 / math.sqrt(first.numel())
         del first, second
         frames = [
-            leading_directions(change, None, int(rank[name]), settings.rank)
-            for change, rank in zip(changes, ranks, strict=True)
+            leading_directions(change, None, int(rows.at[name, "rank"]), settings.rank)
+            for change, rows in zip(changes, known, strict=True)
         ]
         for side in Side:
             one, other = (frame[side] for frame in frames)
@@ -103,6 +114,10 @@ def interference_table(
             overlap = min(1.0, float(projection_overlap(one, other)))
             z = (overlap - mean) / spread if spread else math.nan
             numbers = {"overlap": overlap, "null_mean": mean, "null_sd": spread, "z": z}
+            inside = [rows.at[name, f"{side.value}_inside"] for rows in known]
+            numbers["base_mean"] = _mean_given_base(
+                one, other, inside, min(settings.rank, *changes[0].difference.shape)
+            )
             found |= {f"{side.value}_{column}": value for column, value in numbers.items()}
         return found
 
@@ -114,3 +129,11 @@ def interference_table(
                 progress(f"c and b: {name}", done, len(common))
             rows.append(found.result())
     return INTERFERENCE_SCHEMA.frame(rows)
+
+
+def _mean_given_base(first: Tensor, second: Tensor, inside: list[float], kept: int) -> float:
+    """Mean overlap of subspaces of which such parts lie in a leading subspace of so many dimensions."""
+    dim, counts = len(first), [first.shape[1], second.shape[1]]
+    parts = [overlap * min(count, kept) for overlap, count in zip(inside, counts, strict=True)]
+    outside = math.prod(count - part for count, part in zip(counts, parts, strict=True)) / max(1, dim - kept)
+    return (math.prod(parts) / kept + outside) / min(counts)

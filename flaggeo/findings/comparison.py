@@ -75,22 +75,21 @@ def _tensor_change(version: str | None, tensors: pd.DataFrame, *, is_adapter: bo
     else:
         verdict = "within_storage_precision" if (kinds == "within_precision").any() else "same"
     low, full = (changed[changed["change"] == kind] for kind in ("low_rank", "full"))
-    counts = {name: int((kinds == name).sum()) for name in ("within_precision", "unknown", "changed", "reshaped")}
+    counts = kinds.value_counts()
+    held = changed[~changed["change"].isin(["added", "removed"])]
     numbers = {
         "version": version,
         "tensors": int((kinds != "added").sum()),
-        "changed": int(len(changed) - (kinds == "added").sum()),
-        "added": int((kinds == "added").sum()),
+        "changed": len(held),
         "low_rank": len(low),
         "ranks": sorted({int(rank) for rank in low["rank"]}),
         "full": len(full),
-        "others": counts["changed"] + counts["reshaped"] + int((kinds == "removed").sum()),
-        "layers": sorted({int(layer) for layer in changed["layer"].dropna()}),
+        "others": len(held) - len(low) - len(full),
+        "layers": sorted({int(layer) for layer in held["layer"].dropna()}),
         "rank_90": full["rank_90"].median(),
         "rank_99": full["rank_99"].median(),
-        "within_precision": counts["within_precision"],
-        "unknown": counts["unknown"],
     }
+    numbers |= {name: counts.get(name, 0) for name in ("added", "removed", "within_precision", "unknown")}
     return Finding("tensor_change", verdict, numbers, "tensors")
 
 
@@ -103,14 +102,18 @@ def _interference(table: pd.DataFrame, asked: bool) -> list[Finding]:
     numbers: dict[str, Any] = {"matrices": len(table), "cosine": table["cosine"].mean()}
     for side in END:
         # The mean of independent overlaps has a spread smaller by the root of their number.
-        z = table[f"{side}_z"].mean() * math.sqrt(len(table))
-        numbers[side] = {
-            "overlap": table[f"{side}_overlap"].mean(),
-            "unrelated": table[f"{side}_null_mean"].mean(),
-            "z": z,
+        spread = table[f"{side}_null_sd"].where(table[f"{side}_null_sd"] > 0) / math.sqrt(len(table))
+        numbers[side] = {name: table[f"{side}_{name}"].mean() for name in ("overlap", "null_mean", "base_mean")}
+        numbers[side] |= {
+            f"z{given}": ((table[f"{side}_overlap"] - table[f"{side}_{null}_mean"]) / spread).mean()
+            for given, null in (("", "null"), ("_given_base", "base"))
         }
-    shared = any(numbers[side]["z"] > NOTICEABLE for side in END)
-    return [Finding("interference", "shared" if shared else "as_unrelated", numbers, "interference")]
+    if not any(numbers[side]["z"] > NOTICEABLE for side in END):
+        verdict = "as_unrelated"
+    else:
+        beyond = any(numbers[side]["z_given_base"] > NOTICEABLE for side in END)
+        verdict = "shared" if beyond else "explained_by_base"
+    return [Finding("interference", verdict, numbers, "interference")]
 
 
 def _changed(deltas: pd.DataFrame) -> Finding:

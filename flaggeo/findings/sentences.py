@@ -454,7 +454,6 @@ def tensor_change(
     version: str | None,
     tensors: int,
     changed: int,
-    added: int,
     low_rank: int,
     ranks: Sequence[int],
     full: int,
@@ -462,6 +461,8 @@ def tensor_change(
     layers: Sequence[int],
     rank_90: float | None,
     rank_99: float | None,
+    added: int,
+    removed: int,
     within_precision: int,
     unknown: int,
 ) -> str:
@@ -486,8 +487,9 @@ def tensor_change(
     answer = f"{changed} of {tensors} tensors changed{f', {listed(named)}' if named else ''}{where}."
     if within_precision:
         answer += f" {within_precision} more differ within storage precision."
-    if added:
-        answer += f" {counted(added, 'tensor')} more {'is' if added == 1 else 'are'} new."
+    for count, found in ((removed, "missing"), (added, "new")):
+        if count:
+            answer += f" {counted(count, 'tensor')} {'is' if count == 1 else 'are'} {found}."
     if rank_90 is not None and rank_99 is not None:
         answer += (
             f" Of the changes that are not of low rank, half hold 90 % of their squared norm in at most {rank_90:.0f} "
@@ -497,23 +499,22 @@ def tensor_change(
 
 
 def interference(verdict: str, **numbers: Any) -> str:
-    """Verdicts: shared, as_unrelated, absent."""
+    """Verdicts: shared, explained_by_base, as_unrelated, absent."""
     if verdict == "absent":
         return "B and C changed no matrix in common: a merge keeps their changes apart."
     ends = [
-        f"{numbers[side]['overlap']:.2f} for the {END[side]}s (random subspaces of these ranks: "
-        f"{numbers[side]['unrelated']:.2f}; z = {numbers[side]['z']:.1f})"
-        for side in END
+        f"{row['overlap']:.2f} for the {END[side]}s (random subspaces of these ranks: {row['null_mean']:.2f}, those "
+        f"that lie as much in the base's leading subspace: {row['base_mean']:.2f})"
+        for side, row in ((side, numbers[side]) for side in END)
     ]
-    answer = (
-        "so that a merge mixes them"
-        if verdict == "shared"
-        else "no more than random subspaces: a merge hardly mixes them"
-    )
+    answer = {
+        "shared": "more than the base explains: a merge mixes them",
+        "explained_by_base": "as changes that keep to the base's leading subspace do",
+        "as_unrelated": "no more than random subspaces: a merge hardly mixes them",
+    }[verdict]
     return (
-        f"B and C both changed {_matrices(numbers['matrices'])}. The leading "
-        f"directions of their changes overlap by {listed(ends)}, {answer}. The mean cosine of the two changes is "
-        f"{numbers['cosine']:.2f}."
+        f"B and C both changed {_matrices(numbers['matrices'])}. The leading directions of their changes overlap by "
+        f"{listed(ends)}, {answer}. The mean cosine of the two changes is {numbers['cosine']:.2f}."
     )
 
 
@@ -686,10 +687,10 @@ def update_rank(
     ranks: Sequence[int],
 ) -> str:
     """Verdict: present."""
-    course = f"{first:.1f} up to step {first_step}"
+    answer = f"The update up to step {first_step} has a median {measure} rank of {first:.1f}"
     if last_step != first_step:
-        course += f" and of {last:.1f} in the last one, up to step {last_step}"
-    answer = f"The updates from one checkpoint to the next have a median {measure} rank of {course}."
+        answer += f", the last one, up to step {last_step}, of {last:.1f}"
+    answer += "."
     if not low_rank:
         return answer
     spelt = f"rank {ranks[0]}" + (f" to {ranks[-1]}" if len(ranks) > 1 else "")

@@ -123,6 +123,7 @@ def _interference_table(interference: pd.DataFrame) -> pd.DataFrame:
     columns = {"tensor": "tensor", "directions_b": "directions of B", "directions_c": "directions of C"}
     for side, end in END.items():
         columns |= {f"{side}_overlap": f"overlap of {end}s", f"{side}_null_mean": f"{end}s, unrelated"}
+        columns |= {f"{side}_base_mean": f"{end}s, given the base"}
     return rows[[*columns, "cosine"]].rename(columns=columns)
 
 
