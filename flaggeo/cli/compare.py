@@ -73,12 +73,11 @@ def compare(
             from ..comparison.tensors import CHANGED
 
             options = run.options(Comparison)
+        sources = [first, second, *([] if other is None else [other])]
         with usage_errors((MismatchError,)):
-            sources = [first, second, *([] if other is None else [other])]
+            if recipe is not None or exit_code:
+                _require_tensors(sources)
             comparison = run.measured(partial(measure, first, second, other=other, **options), sources)
-        if exit_code and comparison.tensors.empty:
-            with usage_errors():
-                raise ValueError("--exit-code: expected checkpoints, found a saved analysis, which has no tensors")
         if recipe is None:
             run.tell(comparison, ["tensors", "interference", "ranked", "observables"], _show, sentences=False)
         else:
@@ -88,9 +87,21 @@ def compare(
             raise typer.Exit(DIFFERENT)
 
 
+def _require_tensors(sources: list[str]) -> None:
+    """Raise unless there are tensors to say something of."""
+    from ..comparison import MismatchError
+    from ..results import Analysis
+
+    for source in sources:
+        if Analysis.is_in(source):
+            raise MismatchError(f"{source}: expected a checkpoint for --to and --exit-code, found a saved analysis")
+
+
 def _show(console: "Console", comparison: "Comparison") -> None:
-    headline, *others = comparison.findings
-    console.print(printable(str(headline)), soft_wrap=True)
+    of_files = [finding for finding in comparison.findings if finding.place in ("tensors", "interference")]
+    first = of_files or comparison.findings[:1]
+    for finding in first:
+        console.print(printable(str(finding)), soft_wrap=True)
     console.print()
     for remark in comparison.provenance["remarks"]:
         console.print(printable(f"note: {remark}"))
@@ -98,8 +109,9 @@ def _show(console: "Console", comparison: "Comparison") -> None:
         console.print(printable(f"note: {item.name} was not compared: {item.reason}"))
     _show_tensors(console, comparison)
     _show_moves(console, comparison)
-    for finding in others:
-        console.print(printable(f"- {finding}"))
+    for finding in comparison.findings:
+        if finding not in first:
+            console.print(printable(f"- {finding}"))
 
 
 def _show_tensors(console: "Console", comparison: "Comparison") -> None:
@@ -111,7 +123,7 @@ def _show_tensors(console: "Console", comparison: "Comparison") -> None:
     if changed.empty:
         return
     columns = ("|B - A|/|A|", "rank", "90 % in", "99 % in", "inputs inside", "unrelated", "outputs inside", "unrelated")
-    table = Table("", "tensor", "change", *columns, box=None, header_style="bold")
+    table = Table("of", "tensor", "change", *columns, box=None, header_style="bold")
     table.title = f"largest changes: {min(SHOWN_ROWS, len(changed))} of the {len(changed)} tensors that changed"
     table.title_justify = "left"
     for column in table.columns[3:]:

@@ -83,15 +83,12 @@ def interference_table(
     :math:`\beta \gamma / k + (b - \beta)(c - \gamma) / (n - k)`. Of one matrix at a time, both differences are held.
     """
     changed = tensors[tensors["change"].isin(["low_rank", "full"])]
-    known = [changed[changed["version"] == version].set_index("tensor") for version in "bc"]
-    layers = changed.drop_duplicates("tensor").set_index("tensor")["layer"]
+    known = [changed[changed["version"] == version].set_index("tensor").to_dict("index") for version in "bc"]
     partners = [
         {name: other for name, other in stored_pairs(base.checkpoint, one.checkpoint, {}) if name and other}
         for one in tuned
     ]
-    common = [
-        name for name in known[0].index if name in known[1].index and all(name in partner for partner in partners)
-    ]
+    common = [str(name) for name in known[0] if name in known[1] and all(name in partner for partner in partners)]
 
     def row(name: str) -> dict[str, Any]:
         changes = [
@@ -100,11 +97,11 @@ def interference_table(
         ]
         first, second = (change.difference.double() for change in changes)
         cosine = float((first * second).sum() / (first.norm() * second.norm()))
-        found: dict[str, Any] = {"tensor": name, "layer": layers[name], "cosine": cosine}
+        found: dict[str, Any] = {"tensor": name, "layer": known[0][name]["layer"], "cosine": cosine}
         found["cosine_null_sd"] = 1 / math.sqrt(first.numel())
         del first, second
         frames = [
-            leading_directions(change, None, int(rows.at[name, "rank"]), settings.rank)
+            leading_directions(change, None, rows[name]["rank"], settings.rank)
             for change, rows in zip(changes, known, strict=True)
         ]
         for side in Side:
@@ -114,7 +111,7 @@ def interference_table(
             overlap = min(1.0, float(projection_overlap(one, other)))
             z = (overlap - mean) / spread if spread else math.nan
             numbers = {"overlap": overlap, "null_mean": mean, "null_sd": spread, "z": z}
-            inside = [rows.at[name, f"{side.value}_inside"] for rows in known]
+            inside = [rows[name][f"{side.value}_inside"] for rows in known]
             numbers["base_mean"] = _mean_given_base(
                 one, other, inside, min(settings.rank, *changes[0].difference.shape)
             )

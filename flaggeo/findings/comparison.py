@@ -1,6 +1,7 @@
 """What a comparison found: which weights changed, how far their subspaces moved, of which rank the change is."""
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
@@ -16,6 +17,8 @@ SAME_ANGLE = 1e-5
 UNRELATED = 0.1
 # Distance of an overlap from its null mean, in standard deviations, from which it is said to be above or below.
 NOTICEABLE = 3.0
+# Mean cosine of two changes from which they are said to be the same up to size.
+SAME_CHANGE = 0.99
 _NAMED = 3
 # What implementations of LoRA call the factors of a change.
 _FACTOR = r"\blora_(?:embedding_)?[AB]\b"
@@ -34,7 +37,9 @@ def comparison_findings(comparison: Comparison) -> list[Finding]:
         Their places are sections of the page of `flaggeo.render_comparison`.
     """
     deltas, measured = comparison.deltas, comparison.provenance["deltas"] == "measured"
-    files = [*_tensors(comparison), *_interference(comparison.interference, "c" in comparison.provenance)]
+    files = tensor_findings(comparison.tensors, comparison.provenance["adapters"])
+    if "c" in comparison.provenance:
+        files.append(interference_finding(comparison.interference))
     if measured and not comparison.tensors["change"].isin(CHANGED).any():
         return files
     if measured and (deltas["relative_norm"].fillna(0) == 0).all():
@@ -49,16 +54,23 @@ def comparison_findings(comparison: Comparison) -> list[Finding]:
     return [*files, _changed(deltas), *subspaces, *_low_rank(deltas), *_intruders(deltas), *measurements]
 
 
-def _tensors(comparison: Comparison) -> list[Finding]:
-    """What became of the stored tensors in each version."""
-    versions = list(comparison.tensors.groupby("version", sort=False))
+def tensor_findings(tensors: pd.DataFrame, adapters: Sequence[str]) -> list[Finding]:
+    """What became of the stored tensors in each version.
+
+    Parameters
+    ----------
+    tensors : pandas.DataFrame
+        From `flaggeo.comparison.tensors.tensor_table`, of one version or one behind the other.
+    adapters : sequence of str
+        Versions that are adapters of the base.
+    """
+    versions = list(tensors.groupby("version", sort=False))
     found = list[Finding]()
-    for version, tensors in versions:
-        name = str(version).upper() if len(versions) > 1 else None
-        is_adapter = version in comparison.provenance["adapters"]
+    for version, rows in versions:
         # What an adapter changes, a file that it was merged into has changed as well.
-        expected = any(one.verdict == "present" for one in found) and comparison.provenance["adapters"] == ["b"]
-        found.append(_tensor_change(name, tensors, is_adapter=is_adapter, expected=expected))
+        expected = any(one.verdict == "present" for one in found) and list(adapters) == ["b"]
+        name = str(version).upper() if len(versions) > 1 else None
+        found.append(_tensor_change(name, rows, is_adapter=version in adapters, expected=expected))
     return found
 
 
@@ -93,12 +105,16 @@ def _tensor_change(version: str | None, tensors: pd.DataFrame, *, is_adapter: bo
     return Finding("tensor_change", verdict, numbers, "tensors")
 
 
-def _interference(table: pd.DataFrame, asked: bool) -> list[Finding]:
-    """Whether the changes of two fine-tunings lie in the same directions."""
-    if not asked:
-        return []
+def interference_finding(table: pd.DataFrame) -> Finding:
+    """Whether the changes of two fine-tunings lie in the same directions.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        From `flaggeo.comparison.interference.interference_table`.
+    """
     if table.empty:
-        return [Finding("interference", "absent", {}, "interference")]
+        return Finding("interference", "absent", {}, "interference")
     numbers: dict[str, Any] = {"matrices": len(table), "cosine": table["cosine"].mean()}
     for side in END:
         # The mean of independent overlaps has a spread smaller by the root of their number.
@@ -108,12 +124,14 @@ def _interference(table: pd.DataFrame, asked: bool) -> list[Finding]:
             f"z{given}": ((table[f"{side}_overlap"] - table[f"{side}_{null}_mean"]) / spread).mean()
             for given, null in (("", "null"), ("_given_base", "base"))
         }
-    if not any(numbers[side]["z"] > NOTICEABLE for side in END):
+    if numbers["cosine"] > SAME_CHANGE:
+        verdict = "same_change"
+    elif not any(numbers[side]["z"] > NOTICEABLE for side in END):
         verdict = "as_unrelated"
     else:
         beyond = any(numbers[side]["z_given_base"] > NOTICEABLE for side in END)
         verdict = "shared" if beyond else "explained_by_base"
-    return [Finding("interference", verdict, numbers, "interference")]
+    return Finding("interference", verdict, numbers, "interference")
 
 
 def _changed(deltas: pd.DataFrame) -> Finding:

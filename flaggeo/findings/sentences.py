@@ -499,9 +499,14 @@ def tensor_change(
 
 
 def interference(verdict: str, **numbers: Any) -> str:
-    """Verdicts: shared, explained_by_base, as_unrelated, absent."""
+    """Verdicts: shared, same_change, explained_by_base, as_unrelated, absent."""
     if verdict == "absent":
         return "B and C changed no matrix in common: a merge keeps their changes apart."
+    if verdict == "same_change":
+        return (
+            f"B and C make the same change to {_matrices(numbers['matrices'])}, up to its size: the mean cosine of the "
+            f"two is {numbers['cosine']:.2f}."
+        )
     ends = [
         f"{row['overlap']:.2f} for the {END[side]}s (random subspaces of these ranks: {row['null_mean']:.2f}, those "
         f"that lie as much in the base's leading subspace: {row['base_mean']:.2f})"

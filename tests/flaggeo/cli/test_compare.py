@@ -32,19 +32,14 @@ def test_an_adapter_is_compared_with_its_base(base, adapter, tmp_path):
     result = run(app, ["compare", base, adapter, "-o", str(out), "-k", "4"])
     assert result.exit_code == 0, result.stderr
     assert "layers.1.q" in result.stdout
+    assert result.stdout.splitlines()[0] == "1 of 27 tensors changed, of rank 3; layer 1."
+    assert f"{Q}.weight" in result.stdout
     records = comparison_findings(Comparison.load(out))
     assert {record.kind for record in records} >= {"weight_change", "movement", "low_rank_change"}
     assert all(record.sentence in " ".join(result.stdout.split()) for record in records)
     assert str(out / "comparison.html") in result.stdout
     assert {file.name for file in out.iterdir()} == Comparison.file_names()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["adapter", "base", "out"]
-
-
-def test_the_first_line_says_which_tensors_changed(base, adapter, tmp_path):
-    result = run(app, ["compare", base, adapter, "-o", str(tmp_path / "out"), "-k", "2"])
-    found = comparison_findings(Comparison.load(tmp_path / "out"))
-    assert result.stdout.splitlines()[0] == found[0].sentence == "1 of 27 tensors changed, of rank 3; layer 1."
-    assert f"{Q}.weight" in result.stdout
 
 
 # The columns of a row that pipelines may rely on, and the types of their values.
@@ -66,24 +61,25 @@ TENSOR = {
 }
 
 
+PART = ["--measure", "continuity", "--roles", "q", "-k", "2"]
+
+
 def test_pipelines_get_the_same_fields_and_an_exit_code(base, adapter, tmp_path):
-    command = [
-        "compare",
-        base,
-        "--format",
-        "json",
-        "--exit-code",
-        "--overwrite",
-        "-o",
-        str(tmp_path / "out"),
-        "-k",
-        "2",
-    ]
     rounded = {name: tensor.bfloat16() for name, tensor in tiny_llama().items()}
-    rounded_folder = str(save_folder(tmp_path / "rounded", rounded))
     verdicts = {}
-    for other, code in ((base, 0), (rounded_folder, 0), (adapter, DIFFERENT)):
-        result = run(app, [*command[:2], other, *command[2:]])
+    for other, code in ((str(save_folder(tmp_path / "rounded", rounded)), 0), (adapter, DIFFERENT)):
+        command = [
+            "compare",
+            base,
+            other,
+            "--format",
+            "json",
+            "--exit-code",
+            "--overwrite",
+            "-o",
+            str(tmp_path / "out"),
+        ]
+        result = run(app, [*command, *PART])
         assert (result.exit_code, result.stderr) == (code, "")
         record = json.loads(result.stdout)
         described, tables = {"output", "schema_version", "provenance", "findings"}, {"tensors", "interference"}
@@ -94,28 +90,30 @@ def test_pipelines_get_the_same_fields_and_an_exit_code(base, adapter, tmp_path)
             assert list(row) == list(TENSOR)
             assert all(isinstance(row[name], kind | None) for name, kind in TENSOR.items())
         verdicts[other] = record["findings"][0]["verdict"]
-    assert verdicts == {base: "same", rounded_folder: "within_storage_precision", adapter: "present"}
-    analyze(load(base), rank=2).save(tmp_path / "saved")
-    result = run(app, ["compare", str(tmp_path / "saved"), base, "--exit-code", "-o", str(tmp_path / "other")])
-    assert (result.exit_code, "found a saved analysis" in result.stderr) == (USAGE, True)
+    assert list(verdicts.values()) == ["within_storage_precision", "present"]
 
 
-def test_what_other_tools_take_is_all_that_is_printed(base, adapter, tmp_path):
-    command = ["compare", base, adapter, "--overwrite", "-o", str(tmp_path / "out"), "-k", "2", "--to"]
-    result = run(app, [*command, "peft-rank-pattern"])
+def test_what_another_tool_takes_is_all_that_is_printed(base, adapter, tmp_path):
+    output = ["-o", str(tmp_path / "out"), *PART]
+    result = run(app, ["compare", base, adapter, "--to", "peft-rank-pattern", "--exit-code", *output])
     assert json.loads(result.stdout) == {"r": 3, "target_modules": [Q], "rank_pattern": {Q: 3}}
-    result = run(app, [*command, "mergekit"])
-    assert (result.exit_code, result.stdout) == (USAGE, "")
-    assert "expected merged checkpoints for mergekit, found a LoRA adapter" in result.stderr
+    assert result.exit_code == DIFFERENT
+    (tmp_path / "saved").mkdir()
+    (tmp_path / "saved" / "result.json").write_text("{}")
+    for option in (["--exit-code"], ["--to", "mergekit"]):
+        result = run(app, ["compare", str(tmp_path / "saved"), base, *option, "-o", str(tmp_path / "other")])
+        assert (result.exit_code, "found a saved analysis" in result.stderr) == (USAGE, True)
 
 
 def test_two_fine_tunings_of_one_base_are_held_against_each_other(base, adapter, tmp_path):
-    result = run(app, ["compare", base, adapter, adapter, "-o", str(tmp_path / "out"), "-k", "2"])
+    result = run(app, ["compare", base, adapter, adapter, "-o", str(tmp_path / "out"), *PART])
     assert result.exit_code == 0, result.stderr
     found = Comparison.load(tmp_path / "out")
+    assert set(found.tensors["version"]) == {"b", "c"}
     assert found.interference["read_overlap"].tolist() == pytest.approx([1])
+    assert [finding.verdict for finding in found.findings[:3]] == ["present", "present", "same_change"]
     assert result.stdout.startswith("B: 1 of 27")
-    assert "interference" in {one.kind for one in found.findings}
+    assert 'id="interference"' in (tmp_path / "out" / "comparison.html").read_text()
 
 
 def test_json_goes_to_standard_output_alone_and_quiet_prints_nothing(base, tmp_path):

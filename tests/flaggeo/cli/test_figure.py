@@ -1,7 +1,7 @@
 import pytest
 from typer.testing import CliRunner
 
-from flaggeo import analyze, compare, load, trace
+from flaggeo import analyze, compare, load
 from flaggeo.cli import app
 from flaggeo.cli.terminal import UNREADABLE, USAGE
 from tests.builders import CONFIG, related_llama, tiny_llama
@@ -49,14 +49,11 @@ def test_wrong_command_lines_exit_with_2_and_write_nothing(saved, tmp_path, argu
     assert (tmp_path / "there.svg").read_text() == "mine"
 
 
-def test_figures_of_a_comparison_and_a_trace_are_drawn_from_their_folders(tmp_path):
-    states = [tiny_llama(), tiny_llama(seed=1)]
-    compare(*states, rank=2, roles=["q"]).save(tmp_path / "moved")
-    trace(states, rank=2, roles=["q"]).save(tmp_path / "traced")
-    for folder, name in (("moved", "tensors"), ("traced", "drift")):
-        file = tmp_path / f"{folder}.svg"
-        result = run(app, ["figure", str(tmp_path / folder), name, "-o", str(file)])
-        assert (result.exit_code, file.read_text()[:4]) == (0, "<svg"), result.stderr
+def test_figures_of_a_comparison_are_drawn_from_its_folder(tmp_path):
+    options = {"rank": 2, "roles": ["q"], "measure": "continuity"}
+    compare(tiny_llama(), tiny_llama(seed=1), **options).save(tmp_path / "moved")
+    result = run(app, ["figure", str(tmp_path / "moved"), "tensors", "-o", str(tmp_path / "tensors.svg")])
+    assert (result.exit_code, (tmp_path / "tensors.svg").read_text()[:4]) == (0, "<svg"), result.stderr
     result = run(app, ["figure", str(tmp_path / "moved"), "graph", "-o", str(tmp_path / "x.svg")])
     assert (result.exit_code, "a comparison: expected a figure among tensors, drift" in result.stderr) == (USAGE, True)
     result = run(app, ["figure", str(tmp_path), "graph", "-o", str(tmp_path / "x.svg")])

@@ -3,25 +3,17 @@ import math
 import pytest
 import torch
 
-from flaggeo import MismatchError, analyze, compare, load
+from flaggeo import MismatchError, analyze, compare
 from flaggeo.comparison.interference import _mean_given_base
-from flaggeo.findings import comparison_findings
+from flaggeo.findings.comparison import interference_finding
 from manifolds import overlap_moments, projection_overlap
 from tests.builders import random_frame
-from tests.flaggeo.comparison.planted_change import RANK, TOUCHED, base, frames, tuned
-
-
-def compared(second, third):
-    return compare(base(), second, other=third, rank=RANK, measure="continuity", roles=["o"])
-
-
-def interference(comparison):
-    return next(found for found in comparison_findings(comparison) if found.kind == "interference")
+from tests.flaggeo.comparison.planted_change import RANK, TOUCHED, base, base_network, frames, in_common, network, tuned
 
 
 def test_random_changes_overlap_as_planted_and_as_unrelated_ones():
-    found = compared(tuned(), tuned(seed=1))
-    rows = found.interference.set_index("tensor")
+    found = in_common(network(tuned()), network(tuned(seed=1)))
+    rows = found.set_index("tensor")
     assert list(rows.index) == sorted(TOUCHED, key=list(base()).index)
     for place, name in enumerate(TOUCHED):
         sides = zip(("write", "read"), frames(name, place), frames(name, place, seed=1), strict=True)
@@ -31,7 +23,7 @@ def test_random_changes_overlap_as_planted_and_as_unrelated_ones():
             numbers = rows.loc[name, [f"{side}_{part}" for part in ("overlap", "null_mean", "null_sd", "z")]]
             assert numbers.tolist() == pytest.approx([overlap, mean, spread, (overlap - mean) / spread], abs=1e-4)
     assert rows[["read_base_mean", "write_base_mean"]].to_numpy() == pytest.approx(1 / 7, abs=0.1)  # near the others
-    verdict = interference(found)
+    verdict = interference_finding(found)
     assert (verdict.verdict, verdict.numbers["matrices"]) == ("as_unrelated", 6)
 
 
@@ -64,35 +56,46 @@ def test_what_the_leading_subspace_of_the_base_explains_is_said_so():
         for version, state in enumerate(states):
             inner = [random_frame(6, 2, seed=1000 * version + 10 * place + side) for side in (0, 1)]
             state[name] = weight + (1e-3 * left @ inner[0] @ inner[1].mT @ right.mT if version else 0)
-    found = compare(*states[:2], other=states[2], rank=6, measure="continuity", roles=["o"])
-    assert found.interference["read_base_mean"].to_numpy() == pytest.approx(2 * 2 / 6 / 2, abs=1e-6)
-    assert interference(found).verdict == "explained_by_base"
+    before, *after = map(network, states)
+    found = in_common(*after, before=before, rank=6)
+    assert found["read_base_mean"].to_numpy() == pytest.approx(2 * 2 / 6 / 2, abs=1e-6)
+    assert interference_finding(found).verdict == "explained_by_base"
 
 
 def test_the_same_directions_are_shared_whatever_their_size():
     once, twice = tuned(), tuned()
     for name in TOUCHED:
         twice[name] = base()[name] + 2 * (once[name] - base()[name])
-    found = compared(once, twice)
-    assert found.interference[["read_overlap", "write_overlap", "cosine"]].to_numpy() == pytest.approx(1, abs=1e-5)
-    assert found.interference["cosine_null_sd"].iloc[0] == 1 / math.sqrt(40 * 24)
-    assert interference(found).verdict == "shared"
-    assert set(found.tensors["version"]) == {"b", "c"}
+    found = in_common(network(once), network(twice))
+    assert found[["read_overlap", "write_overlap", "cosine"]].to_numpy() == pytest.approx(1, abs=1e-5)
+    assert found["cosine_null_sd"].iloc[0] == 1 / math.sqrt(40 * 24)
+    assert interference_finding(found).verdict == "same_change"
+
+
+def test_directions_that_are_shared_by_other_changes_are_found():
+    """The same input directions, other output directions."""
+    states = [base(), base()]
+    for version, state in enumerate(states):
+        for place, name in enumerate(TOUCHED):
+            rows, columns = state[name].shape
+            left, right = (
+                random_frame(rows, RANK, seed=9 + 100 * version + place),
+                random_frame(columns, RANK, seed=place),
+            )
+            state[name] = state[name] + (left @ right.mT).float()
+    found = in_common(*map(network, states))
+    assert found["read_overlap"].to_numpy() == pytest.approx(1, abs=1e-5)
+    assert found["write_overlap"].mean() < 0.3
+    assert interference_finding(found).verdict == "shared"
 
 
 def test_changes_of_other_matrices_do_not_meet():
-    found = compared(tuned(TOUCHED[:2]), tuned(TOUCHED[2:]))
-    assert found.interference.empty
-    assert interference(found).verdict == "absent"
-
-
-def test_two_checkpoints_have_nothing_in_common_to_tell_of():
-    found = compare(base(), tuned(), rank=2, measure="continuity", roles=["o"])
-    assert found.interference.empty
-    assert "interference" not in {one.kind for one in comparison_findings(found)}
+    found = in_common(network(tuned(TOUCHED[:2])), network(tuned(TOUCHED[2:])))
+    assert found.empty
+    assert interference_finding(found).verdict == "absent"
 
 
 def test_a_saved_analysis_has_no_matrices_to_hold_against_others():
-    analysis = analyze(load(base()), rank=2, measure="continuity", roles=["o"])
+    analysis = analyze(base_network(), rank=2, measure="continuity", roles=["o"], layers=[0])
     with pytest.raises(MismatchError, match="expected three checkpoints, found a saved analysis among them"):
         compare(analysis, tuned(), other=tuned(seed=1))

@@ -2,6 +2,7 @@ import json
 import re
 from dataclasses import replace
 
+import pandas as pd
 import pytest
 import yaml
 
@@ -9,14 +10,12 @@ from flaggeo import compare
 from flaggeo.comparison.recipes import to_mergekit, to_peft
 from tests.flaggeo.comparison.planted_change import RANK, TOUCHED, base, tuned
 
-OPTIONS = {"rank": 2, "measure": "continuity", "roles": ["o"]}
-
 
 @pytest.fixture(scope="module")
 def comparison():
     changed = tuned() | {TOUCHED[-1]: tuned(TOUCHED[-1:], rank=2)[TOUCHED[-1]]}
     changed["model.embed_tokens.weight"] = 2 * changed["model.embed_tokens.weight"]  # of full rank
-    found = compare(base(), changed, **OPTIONS)
+    found = compare(base(), changed, rank=2, measure="continuity", roles=["o"], layers=[0])
     return replace(found, provenance=found.provenance | {"a": "org/base: 1", "b": "org/tuned"})
 
 
@@ -51,20 +50,34 @@ def test_a_merge_adds_what_changed_and_nothing_else(comparison):
     assert set(weights.values()) == {0, 1}
 
 
-def test_two_fine_tunings_are_two_models():
-    found = compare(base(), tuned(TOUCHED[:1]), other=tuned(TOUCHED[1:2]), **OPTIONS)
+def test_two_fine_tunings_are_two_models(comparison):
+    rows = comparison.tensors
+    other = rows.assign(version="c", change=rows["change"].where(rows["tensor"] == TOUCHED[1], "unchanged"))
+    provenance = comparison.provenance | {"c": "org/other"}
+    found = replace(comparison, tensors=pd.concat([rows, other]), provenance=provenance)
     first, second = yaml.safe_load(to_mergekit(found))["models"]
-    for name in TOUCHED[:2]:
-        assert (weight_of(first, name), weight_of(second, name)) == ((1, 0) if name == TOUCHED[0] else (0, 1))
+    assert [first["model"], second["model"]] == ["org/tuned", "org/other"]
+    assert [(weight_of(first, name), weight_of(second, name)) for name in TOUCHED[:2]] == [(1, 0), (1, 1)]
     with pytest.raises(ValueError, match="expected one fine-tuning to write the ranks of, found two"):
         to_peft(found)
 
 
-def test_nothing_is_written_where_nothing_is_known():
-    same = compare(base(), base(), **OPTIONS)
-    for write in (to_mergekit, to_peft):
-        with pytest.raises(ValueError, match="expected a change of the checkpoint to write, found none"):
-            write(same)
-    full = compare(base(), {name: 2 * tensor for name, tensor in base().items()}, **OPTIONS)
-    with pytest.raises(ValueError, match="expected a change of low rank, found none"):
-        to_peft(full)
+@pytest.mark.parametrize(
+    ("write", "columns", "provenance", "words"),
+    [
+        (to_mergekit, {"change": "unchanged"}, {}, "expected a change of the checkpoint to write, found none"),
+        (to_peft, {"change": "within_precision"}, {}, "expected a change of the checkpoint to write, found none"),
+        (to_peft, {"change": "full"}, {}, "expected a change of low rank, found none"),
+        (to_mergekit, {}, {"adapters": ["b"]}, "expected merged checkpoints for mergekit, found a LoRA adapter"),
+        (
+            to_peft,
+            {"tensor": "blk.0.attn_q.weight"},
+            {},
+            "expected the tensor names of Hugging Face, found those of GGUF",
+        ),
+    ],
+)
+def test_what_those_tools_cannot_take_is_not_written(comparison, write, columns, provenance, words):
+    tensors = comparison.tensors.assign(**columns)
+    with pytest.raises(ValueError, match=words):
+        write(replace(comparison, tensors=tensors, provenance=comparison.provenance | provenance))

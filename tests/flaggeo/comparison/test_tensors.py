@@ -2,23 +2,31 @@ import pandas as pd
 import pytest
 import torch
 
-from flaggeo import compare, load
+from flaggeo import compare
 from flaggeo.comparison import change
-from flaggeo.comparison.tensors import TENSOR_SCHEMA, tensor_table
-from flaggeo.findings import comparison_findings
-from flaggeo.settings import Settings
+from flaggeo.comparison.matching import open_versions
+from flaggeo.comparison.tensors import TENSOR_SCHEMA
+from flaggeo.findings.comparison import tensor_findings
 from manifolds import projection_overlap
-from tests.builders import CONFIG, save_folder
+from tests.builders import save_folder
 from tests.flaggeo.checkpoint.test_adapter import factors_of, save_adapter
-from tests.flaggeo.comparison.planted_change import RANK, TOUCHED, base, frames, tuned
+from tests.flaggeo.comparison.planted_change import (
+    RANK,
+    SETTINGS,
+    TOUCHED,
+    base,
+    base_network,
+    became,
+    frames,
+    network,
+    tuned,
+)
 
 NAME = TOUCHED[0]
-UNMEASURED = pd.DataFrame({"name": pd.Series(dtype=str)})
 
 
-def table(before, after, **settings):
-    networks = [load(tensors, config=CONFIG | {"num_hidden_layers": 6}) for tensors in (before, after)]
-    return tensor_table("b", *networks, UNMEASURED, Settings(rank=4, **settings), torch.device("cpu"), None)
+def table(before, after):
+    return became(network(after), before=network(before))
 
 
 def kinds(before, after):
@@ -26,13 +34,9 @@ def kinds(before, after):
     return found[found["change"] != "unchanged"].set_index("tensor")["change"].to_dict()
 
 
-def headline(before, after, **options):
-    return comparison_findings(compare(before, after, rank=2, measure="continuity", roles=["o"], **options))[0]
-
-
 def test_a_planted_change_is_said_in_its_own_numbers():
     """Six matrices of 44 tensors, of rank 4, in layers 2 to 5."""
-    found = headline(base(), tuned())
+    (found,) = tensor_findings(became(network(tuned())), [])
     numbers = {name: found.numbers[name] for name in ("tensors", "changed", "low_rank", "ranks", "layers", "full")}
     expected = {"tensors": 44, "changed": 6, "low_rank": 6, "ranks": [4], "layers": [2, 3, 4, 5], "full": 0}
     assert (found.kind, found.verdict, numbers) == ("tensor_change", "present", expected)
@@ -65,7 +69,7 @@ def test_every_stored_tensor_has_a_row_with_what_is_known_of_its_change(monkeypa
 def test_what_is_known_of_the_weights_is_that_of_their_tensors():
     before, after = base(), tuned()
     alone = table(before, after)
-    together = compare(before, after, rank=4, measure="continuity").tensors
+    together = compare(base_network(), network(after), rank=RANK, measure="continuity").tensors
     pd.testing.assert_frame_equal(together, alone, rtol=1e-6, atol=1e-9)
 
 
@@ -123,18 +127,26 @@ def test_what_one_file_lacks_or_has_in_another_shape_is_said():
 
 
 def test_equal_files_zero_adapters_and_adapters_that_were_not_merged_are_told_apart(tmp_path):
-    folder = save_folder(tmp_path / "base", base(), config=CONFIG | {"num_hidden_layers": 6})
+    folder = save_folder(tmp_path / "base", base(), config=SETTINGS)
     module = NAME.removesuffix(".weight")
     factors = factors_of(base(), (module,))
-    adapter = save_adapter(tmp_path / "adapter", factors)
     zero = {name: tensor * (0 if "lora_B" in name else 1) for name, tensor in factors.items()}
+    adapters = [save_adapter(tmp_path / name, one) for name, one in (("adapter", factors), ("zero", zero))]
     beside = base() | {f"{module}.lora_{factor}": torch.ones(3, 4) for factor in "AB"}
 
-    assert headline(folder, base()).verdict == "same"
-    assert headline(folder, save_adapter(tmp_path / "zero", zero)).verdict == "adapter_zero"
-    assert headline(folder, beside).verdict == "adapter_not_merged"
-    found = headline(folder, adapter)
+    def rows(after, version="b"):
+        before, other = (one.network for one in open_versions(folder, after))
+        return became(other, before=before, version=version)
+
+    changed, nothing, same = rows(adapters[0]), rows(adapters[1]), became(base_network(), version="c")
+    (found,) = tensor_findings(changed, ["b"])
     assert (found.verdict, found.numbers["changed"], found.numbers["ranks"]) == ("present", 1, [3])
-    three = comparison_findings(compare(folder, adapter, other=base(), rank=2, measure="continuity", roles=["o"]))
-    verdicts = {one.numbers["version"]: one.verdict for one in three if one.kind == "tensor_change"}
-    assert verdicts == {"B": "present", "C": "adapter_not_merged"}
+    for alone, versions, verdict in (
+        (nothing, ["b"], "adapter_zero"),
+        (same, [], "same"),
+        (became(network(beside)), [], "adapter_not_merged"),
+    ):
+        assert [one.verdict for one in tensor_findings(alone, versions)] == [verdict]
+    of_three = tensor_findings(pd.concat([changed, same]), ["b"])
+    verdicts = [("B", "present"), ("C", "adapter_not_merged")]
+    assert [(one.numbers["version"], one.verdict) for one in of_three] == verdicts

@@ -37,7 +37,8 @@ def test_a_figure_has_the_marks_of_its_data(analysis):
 @pytest.fixture(scope="module")
 def others():
     states = [related_llama(), related_llama(seed=1)]
-    return {Comparison: compare(*states, rank=2, roles=["q"]), Trace: trace(states, rank=2, roles=["q"])}
+    options = {"rank": 2, "roles": ["q"], "measure": "continuity"}
+    return {Comparison: compare(*states, **options), Trace: trace(states, **options)}
 
 
 @pytest.mark.parametrize(("kind", "name"), [(kind, name) for kind in (Comparison, Trace) for name in FIGURES[kind]])

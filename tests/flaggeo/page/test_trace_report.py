@@ -80,7 +80,7 @@ def test_a_heat_map_has_as_many_steps_as_can_be_told_apart(monkeypatch, planted)
 def test_the_step_at_which_a_new_first_direction_took_over_comes_first():
     """The first direction of up turns by a right angle, and with it a third of the subspace."""
     states = [checkpoint(0.0), checkpoint(0.1), checkpoint(0.9)]
-    found = trace_findings(trace(states, steps=(0, 7, 9), rank=3))
+    found = trace_findings(trace(states, steps=(0, 7, 9), rank=3, roles=["up"], measure="continuity"))
     assert found[0].kind == "first_direction_replaced"
     (named,) = found[0].numbers["named"]
     assert (named["step"], named["since_step"], named["weights"]) == (9, 7, 3)
