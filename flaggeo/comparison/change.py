@@ -101,9 +101,8 @@ def read_changes(
     adapted = changed_by_adapter(*checkpoints) is not None
     large = [pair.before.smaller_side > WHOLE_UP_TO and "spectra" not in settings.measure for pair in pairs]
     if len(pairs) == 1 and large[0] and pairs[0].are_tensors and not settings.fold_norms:
-        found = stored_change(checkpoints, pairs[0].tensors, device)
-        transposed = replace(found, difference=found.difference.mT)
-        yield pairs[0], transposed if pairs[0].before.split.transposed else found, None
+        transposed = pairs[0].before.split.transposed
+        yield pairs[0], stored_change(checkpoints, pairs[0].tensors, device, transposed=transposed), None
         return
     stored = [
         network.checkpoint.read(name, device=device)
@@ -141,8 +140,18 @@ def changed_by_adapter(first: Checkpoint, second: Checkpoint) -> frozenset[str] 
     return second.changed if isinstance(second, AdaptedCheckpoint) and second.base is first else None
 
 
-def stored_change(checkpoints: Sequence[Checkpoint], names: Sequence[str], device: torch.device) -> Change:
-    """The change of a tensor as it is stored, from a few rows of both versions at a time.
+def transposed_tensors(network: Network) -> frozenset[str]:
+    """Tensors that are stored (source, target), and not also used as they are, as a tied embedding is."""
+    names: list[set[str]] = [set(), set()]
+    for weight in network.weights:
+        names[weight.split.transposed].add(weight.tensor)
+    return frozenset(names[True] - names[False])
+
+
+def stored_change(
+    checkpoints: Sequence[Checkpoint], names: Sequence[str], device: torch.device, *, transposed: bool = False
+) -> Change:
+    """The change of a tensor, from a few rows of both versions at a time.
 
     Parameters
     ----------
@@ -151,6 +160,8 @@ def stored_change(checkpoints: Sequence[Checkpoint], names: Sequence[str], devic
     names : sequence of str
         Of the tensor in each.
     device : torch.device
+    transposed : bool, optional
+        Whether the matrix is the transpose of what is stored.
 
     Returns
     -------
@@ -183,7 +194,7 @@ def stored_change(checkpoints: Sequence[Checkpoint], names: Sequence[str], devic
         of_each = [rounding(torch.cat(rows[one]), torch.stack(columns[one]).sum(dim=0)) for one in (0, 1)]
         noise = of_each[0].and_also(of_each[1])
     assert difference is not None  # a tensor has rows
-    return Change(difference, squares**0.5, noise)
+    return Change(difference.mT if transposed else difference, squares**0.5, noise)
 
 
 def _rows_at_once(shape: Sequence[int]) -> int:

@@ -14,9 +14,12 @@ from ..checkpoint import Progress
 from ..network import Network, Side
 from ..numerics.threads import ahead, thread_count, workers
 from ..settings import Settings
-from .change import stored_change
+from .change import stored_change, transposed_tensors
 from .delta import leading_directions
 from .stored_pairs import stored_pairs
+
+# Rows that are taken to float64 at a time.
+_ROWS = 256
 
 INTERFERENCE_SCHEMA = Schema(
     "One row for each matrix that two fine-tunings B and C both changed",
@@ -84,6 +87,7 @@ def interference_table(
     """
     changed = tensors[tensors["change"].isin(["low_rank", "full"])]
     known = [changed[changed["version"] == version].set_index("tensor").to_dict("index") for version in "bc"]
+    transposed = transposed_tensors(base)
     partners = [
         {name: other for name, other in stored_pairs(base.checkpoint, one.checkpoint, {}) if name and other}
         for one in tuned
@@ -92,14 +96,14 @@ def interference_table(
 
     def row(name: str) -> dict[str, Any]:
         changes = [
-            stored_change((base.checkpoint, one.checkpoint), (name, partner[name]), device)
+            stored_change(
+                (base.checkpoint, one.checkpoint), (name, partner[name]), device, transposed=name in transposed
+            )
             for one, partner in zip(tuned, partners, strict=True)
         ]
-        first, second = (change.difference.double() for change in changes)
-        cosine = float((first * second).sum() / (first.norm() * second.norm()))
-        found: dict[str, Any] = {"tensor": name, "layer": known[0][name]["layer"], "cosine": cosine}
+        first, second = (change.difference for change in changes)
+        found: dict[str, Any] = {"tensor": name, "layer": known[0][name]["layer"], "cosine": _cosine(first, second)}
         found["cosine_null_sd"] = 1 / math.sqrt(first.numel())
-        del first, second
         frames = [
             leading_directions(change, None, rows[name]["rank"], settings.rank)
             for change, rows in zip(changes, known, strict=True)
@@ -126,6 +130,16 @@ def interference_table(
                 progress(f"c and b: {name}", done, len(common))
             rows.append(found.result())
     return INTERFERENCE_SCHEMA.frame(rows)
+
+
+def _cosine(first: Tensor, second: Tensor) -> float:
+    """Of two matrices as vectors of entries, in float64 a few rows at a time."""
+    product, squares = 0.0, [0.0, 0.0]
+    for rows in zip(first.split(_ROWS), second.split(_ROWS), strict=True):
+        blocks = [block.to("cpu", torch.float64) for block in rows]
+        product += float((blocks[0] * blocks[1]).sum())
+        squares = [total + float(block.square().sum()) for total, block in zip(squares, blocks, strict=True)]
+    return product / math.sqrt(squares[0] * squares[1])
 
 
 def _mean_given_base(first: Tensor, second: Tensor, inside: list[float], kept: int) -> float:

@@ -14,7 +14,7 @@ from ..network import Network, Side
 from ..numerics.spectrum import leading_spectrum
 from ..numerics.threads import ahead, thread_count, workers
 from ..settings import Settings
-from .change import WHOLE_UP_TO, WeightPair, changed_by_adapter, stored_change
+from .change import WHOLE_UP_TO, WeightPair, changed_by_adapter, stored_change, transposed_tensors
 from .delta import inside, leading_directions, measure_rank
 from .stored_pairs import StoredPair, stored_pairs
 
@@ -91,7 +91,8 @@ def tensor_table(
     leading directions are found (``rank_is_exact``). Tensors that are equal cost their reading alone.
     """
     checkpoints = first.checkpoint, second.checkpoint
-    whole = _whole_tensors(first, second, deltas["name"])
+    transposed = transposed_tensors(first)
+    whole = _whole_tensors(first, second, deltas["name"], transposed)
     measured = {} if settings.fold_norms else deltas.set_index("name").to_dict("index")
     known = {pair.tensors: measured[pair.name] for pair in whole if pair.name in measured}
     pairs = stored_pairs(*checkpoints, dict(pair.tensors for pair in whole))
@@ -107,7 +108,7 @@ def tensor_table(
             return {"change": "unchanged", "relative_norm": 0.0, "rank": 0, "rank_is_exact": True}
         if names in known:
             return _row(known[names])
-        return _measured(checkpoints, names, settings, device)
+        return _measured(checkpoints, names, settings, device, transposed=names[0] in transposed)
 
     rows = []
     with workers() as pool:
@@ -123,7 +124,9 @@ def tensor_table(
     return TENSOR_SCHEMA.frame(rows)
 
 
-def _whole_tensors(first: Network, second: Network, names: "pd.Series[str]") -> list[WeightPair]:
+def _whole_tensors(
+    first: Network, second: Network, names: "pd.Series[str]", transposed: frozenset[str]
+) -> list[WeightPair]:
     """Weights that are all of a stored matrix, in both networks and whatever the order of its rows."""
 
     def is_whole(network: Network, pair: WeightPair, side: int) -> bool:
@@ -131,7 +134,8 @@ def _whole_tensors(first: Network, second: Network, names: "pd.Series[str]") -> 
         shape = network.checkpoint.headers[pair.tensors[side]].shape if weight.head is None else ()
         return len(shape) == 2 and weight.after is None and math.prod(shape) == weight.source.dim * weight.target.dim
 
-    both = WeightPair.in_both(first, second, names)
+    pairs = WeightPair.in_both(first, second, names)
+    both = [pair for pair in pairs if pair.before.split.transposed == (pair.tensors[0] in transposed)]
     return [pair for pair in both if is_whole(first, pair, 0) and is_whole(second, pair, 1)]
 
 
@@ -152,7 +156,12 @@ def _described(
 
 
 def _measured(
-    checkpoints: tuple[Checkpoint, Checkpoint], names: tuple[str, ...], settings: Settings, device: torch.device
+    checkpoints: tuple[Checkpoint, Checkpoint],
+    names: tuple[str, ...],
+    settings: Settings,
+    device: torch.device,
+    *,
+    transposed: bool,
 ) -> dict[str, Any]:
     shapes = [tuple(one.headers[name].shape) for one, name in zip(checkpoints, names, strict=True)]
     if shapes[0] != shapes[1]:
@@ -160,7 +169,7 @@ def _measured(
     try:
         if not math.prod(shapes[0]) or not shapes[0]:
             raise CheckpointError("no line of numbers")
-        change = stored_change(checkpoints, names, device)
+        change = stored_change(checkpoints, names, device, transposed=transposed)
     except CheckpointError:
         return {"change": _equality(checkpoints, names)}
     columns, leading = measure_rank(
@@ -171,7 +180,8 @@ def _measured(
         return sizes | {"change": "changed" if columns["rank"] else _row(columns)["change"]}
     if columns["rank"] and change.base_norm:
         moved = leading_directions(change, leading, columns["rank"], settings.rank)
-        base = leading_spectrum(checkpoints[0].read(names[0], device=device), settings.rank)
+        stored = checkpoints[0].read(names[0], device=device)
+        base = leading_spectrum(stored.mT if transposed else stored, settings.rank)
         for side in Side:
             found = inside(moved[side], base.frame(side))
             columns |= {f"{side.value}_{name}": value for name, value in found.items()}

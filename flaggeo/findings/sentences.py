@@ -674,9 +674,10 @@ def first_direction_replaced(_verdict: str, *, events: int, steps: int, named: S
         f"{row['subspace_degrees']:.0f}° (medians)"
         for row in named
     ]
-    more = f" Most of these are at {len(named)} of {steps} steps." if steps > len(named) else ""
+    if steps > len(named):
+        told.append(f"fewer weights at {counted(steps - len(named), 'other step')}")
     opening = "A new first direction took over" + (f" in {events} cases" if events > 1 else "")
-    return f"{opening}: {'; '.join(told)}.{more}"
+    return f"{opening}: {'; '.join(told)}."
 
 
 def update_rank(

@@ -67,8 +67,10 @@ def test_every_stored_tensor_has_a_row_with_what_is_known_of_its_change(monkeypa
 
 
 def test_what_is_known_of_the_weights_is_that_of_their_tensors():
-    before, after = base(), tuned()
+    embedding = "model.embed_tokens.weight"  # stored (source, target)
+    before, after = base(), tuned((*TOUCHED, embedding))
     alone = table(before, after)
+    assert alone.set_index("tensor").loc[embedding, ["change", "write_inside_null"]].tolist() == ["low_rank", 4 / 24]
     together = compare(base_network(), network(after), rank=RANK, measure="continuity").tensors
     pd.testing.assert_frame_equal(together, alone, rtol=1e-6, atol=1e-9)
 
