@@ -675,7 +675,7 @@ def first_direction_replaced(_verdict: str, *, events: int, steps: int, named: S
         for row in named
     ]
     if steps > len(named):
-        told.append(f"fewer weights at {counted(steps - len(named), 'other step')}")
+        told.append(f"the rest at {counted(steps - len(named), 'other step')}")
     opening = "A new first direction took over" + (f" in {events} cases" if events > 1 else "")
     return f"{opening}: {'; '.join(told)}."
 
