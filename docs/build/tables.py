@@ -3,7 +3,10 @@
 from collections.abc import Mapping
 
 from flaggeo.alignment import Schema
+from flaggeo.comparison.interference import INTERFERENCE_SCHEMA
+from flaggeo.comparison.tensors import TENSOR_SCHEMA
 from flaggeo.results.analysis import Analysis
+from flaggeo.tracing.updates import UPDATE_SCHEMA
 from flaggeo.training.monitor.records import SCHEMAS
 
 HEAD = """\
@@ -41,14 +44,23 @@ TAIL = """\
 
 A `networkx.MultiDiGraph`, see [`alignment_graph`](reference.md) for the attributes of nodes and edges. The pairs that
 are not drawn are in `pairs`. `analysis.structure` computes statistics of the whole graph when asked for; their tables,
-and those of comparisons and traces, are described in [the reference](reference.md).
+and those of comparisons and traces but for three, are described in [the reference](reference.md).
+
+## Of comparisons and traces
+
+`tensors` and `interference` belong to a comparison, `updates` to a trace.
 """
+
+#: Tables of comparisons and traces whose columns are declared.
+OTHERS = {"tensors": TENSOR_SCHEMA, "interference": INTERFERENCE_SCHEMA, "updates": UPDATE_SCHEMA}
 
 
 def tables_page() -> str:
-    """Every table of an analysis with its columns, as MyST Markdown."""
+    """Every table of an analysis with its columns, and some of comparisons and traces, as MyST Markdown."""
     schemas = Analysis.schemas()
-    return "\n".join([HEAD.format(tables=", ".join(f"`{name}`" for name in schemas)), *_sections(schemas), TAIL])
+    return "\n".join(
+        [HEAD.format(tables=", ".join(f"`{name}`" for name in schemas)), *_sections(schemas), TAIL, *_sections(OTHERS)]
+    )
 
 
 def records_page() -> str:

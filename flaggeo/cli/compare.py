@@ -1,5 +1,6 @@
-"""`flaggeo compare`: how far the subspaces of two checkpoints lie apart."""
+"""`flaggeo compare`: what changed from one checkpoint to another, and how far the subspaces lie apart."""
 
+from enum import StrEnum
 from functools import partial
 from math import degrees
 from typing import TYPE_CHECKING, Annotated
@@ -8,14 +9,14 @@ import typer
 
 from ..display import printable
 from .run import Run, measuring, stem
-from .terminal import LOADING, errors_reported, number, usage_errors, waiting
+from .terminal import DIFFERENT, LOADING, errors_reported, number, usage_errors, waiting
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from ..results import Comparison
 
-# Rows of the ranked table that a terminal gets; the page and the tables have all.
+# Rows of a table that a terminal gets; the page and the tables have all.
 SHOWN_ROWS = 12
 
 _LEGEND = (
@@ -25,7 +26,17 @@ _LEGEND = (
 )
 
 
-@measuring(lambda first, second: f"{stem(first)}-{stem(second)}-comparison")
+_INSIDE = ("read_inside", "read_inside_null", "write_inside", "write_inside_null")
+
+
+class Recipe(StrEnum):
+    """What other tools take."""
+
+    MERGEKIT = "mergekit"
+    PEFT_RANK_PATTERN = "peft-rank-pattern"
+
+
+@measuring(lambda first, second, **_: f"{stem(first)}-{stem(second)}-comparison")
 def compare(
     first: Annotated[
         str, typer.Argument(metavar="A", help="The base: a checkpoint, or the folder of a saved analysis.")
@@ -33,9 +44,24 @@ def compare(
     second: Annotated[
         str, typer.Argument(metavar="B", help="The other: the same, or the folder of a LoRA adapter of A.")
     ],
+    other: Annotated[
+        str | None,
+        typer.Argument(metavar="C", help="A further fine-tuning of A: do its changes share subspaces with those of B?"),
+    ] = None,
+    *,
+    recipe: Annotated[
+        Recipe | None,
+        typer.Option("--to", help="Print nothing but what this tool takes: which tensors changed, or of which rank."),
+    ] = None,
+    exit_code: Annotated[
+        bool,
+        typer.Option(
+            "--exit-code", help="Exit with 4 if a tensor changed beyond storage precision, with 0 if none did."
+        ),
+    ] = False,
     run: Run,
 ) -> None:
-    """Measure how far the subspaces of two versions of a network are apart, and write a page and tables.
+    """Say which tensors of a checkpoint changed, by how much and of which rank, and how far its subspaces moved.
 
     Settings that are not given are those of a saved analysis, if one of the two is one.
     """
@@ -43,22 +69,84 @@ def compare(
         with waiting(LOADING, run.quiet, in_lines=False):
             from ..comparison import Comparison, MismatchError
             from ..comparison import compare as measure
+            from ..comparison.recipes import RECIPES
+            from ..comparison.tensors import CHANGED
 
             options = run.options(Comparison)
+        sources = [first, second, *([] if other is None else [other])]
         with usage_errors((MismatchError,)):
-            comparison = run.measured(partial(measure, first, second, **options), [first, second])
-        run.tell(comparison, ["ranked", "observables"], _show)
+            if recipe is not None or exit_code:
+                _require_tensors(sources)
+            comparison = run.measured(partial(measure, first, second, other=other, **options), sources)
+        if recipe is None:
+            run.tell(comparison, ["tensors", "interference", "ranked", "observables"], _show, sentences=False)
+        else:
+            with usage_errors():
+                typer.echo(RECIPES[recipe](comparison), nl=False)
+        if exit_code and comparison.tensors["change"].isin(CHANGED).any():
+            raise typer.Exit(DIFFERENT)
+
+
+def _require_tensors(sources: list[str]) -> None:
+    """Raise unless there are tensors to say something of."""
+    from ..comparison import MismatchError
+    from ..results import Analysis
+
+    for source in sources:
+        if Analysis.is_in(source):
+            raise MismatchError(f"{source}: expected a checkpoint for --to and --exit-code, found a saved analysis")
 
 
 def _show(console: "Console", comparison: "Comparison") -> None:
-    from rich.table import Table
-
-    from ..findings import SAME_ANGLE
-
+    of_files = [finding for finding in comparison.findings if finding.place in ("tensors", "interference")]
+    first = of_files or comparison.findings[:1]
+    for finding in first:
+        console.print(printable(str(finding)), soft_wrap=True)
+    console.print()
     for remark in comparison.provenance["remarks"]:
         console.print(printable(f"note: {remark}"))
     for item in comparison.skipped.itertuples():
         console.print(printable(f"note: {item.name} was not compared: {item.reason}"))
+    _show_tensors(console, comparison)
+    _show_moves(console, comparison)
+    for finding in comparison.findings:
+        if finding not in first:
+            console.print(printable(f"- {finding}"))
+
+
+def _show_tensors(console: "Console", comparison: "Comparison") -> None:
+    from rich.table import Table
+
+    from ..comparison.tensors import CHANGED
+
+    changed = comparison.tensors[comparison.tensors["change"].isin(CHANGED)]
+    if changed.empty:
+        return
+    columns = ("|B - A|/|A|", "rank", "90 % in", "99 % in", "inputs inside", "unrelated", "outputs inside", "unrelated")
+    table = Table("of", "tensor", "change", *columns, box=None, header_style="bold")
+    table.title = f"largest changes: {min(SHOWN_ROWS, len(changed))} of the {len(changed)} tensors that changed"
+    table.title_justify = "left"
+    for column in table.columns[3:]:
+        column.justify = "right"
+    for row in changed.nlargest(SHOWN_ROWS, "relative_norm").to_dict("records"):
+        inside = (number(row[name], ".2f") for name in _INSIDE)
+        table.add_row(
+            row["version"].upper(),
+            row["tensor"],
+            row["change"].replace("_", " "),
+            number(row["relative_norm"], ".3g"),
+            *(number(row[name]) for name in ("rank", "rank_90", "rank_99")),
+            *inside,
+        )
+    console.print(table)
+    console.print()
+
+
+def _show_moves(console: "Console", comparison: "Comparison") -> None:
+    from rich.table import Table
+
+    from ..findings import SAME_ANGLE
+
     ranked = comparison.ranked
     moved = ranked[ranked["rms_angle"] >= SAME_ANGLE]
     columns = ("rms angle (°)", "first angle (°)", "flag distance (rad)", "overlap", "unrelated", "|B - A|/|A|")

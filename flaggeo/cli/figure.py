@@ -1,4 +1,4 @@
-"""`flaggeo figure`: one chart of a saved analysis as a file."""
+"""`flaggeo figure`: one chart of a saved result as a file."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -16,7 +16,12 @@ if TYPE_CHECKING:
 def figure(
     folder: Folder,
     name: Annotated[
-        str, typer.Argument(metavar="NAME", help="continuity, graph, matrix, heads, interfaces or interface-curves.")
+        str,
+        typer.Argument(
+            metavar="NAME",
+            help="Of an analysis: continuity, graph, matrix, heads, interfaces or interface-curves; of a comparison: "
+            "tensors or drift; of a trace: drift, continuity or weights.",
+        ),
     ],
     output: Annotated[
         Path, typer.Option("--output", "-o", metavar="FILE", help="Write to this file, an .svg, .png or .pdf.")
@@ -29,25 +34,22 @@ def figure(
     verbose: Verbose = False,
     overwrite: Overwrite = False,
 ) -> None:
-    """Draw one chart of a saved analysis into a file; no checkpoint is read."""
+    """Draw one chart of a saved analysis, comparison or trace into a file; no checkpoint is read."""
     with errors_reported(verbose):
-        from ..page.figure import FIGURES, drawn, figure_spec
+        from ..page.figure import drawn, figure_spec, require_figure
+        from ..results import kind_in
+        from ..results.storage import replace_file
 
         with usage_errors():
             file_format = _format(output)
-            if name not in FIGURES:
-                raise ValueError(f"expected a figure among {', '.join(FIGURES)}; found {name!r}")
             _require_free(output, overwrite=overwrite)
             chosen = dict(map(_setting, controls or []))
-        from ..results import Analysis, kind_in
-        from ..results.storage import ResultError, replace_file
-
         kind = kind_in(folder)
-        if kind is not Analysis:
-            raise ResultError(f"{folder}: figures are drawn from an analysis; found {kind.KIND.name}")
-        analysis = Analysis.load(folder)
         with usage_errors():
-            spec = figure_spec(analysis, name, chosen)
+            require_figure(kind, name)
+        result = kind.load(folder)
+        with usage_errors():
+            spec = figure_spec(result, name, chosen)
         with full_disk_named(output):
             replace_file(output, drawn(spec, file_format))
         if not quiet:

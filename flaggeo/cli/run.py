@@ -104,17 +104,20 @@ class Run:
         )
         return found
 
-    def tell(self, found: "R", tables: Iterable[str], show: "Callable[[Console, R], None]") -> None:
-        """Print what was found: as JSON with these tables, or as `show` does with the findings below."""
+    def tell(
+        self, found: "R", tables: Iterable[str], show: "Callable[[Console, R], None]", *, sentences: bool = True
+    ) -> None:
+        """Print what was found: as JSON with these tables, or as `show` does, with the findings in sentences below."""
         if self.output_format is OutputFormat.JSON:
             findings = [finding.as_dict() for finding in found.findings]
-            record = {"output": str(self.folder), "provenance": dict(found.provenance), "findings": findings}
+            record = {"output": str(self.folder), "schema_version": found.KIND.schema_version}
+            record |= {"provenance": dict(found.provenance), "findings": findings}
             record |= {name: json.loads(getattr(found, name).to_json(orient="records")) for name in tables}
             typer.echo(json.dumps(record, indent=2))
         elif not self.quiet:
             console = standard_output()
             show(console, found)
-            for finding in found.findings:
+            for finding in found.findings if sentences else ():
                 console.print(printable(f"- {finding}"))
             page = self.folder / found.KIND.page_file
             console.print(f"\ntables: {self.folder}\npage:   {page}", soft_wrap=True)

@@ -18,13 +18,14 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 FAILED, USAGE, UNREADABLE, INCOMPLETE, INTERRUPTED = 1, 2, 3, 4, 130
+DIFFERENT = INCOMPLETE  # of a command that cannot be incomplete
 #: Every exit code and what it says.
 EXIT_CODES = {
     0: "done",
     FAILED: "the run failed, or a check of `prove` did not give the recorded verdict",
     USAGE: "the command line is wrong",
     UNREADABLE: "a checkpoint or a saved result cannot be read",
-    INCOMPLETE: "done, but without some tensors that cannot be read",
+    INCOMPLETE: "done, but without some tensors that cannot be read; with `compare --exit-code`: they differ",
     INTERRUPTED: "interrupted",
 }
 

@@ -1,4 +1,4 @@
-"""`flaggeo trace`: how alignment comes about over the checkpoints of one run."""
+"""`flaggeo trace`: what happened over the checkpoints of one run."""
 
 from dataclasses import replace
 from functools import partial
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from ..results import Trace
 
-_TABLES = ["checkpoints", "milestones", "summary"]
+_TABLES = ["checkpoints", "events", "updates", "milestones", "summary"]
 # Seconds between two looks at whether there are new records.
 _BETWEEN_LOOKS = 1.0
 
@@ -39,7 +39,7 @@ def trace(
     ] = False,
     run: Run,
 ) -> None:
-    """Follow continuity, drift and spectra over the checkpoints of one run, and write a page and tables.
+    """Say what happened over the checkpoints of one run: new first directions, ranks of the updates, drift, continuity.
 
     Settings that are not given are those of a saved analysis, if one of the checkpoints is one. The records of a
     monitor have the settings of their run.
@@ -63,7 +63,7 @@ def trace(
         sources, numbers = [step.source for step in steps], [step.number for step in steps]
         with usage_errors((MismatchError,)):
             found = run.measured(partial(measure, sources, steps=numbers, **options), checkpoints)
-        run.tell(found, _TABLES, _show)
+        run.tell(found, _TABLES, _show, sentences=False)
 
 
 def _of_monitor(folder: Path, options: dict[str, Any], run: Run, *, watch: bool) -> None:
@@ -82,7 +82,7 @@ def _of_monitor(folder: Path, options: dict[str, Any], run: Run, *, watch: bool)
             has_been, there = has_ended(folder), steps_in(folder)
             if len(there) > 1 or has_been or not watch:
                 found = run.measured(lambda **_: monitored_trace(folder))
-                run.tell(found, _TABLES, _show)
+                run.tell(found, _TABLES, _show, sentences=False)
             if not watch or has_been:
                 return
             run = replace(run, overwrite=True, quiet=True) if len(there) > 1 else run
@@ -96,6 +96,9 @@ def _of_monitor(folder: Path, options: dict[str, Any], run: Run, *, watch: bool)
 def _show(console: "Console", found: "Trace") -> None:
     from rich.table import Table
 
+    first, *others = found.findings
+    console.print(printable(str(first)), soft_wrap=True)
+    console.print()
     for remark in found.provenance["remarks"]:
         console.print(printable(f"note: {remark}"))
     for item in found.skipped.itertuples():
@@ -114,3 +117,5 @@ def _show(console: "Console", found: "Trace") -> None:
         console.print(
             f"Unrelated (Haar) directions give {found.summary['abs_cos_1_null_mean'].iloc[0]:.3f} on average.\n"
         )
+    for finding in others:
+        console.print(printable(f"- {finding}"))

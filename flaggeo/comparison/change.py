@@ -1,12 +1,13 @@
 """What took a weight to its other version, read from two checkpoints."""
 
-from collections.abc import Iterable, Iterator
+import math
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from ..checkpoint import AdaptedCheckpoint
+from ..checkpoint import AdaptedCheckpoint, Checkpoint
 from ..network import Network, Split, Weight
 from ..settings import Settings
 from .matching import weights_by_name
@@ -96,11 +97,12 @@ def read_changes(
         The weight before, where it is small, or all of its spectrum is asked for. If it is not, two tensors are never
         held as a whole.
     """
-    # What an adapter adds is known exactly, however its base was rounded.
-    adapted = second.checkpoint.base is first.checkpoint if isinstance(second.checkpoint, AdaptedCheckpoint) else False
+    checkpoints = first.checkpoint, second.checkpoint
+    adapted = changed_by_adapter(*checkpoints) is not None
     large = [pair.before.smaller_side > WHOLE_UP_TO and "spectra" not in settings.measure for pair in pairs]
     if len(pairs) == 1 and large[0] and pairs[0].are_tensors and not settings.fold_norms:
-        yield pairs[0], _in_blocks(first, second, pairs[0], device, exact=adapted), None
+        transposed = pairs[0].before.split.transposed
+        yield pairs[0], stored_change(checkpoints, pairs[0].tensors, device, transposed=transposed), None
         return
     stored = [
         network.checkpoint.read(name, device=device)
@@ -133,35 +135,79 @@ def gain_noise(first: Network, second: Network, pair: WeightPair, values: list[T
     return noise
 
 
-def _in_blocks(first: Network, second: Network, pair: WeightPair, device: torch.device, *, exact: bool) -> Change:
-    """The change of a tensor from a few rows of both versions at a time."""
-    checkpoints = first.checkpoint, second.checkpoint
-    headers = [checkpoint.headers[name] for checkpoint, name in zip(checkpoints, pair.tensors, strict=True)]
-    count, width = headers[0].shape
-    step = _ROWS_READ * max(1, _ENTRIES_READ // (_ROWS_READ * width))
+def changed_by_adapter(first: Checkpoint, second: Checkpoint) -> frozenset[str] | None:
+    """Tensors that an adapter changes, exactly so however the base was rounded; None where the second is no adapter."""
+    return second.changed if isinstance(second, AdaptedCheckpoint) and second.base is first else None
+
+
+def transposed_tensors(network: Network) -> frozenset[str]:
+    """Tensors that are stored (source, target), and not also used as they are, as a tied embedding is."""
+    names: list[set[str]] = [set(), set()]
+    for weight in network.weights:
+        names[weight.split.transposed].add(weight.tensor)
+    return frozenset(names[True] - names[False])
+
+
+def stored_change(
+    checkpoints: Sequence[Checkpoint], names: Sequence[str], device: torch.device, *, transposed: bool = False
+) -> Change:
+    """The change of a tensor, from a few rows of both versions at a time.
+
+    Parameters
+    ----------
+    checkpoints : sequence of Checkpoint
+        Before and after.
+    names : sequence of str
+        Of the tensor in each.
+    device : torch.device
+    transposed : bool, optional
+        Whether the matrix is the transpose of what is stored.
+
+    Returns
+    -------
+    change : Change
+        As a matrix of which each row is one along the last axis; a vector is one column.
+    """
+    headers = [checkpoint.headers[name] for checkpoint, name in zip(checkpoints, names, strict=True)]
+    shape = headers[0].shape
+    step = _rows_at_once(shape)
     difference, squares = None, 0.0
     rows: list[list[Tensor]] = [[], []]
     columns: list[list[Tensor]] = [[], []]
-    for start in range(0, count, step):
+    for start in range(0, shape[0], step):
         base, changed = blocks = [
-            checkpoint.read(name, rows=slice(start, min(start + step, count)), device=device)
-            for checkpoint, name in zip(checkpoints, pair.tensors, strict=True)
+            _lines(checkpoint.read(name, rows=slice(start, min(start + step, shape[0])), device=device))
+            for checkpoint, name in zip(checkpoints, names, strict=True)
         ]
         change = _difference(base, changed)
         if difference is None:
-            difference = change.new_empty(count, width)
-        difference[start : start + step] = change
+            difference = change.new_empty(math.prod(shape) // change.shape[1], change.shape[1])
+        done = start * (len(difference) // shape[0])
+        difference[done : done + len(change)] = change
         squares += float(torch.linalg.vector_norm(base.to(_working(base)))) ** 2
         for version, block in enumerate(blocks):
             variance = rounding_variance(block, headers[version].dtype)
             rows[version].append(variance.sum(dim=1))
             columns[version].append(variance.sum(dim=0))
     noise = EXACT
-    if not exact:
+    if changed_by_adapter(*checkpoints) is None:
         of_each = [rounding(torch.cat(rows[one]), torch.stack(columns[one]).sum(dim=0)) for one in (0, 1)]
         noise = of_each[0].and_also(of_each[1])
-    assert difference is not None  # a large tensor has rows
-    return Change(difference.mT if pair.before.split.transposed else difference, squares**0.5, noise)
+    assert difference is not None  # a tensor has rows
+    return Change(difference.mT if transposed else difference, squares**0.5, noise)
+
+
+def _rows_at_once(shape: Sequence[int]) -> int:
+    """Of the first axis, so that few numbers are held and no block of quantised ones is cut."""
+    width = math.prod(shape[1:])
+    if len(shape) == 2:
+        return _ROWS_READ * max(1, _ENTRIES_READ // (_ROWS_READ * width))
+    return max(1, _ENTRIES_READ // width)
+
+
+def _lines(tensor: Tensor) -> Tensor:
+    """As a matrix of which each row is one along the last axis; a vector is one column."""
+    return tensor[:, None] if tensor.ndim == 1 else tensor.reshape(-1, tensor.shape[-1])
 
 
 def _difference(base: Tensor, changed: Tensor) -> Tensor:

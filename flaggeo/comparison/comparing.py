@@ -1,28 +1,25 @@
 """Runs the steps from two sources to a `Comparison`."""
 
-from collections.abc import Iterator
 from concurrent.futures import Executor
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Unpack
+from typing import Unpack
 
 import pandas as pd
 import torch
 
 from ..analysis import analyze, circumstances
 from ..checkpoint import AdaptedCheckpoint, CheckpointError, Progress
-from ..network import Network, Side
-from ..numerics.threads import ahead, thread_count, workers
+from ..network import Network
 from ..results.analysis import Analysis
 from ..results.comparison import Comparison
 from ..settings import Options, Settings, given_options
-from .change import WeightPair, gain_noise, read_changes
 from .changes import observables_table, pairs_table, summary_table
-from .delta import UNKNOWN, measure_delta
+from .deltas import delta_table
 from .drift import drift_table
+from .interference import INTERFERENCE_SCHEMA, interference_table
 from .matching import MismatchError, Source, Version, open_versions, shared_settings, shared_weights
-from .rounding import EXACT
+from .tensors import TENSOR_SCHEMA, tensor_table
 
 
 def compare(
@@ -30,6 +27,7 @@ def compare(
     second: Source,
     settings: Settings | None = None,
     *,
+    other: Source | None = None,
     device: str | torch.device = "cpu",
     progress: Progress | None = None,
     scratch: str | Path | None = None,
@@ -44,8 +42,11 @@ def compare(
         A base and its fine-tuning, or two steps of one run: whatever `load` takes, a network, an analysis, or
         the folder of a saved one (which has frames but no matrices, so that the change itself cannot be
         measured). The second may be the folder of a LoRA adapter of the first.
+    other : as the second, optional
+        A further fine-tuning of the first: which of its tensors changed, and whether the changes of the two share
+        subspaces, as far as a merge of both is concerned.
     settings, device, progress, scratch, executor, **options
-        As for `analyze`, and the same for both. An option that is not given is that of a saved analysis, if there
+        As for `analyze`, and the same for all. An option that is not given is that of a saved analysis, if there
         is one.
 
     Returns
@@ -56,7 +57,8 @@ def compare(
     ------
     MismatchError
         If the two do not have the same weights, but for the vocabulary, if a saved analysis has another setting
-        than was given or than the other one has, or if there are no such roles or layers.
+        than was given or than the other one has, if there are no such roles or layers, or if a third is given beside a
+        saved analysis.
     CheckpointError
         If one cannot be read.
     TypeError, ValueError
@@ -74,6 +76,8 @@ def compare(
     started = datetime.now(UTC)
     given = given_options(settings, options)
     versions = open_versions(first, second, progress)
+    networks = _networks(versions)
+    third = None if other is None else _third(versions, other, progress)
     settings = shared_settings(versions, given)
     names, skipped = shared_weights(*versions, settings)
     for version in versions:
@@ -91,9 +95,14 @@ def compare(
         for version, letter in zip(versions, "ab", strict=True)
     )
     chosen = [name for name in names if name in set(a.weights["name"])]
+    place = torch.device(device)
+    deltas = delta_table(networks, a, b, chosen, place, progress)
+    tensors, interference = _of_files(networks, third, deltas, settings, place, progress)
     return Comparison(
+        tensors=tensors,
         weights=drift_table(a, b, chosen),
-        deltas=_delta_table(versions, a, b, chosen, settings, device, progress),
+        deltas=deltas,
+        interference=interference,
         summary=summary_table(a, b),
         observables=observables_table(a, b),
         pairs=pairs_table(a, b),
@@ -101,13 +110,57 @@ def compare(
         provenance={
             "a": versions[0].location,
             "b": versions[1].location,
+            **({} if third is None else {"c": third.checkpoint.location}),
             "family": versions[0].family,
             "remarks": list(dict.fromkeys(remark for one in (a, b) for remark in one.provenance["remarks"])),
             "stored": [stored_as(version) for version in versions],
-            "deltas": "measured" if all(version.network for version in versions) else "not measured: frames alone",
+            "adapters": [
+                letter
+                for letter, network in zip("bc", (versions[1].network, third), strict=True)
+                if network is not None and isinstance(network.checkpoint, AdaptedCheckpoint)
+            ],
+            "deltas": "measured" if networks else "not measured: frames alone",
         }
         | circumstances(settings, device, started),
     )
+
+
+def _networks(versions: tuple[Version, Version]) -> tuple[Network, Network] | None:
+    """Both networks, unless one of the two is a saved analysis, which has no matrices."""
+    before, after = (version.network for version in versions)
+    return None if before is None or after is None else (before, after)
+
+
+def _third(versions: tuple[Version, Version], other: Source, progress: Progress | None) -> Network:
+    """A further version, whose matrices are compared with those of the two."""
+    base = versions[0].network or versions[0].analysis
+    assert base is not None
+    three = (*versions, open_versions(base, other, progress)[1])
+    for version in three:
+        if version.network is None:
+            raise MismatchError(f"{version.name}: expected three checkpoints, found a saved analysis among them")
+    assert three[-1].network is not None
+    return three[-1].network
+
+
+def _of_files(
+    networks: tuple[Network, Network] | None,
+    third: Network | None,
+    deltas: pd.DataFrame,
+    settings: Settings,
+    device: torch.device,
+    progress: Progress | None,
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Tables of the tensors of each version, and of what the changes of two have in common."""
+    if networks is None:
+        return TENSOR_SCHEMA.frame(), INTERFERENCE_SCHEMA.frame()
+    first, second = networks
+    tensors = tensor_table("b", first, second, deltas, settings, device, progress)
+    if third is None:
+        return tensors, INTERFERENCE_SCHEMA.frame()
+    of_third = tensor_table("c", first, third, deltas.head(0), settings, device, progress)
+    tensors = pd.concat([tensors, of_third], ignore_index=True)
+    return tensors, interference_table(first, (second, third), tensors, settings, device, progress)
 
 
 def require_choice(version: Version, settings: Settings) -> None:
@@ -157,69 +210,3 @@ def analysis_of(
     for failure in analysis.provenance["failed"]:
         raise CheckpointError(failure)
     return analysis
-
-
-def _delta_table(
-    versions: tuple[Version, Version],
-    a: Analysis,
-    b: Analysis,
-    names: list[str],
-    settings: Settings,
-    device: str | torch.device,
-    progress: Progress | None,
-) -> pd.DataFrame:
-    table = a.weights[a.weights["name"].isin(names)][["name", "role", "layer", "head"]].reset_index(drop=True)
-    spectra = pd.DataFrame([_spectral_change(a, b, name) for name in table["name"]])
-    networks = [version.network for version in versions if version.network is not None]
-    changes = dict.fromkeys(names, UNKNOWN)
-    if len(networks) == 2:
-        changes |= dict(_changes(networks[0], networks[1], a, b, names, settings, torch.device(device), progress))
-    measured = pd.DataFrame([changes[name] for name in table["name"]])
-    return pd.concat([table, spectra, measured], axis="columns").astype({"rank": "Int64"})
-
-
-def _spectral_change(a: Analysis, b: Analysis, name: str) -> dict[str, float]:
-    before, after = (analysis.bases[f"{name}.singular_values"].to("cpu", torch.float64) for analysis in (a, b))
-    kept = min(len(before), len(after))
-    norm = float(before.norm())
-    return {
-        "sigma_max_a": float(before[0]),
-        "sigma_max_b": float(after[0]),
-        "sigma_change": float((after[:kept] - before[:kept]).norm()) / norm if norm else float("nan"),
-    }
-
-
-def _changes(
-    first: Network,
-    second: Network,
-    a: Analysis,
-    b: Analysis,
-    names: list[str],
-    settings: Settings,
-    device: torch.device,
-    progress: Progress | None,
-) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Kind of the change of each weight; each tensor is read once and let go."""
-    both = WeightPair.in_both(first, second, names)
-    groups: dict[tuple[str, ...], list[WeightPair]] = {}
-    for pair in both:
-        groups.setdefault(pair.tensors, []).append(pair)
-
-    def of_group(members: list[WeightPair]) -> list[tuple[str, dict[str, Any]]]:
-        found = []
-        for pair, change, base in read_changes(first, second, members, settings, device):
-            values = [one.bases[f"{pair.name}.singular_values"] for one in (a, b)]
-            noise = gain_noise(first, second, pair, values) if settings.fold_norms else EXACT
-            frames = [{side: one.bases[f"{pair.name}.{side.value}"] for side in Side} for one in (a, b)]
-            change = replace(change, noise=change.noise.and_also(noise))
-            found.append((pair.name, measure_delta(change, base, base_frames=frames[0], changed_frames=frames[1])))
-        return found
-
-    with workers() as pool:
-        begun = ahead(((members, pool.submit(of_group, members)) for members in groups.values()), thread_count())
-        for done, (members, found) in enumerate(begun):
-            if progress is not None:
-                progress(f"b - a: {members[0].name}", done, len(groups))
-            yield from found.result()
-    for network in (first, second):
-        network.checkpoint.require_unchanged()

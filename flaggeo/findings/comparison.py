@@ -1,11 +1,13 @@
 """What a comparison found: which weights changed, how far their subspaces moved, of which rank the change is."""
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
 
 from ..comparison import Comparison
+from ..comparison.tensors import CHANGED
 from .finding import Finding
 from .words import END
 
@@ -15,7 +17,11 @@ SAME_ANGLE = 1e-5
 UNRELATED = 0.1
 # Distance of an overlap from its null mean, in standard deviations, from which it is said to be above or below.
 NOTICEABLE = 3.0
+# Mean cosine of two changes from which they are said to be the same up to size.
+SAME_CHANGE = 0.99
 _NAMED = 3
+# What implementations of LoRA call the factors of a change.
+_FACTOR = r"\blora_(?:embedding_)?[AB]\b"
 
 
 def comparison_findings(comparison: Comparison) -> list[Finding]:
@@ -31,8 +37,13 @@ def comparison_findings(comparison: Comparison) -> list[Finding]:
         Their places are sections of the page of `flaggeo.render_comparison`.
     """
     deltas, measured = comparison.deltas, comparison.provenance["deltas"] == "measured"
+    files = tensor_findings(comparison.tensors, comparison.provenance["adapters"])
+    if "c" in comparison.provenance:
+        files.append(interference_finding(comparison.interference))
+    if measured and not comparison.tensors["change"].isin(CHANGED).any():
+        return files
     if measured and (deltas["relative_norm"].fillna(0) == 0).all():
-        return [_weight_change("absent", deltas)]
+        return [*files, _weight_change("absent", deltas)]
     if (comparison.weights["rms_angle"].fillna(0) < SAME_ANGLE).all():
         subspaces, measurements = [Finding("movement", "absent", {}, "drift")], []
     else:
@@ -40,7 +51,87 @@ def comparison_findings(comparison: Comparison) -> list[Finding]:
         measurements = [*_observables(comparison.observables), *_edges(comparison.pairs)]
     if not measured:
         return [*subspaces, *measurements, Finding("weight_change", "undetermined", {}, "low-rank")]
-    return [_changed(deltas), *subspaces, *_low_rank(deltas), *_intruders(deltas), *measurements]
+    return [*files, _changed(deltas), *subspaces, *_low_rank(deltas), *_intruders(deltas), *measurements]
+
+
+def tensor_findings(tensors: pd.DataFrame, adapters: Sequence[str]) -> list[Finding]:
+    """What became of the stored tensors in each version.
+
+    Parameters
+    ----------
+    tensors : pandas.DataFrame
+        From `flaggeo.comparison.tensors.tensor_table`, of one version or one behind the other.
+    adapters : sequence of str
+        Versions that are adapters of the base.
+    """
+    versions = list(tensors.groupby("version", sort=False))
+    found = list[Finding]()
+    for version, rows in versions:
+        # What an adapter changes, a file that it was merged into has changed as well.
+        expected = any(one.verdict == "present" for one in found) and list(adapters) == ["b"]
+        name = str(version).upper() if len(versions) > 1 else None
+        found.append(_tensor_change(name, rows, is_adapter=version in adapters, expected=expected))
+    return found
+
+
+def _tensor_change(version: str | None, tensors: pd.DataFrame, *, is_adapter: bool, expected: bool) -> Finding:
+    kinds = tensors["change"]
+    changed = tensors[kinds.isin(CHANGED)]
+    factors = tensors["tensor"].str.contains(_FACTOR) & (kinds == "added")
+    if len(changed) > factors.sum():
+        verdict = "present"
+    elif len(changed) or expected:
+        verdict = "adapter_not_merged"
+    elif is_adapter:
+        verdict = "adapter_zero"
+    else:
+        verdict = "within_storage_precision" if (kinds == "within_precision").any() else "same"
+    low, full = (changed[changed["change"] == kind] for kind in ("low_rank", "full"))
+    counts = kinds.value_counts()
+    held = changed[~changed["change"].isin(["added", "removed"])]
+    numbers = {
+        "version": version,
+        "tensors": int((kinds != "added").sum()),
+        "changed": len(held),
+        "low_rank": len(low),
+        "ranks": sorted({int(rank) for rank in low["rank"]}),
+        "full": len(full),
+        "others": len(held) - len(low) - len(full),
+        "layers": sorted({int(layer) for layer in held["layer"].dropna()}),
+        "rank_90": full["rank_90"].median(),
+        "rank_99": full["rank_99"].median(),
+    }
+    numbers |= {name: counts.get(name, 0) for name in ("added", "removed", "within_precision", "unknown")}
+    return Finding("tensor_change", verdict, numbers, "tensors")
+
+
+def interference_finding(table: pd.DataFrame) -> Finding:
+    """Whether the changes of two fine-tunings lie in the same directions.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        From `flaggeo.comparison.interference.interference_table`.
+    """
+    if table.empty:
+        return Finding("interference", "absent", {}, "interference")
+    numbers: dict[str, Any] = {"matrices": len(table), "cosine": table["cosine"].mean()}
+    for side in END:
+        # The mean of independent overlaps has a spread smaller by the root of their number.
+        spread = table[f"{side}_null_sd"].where(table[f"{side}_null_sd"] > 0) / math.sqrt(len(table))
+        numbers[side] = {name: table[f"{side}_{name}"].mean() for name in ("overlap", "null_mean", "base_mean")}
+        numbers[side] |= {
+            f"z{given}": ((table[f"{side}_overlap"] - table[f"{side}_{null}_mean"]) / spread).mean()
+            for given, null in (("", "null"), ("_given_base", "base"))
+        }
+    if numbers["cosine"] > SAME_CHANGE:
+        verdict = "same_change"
+    elif not any(numbers[side]["z"] > NOTICEABLE for side in END):
+        verdict = "as_unrelated"
+    else:
+        beyond = any(numbers[side]["z_given_base"] > NOTICEABLE for side in END)
+        verdict = "shared" if beyond else "explained_by_base"
+    return Finding("interference", verdict, numbers, "interference")
 
 
 def _changed(deltas: pd.DataFrame) -> Finding:
@@ -58,12 +149,12 @@ def _weight_change(verdict: str, deltas: pd.DataFrame) -> Finding:
         "within_precision": len(different) - len(beyond),
         "median_norm": beyond["relative_norm"].median(),
         "largest_norm": different["relative_norm"].max(),
-        "where": _layers_by_role(beyond),
+        "where": layers_by_role(beyond),
     }
     return Finding("weight_change", verdict, numbers, "drift")
 
 
-def _layers_by_role(rows: pd.DataFrame) -> list[dict[str, Any]]:
+def layers_by_role(rows: pd.DataFrame) -> list[dict[str, Any]]:
     """Roles and the layers that they are from, none for the embedding."""
     return [
         {"role": role, "layers": sorted({int(layer) for layer in group["layer"].dropna()})}
@@ -100,7 +191,7 @@ def _low_rank(deltas: pd.DataFrame) -> list[Finding]:
         "low_rank": len(low),
         "changed": len(changed),
         "ranks": sorted({int(rank) for rank in low["rank"]}),
-        "where": _layers_by_role(low),
+        "where": layers_by_role(low),
         "least_rank": int(changed["rank"].min()),
         "median_effective_rank": changed["effective_rank"].median(),
     }

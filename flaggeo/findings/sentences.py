@@ -448,6 +448,81 @@ def norm_matched_null(_verdict: str, *, share_matched: float) -> str:
 # Of a comparison.
 
 
+def tensor_change(
+    verdict: str,
+    *,
+    version: str | None,
+    tensors: int,
+    changed: int,
+    low_rank: int,
+    ranks: Sequence[int],
+    full: int,
+    others: int,
+    layers: Sequence[int],
+    rank_90: float | None,
+    rank_99: float | None,
+    added: int,
+    removed: int,
+    within_precision: int,
+    unknown: int,
+) -> str:
+    """Verdicts: present, same, within_storage_precision, adapter_zero, adapter_not_merged."""
+    opening = f"{version}: " if version else ""
+    rest = f" {counted(unknown, 'tensor')} could not be compared." if unknown else ""
+    if verdict != "present":
+        answer = {
+            "same": f"the two files are the same: {counted(tensors, 'tensor')} of equal numbers.",
+            "within_storage_precision": "no tensor changed beyond storage precision: rounding explains how "
+            f"{within_precision} of {tensors} tensors differ.",
+            "adapter_zero": "the adapter is zero: merging it changes nothing.",
+            "adapter_not_merged": f"the adapter was not merged: the {tensors} tensors are those of the base.",
+        }[verdict]
+        return opening + (answer if version else answer[0].upper() + answer[1:]) + rest
+    spelt = f"of rank {ranks[0]}" + (f" to {ranks[-1]}" if len(ranks) > 1 else "") if ranks else ""
+    kinds = {spelt: low_rank, "not of low rank": full, "no matrix" if others == 1 else "no matrices": others}
+    present = [(kind, count) for kind, count in kinds.items() if count]
+    alone = "" if changed == 1 else "all "
+    named = [f"{count} {kind}" if len(present) > 1 else f"{alone}{kind}" for kind, count in present]
+    where = f"; {'layer' if len(layers) == 1 else 'layers'} {_ranges(layers)}" if layers else ""
+    answer = f"{changed} of {tensors} tensors changed{f', {listed(named)}' if named else ''}{where}."
+    if within_precision:
+        answer += f" {within_precision} more differ within storage precision."
+    for count, found in ((removed, "missing"), (added, "new")):
+        if count:
+            answer += f" {counted(count, 'tensor')} {'is' if count == 1 else 'are'} {found}."
+    if rank_90 is not None and rank_99 is not None:
+        answer += (
+            f" Of the changes that are not of low rank, half hold 90 % of their squared norm in at most {rank_90:.0f} "
+            f"directions and 99 % in at most {rank_99:.0f}."
+        )
+    return opening + answer + rest
+
+
+def interference(verdict: str, **numbers: Any) -> str:
+    """Verdicts: shared, same_change, explained_by_base, as_unrelated, absent."""
+    if verdict == "absent":
+        return "B and C changed no matrix in common: a merge keeps their changes apart."
+    if verdict == "same_change":
+        return (
+            f"B and C make the same change to {_matrices(numbers['matrices'])}, up to its size: the mean cosine of the "
+            f"two is {numbers['cosine']:.2f}."
+        )
+    ends = [
+        f"{row['overlap']:.2f} for the {END[side]}s (random subspaces of these ranks: {row['null_mean']:.2f}, those "
+        f"that lie as much in the base's leading subspace: {row['base_mean']:.2f})"
+        for side, row in ((side, numbers[side]) for side in END)
+    ]
+    answer = {
+        "shared": "more than the base explains: a merge mixes them",
+        "explained_by_base": "as changes that keep to the base's leading subspace do",
+        "as_unrelated": "no more than random subspaces: a merge hardly mixes them",
+    }[verdict]
+    return (
+        f"B and C both changed {_matrices(numbers['matrices'])}. The leading directions of their changes overlap by "
+        f"{listed(ends)}, {answer}. The mean cosine of the two changes is {numbers['cosine']:.2f}."
+    )
+
+
 def weight_change(verdict: str, **numbers: Any) -> str:
     """Verdicts: present, absent, within_storage_precision, undetermined (a saved analysis has no matrices)."""
     if verdict == "undetermined":
@@ -456,7 +531,7 @@ def weight_change(verdict: str, **numbers: Any) -> str:
             "leading subspaces but no matrices."
         )
     if verdict == "absent":
-        return "The two checkpoints are identical: every weight that was compared is equal, and all distances are 0."
+        return "No weight that was compared changed: they are equal, and all distances are 0."
     weights, changed, within = (numbers[name] for name in ("weights", "changed", "within_precision"))
     if verdict == "within_storage_precision":
         return (
@@ -591,6 +666,44 @@ def graph_edges_changed(
 # Of a trace.
 
 
+def first_direction_replaced(_verdict: str, *, events: int, steps: int, named: Sequence[Row]) -> str:
+    """Verdict: present."""
+    told = [
+        f"at step {row['step']} in {_places(row['where'])}, where the first direction turned by "
+        f"{row['first_direction_degrees']:.0f}° since step {row['since_step']} and the leading subspace by "
+        f"{row['subspace_degrees']:.0f}° (medians)"
+        for row in named
+    ]
+    if steps > len(named):
+        told.append(f"the rest at {counted(steps - len(named), 'other step')}")
+    opening = "A new first direction took over" + (f" in {events} cases" if events > 1 else "")
+    return f"{opening}: {'; '.join(told)}."
+
+
+def update_rank(
+    _verdict: str,
+    *,
+    measure: str,
+    first_step: int,
+    first: float,
+    last_step: int,
+    last: float,
+    updates: int,
+    low_rank: int,
+    ranks: Sequence[int],
+) -> str:
+    """Verdict: present."""
+    answer = f"The update up to step {first_step} has a median {measure} rank of {first:.1f}"
+    if last_step != first_step:
+        answer += f", the last one, up to step {last_step}, of {last:.1f}"
+    answer += "."
+    if not low_rank:
+        return answer
+    spelt = f"rank {ranks[0]}" + (f" to {ranks[-1]}" if len(ranks) > 1 else "")
+    which = f"All {updates}" if low_rank == updates else f"{low_rank} of {updates}"
+    return f"{answer} {which} updates of single weights are of low rank: {spelt}."
+
+
 def continuity_change(verdict: str, **numbers: Any) -> str:
     """Verdicts: rose, fell, absent, undetermined."""
     if verdict == "undetermined":
@@ -712,6 +825,10 @@ def _numbers(layers: Sequence[int]) -> str:
     return listed([str(layer) for layer in layers])
 
 
+def _matrices(number: int) -> str:
+    return "1 matrix" if number == 1 else f"{number} matrices"
+
+
 def _first_few(names: Sequence[str]) -> str:
     more = len(names) - _NAMED_HEADS
     return listed([*names[:_NAMED_HEADS], f"{more} more"] if more > 1 else names)
@@ -734,3 +851,14 @@ def _layers(layers: Sequence[int]) -> str:
     if len(layers) > _NAMED_LAYERS:
         return f"{len(layers)} layers from {layers[0]} to {layers[-1]}"
     return f"layers {_numbers(layers)}"
+
+
+def _ranges(layers: Sequence[int]) -> str:
+    """Numbers as the command line takes them: 0, 2-5."""
+    runs: list[list[int]] = []
+    for layer in layers:
+        if runs and layer == runs[-1][-1] + 1:
+            runs[-1].append(layer)
+        else:
+            runs.append([layer])
+    return ", ".join(f"{run[0]}-{run[-1]}" if len(run) > 1 else str(run[0]) for run in runs)

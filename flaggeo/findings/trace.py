@@ -1,4 +1,4 @@
-"""What a trace found: when continuity changed, which subspaces moved, what the spectra did."""
+"""What a trace found: where first directions were replaced, when continuity changed, what moved, of which rank."""
 
 from itertools import pairwise
 from typing import Any
@@ -6,13 +6,15 @@ from typing import Any
 import pandas as pd
 
 from ..tracing import Trace
-from .comparison import SAME_ANGLE
+from .comparison import SAME_ANGLE, layers_by_role
 from .finding import Finding
 from .words import END
 
 # Size of a change of mean continuity, in spreads of the same change between unrelated weights, from which it is
 # said to be one: words for the reader, not a test.
 NOTICEABLE = 3.0
+# Steps at which first directions were replaced that are named.
+_NAMED_STEPS = 3
 # Share by which a mean effective rank has to change to be spoken of.
 _RANK_CHANGE = 0.01
 
@@ -33,7 +35,50 @@ def trace_findings(trace: Trace) -> list[Finding]:
     since_first = trace.drift[trace.drift["since"] == "first"]
     if not (since_first["rms_angle"] >= SAME_ANGLE).any():
         return [*found, Finding("drift", "absent", {}, "drift")]
-    return [*found, *_drift(trace), *_farthest(trace), *_effective_rank(trace.weights)]
+    moved = [*_drift(trace), *_farthest(trace)]
+    return [*_events(trace.events), *found, *moved, *_update_rank(trace.updates), *_effective_rank(trace.weights)]
+
+
+def _events(events: pd.DataFrame) -> list[Finding]:
+    """The steps at which most first directions were replaced."""
+    if events.empty:
+        return []
+    steps = [
+        {
+            "step": step,
+            "since_step": rows["since_step"].iloc[0],
+            "weights": rows["name"].nunique(),
+            "where": layers_by_role(rows),
+            "first_direction_degrees": rows["first_direction_degrees"].median(),
+            "subspace_degrees": rows["subspace_degrees"].median(),
+        }
+        for step, rows in events.groupby("step")
+    ]
+    most = sorted(steps, key=lambda row: -row["weights"])[:_NAMED_STEPS]
+    numbers = {"events": len(events.drop_duplicates(["step", "name"])), "steps": len(steps)}
+    named = sorted(most, key=lambda row: row["step"])
+    return [Finding("first_direction_replaced", "present", numbers | {"named": named}, "events")]
+
+
+def _update_rank(updates: pd.DataFrame) -> list[Finding]:
+    """Over how many directions the updates are spread, at the two ends of the run."""
+    whole = updates[updates["head"].isna() & updates["stable_rank"].notna()]
+    if whole.empty:
+        return []
+    measure = "effective" if whole["effective_rank"].notna().any() else "stable"
+    medians = whole.groupby("step")[f"{measure}_rank"].median().dropna()
+    moved = whole[whole["rank"].fillna(0) > 0]
+    numbers = {
+        "measure": measure,
+        "first_step": medians.index[0],
+        "first": medians.iloc[0],
+        "last_step": medians.index[-1],
+        "last": medians.iloc[-1],
+        "updates": len(moved),
+        "low_rank": int(moved["low_rank"].sum()),
+        "ranks": sorted({int(rank) for rank in moved["rank"][moved["low_rank"]]}),
+    }
+    return [Finding("update_rank", "present", numbers, "updates")]
 
 
 def _continuity(trace: Trace) -> list[Finding]:

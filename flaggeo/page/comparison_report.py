@@ -1,18 +1,19 @@
-"""Puts a comparison, its heat map and Vega itself into one file."""
+"""Puts a comparison, its heat maps and Vega itself into one file."""
 
 import math
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
 from ..comparison import Comparison
 from ..comparison.change import WHOLE_UP_TO
 from ..comparison.delta import COUNTED
+from ..comparison.tensors import CHANGED
 from ..findings import SAME_ANGLE, comparison_findings
-from ..findings.words import END, norm_gains
+from ..findings.words import END, listed, norm_gains
 from ..network.families.lookup import read_as
 from ..network.roles import role_order
+from .charts import Spec
 from .parts import number, page_template, provenance_table, read_spec, script
 
 _SHOWN = 30
@@ -21,6 +22,8 @@ _SIDES = {"read": "input subspaces", "write": "output subspaces"}
 # Sections of the page in order: anchor and title.
 _SECTIONS = {
     "findings": "Findings",
+    "tensors": "What became of each tensor",
+    "interference": "What B and C have in common",
     "drift": "How far each subspace moved",
     "low-rank": "Changes of low rank",
     "measurements": "All measurements in both networks",
@@ -29,7 +32,7 @@ _SECTIONS = {
 
 
 def render_comparison(comparison: Comparison) -> str:
-    """Page of a comparison: findings, ranked table, heat map of the distances, low-rank changes, other numbers.
+    """Page of a comparison: findings, tensors, distances of subspaces, low-rank changes, other numbers.
 
     Parameters
     ----------
@@ -42,11 +45,14 @@ def render_comparison(comparison: Comparison) -> str:
         Self-contained: no request to a network, and no script of a checkpoint's can run in it.
     """
     provenance = comparison.provenance
-    names = [Path(provenance[version]).name for version in "ab"]
+    names = [Path(provenance[version]).name for version in "abc" if version in provenance]
+    tensors, drift = tensors_chart(comparison), drift_chart(comparison)
+    missing = {"tensors": comparison.tensors.empty, "interference": len(names) < 3}
+    changed = comparison.tensors[comparison.tensors["change"].isin(CHANGED)]
     return page_template("comparison.html.j2").render(
-        title=f"{names[0]} and {names[1]}",
-        about="how far their subspaces moved",
-        sections=_SECTIONS,
+        title=listed(names),
+        about="what changed",
+        sections={anchor: title for anchor, title in _SECTIONS.items() if not missing.get(anchor)},
         names=names,
         stored=provenance["stored"],
         subtitle=f"{read_as(provenance['family'])}, {comparison.weights['name'].nunique()} weights at rank "
@@ -55,6 +61,12 @@ def render_comparison(comparison: Comparison) -> str:
         shown=_SHOWN,
         findings=comparison_findings(comparison),
         remarks=provenance["remarks"],
+        tensors=_tensor_table(changed),
+        changed=len(changed),
+        kinds=_kinds(comparison.tensors),
+        has_layers=tensors is not None,
+        heads=_heads_table(comparison.deltas),
+        interference=_interference_table(comparison.interference),
         ranked=_ranked_table(comparison.ranked),
         low_rank=_low_rank_table(comparison.deltas),
         counted=COUNTED,
@@ -66,8 +78,53 @@ def render_comparison(comparison: Comparison) -> str:
         skipped=comparison.skipped,
         norm_gains=norm_gains(comparison.settings.fold_norms),
         provenance=provenance_table(provenance),
-        data=script({"charts": {"drift": _drift_chart(comparison)}}),
+        data=script({"charts": {"tensors": tensors, "drift": drift}}),
     )
+
+
+def _tensor_table(changed: pd.DataFrame) -> pd.DataFrame:
+    rows = changed.nlargest(_SHOWN, "relative_norm")
+    table = pd.DataFrame(
+        {
+            "version": rows["version"].str.upper(),
+            "tensor": rows["tensor"],
+            "change": rows["change"].str.replace("_", " "),
+            "|B − A| / |A|": rows["relative_norm"],
+            "rank": rows["rank"],
+            "90 % in": rows["rank_90"],
+            "99 % in": rows["rank_99"],
+            "effective rank": rows["effective_rank"],
+            "inputs inside": rows["read_inside"],
+            "inputs inside, unrelated": rows["read_inside_null"],
+            "outputs inside": rows["write_inside"],
+            "outputs inside, unrelated": rows["write_inside_null"],
+        }
+    )
+    return table if changed["version"].nunique() > 1 else table.drop(columns="version")
+
+
+def _kinds(tensors: pd.DataFrame) -> pd.DataFrame:
+    """How many tensors underwent what, in each version."""
+    counts = tensors.groupby(["version", "change"], sort=False).size().reset_index(name="tensors")
+    counts["change"] = counts["change"].str.replace("_", " ")
+    counts["version"] = counts["version"].str.upper()
+    return counts if counts["version"].nunique() > 1 else counts.drop(columns="version")
+
+
+def _heads_table(deltas: pd.DataFrame) -> pd.DataFrame:
+    """Heads by how much they changed."""
+    rows = deltas[deltas["head"].notna() & (deltas["rank"] > 0)].nlargest(_SHOWN, "relative_norm")
+    columns = {"name": "head", "relative_norm": "|B − A| / |A|", "rank": "rank", "rank_90": "90 % in"}
+    return rows[list(columns)].rename(columns=columns)
+
+
+def _interference_table(interference: pd.DataFrame) -> pd.DataFrame:
+    rows = interference.assign(z=interference[["read_z", "write_z"]].max(axis=1)).nlargest(_SHOWN, "z")
+    columns = {"tensor": "tensor", "directions_b": "directions of B", "directions_c": "directions of C"}
+    for side, end in END.items():
+        columns |= {f"{side}_overlap": f"overlap of {end}s", f"{side}_null_mean": f"{end}s, unrelated"}
+        columns |= {f"{side}_base_mean": f"{end}s, given the base"}
+    return rows[[*columns, "cosine"]].rename(columns=columns)
 
 
 def _ranked_table(ranked: pd.DataFrame) -> pd.DataFrame:
@@ -117,7 +174,29 @@ def _edge_table(pairs: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def _drift_chart(comparison: Comparison) -> dict[str, Any]:
+def tensors_chart(comparison: Comparison) -> Spec | None:
+    """Heat map of the size of each tensor's change, by part of a layer and by layer; None where no layer has any."""
+    tensors = comparison.tensors
+    rows = tensors[tensors["layer"].notna() & tensors["relative_norm"].notna()]
+    if rows.empty:
+        return None
+    names = {version: Path(comparison.provenance[version]).name for version in rows["version"].unique()}
+    spec = read_spec("tensors.vl.json")
+    columns = ("tensor", "relative_norm", "rank", "rank_90", "rank_99")
+    spec["datasets"] = {
+        "tensors": [
+            {"panel": f"{row['version'].upper()}: {names[row['version']]}", "layer": int(row["layer"])}
+            | {"part": row["tensor"].partition(f".{row['layer']}.")[2] or row["tensor"]}
+            | {"change": row["change"].replace("_", " ")}
+            | {name: None if pd.isna(row[name]) else row[name] for name in columns}
+            for row in rows.to_dict("records")
+        ]
+    }
+    return spec
+
+
+def drift_chart(comparison: Comparison) -> Spec:
+    """Heat map of how far each leading subspace moved, by role and layer."""
     norms = comparison.deltas.set_index("name")["relative_norm"]
     whole = comparison.weights[comparison.weights["head"].isna() & comparison.weights["layer"].notna()]
     spec = read_spec("drift.vl.json")

@@ -1,9 +1,9 @@
-"""Single charts of the page as files for papers and slides."""
+"""Single charts of a page as files for papers and slides."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, get_args
 
-from ..results.analysis import Analysis
+from ..results import Analysis, Comparison, Result, Trace
 from .charts import (
     Spec,
     continuity_chart,
@@ -13,6 +13,8 @@ from .charts import (
     interfaces_chart,
     matrix_figure,
 )
+from .comparison_report import drift_chart, tensors_chart
+from .trace_report import continuity_figure, heat_chart, weights_chart
 from .vega import vega_all
 
 Format = Literal["svg", "png", "pdf"]
@@ -20,21 +22,26 @@ Format = Literal["svg", "png", "pdf"]
 #: Formats that a figure can have, which are also the suffixes of their files.
 FORMATS: tuple[Format, ...] = get_args(Format)
 
-#: Charts that can be had as a figure.
-FIGURES: dict[str, Callable[[Analysis], Spec | None]] = {
-    "continuity": continuity_chart,
-    "graph": graph_chart,
-    "matrix": matrix_figure,
-    "heads": heads_chart,
-    "interfaces": interfaces_chart,
-    "interface-curves": interface_curves_chart,
+#: Charts that can be had as a figure, of each kind of result.
+FIGURES: Mapping[type[Result], Mapping[str, Callable[[Any], Spec | None]]] = {
+    Analysis: {
+        "continuity": continuity_chart,
+        "graph": graph_chart,
+        "matrix": matrix_figure,
+        "heads": heads_chart,
+        "interfaces": interfaces_chart,
+        "interface-curves": interface_curves_chart,
+    },
+    Comparison: {"tensors": tensors_chart, "drift": drift_chart},
+    Trace: {"drift": heat_chart, "continuity": continuity_figure, "weights": weights_chart},
 }
 
 _SCALE = 2  # of a PNG
+_NOWHERE = -1  # where a slider of the page stands that a figure does not have
 
 
 def render_figure(
-    analysis: Analysis,
+    result: Result,
     name: str,
     file_format: Format = "svg",
     *,
@@ -44,9 +51,9 @@ def render_figure(
 
     Parameters
     ----------
-    analysis : Analysis
+    result : Analysis, Comparison or Trace
     name : str
-        One of `FIGURES`.
+        One of `FIGURES` of its kind.
     file_format : {"svg", "png", "pdf"}, optional
         PNG is drawn at twice the size of the page.
     settings : mapping, optional
@@ -61,22 +68,27 @@ def render_figure(
     Raises
     ------
     ValueError
-        If there is no such chart, format or setting, or this analysis has nothing to show in it.
+        If there is no such chart, format or setting, or this result has nothing to show in it.
     PageError
         If Vega cannot draw it here.
     """
-    return drawn(figure_spec(analysis, name, settings or {}), file_format)
+    return drawn(figure_spec(result, name, settings or {}), file_format)
 
 
-def figure_spec(analysis: Analysis, name: str, settings: Mapping[str, str | float]) -> Spec:
+def figure_spec(result: Result, name: str, settings: Mapping[str, str | float]) -> Spec:
     """Vega or Vega-Lite specification of a figure, with its data."""
-    if name not in FIGURES:
-        raise ValueError(f"expected a figure among {', '.join(FIGURES)}; found {name!r}")
-    spec = FIGURES[name](analysis)
+    require_figure(type(result), name)
+    spec = FIGURES[type(result)][name](result)
     if spec is None:
-        measured = ", ".join(analysis.settings.measure)
-        raise ValueError(f"the analysis has nothing to draw in {name!r}: it measured {measured}")
-    controls = {signal["name"]: signal for signal in spec.get("signals", []) if "bind" in signal}
+        measured = ", ".join(result.settings.measure)
+        raise ValueError(f"{result.KIND.name} has nothing to draw in {name!r}: it measured {measured}")
+    controls = {}
+    for control in (*spec.get("signals", []), *spec.get("params", [])):
+        if "element" in control.get("bind", {}):
+            control["value"] = _NOWHERE
+            del control["bind"]
+        elif "bind" in control:
+            controls[control["name"]] = control
     for setting, value in settings.items():
         if setting not in controls:
             raise ValueError(f"{name}: expected a setting among {', '.join(controls) or 'none'}; found {setting!r}")
@@ -85,6 +97,13 @@ def figure_spec(analysis: Analysis, name: str, settings: Mapping[str, str | floa
     if said:
         spec["title"] = {"text": " · ".join(said), "anchor": "start", "fontWeight": "normal", "fontSize": 11}
     return spec | {"background": "white"}
+
+
+def require_figure(kind: type[Result], name: str) -> None:
+    """Raise `ValueError` unless a kind of result has such a figure."""
+    known = FIGURES[kind]
+    if name not in known:
+        raise ValueError(f"{kind.KIND.name}: expected a figure among {', '.join(known)}; found {name!r}")
 
 
 def drawn(spec: Spec, file_format: Format) -> bytes:

@@ -4,6 +4,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from ..alignment.interfaces.leading_directions import WINDOW_RHO
@@ -19,6 +20,8 @@ from .parts import number, page_template, provenance_table, read_spec, script
 _SHOWN = 30
 # Ratio of the largest step to the smallest from which the axis is logarithmic.
 _WIDE_RANGE = 100
+# Steps that the heat map tells apart; more would be narrower than a few pixels.
+_HEAT_STEPS = 60
 _SIDES = {"read": "input subspaces", "write": "output subspaces"}
 _WEIGHT_MEASURES = {"effective_rank": "effective rank", "stable_rank": "stable rank", "frobenius_norm": "norm"}
 
@@ -32,6 +35,8 @@ _MEASURES = {title: (measure.column, measure.null_column) for title, measure in 
 # Sections of the page in order: anchor and title. One that has nothing to show is left out.
 _SECTIONS = {
     "findings": "Findings",
+    "events": "What happened, by layer and step",
+    "updates": "Rank of each step's update",
     "training": "Alignment over training",
     "layers": "Layer pairs at one step",
     "drift": "How far each subspace moved",
@@ -48,7 +53,7 @@ _QUANTITIES = {
 
 
 def render_trace(trace: Trace) -> str:
-    """Page of a trace: findings, continuity over training and by layer at one step, drift, weights, interfaces.
+    """Page of a trace: findings, events, ranks of the updates, continuity over training, drift, weights, interfaces.
 
     Parameters
     ----------
@@ -63,12 +68,18 @@ def render_trace(trace: Trace) -> str:
     provenance, checkpoints = trace.provenance, trace.checkpoints
     over_training, by_layer = _continuity_charts(trace)
     charts = {
+        "heat": heat_chart(trace),
         "training": over_training,
         "layers": by_layer,
         "drift": _drift_chart(trace),
-        "weights": _weights_chart(trace),
+        "weights": weights_chart(trace),
     }
-    missing = {"layers": by_layer is None, "interfaces": trace.interfaces.empty, "pairs": trace.pairs.empty}
+    missing = {
+        "layers": by_layer is None,
+        "updates": trace.updates.empty,
+        "interfaces": trace.interfaces.empty,
+        "pairs": trace.pairs.empty,
+    }
     absent = {name for name, is_missing in missing.items() if is_missing}
     first, last = checkpoints["step"].iloc[0], checkpoints["step"].iloc[-1]
     return page_template("trace.html.j2").render(
@@ -83,6 +94,9 @@ def render_trace(trace: Trace) -> str:
         findings=trace_findings(trace),
         charts=[name for name, chart in charts.items() if chart],
         norm_matched=_has_norm_matched(trace),
+        events=_event_table(trace.events),
+        event_count=len(trace.events),
+        updates=_update_table(trace.updates),
         milestones=_milestone_table(trace.milestones),
         summary=_summary_table(trace.summary),
         farthest=_farthest_table(trace),
@@ -180,6 +194,35 @@ def _has_norm_matched(trace: Trace) -> bool:
     return len(trace.summary) > 0 and bool(trace.summary["abs_cos_1_norm_matched_mean"].notna().any())
 
 
+def continuity_figure(trace: Trace) -> Spec | None:
+    """Means over the layers against the step; None where nothing shares a space."""
+    return _continuity_charts(trace)[0]
+
+
+def heat_chart(trace: Trace) -> Spec | None:
+    """Drift of each role and side by layer and step, of at most so many steps; None where no layer has any."""
+    whole = trace.drift[trace.drift["head"].isna() & trace.drift["layer"].notna() & trace.drift["rms_angle"].notna()]
+    steps = trace.checkpoints["step"].to_numpy()
+    shown = steps[np.linspace(0, len(steps) - 1, min(len(steps), _HEAT_STEPS)).round().astype(int)]
+    whole = whole[whole["step"].isin(shown)]
+    if whole.empty:
+        return None
+    angles = {"rms_angle": "subspace", "angle_1": "direction"}
+    cells: dict[tuple[str, int, int], Spec] = {}
+    # Experts of a layer share a cell, the mean of theirs.
+    means = whole.groupby(["role", "side", "layer", "step", "since"], sort=False)[list(angles)].mean().reset_index()
+    for row in means.to_dict("records"):
+        panel = lane(row["role"], row["side"])
+        cell = cells.setdefault(
+            (panel, row["layer"], row["step"]), {"panel": panel, "layer": int(row["layer"]), "step": row["step"]}
+        )
+        cell |= {f"{name}_{row['since']}": round(math.degrees(row[angle]), 2) for angle, name in angles.items()}
+    spec = read_spec("trace_heat.vl.json")
+    spec["datasets"] = {"heat": list(cells.values())}
+    spec["facet"]["sort"] = sorted({panel for panel, *_ in cells}, key=lane_order)
+    return spec
+
+
 def _drift_chart(trace: Trace) -> Spec | None:
     index = _index(trace)
     whole = trace.drift[trace.drift["head"].isna() & trace.drift["layer"].notna() & trace.drift["rms_angle"].notna()]
@@ -214,7 +257,8 @@ def _drift_chart(trace: Trace) -> Spec | None:
     return spec
 
 
-def _weights_chart(trace: Trace) -> Spec:
+def weights_chart(trace: Trace) -> Spec:
+    """Norm and ranks of each role against the step."""
     index = _index(trace)
     whole = trace.weights[trace.weights["head"].isna()]
     means = whole.groupby(["step", "role"], sort=False)[list(_WEIGHT_MEASURES)].mean().reset_index()
@@ -231,6 +275,29 @@ def _weights_chart(trace: Trace) -> Spec:
     spec["spec"]["layer"][-1]["encoding"]["color"]["sort"] = sorted(means["role"].unique(), key=role_order)
     _place_steps(spec["spec"]["encoding"]["x"], trace)
     return spec
+
+
+def _event_table(events: pd.DataFrame) -> pd.DataFrame:
+    """What turned farthest."""
+    rows = events.nlargest(_SHOWN, "first_direction_degrees").sort_values("step", kind="stable")
+    columns = {"step": "step", "since_step": "since step", "name": "weight", "side": "side"}
+    columns |= {"first_direction_degrees": "angle of first direction", "subspace_degrees": "angle of subspace"}
+    return rows[list(columns)].rename(columns=columns)
+
+
+def _update_table(updates: pd.DataFrame) -> pd.DataFrame:
+    """Medians over the weights that moved, at each step."""
+    columns = {
+        "relative_norm": "size of the update / of the weight",
+        "rank": "rank",
+        "effective_rank": "effective rank",
+    }
+    columns |= {"stable_rank": "stable rank", "rank_90": "90 % in", "rank_99": "99 % in"}
+    moved = updates[updates["head"].isna() & updates["stable_rank"].notna()]
+    groups = moved.astype(dict.fromkeys(columns, "float64")).groupby(["since_step", "step"])
+    medians = groups[list(columns)].median().dropna(axis="columns", how="all")
+    medians.insert(0, "weights that moved", groups.size())
+    return medians.rename(columns=columns).reset_index()
 
 
 def _milestone_table(milestones: pd.DataFrame) -> pd.DataFrame:
@@ -274,7 +341,7 @@ def _farthest_table(trace: Trace) -> pd.DataFrame:
             "weight": rows["name"],
             "side": rows["side"],
             "RMS angle": rows["rms_angle"].map(math.degrees),
-            "Grassmann distance (rad)": rows["geodesic_distance"],
+            "Grassmann distance": rows["geodesic_distance"].map(math.degrees),
             "overlap": rows["overlap"],
             "unrelated": rows["overlap_null_mean"],
             "angle of first direction": rows["angle_1"].map(math.degrees),

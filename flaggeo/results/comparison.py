@@ -18,12 +18,17 @@ class Comparison(Result):
 
     Attributes
     ----------
+    tensors : pandas.DataFrame
+        One row a stored tensor, and version if there is a third one: whether it changed, by how much and of which rank,
+        see docs/tables.md. Empty where one of the two is a saved analysis.
     weights : pandas.DataFrame
         One row a weight and side: how far its leading subspace moved, see `drift_table`.
     deltas : pandas.DataFrame
         One row a weight: relative change of its singular values (``sigma_change``: of the leading ones, in the
         Euclidean norm; ``sigma_max_a``, ``sigma_max_b``) and the kind of the change, see `measure_delta`; the
         latter is missing where one of the two is a saved analysis.
+    interference : pandas.DataFrame
+        One row a matrix that b and a further version c changed: whether their changes share subspaces. Empty without c.
     summary : pandas.DataFrame
         One row a role, side and column of `Analysis.summary`: ``a``, ``b``, ``change``.
     observables : pandas.DataFrame
@@ -40,14 +45,16 @@ class Comparison(Result):
         name="a comparison",
         record_file="comparison.json",
         page_file="comparison.html",
-        schema_version=3,
+        schema_version=4,
         remedy="compare the checkpoints again",
         renderer="render_comparison",
         teller="comparison_findings",
     )
 
+    tensors: pd.DataFrame
     weights: pd.DataFrame
     deltas: pd.DataFrame
+    interference: pd.DataFrame
     summary: pd.DataFrame
     observables: pd.DataFrame
     pairs: pd.DataFrame

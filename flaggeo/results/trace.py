@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from math import pi
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,9 @@ import numpy as np
 import pandas as pd
 
 from .saved import Kind, Result
+
+#: Angle, in radians, from which another first direction has taken over: it has more in common with the others then.
+TOOK_OVER = pi / 4
 
 
 @dataclass(frozen=True, kw_only=True, repr=False, eq=False)
@@ -33,6 +37,9 @@ class Trace(Result):
         One row a step, weight, side and ``since`` (``first`` or ``previous`` checkpoint): how far the leading
         subspace lies from where it was then; the other columns are those of `drift_table`. The first checkpoint
         has its distance from itself.
+    updates : pandas.DataFrame
+        One row a step and weight: size and rank of what it moved by since the checkpoint before, see docs/tables.md.
+        Empty for saved analyses.
     weights : pandas.DataFrame
         One row a step and weight: norm, largest singular value, stable and effective rank, energy, first gap.
     pairs : pandas.DataFrame
@@ -48,7 +55,7 @@ class Trace(Result):
         name="a trace",
         record_file="trace.json",
         page_file="trace.html",
-        schema_version=4,
+        schema_version=5,
         remedy="trace the checkpoints again",
         renderer="render_trace",
         teller="trace_findings",
@@ -59,6 +66,7 @@ class Trace(Result):
     continuity: pd.DataFrame
     interfaces: pd.DataFrame
     drift: pd.DataFrame
+    updates: pd.DataFrame
     weights: pd.DataFrame
     pairs: pd.DataFrame
     skipped: pd.DataFrame
@@ -76,6 +84,29 @@ class Trace(Result):
         whole = self.drift[self.drift["head"].isna()]
         keys = ["step", "checkpoint", "role", "side", "since"]
         return whole.groupby(keys, sort=False)[["rms_angle", "overlap", "overlap_null_mean"]].mean().reset_index()
+
+    @cached_property
+    def events(self) -> pd.DataFrame:
+        """Where another direction became the first between two neighbouring checkpoints.
+
+        Returns
+        -------
+        table : pandas.DataFrame
+            One row a step, weight and side of which the first singular vector turned by more than 45 degrees while the
+            spectrum determines it at both checkpoints: ``step``, ``checkpoint``, ``since_step``, ``name``, ``role``,
+            ``layer``, ``side``, ``first_direction_degrees`` and, beside it, ``subspace_degrees``: the root mean square
+            of the principal angles between the leading subspaces. Where the latter is small, the new first direction
+            was among the leading ones before. Heads have no rows.
+        """
+        before = dict(zip(self.checkpoints["step"][1:], self.checkpoints["step"], strict=False))
+        drift = self.drift[(self.drift["since"] == "previous") & self.drift["head"].isna()]
+        rows = drift[(drift["angle_1"] > TOOK_OVER) & ~drift["undetermined"].astype(bool)]
+        degrees = {
+            f"{name}_degrees": np.rad2deg(rows[column].astype("float64"))
+            for name, column in {"first_direction": "angle_1", "subspace": "rms_angle"}.items()
+        }
+        columns = ["step", "checkpoint", "since_step", "name", "role", "layer", "side"]
+        return rows.assign(since_step=rows["step"].map(before))[columns].assign(**degrees).reset_index(drop=True)
 
     @cached_property
     def milestones(self) -> pd.DataFrame:

@@ -20,6 +20,7 @@ from ..results.analysis import Analysis
 from ..results.trace import Trace
 from ..settings import Options, Settings, given_options
 from .run import Step, steps_of
+from .updates import UPDATE_SCHEMA, update_rows
 
 _WEIGHT_COLUMNS = [
     *("name", "role", "layer", "head", "rank", "frobenius_norm", "sigma_max"),
@@ -74,8 +75,8 @@ def trace(
 
     Notes
     -----
-    One checkpoint is in memory at a time, beside the analyses of the first and of the previous one; saved analyses
-    are all held.
+    One weight of two checkpoints is in memory at a time, beside the analyses of the first and of the previous
+    checkpoint; saved analyses are all held. They have no matrices, so that no update is measured from or to one.
 
     Examples
     --------
@@ -92,6 +93,7 @@ def trace(
     parts: dict[str, list[pd.DataFrame]] = {}
     remarks: dict[str, None] = {}
     first = previous = None
+    updates = list[pd.DataFrame]()
     for place, (step, version) in enumerate(zip(run, versions, strict=True)):
         analysis = analysis_of(
             version,
@@ -107,11 +109,14 @@ def trace(
             table.insert(0, "checkpoint", step.label)
             table.insert(0, "step", step.number)
             parts.setdefault(name, []).append(table)
+        if previous is not None:
+            updates.append(_updates(run, versions, place, (previous, analysis), set(skipped), torch.device(device)))
         remarks |= dict.fromkeys(analysis.provenance["remarks"])
         previous = analysis
     assert first is not None
     return Trace(
         **{name: pd.concat(tables, ignore_index=True) for name, tables in parts.items()},
+        updates=pd.concat(updates, ignore_index=True),
         checkpoints=pd.DataFrame(
             [
                 (step.number, step.label, version.location, stored_as(version))
@@ -129,6 +134,30 @@ def trace(
         }
         | circumstances(settings, device, started),
     )
+
+
+def _updates(
+    run: Sequence[Step],
+    versions: Sequence[Version],
+    place: int,
+    analyses: tuple[Analysis, Analysis],
+    skipped: set[str],
+    device: torch.device,
+) -> pd.DataFrame:
+    """What took each weight to this checkpoint from the one before; empty where one of the two has no matrices."""
+    before, after = (version.network for version in versions[place - 1 : place + 1])
+    if before is None or after is None:
+        return UPDATE_SCHEMA.frame()
+    names = [name for name in _moving(analyses[1])["name"] if name not in skipped]
+    rows = update_rows((before, after), analyses, names, device)
+    return UPDATE_SCHEMA.frame(
+        rows.assign(step=run[place].number, checkpoint=run[place].label, since_step=run[place - 1].number)
+    )
+
+
+def _moving(analysis: Analysis) -> pd.DataFrame:
+    """Weights that are followed: a stack moves as its experts do, which keep their numbers between checkpoints."""
+    return analysis.weights[analysis.weights["stacked"].isna()]
 
 
 def _open_all(
@@ -161,8 +190,7 @@ def _tables(
     analysis: Analysis, first: Analysis, previous: Analysis | None, skipped: set[str]
 ) -> dict[str, pd.DataFrame]:
     """What is kept of one checkpoint."""
-    # A stack moves as its experts do, which keep their numbers from one checkpoint to another.
-    weights = analysis.weights[analysis.weights["stacked"].isna()]
+    weights = _moving(analysis)
     names = [name for name in weights["name"] if name not in skipped]
     drifts = {"first": drift_table(first, analysis, names)}
     if previous is not None:

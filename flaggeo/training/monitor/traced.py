@@ -10,8 +10,12 @@ import pandas as pd
 from ...alignment import effect_size, observables
 from ...results.storage import ResultError
 from ...results.trace import Trace
+from ...tracing.updates import UPDATE_SCHEMA
 from .records import SCHEMAS, read_provenance, read_record, steps_in
+from .subject import UPDATE
 
+# Before the name and role of what a weight moved by.
+_UPDATE = f"{UPDATE}."
 # Records on a page: more could not be told apart there, and a browser holds all their numbers.
 _MOST_SHOWN = 200
 # What numbers and texts of a wrong kind raise.
@@ -77,6 +81,7 @@ def _trace(
         continuity=tables["continuity"],
         interfaces=_interface_means(tables["interfaces"]),
         drift=_drift(tables["drift"], steps),
+        updates=_updates(tables["weights"], tables["drift"]),
         weights=_without_heads(tables["weights"]).assign(effective_rank=np.nan),
         pairs=tables["pairs"],
         skipped=pd.DataFrame(columns=["name", "reason"]),
@@ -138,6 +143,19 @@ def _drift(drift: pd.DataFrame, steps: Sequence[int]) -> pd.DataFrame:
     drift.loc[stale, numbers] = np.nan
     distance = drift["rms_angle"] * np.sqrt(drift["rank"])
     return _without_heads(drift).assign(geodesic_distance=distance, abs_cos_1=np.cos(drift["angle_1"]))
+
+
+def _updates(weights: pd.DataFrame, drift: pd.DataFrame) -> pd.DataFrame:
+    """What each weight moved by since the record before, of which a monitor knows the leading directions alone."""
+    of_update = weights["name"].str.startswith(_UPDATE)
+    rows = weights[of_update].drop(columns="rank")  # of the directions that are kept, not of the update
+    rows = rows.assign(**{column: rows[column].str.removeprefix(_UPDATE) for column in ("name", "role")})
+    sizes = weights[~of_update].set_index(["name", "step"])["frobenius_norm"]
+    since = drift[drift["since"] == "previous"].drop_duplicates(["name", "step"])[["name", "step", "since_step"]]
+    rows = rows.merge(since, on=["name", "step"])
+    before = pd.MultiIndex.from_frame(rows[["name", "since_step"]])
+    relative = rows["frobenius_norm"].to_numpy() / sizes.reindex(before).to_numpy()
+    return UPDATE_SCHEMA.frame(rows.assign(relative_norm=relative, rank_is_exact=False, low_rank=False))
 
 
 def _without_heads(table: pd.DataFrame) -> pd.DataFrame:

@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 from flaggeo import Comparison, analyze, load
 from flaggeo.cli import app
 from flaggeo.cli.compare import SHOWN_ROWS
-from flaggeo.cli.terminal import UNREADABLE, USAGE
+from flaggeo.cli.terminal import DIFFERENT, UNREADABLE, USAGE
 from flaggeo.findings import Finding, comparison_findings
 from tests.builders import save_folder, tiny_llama, with_gains
 from tests.flaggeo.checkpoint.test_adapter import factors_of, save_adapter
@@ -32,6 +32,8 @@ def test_an_adapter_is_compared_with_its_base(base, adapter, tmp_path):
     result = run(app, ["compare", base, adapter, "-o", str(out), "-k", "4"])
     assert result.exit_code == 0, result.stderr
     assert "layers.1.q" in result.stdout
+    assert result.stdout.splitlines()[0] == "1 of 27 tensors changed, of rank 3; layer 1."
+    assert f"{Q}.weight" in result.stdout
     records = comparison_findings(Comparison.load(out))
     assert {record.kind for record in records} >= {"weight_change", "movement", "low_rank_change"}
     assert all(record.sentence in " ".join(result.stdout.split()) for record in records)
@@ -40,10 +42,84 @@ def test_an_adapter_is_compared_with_its_base(base, adapter, tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["adapter", "base", "out"]
 
 
+# The columns of a row that pipelines may rely on, and the types of their values.
+TENSOR = {
+    "version": str,
+    "tensor": str,
+    "layer": int | None,
+    "shape": str,
+    "change": str,
+    "relative_norm": float,
+    "rounding": float,
+    "rank": int | None,
+    "rank_is_exact": bool,
+    "effective_rank": float | None,
+    "rank_90": int | None,
+    "rank_99": int | None,
+    "energy_1": float | None,
+    **{f"{side}_{name}": float | None for side in ("read", "write") for name in ("inside", "inside_null")},
+}
+
+
+PART = ["--measure", "continuity", "--roles", "q", "-k", "2"]
+
+
+def test_pipelines_get_the_same_fields_and_an_exit_code(base, adapter, tmp_path):
+    rounded = {name: tensor.bfloat16() for name, tensor in tiny_llama().items()}
+    verdicts = {}
+    for other, code in ((str(save_folder(tmp_path / "rounded", rounded)), 0), (adapter, DIFFERENT)):
+        command = [
+            "compare",
+            base,
+            other,
+            "--format",
+            "json",
+            "--exit-code",
+            "--overwrite",
+            "-o",
+            str(tmp_path / "out"),
+        ]
+        result = run(app, [*command, *PART])
+        assert (result.exit_code, result.stderr) == (code, "")
+        record = json.loads(result.stdout)
+        described, tables = {"output", "schema_version", "provenance", "findings"}, {"tensors", "interference"}
+        assert set(record) == described | tables | {"ranked", "observables"}
+        assert record["schema_version"] == Comparison.KIND.schema_version
+        assert len(record["tensors"]) == 27
+        for row in record["tensors"]:
+            assert list(row) == list(TENSOR)
+            assert all(isinstance(row[name], kind | None) for name, kind in TENSOR.items())
+        verdicts[other] = record["findings"][0]["verdict"]
+    assert list(verdicts.values()) == ["within_storage_precision", "present"]
+
+
+def test_what_another_tool_takes_is_all_that_is_printed(base, adapter, tmp_path):
+    output = ["-o", str(tmp_path / "out"), *PART]
+    result = run(app, ["compare", base, adapter, "--to", "peft-rank-pattern", "--exit-code", *output])
+    assert json.loads(result.stdout) == {"r": 3, "target_modules": [Q], "rank_pattern": {Q: 3}}
+    assert result.exit_code == DIFFERENT
+    (tmp_path / "saved").mkdir()
+    (tmp_path / "saved" / "result.json").write_text("{}")
+    for option in (["--exit-code"], ["--to", "mergekit"]):
+        result = run(app, ["compare", str(tmp_path / "saved"), base, *option, "-o", str(tmp_path / "other")])
+        assert (result.exit_code, "found a saved analysis" in result.stderr) == (USAGE, True)
+
+
+def test_two_fine_tunings_of_one_base_are_held_against_each_other(base, adapter, tmp_path):
+    result = run(app, ["compare", base, adapter, adapter, "-o", str(tmp_path / "out"), *PART])
+    assert result.exit_code == 0, result.stderr
+    found = Comparison.load(tmp_path / "out")
+    assert set(found.tensors["version"]) == {"b", "c"}
+    assert found.interference["read_overlap"].tolist() == pytest.approx([1])
+    assert [finding.verdict for finding in found.findings[:3]] == ["present", "present", "same_change"]
+    assert result.stdout.startswith("B: 1 of 27")
+    assert 'id="interference"' in (tmp_path / "out" / "comparison.html").read_text()
+
+
 def test_json_goes_to_standard_output_alone_and_quiet_prints_nothing(base, tmp_path):
     command = ["compare", base, base, "-o", str(tmp_path / "out"), "--roles", "q, o", "--layers", "0-1"]
     record = json.loads(run(app, [*command, "--format", "json"]).stdout)
-    assert (record["findings"][0]["kind"], record["findings"][0]["verdict"]) == ("weight_change", "absent")
+    assert (record["findings"][0]["kind"], record["findings"][0]["verdict"]) == ("tensor_change", "same")
     assert {row["role"] for row in record["ranked"]} == {"q", "o"}
     again = run(app, command)
     assert (again.exit_code, again.stdout) == (USAGE, "")

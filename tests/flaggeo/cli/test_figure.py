@@ -49,11 +49,15 @@ def test_wrong_command_lines_exit_with_2_and_write_nothing(saved, tmp_path, argu
     assert (tmp_path / "there.svg").read_text() == "mine"
 
 
-def test_figures_are_not_drawn_from_a_comparison(tmp_path):
-    compare(tiny_llama(), tiny_llama(seed=1), rank=2, roles=["q"]).save(tmp_path / "moved")
-    result = run(app, ["figure", str(tmp_path / "moved"), "continuity", "-o", str(tmp_path / "x.svg")])
-    assert (result.exit_code, "found a comparison" in result.stderr) == (UNREADABLE, True)
-    assert not (tmp_path / "x.svg").exists()
+def test_figures_of_a_comparison_are_drawn_from_its_folder(tmp_path):
+    options = {"rank": 2, "roles": ["q"], "measure": "continuity"}
+    compare(tiny_llama(), tiny_llama(seed=1), **options).save(tmp_path / "moved")
+    result = run(app, ["figure", str(tmp_path / "moved"), "tensors", "-o", str(tmp_path / "tensors.svg")])
+    assert (result.exit_code, (tmp_path / "tensors.svg").read_text()[:4]) == (0, "<svg"), result.stderr
+    result = run(app, ["figure", str(tmp_path / "moved"), "graph", "-o", str(tmp_path / "x.svg")])
+    assert (result.exit_code, "a comparison: expected a figure among tensors, drift" in result.stderr) == (USAGE, True)
+    result = run(app, ["figure", str(tmp_path), "graph", "-o", str(tmp_path / "x.svg")])
+    assert (result.exit_code, (tmp_path / "x.svg").exists()) == (UNREADABLE, False)
 
 
 def test_an_existing_figure_is_replaced_when_told(saved, tmp_path):

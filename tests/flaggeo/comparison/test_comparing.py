@@ -109,7 +109,7 @@ def test_identical_checkpoints_are_called_so(tmp_path):
     assert (comparison.summary["change"] == 0).all()
     assert (comparison.observables["change"] == 0).all()
     assert not comparison.pairs["edge"].isin(["appeared", "vanished"]).any()
-    assert [(r.kind, r.verdict) for r in comparison_findings(comparison)] == [("weight_change", "absent")]
+    assert [(r.kind, r.verdict) for r in comparison_findings(comparison)] == [("tensor_change", "same")]
 
 
 def test_gguf_and_safetensors_of_one_model_are_the_same_up_to_their_types(tmp_path):
@@ -219,8 +219,11 @@ def test_a_zero_weight_has_no_numbers(base):
 
 
 def test_progress_counts_every_phase():
-    seen = []
-    compare(tiny_llama(), tiny_llama(seed=1), rank=2, roles=["q"], progress=lambda *step: seen.append(step))
+    told = []
+    compare(tiny_llama(), tiny_llama(seed=1), rank=2, roles=["q"], progress=lambda *step: told.append(step))
+    seen = [step for step in told if not step[0].startswith("tensors")]
+    others = [step[1:] for step in told if step not in seen]
+    assert others == [(done, 24) for done in range(24)]  # all but the three of q
     assert [step[0].split(":")[0] for step in seen] == ["a"] * 3 + ["b"] * 3 + ["b - a"] * 3
     assert [step[1:] for step in seen] == [(done, 3) for done in range(3)] * 3
 
@@ -229,7 +232,7 @@ def test_a_comparison_is_saved_and_loaded(tmp_path):
     comparison = compare(tiny_llama(seed=1), tiny_llama(seed=2), rank=2)
     comparison.save(tmp_path / "out")
     loaded = Comparison.load(tmp_path / "out")
-    for name in ("weights", "deltas", "summary", "observables", "pairs", "skipped", "ranked"):
+    for name in ("tensors", "weights", "deltas", "summary", "observables", "pairs", "skipped", "ranked"):
         left, right = getattr(comparison, name), getattr(loaded, name)
         assert left.to_csv() == right.to_csv()
     assert loaded.provenance == comparison.provenance

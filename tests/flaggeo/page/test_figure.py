@@ -2,7 +2,7 @@ import re
 
 import pytest
 
-from flaggeo import analyze, load
+from flaggeo import Analysis, Comparison, Trace, analyze, compare, load, trace
 from flaggeo.page.figure import FIGURES, render_figure
 from tests.builders import CONFIG, related_llama
 
@@ -15,7 +15,7 @@ def analysis():
 
 
 @pytest.mark.parametrize("file_format", MAGIC)
-@pytest.mark.parametrize("name", FIGURES)
+@pytest.mark.parametrize("name", FIGURES[Analysis])
 def test_every_figure_comes_in_every_format(analysis, name, file_format):
     assert render_figure(analysis, name, file_format).startswith(MAGIC[file_format])
 
@@ -32,6 +32,28 @@ def test_a_figure_has_the_marks_of_its_data(analysis):
     means = len(curves[~curves["kind"].str.contains("group")].groupby(["kind", "k"]))
     assert render_figure(analysis, "interface-curves").decode().count('aria-roledescription="point"') == means
     assert points == shared["abs_cos_1"].notna().sum() + shared["overlap"].notna().sum()
+
+
+@pytest.fixture(scope="module")
+def others():
+    states = [related_llama(), related_llama(seed=1)]
+    options = {"rank": 2, "roles": ["q"], "measure": "continuity"}
+    return {Comparison: compare(*states, **options), Trace: trace(states, **options)}
+
+
+@pytest.mark.parametrize(("kind", "name"), [(kind, name) for kind in (Comparison, Trace) for name in FIGURES[kind]])
+def test_comparisons_and_traces_have_figures_of_their_own(others, kind, name):
+    assert render_figure(others[kind], name).startswith(MAGIC["svg"])
+
+
+def test_figures_of_other_results_have_the_marks_of_their_data(others):
+    cells = 'aria-roledescription="rect mark"'
+    drawn = render_figure(others[Comparison], "tensors").decode()
+    assert drawn.count(cells) == others[Comparison].tensors["layer"].notna().sum()
+    drift = others[Trace].drift
+    for since in ("first", "previous"):
+        drawn = render_figure(others[Trace], "drift", settings={"from": since}).decode()
+        assert drawn.count(cells) == (drift["since"] == since).sum()
 
 
 def arcs(drawn):

@@ -6,6 +6,7 @@ import pytest
 
 from flaggeo import Trace, render_trace, trace
 from flaggeo.findings import trace_findings
+from flaggeo.page.trace_report import heat_chart
 from tests.builders import save_folder, tiny_llama
 from tests.conftest import browser_only
 from tests.flaggeo.tracing.planted_run import SHARES, STEPS, checkpoint
@@ -65,14 +66,34 @@ def test_what_did_not_change_is_said_plainly():
     still = trace_findings(trace([tiny_llama()] * 2, rank=2))
     assert [(r.kind, r.verdict) for r in still] == [("continuity_change", "absent"), ("drift", "absent")]
     lonely = trace([tiny_llama(), tiny_llama(seed=1)], rank=2, roles=["q"], layers=[1])
-    first = trace_findings(lonely)[0]
-    assert (first.kind, first.verdict) == ("continuity_change", "undetermined")
+    first = next(found for found in trace_findings(lonely) if found.kind == "continuity_change")
+    assert first.verdict == "undetermined"
     assert first.sentence in render_trace(lonely)
     assert 'id="training-chart"' not in render_trace(lonely)
 
 
+def test_a_heat_map_has_as_many_steps_as_can_be_told_apart(monkeypatch, planted):
+    monkeypatch.setattr("flaggeo.page.trace_report._HEAT_STEPS", 3)
+    assert {cell["step"] for cell in heat_chart(planted)["datasets"]["heat"]} == {0, 200, 1000}
+
+
+def test_the_step_at_which_a_new_first_direction_took_over_comes_first():
+    """The first direction of up turns by a right angle, and with it a third of the subspace."""
+    states = [checkpoint(0.0), checkpoint(0.1), checkpoint(0.9)]
+    found = trace_findings(trace(states, steps=(0, 7, 9), rank=3, roles=["up"], measure="continuity"))
+    assert found[0].kind == "first_direction_replaced"
+    (named,) = found[0].numbers["named"]
+    assert (named["step"], named["since_step"], named["weights"]) == (9, 7, 3)
+    assert named["where"] == [{"role": "up", "layers": [0, 1, 2]}]
+    assert named["first_direction_degrees"] == pytest.approx(72, abs=1e-3)
+    assert named["subspace_degrees"] == pytest.approx(72 / 3**0.5, abs=1e-3)
+    update = next(one for one in found if one.kind == "update_rank").numbers
+    assert (update["measure"], update["updates"], update["low_rank"], update["ranks"]) == ("effective", 6, 6, [2])
+
+
 def test_a_falling_role_falls():
-    fell, *_ = trace_findings(trace([checkpoint(1.0), checkpoint(0.0)], rank=3))
+    found = trace_findings(trace([checkpoint(1.0), checkpoint(0.0)], rank=3))
+    fell = next(one for one in found if one.kind == "continuity_change")
     (up,) = [row for row in fell.numbers["roles"] if row["role"] == "up"]
     assert (fell.kind, fell.verdict, fell.numbers["side"]) == ("continuity_change", "fell", "read")
     assert [up["first"], up["last"]] == pytest.approx([1, 0], abs=1e-5)
@@ -87,6 +108,11 @@ def test_the_charts_hold_the_numbers_of_the_tables(planted, html):
     assert len(found["layers"]["datasets"]["rows"]) == 2 * len(layers)
     whole = planted.drift.query("since == 'first' and layer.notna()")
     assert len(found["drift"]["datasets"]["drift"]) == len(whole)
+    cells = {(cell["panel"], cell["layer"], cell["step"]): cell for cell in found["heat"]["datasets"]["heat"]}
+    assert len(cells) == len(whole)
+    for name, angle in (("subspace", 36 / 3**0.5), ("direction", 36)):
+        assert cells["up reads", 1, 200][f"{name}_previous"] == pytest.approx(angle, abs=0.01)
+        assert cells["up reads", 1, 200][f"{name}_first"] == pytest.approx(1.5 * angle, abs=0.01)
 
 
 def test_steps_over_orders_of_magnitude_get_a_logarithmic_axis():
@@ -165,6 +191,6 @@ def test_the_page_is_accessible_and_never_scrolls_sideways(page, width):
     assert page.evaluate("window.hacked") is None
     assert page.get_by_role("slider", name="Checkpoint").count() == 1
     charts = page.locator("figure[aria-label] [role=graphics-document]")
-    assert charts.count() == 4
+    assert charts.count() == 5
     assert all(chart.get_attribute("aria-label") for chart in charts.all())
     assert page.complaints == []

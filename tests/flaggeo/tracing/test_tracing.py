@@ -1,8 +1,10 @@
 import math
+from itertools import pairwise
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from flaggeo import MismatchError, Trace, analyze, load, trace
 from manifolds import abs_cosine_moments
@@ -51,13 +53,42 @@ def test_drift_is_the_planted_angle_from_the_first_and_from_the_previous_checkpo
     assert direction(0, 0.2) @ direction(0, 0.6) == pytest.approx(math.cos(0.4 * math.pi / 2))
 
 
+def test_the_update_of_each_step_is_that_of_the_weight(planted):
+    moved = planted.updates[planted.updates["rank"] > 0]
+    assert set(moved["role"]) == {"up"}
+    assert moved.groupby("step").size().to_dict() == dict.fromkeys(STEPS[1:], LAYERS)
+    for before, after in pairwise(range(len(STEPS))):
+        rows = moved[moved["step"] == STEPS[after]]
+        assert set(rows["since_step"]) == {STEPS[before]}
+        first, second = (checkpoint(SHARES[at])["model.layers.1.mlp.up_proj.weight"] for at in (before, after))
+        row, values = rows[rows["name"] == "layers.1.up"].iloc[0], torch.linalg.svdvals(second - first)
+        assert row["relative_norm"] == pytest.approx(float((second - first).norm() / first.norm()))
+        assert row["rank"] == int((values > 1e-9 * values[0]).sum()) == 2  # it turns in a plane
+        assert row["stable_rank"] == pytest.approx(float(values.square().sum() / values[0] ** 2))
+
+
+def test_events_are_turns_of_a_determined_first_direction_by_more_than_half_a_right_angle():
+    tied = [checkpoint(0.0), checkpoint(0.6)]  # by 54 degrees
+    for tensors in tied:
+        name = "model.layers.1.mlp.up_proj.weight"
+        left, values, right = torch.linalg.svd(tensors[name], full_matrices=False)
+        values[1] = values[0]
+        tensors[name] = (left * values) @ right
+    found = trace([*tied, checkpoint(0.6)], steps=(3, 5, 8), rank=3, roles=["up"], measure="continuity")
+    events = found.events[found.events["step"] == 5]
+    assert events[["name", "side"]].to_numpy().tolist() == [["layers.0.up", "read"], ["layers.2.up", "read"]]
+    assert events["first_direction_degrees"].tolist() == pytest.approx([54, 54], abs=1e-3)
+    assert events["subspace_degrees"].tolist() == pytest.approx([54 / 3**0.5] * 2, abs=1e-3)
+    assert set(events["since_step"]) == {3}
+
+
 def test_every_table_says_where_its_rows_are_from(planted):
     assert planted.pairs.empty  # those that a monitor is asked for
     for name in set(TABLES) - {"pairs", "skipped"}:
         table = getattr(planted, name)
         assert table.columns[:2].tolist() == ["step", "checkpoint"]
         assert table["step"].is_monotonic_increasing
-        assert table["step"].unique().tolist() == list(STEPS)
+        assert table["step"].unique().tolist() == list(STEPS[1:] if name == "updates" else STEPS)
 
 
 def test_the_numbers_of_a_step_are_those_of_its_analysis(planted):
@@ -104,8 +135,8 @@ def test_save_and_load_keep_everything_and_replace_nothing_else(planted, tmp_pat
     with pytest.raises(FileNotFoundError, match=r"expected a trace of flaggeo, found no trace\.json"):
         Trace.load(tmp_path)
     file = tmp_path / "out" / "trace.json"
-    file.write_text(file.read_text().replace('"schema_version": 4', '"schema_version": 9'))
-    with pytest.raises(ValueError, match="expected schema version 4, found 9, which a later flaggeo wrote"):
+    file.write_text(file.read_text().replace('"schema_version": 5', '"schema_version": 9'))
+    with pytest.raises(ValueError, match="expected schema version 5, found 9, which a later flaggeo wrote"):
         Trace.load(tmp_path / "out")
 
 
@@ -132,6 +163,7 @@ def test_saved_analyses_settle_the_settings_and_need_no_checkpoint(tmp_path):
         analyze(network, rank=3, roles=["q", "o"]).save(tmp_path / f"step-{step}")
     found = trace([tmp_path / "step-1", tmp_path / "step-2"])
     assert found.settings.rank == 3
+    assert found.updates.empty  # there are no matrices
     assert set(found.weights["role"]) == {"q", "o"}
     with pytest.raises(MismatchError, match="expected an analysis with rank 4, found 3"):
         trace([tmp_path / "step-1", tmp_path / "step-2"], rank=4)

@@ -2,6 +2,7 @@ import json
 import math
 import re
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -36,11 +37,14 @@ def traced(folder):
 def test_it_agrees_with_a_trace_of_the_same_weights(traced):
     saved = trace([checkpoint(share) for share in SHARES], rank=3)
     keys = {"continuity": ["step", "role", "side", "layer"], "drift": ["step", "name", "side", "since"]}
-    keys |= {"weights": ["step", "name"], "summary": ["step", "role", "side"]}
+    keys |= {"weights": ["step", "name"], "updates": ["step", "name"], "summary": ["step", "role", "side"]}
     numbers = {"continuity": ["abs_cos_1", "abs_cos_2", "sigma2_weighted", "overlap", "overlap_effect_size"]}
     numbers |= {"drift": ["rms_angle", "angle_1", "geodesic_distance", "overlap", "overlap_null_mean"]}
     numbers |= {"weights": ["stable_rank", "frobenius_norm", "energy", "gap_1"]}
+    numbers |= {"updates": ["since_step", "relative_norm", "stable_rank"]}
     numbers |= {"summary": ["abs_cos_1", "abs_cos_1_null_mean", "abs_cos_1_effect_size", "abs_cos_1_z", "overlap"]}
+    moved = saved.updates[saved.updates["relative_norm"] > 1e-6]
+    saved = replace(saved, updates=moved)
     for name, columns in numbers.items():
         expected, found = (getattr(one, name).set_index(keys[name])[columns] for one in (saved, traced))
         assert np.allclose(found.loc[expected.index], expected, atol=1e-6, equal_nan=True), name
@@ -55,6 +59,21 @@ def test_its_findings_are_those_of_the_weights(traced):
     (up,) = [row for row in rose.numbers["roles"] if row["role"] == "up"]
     assert [up["first"], up["last"]] == pytest.approx([0, 1], abs=1e-5)
     assert set(traced.summary["role"]) >= {"up", "update.up"}
+    update = next(one for one in traced.findings if one.kind == "update_rank")
+    assert update.numbers["measure"] == "stable"
+    assert traced.events.empty  # by 36 degrees at most
+
+
+def test_it_tells_where_a_new_first_direction_took_over(tmp_path):
+    module = module_of(checkpoint(0.0))
+    with Monitor(module, tmp_path / "run", every=1, rank=3, updates=False) as monitor:
+        assign(module, checkpoint(0.7))
+        monitor.step()
+    found = monitored_trace(tmp_path / "run")
+    assert found.updates.empty
+    assert set(found.events["role"] + "." + found.events["side"]) == {"up.read"}
+    assert found.events["first_direction_degrees"].tolist() == pytest.approx([63] * 3, abs=1e-3)
+    assert found.findings[0].kind == "first_direction_replaced"
 
 
 def test_it_is_saved_and_loaded_and_its_page_shows_pairs_and_interfaces(traced, tmp_path):
@@ -67,7 +86,7 @@ def test_it_is_saved_and_loaded_and_its_page_shows_pairs_and_interfaces(traced, 
     assert "Kempf-Ness" not in html
     assert HOSTILE not in html
     charts = json.loads(re.search(r'<script type="application/json" id="data">(.*?)</script>', html)[1])["charts"]
-    assert {"training", "layers", "drift", "weights"} == set(charts)
+    assert {"heat", "training", "layers", "drift", "weights"} == set(charts)
 
 
 @browser_only

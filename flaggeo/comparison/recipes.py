@@ -1,0 +1,97 @@
+"""What other tools need to know of a change: which tensors it touched, and of which rank."""
+
+import json
+from collections import Counter
+from collections.abc import Callable, Mapping
+
+from ..results.comparison import Comparison
+from .tensors import CHANGED
+
+
+def to_mergekit(comparison: Comparison) -> str:
+    """A configuration of mergekit that adds what changed to the base, and takes all else from it.
+
+    Parameters
+    ----------
+    comparison : Comparison
+        Of checkpoints, two or three.
+
+    Returns
+    -------
+    configuration : str
+        YAML. The weight of a fine-tuning is 1 for the tensors that it changed beyond storage precision, which are named
+        one by one, and 0 for the others.
+
+    Raises
+    ------
+    ValueError
+        If nothing changed, the changes were not measured, or a version is an adapter, which mergekit merges by itself.
+
+    References
+    ----------
+    https://github.com/arcee-ai/mergekit, on task arithmetic and on parameters with a filter.
+    """
+    _require_measured(comparison)
+    provenance = comparison.provenance
+    if provenance["adapters"]:
+        raise ValueError("expected merged checkpoints for mergekit, found a LoRA adapter")
+    lines = ["merge_method: task_arithmetic", f"base_model: {json.dumps(provenance['a'])}", "models:"]
+    for version in dict.fromkeys(comparison.tensors["version"]):
+        lines += [f"  - model: {json.dumps(provenance[version])}", "    parameters:", "      weight:"]
+        rows = comparison.tensors[comparison.tensors["version"] == version]
+        for name in rows["tensor"][rows["change"].isin(["low_rank", "full", "changed"])]:
+            lines += [f"        - filter: {json.dumps(name)}", "          value: 1.0"]
+        lines.append("        - value: 0.0")
+    return "\n".join([*lines, "dtype: float32", ""])
+
+
+def to_peft(comparison: Comparison) -> str:
+    """The rank of every change of low rank, as the configuration of a LoRA of peft takes it.
+
+    Parameters
+    ----------
+    comparison : Comparison
+        Of two checkpoints with the names of Hugging Face.
+
+    Returns
+    -------
+    settings : str
+        JSON with ``r``, the commonest rank, ``target_modules`` and ``rank_pattern`` of ``peft.LoraConfig``. Other
+        changes are left out: no LoRA of a rank that is known gives them.
+
+    Raises
+    ------
+    ValueError
+        If there is no change of low rank, or there are two fine-tunings.
+
+    References
+    ----------
+    https://huggingface.co/docs/peft/package_reference/lora, on ``rank_pattern``.
+    """
+    _require_measured(comparison)
+    if "c" in comparison.provenance:
+        raise ValueError("expected one fine-tuning to write the ranks of, found two")
+    rows = comparison.tensors
+    low = rows[(rows["change"] == "low_rank") & rows["tensor"].str.endswith(".weight")]
+    if low.empty:
+        raise ValueError("expected a change of low rank, found none that a LoRA could give")
+    names = low["tensor"].str.removesuffix(".weight")
+    modules = dict(zip(names, low["rank"].astype(int).tolist(), strict=True))
+    commonest = Counter(modules.values()).most_common(1)[0][0]
+    settings = {"r": commonest, "target_modules": list(modules), "rank_pattern": modules}
+    return json.dumps(settings, indent=2) + "\n"
+
+
+def _require_measured(comparison: Comparison) -> None:
+    """Raise unless something changed, and under names that other tools know."""
+    if not comparison.tensors["change"].isin(CHANGED).any():
+        found = "a saved analysis" if comparison.tensors.empty else "none"
+        raise ValueError(f"expected a change of the checkpoint to write, found {found}")
+    if comparison.tensors["tensor"].str.startswith("blk.").any():
+        raise ValueError(
+            f"{comparison.provenance['a']}: expected the tensor names of Hugging Face, found those of GGUF"
+        )
+
+
+#: What can be written, by the name of the tool and of what it takes.
+RECIPES: Mapping[str, Callable[[Comparison], str]] = {"mergekit": to_mergekit, "peft-rank-pattern": to_peft}
