@@ -49,6 +49,9 @@ from .results.analysis import Analysis
 from .results.scratch import MEASURED_AGAIN, STARTED_AFRESH, Scratch
 from .settings import Options, Settings, given_options
 
+# After the layers and the draws.
+_LAST_STEPS = ("baselines", "pairs")
+
 
 def load(
     source: str | Path | Mapping[str, Tensor] | nn.Module,
@@ -135,8 +138,9 @@ def analyze(
     device : str or torch.device, optional
         Where the linear algebra runs. The draws of one seed differ between kinds of device.
     progress : callable, optional
-        Called before each tensor, and before the draws of each weight, with its name, how many are done and
-        how many there are; before that, while files come from the Hub, with what is fetched, how many megabytes are
+        Called before each step with its name, how many are done and how many there are. The steps are
+        ``layers: TENSOR`` of each tensor, ``baselines: WEIGHT`` of each weight whose nulls are drawn, ``baselines`` and
+        ``pairs``. Before them, while files come from the Hub, it is called with what is fetched, how many megabytes are
         here and how many there are.
     scratch : str or Path, optional
         Folder for what is done so far; a later call with the same network and settings continues from
@@ -173,8 +177,15 @@ def analyze(
     network.checkpoint.fetch(_tensors_of(single), progress)
     # A surrogate of a stack would take as long as all experts of the layer.
     chains = list(layer_chains(single).values()) if settings.draws_surrogates else []
-    advance = _Progress(progress, len({weight.tensor for weight in single}) + sum(map(len, chains)))
-    found = measure_layers(settings, network.layers, device=device, progress=advance, memory=memory, executor=executor)
+    advance = _Progress(progress, len({weight.tensor for weight in single}) + sum(map(len, chains)) + len(_LAST_STEPS))
+    found = measure_layers(
+        settings,
+        network.layers,
+        device=device,
+        progress=lambda tensor: advance(f"layers: {tensor}"),
+        memory=memory,
+        executor=executor,
+    )
     network.checkpoint.require_unchanged()
     chosen = found.measured(chosen)
     if not chosen:
@@ -187,7 +198,9 @@ def analyze(
     paired = _compared(chosen) if "pairs" in settings.measure else []
     against_norms = chosen if continued or paired or found.heads else []
     drawn = _draw_nulls(chains, found, settings, device, advance, memory)
+    advance(_LAST_STEPS[0])
     nulls = closed_nulls(against_norms, spectra, found.heads).checked_by(drawn)
+    advance(_LAST_STEPS[1])
     pairs = pair_table(paired, spectra, nulls.leverages, folded=settings.fold_norms)
     questioned = paired if "stability" in settings.measure else []
     bases = _bases(chosen, spectra)
@@ -329,13 +342,13 @@ def _draw_nulls(
                 heads,
                 draws=settings.draws,
                 seed=settings.seed,
-                progress=advance,
+                progress=lambda name: advance(f"baselines: {name}"),
             )
             if scratch:
                 scratch.keep_nulls(role, nulls)
         else:
             for weight in chain:
-                advance(weight.name)
+                advance(f"baselines: {weight.name}")
         drawn.append(nulls)
     return Nulls.joined(drawn)
 

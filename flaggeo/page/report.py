@@ -7,7 +7,7 @@ import pandas as pd
 
 from ..alignment import observables
 from ..alignment.experts.expert_table import ACROSS, WITHIN
-from ..findings import cards, findings, graph_findings
+from ..findings import Card, cards, graph_findings
 from ..findings.words import norm_gains
 from ..graph import Structure
 from ..graph.alignment_graph import FALSE_DISCOVERY_RATE, STRONGEST
@@ -108,7 +108,6 @@ def render_report(analysis: Analysis) -> str:
     absent = {name for name in ("matrix", "heads", "interfaces") if charts[name] is None}
     absent |= {name for name, measurement in _MEASURED.items() if measurement not in analysis.settings.measure}
     absent |= {"experts"} if analysis.experts.empty else set()
-    found = findings(analysis)
     return page_template("report.html.j2").render(
         title=Path(provenance["checkpoint"]).name,
         about="alignment of its weights",
@@ -120,8 +119,8 @@ def render_report(analysis: Analysis) -> str:
         strongest=STRONGEST,
         draws=analysis.settings.draws,
         norm_gains=norm_gains(analysis.settings.fold_norms),
-        findings=found,
-        cards=[(card, profile(card, analysis.continuity)) for card in cards(found, _not_measured(analysis))],
+        findings=analysis.findings,
+        cards=[(card, profile(card, analysis.continuity)) for card in report_cards(analysis)],
         summary=_summary_table(analysis.summary, shared_space=True),
         by_index=_summary_table(analysis.summary, shared_space=False),
         edges=_edge_table(analysis.graph),
@@ -141,6 +140,11 @@ def render_report(analysis: Analysis) -> str:
         provenance=provenance_table(provenance),
         data=script({"charts": charts, "matrix": cells}),
     )
+
+
+def report_cards(analysis: Analysis) -> list[Card]:
+    """What the page opens with, and the terminal and a notebook show: see `flaggeo.findings.cards`."""
+    return cards(analysis.findings, _not_measured(analysis))
 
 
 def _subtitle(analysis: Analysis) -> str:

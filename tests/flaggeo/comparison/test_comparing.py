@@ -221,8 +221,8 @@ def test_a_zero_weight_has_no_numbers(base):
 def test_progress_counts_every_phase():
     seen = []
     compare(tiny_llama(), tiny_llama(seed=1), rank=2, roles=["q"], progress=lambda *step: seen.append(step))
-    assert [step[0].split(":")[0] for step in seen] == ["a"] * 3 + ["b"] * 3 + ["b - a"] * 3
-    assert [step[1:] for step in seen] == [(done, 3) for done in range(3)] * 3
+    assert [step[0].split(":")[0] for step in seen] == ["a"] * 5 + ["b"] * 5 + ["b - a"] * 3
+    assert [step[1:] for step in seen] == [(done, 5) for done in range(5)] * 2 + [(done, 3) for done in range(3)]
 
 
 def test_a_comparison_is_saved_and_loaded(tmp_path):
