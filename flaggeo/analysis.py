@@ -38,6 +38,7 @@ from .alignment import (
     trajectory_variance_table,
 )
 from .checkpoint import CheckpointError, Progress, open_checkpoint
+from .display import progress_shown
 from .engine import LayerResult, Row, measure_layers
 from .inventory import skipped_table, space_table, weight_table
 from .network import Network, Side, Skipped, Stack, Weight, read_network
@@ -122,7 +123,7 @@ def analyze(
     settings: Settings | None = None,
     *,
     device: str | torch.device = "cpu",
-    progress: Progress | None = None,
+    progress: Progress | bool | None = None,
     scratch: str | Path | None = None,
     executor: Executor | None = None,
     **options: Unpack[Options],
@@ -137,11 +138,11 @@ def analyze(
         What is measured.
     device : str or torch.device, optional
         Where the linear algebra runs. The draws of one seed differ between kinds of device.
-    progress : callable, optional
-        Called before each step with its name, how many are done and how many there are. The steps are
-        ``layers: TENSOR`` of each tensor, ``baselines: WEIGHT`` of each weight whose nulls are drawn, ``baselines`` and
-        ``pairs``. Before them, while files come from the Hub, it is called with what is fetched, how many megabytes are
-        here and how many there are.
+    progress : callable or bool, optional
+        True for a bar, in a notebook or on a terminal. What can be called is called before each step with its name,
+        how many are done and how many there are. The steps are ``layers: TENSOR`` of each tensor, ``baselines: WEIGHT``
+        of each weight whose nulls are drawn, ``baselines`` and ``pairs``. Before them, while files come from the Hub,
+        it is called with what is fetched, how many megabytes are here and how many there are.
     scratch : str or Path, optional
         Folder for what is done so far; a later call with the same network and settings continues from
         there. The caller removes it.
@@ -168,6 +169,10 @@ def analyze(
     if not isinstance(network, Network):
         network = load(network)
     settings = Settings(**given_options(settings, options))
+    if progress is True:
+        with progress_shown() as show:
+            return analyze(network, settings, device=device, progress=show, scratch=scratch, executor=executor)
+    progress = progress or None
     device = torch.device(device)
     started = datetime.now(UTC)
     chosen = settings.chosen(network)

@@ -22,6 +22,7 @@ from flaggeo.claims.catalogue import every_claim
 from flaggeo.claims.geometry import SMOLLM2
 from flaggeo.cli.terminal import EXIT_CODES
 from flaggeo.network.families.table import load_table
+from flaggeo.training.monitor.records import SCHEMAS
 from tests.builders import CONFIG, tiny_llama
 from tests.flaggeo.alignment.test_observable import OBSERVABLE
 
@@ -89,6 +90,13 @@ def test_every_column_is_documented_and_no_other(tiny, name):
     cells = re.findall(r"^\| (`.*?) \|", section(tables_page(), f"\n## {name}\n", "\n## "), flags=re.MULTILINE)
     documented = [column for cell in cells for column in re.findall(r"`(\w+)`", cell)]
     assert documented == list(getattr(tiny, name).columns)
+
+
+def test_every_column_of_an_angle_has_its_unit():
+    for schema in (*Analysis.schemas().values(), *SCHEMAS.values()):
+        for column in schema.columns:
+            if "angle" in column.name or column.name == "geodesic_distance":
+                assert re.search("degrees|radians", column.meaning + schema.row), column.name
 
 
 def test_every_exit_code_is_in_the_reference():
