@@ -86,6 +86,16 @@ def test_the_closest_pair_of_the_readme_is_measured(analysis):
     assert f"{stated}; an unrelated pair gives {best['overlap_null_mean']:.3f}" in README
 
 
+@pytest.mark.slow
+def test_the_closest_heads_of_the_readme_are_measured(smollm2_file):
+    found = analyze(load(smollm2_file), measure=("pairs", "heads")).findings
+    (closest,) = (one.numbers for one in found if one.numbers.get("pair_kind") == "read-read")
+    ends = [closest[end].removesuffix(".read") for end in ("source", "target")]
+    assert ends == ["layers.18.q.heads.7", "layers.18.q.heads.8"]
+    text = " ".join(README.split())
+    assert f"heads 7 and 8 of layer 18 ({closest['overlap']:.2f}, the largest of {closest['pairs']})" in text
+
+
 def test_the_nulls_of_the_readme_are_those_of_the_demo(demo):
     summary = demo.summary.set_index(["role", "side"])
     writing = summary.loc[[("o", "write"), ("down", "write")]]

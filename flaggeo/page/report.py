@@ -333,5 +333,5 @@ def _statistics(structure: Structure) -> dict[str, pd.DataFrame]:
 
 def _without_marks(table: pd.DataFrame) -> pd.DataFrame:
     """The table without the -1 that the graph has, since GraphML knows no missing number, where there is no head."""
-    marked = [column for column in table if column == "head" or column.endswith("_head")]
+    marked = [name for name in map(str, table.columns) if name == "head" or name.endswith("_head")]
     return table.assign(**{column: table[column].astype("Int64").mask(table[column] < 0) for column in marked})
