@@ -10,10 +10,12 @@ project = "flaggeo"
 author = "the flaggeo developers"
 version = release = installed("flaggeo")
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "numpydoc", "sphinx.ext.viewcode", "docs.mathml"]
+extensions = ["myst_nb", "sphinx.ext.autodoc", "numpydoc", "sphinx.ext.viewcode", "docs.mathml"]
 html_math_renderer = "mathml"
 myst_enable_extensions = ["amsmath", "dollarmath", "deflist"]
 myst_heading_anchors = 3
+nb_execution_mode = "force"
+nb_execution_raise_on_error = True
 exclude_patterns = ["_build"]
 
 autodoc_typehints = "none"  # the docstrings give types with their shapes
