@@ -39,8 +39,8 @@ def complaints_of(page):
     formulas = page.locator("math")
     boxes = formulas.evaluate_all("all => all.map((one) => one.getBoundingClientRect().height)")
     text = page.evaluate("[...document.querySelectorAll('p, .math')].map((one) => one.textContent).join(' ')")
-    elsewhere = [one for one in page.complaints if not one.startswith("file:")]
-    return elsewhere, [box for box in boxes if not box], re.findall(r"\\(?:frac|sum|lVert|mathrm)", text)
+    raw = re.findall(r"\\(?:frac|sum|lVert|mathrm|operatorname|cdots|top|lambda)\b", text)
+    return [one for one in page.complaints if not one.startswith("file:")], [box for box in boxes if not box], raw
 
 
 @browser_only
