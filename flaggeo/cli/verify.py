@@ -1,6 +1,5 @@
 """`flaggeo verify`: a saved analysis measured again, and held against what was saved."""
 
-from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -74,9 +73,8 @@ def differences(saved: "Analysis", again: "Analysis") -> "Iterator[tuple[str, st
 def _same(before: "pd.Series", after: "pd.Series") -> bool:
     from pandas.testing import assert_series_equal
 
-    close = partial(assert_series_equal, check_dtype=False, rtol=_RELATIVE, atol=_ABSOLUTE)
     try:
-        close(before, after)
+        assert_series_equal(before, after, check_dtype=False, rtol=_RELATIVE, atol=_ABSOLUTE)
     except AssertionError:
         return False
     return True
