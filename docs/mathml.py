@@ -24,8 +24,9 @@ def mathml(latex: str, how: str) -> str:
     """A formula as MathML, inline or as a block; ValueError where a command of it would stay as it is."""
     if r"\\" in latex and r"\begin" not in latex:
         latex = rf"\begin{{aligned}}{latex}\end{{aligned}}"
-    # The converter knows double bars, but not of a size of their own.
-    formula = convert(re.sub(r"\\[Bb]igg?[lr](\\[lr]Vert|\\\|)", r"\1", latex.strip()), display=how)
+    # The converter knows double bars, but not of a size of their own, and makes single upright letters italic.
+    latex = re.sub(r"\\[Bb]igg?[lr](\\[lr]Vert|\\\|)", r"\1", latex.strip())
+    formula = convert(re.sub(r"\\mathrm\{(\w)\}", r"\\text{\1}", latex), display=how)
     if "\\" in formula:
         raise ValueError(f"expected LaTeX that has a sign in MathML; found {latex!r}")
     return formula
