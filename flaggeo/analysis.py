@@ -38,6 +38,7 @@ from .alignment import (
     trajectory_variance_table,
 )
 from .checkpoint import CheckpointError, Progress, open_checkpoint
+from .display import progress_shown
 from .engine import LayerResult, Row, measure_layers
 from .inventory import skipped_table, space_table, weight_table
 from .network import Network, Side, Skipped, Stack, Weight, read_network
@@ -48,6 +49,9 @@ from .numerics.threads import thread_count, workers
 from .results.analysis import Analysis
 from .results.scratch import MEASURED_AGAIN, STARTED_AFRESH, Scratch
 from .settings import Options, Settings, given_options
+
+# After the layers and the draws.
+_LAST_STEPS = ("baselines", "pairs")
 
 
 def load(
@@ -119,7 +123,7 @@ def analyze(
     settings: Settings | None = None,
     *,
     device: str | torch.device = "cpu",
-    progress: Progress | None = None,
+    progress: Progress | bool | None = None,
     scratch: str | Path | None = None,
     executor: Executor | None = None,
     **options: Unpack[Options],
@@ -134,10 +138,11 @@ def analyze(
         What is measured.
     device : str or torch.device, optional
         Where the linear algebra runs. The draws of one seed differ between kinds of device.
-    progress : callable, optional
-        Called before each tensor, and before the draws of each weight, with its name, how many are done and
-        how many there are; before that, while files come from the Hub, with what is fetched, how many megabytes are
-        here and how many there are.
+    progress : callable or bool, optional
+        True for a bar, in a notebook or on a terminal. What can be called is called before each step with its name,
+        how many are done and how many there are. The steps are ``layers: TENSOR`` of each tensor, ``baselines: WEIGHT``
+        of each weight whose nulls are drawn, ``baselines`` and ``pairs``. Before them, while files come from the Hub,
+        it is called with what is fetched, how many megabytes are here and how many there are.
     scratch : str or Path, optional
         Folder for what is done so far; a later call with the same network and settings continues from
         there. The caller removes it.
@@ -164,6 +169,10 @@ def analyze(
     if not isinstance(network, Network):
         network = load(network)
     settings = Settings(**given_options(settings, options))
+    if progress is True:
+        with progress_shown() as show:
+            return analyze(network, settings, device=device, progress=show, scratch=scratch, executor=executor)
+    progress = progress or None
     device = torch.device(device)
     started = datetime.now(UTC)
     chosen = settings.chosen(network)
@@ -173,8 +182,15 @@ def analyze(
     network.checkpoint.fetch(_tensors_of(single), progress)
     # A surrogate of a stack would take as long as all experts of the layer.
     chains = list(layer_chains(single).values()) if settings.draws_surrogates else []
-    advance = _Progress(progress, len({weight.tensor for weight in single}) + sum(map(len, chains)))
-    found = measure_layers(settings, network.layers, device=device, progress=advance, memory=memory, executor=executor)
+    advance = _Progress(progress, len({weight.tensor for weight in single}) + sum(map(len, chains)) + len(_LAST_STEPS))
+    found = measure_layers(
+        settings,
+        network.layers,
+        device=device,
+        progress=lambda tensor: advance(f"layers: {tensor}"),
+        memory=memory,
+        executor=executor,
+    )
     network.checkpoint.require_unchanged()
     chosen = found.measured(chosen)
     if not chosen:
@@ -187,7 +203,9 @@ def analyze(
     paired = _compared(chosen) if "pairs" in settings.measure else []
     against_norms = chosen if continued or paired or found.heads else []
     drawn = _draw_nulls(chains, found, settings, device, advance, memory)
+    advance(_LAST_STEPS[0])
     nulls = closed_nulls(against_norms, spectra, found.heads).checked_by(drawn)
+    advance(_LAST_STEPS[1])
     pairs = pair_table(paired, spectra, nulls.leverages, folded=settings.fold_norms)
     questioned = paired if "stability" in settings.measure else []
     bases = _bases(chosen, spectra)
@@ -329,13 +347,13 @@ def _draw_nulls(
                 heads,
                 draws=settings.draws,
                 seed=settings.seed,
-                progress=advance,
+                progress=lambda name: advance(f"baselines: {name}"),
             )
             if scratch:
                 scratch.keep_nulls(role, nulls)
         else:
             for weight in chain:
-                advance(weight.name)
+                advance(f"baselines: {weight.name}")
         drawn.append(nulls)
     return Nulls.joined(drawn)
 

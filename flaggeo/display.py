@@ -1,6 +1,7 @@
 """How values show themselves in a console and in a notebook: in short, and safely whatever names a file holds."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from html import escape
 
 # Characters of one fact: a name may be as long as the file that it comes from.
@@ -42,3 +43,17 @@ def _short(value: object) -> str:
     """Text of a value without its middle where it is long; characters that cannot be printed are spelt out."""
     text = repr(value)
     return text if len(text) <= _LONGEST else f"{text[: _LONGEST // 2]}...{text[-_LONGEST // 2 + 3 :]}"
+
+
+@contextmanager
+def progress_shown() -> Iterator[Callable[[str, int, int], None]]:
+    """A bar in a notebook or on a terminal; it is told a name, how many are done, and of how many."""
+    from tqdm.auto import tqdm
+
+    with tqdm(leave=False) as bar:
+
+        def show(name: str, done: int, total: int) -> None:
+            bar.total, bar.n = total, done
+            bar.set_description_str(printable(name))
+
+        yield show

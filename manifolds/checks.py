@@ -148,13 +148,15 @@ def require_tall(matrix: Tensor, name: str) -> None:
             f"got shape {tuple(matrix.shape)}."
         )
     if matrix.dtype not in (torch.float32, torch.float64):
-        raise ValueError(f"{name} needs dtype float32 or float64; got {matrix.dtype}.")
+        hint = ": .float() makes it float32" if matrix.dtype.is_floating_point else ""
+        raise ValueError(f"{name} needs dtype float32 or float64; got {matrix.dtype}{hint}.")
 
 
 def require_tensor(value: Any, name: str) -> None:
     """Raise unless a value is a torch tensor."""
     if not isinstance(value, Tensor):
-        raise ValueError(f"{name} needs a torch tensor; got a {type(value).__name__}.")
+        hint = ": torch.as_tensor makes one of it" if isinstance(value, np.ndarray) else ""
+        raise ValueError(f"{name} needs a torch tensor; got a {type(value).__name__}{hint}.")
 
 
 def holds(condition: Tensor) -> bool:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from .checks import block_slices, holds, require_dims, require_fit, require_frame
+from .checks import block_slices, holds, require_dims, require_fit, require_frame, require_tensor
 
 
 def to_projector(frame: Tensor) -> Tensor:
@@ -191,6 +191,7 @@ def _eigenframe(matrix: Tensor, eigenvalues: Tensor, caller: str) -> Tensor:
 
 
 def _require_symmetric(matrix: Tensor, caller: str) -> None:
+    require_tensor(matrix, caller)
     if matrix.ndim < 2 or matrix.shape[-1] != matrix.shape[-2] or matrix.dtype not in (torch.float32, torch.float64):
         raise ValueError(
             f"{caller} expected float32 or float64 matrices of shape [..., n, n]; got shape {tuple(matrix.shape)} of "

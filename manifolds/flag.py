@@ -113,6 +113,7 @@ class Flag(LevelSet):  # type: ignore[misc]  # geomstats is untyped
         `atol` is the largest entry of `submersion` allowed; by default ``10 * n * eps``, which the other methods ask
         for.
         """
+        require_tensor(point, "point")
         if point.shape[-2:] != self.shape:
             return torch.zeros(point.shape[:-2], dtype=torch.bool, device=point.device)
         if atol is None:

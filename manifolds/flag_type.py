@@ -8,6 +8,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from .checks import require_tensor
+
 Criterion = Literal["bic", "aic"]
 
 
@@ -109,6 +111,7 @@ def select_dims(
 
 def _checked_spectrum(eigenvalues: Tensor) -> tuple[NDArray[np.float64], int]:
     """Eigenvalues with exact zeros, and how many are positive."""
+    require_tensor(eigenvalues, "eigenvalues")
     if eigenvalues.ndim != 1 or not len(eigenvalues) or eigenvalues.dtype not in (torch.float32, torch.float64):
         raise ValueError(
             "select_dims expected float32 or float64 eigenvalues of shape [p >= 1]; got shape "

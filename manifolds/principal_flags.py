@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .checks import block_slices, normalized_weights, require_common_space, require_dims
+from .checks import block_slices, normalized_weights, require_common_space, require_dims, require_tensor
 from .flag_type import Criterion, select_dims
 
 
@@ -74,6 +74,7 @@ def flag_pca(
     >>> found.dims, found.eigenvalues.round()
     ((1, 3), tensor([9., 4., 1.], dtype=torch.float64))
     """
+    require_tensor(samples, "samples")
     if samples.ndim != 2 or min(samples.shape) < 2 or samples.dtype not in (torch.float32, torch.float64):
         raise ValueError(
             "flag_pca expected float32 or float64 samples of shape [n_samples >= 2, n >= 2]; got shape "

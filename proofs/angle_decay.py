@@ -24,7 +24,7 @@ def wedge(first: Any, second: Any) -> Any:
     latex=r"\mathrm{gap}_k(A_t) \ge \gamma \;\Rightarrow\; \|\sin\Theta(U_k, V_k)\|_F \le "
     r"\frac{\sqrt2\,e^{-2\lambda t}\|\Delta_0\|_F}{\gamma}; \qquad \le \varepsilon \text{ from } "
     r"t = \frac{1}{2\lambda}\log\frac{\sqrt2\|\Delta_0\|_F}{\gamma\varepsilon} \text{ on}",
-    source="alignment 3.3, theorem 3c",
+    source='docs/concepts/training.md, "Subspaces and angles"',
     hypotheses=[
         Hypothesis(
             "gap", r"$\lambda_k(A_t) - \lambda_{k+1}(A_t) \ge \gamma > 0$ at all times: the loss keeps a signal"
@@ -95,7 +95,7 @@ def slowest_angle(given: Given, *, rate: int = 2, gap: bool = True) -> Goals:
     Exact(n=4, d=3, p=2),
     latex=r"G\,W_1^\top P_\perp = 0 \;\Rightarrow\; \dot P = 0,\quad "
     r"\tfrac{d}{dt}(P_\perp W_1) = -\lambda\,P_\perp W_1",
-    source="alignment 3.2, theorem 3b",
+    source='docs/concepts/training.md, "Subspaces and angles"',
     hypotheses=[
         Hypothesis("row_space", "$P$ projects onto the row space of $W_2$"),
         Hypothesis("unseen", r"the gradient does not see the part of $W_1$ outside: $G\,W_1^\top P_\perp = 0$"),

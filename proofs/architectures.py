@@ -63,7 +63,7 @@ def shared_law(
     DimensionFree(),
     Generic(d=2, n=3),
     latex=r"\frac{d}{dt}\,(W_K W_K^\top - W_Q W_Q^\top) = -2\lambda\,(W_K W_K^\top - W_Q W_Q^\top)",
-    source="alignment 3.5, S7; arXiv:2410.23819",
+    source='docs/concepts/training.md, "Where the law holds"; arXiv:2410.23819',
     hypotheses=[LINEAR_PATHS, EQUAL_RIDGE, PLAIN_GRADIENT, HALF_CONVENTION],
     mutants={"rate lambda": {"rate": 1}},
     wording=Wording(
@@ -101,7 +101,7 @@ def head_balance(
     DimensionFree(),
     Generic(d=2, n=2),
     latex=r"\Delta = \sum_i W_{Q_i} W_{Q_i}^\top - W_K W_K^\top, \qquad \dot\Delta = -2\lambda\Delta",
-    source="alignment 3.5, S7 (grouped queries)",
+    source='docs/concepts/training.md, "Where the law holds"',
     hypotheses=[LINEAR_PATHS, EQUAL_RIDGE, PLAIN_GRADIENT, HALF_CONVENTION],
     mutants={"one query head alone": {"heads": 1}, "rate lambda": {"rate": 1}},
 )
@@ -151,7 +151,7 @@ def query_key_law(
     DimensionFree(),
     Generic(d=2, n=2),
     latex=r"\mathrm{tr}\,\dot\Delta_{QK} = -2\lambda\,\mathrm{tr}\,\Delta_{QK} \text{ on each frequency block}",
-    source="alignment 3.5, S7b",
+    source='docs/concepts/training.md, "Where the law holds"',
     hypotheses=[EQUAL_RIDGE, PLAIN_GRADIENT, HALF_CONVENTION],
     mutants={"rate 4 lambda": {"factor": 2}},
 )
@@ -181,7 +181,7 @@ def symmetric_commutant(given: Given) -> Goals:
 @statement(
     Generic(d=2, n=2),
     latex=r"\dot\Delta_{QK} = -2\lambda\Delta_{QK} \text{ with rotary embedding}",
-    source="alignment 3.5, S7b",
+    source='docs/concepts/training.md, "Where the law holds"',
     mutants={"no rotation": {"angle": 0}, "half turn": {"angle": pi}},
     recorded=Outcome.REFUTED,
 )
@@ -195,7 +195,7 @@ def rope_imbalance(given: Given, *, angle: Any = None) -> Goals:
     DimensionFree(),
     Generic(d=2, n=2, p=1),
     latex=r"\Delta = \sum_w W_w W_w^\top - \sum_r W_r^\top W_r, \qquad \dot\Delta = -2\lambda\Delta",
-    source="alignment 3.5 (residual stream)",
+    source='docs/concepts/training.md, "Where the law holds"',
     hypotheses=[LINEAR_PATHS, EQUAL_RIDGE, PLAIN_GRADIENT, HALF_CONVENTION],
     mutants={"rate lambda": {"rate": 1}},
 )
@@ -227,7 +227,7 @@ def residual_stream_balance(
     Generic(d=2, n=1, p=1),
     latex=r"\Delta_{cc'} = \sum_{i,k} W_1[c,i,k] W_1[c',i,k] - \sum_{o,k} W_2[o,c,k] W_2[o,c',k], \qquad "
     r"\dot\Delta = -2\lambda\Delta",
-    source="alignment 3.5 (convolution)",
+    source='docs/concepts/training.md, "Where the law holds"',
     hypotheses=[LINEAR_PATHS, EQUAL_RIDGE, PLAIN_GRADIENT, HALF_CONVENTION],
     mutants={"rate lambda": {"rate": 1}, "one tap alone": {"taps": 1}},
 )
@@ -269,7 +269,7 @@ def convolution_balance(
     DimensionFree(),
     Generic(n=3),
     latex=r"\frac{d}{dt}\|w_c\|^2 = -2\lambda\,\|w_c\|^2",
-    source="alignment 3.5 (BatchNorm, WeightNorm)",
+    source='docs/concepts/training.md, "Where the law holds"',
     hypotheses=[
         Hypothesis("scale_invariant", "the loss does not change when $w_c$ is scaled"),
         PLAIN_GRADIENT,
@@ -296,7 +296,7 @@ def normalised_weight_decay(
     DimensionFree(),
     Generic(d=3),
     latex=r"q = \langle\theta, S\theta\rangle = 0 \text{ for skew } S",
-    source="alignment 3.5 (RMSNorm leaves O(d))",
+    source='docs/concepts/training.md, "Where the law holds"',
     hypotheses=[Hypothesis("skew", "the generator of the rotation group is skew")],
     mutants={"rotation with a stretch": {"stretch": 1}},
 )

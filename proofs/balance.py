@@ -60,7 +60,7 @@ def imbalance_rate(w1: Any, w2: Any, w1_rate: Any, w2_rate: Any) -> Any:
     Generic(m=2),
     latex=r"\dot\theta = -\nabla L - \lambda\theta \;\Rightarrow\; "
     r"\frac{d}{dt}\langle\theta, S\theta\rangle = -2\lambda\langle\theta, S\theta\rangle",
-    source="alignment 3.0, theorem 3, S9; arXiv:2012.04728",
+    source='docs/concepts/training.md, "Ridge and the balance of two layers"; arXiv:2012.04728',
     hypotheses=[
         Hypothesis("symmetry", r"the loss is invariant under $e^{\epsilon S}$, so $\langle\nabla L, S\theta\rangle=0$"),
         SYMMETRIC_GENERATOR,
@@ -103,7 +103,7 @@ def noether_two_weights(given: Given, *, rate: int = 2) -> Goals:
     DimensionFree(),
     Generic(m=2),
     latex=r"q^+ = (1-\eta\lambda)^2 q + \eta^2 \langle\nabla L, S\,\nabla L\rangle",
-    source="alignment 3.0",
+    source='docs/concepts/training.md, "Ridge and the balance of two layers"',
     hypotheses=[
         Hypothesis("symmetry", r"the loss, or each sample's loss, is invariant under $e^{\epsilon S}$"),
         SYMMETRIC_GENERATOR,
@@ -137,7 +137,7 @@ def noether_step(
     DimensionFree(),
     *SMALL,
     latex=r"\dot\Delta = -2\lambda\Delta, \qquad \Delta = W_1 W_1^\top - W_2^\top W_2",
-    source="alignment 3.1, theorem 3a, S1; arXiv:2410.23819",
+    source='docs/concepts/training.md, "Ridge and the balance of two layers"; arXiv:2410.23819',
     hypotheses=[THROUGH_PRODUCT, EQUAL_RIDGE, PLAIN_GRADIENT, HALF_CONVENTION],
     mutants={"rate lambda": {"rate": 1}, "rate 4 lambda": {"rate": 4}, "growth": {"rate": -2}},
     wording=Wording(
@@ -167,7 +167,7 @@ def balance_law(
     DimensionFree(),
     *SMALL,
     latex=r"\Delta^+ = (1-\eta\lambda)^2\Delta + \eta^2\,(W_2^\top G G^\top W_2 - W_1 G^\top G W_1^\top)",
-    source="alignment 3.1, S1b",
+    source='docs/concepts/training.md, "Ridge and the balance of two layers"',
     hypotheses=[THROUGH_PRODUCT, EQUAL_RIDGE, PLAIN_GRADIENT, HALF_CONVENTION],
     mutants={"sign of the source": {"sign": -1}, "contraction not squared": {"power": 1}},
 )
@@ -195,7 +195,7 @@ def balance_step(
     DimensionFree(),
     Generic(n=2, d=2, p=2),
     latex=r"\dot\Delta = -2\,(\lambda_1 A - \lambda_2 B)",
-    source="alignment 3.1, S1c",
+    source='docs/concepts/training.md, "Ridge and the balance of two layers"',
     hypotheses=[THROUGH_PRODUCT, PLAIN_GRADIENT, HALF_CONVENTION],
     mutants={"ridges exchanged": {"exchanged": True}},
 )
@@ -216,7 +216,7 @@ def unequal_ridge(
     DimensionFree(),
     Generic(n=2, d=2, p=2),
     latex=r"\lambda W_1 = -W_2^\top G,\; \lambda W_2 = -G W_1^\top \;\Rightarrow\; A = B",
-    source="alignment 3.1",
+    source='docs/concepts/training.md, "Ridge and the balance of two layers"',
     hypotheses=[THROUGH_PRODUCT, EQUAL_RIDGE, Hypothesis("positive", r"$\lambda > 0$")],
     mutants={"sum instead of difference": {"sign": -1}},
 )
@@ -254,7 +254,7 @@ def critical_pair(given: Given, *, positive: bool = True) -> Goals:
     Exact(n=2, d=3, p=2, q=2, r=2),
     latex=r"\|(I-P_{\mathrm{row}\,W_2})W_1\|^2 = \mathrm{tr}(P_\perp\Delta P_\perp) \le e^{-2\lambda t}\,"
     r"\mathrm{tr}\,\Delta_0^+",
-    source="alignment 3.2, theorem 3b",
+    source='docs/concepts/training.md, "Subspaces and angles"',
     hypotheses=[
         Hypothesis("row_space", "$P$ projects onto the row space of $W_2$"),
         THROUGH_PRODUCT,
@@ -299,7 +299,7 @@ def imbalance_decays(
     DimensionFree(),
     Exact(d=4, k=2, q=2),
     latex=r"\|\sin\Theta(U_k, V_k)\|_F \le \frac{\sqrt2\,\|\Delta\|_F}{\lambda_k(A)-\lambda_{k+1}(A)}, \text{ sharp}",
-    source="alignment 3.3, theorem 3c: Davis and Kahan in the form of Yu, Wang and Samworth",
+    source='docs/concepts/training.md, "Subspaces and angles"; Davis and Kahan in the form of Yu, Wang and Samworth',
     hypotheses=[Hypothesis("spectral_gap", r"$\lambda_k(A) - \lambda_{k+1}(A) \ge \gamma > 0$ along the run")],
     mutants={"constant 1": {"constant": 1}, "smaller squares": {"share": Rational(1, 2)}},
 )
@@ -341,7 +341,7 @@ def half_way_gram(given: Given, *, constant: int = 2, spectral_gap: bool = True)
     Generic(n=2, d=2, p=1),
     latex=r"G = 0 \;\Rightarrow\; \frac{\|\Delta_t\|}{\|A_t\|},\; \frac{\langle A_t, B_t\rangle}{\|A_t\|\,\|B_t\|}"
     r"\text{ constant}",
-    source="alignment 3.3, E4",
+    source='docs/concepts/training.md, "Subspaces and angles"',
     hypotheses=[EQUAL_RIDGE],
     mutants={"imbalance decays relative to the Grams": {"power": 3}},
     wording=Wording(
@@ -368,7 +368,7 @@ def no_signal(given: Given, *, power: int = 2, equal_ridge: bool = True) -> Goal
     Generic(n=2, d=3, p=2),
     latex=r"\theta = [W_1,\, W_2^\top]:\quad \theta^+ = \theta\Bigl((1-\eta\lambda)I - \eta"
     r"\begin{bmatrix}0&G^\top\\G&0\end{bmatrix}\Bigr), \qquad \Delta = \theta J\theta^\top",
-    source="alignment 3.4, theorem 3d, S15, S15b",
+    source='docs/concepts/training.md, "Noise"',
     hypotheses=[THROUGH_PRODUCT, EQUAL_RIDGE, PLAIN_GRADIENT, HALF_CONVENTION],
     mutants={"plus in the coupling": {"sign": 1}, "definite form": {"signature": 1}},
 )
@@ -412,7 +412,7 @@ def stacked_modes(given: Given, *, sign: int = -1) -> Goals:
 @statement(
     Exact(n=2, d=2, p=2),
     latex=r"\mathbb{E}\,G = 0,\; \Delta = 0 \;\Rightarrow\; \Delta^+ = 0,\; [A^+, B^+] = 0",
-    source="alignment 3.4 and 7-D6",
+    source='docs/concepts/training.md, "Noise"',
     mutants={"gradient noise that is symmetric": {"skewed": 0}},
     recorded=Outcome.REFUTED,
     wording=Wording(

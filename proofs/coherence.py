@@ -94,7 +94,7 @@ def exchanged_directions(given: Given, *, gap: bool = True) -> Goals:
     Exact(d=3),
     latex=r"h_{l+1} = (I+W_l)h_l: \quad G_l - G_{l+1} = W_{l+1}^\top\delta h_l^\top - \delta h_l^\top W_l^\top, \quad "
     r"\|G_l - G_{l+1}\| \le (\|W_l\| + \|W_{l+1}\|)\,\|\delta\|\,\|h_l\|",
-    source="arXiv:2605.04971, eq. 4; continuity 1",
+    source="arXiv:2605.04971, equation 4",
     hypotheses=[Hypothesis("residual", "each layer adds to the stream; without that the first factors I are missing")],
     mutants={"sum of the two": {"sign": 1}},
 )
@@ -118,7 +118,7 @@ def residual_gradients(given: Given, *, sign: int = -1, residual: bool = True) -
     Exact(m=3, n=2),
     latex=r"\mathbb{E}\,\bigl\|\textstyle\sum_t N_t\bigr\|^2 = T\nu^2, \qquad "
     r"\bigl\|\textstyle\sum_t S\bigr\| = T\,\|S\|",
-    source="arXiv:2605.04971; continuity 5",
+    source='arXiv:2605.04971; docs/concepts/training.md, "Continuity across layers"',
     hypotheses=[Hypothesis("uncorrelated", "given the past, each update's noise is as likely as its opposite")],
     mutants={"noise adds up like the shared part": {"cross": 2}},
 )
@@ -140,7 +140,7 @@ def shared_updates_add_up(given: Given, *, cross: int = 0, uncorrelated: bool = 
     latex=r"W_l = c\,u_l y^\top + N_l,\; c > \|N_l\|: \quad "
     r"\sin\angle(v_l, y) \le \frac{\|N_l\|}{c - \|N_l\|}, \qquad "
     r"\sin\angle(v_l, v_{l+1}) \le \sin\angle(v_l, y) + \sin\angle(v_{l+1}, y)",
-    source="arXiv:2605.04971; continuity 5; P.-Å. Wedin, BIT 12 (1972)",
+    source="arXiv:2605.04971; P.-Å. Wedin, BIT 12 (1972)",
     hypotheses=[
         Hypothesis("shared", "the updates of both layers have the direction $y$ in common"),
         Hypothesis("dominant", r"the shared part is larger than the rest: $c > \|N_l\|$, in the spectral norm"),

@@ -58,7 +58,7 @@ def stationary_sides(
     DimensionFree(),
     Generic(n=2, d=3, p=2),
     latex=r"\dot\Delta = -2\lambda\Delta + \mathbb{E}_x[D_x, K_x], \qquad K_x = a_x b_x^\top - b_x a_x^\top",
-    source="alignment 4.1, theorem 4a, S2",
+    source='docs/concepts/training.md, "Activations"',
     hypotheses=[HOMOGENEOUS, EQUAL_RIDGE, PLAIN_GRADIENT, HALF_CONVENTION],
     mutants={"sign of the commutator": {"sign": -1}, "no commutator": {"sign": 0}},
     wording=Wording(
@@ -88,7 +88,7 @@ def gate_law(
     Generic(n=2, d=3, p=2),
     latex=r"\dot\Delta = -2\lambda\Delta + \mathbb{E}\bigl[[D,K] + e b^\top + b e^\top\bigr], \qquad "
     r"e = \sigma(a) - \sigma'(a)\,a",
-    source="alignment 4.2, theorem 4b, S2b",
+    source='docs/concepts/training.md, "Activations"',
     hypotheses=[EQUAL_RIDGE, PLAIN_GRADIENT, HALF_CONVENTION],
     mutants={"commutator alone": {"extra": 0}, "extra term twice": {"extra": 2}},
 )
@@ -105,7 +105,7 @@ def smooth_gate_law(given: Given, *, extra: int = 1, equal_ridge: bool = True, p
     Generic(n=2, d=3, p=2),
     latex=r"\Delta_\beta = W_1 W_1^\top + \beta\beta^\top - W_2^\top W_2, \qquad "
     r"\dot\Delta_\beta = -2\lambda\Delta_\beta + \mathbb{E}[D,K]",
-    source="alignment 4.1, S2c",
+    source='docs/concepts/training.md, "Activations"',
     hypotheses=[
         Hypothesis("ridge_on_bias", "the bias carries the same ridge as the weights"),
         HOMOGENEOUS,
@@ -143,7 +143,7 @@ def gate_law_with_bias(
     DimensionFree(),
     Exact(d=3),
     latex=r"[D,K]_{ii} = 0, \qquad \mathrm{diag}(\Delta)^{\textstyle\cdot} = -2\lambda\,\mathrm{diag}(\Delta)",
-    source="alignment 4.1, S2; Du, Hu and Lee 2018",
+    source='docs/concepts/training.md, "Activations"; Du, Hu and Lee 2018',
     hypotheses=[Hypothesis("diagonal_gate", "the activation acts entrywise: the axis $e$ is an eigenvector of $D$")],
     mutants={"with the extra term of a smooth activation": {"smooth": 1}},
 )
@@ -165,7 +165,7 @@ def balance_per_neuron(given: Given, *, smooth: int = 0, diagonal_gate: bool = T
 @statement(
     Generic(d=3),
     latex=r"[D,K]_{ij} = (D_i - D_j)\,(a_i b_j - b_i a_j)",
-    source="alignment 4.1 and 4.3, S2",
+    source='docs/concepts/training.md, "Activations"',
     mutants={"sum of gates": {"sign": 1}},
 )
 def gate_commutator_entries(given: Given, *, sign: int = -1) -> Goals:
@@ -182,7 +182,7 @@ def gate_commutator_entries(given: Given, *, sign: int = -1) -> Goals:
     DimensionFree(),
     latex=r"\|\Delta^*\| \le \frac{1}{2\lambda}\,\mathbb{E}\Bigl[(\max D - \min D)"
     r"\sqrt{2\,(\|a\|^2\|b\|^2 - \langle a,b\rangle^2)}\Bigr]",
-    source="alignment 4.1",
+    source='docs/concepts/training.md, "Activations"',
     hypotheses=[STATIONARY, HOMOGENEOUS, EQUAL_RIDGE, PLAIN_GRADIENT, HALF_CONVENTION],
     mutants={
         "half the norm of K": {"factor": 1},
@@ -262,7 +262,7 @@ def three_gates(given: Given, *, factor: int = 2, share: Any = 1) -> Goals:
     Generic(d=3),
     latex=r"2\lambda\Delta^* = \mathbb{E}\bigl[[D,K] + e b^\top + b e^\top\bigr], \qquad "
     r"K = ab^\top - ba^\top,\; e = h - Da",
-    source="alignment 4.1 and 4.2, S10",
+    source='docs/concepts/training.md, "Activations"',
     hypotheses=[STATIONARY, EQUAL_RIDGE, PLAIN_GRADIENT, HALF_CONVENTION],
     mutants={"without the factor 2": {"factor": 1}, "sign of the commutator": {"sign": -1}},
 )
@@ -293,7 +293,7 @@ def stationary_imbalance(
     Exact(d=4),
     latex=r"[D,A] = \begin{bmatrix}0&Q\\-Q^\top&0\end{bmatrix},\quad \|[D,A]\|^2 = 2\|Q\|^2,\quad "
     r"[DAD,A] = \begin{bmatrix}0&PQ\\-(PQ)^\top&0\end{bmatrix}",
-    source="alignment 4.3, theorem 4c, S6, S6b",
+    source='docs/concepts/training.md, "Activations"',
     hypotheses=[Hypothesis("mask", "the gates are 0 or 1, so $D$ is a projector"), Hypothesis("symmetric", "$A=A^T$")],
     mutants={"norm counted once": {"factor": 1}, "sum of blocks": {"sign": 1}},
 )
@@ -318,7 +318,7 @@ def mask_commutator(
     Exhaustive(d=3),
     Exhaustive(d=4),
     latex=r"\mathrm{codim}\{A \in \mathrm{Sym}(d) : [1_S, A] = 0\} = s(d-s)",
-    source="alignment 4.3 (genericity)",
+    source='docs/concepts/training.md, "Activations"',
     hypotheses=[Hypothesis("separating", "some mask separates every pair of neurons")],
     mutants={"codimension s d": {"overlap": 0}},
 )
@@ -348,7 +348,7 @@ def mask_codimension(given: Given, *, overlap: int = 1, separating: bool = True)
     Generic(d=2),
     Generic(d=3),
     latex=r"\mathbb{E}\,\|[D,A]\|^2 = 2v\sum_{i\ne j}A_{ij}^2, \qquad v = q(1-q)",
-    source="alignment 4.3, X6",
+    source='docs/concepts/training.md, "Activations"',
     hypotheses=[Hypothesis("independent", "the gates of different neurons are independent")],
     mutants={"second moment for the variance": {"centred": 0}},
     wording=Wording(

@@ -63,7 +63,7 @@ def triangular(name: str, d: int) -> Any:
     Exact(d=3),
     Exact(d=4),
     latex=r"(F, F') = (g E,\; g\,w E) \text{ for exactly one } w \in S_d",
-    source="alignment 2.3, theorem 1': Bruhat",
+    source='docs/concepts/symmetry.md, "Pairs of flags"; Bruhat',
     label=Label.TEXTBOOK,
     hypotheses=[Hypothesis("same_position", "the two pairs have the same relative position")],
     mutants={"inverse permutation": {"inverted": True}},
@@ -93,7 +93,7 @@ def pairs_of_flags(given: Given, *, inverted: bool = False, same_position: bool 
     Exact(d=3),
     latex=r"n_{ij} = r_{ij} - r_{i-1,j} - r_{i,j-1} + r_{i-1,j-1} \ge 0, \quad "
     r"\sum_j n_{ij} = \dim F_i/F_{i-1}, \quad \sum_i n_{ij} = \dim F'_j/F'_{j-1}",
-    source="alignment 2.3, theorem 1'",
+    source='docs/concepts/symmetry.md, "Pairs of flags"',
     label=Label.TEXTBOOK,
     mutants={"without the corner": {"corner": 0}},
 )
@@ -120,7 +120,7 @@ def position_of_partial_flags(given: Given, *, corner: int = 1) -> Goals:
     Exhaustive(d=3),
     Exhaustive(d=4),
     latex=r"O_{w'} \subset \overline{O_w} \iff r_{ij}(w') \ge r_{ij}(w) \text{ for all } i, j",
-    source="alignment 2.3, theorem 1'",
+    source='docs/concepts/symmetry.md, "Pairs of flags"',
     label=Label.TEXTBOOK,
     mutants={"reversed order": {"reversed_order": True}},
 )
@@ -171,7 +171,7 @@ def swap_degenerates(_: Given, *, reversed_order: bool = False) -> Goals:
 @statement(
     Exact(n=4, d_1=5, d_2=6, d_3=5, p=4),
     latex=r"\dim(I_i\cap N_j) = \mathrm{rank}(W_l\cdots W_i) - \mathrm{rank}(W_j\cdots W_i)",
-    source="alignment 2.3, N8",
+    source='docs/concepts/symmetry.md, "Pairs of flags"',
     mutants={"rank of the kernel map": {"start": 1}},
 )
 def image_and_kernel_flags(given: Given, *, start: int = 0) -> Goals:

@@ -14,7 +14,7 @@ from .statement import Hypothesis, Wording, statement
     Exact(d=5, a=2, b=3),
     latex=r"\|[P_A,P_B]\|^2 = 2\bigl(\mathrm{tr}\,P_AP_B - \mathrm{tr}\,(P_AP_B)^2\bigr) = "
     r"\tfrac12\sum_i \sin^2 2\theta_i",
-    source="alignment 2.5, S5, X8",
+    source='docs/concepts/symmetry.md, "What rotations leave"',
     hypotheses=[Hypothesis("projectors", "both matrices are orthogonal projectors")],
     mutants={"factor 1": {"factor": 1}, "plus": {"sign": 1}},
 )
@@ -52,7 +52,7 @@ def two_lines(given: Given, *, factor: int = 2, sign: int = -1) -> Goals:
 @statement(
     Exact(d=4),
     latex=r"\mathrm{tr}\,P_AP_B \in \mathbb{Z} \;\Rightarrow\; \mathrm{tr}\,P_AP_B = \dim(A\cap B)",
-    source="alignment 2.5",
+    source='docs/concepts/symmetry.md, "What rotations leave"',
     mutants={"right angles": {"cosine": S.Zero}, "a shared line": {"cosine": S.One}},
     recorded=Outcome.REFUTED,
 )
@@ -75,7 +75,7 @@ def integer_overlap(given: Given, *, cosine: Any = None) -> Goals:
     Generic(n=2, d=2, p=2),
     latex=r"\|[A,B]\|^2 = 2\,\mathrm{tr}\bigl((W_1^\top W_1)N^\top(W_2W_2^\top)N\bigr) - "
     r"2\,\mathrm{tr}\bigl((N^\top N)^2\bigr), \qquad N = W_2W_1",
-    source="alignment 6.2, S11, S11b",
+    source='docs/concepts/baselines.md, "Commutators"',
     mutants={"factor 1 in front of the second trace": {"second": 1}, "plus": {"second": -2}},
 )
 def cheap_commutator(given: Given, *, second: int = 2) -> Goals:
@@ -93,7 +93,7 @@ def cheap_commutator(given: Given, *, second: int = 2) -> Goals:
     DimensionFree(),
     Generic(m=2),
     latex=r"\|[A,B]\| \le \tfrac{1}{\sqrt2}\,\|A\|\,\|B\| \text{ for } A, B \succeq 0, \text{ sharp}",
-    source="alignment 6.2, S20, N3",
+    source='docs/concepts/baselines.md, "Commutators"',
     hypotheses=[Hypothesis("semidefinite", "both matrices are positive semidefinite, as Grams are")],
     mutants={"bound 1/2": {"share": Rational(1, 2)}, "cross term once": {"cross": 1}},
 )
@@ -146,7 +146,7 @@ def bound_on_instances(given: Given, *, share: Any = 1, semidefinite: bool = Tru
 @statement(
     Exact(d=2),
     latex=r"[A,B] = 0 \;\Rightarrow\; u_1 = \pm v_1",
-    source="alignment 5 and 7-D8, S14",
+    source='docs/concepts/training.md, "Levels of alignment"',
     mutants={"same order": {"exchanged": False}},
     recorded=Outcome.REFUTED,
     wording=Wording(
@@ -170,7 +170,7 @@ def commuting_means_aligned(given: Given, *, exchanged: bool = True) -> Goals:
     Generic(d=2),
     latex=r"\rho = \frac{\|[A,B]\|}{\sqrt{2d/((d-1)(d+2))}\,\|A_0\|\,\|B_0\|} = "
     r"\tfrac12\sqrt{\tfrac{d(d+2)}{d-1}} \text{ for two lines at } 45^\circ",
-    source="alignment 6.2",
+    source='docs/concepts/baselines.md, "Commutators"',
     mutants={"never above 1": {"value": S.One}},
 )
 def rho_of_two_lines(_: Given, *, value: Any = None) -> Goals:

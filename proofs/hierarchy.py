@@ -59,7 +59,7 @@ def spectral_pairs(d: int, *, simple: bool) -> list[tuple[Spectral, Spectral]]:
     Exact(d=3, k=2),
     latex=r"A = B \;\Rightarrow\; \mathrm{span}\,U_j = \mathrm{span}\,V_j\ (j\le k) \;\Rightarrow\; "
     r"\mathrm{span}\,U_k=\mathrm{span}\,V_k \;\Rightarrow\; \dim U_k = \dim V_k",
-    source="alignment 5",
+    source='docs/concepts/training.md, "Levels of alignment"',
     hypotheses=[
         Hypothesis(
             "simple",
@@ -104,7 +104,7 @@ def levels_imply(
 @statement(
     Generic(d=2),
     latex=r"\|[A,B]\|^2 = \tfrac12\,(a_1-a_2)^2(b_1-b_2)^2\sin^2 2\varphi",
-    source="alignment 5, S5b",
+    source='docs/concepts/training.md, "Levels of alignment"',
     mutants={"single angle": {"multiple": 1}, "factor 1": {"factor": 1}},
 )
 def subspace_without_basis(given: Given, *, multiple: int = 2, factor: int = 2) -> Goals:
@@ -125,7 +125,7 @@ def subspace_without_basis(given: Given, *, multiple: int = 2, factor: int = 2) 
     DimensionFree(),
     Exact(d=3),
     latex=r"k = d \;\Rightarrow\; \|U_k^\top V_k\|^2/k = 1",
-    source="alignment 2.6",
+    source='docs/concepts/symmetry.md, "The intersection dimension in numbers"',
     hypotheses=[Hypothesis("whole_space", "the window is the whole space")],
     mutants={"half the overlap": {"factor": Rational(1, 2)}},
 )
@@ -141,7 +141,7 @@ def whole_space_is_vacuous(given: Given, *, factor: Any = 1, whole_space: bool =
     DimensionFree(),
     Exact(d=3, p=2, C=2, N=4),
     latex=r"W^\top W = \frac{\lambda_H n_c}{\lambda_W}\,M_c M_c^\top",
-    source="alignment 5.1, S1c",
+    source='docs/concepts/training.md, "Levels of alignment"',
     hypotheses=[
         Hypothesis("class_means", "NC1: every feature equals its class mean, with equal class sizes $n_c$"),
         Hypothesis("stationary", "features and classifier are stationary in the unconstrained-features model"),

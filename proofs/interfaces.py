@@ -38,7 +38,7 @@ from .statement import Hypothesis, statement
     DimensionFree(),
     Exact(n=3, d=3, p=2),
     latex=r"(W_1,W_2)\to(c\,QW_1R,\,c\,SW_2Q^\top):\quad \kappa,\; \frac{\|A-B\|}{\|A\|+\|B\|} \text{ are unchanged}",
-    source="alignment 6.0, 2.7 and 6.3",
+    source='docs/concepts/symmetry.md, "One interface and its balanced representative"',
     hypotheses=[ROTATION, Hypothesis("common_scale", "one scale acts on both weights")],
     mutants={"scale counted once": {"degree": 1}},
 )
@@ -71,7 +71,7 @@ def diagonal_square(gram: Any) -> Any:
     Generic(d=2),
     Generic(d=3),
     latex=r"P \text{ a signed permutation}:\quad \|\mathrm{diag}\,PAP^\top\| = \|\mathrm{diag}\,A\|",
-    source="alignment 4.3 and 6.3",
+    source='docs/concepts/training.md, "Activations"',
     hypotheses=[Hypothesis("permutation", "the hidden units are permuted, with signs, and not mixed")],
     mutants={"one unit scaled": {"scale": 2}},
 )
@@ -100,7 +100,7 @@ def unit_norms_invariance(given: Given, *, scale: int = 1, permutation: bool = T
     DimensionFree(),
     Exact(n=3, d=3, p=2),
     latex=r"T = [W_1,W_2^\top]:\quad (QT)(QT)^\top = Q\,TT^\top Q^\top",
-    source="alignment 6.0 and 3.4",
+    source='docs/concepts/training.md, "Noise"',
     hypotheses=[ROTATION],
     mutants={"row space moved by g": {"opposite": True}},
 )
@@ -119,7 +119,7 @@ def stacked_ratio_invariance(given: Given, *, opposite: bool = False, orthogonal
     DimensionFree(),
     Exact(d=4, k=2, a=2, b=2),
     latex=r"(QF)^\top(QAQ^\top)(QF) = F^\top AF",
-    source="alignment 6.2 (window version)",
+    source='docs/concepts/baselines.md, "Commutators"',
     hypotheses=[ROTATION],
     mutants={"window left behind": {"turned": False}},
 )
@@ -141,7 +141,7 @@ def window_invariance(given: Given, *, turned: bool = True, orthogonal: bool = T
     DimensionFree(),
     latex=r"\mathbb{E}\,\|A-QBQ^\top\|^2 = \|A\|^2+\|B\|^2-\tfrac2d\,\mathrm{tr}A\,\mathrm{tr}B,\qquad "
     r"\mathrm{Var}\,\langle A,QBQ^\top\rangle = \frac{2\,\|A_0\|^2\|B_0\|^2}{(d-1)(d+2)}",
-    source="alignment 6.0 and 6.3, from S22",
+    source='docs/concepts/baselines.md, "Balance"',
     hypotheses=[UNIFORM],
     mutants={"variance without the factor 2": {"factor": 1}, "mean without the dimension": {"power": 0}},
 )
@@ -182,7 +182,7 @@ def gram_product_entries(given: Given, *, factor: int = 2, power: int = 1, unifo
     Generic(d=4),
     latex=r"\mathbb{E}_\pi\sum_i a_ib_{\pi(i)} = \frac{\sum a\,\sum b}{d},\qquad "
     r"\mathrm{Var}_\pi = \frac{\sum(a-\bar a)^2\,\sum(b-\bar b)^2}{d-1}",
-    source="alignment 6.3: Wald and Wolfowitz",
+    source='docs/concepts/baselines.md, "Balance"; Wald and Wolfowitz',
     mutants={"divided by d": {"shift": 0}},
     hypotheses=[Hypothesis("permuted", "the units of one weight are in uniformly random order")],
 )
@@ -215,7 +215,7 @@ def resolvent_root(u: Any, second: Any, third: Any) -> Any:
     DimensionFree(),
     latex=r"\mathbb{E}\,\|W_2QW_1\|_* \simeq \tfrac{2d}{\pi}\int_0^{r/d}\!\!\sqrt{t(u)}\,du,\qquad "
     r"t(u) = t_A(u)\,t_B(u)\,\tfrac{u}{1-u},\qquad \tfrac1d\mathrm{tr}\tfrac{A}{A+t_A(u)} = u",
-    source="alignment 2.7: Voiculescu; Collins, Mingo, Śniady and Speicher",
+    source='docs/concepts/baselines.md, "Balance"; Voiculescu; Collins, Mingo, Śniady and Speicher',
     mutants={"without the factor u / (1 - u)": {"factor": 0}, "half of the integral": {"share": Rational(1, 2)}},
     cites=[
         Citation(

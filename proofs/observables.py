@@ -22,7 +22,7 @@ def acting_map(given: Given, orthogonal: bool) -> Any:
     DimensionFree(),
     Exact(d=4, a=2, b=2),
     latex=r"\|(QUR)^\top(QVS)\|_F^2 = \|U^\top V\|_F^2 = \mathrm{tr}\,P_AP_B = \sum_i\cos^2\theta_i",
-    source="alignment 2.5 and 6.1",
+    source='docs/concepts/symmetry.md, "What rotations leave"',
     hypotheses=[ROTATION, Hypothesis("frames", "$U$, $V$ are orthonormal and $R$, $S$ orthogonal")],
     mutants={"different maps on the two": {"common": False}},
 )
@@ -49,7 +49,7 @@ def projection_overlap_invariance(
 @statement(
     Generic(d=2),
     latex=r"\cos^2\theta(gA, g^{-\top}B) = \cos^2\theta(A, B) \text{ for } g \in GL(d)",
-    source="alignment 2.1 and 7-D9, S21",
+    source='docs/concepts/symmetry.md, "How subspaces transform"',
     mutants={"no shear": {"shear": 0}},
     recorded=Outcome.REFUTED,
     wording=Wording(
@@ -75,7 +75,7 @@ def overlap_under_gl(given: Given, *, shear: Any = None) -> Goals:
     Exact(d=4, a=2, b=2),
     latex=r"V^\top(I-UU^\top)V = I - C^\top C, \qquad [U\,V]^\top[U\,V] = \begin{bmatrix}I&C\\C^\top&I\end{bmatrix},"
     r"\quad C = U^\top V",
-    source="alignment 2.6",
+    source='docs/concepts/symmetry.md, "The intersection dimension in numbers"',
     hypotheses=[Hypothesis("frames", "$U$ and $V$ have orthonormal columns")],
     mutants={"plus": {"sign": 1}},
 )
@@ -95,7 +95,7 @@ def sine_form(given: Given, *, sign: int = -1, frames: bool = True) -> Goals:
     DimensionFree(),
     Exact(d=3, n=2),
     latex=r"u \to \pm Qu,\; v \to \pm Qv:\quad |\langle u, v\rangle| \text{ is unchanged}",
-    source="continuity 1, eq. 1 of arXiv:2605.04971",
+    source="arXiv:2605.04971, equation 1",
     hypotheses=[ROTATION],
     mutants={"signed cosine": {"power": 1}},
 )
@@ -117,7 +117,7 @@ def singular_vector_cosine_invariance(given: Given, *, power: int = 2, orthogona
     DimensionFree(),
     latex=r"\frac{\sum_k s_k^2\,|\langle v_k, v'_k\rangle|}{\sum_j s_j^2} \text{ is unchanged under } "
     r"v_k\to\pm Qv_k,\; v'_k\to\pm Qv'_k,\; s_k \to c\,s_k",
-    source="continuity 1, eq. 2 of arXiv:2605.04971",
+    source="arXiv:2605.04971, equation 2",
     hypotheses=[ROTATION],
     mutants={"weights not normalised": {"normalised": False}},
 )
@@ -171,7 +171,7 @@ def cosine_at_most_one(given: Given) -> Goals:
 @statement(
     Exact(d=3),
     latex=r"V_k, V'_k \text{ with equal spans and } s_1 = s_2 \;\Rightarrow\; \text{equal weighted continuity}",
-    source="continuity 6.10",
+    source='docs/concepts/roles.md, "Numbers of one weight in two layers"',
     mutants={"same order": {"exchanged": False}},
     recorded=Outcome.REFUTED,
 )
@@ -192,7 +192,7 @@ def continuity_sees_subspaces_only(given: Given, *, exchanged: bool = True) -> G
     Exact(d=3, n=2, p=2),
     latex=r"A \to c\,QAQ^\top,\; B\to e\,QBQ^\top:\quad \frac{\|[A,B]\|}{\|A\|\|B\|},\; "
     r"\frac{\langle A,B\rangle}{\|A\|\|B\|} \text{ are unchanged}",
-    source="alignment 6.0 and 6.2",
+    source='docs/concepts/baselines.md, "Commutators"',
     hypotheses=[ROTATION],
     mutants={"scale of one weight counted once": {"degree": 2}},
 )
@@ -218,7 +218,7 @@ def gram_observables_invariance(given: Given, *, degree: int = 4, orthogonal: bo
     Exact(n=3, d=3, p=2),
     latex=r"A_0 = A - \tfrac{\mathrm{tr}A}{d}I:\quad \langle A_0, B_0\rangle = \langle A,B\rangle - "
     r"\tfrac{\mathrm{tr}A\,\mathrm{tr}B}{d}",
-    source="continuity 7.4",
+    source='docs/concepts/roles.md, "Numbers of one weight in two layers"',
     hypotheses=[ROTATION],
     mutants={"trace subtracted twice": {"share": 2}},
 )
@@ -240,7 +240,7 @@ def centred_gram_cosine_invariance(given: Given, *, share: int = 1, orthogonal: 
     Exact(d=3, h=2),
     latex=r"(W_Q,W_K,W_V,W_O)\to(W_QR,\,W_KR^{-\top},\,W_VS,\,S^{-1}W_O):\quad W_QW_K^\top,\; W_VW_O,\; "
     r"\mathrm{im}\,W_V,\; \mathrm{row}\,W_O \text{ unchanged}",
-    source="alignment 6.5; Elhage et al. 2021",
+    source='docs/concepts/roles.md, "Heads"; Elhage et al. 2021',
     hypotheses=[Hypothesis("one_gauge", "the two maps of a pair carry inverse changes of basis")],
     mutants={"transposed gauge on the output": {"transposed": True}},
 )
@@ -278,7 +278,7 @@ def head_subspaces(given: Given, *, transposed: bool = False) -> Goals:
     Exact(d=3, n=2, p=2),
     latex=r"\|W_{\mathrm{read}}W_{OV}\| \text{ is unchanged under } W_{OV}\to QW_{OV},\; "
     r"W_{\mathrm{read}}\to W_{\mathrm{read}}Q^\top",
-    source="alignment 6.0 and 6.5",
+    source='docs/concepts/roles.md, "Heads"',
     hypotheses=[ROTATION],
     mutants={"reader not turned": {"turned": False}},
 )
@@ -296,7 +296,7 @@ def composition_score_invariance(given: Given, *, turned: bool = True, orthogona
     DimensionFree(),
     Exact(m=3, n=3),
     latex=r"\langle u, u'\rangle\langle v, v'\rangle = \langle uv^\top, u'v'^\top\rangle",
-    source="continuity 7.5",
+    source='docs/concepts/roles.md, "Numbers of one weight in two layers"',
     hypotheses=[Hypothesis("paired_signs", "the signs of $u$ and $v$ change together, as in $s\\,u v^T$")],
     mutants={"cosine of u alone": {"whole": False}},
 )
@@ -324,7 +324,7 @@ def rank_one_overlap_under_rotations(given: Given) -> Goals:
     DimensionFree(),
     Exact(d=3, L=4),
     latex=r"v_l \to \pm Qv_l \;\Rightarrow\; \text{the sign-aligned, centred Gram of the path is unchanged}",
-    source="continuity 1, eq. 6 of arXiv:2605.04971",
+    source="arXiv:2605.04971, equation 6",
     hypotheses=[ROTATION],
     mutants={"a rotation of its own for the mean": {"common": False}},
 )
@@ -358,7 +358,7 @@ def aligned_path(_: Given) -> Goals:
     DimensionFree(),
     Exact(m=3, n=2),
     latex=r"(PW)^\top(PW) = W^\top W",
-    source="continuity 8",
+    source='docs/concepts/spaces.md, "Layouts"',
     hypotheses=[Hypothesis("permutation", "the rows are permuted (any orthogonal map would do)")],
     mutants={"on the write side": {"side": "write"}},
 )
@@ -375,7 +375,7 @@ def row_order_keeps_read_side(given: Given, *, side: str = "read", permutation: 
 @statement(
     Generic(experts=3, n=2),
     latex=r"\sum_e W_{\pi(e)}^\top W_{\pi(e)} = \sum_e W_e^\top W_e",
-    source="continuity 9",
+    source='docs/concepts/roles.md, "Mixtures of experts"',
     mutants={"first expert alone": {"count": 1}},
 )
 def expert_order(given: Given, *, count: int = 3) -> Goals:
@@ -390,7 +390,7 @@ def expert_order(given: Given, *, count: int = 3) -> Goals:
     DimensionFree(),
     Exact(n=3, d=3),
     latex=r"\mathrm{tr}\,\bigl((QWR)^\top QWR\bigr)^j = \mathrm{tr}\,(W^\top W)^j",
-    source="continuity 1, eq. 3 of arXiv:2605.04971",
+    source="arXiv:2605.04971, equation 3",
     label=Label.TEXTBOOK,
     hypotheses=[Hypothesis("orthogonal", "both changes of basis are orthogonal")],
     mutants={"with a scale": {"scale": 2}},
@@ -408,7 +408,7 @@ def spectrum_invariance(given: Given, *, scale: int = 1, orthogonal: bool = True
     DimensionFree(),
     Exact(n=2, d=2),
     latex=r"W_T - W_0 = -\eta\sum_t G_t",
-    source="continuity 6.9",
+    source='docs/concepts/training.md, "Continuity across layers"',
     hypotheses=[Hypothesis("plain_gradient", "plain gradient descent without ridge, momentum or preconditioner")],
     mutants={"twice the step": {"factor": 2}},
     wording=Wording(

@@ -44,7 +44,7 @@ def change_of_basis(given: Given, name: str, size: Size) -> tuple[Any, Any]:
     Exact(n=2, d=3, p=2, k=1),
     latex=r"\mathrm{im}\,gW_1 = g\,\mathrm{im}\,W_1,\quad \ker W_2g^{-1} = g\ker W_2,\quad "
     r"\mathrm{row}\,W_2g^{-1} = g^{-\top}\mathrm{row}\,W_2",
-    source="alignment 2.1, S4",
+    source='docs/concepts/symmetry.md, "How subspaces transform"',
     mutants={"rows move like vectors": {"rows_covariant": False}, "g for the inverse": {"inverse": False}},
 )
 def orbit_transformation(given: Given, *, rows_covariant: bool = True, inverse: bool = True) -> Goals:
@@ -67,7 +67,7 @@ def orbit_transformation(given: Given, *, rows_covariant: bool = True, inverse: 
     DimensionFree(),
     Exact(p=2, d=3),
     latex=r"g \in O(d) \;\Rightarrow\; \mathrm{row}\,W_2g^{-1} = g\,\mathrm{row}\,W_2",
-    source="alignment 2.1",
+    source='docs/concepts/symmetry.md, "How subspaces transform"',
     hypotheses=[Hypothesis("orthogonal", "$g$ is orthogonal (up to scale)")],
     mutants={"opposite rotation": {"opposite": True}},
 )
@@ -81,7 +81,7 @@ def row_space_under_rotation(given: Given, *, opposite: bool = False, orthogonal
 @statement(
     Exact(n=1, d=2, p=1),
     latex=r"\dim(\mathrm{im}\,W_1\cap\mathrm{row}\,W_2) \text{ is invariant under } GL(d)",
-    source="alignment 2.1 and 7-D1, S4",
+    source='docs/concepts/symmetry.md, "How subspaces transform"',
     mutants={"a rotation": {"rotated": True}},
     recorded=Outcome.REFUTED,
     wording=Wording(
@@ -104,7 +104,7 @@ def image_row_intersection(_: Given, *, rotated: bool = False) -> Goals:
     Exact(n=4, d=4, p=3, r=3, k=2),
     latex=r"\dim(\mathrm{im}\,W_1\cap\ker W_2) = \mathrm{rank}\,W_1 - \mathrm{rank}\,W_2W_1 = "
     r"\dim(g\,\mathrm{im}\,W_1\cap g\ker W_2)",
-    source="alignment 2.1, S4, N7",
+    source='docs/concepts/symmetry.md, "How subspaces transform"',
     hypotheses=[INVERTIBLE],
     mutants={
         "row space for the kernel": {"row_space": True},
@@ -183,7 +183,7 @@ def pair_types(d: int) -> Iterator[tuple[int, int, int]]:
     Exact(d=3),
     Exact(d=4),
     latex=r"(A,B) \sim_{GL(d)} (A',B') \iff \dim A=\dim A',\ \dim B=\dim B',\ \dim A\cap B = \dim A'\cap B'",
-    source="alignment 2.2, theorem 1",
+    source='docs/concepts/symmetry.md, "Pairs of subspaces"',
     label=Label.TEXTBOOK,
     hypotheses=[Hypothesis("equal_intersection", "the two intersections have the same dimension")],
     mutants={"one orbit fewer": {"extra": 0}, "bases adapted to one subspace alone": {"adapted": False}},
@@ -222,7 +222,7 @@ def pairs_of_subspaces(given: Given, *, extra: int = 1, adapted: bool = True, eq
     Exact(d=3),
     Exact(d=4),
     latex=r"\mathrm{codim}\,O_c = c\,(d-a-b+c), \qquad \dim O_{\min} = b(d-b) + a(b-a)",
-    source="alignment 2.2, S19",
+    source='docs/concepts/symmetry.md, "Pairs of subspaces"',
     label=Label.TEXTBOOK,
     mutants={"codimension c (d - a - b)": {"excess": 0}},
 )
@@ -260,7 +260,7 @@ def closed_orbit_dimension(given: Given, *, excess: int = 1) -> Goals:
     Generic(vertices=5),
     latex=r"r_{s,t} = \sum_{a\le s,\,b\ge t} m_{[a,b]}, \qquad "
     r"m_{[s,t]} = r_{s,t} - r_{s-1,t} - r_{s,t+1} + r_{s-1,t+1}",
-    source="alignment 2.3, S13: Gabriel; Abeasis and Del Fra",
+    source='docs/concepts/symmetry.md, "Pairs of flags"; Gabriel; Abeasis and Del Fra',
     label=Label.TEXTBOOK,
     mutants={"last term dropped": {"corner": 0}, "first difference only": {"left": 0}},
     cites=[

@@ -20,7 +20,7 @@ from .statement import Hypothesis, statement
 @statement(
     DimensionFree(),
     latex=r"\mathbb{E}\,\|[A,QBQ^\top]\|^2 = \frac{2d}{(d-1)(d+2)}\,\|A_0\|^2\|B_0\|^2",
-    source="alignment 6.2, S22, N2",
+    source='docs/concepts/baselines.md, "Commutators"',
     hypotheses=[UNIFORM],
     mutants={"factor d": {"factor": 1}},
 )
@@ -64,7 +64,7 @@ def contractions(given: Given, *, factor: int = 2, uniform: bool = True) -> Goal
 @statement(
     DimensionFree(),
     latex=r"\mathbb{E}\,\langle A, QBQ^\top\rangle = \frac{\mathrm{tr}A\;\mathrm{tr}B}{d}",
-    source="alignment 6.0",
+    source='docs/concepts/baselines.md, "Balance"',
     hypotheses=[UNIFORM],
     mutants={"without the dimension": {"power": 0}},
 )
@@ -92,7 +92,7 @@ def gram_cosine_entries(given: Given, *, power: int = 1, uniform: bool = True) -
     DimensionFree(),
     latex=r"\mathbb{E}\,\frac{\langle A_0, QB_0Q^\top\rangle}{\|A_0\|\|B_0\|} = 0, \qquad "
     r"\mathrm{Var} = \frac{2}{(d-1)(d+2)}",
-    source="continuity 7.4; alignment 6.0 and S22",
+    source='docs/concepts/baselines.md, "Balance"',
     hypotheses=[UNIFORM],
     mutants={"without the factor 2": {"factor": 1}},
 )
@@ -127,7 +127,7 @@ def centred_contraction(given: Given, *, factor: int = 2, uniform: bool = True) 
 @statement(
     DimensionFree(),
     latex=r"\mathbb{E}\,\frac{\|RQM\|^2}{\|R\|^2\|M\|^2} = \frac1d",
-    source="alignment 6.5, X5",
+    source='docs/concepts/roles.md, "Heads"',
     hypotheses=[UNIFORM],
     mutants={"mean 1 / d^2": {"power": 2}},
 )
@@ -157,7 +157,7 @@ def composition_score_entries(given: Given, *, power: int = 1, uniform: bool = T
 @statement(
     DimensionFree(),
     latex=r"\mathrm{Var}\,\langle A, QBQ^\top\rangle = \frac{2\,\|A_0\|^2\|B_0\|^2}{(d-1)(d+2)}",
-    source="alignment 6.1 and 6.5",
+    source='docs/concepts/roles.md, "Heads"',
     hypotheses=[UNIFORM],
     mutants={"variance without the factor 2": {"factor": 1}},
 )
@@ -189,7 +189,7 @@ def gram_inner_product_entries(given: Given, *, factor: int = 2, uniform: bool =
     DimensionFree(),
     Exact(d=4, k=2, m=3),
     latex=r"R = V^\top,\; M = U:\quad \mathrm{CS}^2 = \frac{\|V^\top U\|^2}{km}",
-    source="alignment 6.5",
+    source='docs/concepts/roles.md, "Heads"',
     hypotheses=[Hypothesis("flat", "all singular values of the reader and of the writer are equal")],
     mutants={"normalised by the smaller rank": {"both": False}},
 )
@@ -205,7 +205,7 @@ def composition_score_of_flat_spectra(given: Given, *, both: bool = True, flat: 
 @statement(
     DimensionFree(),
     latex=r"\frac{\mathbb{E}\sum_{i\ne j}A_{ij}^2}{\mathbb{E}\,\|A\|^2} = \frac{d-1}{n+d+1}, \qquad A = WW^\top",
-    source="alignment 4.3",
+    source='docs/concepts/training.md, "Activations"',
     hypotheses=[Hypothesis("gaussian", "the entries are independent standard Gaussians")],
     mutants={"without the fourth moment": {"fourth": 1}},
 )

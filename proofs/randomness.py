@@ -44,7 +44,7 @@ from .statement import Hypothesis, Label, statement
     DimensionFree(),
     latex=r"\mathbb{E}[Y_{ij}Y_{kl}] = c_H\bigl(\delta_{ik}\delta_{jl}+\delta_{il}\delta_{jk}-"
     r"\tfrac2d\delta_{ij}\delta_{kl}\bigr), \qquad c_H = \frac{\|B_0\|^2}{(d-1)(d+2)}",
-    source="alignment 6.1, S22",
+    source='docs/concepts/baselines.md, "Unrelated directions and subspaces"',
     hypotheses=[UNIFORM],
     mutants={"(d - 1) (d + 1)": {"shift": 1}},
 )
@@ -100,7 +100,7 @@ def average_over_lines(given: Given, *, uniform: bool = True) -> Goals:
     DimensionFree(),
     latex=r"\mathbb{E}\,\|U^\top V\|^2 = \frac{km}{n}, \qquad "
     r"\mathrm{Var} = \frac{2km(n-k)(n-m)}{n^2(n-1)(n+2)}",
-    source="alignment 6.1, N1; continuity 2.2",
+    source='docs/concepts/baselines.md, "Unrelated directions and subspaces"',
     hypotheses=[UNIFORM],
     mutants={"variance without the factor 2": {"factor": 1}, "mean k m / n^2": {"power": 2}},
 )
@@ -137,7 +137,7 @@ def overlap_of_a_line(given: Given, *, factor: int = 2, power: int = 1, uniform:
 @statement(
     DimensionFree(),
     latex=r"\mathbb{E}\,|\cos| = \frac{\Gamma(d/2)}{\sqrt\pi\,\Gamma((d+1)/2)}, \qquad \mathbb{E}\cos^2 = \frac1d",
-    source="continuity 2.2",
+    source='docs/concepts/baselines.md, "Unrelated directions and subspaces"',
     label=Label.TEXTBOOK,
     hypotheses=[UNIFORM],
     mutants={"second moment 2 / d": {"factor": 2}, "shifted gamma": {"shift": 1}},
@@ -174,7 +174,7 @@ def cosine_density(given: Given, *, factor: int = 1, shift: int = 0, uniform: bo
     Generic(d=3),
     latex=r"\mathbb{E}\bigl[\langle v_1,v_2\rangle^{2a}\langle v_2,v_3\rangle^{2b}\bigr] = "
     r"\mathbb{E}\langle v_1,v_2\rangle^{2a}\;\mathbb{E}\langle v_2,v_3\rangle^{2b}",
-    source="continuity 2.2",
+    source='docs/concepts/baselines.md, "Unrelated directions and subspaces"',
     hypotheses=[Hypothesis("unit_vectors", "the middle vector has length 1")],
     mutants={"moment of one power higher": {"extra": 1}},
 )
@@ -201,7 +201,7 @@ def chain_independence(given: Given, *, extra: int = 0, unit_vectors: bool = Tru
     Exhaustive(d=3, k=2),
     latex=r"\mathbb{E}\max_{j\le k}|v_j| = \frac{\mathbb{E}\max_{j\le k}|g_j|}{\mathbb{E}\|g\|}, \qquad "
     r"\mathbb{E}\max_{j\le k}v_j^2 = \frac{\mathbb{E}\max_{j\le k}g_j^2}{d}, \qquad g \sim N(0, I_d)",
-    source="continuity 7.2",
+    source='docs/concepts/baselines.md, "Unrelated directions and subspaces"',
     hypotheses=[UNIFORM],
     mutants={"length of one dimension more": {"extra": 1}},
 )
@@ -242,7 +242,7 @@ def length_and_direction(given: Given, *, extra: int = 0, uniform: bool = True) 
     DimensionFree(),
     latex=r"\mathbb{E}\,\langle u,u'\rangle\langle v,v'\rangle = 0, \qquad "
     r"\mathbb{E}\,\langle u,u'\rangle^2\langle v,v'\rangle^2 = \frac1{mn}",
-    source="continuity 7.5",
+    source='docs/concepts/roles.md, "Numbers of one weight in two layers"',
     hypotheses=[UNIFORM],
     mutants={"mean square 1 / (m + n)": {"multiplied": False}},
 )
@@ -281,7 +281,7 @@ def rank_one_moments(given: Given, *, multiplied: bool = True, uniform: bool = T
     r"\Phi_K = \frac{\sum_{k\le K} R_{kk}}{\sum_{k\le K} k}: \quad "
     r"\mathbb{E}\,\Phi_K = \frac{2K+1}{3d}, \quad \mathbb{E}\,O_{ij} = \frac1d, \quad "
     r"\mathbb{E}\,R_{ij} = \frac{ij}{d}",
-    source="alignment 6.1, S18",
+    source='docs/concepts/baselines.md, "Flags and bases"',
     hypotheses=[UNIFORM],
     mutants={"mean K / (2 d)": {"numerator": 0}},
 )
@@ -323,7 +323,7 @@ def weight_norm(weights: Any, d: Any) -> Any:
     DimensionFree(),
     latex=r"\mathrm{Cov}\bigl(\langle u_i,v_j\rangle^2, \langle u_k,v_l\rangle^2\bigr) = "
     r"\frac{2}{(d-1)(d+2)}\Bigl(\delta_{ik}-\frac1d\Bigr)\Bigl(\delta_{jl}-\frac1d\Bigr)",
-    source="alignment 6.0 and 6.1",
+    source='docs/concepts/baselines.md, "Unrelated directions and subspaces"',
     hypotheses=[UNIFORM],
     mutants={"without the factor 2": {"factor": 1}, "projectors not centred": {"share": 0}},
 )
@@ -381,7 +381,7 @@ def weighted_sum_in_a_line(given: Given, *, factor: int = 2, uniform: bool = Tru
     Generic(n=3, r=2, s=2),
     latex=r"\mathbb{E}_{D,E}\,\|A^\top DEB\|_F^2 = \sum_i \|a_i\|^2\|b_i\|^2, \quad "
     r"a_i, b_i \text{ the rows of } A, B",
-    source="continuity 2.3; sign flips of the coordinates",
+    source='docs/concepts/baselines.md, "Outlier channels"',
     hypotheses=[Hypothesis("independent_signs", "the signs of the coordinates are independent of each other")],
     mutants={"columns for rows": {"rows": False}, "norms not squared": {"power": 1}},
 )
@@ -407,7 +407,7 @@ def sign_flip_overlap_mean(given: Given, *, rows: bool = True, power: int = 2, i
     Generic(n=2, r=1, s=2),
     Generic(n=3, r=1, s=1),
     latex=r"\mathrm{Var}_{D}\,\|A^\top DB\|_F^2 = 2\sum_{i\ne j}(AA^\top)_{ij}^2\,(BB^\top)_{ij}^2",
-    source="continuity 2.3; sign flips of the coordinates",
+    source='docs/concepts/baselines.md, "Outlier channels"',
     hypotheses=[Hypothesis("independent_signs", "the signs of the coordinates are independent of each other")],
     mutants={"diagonal too": {"diagonal": True}, "factor 1": {"factor": 1}},
 )
@@ -434,7 +434,7 @@ def sign_flip_overlap_spread(
     Exhaustive(n=3, r=1, s=1),
     latex=r"\mathbb{E}_{D, D'}\,\|(P + DE)^\top (Q + D'F)\|_F^2 = \|P^\top Q\|_F^2 + \sum_i \bigl(\|e_i\|^2\|f_i\|^2 "
     r"+ \|p_i\|^2\|f_i\|^2 + \|e_i\|^2\|q_i\|^2\bigr), \quad p_i, q_i, e_i, f_i \text{ the rows of } P, Q, E, F",
-    source="continuity 2.3; sign flips of what is left of each frame",
+    source='docs/concepts/baselines.md, "A common mean"',
     hypotheses=[Hypothesis("independent_signs", "the signs of the two frames are independent of each other")],
     mutants={"what is kept left out": {"kept": 0}, "the kept part meets no rest": {"meeting": 0}},
 )
@@ -465,7 +465,7 @@ def mean_matched_overlap_mean(
     Exact(L=4, d=5),
     latex=r"\text{orthonormal directions, centred: } \mathrm{EVR}_k = \frac{k}{L-1},\; k < L, \quad "
     r"\text{so } \mathrm{EVR}_3 = \frac{3}{L-1} \text{ for } L \ge 4",
-    source="continuity 1 (null of the explained variance)",
+    source='docs/concepts/baselines.md, "Flags and bases"',
     hypotheses=[Hypothesis("orthonormal", "the directions are orthonormal, as unrelated ones are for d much above L")],
     mutants={"total L": {"loss": 0}},
 )
@@ -486,7 +486,7 @@ def explained_variance_null(given: Given, *, loss: int = 1, orthonormal: bool = 
 @statement(
     Exact(largest=3),
     latex=r"\pi = r_1 + r_2 - 2\,r_{12} = r_1 + r_2 - 2\min(n,d,p) \text{ for generic weights}",
-    source="alignment 2.7",
+    source='docs/concepts/symmetry.md, "One interface and its balanced representative"',
     hypotheses=[Hypothesis("generic", "the weights are in general position, as random ones almost surely are")],
     mutants={"counted once": {"factor": 1}},
 )

@@ -17,7 +17,7 @@ from .statement import Hypothesis, Label, Wording, statement
     Exact(n=3, d=1, p=2),
     Exact(n=4, d=2, p=3),
     latex=r"X/\!/GL(d) = \{M : \mathrm{rank}\,M \le d\},\qquad d(n+p-d) + d^2 = \dim X",
-    source="alignment 2.4(i), S12: first fundamental theorem",
+    source='docs/concepts/symmetry.md, "One interface and its balanced representative"; first fundamental theorem',
     label=Label.TEXTBOOK,
     hypotheses=[Hypothesis("narrow", r"$d \le n$ and $d \le p$")],
     mutants={"orbits of dimension d": {"orbit_power": 1}, "images d (n + p)": {"defect": 0}},
@@ -48,7 +48,7 @@ def quotient_dimension(given: Given, *, orbit_power: int = 2, defect: int = 1, n
 @statement(
     Exact(n=2, d=2, p=2),
     latex=r"f(gW_1, W_2g^{-1}) = f(W_1,W_2) \;\Rightarrow\; f \text{ is a function of } r_1, r_2, r_{12}",
-    source="alignment 2.4(i) and 7-D3",
+    source='docs/concepts/symmetry.md, "One interface and its balanced representative"',
     mutants={"equal products": {"scale": 1}},
     recorded=Outcome.REFUTED,
     wording=Wording(
@@ -88,7 +88,7 @@ def adapted_pair(given: Given) -> dict[str, Any]:
     DimensionFree(),
     Exact(n=2, d=4, p=2, m=3),
     latex=r"g(t) = \mathrm{diag}(t,1,1,t^{-1}):\quad g W_1 \to (0; X_2; 0; 0),\; W_2 g^{-1} \to (0, Y_2, 0, 0)",
-    source="alignment 2.4(ii), S3",
+    source='docs/concepts/symmetry.md, "One interface and its balanced representative"',
     mutants={"opposite weight on the fourth block": {"last": 1}},
 )
 def one_parameter_degeneration(given: Given, *, last: int = -1) -> Goals:
@@ -112,7 +112,7 @@ def one_parameter_degeneration(given: Given, *, last: int = -1) -> Goals:
     Exact(n=3, d=3, p=3, r=2),
     latex=r"GL(d)\cdot(W_2,W_1) \text{ closed} \iff \mathrm{im}\,W_1\oplus\ker W_2 = \mathbb{R}^d \iff "
     r"r_{12} = r_1 = r_2",
-    source="alignment 2.4, theorem 2(ii): Kempf and Ness",
+    source='docs/concepts/symmetry.md, "One interface and its balanced representative"; Kempf and Ness',
     hypotheses=[Hypothesis("complementary", "the image of $W_1$ and the kernel of $W_2$ are complementary")],
     mutants={"rank condition on one side": {"one_sided": True}, "one factor not moved": {"moved": False}},
 )
@@ -183,7 +183,7 @@ def conditions_agree(given: Given, *, one_sided: bool = False, complementary: bo
     Exact(n=3, d=3, p=3, r=2),
     latex=r"\inf_g\,\|gW_1\|^2 + \|W_2g^{-1}\|^2 = 2\,\|W_2W_1\|_*, \quad "
     r"\text{attained} \iff r_{12} = r_1 = r_2 \iff GL(d)\cdot(W_2,W_1) \text{ closed}",
-    source="alignment 2.4, theorem 2(iii), S8, S8b, X3; arXiv:2511.01137",
+    source='docs/concepts/symmetry.md, "One interface and its balanced representative"; arXiv:2511.01137',
     hypotheses=[Hypothesis("singular_frames", "$W_2 W_1 = U S V^T$ with orthonormal columns in $U$ and $V$")],
     mutants={
         "half the nuclear norm": {"factor": 1},
@@ -265,7 +265,7 @@ def orbit_without_minimum(given: Given, *, attained: bool = False) -> Goals:
     Exact(d=3, r=2, q=2),
     latex=r"\kappa = \frac{\|W_1\|^2+\|W_2\|^2}{2\,\|W_2W_1\|_*},\qquad 0 \le \kappa - 1 \le "
     r"\frac{\|\Delta\|_*}{2\,\|W_2W_1\|_*}",
-    source="alignment 2.7: Powers and Stormer",
+    source='docs/concepts/symmetry.md, "One interface and its balanced representative"; Powers and Stormer',
     hypotheses=[
         Hypothesis("semidefinite", "$X$ and $Y$, the roots of the two Grams, are positive semidefinite"),
         Hypothesis("nonzero", r"$W_2W_1 \ne 0$, or the quotients have no meaning", essential=False),
@@ -324,7 +324,7 @@ def powers_stormer(given: Given, *, share: Any = 1, semidefinite: bool = True) -
     DimensionFree(),
     Exact(n=3, m=3, p=2, r=2),
     latex=r"\min \sum_l \|W_l\|^2 = L\sum_i \sigma_i(M)^{2/L}, \qquad W_lW_l^\top = W_{l+1}^\top W_{l+1}",
-    source="alignment 2.4(v); arXiv:2511.01137",
+    source='docs/concepts/symmetry.md, "One interface and its balanced representative"; arXiv:2511.01137',
     label=Label.TEXTBOOK,
     mutants={"nuclear norm at every depth": {"schatten": False}, "twice the norm of a layer": {"norms": 2}},
 )
@@ -419,7 +419,7 @@ def balanced_chain(given: Given, *, schatten: bool = True) -> Goals:
     Exact(n=2, d=3, p=3, r=2),
     latex=r"\{W_1W_1^\top : W_1W_1^\top = W_2^\top W_2,\, W_2W_1 = M\} \cong "
     r"O(d)/\bigl(O(m_1)\times\cdots\times O(m_s)\bigr), \qquad \dim = \sum_{i<j} m_i m_j",
-    source="alignment 2.4(iv); arXiv:2407.13482",
+    source='docs/concepts/symmetry.md, "One interface and its balanced representative"; arXiv:2407.13482',
     hypotheses=[Hypothesis("rank", r"$d \ge \mathrm{rank}\,M$: some pair has this product", essential=False)],
     mutants={
         "squares counted too": {"diagonal": 1},
@@ -514,7 +514,7 @@ def compositions(total: int) -> list[tuple[int, ...]]:
 @statement(
     DimensionFree(),
     latex=r"A\subset B \text{ is polystable in } \mathrm{Gr}(a)\times\mathrm{Gr}(b) \text{ under } SL(d)",
-    source="alignment 2.4(iv) and 7-D2, S16",
+    source='docs/concepts/symmetry.md, "One interface and its balanced representative"',
     label=Label.TEXTBOOK,
     mutants={"the whole space": {"proper": 0}},
     recorded=Outcome.REFUTED,
@@ -545,7 +545,7 @@ def nested_pairs_polystable(given: Given, *, proper: int = 1) -> Goals:
     DimensionFree(),
     Exact(d=5, a=2, b=2, f=3, m=2),
     latex=r"A\oplus B = \mathbb{R}^d,\; s = t \;\Rightarrow\; s\dim(A\cap F)+s\dim(B\cap F) \le s\dim F",
-    source="alignment 2.4(iv), S17",
+    source='docs/concepts/symmetry.md, "One interface and its balanced representative"',
     label=Label.TEXTBOOK,
     hypotheses=[
         Hypothesis("complementary", "$A$ and $B$ are complementary"),

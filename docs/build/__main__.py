@@ -7,11 +7,13 @@ from .models import models_page
 from .observables import observables_page
 from .paper_claims import paper_claims_page
 from .performance import performance_page, performance_plot
+from .questions import questions_page
 from .statements import proofs_page
 from .tables import records_page, tables_page
 
 PAGES = {
     "models.md": models_page,
+    "questions.md": questions_page,
     "observables.md": observables_page,
     "tables.md": tables_page,
     "monitor-records.md": records_page,

@@ -1,6 +1,7 @@
 """The pages that are written from the statements: every statement typeset, and the notes on the papers' wording."""
 
 import importlib
+import re
 from collections import Counter
 from collections.abc import Iterator
 
@@ -48,8 +49,7 @@ assumptions fix conventions.
 A function of `manifolds` that computes what a statement says is named under *computed by*; the tests evaluate the
 formula of the statement with numbers and compare the two to twelve digits.
 
-Sources named *alignment* and *continuity* are sections of the notes that the project was derived from; S numbers are
-the identities there. Each statement is complete as it stands here.
+Sources are papers, or the sections of this site that derive what is stated.
 
 `python -m docs.build` writes this page.
 """
@@ -81,7 +81,7 @@ def _section(statement: Statement) -> Iterator[str]:
         yield f"{escaped(statement.remark)}\n"
     for hypothesis in statement.hypotheses:
         yield f"- assumes{' (essential)' if hypothesis.essential else ''}: {hypothesis.text}"
-    yield f"- **{escaped(statement.evidence_in_words)}**; {statement.label}; {statement.source}"
+    yield f"- **{escaped(statement.evidence_in_words)}**; {statement.label}; {_linked(statement.source)}"
     for citation in statement.cites:
         yield f"- cites, without a check: {escaped(citation.lemma)} ({escaped(citation.source)})"
     arguments: dict[Argument, list[Proof]] = {}
@@ -97,6 +97,15 @@ def _section(statement: Statement) -> Iterator[str]:
     if statement.wording is not None:
         yield f"- wording: {escaped(statement.wording.holds)}"
     yield ""
+
+
+def _linked(source: str) -> str:
+    """A source, whose sections of this site are links."""
+    return re.sub(r'docs/([\w/-]+\.md), "([^"]+)"', lambda cited: f"[{cited[2]}]({cited[1]}#{_slug(cited[2])})", source)
+
+
+def _slug(heading: str) -> str:
+    return heading.lower().replace(",", "").replace(" ", "-")
 
 
 def _given(proofs: list[Proof]) -> str:

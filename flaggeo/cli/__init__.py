@@ -2,9 +2,11 @@
 
 import gc
 import signal
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from .analyze import analyze
 from .compare import compare
@@ -15,19 +17,33 @@ from .report import report
 from .reproduce import reproduce
 from .terminal import EXIT_CODES
 from .trace import trace
+from .verify import verify
 
 _EPILOG = "Exit codes: " + "; ".join(f"{code} {meaning}" for code, meaning in EXIT_CODES.items()) + "."
 
+
+class _Commands(TyperGroup):
+    """The commands, of which ``analyze`` need not be named where a path or a repository stands in its place."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        first = args[0]
+        if first not in self.commands and (Path(first).exists() or "/" in first or "." in first):
+            args = ["analyze", *args]
+        return super().resolve_command(ctx, args)
+
+
 app = typer.Typer(
     name="flaggeo",
-    help="Read a network's weights from disk and measure how their subspaces are aligned.",
+    cls=_Commands,
+    help="Read a network's weights from disk and measure how their subspaces are aligned: flaggeo PATH.",
     epilog=_EPILOG,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
 
-for command in (inspect, analyze, compare, trace, report, figure, prove, reproduce):
+# In the order in which a person comes to need them.
+for command in (analyze, inspect, compare, trace, figure, report, verify, prove, reproduce):
     app.command(epilog=_EPILOG)(command)
 
 

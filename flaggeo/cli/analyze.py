@@ -1,5 +1,6 @@
 """`flaggeo analyze`: how the subspaces of one checkpoint are aligned."""
 
+from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -16,9 +17,35 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
+    from ..findings import Card
     from ..results import Analysis
 
 
+# Columns of the table, by their headings: those of every run, and those that --verbose adds.
+_SHOWN = {
+    "|cos| 1st": "abs_cos_1",
+    "largest null": "largest_null",
+    "excess": "abs_cos_1_excess",
+    "overlap": "overlap",
+    "unrelated": "overlap_null_mean",
+}
+_VERBOSE = {
+    "|cos| 1st": "abs_cos_1",
+    "unrelated": "abs_cos_1_null_mean",
+    "effect size": "abs_cos_1_effect_size",
+    "mean-matched": "abs_cos_1_mean_matched_mean",
+    "norm-matched": "abs_cos_1_norm_matched_mean",
+    "sign-flip": "abs_cos_1_sign_flip_mean",
+    "excess": "abs_cos_1_excess",
+    "equalised": "abs_cos_1_equalised",
+    "|cos| 2nd": "abs_cos_2",
+    "overlap": "overlap",
+    "unrelated overlap": "overlap_null_mean",
+}
+# Nulls of |cos|, of which the first is that of unrelated directions.
+_NULLS = tuple(f"abs_cos_1_{null}_mean" for null in ("null", "mean_matched", "norm_matched", "sign_flip"))
+# Colours of the verdicts, which a pipe does not get.
+_COLOURS = {"present": "green", "absent": "dim", "not_measured": "cyan"}
 _LEGEND = (
     "unrelated: exact mean for unrelated (Haar) directions; effect size: (|cos| - unrelated) / (1 - unrelated);\n"
     "significant: layer pairs whose |cos| 1st has a q-value of at most {rate:.0%}; channels: how many coordinates\n"
@@ -46,7 +73,7 @@ def analyze(path: Source, heads_per_layer: HeadsPerLayer = None, *, run: Run) ->
             chosen = settings.chosen(network)
         print_remarks(settings.remarks(chosen), run.quiet)
         analysis = run.measured(partial(measure, network, **options))
-        run.tell(analysis, ["summary"], partial(_show, verbose=run.verbose))
+        run.tell(analysis, ["summary"], partial(_show, verbose=run.verbose), sentences=run.verbose)
         for failure in analysis.provenance["failed"]:
             say(f"flaggeo: {failure}; what needs it is left out")
         if analysis.provenance["failed"]:
@@ -54,45 +81,48 @@ def analyze(path: Source, heads_per_layer: HeadsPerLayer = None, *, run: Run) ->
 
 
 def _show(console: "Console", analysis: "Analysis", *, verbose: bool) -> None:
+    if not analysis.summary.empty:
+        console.print(_summary_table(analysis.summary, _VERBOSE if verbose else _SHOWN))
+        console.print()
+    if not verbose:
+        from ..page import report_cards
+
+        console.print(_verdicts(report_cards(analysis)))
+        return
     from ..graph.alignment_graph import FALSE_DISCOVERY_RATE
 
-    if not analysis.summary.empty:
-        console.print(_summary_table(analysis.summary))
-        console.print(_LEGEND.format(rate=FALSE_DISCOVERY_RATE), soft_wrap=True)
-        if analysis.settings.draws:
-            console.print(_EQUALISED_LEGEND, soft_wrap=True)
-        console.print()
-    if verbose:
-        console.print(f"largest residual of a singular triplet: {analysis.weights['residual'].max():.1e}")
-        for item in analysis.skipped.itertuples():
-            console.print(printable(f"not used: {item.tensor}: {item.reason}"))
+    console.print(_LEGEND.format(rate=FALSE_DISCOVERY_RATE), soft_wrap=True)
+    if analysis.settings.draws:
+        console.print(_EQUALISED_LEGEND, soft_wrap=True)
+    console.print(f"\nlargest residual of a singular triplet: {analysis.weights['residual'].max():.1e}")
+    for item in analysis.skipped.itertuples():
+        console.print(printable(f"not used: {item.tensor}: {item.reason}"))
     console.print(f"{len(analysis.skipped)} tensors not used; run flaggeo inspect to see why\n")
 
 
-def _summary_table(summary: "pd.DataFrame") -> "Table":
+def _verdicts(cards: "Iterable[Card]") -> "Table":
+    """What the page opens with, a line each."""
+    from rich.table import Column, Table
+    from rich.text import Text
+
+    verdicts = Table(Column(no_wrap=True), Column(), box=None, show_header=False)
+    for card in cards:
+        badge = Text(printable(card.badge), style=_COLOURS.get(card.verdict, "yellow"))
+        verdicts.add_row(badge, f"{card.title}: {card.number} ({card.baseline})")
+    return verdicts
+
+
+def _summary_table(summary: "pd.DataFrame", columns: Mapping[str, str]) -> "Table":
     from rich.table import Table
 
-    numbers = {"|cos| 1st": "abs_cos_1", "unrelated": "abs_cos_1_null_mean", "effect size": "abs_cos_1_effect_size"}
-    numbers |= {"mean-matched": "abs_cos_1_mean_matched_mean"}
-    numbers |= {"norm-matched": "abs_cos_1_norm_matched_mean", "sign-flip": "abs_cos_1_sign_flip_mean"}
-    numbers |= {"excess": "abs_cos_1_excess"}
-    if summary["abs_cos_1_equalised"].notna().any():
-        numbers |= {"equalised": "abs_cos_1_equalised"}
-    numbers |= {"|cos| 2nd": "abs_cos_2", "overlap": "overlap", "unrelated overlap": "overlap_null_mean"}
-    table = Table(
-        "role",
-        "side",
-        *numbers,
-        "significant",
-        "channels",
-        box=None,
-        header_style="bold",
-        title="mean over neighbouring layers",
-        title_justify="left",
-    )
+    shown = summary.assign(largest_null=summary[list(_NULLS)].max(axis=1))[summary["shared_space"]]
+    numbers = {heading: column for heading, column in columns.items() if not shown[column].isna().all()}
+    title = "mean over neighbouring layers"
+    table = Table("role", "side", *numbers, "significant", "channels", box=None, header_style="bold", title=title)
+    table.title_justify = "left"
     for column in table.columns[2:]:
         column.justify = "right"
-    for row in summary[summary["shared_space"]].to_dict("records"):
+    for row in shown.to_dict("records"):
         table.add_row(
             str(row["role"]),
             str(row["side"]),

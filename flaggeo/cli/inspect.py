@@ -47,29 +47,43 @@ def opened(path: str, quiet: bool, heads_per_layer: int | None = None) -> "Netwo
     Raises
     ------
     CheckpointError
-        As `flaggeo.load`; where a saved result is in the place of a checkpoint, the message says so.
+        As `flaggeo.load`; where an adapter, a saved result or a whole run is in the place of a checkpoint, the message
+        names the command that takes it.
     """
     # Not by flaggeo.load, which is in a module that needs torch.
-    from ..checkpoint import CheckpointError, open_checkpoint
+    from ..checkpoint import CheckpointError, is_adapter, open_checkpoint
     from ..network import read_network
 
+    folder = Path(path).parent if Path(path).stem == "adapter_model" else Path(path)
+    if is_adapter(folder) and not (folder / "config.json").is_file():
+        raise CheckpointError(
+            f"{path}: expected a checkpoint, found a LoRA adapter of one: flaggeo compare BASE {folder} measures it"
+        )
     with waiting(f"reading the headers of {path}", quiet, in_lines=not Path(path).exists()) as tell:
         config = None if heads_per_layer is None else {"num_attention_heads": heads_per_layer}
         try:
             network = read_network(open_checkpoint(path, config), progress=tell)
         except CheckpointError:
-            _require_no_result(Path(path))
+            _require_no_other(Path(path))
             raise
     print_remarks(network.remarks, quiet)
     return network
 
 
-def _require_no_result(folder: Path) -> None:
+def _require_no_other(folder: Path) -> None:
+    """Raise for a folder that another command takes."""
     from ..checkpoint import CheckpointError
 
     if not folder.is_dir() or (folder / "config.json").is_file():
-        return  # no result, which would take seconds to find out from the rooms that save them
+        return  # none such, which would take seconds to find out from the rooms that know them
     from ..results import kind_in
+    from ..tracing.run import checkpoints_in
+
+    if inside := checkpoints_in(folder):
+        raise CheckpointError(
+            f"{folder}: expected a checkpoint, found a folder of {len(inside)}: flaggeo trace {folder} follows them, "
+            f"flaggeo analyze {inside[-1]} takes one"
+        ) from None
 
     with suppress(FileNotFoundError):
         kind = kind_in(folder).KIND

@@ -18,7 +18,7 @@ class OutputFormat(StrEnum):
     JSON = "json"
 
 
-Device = Annotated[str, typer.Option(help="Compute on this device: cpu, cuda, cuda:1 ...")]
+Device = Annotated[str, typer.Option(help="Compute on this device: cpu, cuda, cuda:1 ... or auto.")]
 Format = Annotated[OutputFormat, typer.Option("--format", help="Print what is found in this form.")]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Print more detail, and a traceback on errors.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print only errors (and JSON, if requested).")]

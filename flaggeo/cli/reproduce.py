@@ -7,7 +7,7 @@ import typer
 
 from ..claims.experiment import Size
 from .options import Device, Format, OutputFormat, Quiet, Verbose
-from .terminal import LOADING, errors_reported, full_disk_named, require_device, standard_output, usage_errors, waiting
+from .terminal import LOADING, chosen_device, errors_reported, full_disk_named, standard_output, usage_errors, waiting
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -53,7 +53,7 @@ def reproduce(
         names = None if claims in (None, [], [_ALL]) else claims
         with usage_errors():
             known(names)
-            require_device(device)
+            device = chosen_device(device)
             _require_folder(output)
             _require_mnist(data)
         with full_disk_named(output), alone_in(output):

@@ -24,7 +24,7 @@ from .options import (
     given_settings,
     settings_parameters,
 )
-from .terminal import full_disk_named, progress_bar, require_device, scratch_beside, standard_output, usage_errors
+from .terminal import chosen_device, full_disk_named, progress_bar, scratch_beside, standard_output, usage_errors
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -79,7 +79,7 @@ class Run:
             except FileExistsError as error:  # which names the parameter of `Result.save`
                 raise FileExistsError(str(error).replace("overwrite=True", "--overwrite")) from None
             options = given_settings(self.arguments)
-            require_device(self.device)
+            chosen_device(self.device)
             checked = Settings(**options)
         return {name: getattr(checked, name) for name in options}
 
@@ -97,7 +97,9 @@ class Run:
             scratch_beside(self.folder) as scratch,
             executor_of(self.jobs, self.scheduler) as executor,
         ):
-            found = measure(device=self.device, progress=show, scratch=scratch, executor=executor)
+            device = chosen_device(self.device)
+            found = measure(device=device, progress=show, scratch=scratch, executor=executor)
+            show("page", 0, 1)
             found.save(self.folder, overwrite=self.overwrite)
         print_remarks(
             [one for one in found.provenance["remarks"] if one in (STARTED_AFRESH, MEASURED_AGAIN)], self.quiet

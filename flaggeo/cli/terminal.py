@@ -22,7 +22,7 @@ DIFFERENT = INCOMPLETE  # of a command that cannot be incomplete
 #: Every exit code and what it says.
 EXIT_CODES = {
     0: "done",
-    FAILED: "the run failed, or a check of `prove` did not give the recorded verdict",
+    FAILED: "the run failed, or what `verify` or `prove` checks is not as recorded",
     USAGE: "the command line is wrong",
     UNREADABLE: "a checkpoint or a saved result cannot be read",
     INCOMPLETE: "done, but without some tensors that cannot be read; with `compare --exit-code`: they differ",
@@ -31,7 +31,7 @@ EXIT_CODES = {
 
 
 #: What is said while the parts of the program are imported that take seconds.
-LOADING = "loading"
+LOADING = "starting"
 #: Seconds for which a command that waits says nothing.
 SILENCE = 1.9
 
@@ -92,10 +92,14 @@ def fail(error: Exception, code: int, verbose: bool) -> NoReturn:
     raise typer.Exit(code)
 
 
-def require_device(name: str) -> None:
-    """Raise unless torch can compute there."""
+def chosen_device(name: str) -> str:
+    """A device that torch can compute on; for ``auto`` an accelerator that has float64, else the CPU."""
     import torch
 
+    if name == "auto":
+        found = torch.accelerator.current_accelerator(check_available=True)
+        # On a device without float64 leading directions are less exact than the CPU's.
+        return "cpu" if found is None or found.type == "mps" else str(found)
     try:
         torch.ones(1, device=name).item()  # the meta device has no numbers
     except (RuntimeError, AssertionError) as error:
@@ -103,8 +107,10 @@ def require_device(name: str) -> None:
         # Of a name that it does not know, torch has twenty others to tell.
         why = "" if "Expected one of" in reason else f": {reason}"
         raise ValueError(
-            f"--device: expected a device that torch can use here, such as cpu, cuda or mps; found {name!r}{why}"
+            f"--device: expected a device that torch can use here, such as cpu, cuda or mps, or auto; "
+            f"found {name!r}{why}"
         ) from None
+    return name
 
 
 def say(line: str) -> None:
@@ -145,7 +151,7 @@ def progress_bar(quiet: bool, first: str = "") -> Iterator[Callable[[str, int, i
     about what comes `first`; and about the structure of a model while it is derived.
     """
     from rich.markup import escape
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
     from ..checkpoint import Checkpoint
     from ..network import DERIVING
@@ -162,9 +168,10 @@ def progress_bar(quiet: bool, first: str = "") -> Iterator[Callable[[str, int, i
         with _repeated(lambda: line, quiet):
             yield note
         return
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    # The time goes on where one piece of work takes long.
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True) as bar:
-        task = bar.add_task("weights", total=None)
+        task = bar.add_task(first or "reading headers", total=None)
 
         def show(name: str, done: int, total: int) -> None:
             bar.update(task, description=escape(printable(name)), completed=done, total=total)

@@ -1,7 +1,9 @@
 """A network as a quiver: vector spaces, and the weights that map one to another."""
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from difflib import get_close_matches
 from itertools import groupby
 from math import inf
 from pathlib import PurePath
@@ -18,6 +20,8 @@ from .splits import Split
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
+
+_SHORT_NAME = re.compile(r"(?P<tower>.+\.)?L(?P<layer>\d+)(H(?P<head>\d+))?\.(?P<role>[^.]+)")
 
 
 @dataclass(frozen=True)
@@ -267,6 +271,15 @@ class Skipped:
     is_parameter: bool = True
 
 
+def _long_name(name: str) -> str:
+    """``layers.3.q.heads.0`` of ``L3H0.q``; any other name as it is."""
+    short = _SHORT_NAME.fullmatch(name)
+    if short is None:
+        return name
+    head = "" if short["head"] is None else f".heads.{short['head']}"
+    return f"{short['tower'] or ''}layers.{short['layer']}.{short['role']}{head}"
+
+
 @dataclass(frozen=True, repr=False)
 class Network(Displayed):
     """The quiver of a checkpoint.
@@ -293,6 +306,29 @@ class Network(Displayed):
     skipped: tuple[Skipped, ...]
     remarks: tuple[str, ...]
     structure: Structure | None = None
+
+    def __getitem__(self, name: str) -> Weight:
+        """A weight by any of its names.
+
+        Parameters
+        ----------
+        name : str
+            Its own, ``layers.3.q`` or ``layers.3.q.heads.0``; in short ``L3.q`` or ``L3H0.q``, behind a tower
+            ``encoder.L3.q``; or that of its tensor, where it is cut into no others.
+
+        Raises
+        ------
+        KeyError
+            If no weight, or more than one, has the name.
+        """
+        spelt = _long_name(name)
+        found = [weight for weight in self.weights if weight.name == spelt]
+        found = found or [weight for weight in self.weights if weight.tensor == name and weight.head is None]
+        if len(found) != 1:
+            known = [weight.name for weight in found or self.weights]
+            near = known if found else get_close_matches(spelt, known) or known[:1]
+            raise KeyError(f"{name}: expected the name of one weight, such as {', '.join(near)}")
+        return found[0]
 
     @property
     def spaces(self) -> Mapping[str, Space]:

@@ -13,6 +13,7 @@ import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from markupsafe import Markup
 
+from .questions import QUESTIONS
 from .vega_bundle import vega_bundle
 
 
@@ -24,7 +25,7 @@ def page_template(name: str) -> Template:
     environment = Environment(
         loader=PackageLoader("flaggeo", "page"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
-    environment.globals["table"] = html_table
+    environment.globals.update({"table": html_table, "questions": QUESTIONS})
     own = [files("flaggeo.page").joinpath(file) for file in ("charts.js", f"{name.partition('.')[0]}.js")]
     scripts = {"vega_bundle": vega_bundle(), "own_script": "".join(file.read_text(encoding="utf-8") for file in own)}
     environment.globals.update({variable: Markup(script) for variable, script in scripts.items()})

@@ -7,7 +7,8 @@ import pandas as pd
 
 from ..alignment import observables
 from ..alignment.experts.expert_table import ACROSS, WITHIN
-from ..findings import cards, findings, graph_findings
+from ..alignment.interfaces.leading_directions import INTERFACE_OVERLAP
+from ..findings import Card, cards, graph_findings
 from ..findings.words import norm_gains
 from ..graph import Structure
 from ..graph.alignment_graph import FALSE_DISCOVERY_RATE, STRONGEST
@@ -108,7 +109,6 @@ def render_report(analysis: Analysis) -> str:
     absent = {name for name in ("matrix", "heads", "interfaces") if charts[name] is None}
     absent |= {name for name, measurement in _MEASURED.items() if measurement not in analysis.settings.measure}
     absent |= {"experts"} if analysis.experts.empty else set()
-    found = findings(analysis)
     return page_template("report.html.j2").render(
         title=Path(provenance["checkpoint"]).name,
         about="alignment of its weights",
@@ -120,8 +120,8 @@ def render_report(analysis: Analysis) -> str:
         strongest=STRONGEST,
         draws=analysis.settings.draws,
         norm_gains=norm_gains(analysis.settings.fold_norms),
-        findings=found,
-        cards=[(card, profile(card, analysis.continuity)) for card in cards(found, _not_measured(analysis))],
+        findings=analysis.findings,
+        cards=[(card, profile(card, analysis.continuity)) for card in report_cards(analysis)],
         summary=_summary_table(analysis.summary, shared_space=True),
         by_index=_summary_table(analysis.summary, shared_space=False),
         edges=_edge_table(analysis.graph),
@@ -141,6 +141,11 @@ def render_report(analysis: Analysis) -> str:
         provenance=provenance_table(provenance),
         data=script({"charts": charts, "matrix": cells}),
     )
+
+
+def report_cards(analysis: Analysis) -> list[Card]:
+    """What the page opens with, and the terminal and a notebook show: see `flaggeo.findings.cards`."""
+    return cards(analysis.findings, _not_measured(analysis))
 
 
 def _subtitle(analysis: Analysis) -> str:
@@ -299,22 +304,34 @@ def _interface_table(interfaces: pd.DataFrame) -> pd.DataFrame:
     )
     for title, measure in INTERFACE_MEASURES.items():
         values, nulls = means[measure.column], means[measure.null_column]
-        table[title] = [f"{value:.3f} ({null:.3f})" for value, null in zip(values, nulls, strict=True)]
+        # Two subspaces that fill their space overlap whatever the weights are.
+        filled = nulls.gt(1 - 1e-6) & (measure is INTERFACE_OVERLAP)
+        table[title] = [
+            "–" if fills else f"{value:.3f} ({null:.3f})"
+            for value, null, fills in zip(values, nulls, filled, strict=True)
+        ]
     return table.assign(basis_independent=means["basis_independent"])
 
 
 def _statistics(structure: Structure) -> dict[str, pd.DataFrame]:
     """The tables behind the findings about the graph, as far as they have rows."""
     measured = structure.edges.dropna(subset=STABLE).sort_values(STABLE, kind="stable")
+    hubs, cliques = map(_without_marks, (structure.hubs, structure.cliques))
     tables = {
-        "edges": measured.drop(columns="space").head(_TABLE_ROWS),
-        "hubs": structure.hubs.groupby("measure", sort=False).head(8).dropna(axis="columns", how="all"),
+        "edges": _without_marks(measured).drop(columns="space").head(_TABLE_ROWS),
+        "hubs": hubs.groupby("measure", sort=False).head(8).dropna(axis="columns", how="all"),
         "communities": structure.communities,
         "signal-paths": structure.signal_paths.head(_TABLE_ROWS),
-        "redundant-heads": structure.cliques.head(_TABLE_ROWS),
+        "redundant-heads": cliques.head(_TABLE_ROWS),
         "decay": structure.decay,
         "bottlenecks": structure.bottlenecks,
         "similar-layers": structure.blocks,
         "comparisons": structure.comparisons,
     }
     return {anchor: tables[anchor] for anchor in _STATISTICS if len(tables[anchor])}
+
+
+def _without_marks(table: pd.DataFrame) -> pd.DataFrame:
+    """The table without the -1 that the graph has, since GraphML knows no missing number, where there is no head."""
+    marked = [name for name in map(str, table.columns) if name == "head" or name.endswith("_head")]
+    return table.assign(**{column: table[column].astype("Int64").mask(table[column] < 0) for column in marked})

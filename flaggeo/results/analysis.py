@@ -247,6 +247,30 @@ class Analysis(Result):
         sliced = self.weights[self.weights["head"].notna() & self.weights["role"].map(bare).isin(QUERY_HEAD_ROLES)]
         return len(sliced.assign(tower=sliced["role"].map(tower_of))[["tower", "layer", "head"]].drop_duplicates())
 
+    def chart(self, name: str, **settings: str | float) -> Any:
+        """One chart of the page, to be shown in a notebook, saved, or changed with Altair.
+
+        Parameters
+        ----------
+        name : str
+            ``continuity``, ``graph``, ``matrix``, ``heads``, ``interfaces`` or ``interface-curves``.
+        **settings
+            Values of the chart's controls, of the graph for example ``threshold=0.3, kind="write-read"``.
+
+        Returns
+        -------
+        chart : flaggeo.page.notebook.Chart
+
+        Raises
+        ------
+        ValueError
+            If there is no such chart or setting, or nothing was measured for it.
+        """
+        return self._rendered("chart", name, settings)
+
+    def _repr_html_(self) -> str:
+        return f"{self._rendered('render_cards')}{super()._repr_html_()}"
+
     def _facts(self) -> Mapping[str, object]:
         settings = self.settings
         return {

@@ -93,11 +93,15 @@ class Result(Displayed):
 
     def to_html(self) -> str:
         """The page: one self-contained file that needs neither a network nor the checkpoint."""
+        html: str = self._rendered(self.KIND.renderer)
+        return html
+
+    def _rendered(self, renderer: str, *arguments: Any) -> Any:
+        """What a function of `flaggeo.page` makes of it."""
         from .. import page
 
         with self._sense_made():
-            html: str = getattr(page, self.KIND.renderer)(self)
-        return html
+            return getattr(page, renderer)(self, *arguments)
 
     @contextmanager
     def _sense_made(self) -> Iterator[None]:

@@ -22,6 +22,7 @@ from flaggeo.claims.catalogue import every_claim
 from flaggeo.claims.geometry import SMOLLM2
 from flaggeo.cli.terminal import EXIT_CODES
 from flaggeo.network.families.table import load_table
+from flaggeo.training.monitor.records import SCHEMAS
 from tests.builders import CONFIG, tiny_llama
 from tests.flaggeo.alignment.test_observable import OBSERVABLE
 
@@ -91,6 +92,13 @@ def test_every_column_is_documented_and_no_other(tiny, name):
     assert documented == list(getattr(tiny, name).columns)
 
 
+def test_every_column_of_an_angle_has_its_unit():
+    for schema in (*Analysis.schemas().values(), *SCHEMAS.values()):
+        for column in schema.columns:
+            if "angle" in column.name or column.name == "geodesic_distance":
+                assert re.search("degrees|radians", column.meaning + schema.row), column.name
+
+
 def test_every_exit_code_is_in_the_reference():
     text = section((DOCS / "reference.md").read_text(encoding="utf-8"), "### Exit codes of the commands", "\n### ")
     assert dict(re.findall(r"^\| (\d+) \| (.*) \|$", text, flags=re.MULTILINE)) == {
@@ -140,9 +148,11 @@ def test_every_claim_is_listed_with_the_verdict_that_its_numbers_give():
 
 def test_the_sections_that_docstrings_cite_exist():
     cited = set()
-    for file in (DOCS.parent / "flaggeo").rglob("*.py"):
-        for name, heading in re.findall(r'docs/([\w-]+\.md)(?:,\s+"([^"]+)")?', file.read_text(encoding="utf-8")):
-            cited.add((name, " ".join(heading.split())))
+    for package in ("flaggeo", "manifolds", "proofs"):
+        for file in (DOCS.parent / package).rglob("*.py"):
+            text = file.read_text(encoding="utf-8")
+            for name, heading in re.findall(r'docs/([\w/-]+\.md)(?:,\s+"([^"]+)")?', text):
+                cited.add((name, " ".join(heading.split())))
     assert len(cited) > 5
     for name, heading in cited:
         headings = re.findall(r"^#+ (.*)$", (DOCS / name).read_text(encoding="utf-8"), flags=re.MULTILINE)

@@ -162,20 +162,21 @@ def test_a_run_interrupted_in_its_draws_resumes_with_the_same_numbers(tmp_path):
 
     def interrupt(name, done, total):
         seen.append((name, done, total))
-        if name == "layers.1.o":  # after the tensors, and after the draws of q, k and v
+        if name == "baselines: layers.1.o":  # after the tensors, and after the draws of q, k and v
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         analyze(load(folder), rank=3, draws=2, progress=interrupt, scratch=tmp_path / "scratch")
     assert [done for _, done, _ in seen] == list(range(len(seen)))
-    assert {total for *_, total in seen} == {23 + 7 * 3}
+    assert {total for *_, total in seen} == {23 + 7 * 3 + 2}
     kept = list((tmp_path / "scratch").rglob("*.kept"))
     assert len(kept) == 1 + 3 + 1 + 3  # embed, layers and unembed; nulls of q, k and v
     seen.clear()
     resumed = analyze(
         load(folder), rank=3, draws=2, progress=lambda *step: seen.append(step), scratch=tmp_path / "scratch"
     )
-    assert len(seen) == 23 + 7 * 3
+    assert [name for name, *_ in seen[-2:]] == ["baselines", "pairs"]
+    assert len(seen) == 23 + 7 * 3 + 2
     pd.testing.assert_frame_equal(resumed.continuity_nulls, whole.continuity_nulls, check_exact=True)
 
 

@@ -3,7 +3,7 @@ from dataclasses import fields
 import pytest
 import torch
 
-from flaggeo import analyze, compare, load, trace
+from flaggeo import Analysis, analyze, compare, load, trace
 from tests.builders import CONFIG, save_folder, tiny_llama
 
 HOSTILE = "<img src=x onerror='alert(1)'>\u202e\x1b[2J" + 50 * "long"
@@ -41,6 +41,7 @@ def test_the_heads_of_an_analysis_are_those_of_its_network():
 
 def test_a_notebook_gets_a_small_table_with_every_name_escaped(shown):
     values, _, pages = shown
+    assert "null level" in pages[2] or "carried" in pages[2]  # the cards of an analysis
     for value, page in zip(values, pages, strict=True):
         assert f"<caption>{type(value).__name__}</caption>" in page
         assert len(page) < 20_000
@@ -48,6 +49,14 @@ def test_a_notebook_gets_a_small_table_with_every_name_escaped(shown):
         assert page.isprintable()
 
 
-def test_nothing_is_computed_to_show_a_value(shown):
+def test_nothing_is_computed_to_show_a_value_but_the_cards_of_an_analysis_in_a_notebook(shown):
     for value in shown[0]:
-        assert vars(value).keys() == {field.name for field in fields(value)}
+        computed = {"findings", "summary"} if isinstance(value, Analysis) else set()
+        assert vars(value).keys() == {field.name for field in fields(value)} | computed
+
+
+def test_a_bar_names_what_is_done_and_how_much(capsys):
+    analyze(load(tiny_llama(), config=CONFIG), rank=2, roles=["q"], measure="continuity", progress=True)
+    shown = capsys.readouterr().err
+    assert "layers: model.layers.0.self_attn.q_proj.weight" in shown
+    assert "/5 [" in shown

@@ -1,8 +1,10 @@
 import math
 
+import numpy as np
 import pytest
 import torch
 
+from manifolds import Grassmannian, flag_pca, from_projector, principal_angles, select_dims
 from manifolds.checks import require_dims, require_frame, require_pair
 
 from .builders import random_frame
@@ -49,3 +51,24 @@ def test_frames_that_cannot_be_compared_are_refused(second, message):
 def test_dims_that_are_no_flag_are_refused(dims):
     with pytest.raises(ValueError, match=r"increase strictly between 1 and n - 1 = 3"):
         require_dims(dims, 4)
+
+
+@pytest.mark.parametrize(
+    "called",
+    [
+        lambda array: principal_angles(array, array),
+        lambda array: flag_pca(array),
+        lambda array: select_dims(array[:, 0], 10),
+        lambda array: from_projector(array @ array.T, 2),
+        lambda array: Grassmannian(4, 2).belongs(array),
+    ],
+)
+def test_an_array_of_numpy_is_refused_with_a_way_out(called):
+    with pytest.raises(ValueError, match=r"needs a torch tensor; got a ndarray: torch\.as_tensor"):
+        called(np.eye(4)[:, :2])
+
+
+def test_half_precision_is_refused_with_a_way_out():
+    half = torch.eye(4)[:, :2].half()
+    with pytest.raises(ValueError, match=r"float16: \.float\(\)"):
+        principal_angles(half, half)

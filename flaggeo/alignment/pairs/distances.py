@@ -126,7 +126,7 @@ def _uniform_geodesic_distance(pair: SubspacePair) -> tuple[Tensor, Tensor]:
 _ROTATIONS = "the choice of frames, and one orthogonal map of the space on both subspaces; not a general linear map"
 
 SMALLEST_ANGLE = Observable(
-    title="smallest principal angle",
+    title="smallest principal angle in radians",
     table="pairs",
     column="smallest_angle",
     pair=SubspacePair,
@@ -145,7 +145,7 @@ SMALLEST_ANGLE = Observable(
     "r + s exceeds n.",
 )
 GEODESIC_DISTANCE = Observable(
-    title="Grassmann geodesic distance",
+    title="Grassmann geodesic distance in radians",
     table="pairs",
     column="geodesic_distance",
     pair=SubspacePair,

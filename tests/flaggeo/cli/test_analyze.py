@@ -1,14 +1,20 @@
 import json
 import subprocess
 import sys
+from contextlib import contextmanager
+from io import StringIO
+from pathlib import Path
 
 import pytest
 import torch
+from rich.console import Console
 from typer.testing import CliRunner
 
 from flaggeo import Analysis
 from flaggeo.cli import app
-from flaggeo.cli.terminal import FAILED, INCOMPLETE, UNREADABLE, USAGE
+from flaggeo.cli.analyze import _verdicts
+from flaggeo.cli.terminal import FAILED, INCOMPLETE, UNREADABLE, USAGE, chosen_device
+from flaggeo.findings import Card
 from tests.builders import save_folder, tiny_llama
 
 run = CliRunner().invoke
@@ -29,6 +35,64 @@ def test_analyze_writes_the_page_and_the_tables_and_says_where(model, tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["model", "out"]
 
 
+def test_the_path_alone_analyses_and_its_output_is_short(model, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    result = run(app, [str(model), "--rank", "4"])
+    assert result.exit_code == 0, result.stderr
+    assert str(Path("model-alignment") / "report.html") in result.stdout
+    assert len(result.stdout.splitlines()) < 25
+    assert "\x1b" not in result.stdout
+    assert run(app, ["nowhere.gguf"]).exit_code == UNREADABLE
+    unknown = run(app, ["analyse"])
+    assert (unknown.exit_code, "No such command" in unknown.stderr) == (USAGE, True)
+
+
+def test_a_verdict_has_a_colour_where_a_person_sees_it():
+    card = Card("present", "aligned", "Title", "0.5", "unrelated 0.1", "", "graph")
+    shown = [Console(force_terminal=terminal, width=80, file=StringIO()) for terminal in (True, False)]
+    for console in shown:
+        console.print(_verdicts([card]))
+    assert ["\x1b[32m" in console.file.getvalue() for console in shown] == [True, False]
+
+
+def test_every_phase_is_named_while_it_lasts(model, tmp_path, monkeypatch):
+    told = []
+
+    @contextmanager
+    def bar(*_):
+        yield lambda *step: told.append(step)
+
+    monkeypatch.setattr("flaggeo.cli.run.progress_bar", bar)
+    assert run(app, ["analyze", str(model), "-o", str(tmp_path / "out"), "--rank", "4", "--draws", "1"]).exit_code == 0
+    phases = [name.partition(":")[0] for name, *_ in told]
+    assert list(dict.fromkeys(phases)) == ["layers", "baselines", "pairs", "page"]
+
+
+def test_auto_is_an_accelerator_that_has_float64_or_the_cpu(model, tmp_path, monkeypatch):
+    for kind, expected in (("cuda", "cuda"), ("mps", "cpu")):
+        monkeypatch.setattr("torch.accelerator.current_accelerator", lambda kind=kind, **_: torch.device(kind))
+        assert chosen_device("auto") == expected
+    monkeypatch.setattr("torch.accelerator.current_accelerator", lambda **_: None)
+    command = ["analyze", str(model), "-o", str(tmp_path / "out"), "--roles", "q", "--device", "auto"]
+    assert run(app, [*command, "-q"]).exit_code == 0
+    assert Analysis.load(tmp_path / "out").provenance["device"] == "cpu"
+
+
+def test_what_another_command_takes_is_named_with_it(tmp_path):
+    adapter = tmp_path / "adapter"
+    adapter.mkdir()
+    (adapter / "adapter_config.json").write_text("{}")
+    (adapter / "adapter_model.safetensors").write_bytes(b"")
+    for path in (adapter, adapter / "adapter_model.safetensors"):
+        refused = run(app, ["analyze", str(path)])
+        assert (refused.exit_code, f"flaggeo compare BASE {adapter}" in refused.stderr) == (UNREADABLE, True)
+    for step in (10, 20):
+        save_folder(tmp_path / "run" / f"checkpoint-{step}", tiny_llama())
+    refused = run(app, [str(tmp_path / "run")])
+    assert (refused.exit_code, f"flaggeo trace {tmp_path / 'run'}" in refused.stderr) == (UNREADABLE, True)
+    assert refused.stderr.count("\n") == 1
+
+
 def test_json_goes_to_standard_output_alone(model, tmp_path):
     result = run(
         app, ["analyze", str(model), "-o", str(tmp_path / "out"), "-k", "4", "--format", "json", "--measure", "all"]
@@ -41,11 +105,11 @@ def test_json_goes_to_standard_output_alone(model, tmp_path):
 
 def test_draws_put_the_nulls_into_every_output(model, tmp_path):
     command = ["analyze", str(model), "-o", str(tmp_path / "out"), "--roles", "q,k", "--draws", "2", "--seed", "5"]
-    assert "norm-matched" in run(app, command).stdout
+    assert "norm-matched" in run(app, [*command, "-v"]).stdout
     record = json.loads(run(app, [*command, "--overwrite", "--format", "json"]).stdout)
     assert [record["provenance"]["settings"][name] for name in ("draws", "seed")] == [2, 5]
     assert all(isinstance(row["abs_cos_1_excess"], float) for row in record["summary"])
-    plain = run(app, ["analyze", str(model), "-o", str(tmp_path / "plain"), "--roles", "q,k"])
+    plain = run(app, ["analyze", str(model), "-o", str(tmp_path / "plain"), "--roles", "q,k", "-v"])
     assert "norm-matched" in plain.stdout
     assert "equalised" not in plain.stdout
 

@@ -224,8 +224,8 @@ def test_progress_counts_every_phase():
     seen = [step for step in told if not step[0].startswith("tensors")]
     others = [step[1:] for step in told if step not in seen]
     assert others == [(done, 24) for done in range(24)]  # all but the three of q
-    assert [step[0].split(":")[0] for step in seen] == ["a"] * 3 + ["b"] * 3 + ["b - a"] * 3
-    assert [step[1:] for step in seen] == [(done, 3) for done in range(3)] * 3
+    assert [step[0].split(":")[0] for step in seen] == ["a"] * 5 + ["b"] * 5 + ["b - a"] * 3
+    assert [step[1:] for step in seen] == [(done, 5) for done in range(5)] * 2 + [(done, 3) for done in range(3)]
 
 
 def test_a_comparison_is_saved_and_loaded(tmp_path):

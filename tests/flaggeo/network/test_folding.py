@@ -304,7 +304,7 @@ def test_a_gain_that_is_not_finite_is_refused_when_it_is_folded():
 
 
 def test_continuity_of_a_real_model_moves_as_the_measurements_say(smollm2_file):
-    """Cosines of neighbouring leading read vectors of SmolLM2, raw and folded (theory/continuity, section 10.3)."""
+    """Cosines of neighbouring leading read vectors of SmolLM2, raw and folded."""
     network = load(smollm2_file)
     weights = by_name(network)
     for fold, expected in ((False, 0.078), (True, 0.138)):

@@ -1,4 +1,5 @@
 import itertools
+from dataclasses import replace
 
 import pytest
 
@@ -30,6 +31,32 @@ def test_stages_follow_the_signal(network):
     assert [whole[name] for name in order] == sorted(whole[name] for name in order)
     assert len({whole[name] for name in order}) == len(order)
     assert whole["layers.0.gate"] == whole["layers.0.up"]
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("layers.1.q", "layers.1.q"),
+        ("L1.q", "layers.1.q"),
+        ("L2H1.o", "layers.2.o.heads.1"),
+        ("model.layers.0.mlp.up_proj.weight", "layers.0.up"),
+        ("embed", "embed"),
+    ],
+)
+def test_a_weight_is_found_by_each_of_its_names(network, name, expected):
+    assert network[name].name == expected
+
+
+def test_a_name_that_no_weight_has_is_refused_with_those_that_are_near(network):
+    with pytest.raises(KeyError, match=r"L9.q: expected the name of one weight, such as layers\.\d\.q"):
+        network["L9.q"]
+
+
+def test_a_tensor_that_is_cut_into_several_weights_is_the_name_of_none(network):
+    q, k = network["L0.q"], network["L0.k"]
+    fused = replace(network, weights=(q, replace(k, tensor=q.tensor)))
+    with pytest.raises(KeyError, match=r"layers\.0\.q, layers\.0\.k"):
+        fused[q.tensor]
 
 
 def test_every_role_is_listed(network):

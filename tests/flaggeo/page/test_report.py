@@ -13,6 +13,7 @@ from markupsafe import escape
 from flaggeo import Analysis, analyze, load, render_report
 from flaggeo.findings import findings, graph_findings
 from flaggeo.numerics.spectrum import leading_spectrum
+from flaggeo.page.report import _interface_table, _statistics
 from tests.builders import CONFIG, related_llama, save_folder, tiny_llama
 from tests.conftest import browser_only
 from tests.mixtures import CONFIG as MIXTURE
@@ -453,6 +454,21 @@ def test_edges_that_do_not_stand_come_first_where_stability_was_measured():
     assert last_cells == (["no"] * unstable + ["yes"] * len(edges))[: len(last_cells)]
     without = analyze(load(related_llama(), config=CONFIG), rank=2, measure="structure")
     assert 'id="edges"' not in render_report(without)
+
+
+def test_an_interface_that_its_subspaces_fill_has_no_overlap_to_show():
+    """Heads are 10 wide, the hidden layer 40."""
+    found = analyze(load(related_llama(), config=CONFIG), rank=10, measure="interfaces")
+    shown = _interface_table(found.interfaces).set_index("kind")["subspace overlap"]
+    assert set(shown.loc[["q-k", "v-o"]]) == {"–"}
+    assert shown.loc["gate-down"] != "–"
+
+
+def test_a_subspace_that_is_of_no_head_has_none_in_any_table(analysis):
+    assert (analysis.structure.hubs["head"] < 0).any()
+    for table in _statistics(analysis.structure).values():
+        for column in {"head", "source_head", "target_head"} & set(table.columns):
+            assert table[column].dropna().ge(0).all()
 
 
 @browser_only

@@ -247,7 +247,7 @@ def minilm(minilm_folder):
 def test_minilm_measures_what_the_theory_page_does(
     minilm, role, side, c, distant, best, overlap, evr, pr, const, signed
 ):
-    """theory/continuity, section 10.2, to the two or three digits printed there."""
+    """Measured by an implementation of its own, to two or three digits."""
     row = minilm.loc[(role, side)]
     found = row[["abs_cos_1", "distant", "best_match", "overlap", "evr", "pr", "const", "signed_rank_one"]]
     np.testing.assert_allclose(found.to_numpy(), [c, distant, best, overlap, evr, pr, const, signed], atol=0.01)

@@ -146,7 +146,7 @@ def test_null_of_single_units_is_that_of_random_orders():
 
 
 def test_level_of_random_layers():
-    """theory/alignment, E3: 24 x 16 and 4 x 24, entries of standard deviation 1/4 and 1, 200 draws.
+    """24 x 16 and 4 x 24, entries of standard deviation 1/4 and 1, 200 draws.
 
     The page's set-up names .7 / sqrt(24) for the second, with which .860 and .543 come out, also by brute force.
     """

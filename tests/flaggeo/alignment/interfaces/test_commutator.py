@@ -43,7 +43,7 @@ def test_commuting_is_not_aligned():
 
 @pytest.mark.parametrize(("n", "d", "p", "raw"), [(64, 64, 64, 0.0884), (64, 256, 64, 0.0707), (512, 128, 256, 0.0323)])
 def test_gaussian_layers_have_rho_1_and_a_small_raw_commutator(n, d, p, raw):
-    """theory/alignment, N4."""
+    """Means over draws of an implementation of its own."""
     first, second = gaussian(20, d, n, seed=1), gaussian(20, p, d, seed=2)
     assert float(measured(GRAM_COMMUTATOR, first, second).mean()) == pytest.approx(raw, rel=0.02)
     assert float(measured(RHO, first, second).mean()) == pytest.approx(1, abs=0.02)
@@ -64,7 +64,7 @@ def test_nulls_over_rotations():
 
 
 def test_level_of_random_layers():
-    """theory/alignment, E3: 24 x 16 and 4 x 24 Gaussian, 200 draws."""
+    """24 x 16 and 4 x 24 Gaussian, 200 draws."""
     first, second = gaussian(200, 24, 16, seed=3), gaussian(200, 4, 24, seed=4)
     for observable, mean, spread in ((GRAM_COMMUTATOR, 0.200, 0.025), (RHO, 0.98, 0.12), (GRAM_COSINE, 0.236, 0.042)):
         values = measured(observable, first, second)

@@ -83,7 +83,7 @@ def test_the_whole_space_has_nothing_beyond_it():
 
 
 def test_level_of_random_layers():
-    """theory/alignment, E3: 24 x 16 and 4 x 24 Gaussian, 200 draws."""
+    """24 x 16 and 4 x 24 Gaussian, 200 draws."""
     pair = interface_pair(gaussian(200, 24, 16, seed=14), gaussian(200, 4, 24, seed=15), 4).leading
     values = INTERFACE_OVERLAP.measure(pair)
     assert float(values.mean()) == pytest.approx(0.165, abs=4 * 0.049 / math.sqrt(200))

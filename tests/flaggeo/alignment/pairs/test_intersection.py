@@ -40,7 +40,7 @@ def test_unrelated_subspaces_share_what_they_must(n, r, s):
 
 
 def test_an_invertible_map_keeps_it_for_two_readings_but_not_for_a_writing_and_a_reading():
-    """What is written moves by g, what is read by its inverse transpose (theory/alignment, section 2.1)."""
+    """What is written moves by g, what is read by its inverse transpose."""
     axes, g = random_frame(10, 10, seed=4), random_frame(10, 10, seed=5) + 2 * random_frame(10, 10, seed=6)
     first, second = axes[:, :3], axes[:, 1:4]
 
