@@ -332,6 +332,7 @@ TABLES_OF = {
         "trajectories",
         "trajectory_variance",
         "continuity_nulls",
+        "readings",
     },
     "pairs": {"pairs", "pair_nulls"},
     "interfaces": {"interfaces", "interfaces_by_rank"},
