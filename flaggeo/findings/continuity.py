@@ -138,9 +138,9 @@ def _both(readings: pd.DataFrame) -> dict[str, dict[str, float]] | None:
     """Value and largest null of a role in each reading; None where there is one alone."""
     if len(readings) == 1:
         return None
-    largest = readings[[f"abs_cos_1_{null}_mean" for null in _NULLS]].max(axis=1)
+    cosines, largest = readings["abs_cos_1"], readings[[f"abs_cos_1_{null}_mean" for null in _NULLS]].max(axis=1)
     return {
-        reading: {"cosine": readings.loc[reading, "abs_cos_1"], "largest_null": largest[reading]}
+        reading: {"cosine": float(cosines[reading]), "largest_null": float(largest[reading])}
         for reading in (STORED, FOLDED)
     }
 

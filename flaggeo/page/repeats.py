@@ -57,14 +57,13 @@ def _mean_excess(pairs: pd.DataFrame, names: list[str]) -> float:
     return float(pairs.loc[inside, "overlap_excess"].mean())
 
 
-def _layers(analysis: Analysis) -> list[dict[str, Any]]:
+def _layers(analysis: Analysis) -> list[dict[Any, Any]]:
     """Neighbouring layers that are more alike than any that are no neighbours."""
     if "structure" not in analysis.settings.measure:
         return []
     blocks = analysis.structure.blocks
     alike = blocks[(blocks["value"] > blocks["null_largest"]) & (blocks["value"] >= LEAST_EXCESS)]
-    rows: list[dict[str, Any]] = alike.head(_MOST).to_dict("records")
-    return rows
+    return alike.head(_MOST).to_dict("records")
 
 
 def _blocks(heads: Iterable[str]) -> str:
