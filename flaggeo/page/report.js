@@ -23,8 +23,12 @@ function matrixCells() {
   return cells;
 }
 
+// A name that was asked for and is not in the graph.
+let sought = null;
+
 function describe(view) {
   const picked = view.signal("picked"), partners = view.signal("partners");
+  if (!picked.length && sought) return `${sought} has no edge: nothing overlaps it beyond every null.`;
   if (!picked.length) {
     const found = view.data("nodes").filter((node) => node.found).length;
     const searched = view.signal("search").trim() ? `${found || "No"} ${found === 1 ? "subspace has" : "subspaces have"} this name. ` : "";
@@ -102,7 +106,10 @@ async function open() {
     };
     const pick = (picked, partners = []) => graph.signal("picked", picked).signal("partners", partners).runAsync().then(settle);
     for (const signal of ["picked", "partners", "threshold", "kind", "spaces", "search"]) {
-      graph.addSignalListener(signal, () => graph.runAfter(settle));
+      graph.addSignalListener(signal, () => {
+        if (["threshold", "kind", "search"].includes(signal)) sought = null;
+        graph.runAfter(settle);
+      });
     }
     await settle();
     document.getElementById("graph-figure").addEventListener("keydown", (event) => {
@@ -144,8 +151,7 @@ function lead(name, views) {
   unfold(anchor);
   const heading = document.getElementById(anchor);
   heading.scrollIntoView();
-  const status = document.getElementById("graph-status");
-  if (!places.length && status) status.textContent = `${name} has no edge: nothing overlaps it beyond every null.`;
+  sought = places.length ? null : name;
   const figure = document.getElementById(`${anchor}-figure`) ?? heading;
   figure.focus({preventScroll: true});
 }
@@ -153,17 +159,13 @@ function lead(name, views) {
 // Select subspaces, or all of weights, by their names; gives the sections that show some of them.
 function select(names, [graph, , heads]) {
   const places = [];
-  const isMeant = (node) => names.some((name) => node.name === name || node.name.startsWith(`${name}.`));
   if (graph) {
-    const all = graph.data("nodes").filter(isMeant);
-    if (!all.length && graph.signal("spaces") !== "all spaces") {
-      graph.signal("spaces", "all spaces").run();
-      all.push(...graph.data("nodes").filter(isMeant));
-    }
-    const ids = all.map((node) => node.id), [first, second] = [names[0], names[1]];
-    const of = (name) => all.filter((node) => node.name === name || node.name.startsWith(`${name}.`)).map((node) => node.id);
-    graph.signal("picked", second === undefined ? ids : of(first)).signal("partners", second === undefined ? [] : names.slice(1).flatMap(of)).runAsync();
-    if (ids.length) places.push("graph");
+    const idsOf = (name) => graph.data("nodes").filter((node) => node.name === name || node.name.startsWith(`${name}.`)).map((node) => node.id);
+    // What lies in the spaces of single layers alone is hidden at first.
+    if (!names.some((name) => idsOf(name).length)) graph.signal("spaces", "all spaces").run();
+    const [first, ...others] = names.map(idsOf);
+    graph.signal("picked", first).signal("partners", others.flat()).runAsync();
+    if (first.length) places.push("graph");
   }
   const parts = names.map((name) => name.match(/layers\.(?<layer>\d+)\.(?<role>\w+)\.heads\.(?<head>\d+)/)?.groups);
   if (heads && parts[0]) {

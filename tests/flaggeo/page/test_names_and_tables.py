@@ -109,6 +109,16 @@ def test_a_name_selects_its_dot_its_cell_and_its_head(page):
 
 @browser_only
 @pytest.mark.browser
+def test_a_name_without_an_edge_says_so(page, analysis):
+    lonely = next(name for name in analysis.graph if not analysis.graph.degree(name))
+    page.evaluate("name => lead(name, [views.graph, views.matrix, null])", lonely)
+    page.wait_for_timeout(200)
+    assert page.locator("#graph-status").text_content().startswith(f"{lonely} has no edge")
+    assert picked(page) == []
+
+
+@browser_only
+@pytest.mark.browser
 def test_columns_are_sorted_by_keyboard_alone_numbers_by_size(page):
     edges = table(page, "graph")
     edges.evaluate("table => { table.closest('details').open = true; }")
