@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
@@ -33,13 +34,16 @@ from .alignment import (
     layer_chains,
     pair_null_table,
     pair_table,
+    readings_table,
     stability_table,
     trajectory_table,
     trajectory_variance_table,
+    with_equal_norms,
 )
 from .checkpoint import CheckpointError, Progress, open_checkpoint
 from .display import progress_shown
 from .engine import LayerResult, Row, measure_layers
+from .graph.alignment_graph import FALSE_DISCOVERY_RATE
 from .inventory import skipped_table, space_table, weight_table
 from .network import Network, Side, Skipped, Stack, Weight, read_network
 from .network.coverage import coverage
@@ -207,15 +211,28 @@ def analyze(
     nulls = closed_nulls(against_norms, spectra, found.heads).checked_by(drawn)
     advance(_LAST_STEPS[1])
     pairs = pair_table(paired, spectra, nulls.leverages, folded=settings.fold_norms)
+    continuity = continuity_table(continued, spectra, _gram_cosines(found.gram_cosines), folded=settings.fold_norms)
+    readings = readings_table(
+        continued,
+        continuity,
+        nulls.table,
+        spectra,
+        found.refolded,
+        folded=settings.fold_norms,
+        false_discovery_rate=FALSE_DISCOVERY_RATE,
+    )
+    readings = with_equal_norms(readings, continued, spectra, partial(network.matrix, device=device))
+    network.checkpoint.require_unchanged()
     questioned = paired if "stability" in settings.measure else []
     bases = _bases(chosen, spectra)
     return Analysis(
         weights=weight_table(chosen, spectra),
         spaces=space_table(chosen),
-        continuity=continuity_table(continued, spectra, _gram_cosines(found.gram_cosines), folded=settings.fold_norms),
+        continuity=continuity,
         continuity_by_rank=continuity_by_rank(continued, spectra),
         continuity_by_lag=continuity_by_lag(continued, spectra),
         continuity_nulls=nulls.table if continued else NULL_SCHEMA.frame(),
+        readings=readings,
         trajectories=trajectory_table(continued, spectra),
         trajectory_variance=trajectory_variance_table(continued, spectra),
         pairs=pairs,

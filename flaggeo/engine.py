@@ -14,11 +14,13 @@ from torch import Tensor
 from .alignment import (
     Profile,
     ProjectionHeads,
+    first_direction,
     gram_cosines,
     gram_matrix,
     interface_rows,
     norm_profile,
     projection_heads,
+    read_twice,
     unit_trace,
 )
 from .alignment.depth.layer_pair import comparable_across_layers
@@ -60,6 +62,9 @@ class LayerResult:
     gram_cosines : list of rows
         Of these with the next of their role, under the name of the ``earlier`` weight and the ``side``. No layer
         knows another one: `measure_layers` fills it in, and drops the Gram matrices.
+    refolded : mapping of str to Spectrum
+        First direction of each weight with the norms folded in where they are not, and the other way round, by name of
+        those that this changes.
     """
 
     spectra: Mapping[str, Spectrum] = field(default_factory=dict)
@@ -70,6 +75,7 @@ class LayerResult:
     rounding_errors: Mapping[str, float] = field(default_factory=dict)
     failed: Mapping[str, str] = field(default_factory=dict)
     gram_cosines: list[Row] = field(default_factory=list)
+    refolded: Mapping[str, Spectrum] = field(default_factory=dict)
 
     def measured(self, weights: Iterable[Weight]) -> list[Weight]:
         """Those of these weights of which no tensor failed."""
@@ -92,6 +98,7 @@ class LayerResult:
             {name: error for part in parts for name, error in part.rounding_errors.items()},
             {tensor: why for part in parts for tensor, why in part.failed.items()},
             [row for part in parts for row in part.gram_cosines],
+            {name: one for part in parts for name, one in part.refolded.items()},
         )
 
 
@@ -206,7 +213,7 @@ def _measure_part(
     failed: dict[str, str] = {}
     largest_first = sorted(by_tensor, key=lambda tensor: prod(headers[tensor].shape), reverse=True)
 
-    def matrices_of(tensor: str) -> dict[str, Tensor]:
+    def matrices_of(tensor: str) -> tuple[Tensor | None, dict[str, Tensor]]:
         try:
             stored = by_tensor[tensor][0].read(checkpoint, device=device)
             found = {
@@ -215,19 +222,19 @@ def _measure_part(
             }
         except CheckpointError as error:
             failed[tensor] = str(error)
-            return {}
+            return None, {}
         if "stability" in settings.measure:
             rounding = rounding_error(stored, headers[tensor].dtype)
             rounding_errors.update({weight.name: rounding for weight in by_tensor[tensor] if settings.includes(weight)})
-        return found
+        return stored, found
 
     # Only heads and interfaces need the matrices of several tensors: else one is let go before the next is read.
     held: dict[str, Tensor] = {}
     is_together = settings.heads or "interfaces" in settings.measure
 
     def measure(tensor: str) -> tuple[LayerResult, list[tuple[_Stacking, str, tuple[Tensor, Tensor]]]]:
-        matrices = matrices_of(tensor)
-        if tensor in failed:
+        stored, matrices = matrices_of(tensor)
+        if stored is None:
             return LayerResult(), []
         if is_together:
             held.update(matrices)
@@ -237,7 +244,9 @@ def _measure_part(
             for weight in by_tensor[tensor]
             if weight.expert is not None and weight.role == stack.weight.role
         ]
-        return _alone(settings, by_tensor[tensor], matrices), grams
+        alone = _alone(settings, by_tensor[tensor], matrices)
+        refolded = _refolded(settings, checkpoint, by_tensor[tensor], stored, alone.spectra)
+        return replace(alone, refolded=refolded), grams
 
     tasks = {tensor: pool.submit(measure, tensor) for tensor in largest_first}
     results = []
@@ -313,6 +322,22 @@ def _alone(settings: Settings, weights: list[Weight], matrices: Mapping[str, Ten
         (weight.name, side): gram_matrix(matrices[weight.name], side) for weight, side in _shared(settings, measured)
     }
     return LayerResult(spectra, profiles, grams=grams)
+
+
+def _refolded(
+    settings: Settings, checkpoint: Checkpoint, weights: list[Weight], stored: Tensor, spectra: Mapping[str, Spectrum]
+) -> dict[str, Spectrum]:
+    """First directions of weights cut from one tensor, with norms folded in where they are not and the other way."""
+    if "continuity" not in settings.measure:
+        return {}
+    found = {}
+    for weight in weights:
+        if settings.includes(weight) and read_twice(weight):
+            # A norm that cannot be read is missing from this reading alone.
+            with suppress(CheckpointError):
+                matrix = weight.matrix(checkpoint, stored, folded=not settings.fold_norms)
+                found[weight.name] = first_direction(matrix, spectra[weight.name])
+    return found
 
 
 def _interfaces(settings: Settings, weights: list[Weight], matrices: Mapping[str, Tensor]) -> list[Row]:

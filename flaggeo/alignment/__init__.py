@@ -70,6 +70,15 @@ from .pairs.pair_table import pair_schema as pair_schema
 from .pairs.pair_table import pair_table as pair_table
 from .pairs.stability import stability_table as stability_table
 from .pairs.subspace_pair import SubspacePair as SubspacePair
+from .readings import EITHER as EITHER
+from .readings import FOLDED as FOLDED
+from .readings import KEPT as KEPT
+from .readings import READING_SCHEMA as READING_SCHEMA
+from .readings import STORED as STORED
+from .readings import first_direction as first_direction
+from .readings import read_twice as read_twice
+from .readings import readings_table as readings_table
+from .readings import with_equal_norms as with_equal_norms
 from .schema import Column as Column
 from .schema import Schema as Schema
 from .table import effect_size as effect_size

@@ -10,6 +10,7 @@ from .interfaces import by_rank as interfaces_by_rank
 from .interfaces import interface_table, leading_directions
 from .observable import Observable
 from .pairs import pair_nulls, pair_table, stability
+from .readings import READING_SCHEMA
 from .schema import Schema
 
 
@@ -34,6 +35,7 @@ def schemas() -> Mapping[str, Schema]:
         "continuity_by_rank": by_rank.BY_RANK_SCHEMA,
         "continuity_by_lag": by_lag.BY_LAG_SCHEMA,
         "continuity_nulls": drawn_nulls.NULL_SCHEMA,
+        "readings": READING_SCHEMA,
         "trajectories": trajectory.TRAJECTORY_SCHEMA,
         "trajectory_variance": trajectory.trajectory_variance_schema(),
         "pairs": pair_table.pair_schema(),

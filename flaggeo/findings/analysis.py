@@ -5,23 +5,21 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ..alignment import LAW_ERROR, SEEDED_NULLS, effect_size
+from ..alignment import SEEDED_NULLS
 from ..alignment.interfaces.composable import INTERFACE_KINDS
 from ..alignment.interfaces.interface_table import balanced
 from ..graph import NULL_MEANS
 from ..graph.alignment_graph import FALSE_DISCOVERY_RATE
 from ..network.roles import are_of_one_role, head_pair
 from ..results.analysis import Analysis
+from .continuity import at_face_value, continuity
 from .experts import matched_experts, stacked_continuity
 from .finding import KEPT, LEAST_EXCESS, LITTLE, Finding
-from .words import END
 
 # Layers that a mean over them needs before it is held against its error.
 _ENOUGH_LAYERS = 5
 _STANDARD_ERRORS = 3
 _STRONGEST_LINKS = 3
-# The nulls that keep outlier channels, and that of unrelated weights.
-_KEEP_CHANNELS = ("null", *SEEDED_NULLS)
 
 
 def findings(analysis: Analysis) -> list[Finding]:
@@ -40,7 +38,7 @@ def findings(analysis: Analysis) -> list[Finding]:
     if all(table.empty for table in tables):
         return [Finding("comparable_weights", "absent", {}, "continuity")]
     return [
-        *_continuity(analysis),
+        *continuity(analysis),
         *(stacked_continuity(analysis.summary) if len(analysis.summary) else []),
         *matched_experts(analysis.experts),
         *_alignment_over_depth(analysis),
@@ -52,101 +50,14 @@ def findings(analysis: Analysis) -> list[Finding]:
     ]
 
 
-def _continuity(analysis: Analysis) -> list[Finding]:
-    if analysis.summary.empty:
-        return []
-    shared = analysis.summary[analysis.summary["shared_space"] & ~analysis.summary["stacked"]]
-    drawn = analysis.settings.draws > 0
-    error = 0.0 if drawn else LAW_ERROR
-    kept, by_mean = shared["abs_cos_1_effect_size"] >= KEPT, _of_common_mean(shared)
-    beyond = _above(shared, *_KEEP_CHANNELS, error=error)
-    # Too little above the null at its least, or no more than the null at its largest.
-    explained = ~_above(shared, *_KEEP_CHANNELS, error=-error) | ~_above(shared, *_KEEP_CHANNELS, error=error, least=0)
-    found = []
-    for side in END:
-        of_side = kept & (shared["side"] == side)
-        rows = shared[of_side & beyond & ~by_mean & (shared["significant_pairs"] > 0)]
-        if len(rows):
-            found += [_of_roles(rows, "present", drawn), _layer_pairs(rows, analysis.continuity)]
-        rows = shared[of_side & explained]
-        if len(rows):
-            found.append(_of_roles(rows, "explained_by_outlier_channels", drawn))
-        rows = shared[of_side & ~beyond & ~explained & (shared["significant_pairs"] > 0)]
-        if len(rows):
-            found.append(_of_roles(rows, "undetermined", drawn))
-        rows = shared[of_side & beyond & by_mean]
-        if len(rows):
-            found.append(_of_roles(rows, "explained_by_common_mean", drawn))
-    rows = shared[shared["abs_cos_1_effect_size"] < LITTLE]
-    return [*found, _of_roles(rows, "absent", drawn)] if len(rows) else found
-
-
-def _of_common_mean(rows: pd.DataFrame) -> "pd.Series[bool]":
-    """Rows whose continuity a common mean of the entries produces."""
-    return (rows["abs_cos_1_effect_size"] >= KEPT) & ~_above(rows, "mean_matched")
-
-
-def _above(rows: pd.DataFrame, *nulls: str, error: float = 0.0, least: float = KEPT) -> "pd.Series[bool]":
-    """Rows with so much continuity over the largest of these nulls, the norm-matched one shifted by an error."""
-    means = rows[[f"abs_cos_1_{null}_mean" for null in nulls]]
-    if "norm_matched" in nulls:
-        means = means.assign(abs_cos_1_norm_matched_mean=means["abs_cos_1_norm_matched_mean"] + error)
-    largest = means.max(axis=1).clip(upper=1)
-    # A null that leaves no room explains everything.
-    return pd.Series(effect_size(rows["abs_cos_1"], largest) >= least, index=rows.index)
-
-
-def _of_roles(rows: pd.DataFrame, verdict: str, drawn: bool) -> Finding:
-    largest = rows[[f"abs_cos_1_{null}_mean" for null in ("null", "mean_matched", *SEEDED_NULLS)]].max(axis=1)
-    roles = [
-        {
-            "role": row["role"],
-            "side": row["side"],
-            "cosine": row["abs_cos_1"],
-            "unrelated": row["abs_cos_1_null_mean"],
-            "largest_null": null,
-            "equal_norms": row["abs_cos_1_equalised"],
-            "mean_matched": row["abs_cos_1_mean_matched_mean"],
-            "mean_share": row["mean_share"],
-            "channels": row["channels"],
-            "dimension": row["dim"],
-            "significant": row["significant_pairs"],
-            "layer_pairs": row["layer_pairs"],
-        }
-        for row, null in zip(rows.to_dict("records"), largest, strict=True)
-    ]
-    numbers = {"roles": roles, "drawn": drawn, "law_error": LAW_ERROR}
-    return Finding("continuity", verdict, numbers, "continuity")
-
-
-def _layer_pairs(rows: pd.DataFrame, continuity: pd.DataFrame) -> Finding:
-    """In how many single layer pairs each of these roles keeps its direction, and where not."""
-    roles = []
-    for row in rows.to_dict("records"):
-        pairs = continuity[(continuity["role"] == row["role"]) & (continuity["side"] == row["side"])]
-        breaks = pairs[pairs["abs_cos_1_q_value"] > FALSE_DISCOVERY_RATE]
-        # The direction may be there all the same, as the second or third of the next layer.
-        demoted = breaks[breaks["best_match"] - breaks["best_match_null_mean"] >= KEPT]
-        roles.append(
-            {
-                "role": row["role"],
-                "significant": row["significant_pairs"],
-                "layer_pairs": row["layer_pairs"],
-                "breaks_after": breaks["layer"].tolist(),
-                "demoted_after": demoted["layer"].tolist(),
-            }
-        )
-    numbers = {"side": rows["side"].iloc[0], "false_discovery_rate": FALSE_DISCOVERY_RATE, "roles": roles}
-    return Finding("continuity_by_layer_pair", "present", numbers, "continuity")
-
-
 def _alignment_over_depth(analysis: Analysis) -> list[Finding]:
     """Neighbours against layers half the network apart: alignment that decays, or one subspace for all layers."""
     if analysis.summary.empty:
         return []
     rows = analysis.summary[analysis.summary["shared_space"] & ~analysis.summary["stacked"]]
-    by_channels = (rows["abs_cos_1_effect_size"] >= KEPT) & ~_above(rows, *_KEEP_CHANNELS)
-    rows = rows[rows["overlap_far"].notna() & ~by_channels]
+    # A mean over roles has none in it of which another finding says that its numbers are not what they seem to be.
+    trusted = pd.MultiIndex.from_frame(rows[["role", "side"]]).isin(at_face_value(analysis))
+    rows = rows[rows["overlap_far"].notna() & trusted]
     nulls = analysis.continuity_nulls
     nulls = nulls[nulls["null"].isin(SEEDED_NULLS) & (nulls["measure"] == "overlap")]
     largest = nulls.groupby(["role", "side"])["mean"].max()
@@ -238,7 +149,7 @@ def _redundant(groups: pd.DataFrame) -> list[Finding]:
         verdict = "undetermined"
     numbers = {"groups": len(groups), "heads": closest["heads"].split(", ")}
     numbers |= {"effect_size": closest["overlap_effect_size"], "excess": excess}
-    return [Finding("redundant_heads", verdict, numbers, "heads")]
+    return [Finding("redundant_heads", verdict, numbers, "repeats")]
 
 
 def _composed_weights(interfaces: pd.DataFrame) -> list[Finding]:

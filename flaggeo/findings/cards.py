@@ -36,6 +36,8 @@ class Card:
         Where it is one value on a scale: the value and its largest null, as shares of what is possible.
     picked : tuple of str
         Names of the subspaces that it is about, to be selected where the page shows them.
+    readings : tuple of (str, str)
+        Where norms stand beside the weights: what a reading of them is called, and its numbers.
     """
 
     verdict: str
@@ -49,6 +51,7 @@ class Card:
     nulls: tuple[float, ...] = ()
     bar: tuple[float, float] | None = None
     picked: tuple[str, ...] = ()
+    readings: tuple[tuple[str, str], ...] = ()
 
 
 def cards(findings: Sequence[Finding], missing: Mapping[str, str]) -> list[Card]:
@@ -78,23 +81,30 @@ def _continuity(finding: Finding) -> Card:
     titles = {
         "present": f"{whose} persist across layers",
         "explained_by_outlier_channels": f"{whose} are no more aligned, on average, than outlier channels give",
+        "partly_outlier_channels": f"{whose} persist, most of all in outlier channels",
         "explained_by_common_mean": f"{whose} are no more aligned, on average, than a common mean of the entries gives",
         "undetermined": f"{whose} look aligned; outlier channels may explain it",
+        "depends_on_folding": f"Whether {whose[0].lower()}{whose[1:]} persist depends on the norms",
         "absent": f"Leading directions change from layer to layer: {listed([row['role'] for row in roles])}",
     }
     badges = {
         "present": "carried across layers",
         "explained_by_outlier_channels": "outlier channels",
+        "partly_outlier_channels": "partly outlier channels",
         "explained_by_common_mean": "common mean",
         "undetermined": "undetermined",
+        "depends_on_folding": "depends on folding",
         "absent": "null level",
     }
     baseline = f"mean |cos| of neighbouring layers; unrelated weights {roles[0]['unrelated']:.3f}"
     if finding.verdict == "present":
         baseline += f", other nulls at most {max(row['largest_null'] for row in roles):.2f}"
-    elif finding.verdict != "absent":
+    elif finding.verdict == "partly_outlier_channels":
+        baseline += f"; with all channels at one norm {_by_role(roles, 'equal_norms')}"
+    elif finding.verdict not in ("absent", "depends_on_folding"):
         baseline += f", largest null {_by_role(roles, 'largest_null')}"
     counts = listed([f"{row['significant']} of {row['layer_pairs']} for {row['role']}" for row in roles])
+    takes_nulls = finding.verdict not in ("present", "depends_on_folding", "absent")
     return Card(
         verdict=finding.verdict,
         badge=badges[finding.verdict],
@@ -104,8 +114,25 @@ def _continuity(finding: Finding) -> Card:
         detail=f"Layer pairs beyond every null: {counts}.",
         place=finding.place,
         lines=tuple((row["role"], row["side"]) for row in roles),
-        nulls=() if finding.verdict in ("present", "absent") else tuple(row["largest_null"] for row in roles),
+        nulls=tuple(row["largest_null"] for row in roles) if takes_nulls else (),
+        readings=_readings(roles, with_nulls=finding.verdict == "depends_on_folding"),
     )
+
+
+def _readings(roles: Sequence[Row], *, with_nulls: bool) -> tuple[tuple[str, str], ...]:
+    """The roles as their weights are stored and with the norms folded in, where norms stand beside any of them."""
+    if not any(row.get("readings") for row in roles):
+        return ()
+    names = {"as stored": "stored", "norms folded in": "folded"}
+    return tuple(
+        (name, _parts(_of_reading(row, reading, with_nulls) for row in roles)) for name, reading in names.items()
+    )
+
+
+def _of_reading(row: Row, reading: str, with_null: bool) -> str:
+    one = row["readings"][reading] if row["readings"] else row
+    # A role and its number stay together in a narrow column.
+    return f"{row['role']}\N{NO-BREAK SPACE}{one['cosine']:.2f}" + f" (null {one['largest_null']:.2f})" * with_null
 
 
 def _redundant_heads(finding: Finding) -> Card:
@@ -119,7 +146,7 @@ def _redundant_heads(finding: Finding) -> Card:
         baseline=f"overlap effect size {numbers['effect_size']:.0%} (0%: unrelated, 100%: the same subspace)",
         detail=f"{counted(numbers['groups'], 'group')} of such heads. Sharing did not predict what a head is worth in "
         "SmolLM2: no ground for pruning.",
-        place=finding.place,
+        place="heads",
         bar=(numbers["effect_size"], 0.0),
         picked=tuple(numbers["heads"]),
     )

@@ -7,11 +7,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from ..alignment import KEPT as KEPT
 from . import sentences
 
-#: Effect sizes from which a direction is said to be kept across layers, and below which it is said not to be: words for
-#: the reader, not tests.
-KEPT = 0.15
+#: Effect size below which a direction is said not to be kept across layers: a word for the reader, as `KEPT` is.
 LITTLE = 0.08
 #: Mean excess over the largest null below which nothing is claimed: unrelated weights with a common mean reach 0.03 in
 #: 64 dimensions. Words for the reader, not a test.

@@ -134,7 +134,7 @@ def _redundant_groups(cliques: pd.DataFrame, comparisons: pd.DataFrame) -> list[
     largest = cliques[cliques["clique"] == 0]
     numbers: dict[str, Any] = {"pairs": measured["redundant pairs"], "larger_groups": measured["redundant groups"]}
     numbers |= {"heads": largest["subspace"].tolist(), "least_excess": largest["least"].iloc[0]}
-    return [Finding("redundant_groups", "present", numbers, "redundant-heads")]
+    return [Finding("redundant_groups", "present", numbers, "repeats")]
 
 
 def _strongest_path(paths: pd.DataFrame, comparisons: pd.DataFrame) -> list[Finding]:
@@ -161,7 +161,7 @@ def _similar_layers(blocks: pd.DataFrame) -> list[Finding]:
         return []
     pairs = similar[["layer", "next_layer", "value"]].rename(columns={"value": "mean_excess"}).to_dict("records")
     numbers = {"pairs": pairs, "largest_elsewhere": similar["null_largest"].iloc[0]}
-    return [Finding("similar_layers", "present", numbers, "similar-layers")]
+    return [Finding("similar_layers", "present", numbers, "repeats")]
 
 
 def _norm_matched_missing(bottlenecks: pd.DataFrame) -> list[Finding]:

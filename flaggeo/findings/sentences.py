@@ -24,25 +24,36 @@ def comparable_weights(_verdict: str) -> str:
     return "Nothing could be compared: no two of the weights share a space."
 
 
-def continuity(verdict: str, *, roles: Sequence[Row], drawn: bool, law_error: float) -> str:
-    """Verdicts: present, explained_by_outlier_channels or _common_mean, undetermined (within the error), absent."""
+def continuity(verdict: str, *, roles: Sequence[Row], drawn: bool, law_error: float, fold_norms: bool) -> str:
+    """Verdicts: present, explained_by_outlier_channels or _common_mean, partly_outlier_channels, undetermined, absent.
+
+    Undetermined is what lies within the error of a null; depends_on_folding is what the two readings differ on.
+    """
     names, cosines = listed([row["role"] for row in roles]), _by_role(roles, "cosine")
     end, vectors = END[roles[0]["side"]], VECTORS[roles[0]["side"]]
     several, unrelated = len(roles) > 1, f"unrelated weights give {roles[0]['unrelated']:.3f}"
+    if verdict == "depends_on_folding":
+        return (
+            f"Whether {names} {'keep their' if several else 'keeps its'} {end} direction across layers depends on "
+            f"folding: the mean |cos| of the first {vectors} singular vectors of neighbouring layers is "
+            f"{_of_reading(roles, 'stored')} as the weights are stored, and {_of_reading(roles, 'folded')} with the "
+            f"gains of the norms folded into them, where {unrelated}."
+        )
+    other = _other_reading(roles, fold_norms)
     if verdict == "absent":
         some = [row for row in roles if row["significant"]]
         exceptions = f" It is kept in {_significant(some)}." if some else ""
         return (
             f"{names} {'do' if several else 'does'} not keep {'their' if several else 'its'} leading direction across "
             f"layers: the mean |cos| of the first singular vectors of neighbouring layers is {cosines}, where "
-            f"{unrelated}.{exceptions}"
+            f"{unrelated}.{exceptions}{other}"
         )
     if verdict == "present":
         largest = max(row["largest_null"] for row in roles)
         return (
             f"{names} {'keep their' if several else 'keeps its'} {end} direction across layers: the mean |cos| of the "
             f"first {vectors} singular vectors of neighbouring layers is {cosines}, where {unrelated} and the "
-            f"norm-matched, sign-flip and mean-matched nulls give {largest:.2f} at most."
+            f"norm-matched, sign-flip and mean-matched nulls give {largest:.2f} at most.{other}"
         )
     subject = f"the {end} directions of {names}" if several else f"the {end} direction of {names}"
     appear = "appear" if several else "appears"
@@ -52,30 +63,44 @@ def continuity(verdict: str, *, roles: Sequence[Row], drawn: bool, law_error: fl
             f"A common mean of the entries explains {subject}, which only {appear} to persist across layers: the mean "
             f"|cos| of the first {vectors} singular vectors is {cosines}, where {unrelated}, and the mean-matched null "
             f"gives {_by_role(roles, 'mean_matched')}. The constant direction and that of the channels' norms make up "
-            f"{shares} of these vectors (median over the layers)."
+            f"{shares} of these vectors (median over the layers).{other}"
         )
-    if verdict == "explained_by_outlier_channels":
-        sentence = (
-            f"Outlier channels alone would give the average of {subject}, which {appear} to persist across layers: the "
-            f"mean |cos| of the first {vectors} singular vectors is {cosines}, and the largest null (norm-matched, "
-            f"sign-flip or mean-matched) gives {_by_role(roles, 'largest_null')}."
-        )
-        if drawn:
-            sentence += f" With all channels scaled to one norm, the mean |cos| is {_by_role(roles, 'equal_norms')}."
-    else:
+    if verdict == "undetermined":
         channels = listed([f"{row['channels']:.0f}" for row in roles])
         sentence = (
             f"Outlier channels may explain {subject}, which {appear} to persist across layers: the mean |cos| of the "
             f"first {vectors} singular vectors is {cosines}, and the largest null (norm-matched, sign-flip or "
             f"mean-matched) gives {_by_role(roles, 'largest_null')}, to within {law_error:.2f}. These vectors are "
-            f"concentrated on about {channels} of {roles[0]['dimension']} channels. Draws of norm-matched weights "
-            "would settle this."
+            f"concentrated on about {channels} of {roles[0]['dimension']} channels."
         )
-    some = [row for row in roles if row["significant"]]
-    if some:
-        most = ", but most of the value comes from the outlier channels" if verdict != "undetermined" else ""
-        sentence += f" Channels of smaller norm agree too, more than under random signs, in {_significant(some)}{most}."
-    return sentence
+        return sentence + (other if drawn else f" Draws of norm-matched weights would settle this.{other}")
+    sentence = (
+        f"Outlier channels alone would give the average of {subject}, which {appear} to persist across layers: the "
+        f"mean |cos| of the first {vectors} singular vectors is {cosines}, and the largest null (norm-matched, "
+        f"sign-flip or mean-matched) gives {_by_role(roles, 'largest_null')}."
+    )
+    equal = f"With all channels scaled to one norm, the mean |cos| is {_by_role(roles, 'equal_norms')}"
+    if verdict == "partly_outlier_channels":
+        return f"{sentence} The other channels agree as well. {equal}, where {unrelated}.{other}"
+    return f"{sentence} {equal}, no more than unrelated weights give.{other}"
+
+
+def _other_reading(roles: Sequence[Row], fold_norms: bool) -> str:
+    """The same in the reading that the other numbers are not of, for the roles that have one."""
+    twice = [row for row in roles if row["readings"]]
+    if not twice:
+        return ""
+    if fold_norms:
+        return f" As the weights are stored, the mean |cos| is {_of_reading(twice, 'stored')}."
+    return f" With the gains of the norms folded in, the mean |cos| is {_of_reading(twice, 'folded')}."
+
+
+def _of_reading(roles: Sequence[Row], reading: str) -> str:
+    """The numbers of the roles in a reading, with their largest null."""
+    readings = [(row["role"], row["readings"][reading]) for row in roles]
+    return listed(
+        [f"{one['cosine']:.2f} for {role} (largest null {one['largest_null']:.2f})" for role, one in readings]
+    )
 
 
 def continuity_by_layer_pair(_verdict: str, *, side: str, false_discovery_rate: float, roles: Sequence[Row]) -> str:

@@ -87,6 +87,11 @@ class Folding:
         """Those that there are, on which the folded matrix depends."""
         return [gain for gain in (self.read, self.written, self.passed) if gain is not None]
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether the folded matrix is the stored one."""
+        return self.read is None and self.written is None and not (self.centred or self.reads_centred)
+
     def __call__(self, matrix: "Tensor", read: "Callable[[str], Tensor]", first_row: int = 0) -> "Tensor":
         """Matrix with the norms folded in.
 

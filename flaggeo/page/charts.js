@@ -1,5 +1,3 @@
-"use strict";
-
 // Opens the charts of a page, all of which find their data in it.
 const data = JSON.parse(document.getElementById("data").textContent);
 

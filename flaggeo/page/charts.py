@@ -185,7 +185,7 @@ def matrix_chart(analysis: Analysis) -> tuple[Spec, Spec] | tuple[None, None]:
     upper = largest[np.triu_indices(len(order))]
     codes = np.where(np.isinf(upper), _NO_PAIR, np.round(254 * upper.clip(0, 1))).astype(np.uint8)
     blocks: list[Spec] = [
-        {"i": number, "lane": key[0], "name": f"{key[0]}, layer {key[1]}", "nodes": []}
+        {"i": number, "lane": key[0], "name": key[0] if key[1] < 0 else f"{key[0]}, layer {key[1]}", "nodes": []}
         for number, key in enumerate(order)
     ]
     for name in in_stream:

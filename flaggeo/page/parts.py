@@ -3,7 +3,8 @@
 import json
 import math
 from base64 import b64encode
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from hashlib import sha256
 from importlib.resources import files
 from typing import Any
@@ -11,8 +12,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
+from .names import with_names
 from .questions import QUESTIONS
 from .vega_bundle import vega_bundle
 
@@ -25,8 +27,11 @@ def page_template(name: str) -> Template:
     environment = Environment(
         loader=PackageLoader("flaggeo", "page"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
-    environment.globals.update({"table": html_table, "questions": QUESTIONS})
-    own = [files("flaggeo.page").joinpath(file) for file in ("charts.js", f"{name.partition('.')[0]}.js")]
+    # Names select something where there is a graph to select it in.
+    named = with_names if name == "report.html.j2" else escape
+    environment.globals.update({"table": partial(html_table, named=named), "questions": QUESTIONS})
+    environment.filters["named"] = named
+    own = [files("flaggeo.page").joinpath(file) for file in ("tables.js", "charts.js", f"{name.partition('.')[0]}.js")]
     scripts = {"vega_bundle": vega_bundle(), "own_script": "".join(file.read_text(encoding="utf-8") for file in own)}
     environment.globals.update({variable: Markup(script) for variable, script in scripts.items()})
     environment.globals["script_sources"] = Markup(" ".join(map(_source, scripts.values())))
@@ -102,8 +107,8 @@ def read_spec(name: str) -> dict[str, Any]:
     return spec
 
 
-def html_table(table: pd.DataFrame) -> Markup:
-    """Accessible table; every cell is escaped."""
+def html_table(table: pd.DataFrame, *, named: Callable[[str], Markup] = escape) -> Markup:
+    """Accessible table; every cell is escaped by `named`, which may make buttons of the names in it."""
     headings = [_HEADINGS.get(str(column), str(column).replace("_", " ")) for column in table.columns]
     row = Markup("<tr>{}</tr>")
     numeric = [pd.api.types.is_numeric_dtype(dtype) and not pd.api.types.is_bool_dtype(dtype) for dtype in table.dtypes]
@@ -117,8 +122,8 @@ def html_table(table: pd.DataFrame) -> Markup:
     body = Markup("").join(
         row.format(
             Markup("").join(
-                Markup('<td class="{}">{}</td>').format(kind, _cell(value, probability=heading == "q-value"))
-                for kind, heading, value in zip(classes, headings, record, strict=True)
+                Markup('<td class="{}">{}</td>').format(kind, named(_cell(value)))
+                for kind, value in zip(classes, record, strict=True)
             )
         )
         for record in table.itertuples(index=False, name=None)
@@ -128,12 +133,25 @@ def html_table(table: pd.DataFrame) -> Markup:
     return scrolled.format(", ".join(headings[:3]), content)
 
 
-def _cell(value: Any, *, probability: bool) -> str:
+# Below this a number is said to be below it.
+_FLOOR = 1e-6
+
+
+def _cell(value: Any) -> str:
     """A value as text."""
     if value is pd.NA or value is None or value != value:
         return "–"
     if isinstance(value, bool | np.bool_):
         return "yes" if value else "no"
     if isinstance(value, float):
-        return "< 0.001" if probability and value < 0.001 else f"{value:.3f}"
+        return _decimal(value)
     return str(value)
+
+
+def _decimal(value: float) -> str:
+    """Three decimals, or three significant digits of a number that would have fewer."""
+    if 0 < value < _FLOOR:
+        return f"< {_FLOOR:.0e}".replace("e-0", "e-")
+    if 0 < abs(value) < 0.01:
+        return f"{value:.3g}".replace("e-0", "e-")
+    return f"{value:.3f}"

@@ -1,4 +1,8 @@
+const copyName = copyButton("Copy names", () => copyName.dataset.names);
+
 const dark = matchMedia("(prefers-color-scheme: dark)");
+// Colours of the matrix, from no overlap: the page itself.
+const ramp = () => (dark.matches ? ["#16181d", "#7a3500", "#f08030", "#ffe3c8"] : ["#ffffff", "#fdb87e", "#d55e00", "#6b2400"]);
 const ink = () => getComputedStyle(document.body).color;
 
 // The overlaps of all pairs of blocks, one byte each, row by row of the upper triangle; 255 stands for no pair.
@@ -19,8 +23,12 @@ function matrixCells() {
   return cells;
 }
 
+// A name that was asked for and is not in the graph.
+let sought = null;
+
 function describe(view) {
   const picked = view.signal("picked"), partners = view.signal("partners");
+  if (!picked.length && sought) return `${sought} has no edge: nothing overlaps it beyond every null.`;
   if (!picked.length) {
     const found = view.data("nodes").filter((node) => node.found).length;
     const searched = view.signal("search").trim() ? `${found || "No"} ${found === 1 ? "subspace has" : "subspaces have"} this name. ` : "";
@@ -68,7 +76,7 @@ async function open() {
   // For the browser's console.
   window.views = Object.fromEntries(names.map((name, place) => [name, views[place]]));
   if (matrix) {
-    const paint = () => matrix.signal("ink", ink()).runAsync();
+    const paint = () => matrix.signal("ink", ink()).signal("ramp", ramp()).runAsync();
     await matrix.insert("cells", matrixCells()).runAsync();
     await paint();
     dark.addEventListener("change", paint);
@@ -76,15 +84,32 @@ async function open() {
   if (graph) {
     const status = document.getElementById("graph-status");
     const blockOf = new Map(data.matrix ? data.matrix.blocks.flatMap((block, i) => block.nodes.map((id) => [id, i])) : []);
+    copyName.hidden = true;
+    status.after(copyName);
+    // What was selected through a cell, so that the cell's own number is shown as long as that is.
+    let shownBy = null;
+    const key = () => JSON.stringify([graph.signal("picked"), graph.signal("partners")]);
+    const ofCell = document.getElementById("matrix-status");
     const settle = async () => {
+      const chosen = [...graph.signal("picked"), ...graph.signal("partners")];
+      const names = new Map(graph.data("nodes").map((node) => [node.id, node.name]));
       status.textContent = describe(graph);
-      if (matrix) document.getElementById("matrix-status").textContent = graph.signal("picked").length ? status.textContent : "Select a cell to list the edges between its row and its column.";
+      copyName.hidden = !chosen.length;
+      copyName.dataset.names = chosen.map((id) => names.get(id)).join("\n");
+      if (matrix) {
+        const cell = shownBy === key() ? matrix.signal("cell") : null;
+        ofCell.textContent = cell ? `${cell.names}: effect size of the overlap ${cell.value.toFixed(2)} (0 unrelated, 1 the same subspace). ${chosen.length ? status.textContent : "No edge of the graph joins them."}`
+          : chosen.length ? status.textContent : "Select a cell to show its overlap.";
+      }
       const marked = new Set([...graph.signal("picked"), ...graph.signal("partners")].map((id) => blockOf.get(id)));
       if (matrix) await matrix.signal("marked", [...marked]).runAsync();
     };
     const pick = (picked, partners = []) => graph.signal("picked", picked).signal("partners", partners).runAsync().then(settle);
     for (const signal of ["picked", "partners", "threshold", "kind", "spaces", "search"]) {
-      graph.addSignalListener(signal, () => graph.runAfter(settle));
+      graph.addSignalListener(signal, () => {
+        if (["threshold", "kind", "search"].includes(signal)) sought = null;
+        graph.runAfter(settle);
+      });
     }
     await settle();
     document.getElementById("graph-figure").addEventListener("keydown", (event) => {
@@ -94,17 +119,23 @@ async function open() {
       event.preventDefault();
     });
     matrix?.addSignalListener("cell", (_, cell) => {
-      const {blocks} = data.matrix;
-      if (cell) pick(blocks[cell.i].nodes, cell.i === cell.j ? [] : blocks[cell.j].nodes);
+      if (!cell) return;
+      const [row, column] = [cell.i, cell.j].map((place) => data.matrix.blocks[place].nodes);
+      // Without a significant pair at either end there is nothing to select in the graph.
+      const chosen = cell.i === cell.j ? [row, []] : row.length && column.length ? [row, column] : [[], []];
+      shownBy = JSON.stringify(chosen);
+      pick(...chosen);
     });
   }
   document.querySelectorAll("details.folded").forEach((part) => { part.open = false; });
   document.addEventListener("click", (event) => {
+    const name = event.target.closest("button.name");
+    if (name) return lead(name.dataset.name, views);
     const link = event.target.closest('a[href^="#"]');
     if (!link) return;
     unfold(link.hash.slice(1));
     const names = JSON.parse(link.dataset.picked ?? "[]");
-    if (names.length) show(link.hash.slice(1), names, views);
+    if (names.length) select(names, views);
   });
   if (location.hash) {
     unfold(location.hash.slice(1));
@@ -113,19 +144,45 @@ async function open() {
   document.body.dataset.ready = "yes";
 }
 
-// What a card is about is selected in the chart that it leads to.
-function show(section, names, [graph, , heads]) {
-  if (section === "graph" && graph) {
-    const ids = graph.data("nodes").filter((node) => names.includes(node.name)).map((node) => node.id);
-    graph.signal("picked", ids.slice(0, 1)).signal("partners", ids.slice(1)).runAsync();
+// What a name stands for, selected in every chart that has it, and the first of these brought into view.
+function lead(name, views) {
+  const places = select([name], views);
+  const anchor = places[0] ?? "graph";
+  unfold(anchor);
+  const heading = document.getElementById(anchor);
+  heading.scrollIntoView();
+  sought = places.length ? null : name;
+  const figure = document.getElementById(`${anchor}-figure`) ?? heading;
+  figure.focus({preventScroll: true});
+}
+
+// Select subspaces, or all of weights, by their names; gives the sections that show some of them.
+function select(names, [graph, , heads]) {
+  const places = [];
+  if (graph) {
+    const idsOf = (name) => graph.data("nodes").filter((node) => node.name === name || node.name.startsWith(`${name}.`)).map((node) => node.id);
+    // What lies in the spaces of single layers alone is hidden at first.
+    if (!names.some((name) => idsOf(name).length)) graph.signal("spaces", "all spaces").run();
+    const [first, ...others] = names.map(idsOf);
+    graph.signal("picked", first).signal("partners", others.flat()).runAsync();
+    if (first.length) places.push("graph");
   }
-  if (section === "heads" && heads) {
-    const [one, other] = names.map((name) => name.match(/layers\.(?<layer>\d+)\.(?<role>\w+)\.heads\.(?<head>\d+)/).groups);
-    const is = (square, head) => square.layer === Number(head.layer) && square.head === Number(head.head);
-    const kind = (one.role + other.role).toUpperCase();
-    const link = heads.data("edges").find((edge) => edge.kind.endsWith(kind) && is(edge.source, one) && is(edge.target, other));
-    if (link) heads.signal("kind", link.kind).signal("head", link.s).runAsync();
+  const parts = names.map((name) => name.match(/layers\.(?<layer>\d+)\.(?<role>\w+)\.heads\.(?<head>\d+)/)?.groups);
+  if (heads && parts[0]) {
+    const squares = heads.data("heads"), grouped = squares.some((square) => square.shape === "circle");
+    const is = (square, part) => square.layer === Number(part.layer) && square.head === Number(part.head)
+      && (square.shape === "circle") === (grouped && ["k", "v"].includes(part.role));
+    const square = squares.find((one) => is(one, parts[0]));
+    if (square) {
+      const links = heads.data("edges").filter((edge) => [edge.s, edge.t].includes(square.id));
+      const kind = parts[1] ? (parts[0].role + parts[1].role).toUpperCase() : undefined;
+      const link = links.find((edge) => kind && edge.kind.endsWith(kind)) ?? links.at(-1);
+      if (link) heads.signal("kind", link.kind);
+      heads.signal("head", square.id).runAsync();
+      places.push("heads");
+    }
   }
+  return places;
 }
 
 open();

@@ -31,6 +31,7 @@ from .charts import (
     matrix_chart,
 )
 from .parts import page_template, provenance_table, script
+from .repeats import repeats_table
 from .thumbnails import profile
 
 _TABLE_ROWS = 30
@@ -42,6 +43,7 @@ _SECTIONS = {
     "continuity": "Continuity across layers",
     "matrix": "Overlap matrix",
     "heads": "Attention heads",
+    "repeats": "What repeats",
     "experts": "Mixtures of experts",
     "interfaces": "Alignment inside MLPs and heads",
     "structure": "Graph statistics",
@@ -74,10 +76,8 @@ _STATISTICS = {
     "hubs": "Hubs, by measure",
     "communities": "Communities",
     "signal-paths": "Strongest paths",
-    "redundant-heads": "Groups of redundant heads",
     "decay": "Decay with depth",
     "bottlenecks": "Bottlenecks",
-    "similar-layers": "Most similar neighbouring layers",
     "comparisons": "Measures of the whole graph against null graphs",
 }
 
@@ -109,6 +109,7 @@ def render_report(analysis: Analysis) -> str:
     absent = {name for name in ("matrix", "heads", "interfaces") if charts[name] is None}
     absent |= {name for name, measurement in _MEASURED.items() if measurement not in analysis.settings.measure}
     absent |= {"experts"} if analysis.experts.empty else set()
+    absent |= {"repeats"} if {"heads", "structure"}.isdisjoint(analysis.settings.measure) else set()
     return page_template("report.html.j2").render(
         title=Path(provenance["checkpoint"]).name,
         about="alignment of its weights",
@@ -124,10 +125,11 @@ def render_report(analysis: Analysis) -> str:
         cards=[(card, profile(card, analysis.continuity)) for card in report_cards(analysis)],
         summary=_summary_table(analysis.summary, shared_space=True),
         by_index=_summary_table(analysis.summary, shared_space=False),
+        readings=_readings_table(analysis.readings),
         edges=_edge_table(analysis.graph),
         head_links=_head_links(analysis.heads),
         head_kinds=analysis.head_kinds,
-        head_groups=analysis.head_clusters,
+        repeats=repeats_table(analysis),
         matched_experts=_matched_experts(analysis.experts),
         similar_experts=_similar_experts(analysis.experts),
         interfaces=_interface_table(analysis.interfaces),
@@ -135,6 +137,7 @@ def render_report(analysis: Analysis) -> str:
         graph_findings=graph_findings(analysis.structure) if "structure" not in absent else [],
         statistics=_statistics(analysis.structure) if "structure" not in absent else {},
         statistics_titles=_STATISTICS,
+        linked=_SECTIONS | _STATISTICS,
         observables=observables(),
         spaces=analysis.spaces.replace({"symmetry": CHANGES_OF_BASIS}),
         skipped=analysis.skipped,
@@ -210,6 +213,24 @@ def _summary_table(summary: pd.DataFrame, *, shared_space: bool) -> pd.DataFrame
     )
     # Sides without a common space have no overlap at a distance, and without draws nothing is equalised.
     return table.dropna(axis="columns", how="all")
+
+
+def _readings_table(readings: pd.DataFrame) -> pd.DataFrame:
+    rows = readings.sort_values(["side", "role"], kind="stable")
+    return pd.DataFrame(
+        {
+            "role and side": [lane(role, side) for role, side in zip(rows["role"], rows["side"], strict=True)],
+            "reading": rows["reading"],
+            "|cos| of first": rows["abs_cos_1"],
+            "unrelated": rows["abs_cos_1_null_mean"],
+            "mean-matched": rows["abs_cos_1_mean_matched_mean"],
+            "norm-matched": rows["abs_cos_1_norm_matched_mean"],
+            "sign-flip": rows["abs_cos_1_sign_flip_mean"],
+            "excess": rows["abs_cos_1_excess"],
+            "equal norms": rows["abs_cos_1_equalised"],
+            "significant": _counted(rows),
+        }
+    )
 
 
 def _counted(rows: pd.DataFrame) -> "pd.Series[str]":
@@ -313,19 +334,23 @@ def _interface_table(interfaces: pd.DataFrame) -> pd.DataFrame:
     return table.assign(basis_independent=means["basis_independent"])
 
 
+def _hubs(hubs: pd.DataFrame) -> pd.DataFrame:
+    """The strongest few of each measure that exceed any subspace of the null graphs."""
+    beyond = hubs[hubs["value"] > hubs["null_largest"]]
+    # The name of a head has its number.
+    return beyond.groupby("measure", sort=False).head(8).drop(columns="head").dropna(axis="columns", how="all")
+
+
 def _statistics(structure: Structure) -> dict[str, pd.DataFrame]:
     """The tables behind the findings about the graph, as far as they have rows."""
     measured = structure.edges.dropna(subset=STABLE).sort_values(STABLE, kind="stable")
-    hubs, cliques = map(_without_marks, (structure.hubs, structure.cliques))
     tables = {
         "edges": _without_marks(measured).drop(columns="space").head(_TABLE_ROWS),
-        "hubs": hubs.groupby("measure", sort=False).head(8).dropna(axis="columns", how="all"),
+        "hubs": _hubs(structure.hubs),
         "communities": structure.communities,
         "signal-paths": structure.signal_paths.head(_TABLE_ROWS),
-        "redundant-heads": cliques.head(_TABLE_ROWS),
         "decay": structure.decay,
         "bottlenecks": structure.bottlenecks,
-        "similar-layers": structure.blocks,
         "comparisons": structure.comparisons,
     }
     return {anchor: tables[anchor] for anchor in _STATISTICS if len(tables[anchor])}

@@ -54,6 +54,8 @@ class Analysis(Result):
         The same at every number of leading directions, and at every distance in layers.
     continuity_nulls : pandas.DataFrame
         Continuity under the nulls that keep outlier channels, in closed form and where they were drawn.
+    readings : pandas.DataFrame
+        Continuity of first directions as the weights are stored, and with the norms beside them folded in.
     trajectories, trajectory_variance : pandas.DataFrame
         Where the first singular vectors of a role lie, layer by layer, in their three main components, and how much
         of their variance these explain.
@@ -85,7 +87,7 @@ class Analysis(Result):
         name="an analysis",
         record_file="result.json",
         page_file="report.html",
-        schema_version=8,
+        schema_version=9,
         remedy="analyze the checkpoint again",
         renderer="render_report",
         teller="findings",
@@ -98,6 +100,7 @@ class Analysis(Result):
     continuity_by_rank: pd.DataFrame
     continuity_by_lag: pd.DataFrame
     continuity_nulls: pd.DataFrame
+    readings: pd.DataFrame
     trajectories: pd.DataFrame
     trajectory_variance: pd.DataFrame
     pairs: pd.DataFrame

@@ -27,6 +27,7 @@ STARTED_AFRESH = "what an interrupted run of another checkpoint, other settings 
 MEASURED_AGAIN = "some of what an interrupted run had left was damaged and was measured again"
 _SPECTRUM_PARTS = ("known_values", "left", "right", "gaps", "undetermined", "row_norms", "column_norms")
 _SPECTRUM_SCALARS = ("frobenius_norm", "residual")
+_SPECTRA = ("spectra", "refolded")
 _PROFILE_PARTS = ("row_norms", "column_norms", "equalised_left", "equalised_right")
 _HEAD_PARTS = ("frames", "factors")
 _HEAD_FIELDS = ("layer", "role", "stream", "has_latent")
@@ -68,6 +69,7 @@ class Scratch:
         """Write what is kept of a layer; its Gram matrices, which are large, can be formed again."""
         kinds: dict[str, tuple[Mapping[str, object], tuple[str, ...]]] = {
             "spectra": (result.spectra, _SPECTRUM_PARTS),
+            "refolded": (result.refolded, _SPECTRUM_PARTS),
             "profiles": (result.profiles, _PROFILE_PARTS),
             "heads": ({heads.role: heads for heads in result.heads}, _HEAD_PARTS),
         }
@@ -78,9 +80,12 @@ class Scratch:
             for part in parts
         }
         plain = {
-            "spectra": {
-                name: {scalar: getattr(spectrum, scalar) for scalar in _SPECTRUM_SCALARS}
-                for name, spectrum in result.spectra.items()
+            **{
+                kind: {
+                    name: {scalar: getattr(spectrum, scalar) for scalar in _SPECTRUM_SCALARS}
+                    for name, spectrum in getattr(result, kind).items()
+                }
+                for kind in _SPECTRA
             },
             "profiles": list(result.profiles),
             "heads": [{field: getattr(heads, field) for field in _HEAD_FIELDS} for heads in result.heads],
@@ -152,17 +157,20 @@ def _digest(name: str, content: bytes) -> bytes:
 
 
 def _layer_result(tensors: Mapping[str, Tensor], plain: Any) -> LayerResult:
-    spectra = {
-        name: Spectrum(**_parts(tensors, f"spectra/{name}", _SPECTRUM_PARTS), **scalars)
-        for name, scalars in plain["spectra"].items()
-    }
+    spectra, refolded = (
+        {
+            name: Spectrum(**_parts(tensors, f"{kind}/{name}", _SPECTRUM_PARTS), **scalars)
+            for name, scalars in plain[kind].items()
+        }
+        for kind in _SPECTRA
+    )
     profiles = {name: Profile(**_parts(tensors, f"profiles/{name}", _PROFILE_PARTS)) for name in plain["profiles"]}
     heads = [
         ProjectionHeads(**fields, **_parts(tensors, f"heads/{fields['role']}", _HEAD_PARTS))
         for fields in plain["heads"]
     ]
     rows = {name: plain[name] for name in ("interfaces", "gram_cosines", "rounding_errors", "failed")}
-    return LayerResult(spectra, profiles, heads, **rows)
+    return LayerResult(spectra, profiles, heads, **rows, refolded=refolded)
 
 
 def _nulls(tensors: Mapping[str, Tensor], rows: Any) -> Nulls:

@@ -74,6 +74,32 @@ def closed_nulls(
     return Nulls(NULL_SCHEMA.frame(rows), by_directions[_LEADING], by_directions[_WHOLE])
 
 
+def norm_matched_cosines(weights: Iterable[Weight], spectra: Mapping[str, Spectrum]) -> dict[tuple[str, Side], float]:
+    """Mean |cos| of the first directions of norm-matched weights alone, as `closed_nulls` has it.
+
+    Parameters
+    ----------
+    weights : iterable of Weight
+    spectra : mapping of str to Spectrum
+        By name of the weight, of one direction or more.
+
+    Returns
+    -------
+    means : dict from role and side to float
+        Over neighbouring layers that both have a direction.
+    """
+    chains = layer_chains(weights)
+    matrices = [_first(weight, spectra[weight.name]) for chain in chains.values() for weight in chain]
+    found = _leverages(matrices)
+    means = {}
+    for role, chain in chains.items():
+        for side in Side:
+            if pairs := list(_neighbours(chain, side, spectra)):
+                cosines, _ = norm_matched_cosine(*_of_pairs(pairs, found, side, _FIRST))
+                means[role, side] = float(cosines.cpu().double().mean())
+    return means
+
+
 def _matrices(
     weights: list[Weight],
     chains: Mapping[str, list[Weight]],
@@ -96,9 +122,14 @@ def _matrices(
         rank = spectrum.frame(weight.sides[0]).shape[1]
         yield _Matrix(weight, _LEADING, rank, rows, columns)
         if weight.name in in_chains:
-            yield _Matrix(weight, _FIRST, min(rank, 1), rows, columns)
+            yield _first(weight, spectrum)
         if weight.name in whole_ranks:
             yield _Matrix(weight, _WHOLE, whole_ranks[weight.name], rows, columns)
+
+
+def _first(weight: Weight, spectrum: Spectrum) -> _Matrix:
+    rank = min(spectrum.frame(weight.sides[0]).shape[1], 1)
+    return _Matrix(weight, _FIRST, rank, spectrum.row_norms, spectrum.column_norms)
 
 
 def _leverages(matrices: Iterable[_Matrix]) -> dict[tuple[str, Side, str], Tensor]:
@@ -135,6 +166,15 @@ def _neighbours(chain: list[Weight], side: Side, spectra: Mapping[str, Spectrum]
             yield earlier.name, later.name
 
 
+def _of_pairs(
+    pairs: list[tuple[str, str]], found: Mapping[tuple[str, Side, str], Tensor], side: Side, directions: str
+) -> tuple[Tensor, Tensor]:
+    first, second = (
+        torch.stack([found[name, side, directions] for name in names]) for names in zip(*pairs, strict=True)
+    )
+    return first, second
+
+
 def _rows(
     role: str,
     side: Side,
@@ -142,12 +182,6 @@ def _rows(
     spectra: Mapping[str, Spectrum],
     found: Mapping[tuple[str, Side, str], Tensor],
 ) -> Iterator[dict[str, object]]:
-    def of_pairs(directions: str) -> tuple[Tensor, Tensor]:
-        first, second = (
-            torch.stack([found[name, side, directions] for name in names]) for names in zip(*pairs, strict=True)
-        )
-        return first, second
-
     frames = [[spectra[name].frame(side) for name in pair] for pair in pairs]
     lines = [torch.stack([pair[place][:, 0] for pair in frames]) for place in (0, 1)]
     line_mean, _, _ = sign_flips_of_lines(*lines)
@@ -156,8 +190,8 @@ def _rows(
         (leverages(first) * leverages(second)).sum() / min(first.shape[1], second.shape[1]) for first, second in frames
     ]
     laws = {
-        ("norm_matched", "abs_cos_1"): norm_matched_cosine(*of_pairs(_FIRST)),
-        ("norm_matched", "overlap"): norm_matched_overlap(*of_pairs(_LEADING)),
+        ("norm_matched", "abs_cos_1"): norm_matched_cosine(*_of_pairs(pairs, found, side, _FIRST)),
+        ("norm_matched", "overlap"): norm_matched_overlap(*_of_pairs(pairs, found, side, _LEADING)),
         ("sign_flip", "abs_cos_1"): (line_mean, (line_square - line_mean.square()).clamp(min=0).sqrt()),
         ("sign_flip", "overlap"): (torch.stack(overlaps), None),
     }

@@ -28,10 +28,12 @@ from flaggeo.alignment import (
     pair_null_table,
     pair_table,
     projection_heads,
+    readings_table,
     schemas,
     stability_table,
     trajectory_table,
     trajectory_variance_table,
+    with_equal_norms,
 )
 from flaggeo.alignment.depth.layer_pair import even_sides
 from flaggeo.alignment.pairs.subspace import subspaces_of
@@ -58,15 +60,19 @@ def tables_of(weights, of, spectra, draws):
         (chain[0].name, side): gram_cosines(*(gram_matrix(of[weight.name], side) for weight in chain[:2]))
         for side, chain in even_sides(weights)
     }
+    continuity = continuity_table(weights, spectra, grams)
+    readings = readings_table(weights, continuity, nulls.table, spectra, {}, folded=False, false_discovery_rate=0.01)
+    doubted = readings.assign(abs_cos_1_effect_size=0.5, abs_cos_1_norm_matched_mean=1.0)
     pairs = pair_table(weights, spectra, nulls.leverages)
     all_asked = pairs.assign(overlap_q_value=0.0, overlap_excess=1.0)
     found = head_table(heads, nulls.whole_head_leverages)
     rows = interface_rows(weights, of, rank=4, draws=draws, seed=0)
     return {
-        "continuity": continuity_table(weights, spectra, grams),
+        "continuity": continuity,
         "continuity_by_rank": continuity_by_rank(weights, spectra),
         "continuity_by_lag": continuity_by_lag(weights, spectra),
         "continuity_nulls": nulls.table,
+        "readings": with_equal_norms(doubted, weights, spectra, lambda weight: of[weight.name]),
         "trajectories": trajectory_table(weights, spectra),
         "trajectory_variance": trajectory_variance_table(weights, spectra),
         "pairs": pairs,

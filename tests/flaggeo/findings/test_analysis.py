@@ -106,6 +106,15 @@ def test_a_global_direction_is_told_from_alignment_that_decays():
     assert (decaying.numbers["layers_apart"], decaying.numbers["roles"]) == (3, ["q", "k", "v"])
 
 
+def test_a_mean_over_roles_leaves_out_those_that_outlier_channels_explain():
+    channel, direction = torch.zeros(24), random_frame(24, 1, seed=99)[:, 0].float()
+    channel[5] = 1
+    tensors = with_leading(tiny_llama(layers=LAYERS), "mlp.down_proj", write=channel)
+    records = found(with_leading(tensors, "mlp.up_proj", read=direction), rank=1)
+    assert set(roles(of("continuity", records, "explained_by_outlier_channels")[0])) == {"down"}
+    assert of("alignment_over_depth", records)[0].numbers["roles"] == ["up"]
+
+
 def test_too_little_to_compare_is_said():
     network = load(tiny_llama(), config=CONFIG)
     records = findings(analyze(network, roles=["down"], layers=[1]))
@@ -151,9 +160,11 @@ def test_channels_of_small_norm_that_agree_beside_an_outlier_do_not_keep_the_dir
         name = f"model.layers.{layer}.mlp.down_proj.weight"
         tensors[name] = 0.1 * tensors[name] + 50 * direction[:, None] @ random_frame(40, 1, seed=layer).float().mT
     records = found(tensors, draws=5)
-    (explained,) = of("continuity", records, "explained_by_outlier_channels")
+    (partly,) = of("continuity", records, "partly_outlier_channels")
     # In 24 dimensions the mean over the channels could make one of the five.
-    assert [roles(explained)["down"][name] for name in ("significant", "layer_pairs")] == [4, 5]
+    assert [roles(partly)["down"][name] for name in ("significant", "layer_pairs")] == [4, 5]
+    assert roles(partly)["down"]["equal_norms"] > 0.5
+    assert not of("continuity", records, "explained_by_outlier_channels")
     assert not of("continuity_by_layer_pair", records)
 
 
@@ -173,7 +184,7 @@ def test_redundant_heads_come_with_their_excess_over_the_largest_null():
     earlier, later = (tensors[f"model.layers.{layer}.self_attn.q_proj.weight"] for layer in (1, 4))
     later[:10] = earlier[10:20]
     (redundant,) = of("redundant_heads", found(tensors, measure="all", draws=2))
-    assert (redundant.verdict, redundant.place, redundant.numbers["groups"]) == ("present", "heads", 1)
+    assert (redundant.verdict, redundant.place, redundant.numbers["groups"]) == ("present", "repeats", 1)
     assert redundant.numbers["heads"] == ["layers.1.q.heads.1.read", "layers.4.q.heads.0.read"]
     assert [redundant.numbers[name] for name in ("effect_size", "excess")] == pytest.approx([1, 1])
 

@@ -6,7 +6,7 @@ import torch
 from flaggeo import analyze, load
 from flaggeo.findings import cards, findings
 from flaggeo.findings.words import short_name
-from tests.builders import CONFIG, random_frame, related_llama, tiny_llama
+from tests.builders import CONFIG, random_frame, related_llama, tiny_llama, with_gains
 
 LAYERS = 6
 
@@ -42,6 +42,39 @@ def test_an_outlier_channel_opens_as_one():
     assert first.nulls[0] > 0.9
 
 
+@pytest.mark.parametrize("gains", ["of one", "one loud", "mixed"])
+def test_verdicts_are_the_same_with_folded_norms_and_without(gains):
+    """One loud gain of all norms makes one outlier channel of directions that were none."""
+    tensors = related_llama(layers=LAYERS)
+    if gains == "mixed":
+        tensors = with_gains(tensors)
+    if gains == "one loud":
+        for layer in range(LAYERS):
+            tensors[f"model.layers.{layer}.input_layernorm.weight"][5] *= 200
+    found = [cards_of(tensors, measure="continuity", fold_norms=folded) for folded in (False, True)]
+    badges, folded = ({(card.badge, frozenset(card.lines)) for card in one} for one in found)
+    assert badges == folded
+    if gains != "mixed":
+        assert ("depends on folding" in {badge for badge, _ in badges}) == (gains == "one loud")
+
+
+@pytest.mark.slow
+def test_verdicts_of_minilm_are_the_same_with_folded_norms_and_without(minilm_folder):
+    found = [
+        cards(findings(analyze(minilm_folder, measure="continuity", fold_norms=fold)), {}) for fold in (False, True)
+    ]
+    badges, folded = ({(card.badge, frozenset(card.lines)) for card in one} for one in found)
+    assert badges == folded
+    assert {"carried across layers", "depends on folding"} <= {badge for badge, _ in badges}
+
+
+def test_a_direction_beside_an_outlier_channel_is_not_explained_by_it():
+    """The channel alone gives |cos| of 1; what the other channels share is seen once it is no louder than they."""
+    tensors = with_outlier_channel(related_llama(layers=LAYERS))
+    found = [card for card in cards_of(tensors, measure="continuity") if ("down", "write") in card.lines]
+    assert [card.verdict for card in found] == ["partly_outlier_channels"]
+
+
 def test_directions_in_common_are_carried_and_say_their_numbers():
     found = cards_of(related_llama(layers=LAYERS), measure="all")
     first = found[0]
@@ -52,6 +85,14 @@ def test_directions_in_common_are_carried_and_say_their_numbers():
     largest = max((role for role, _ in first.lines), key=lambda role: means[role, "read"])
     assert first.number.startswith(f"{largest} {means[largest, 'read']:.2f}")
     assert len(found) <= 6
+
+
+def test_a_card_with_both_readings_names_every_role_in_both():
+    """In the planted network a norm stands before q, k and v alone."""
+    [first, *_] = cards_of(with_gains(related_llama(layers=LAYERS)), measure="continuity")
+    names = [[one.split("\N{NO-BREAK SPACE}")[0] for one in numbers.split(" · ")] for _, numbers in first.readings]
+    assert names == [[role for role, _ in first.lines]] * 2
+    assert first.readings[0] != first.readings[1]
 
 
 def test_what_was_not_measured_is_the_last_card():

@@ -19,7 +19,7 @@ class _VisibleText(HTMLParser):
     """Text of a page by line; without scripts, styles and the cells of tables, which other tests hold."""
 
     hidden = ("script", "style", "tbody")
-    inline = ("a", "strong", "em", "code", "th")
+    inline = ("a", "button", "strong", "em", "code", "th")
 
     def __init__(self):
         super().__init__()

@@ -43,7 +43,7 @@ def test_save_and_load_keep_everything(draws, tmp_path):
     assert set(nx.read_graphml(tmp_path / "out" / "graph.graphml").nodes) == set(tiny.graph.nodes)
     assert (tmp_path / "out" / "report.html").read_text() == tiny.to_html()
     result = json.loads((tmp_path / "out" / "result.json").read_text())
-    assert result["schema_version"] == 8
+    assert result["schema_version"] == 9
     assert len(result["summary"]) == len(tiny.summary)
 
 
@@ -70,8 +70,8 @@ def test_save_refuses_what_is_not_its_own_and_a_later_schema(tiny, tmp_path):
         tiny.save(tmp_path / "out")
     tiny.save(tmp_path / "out", overwrite=True)
     file = tmp_path / "out" / "result.json"
-    file.write_text(file.read_text().replace('"schema_version": 8', '"schema_version": 9'))
-    with pytest.raises(ResultError, match="expected schema version 8, found 9"):
+    file.write_text(file.read_text().replace('"schema_version": 9', '"schema_version": 10'))
+    with pytest.raises(ResultError, match="expected schema version 9, found 10"):
         Analysis.load(tmp_path / "out")
     with pytest.raises(FileNotFoundError, match=r"found no result\.json"):
         Analysis.load(tmp_path / "nowhere")
