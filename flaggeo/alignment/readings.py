@@ -1,6 +1,7 @@
 """Continuity of first directions in both readings of the weights: as stored, and with the norms folded in."""
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..network import Side, Stack, Weight
-from ..numerics.blocks import BLOCK_ENTRIES, row_blocks
+from ..numerics.blocks import BLOCK_ENTRIES
 from ..numerics.following import followed_spectrum
 from ..numerics.spectrum import Spectrum
 from ..numerics.threads import workers
@@ -27,6 +28,8 @@ KEPT = 0.15
 STORED, FOLDED, EITHER = "stored", "folded", "either"
 # Directions that a search for the first one starts from; the others that are known would only make it slower.
 _START = 4
+# Largest singular values from which products are made in single precision.
+_LEAST_SINGLE = 1e-6
 # What the nulls of single layer pairs are called, whose means over the layers a row has.
 _OF_PAIRS = ("null", "mean_matched", "sign_flip")
 
@@ -67,12 +70,18 @@ def read_twice(weight: Weight) -> bool:
 
 
 def first_direction(matrix: Tensor, known: Spectrum) -> Spectrum:
-    """First singular triplet of a matrix that resembles one whose leading directions are known."""
+    """First singular triplet of a matrix that resembles one whose leading directions are known.
+
+    From products in single precision, which find it to about 1e-3 radians in half of the time.
+    """
+    # Fourth powers of larger or smaller numbers have no place there.
+    is_moderate = _LEAST_SINGLE < float(known.values[0]) < 1 / _LEAST_SINGLE
     start = (known.right if matrix.shape[0] >= matrix.shape[1] else known.left)[:, :_START]
-    if matrix.numel() <= BLOCK_ENTRIES:  # in the working precision once for all, not in every product
-        matrix = next(row_blocks(matrix))
+    start = start.float() if is_moderate else start
+    if matrix.numel() <= BLOCK_ENTRIES:  # once for all, not in every product
+        matrix = matrix.to(start)
     found, _ = followed_spectrum(matrix, 1, start, torch.Generator().manual_seed(0))
-    return found
+    return replace(found, left=found.left.to(known.left), right=found.right.to(known.right))
 
 
 def readings_table(

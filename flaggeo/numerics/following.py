@@ -19,11 +19,10 @@ _LEAST_STEPS, _MOST_STEPS = 3, 10
 # the true one (0.06 degrees), or this small beside the largest value: below, only directions move that a gap of less
 # than `DEGENERATE_GAP` leaves undetermined.
 _SHARE_OF_GAP, _SHARE_OF_LARGEST = 1e-3, 1e-5
-# Vectors of which nothing was left outside of the basis lie in it.
-_NONE_LEFT = 1e-8
-# Up to this side LAPACK finds all anew in less time on a CPU: 6 against 12 ms at 688 x 256, on one thread, but 111
-# against 32 ms at 1024 x 1024.
-_SMALL_ON_CPU = 512
+# For a smaller side of up to so many times the vectors that the matrix is applied to, LAPACK finds all anew in less
+# time on a CPU: 6 against 12 ms for 16 vectors at 688 x 256, on one thread, but 111 against 32 ms at 1024 x 1024, and
+# 9 against 5 ms for 8 vectors at 384 x 384.
+_SMALL_ON_CPU = 32
 
 
 def followed_spectrum(
@@ -32,7 +31,8 @@ def followed_spectrum(
     """Leading singular triplets of a matrix, from those of a similar one.
 
     Equal to `leading_spectrum` within the tolerance below, from a few products of the matrix with 16 vectors at rank 8.
-    Where these do not suffice, and on a CPU for a smaller side of up to 512, it is `leading_spectrum` itself.
+    Where these do not suffice, and on a CPU for a smaller side of up to 512, it is `leading_spectrum` itself. The
+    products have the precision of the start.
 
     Parameters
     ----------
@@ -77,8 +77,7 @@ def followed_spectrum(
     is_tall = matrix.shape[0] >= matrix.shape[1]
     tall = matrix if is_tall else matrix.mT
     rank = min(rank, tall.shape[1])
-    is_small = tall.device.type == "cpu" and tall.shape[1] <= _SMALL_ON_CPU
-    found = None if start is None or is_small else _followed(tall, rank, start, generator)
+    found = None if start is None or _is_small(tall, start) else _followed(tall, rank, start, generator)
     if found is None:
         spectrum = leading_spectrum(matrix, rank)
         return spectrum, spectrum.right if is_tall else spectrum.left
@@ -86,6 +85,11 @@ def followed_spectrum(
     known_values = resolved(squares[: rank + 1], tall.shape[1])
     frames = inner[:, :rank], orthonormal_columns(images[:, :rank])
     return spectrum_of_sides(known_values, frames, _norms(tall), residual, is_tall=is_tall), inner
+
+
+def _is_small(tall: Tensor, start: Tensor) -> bool:
+    """Whether it takes less time to find all directions anew."""
+    return tall.device.type == "cpu" and tall.shape[1] <= _SMALL_ON_CPU * (start.shape[1] + _FRESH)
 
 
 def _followed(
@@ -111,7 +115,8 @@ def _followed(
                 return squares, orthonormal_columns(inner), images, float((residuals / values[0]).max())
         block, _ = orthonormal_rows(beyond)
         block, _ = orthonormal_rows(outside(basis, block)[1])
-        if float(matrix_product(basis, block.mT).abs().max()) > _NONE_LEFT:
+        # Vectors of which nothing was left outside of the basis lie in it.
+        if float(matrix_product(basis, block.mT).abs().max()) > torch.finfo(block.dtype).eps ** 0.5:
             return None
     return None
 
@@ -127,7 +132,7 @@ def _is_found(values: Tensor, residuals: Tensor) -> bool:
 def _there_and_back(tall: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
     """What a matrix makes of vectors in rows, shape=[b, m], and what its transpose makes of that, shape=[b, n]."""
     images, back = [], torch.zeros_like(rows)
-    for block in row_blocks(tall, NEAR_ENTRIES):
+    for block in row_blocks(tall, NEAR_ENTRIES, rows.dtype):
         images.append(matrix_product(rows, block.mT))
         back += matrix_product(images[-1], block)
     return torch.cat(images, dim=1), back
