@@ -55,10 +55,13 @@ def test_the_continuity_of_the_readme_is_measured(analysis):
     layer_pairs = shared.loc["q", "layer_pairs"]
     measurements = (ROOT / "docs" / "measurements.md").read_text()
     reading, writing = shared.loc[["q", "k", "gate", "up"]], shared.loc[["o", "down"]]
+    folded = analysis.readings[analysis.readings["reading"] == "folded"].set_index("role")
     (over_depth,) = [record.numbers for record in analysis.findings if record.kind == "alignment_over_depth"]
     for text, stated in (
         (README, "{:.2f}, {:.2f}, {:.2f}, {:.2f}".format(*reading["abs_cos_1"])),
         (README, f"where unrelated weights give {reading['abs_cos_1_null_mean'].iloc[0]:.3f}"),
+        (README, "it is {:.2f}, {:.2f}, {:.2f}, {:.2f}, but".format(*folded.loc[reading.index, "abs_cos_1"])),
+        (README, f"channel norms give {folded.loc['q', 'abs_cos_1_norm_matched_mean']:.2f} for q"),
         (README, "({}, {}, {} and {} of {})".format(*layer_pairs - reading["significant_pairs"], layer_pairs)),
         (README, "{} and {} of {} layer pairs exceed random signs".format(*writing["significant_pairs"], layer_pairs)),
         (README, f"v hardly keeps its direction ({shared.loc['v', 'abs_cos_1']:.2f})"),
