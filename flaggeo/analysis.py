@@ -256,7 +256,7 @@ def analyze(
                 *([MEASURED_AGAIN] if memory is not None and memory.has_damaged else []),
             ],
             "failed": list(found.failed.values()),
-            "headers_sha256": _fingerprint(network),
+            "headers_sha256": headers_fingerprint(network),
             "coverage": coverage(network, found.failed).record(),
             "layers": sum(layers_by_tower((weight.tower, weight.layer) for weight in chosen).values()),
             "nulls": [f"{null}, closed form" for null in ("Haar", "mean-matched", "norm-matched", "sign-flip")]
@@ -375,7 +375,7 @@ def _draw_nulls(
     return Nulls.joined(drawn)
 
 
-def _fingerprint(network: Network) -> str:
+def headers_fingerprint(network: Network) -> str:
     """Hash of names, shapes and dtypes: free, and the same for every copy of a checkpoint."""
     headers = [(header.name, header.shape, header.dtype) for header in network.checkpoint.headers.values()]
     return sha256(json.dumps(headers).encode()).hexdigest()
@@ -387,7 +387,7 @@ def _run_of(network: Network, settings: Settings, device: torch.device) -> str:
     How a weight is cut out of its tensor, and which norms are folded into it, stands in its representation.
     """
     checkpoint = network.checkpoint
-    files = [_fingerprint(network), checkpoint.stamp(), repr(checkpoint.config)]
+    files = [headers_fingerprint(network), checkpoint.stamp(), repr(checkpoint.config)]
     return json.dumps([*files, repr(network.weights), settings.record(), device.type, _versions()])
 
 

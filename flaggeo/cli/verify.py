@@ -41,7 +41,7 @@ def verify(
     """Measure a saved analysis again with its settings, and compare every table; exit 1 if a number differs."""
     with errors_reported(verbose):
         with waiting(LOADING, quiet, in_lines=False), usage_errors():
-            from ..analysis import analyze, load
+            from ..analysis import analyze, headers_fingerprint, load
             from ..results import Analysis
             from ..results.storage import ResultError
 
@@ -49,10 +49,10 @@ def verify(
         saved = Analysis.load(folder)
         source = checkpoint or saved.provenance["checkpoint"]
         network = load(source)
+        if headers_fingerprint(network) != saved.provenance["headers_sha256"]:
+            raise ResultError(f"{folder}: expected the checkpoint that it is of, found another at {source}")
         with progress_bar(quiet) as show:
             again = analyze(network, saved.settings, device=device, progress=show)
-        if again.provenance["headers_sha256"] != saved.provenance["headers_sha256"]:
-            raise ResultError(f"{folder}: expected the checkpoint that it is of, found another at {source}")
         differing = dict(differences(saved, again))
         if not quiet:
             _show(saved, differing)
