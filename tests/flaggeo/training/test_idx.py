@@ -76,7 +76,9 @@ def test_what_is_no_such_file_is_refused_in_one_line(folder, name):
 
 
 @pytest.mark.parametrize(
-    "content", [b"no gzip", gzip.compress(idx([1, 2], 2))[:-9], gzip.compress(GOOD)[:20] + b"xxxxxxxxxxxxx"]
+    "content",
+    [b"no gzip", gzip.compress(idx([1, 2], 2))[:-9], gzip.compress(GOOD)[:20] + b"xxxxxxxxxxxxx"],
+    ids=["no gzip", "cut short", "no data inside"],
 )
 def test_what_cannot_be_unpacked_is_refused(folder, content):
     (folder / f"{NAMES['test_classes']}.gz").write_bytes(content)
