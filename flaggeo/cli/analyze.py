@@ -108,7 +108,7 @@ def _verdicts(cards: "Iterable[Card]") -> "Table":
     verdicts = Table(Column(no_wrap=True), Column(), box=None, show_header=False)
     for card in cards:
         badge = Text(printable(card.badge), style=_COLOURS.get(card.verdict, "yellow"))
-        verdicts.add_row(badge, f"{card.title}: {card.number} ({card.baseline})")
+        verdicts.add_row(badge, f"{card.title}: {card.told} ({card.baseline})")
     return verdicts
 
 

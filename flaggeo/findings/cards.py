@@ -53,6 +53,13 @@ class Card:
     picked: tuple[str, ...] = ()
     readings: tuple[tuple[str, str], ...] = ()
 
+    @property
+    def told(self) -> str:
+        """The number where there is one line for it: that of both readings where the verdict depends on them."""
+        if self.verdict != "depends_on_folding":
+            return self.number
+        return "; ".join(f"{name} {numbers}" for name, numbers in self.readings)
+
 
 def cards(findings: Sequence[Finding], missing: Mapping[str, str]) -> list[Card]:
     """The cards of an analysis, the most important first.
@@ -98,12 +105,15 @@ def _continuity(finding: Finding) -> Card:
     }
     baseline = f"mean |cos| of neighbouring layers; unrelated weights {roles[0]['unrelated']:.3f}"
     if finding.verdict == "present":
-        baseline += f", other nulls at most {max(row['largest_null'] for row in roles):.2f}"
+        baseline += f", other nulls at most {max(map(_largest_null, roles)):.2f}"
     elif finding.verdict == "partly_outlier_channels":
         baseline += f"; with all channels at one norm {_by_role(roles, 'equal_norms')}"
     elif finding.verdict not in ("absent", "depends_on_folding"):
         baseline += f", largest null {_by_role(roles, 'largest_null')}"
     counts = listed([f"{row['significant']} of {row['layer_pairs']} for {row['role']}" for row in roles])
+    measured = ""
+    if any(row.get("readings") for row in roles):
+        measured = ", norms folded in" if finding.numbers["fold_norms"] else ", as stored"
     takes_nulls = finding.verdict not in ("present", "depends_on_folding", "absent")
     return Card(
         verdict=finding.verdict,
@@ -111,7 +121,8 @@ def _continuity(finding: Finding) -> Card:
         title=titles[finding.verdict],
         number=_by_role(roles, "cosine"),
         baseline=baseline,
-        detail=f"Layer pairs beyond every null: {counts}.",
+        detail=f"Layer pairs that stand out from unrelated weights, random signs and a common mean{measured}: "
+        f"{counts}.",
         place=finding.place,
         lines=tuple((row["role"], row["side"]) for row in roles),
         nulls=tuple(row["largest_null"] for row in roles) if takes_nulls else (),
@@ -129,6 +140,12 @@ def _readings(roles: Sequence[Row], *, with_nulls: bool) -> tuple[tuple[str, str
     )
 
 
+def _largest_null(row: Row) -> float:
+    """Of a role, in either reading."""
+    both = row.get("readings") or {"either": row}
+    return max(float(one["largest_null"]) for one in both.values())
+
+
 def _of_reading(row: Row, reading: str, with_null: bool) -> str:
     one = row["readings"][reading] if row["readings"] else row
     # A role and its number stay together in a narrow column.
@@ -144,8 +161,8 @@ def _redundant_heads(finding: Finding) -> Card:
         title="Heads that repeat each other",
         number=", ".join(named[:_NAMED]) + (" …" if len(named) > _NAMED else ""),
         baseline=f"overlap effect size {numbers['effect_size']:.0%} (0%: unrelated, 100%: the same subspace)",
-        detail=f"{counted(numbers['groups'], 'group')} of such heads. Sharing did not predict what a head is worth in "
-        "SmolLM2: no ground for pruning.",
+        detail=f"{counted(numbers['groups'], 'group')} of such heads. In SmolLM2, sharing did not predict what a head "
+        "is worth, so this is no reason to prune.",
         place="heads",
         bar=(numbers["effect_size"], 0.0),
         picked=tuple(numbers["heads"]),
@@ -162,7 +179,7 @@ def _heads_feeding(finding: Finding) -> Card:
         number=f"{short_name(strongest['source'])} → {short_name(strongest['target'])}",
         baseline=f"{strongest['shared']:.1f} of {dimensions} dimensions shared; unrelated heads "
         f"{numbers['unrelated']:.1f}, largest null {numbers['largest_null']:.1f}",
-        detail=f"The strongest of {counted(numbers['significant'], 'pair')} beyond every null.",
+        detail=f"The strongest of {counted(numbers['significant'], 'significant pair')}; most share far fewer.",
         place=finding.place,
         bar=(strongest["shared"] / dimensions, numbers["largest_null"] / dimensions),
         picked=(strongest["source"], strongest["target"]),
@@ -182,7 +199,7 @@ def _composed_weights(finding: Finding) -> Card:
         else "Weights that compose are aligned",
         number=_parts(f"{row['kind']} {row['overlap']:.3f}" for row in rows),
         baseline=f"overlap of leading subspaces; largest null {_parts(f'{null:.3f}' for null in nulls)}",
-        detail=f"Beyond it by more than {numbers['standard_errors']} standard errors over the layers.",
+        detail=f"The mean over the layers is more than {numbers['standard_errors']} standard errors above the null.",
         place=finding.place,
     )
 

@@ -457,7 +457,7 @@ def similar_layers(_verdict: str, *, pairs: Sequence[Row], largest_elsewhere: fl
     return (
         f"The most similar neighbouring layers are {'; '.join(told)}, by their mean excess over the largest null, role "
         f"by role; layers that are not neighbours reach {largest_elsewhere:.2f} at most. Geometry alone suggests these "
-        "as candidates for sharing or removal. In SmolLM2, leaving out such layers cost somewhat less, and block "
+        "as candidates for sharing parameters. In SmolLM2, leaving out such layers cost somewhat less, and block "
         "influence, which needs a text, predicted that better (docs/claims.md)."
     )
 

@@ -32,7 +32,7 @@ def render_cards(analysis: Analysis) -> str:
         A list, for a notebook.
     """
     items = (
-        _CARD.format(_COLOURS.get(card.verdict, _OTHER_COLOUR), card.badge, card.title, card.number, card.baseline)
+        _CARD.format(_COLOURS.get(card.verdict, _OTHER_COLOUR), card.badge, card.title, card.told, card.baseline)
         for card in report_cards(analysis)
     )
     return f"<ul>{''.join(items)}</ul>"

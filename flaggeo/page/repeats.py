@@ -58,7 +58,7 @@ def _mean_excess(pairs: pd.DataFrame, names: list[str]) -> float:
 
 
 def _layers(analysis: Analysis) -> list[dict[Any, Any]]:
-    """Neighbouring layers that are more alike than any that are no neighbours."""
+    """Neighbouring layers that are more alike than any two layers further apart."""
     if "structure" not in analysis.settings.measure:
         return []
     blocks = analysis.structure.blocks

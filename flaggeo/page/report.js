@@ -28,17 +28,16 @@ let sought = null;
 
 function describe(view) {
   const picked = view.signal("picked"), partners = view.signal("partners");
-  if (!picked.length && sought) return `${sought} has no edge: nothing overlaps it beyond every null.`;
+  if (!picked.length && sought) return `${sought} has no edge: no overlap of it is significant and above every null.`;
   if (!picked.length) {
     const found = view.data("nodes").filter((node) => node.found).length;
-    const searched = view.signal("search").trim() ? `${found || "No"} ${found === 1 ? "subspace has" : "subspaces have"} this name. ` : "";
+    const searched = view.signal("search").trim() ? `${found || "No"} ${found === 1 ? "subspace matches" : "subspaces match"}. ` : "";
     return `${searched}${view.data("shown").length} of ${view.data("edges").length} edges shown. Select a dot to list its edges.`;
   }
   const nodes = new Map(view.data("nodes").map((node) => [node.id, node]));
   const shown = [...view.data("shown")].sort((a, b) => b.excess - a.excess);
-  const subject = partners.length
-    ? `Between ${data.nodeNames(picked, nodes)} and ${data.nodeNames(partners, nodes)}`
-    : data.nodeNames(picked, nodes);
+  let subject = data.nodeNames(picked, nodes);
+  if (partners.length) subject = `Between ${subject}${picked === partners ? "" : ` and ${data.nodeNames(partners, nodes)}`}`;
   const listed = shown.slice(0, 6).map((edge) => {
     const far = picked.includes(edge.s) && !partners.length ? nodes.get(edge.t) : nodes.get(edge.s);
     return `${partners.length ? `${nodes.get(edge.s).name} – ${nodes.get(edge.t).name}` : far.name} (${edge.kind}, overlap ${edge.overlap.toFixed(2)}, excess ${edge.excess.toFixed(2)})`;
@@ -164,7 +163,10 @@ function select(names, [graph, , heads]) {
     // What lies in the spaces of single layers alone is hidden at first.
     if (!names.some((name) => idsOf(name).length)) graph.signal("spaces", "all spaces").run();
     const [first, ...others] = names.map(idsOf);
-    graph.signal("picked", first).signal("partners", others.flat()).runAsync();
+    // Of two, what is between them; of a group, all that is inside it.
+    const group = [first, ...others].flat();
+    const [picked, partners] = names.length > 2 ? [group, group] : [first, others.flat()];
+    graph.signal("picked", picked).signal("partners", partners).runAsync();
     if (first.length) places.push("graph");
   }
   const parts = names.map((name) => name.match(/layers\.(?<layer>\d+)\.(?<role>\w+)\.heads\.(?<head>\d+)/)?.groups);

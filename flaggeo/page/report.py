@@ -72,7 +72,7 @@ _ANSWERS = {
 }
 # Tables of the graph statistics in order, likewise.
 _STATISTICS = {
-    "edges": "Edges at other ranks and after rounding, those that do not stand first",
+    "edges": "Edges at other ranks and after rounding; those that do not hold up come first",
     "hubs": "Hubs, by measure",
     "communities": "Communities",
     "signal-paths": "Strongest paths",

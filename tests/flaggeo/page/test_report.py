@@ -532,7 +532,9 @@ def test_a_card_selects_in_its_chart_what_it_is_about(open_page, tmp_path):
 
 @browser_only
 @pytest.mark.browser
-@pytest.mark.parametrize("name", ["L2.gate", "mlp.gate_proj", "gate_proj", "model.layers.2.mlp.gate_proj.weight"])
+@pytest.mark.parametrize(
+    "name", ["L2.gate", "mlp.gate_proj", "gate_proj", "model.layers.2.mlp.gate_proj.weight", "model.layers.2.gate_proj"]
+)
 def test_a_weight_is_found_by_each_of_its_names(page, analysis, name):
     show_everything(page)
     page.locator("#graph-controls input[type=search]").fill(name)
