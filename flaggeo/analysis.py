@@ -259,8 +259,8 @@ def analyze(
             "headers_sha256": headers_fingerprint(network),
             "coverage": coverage(network, found.failed).record(),
             "layers": sum(layers_by_tower((weight.tower, weight.layer) for weight in chosen).values()),
-            "nulls": [f"{null}, closed form" for null in ("Haar", "mean-matched", "norm-matched", "sign-flip")]
-            + ["norm-matched, drawn", "sign-flip, drawn"] * bool(settings.draws),
+            "nulls": [f"{null} (closed form)" for null in ("Haar", "mean-matched", "norm-matched", "sign-flip")]
+            + ["norm-matched (drawn)", "sign-flip (drawn)"] * bool(settings.draws),
         }
         | circumstances(settings, device, started),
     )

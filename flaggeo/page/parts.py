@@ -98,7 +98,9 @@ def number(value: float | None) -> float | None:
 def _as_text(value: Any) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{key} {_as_text(item)}" for key, item in value.items())
-    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+    if isinstance(value, list):
+        return ", ".join(map(str, value))
+    return "–" if value is None else str(value)
 
 
 def read_spec(name: str) -> dict[str, Any]:
