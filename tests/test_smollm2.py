@@ -99,6 +99,7 @@ def test_the_closest_heads_of_the_readme_are_measured(smollm2_file):
     assert f"heads 7 and 8 of layer 18 ({closest['overlap']:.2f}, the largest of {closest['pairs']})" in text
 
 
+@pytest.mark.slow
 def test_the_nulls_of_the_readme_are_those_of_the_demo(demo):
     summary = demo.summary.set_index(["role", "side"])
     writing = summary.loc[[("o", "write"), ("down", "write")]]
@@ -110,6 +111,7 @@ def test_the_nulls_of_the_readme_are_those_of_the_demo(demo):
     assert f"such nulls give about {nulls:.1f} at most" in text
 
 
+@pytest.mark.slow
 def test_the_heads_of_the_readme_are_measured(demo):
     text = " ".join(README.split())
     link = demo.heads.set_index(["source", "target"]).loc[("layers.23.o.heads.2.write", "layers.29.v.heads.0.read")]
@@ -121,6 +123,7 @@ def test_the_heads_of_the_readme_are_measured(demo):
     assert f"overlap with an effect size of {closest['overlap_effect_size']:.0%}" in text
 
 
+@pytest.mark.slow
 def test_the_interfaces_of_the_readme_are_measured(demo):
     text = " ".join(README.split())
     mlps = demo.interfaces[demo.interfaces["kind"].isin(["up-down", "gate-down"])]
@@ -138,6 +141,7 @@ def test_it_has_the_published_continuity(analysis):
     assert analysis.weights["residual"].max() < 1e-12
 
 
+@pytest.mark.slow
 def test_it_has_the_published_nulls(demo):
     published_nulls_hold(demo, SMOLLM2_NULLS)
     excess = demo.summary.set_index(["role", "side"])["abs_cos_1_excess"]

@@ -9,6 +9,7 @@ from ..alignment import observables
 from ..alignment.experts.expert_table import ACROSS, WITHIN
 from ..alignment.interfaces.leading_directions import INTERFACE_OVERLAP
 from ..findings import Card, cards, graph_findings
+from ..findings.repeats import repeats_table
 from ..findings.words import norm_gains
 from ..graph import Structure
 from ..graph.alignment_graph import FALSE_DISCOVERY_RATE, STRONGEST
@@ -31,7 +32,6 @@ from .charts import (
     matrix_chart,
 )
 from .parts import page_template, provenance_table, script
-from .repeats import repeats_table
 from .thumbnails import profile
 
 _TABLE_ROWS = 30

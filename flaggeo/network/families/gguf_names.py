@@ -65,5 +65,12 @@ def gguf_naming(*, on_stream: bool, kind: str) -> Naming:
     return Naming(pieces, tuple(norms), other)
 
 
+def gguf_tensor(role: str, layer: str) -> str:
+    """What the weight of a role is called in a GGUF file, without the ending; the role where it has no name there."""
+    named = (piece.tensor for piece in gguf_naming(on_stream=False, kind="rmsnorm").pieces if piece.role == role)
+    name = next(named, f"{_BLOCK}{role}")
+    return name.removesuffix(".weight").format(layer=layer)
+
+
 #: Gain of the norm that the stream passes before the first layer.
 ENTRY_NORM = "token_embd_norm.weight"

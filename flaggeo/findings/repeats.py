@@ -5,13 +5,12 @@ from typing import Any
 
 import pandas as pd
 
-from ..findings.finding import LEAST_EXCESS
+from ..network.families.gguf_names import gguf_tensor
 from ..network.roles import bare, tower_of
 from ..results.analysis import Analysis
+from .finding import LEAST_EXCESS
 
 _MOST = 30
-# Names of tensors in GGUF files, between the number of the block and its end.
-_GGUF = {"q": "attn_q", "k": "attn_k", "v": "attn_v", "o": "attn_output"}
 
 
 def repeats_table(analysis: Analysis) -> pd.DataFrame:
@@ -69,7 +68,7 @@ def _layers(analysis: Analysis) -> list[dict[Any, Any]]:
 def _blocks(heads: Iterable[str]) -> str:
     """Tensors of a GGUF file that hold these heads, each once."""
     parts = [name.rpartition("layers.")[2].split(".") for name in heads]
-    return ", ".join(dict.fromkeys(f"blk.{layer}.{_GGUF.get(bare(role), role)}" for layer, role, *_ in parts))
+    return ", ".join(dict.fromkeys(gguf_tensor(bare(role), layer) for layer, role, *_ in parts))
 
 
 def _slices(left_out: int, layers: int) -> str:
