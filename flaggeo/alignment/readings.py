@@ -59,7 +59,11 @@ READING_SCHEMA = Schema(
             "the same with all channels of the stored weights at one norm; missing where outlier channels cannot "
             "account for the number",
         ),
-        Column("significant_pairs", "int64", "layer pairs that stand out from every null of theirs"),
+        Column(
+            "significant_pairs",
+            "int64",
+            "layer pairs that stand out from unrelated weights, random signs and a common mean",
+        ),
     ),
 )
 

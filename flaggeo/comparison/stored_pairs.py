@@ -1,5 +1,6 @@
 """Which tensors of two checkpoints are versions of each other, whatever a network makes of them."""
 
+from collections import Counter
 from collections.abc import Mapping
 
 from ..checkpoint import Checkpoint
@@ -46,8 +47,8 @@ def _by_ends(first: Checkpoint, second: Checkpoint) -> dict[str, str]:
         *((end, name) for name in second.headers if (end := _end(name, first))),
     ]
     fitting = [(a, b) for a, b in pairs if tuple(first.headers[a].shape) == tuple(second.headers[b].shape)]
-    sides = [[pair[side] for pair in fitting] for side in (0, 1)]
-    return {a: b for a, b in fitting if sides[0].count(a) == sides[1].count(b) == 1}
+    times = [Counter(names) for names in zip(*fitting, strict=True)]
+    return {a: b for a, b in fitting if times[0][a] == times[1][b] == 1}
 
 
 def _end(name: str, other: Checkpoint) -> str | None:

@@ -179,7 +179,7 @@ def _heads_feeding(finding: Finding) -> Card:
         number=f"{short_name(strongest['source'])} → {short_name(strongest['target'])}",
         baseline=f"{strongest['shared']:.1f} of {dimensions} dimensions shared; unrelated heads "
         f"{numbers['unrelated']:.1f}, largest null {numbers['largest_null']:.1f}",
-        detail=f"The strongest of {counted(numbers['significant'], 'significant pair')}; most share far fewer.",
+        detail=f"The strongest of {counted(numbers['significant'], 'significant pair')}.",
         place=finding.place,
         bar=(strongest["shared"] / dimensions, numbers["largest_null"] / dimensions),
         picked=(strongest["source"], strongest["target"]),

@@ -17,7 +17,7 @@ Argument = str | int | NDArray[Any]
 
 def blas(name: str, dtype: np.dtype[Any], *arguments: Argument) -> None:
     """Call a function of BLAS, ``"syrk"`` for ``dsyrk`` or ``ssyrk``."""
-    _function("blas", {"float32": "s", "float64": "d"}[dtype.name] + name)(*map(_address, arguments))
+    _function("blas", name, dtype)(*map(_address, arguments))
 
 
 def lapack(name: str, dtype: np.dtype[Any], *arguments: Argument) -> None:
@@ -29,8 +29,7 @@ def lapack(name: str, dtype: np.dtype[Any], *arguments: Argument) -> None:
         If it says that it failed.
     """
     verdict = ctypes.c_int(0)
-    function = _function("lapack", {"float32": "s", "float64": "d"}[dtype.name] + name)
-    function(*map(_address, arguments), ctypes.byref(verdict))
+    _function("lapack", name, dtype)(*map(_address, arguments), ctypes.byref(verdict))
     if verdict.value:
         raise np.linalg.LinAlgError(f"{name} of LAPACK ended with {verdict.value}")
 
@@ -42,10 +41,11 @@ def _address(argument: Argument) -> Any:
 
 
 @cache
-def _function(library: str, name: str) -> Callable[..., None]:
+def _function(library: str, name: str, dtype: np.dtype[Any]) -> Callable[..., None]:
     from scipy.linalg import cython_blas, cython_lapack  # a tenth of a second, and only needed for large matrices
 
-    capsule = {"blas": cython_blas, "lapack": cython_lapack}[library].__pyx_capi__[name]
+    functions = {"blas": cython_blas, "lapack": cython_lapack}[library].__pyx_capi__
+    capsule = functions[{"float32": "s", "float64": "d"}[dtype.name] + name]
     name_of = ctypes.PYFUNCTYPE(ctypes.c_char_p, ctypes.py_object)(("PyCapsule_GetName", ctypes.pythonapi))
     address_in = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.py_object, ctypes.c_char_p)(
         ("PyCapsule_GetPointer", ctypes.pythonapi)

@@ -246,8 +246,8 @@ def spectrum_of_sides(
 
 # Costs in units of what an entry of the Gram matrix costs for each row, float64 on a CPU: LAPACK's reduction for each
 # entry and column, all products of `krylov_eigenpairs` with the Gram matrix for each entry of it, and with the matrix
-# itself for each of its. On one thread the fastest of the three takes 1.4 s at 5632 x 2048 and .5 s at 2048 x 2048,
-# where LAPACK takes 1.6 and .85 s, and 2.1 instead of 10.4 s at 4096 x 4096.
+# itself for each of its. On one thread the fastest of the three takes 1.1 s at 5632 x 2048 and .4 s at 2048 x 2048,
+# where LAPACK takes 1.4 and .8 s, and 2.2 instead of 8.8 s at 4096 x 4096.
 _REDUCTION, _GRAM_PRODUCTS, _PRODUCTS = 3, 4500, 5000
 
 

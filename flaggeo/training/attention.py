@@ -12,6 +12,7 @@ from torch.nn import functional
 from .models import Parameters
 from .seeds import generator
 from .tasks import Task, half_squared_error
+from .transformer import rotary_turns, turned
 
 
 @dataclass(frozen=True)
@@ -64,22 +65,13 @@ class AttentionBlock:
         # The heads come as an axis behind the samples: [runs, batch, heads, T, d].
         q, k, v = (inputs[:, :, None] @ parameters[name][:, None].mT for name in "qkv")
         if self.rotary:
-            q, k = _turned(q), _turned(k)
+            turns = rotary_turns(inputs.shape[-2], self.head_width, inputs)
+            q, k = turned(q, turns), turned(k, turns)
         read = (q @ k.mT / sqrt(self.head_width)).softmax(dim=-1) @ v
         stream = inputs + (read @ parameters["o"][:, None].mT).sum(dim=2)
         hidden = functional.relu(stream @ parameters["up"][:, None].mT)
         stream = stream + hidden @ parameters["down"][:, None].mT
         return stream.mean(dim=2) @ parameters["readout"].mT
-
-
-def _turned(heads: Tensor) -> Tensor:
-    """Each pair of coordinates, i and i + d / 2, turned by an angle of its own a position."""
-    length, width = heads.shape[-2:]
-    speeds = 10_000 ** (-torch.arange(0, width, 2) / width)
-    angles = (torch.arange(length)[:, None] * speeds).to(heads)
-    first, second = heads.chunk(2, dim=-1)
-    cosines, sines = angles.cos(), angles.sin()
-    return torch.cat([first * cosines - second * sines, second * cosines + first * sines], dim=-1)
 
 
 def attention_teacher(seeds: Sequence[int], block: AttentionBlock, *, length: int = 4, count: int = 64) -> Task:

@@ -77,7 +77,7 @@ class Transformer:
         runs, batch, length = inputs.shape
         own = inputs.flatten(1) + self.tokens * torch.arange(runs, device=inputs.device)[:, None]
         stream = functional.embedding(own, parameters["embedding"].flatten(0, 1))
-        turns = _turns(length, self.width // self.heads, stream)
+        turns = rotary_turns(length, self.width // self.heads, stream)
         of_layers = {name: parameters[name].unbind(1) for name in (*self.projections, "attention_gains", "mlp_gains")}
         for values in zip(*of_layers.values(), strict=True):
             block = dict(zip(of_layers, values, strict=True))
@@ -97,7 +97,7 @@ class Transformer:
             signal = read @ block[name].mT
             return signal.reshape(-1, length, self.heads, self.width // self.heads).transpose(1, 2)
 
-        q, k = (_turned(of_heads(name), turns) for name in ("q", "k"))
+        q, k = (turned(of_heads(name), turns) for name in ("q", "k"))
         attended = functional.scaled_dot_product_attention(q, k, of_heads("v"), is_causal=True)
         return attended.transpose(1, 2).reshape(-1, batch * length, self.width) @ block["o"].mT
 
@@ -106,14 +106,14 @@ class Transformer:
         return (gate * (read @ block["up"].mT)) @ block["down"].mT
 
 
-def _turns(length: int, width: int, like: Tensor) -> tuple[Tensor, Tensor]:
+def rotary_turns(length: int, width: int, like: Tensor) -> tuple[Tensor, Tensor]:
     """Cosines and sines of the rotary angles at every place, shape=[length, width / 2]."""
     frequencies = _BASE ** (-torch.arange(0, width, 2, dtype=torch.float64) / width)
     angles = torch.outer(torch.arange(length, dtype=torch.float64), frequencies)
     return angles.cos().to(like), angles.sin().to(like)
 
 
-def _turned(signal: Tensor, turns: tuple[Tensor, Tensor]) -> Tensor:
+def turned(signal: Tensor, turns: tuple[Tensor, Tensor]) -> Tensor:
     """Each coordinate of the first half rotated with its partner in the second."""
     cosine, sine = turns
     first, second = signal.chunk(2, dim=-1)

@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import replace
+from importlib.resources import files
 from pathlib import Path
 
 import pytest
@@ -175,6 +176,16 @@ def test_the_words_on_geometry_and_function_are_those_of_the_numbers():
     for name in ("similar_layers_left_out", "similar_layers_replaced", "repeated_heads"):
         value, low, high = (f"{numbers[name + end][0]:.2f}" for end in ("", ".low", ".high"))
         assert re.search(rf"\({value}, (95% interval )?{low} to {high}\)", told)
+
+
+def test_the_page_of_an_analysis_says_what_the_function_test_measured():
+    numbers = Reproduction.load(RESULTS).measured[SMOLLM2.name]
+    template = files("flaggeo.page").joinpath("report.html.j2").read_text(encoding="utf-8").replace("&minus;", "-")
+    told = template[template.index("Candidates from geometry alone") :].split("</p>")[0]
+    for name in ("repeated_heads", "similar_layers_left_out", "similar_layers_replaced"):
+        value, low, high = (f"{numbers[name + end][0]:+.2f}".replace("0.", ".") for end in ("", ".low", ".high"))
+        assert f"{value}, from {low} to {high}" in " ".join(told.split())
+    assert f"{numbers['influence_left_out'][0]:+.2f}".replace("0.", ".") in told
 
 
 def test_the_readme_says_what_the_training_experiments_measured():

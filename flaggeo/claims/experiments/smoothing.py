@@ -8,7 +8,7 @@ import torch
 from ...training.continuity import read_agreement
 from ...training.run import train
 from ..experiment import Numbers, Progress
-from .mlp import TASKS, MlpExperiment
+from .mlp import MlpExperiment
 
 _AVERAGES = {"latest": 0.0, "smoothed_10": 0.9, "smoothed_100": 0.99, "smoothed_1000": 0.999}
 
@@ -26,7 +26,7 @@ class SmoothingExperiment(MlpExperiment):
 
     def run(self, *, device: str, progress: Progress) -> Numbers:
         """Train all seeds and measure."""
-        task = TASKS[self.task](self.seeds)
+        task = self.data_of_runs()
         history = train(
             self.model(task),
             task,

@@ -2,9 +2,11 @@
 
 import pandas as pd
 import pytest
+import torch
 
 from flaggeo import analyze, load
-from flaggeo.alignment import EITHER, FOLDED, STORED
+from flaggeo.alignment import EITHER, FOLDED, STORED, first_direction
+from flaggeo.numerics.spectrum import leading_spectrum
 from tests.builders import CONFIG, related_llama, tiny_llama, with_gains
 
 LAYERS = 4
@@ -21,6 +23,17 @@ NUMBERS = [
 def analysed(tensors, **options):
     network = load(tensors, config=CONFIG | {"num_hidden_layers": LAYERS})
     return analyze(network, rank=2, measure="continuity", **options)
+
+
+@pytest.mark.parametrize("scale", [1e-25, 1e-7, 1.0, 1e9, 1e30])
+def test_a_first_direction_is_found_at_any_scale(scale):
+    generator = torch.Generator().manual_seed(0)
+    matrix = torch.randn(500, 400, generator=generator, dtype=torch.float64)
+    matrix[:, 3] *= 4  # a first direction with a gap
+    gains = 1 + torch.rand(400, generator=generator, dtype=torch.float64)
+    found = first_direction(scale * matrix * gains, leading_spectrum(scale * matrix, 16))
+    exact = torch.linalg.svd(matrix * gains).Vh[0]
+    assert (found.right[:, 0] @ exact).abs() > 1 - 1e-6  # an angle of about 1e-3 radians, as documented
 
 
 @pytest.fixture(scope="module")
