@@ -49,7 +49,7 @@ from .network import Network, Side, Skipped, Stack, Weight, read_network
 from .network.coverage import coverage
 from .network.roles import layers_by_tower
 from .numerics.spectrum import Spectrum
-from .numerics.threads import thread_count, workers
+from .numerics.threads import coordinators, thread_count, workers
 from .results.analysis import Analysis
 from .results.scratch import MEASURED_AGAIN, STARTED_AFRESH, Scratch
 from .settings import Options, Settings, given_options
@@ -210,27 +210,31 @@ def analyze(
     advance(_LAST_STEPS[0])
     nulls = closed_nulls(against_norms, spectra, found.heads).checked_by(drawn)
     advance(_LAST_STEPS[1])
-    pairs = pair_table(paired, spectra, nulls.leverages, folded=settings.fold_norms)
-    continuity = continuity_table(continued, spectra, _gram_cosines(found.gram_cosines), folded=settings.fold_norms)
-    readings = readings_table(
-        continued,
-        continuity,
-        nulls.table,
-        spectra,
-        found.refolded,
-        folded=settings.fold_norms,
-        false_discovery_rate=FALSE_DISCOVERY_RATE,
-    )
-    readings = with_equal_norms(readings, continued, spectra, partial(network.matrix, device=device))
-    network.checkpoint.require_unchanged()
+    with coordinators() as threads:
+        # While one is in the interpreter, the other leaves the cores no rest.
+        of_pairs = threads.submit(pair_table, paired, spectra, nulls.leverages, folded=settings.fold_norms)
+        continuity = continuity_table(continued, spectra, _gram_cosines(found.gram_cosines), folded=settings.fold_norms)
+        readings = readings_table(
+            continued,
+            continuity,
+            nulls.table,
+            spectra,
+            found.refolded,
+            folded=settings.fold_norms,
+            false_discovery_rate=FALSE_DISCOVERY_RATE,
+        )
+        readings = with_equal_norms(readings, continued, spectra, partial(network.matrix, device=device))
+        network.checkpoint.require_unchanged()
+        by_rank, by_lag = continuity_by_rank(continued, spectra), continuity_by_lag(continued, spectra)
+        pairs = of_pairs.result()
     questioned = paired if "stability" in settings.measure else []
     bases = _bases(chosen, spectra)
     return Analysis(
         weights=weight_table(chosen, spectra),
         spaces=space_table(chosen),
         continuity=continuity,
-        continuity_by_rank=continuity_by_rank(continued, spectra),
-        continuity_by_lag=continuity_by_lag(continued, spectra),
+        continuity_by_rank=by_rank,
+        continuity_by_lag=by_lag,
         continuity_nulls=nulls.table if continued else NULL_SCHEMA.frame(),
         readings=readings,
         trajectories=trajectory_table(continued, spectra),

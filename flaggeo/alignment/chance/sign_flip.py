@@ -7,6 +7,7 @@ from itertools import combinations, combinations_with_replacement
 import torch
 from torch import Tensor
 
+from ...numerics.products import matrix_product
 from ...numerics.threads import workers
 
 #: Largest null mean that leaves an overlap room to say anything.
@@ -14,7 +15,7 @@ SATURATED = 1 - 1e-6
 # Entries of the rows of all projectors in one block: 32 MiB a thread.
 _BLOCK_ENTRIES = 2**23
 # Frames that are compared with as many others at a time, so that the products of a row stay in a cache.
-_GROUP = 256
+_GROUP = 512
 # Coordinates of two lines whose signs are all gone through: of 16, p-values down to 0.01 come out within 2 %, down to
 # 1e-4 within a factor of 2.
 _LARGEST = 10
@@ -117,18 +118,19 @@ def sign_flip_spread(frames: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
     (0.5, 0.25)
     """
     stacked = of_one_width(frames).float()
+    transposed = stacked.mT.contiguous()
     count, n, _ = stacked.shape
     squares, largest = stacked.new_zeros(2, count, count)
     groups = [slice(start, start + _GROUP) for start in range(0, count, _GROUP)]
     step = max(1, _BLOCK_ENTRIES // (count * n))
 
     def of_rows(top: int) -> list[tuple[slice, slice, Tensor, Tensor]]:
-        entries = (stacked[:, top : top + step] @ stacked.mT).square_()
+        entries = (stacked[:, top : top + step] @ transposed).square_()
         entries.diagonal(offset=top, dim1=1, dim2=2).zero_()
         by_row = entries.transpose(0, 1)
         found = []
         for first, second in combinations_with_replacement(groups, 2):
-            rows = by_row[:, first] @ by_row[:, second].mT
+            rows = matrix_product(by_row[:, first], by_row[:, second].mT)
             found.append((first, second, rows.sum(dim=0), rows.amax(dim=0)))
         return found
 
