@@ -7,10 +7,15 @@ from importlib import metadata
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from tests.hub_server import Hub, serving
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+# The same examples in every run, however long one takes on a busy machine.
+settings.register_profile("flaggeo", derandomize=True, deadline=None)
+settings.load_profile("flaggeo")
+
 browser_only = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this system: the browser tests need one")
 
 

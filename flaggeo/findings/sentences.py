@@ -447,7 +447,7 @@ def strongest_path(
     relation = "stronger" if verdict == "present" else "no stronger"
     return (
         f"{subject} is {relation} than when the same excesses are shuffled among pairs: its product of excesses is "
-        f" {strength:.2g}, against {with_spread(random, random_sd, '.2g')}. It is {path}."
+        f"{strength:.2g}, against {with_spread(random, random_sd, '.2g')}. It is {path}."
     )
 
 

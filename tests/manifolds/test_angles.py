@@ -73,7 +73,7 @@ def test_overlap_recovers_planted_intersection(shared):
     assert projection_overlap(first, second).item() == pytest.approx(shared / 4, abs=1e-12)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(n=st.integers(2, 10), r=st.integers(1, 10), s=st.integers(1, 10), seed=st.integers(0, 10**6))
 def test_angles_see_the_subspaces_alone(n, r, s, seed):
     """Unchanged by an orthogonal map of the space and by the choice of frames."""

@@ -60,7 +60,7 @@ def test_geomstats_takes_the_projectors():
         torch.set_default_dtype(dtype)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.sampled_from(SIGNATURES), st.integers(0, 100))
 def test_matrices_depend_on_the_flag_alone(signature, seed):
     n, dims = signature

@@ -60,7 +60,7 @@ def brute_force(values, count, largest):
     return {dims for dims in costs if costs[dims] < min(costs.values()) + 1e-9}
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.lists(st.floats(0.01, 100), min_size=2, max_size=8),
     st.sampled_from([2, 10, 100, 10**4]),
@@ -79,7 +79,7 @@ def test_published_threshold_of_two_eigenvalues():
     assert select_dims(spectrum(1, 0.78), 1000) == (1,)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.lists(st.floats(0.1, 10), min_size=2, max_size=12), st.integers(-20, 20))
 def test_only_ratios_of_eigenvalues_matter(values, exponent):
     values = spectrum(*values)

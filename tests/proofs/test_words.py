@@ -34,21 +34,21 @@ def combine(terms):
     return sympy.MatAdd(*(coefficient * product for coefficient, product in terms))
 
 
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=60)
 @given(sums)
 def test_normal_form_keeps_the_value(terms):
     expression = combine(terms)
     assert Matrix(value(normal_form(expression))) == Matrix(value(expression))
 
 
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=60)
 @given(sums)
 def test_trace_normal_form_keeps_the_value(terms):
     expression = Trace(combine(terms))
     assert value(normal_form(expression)) == Matrix(value(combine(terms))).trace()
 
 
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=60)
 @given(st.lists(factors, min_size=2, max_size=6), st.integers(1, 5))
 def test_traces_of_rotated_and_transposed_words_agree(parts, shift):
     word = sympy.MatMul(*parts)

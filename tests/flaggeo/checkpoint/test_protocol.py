@@ -106,7 +106,7 @@ def test_a_checkpoint_can_be_sent_to_another_process(make, tmp_path):
 
 
 @pytest.mark.parametrize("make", [numpy, graph, distributed, gguf, sharded])
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=60)
 @given(data=st.data())
 def test_a_damaged_file_is_refused_in_one_line_or_read(make, tmp_path_factory, data):
     """Whatever byte is changed: `CheckpointError`, or numbers of the shapes that the headers say."""

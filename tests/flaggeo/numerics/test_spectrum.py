@@ -134,7 +134,7 @@ def test_effective_rank_of_planted_spectra():
     assert math.isnan(leading_spectrum(torch.zeros(4, 3), 1, whole=True).effective_rank)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(seed=st.integers(0, 2**16), rows=st.integers(1, 12), columns=st.integers(1, 12))
 def test_effective_rank_lies_between_the_stable_rank_and_the_dimension_and_has_no_scale(seed, rows, columns):
     matrix = torch.randn(rows, columns, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
@@ -171,7 +171,7 @@ def test_a_tall_matrix_is_taken_in_blocks_without_changing_the_result():
     assert spectrum.residual < 1e-11
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(seed=st.integers(0, 2**16), rows=st.integers(2, 30), columns=st.integers(2, 30))
 def test_orthogonal_maps_move_the_frames_and_leave_the_values(seed, rows, columns):
     matrix, _, _ = planted([5.0, 2.0], rows, columns, seed=seed)

@@ -49,7 +49,7 @@ def test_one_step_of_a_deep_linear_network_obeys_the_step_law(place):
 
 
 @given(st.floats(1e-4, 1e-1), st.floats(0.1, 10))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_the_fitted_rate_is_the_planted_one(rate, size):
     steps = list(range(0, 100, 7))
     sizes = size * torch.exp(-rate * torch.tensor(steps, dtype=torch.float64))

@@ -245,7 +245,7 @@ def test_an_overlap_of_seven_standard_deviations_is_found_among_three_thousand_p
 # What leaves the law alone
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(seed=st.integers(0, 10**6), loud=st.sampled_from([1.0, 20.0]), r=st.integers(1, 4), s=st.integers(1, 4))
 def test_only_signs_and_the_order_of_coordinates_leave_the_law_alone(seed, loud, r, s):
     rng = np.random.default_rng(seed)

@@ -38,7 +38,7 @@ def test_a_block_that_the_rank_cuts_off_is_undetermined():
     assert np.isnan([overlap, *null, sign_flip_mean(layer_pair(matrix, matrix, rank=2))]).all()
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(angle=st.floats(0, np.pi))
 def test_a_rotation_inside_the_block_is_not_seen(angle):
     """Equal values leave the two first vectors free: their cosines say nothing, their plane does."""

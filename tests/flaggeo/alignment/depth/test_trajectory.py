@@ -50,7 +50,7 @@ def test_an_arc_lies_in_a_plane():
     assert float(explained[:2].sum()) == pytest.approx(1)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(signs=st.lists(st.sampled_from([-1.0, 1.0]), min_size=8, max_size=8))
 def test_signs_do_not_matter(signs):
     directions = uniform_directions(8, 20, seed=2)

@@ -115,7 +115,7 @@ def test_unrelated_weights_lie_at_chance_at_every_k():
     assert np.abs(found["overlap"].std(axis=1) / sd - 1).max() < 0.1
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(seed=st.integers(0, 10_000), d=st.integers(6, 12))
 def test_rotations_of_the_hidden_space_leave_it_alone_and_other_maps_do_not(seed, d):
     first, second = gaussian_pair(d, 5, 7, seed=seed)

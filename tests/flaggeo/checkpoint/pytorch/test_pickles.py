@@ -218,7 +218,7 @@ def test_another_byte_order_is_refused(tmp_path):
 
 
 @FORMATS
-@settings(max_examples=150, deadline=None, derandomize=True)
+@settings(max_examples=150)
 @given(place=st.integers(0, 2**20), byte=st.integers(0, 255))
 def test_a_damaged_file_loads_or_raises_and_never_gives_more_than_it_holds(tmp_path_factory, zipped, place, byte):
     path = saved(tmp_path_factory.mktemp("damaged") / "x.pt", tensors(), zipped=zipped)
