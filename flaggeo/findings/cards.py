@@ -188,18 +188,36 @@ def _heads_feeding(finding: Finding) -> Card:
 
 def _composed_weights(finding: Finding) -> Card:
     numbers = finding.numbers
-    rows = [row for row in numbers["kinds"] if row["kind"] in numbers["aligned"]]
-    nulls = [max(row["unrelated"], row["sign_flip"], row["mean_matched"]) for row in rows]
-    explained = finding.verdict == "explained_by_common_mean"
+    titles = {
+        "present": "Weights that compose are aligned",
+        "small": "Weights that compose are slightly aligned",
+        "explained_by_common_mean": "Weights that compose look aligned, but a common mean explains it",
+        "below_chance": "Weights that compose overlap less than chance",
+    }
+    below, overlaps = numbers["below"], {row["kind"]: row["overlap"] for row in numbers["kinds"]}
+    nulls = {
+        row["kind"]: [row[null] for null in ("unrelated", "sign_flip", "mean_matched")] for row in numbers["kinds"]
+    }
+    detail = f"Over the layers, the mean is more than {numbers['standard_errors']} standard errors"
+    if finding.verdict == "below_chance":
+        shown, null = below, f"smallest null {_parts(f'{min(nulls[kind]):.3f}' for kind in below)}"
+        detail += " below the null."
+    else:
+        shown = numbers["aligned"]
+        null = f"largest null {_parts(f'{max(nulls[kind]):.3f}' for kind in shown)}"
+        detail += " above the null."
+        if 0 < len(numbers["small"]) < len(shown):
+            detail += f" The effect is small for {listed(numbers['small'])}."
+        if below:
+            told = [f"{kind} ({overlaps[kind]:.3f}, smallest null {min(nulls[kind]):.3f})" for kind in below]
+            detail += f" Below chance: {listed(told)}."
     return Card(
         verdict=finding.verdict,
-        badge="common mean" if explained else _BADGES[finding.verdict],
-        title="Weights that compose look aligned, but a common mean explains it"
-        if explained
-        else "Weights that compose are aligned",
-        number=_parts(f"{row['kind']} {row['overlap']:.3f}" for row in rows),
-        baseline=f"overlap of leading subspaces; largest null {_parts(f'{null:.3f}' for null in nulls)}",
-        detail=f"The mean over the layers is more than {numbers['standard_errors']} standard errors above the null.",
+        badge=_BADGES[finding.verdict],
+        title=titles[finding.verdict],
+        number=_parts(f"{kind} {overlaps[kind]:.3f}" for kind in shown),
+        baseline=f"overlap of leading subspaces; {null}",
+        detail=detail,
         place=finding.place,
     )
 
@@ -239,7 +257,10 @@ def _not_measured(missing: Mapping[str, str]) -> Card:
 
 _BADGES = {
     "present": "aligned",
+    "small": "small effect",
+    "below_chance": "below chance",
     "explained_by_outlier_channels": "outlier channels",
+    "explained_by_common_mean": "common mean",
     "undetermined": "undetermined",
     "absent": "null level",
 }

@@ -209,27 +209,39 @@ def alignment_over_depth(verdict: str, *, roles: Sequence[str], near: float, far
 
 
 def strongest_overlap(
-    _verdict: str, *, pair_kind: str, source: str, target: str, overlap: float, unrelated: float, pairs: int
+    verdict: str,
+    *,
+    pair_kind: str,
+    source: str,
+    target: str,
+    overlap: float,
+    unrelated: float,
+    pairs: int,
+    excess: float,
 ) -> str:
-    """Verdict: present."""
+    """Verdicts: present, small."""
+    size = f" Over its largest null this is a small effect, of {excess:.2f}." if verdict == "small" else ""
     return (
         f"The strongest {pair_kind} overlap is {overlap:.2f}, between {source} and {target}: the largest of {pairs:,} "
-        f"pairs, where a pair of unrelated subspaces gives {unrelated:.3f}."
+        f"pairs, where a pair of unrelated subspaces gives {unrelated:.3f}.{size}"
     )
 
 
 def heads_feeding(
-    _verdict: str, *, links: Sequence[Row], significant: int, unrelated: float, largest_null: float
+    verdict: str, *, links: Sequence[Row], significant: int, unrelated: float, largest_null: float
 ) -> str:
-    """Verdict: present."""
+    """Verdicts: present, small."""
     told = [
         f"{row['source']} and {row['target']} ({row['shared']:.1f} of {row['dimensions']} dimensions)" for row in links
     ]
     share = f"{counted(significant, 'pair')} of them share{'s' * (significant == 1)}"
+    size = ""
+    if verdict == "small":
+        size = f" Over the largest null even the strongest is a small effect, of {links[0]['excess']:.2f}."
     return (
         f"Heads write what later heads read: {share} more than unrelated heads, random signs or a common mean explain. "
         f"The strongest links are {'; '.join(told)}. Unrelated heads share {unrelated:.1f} dimensions, and the largest "
-        f"null gives {largest_null:.1f}."
+        f"null gives {largest_null:.1f}.{size}"
     )
 
 
@@ -264,25 +276,45 @@ def redundant_heads(verdict: str, *, groups: int, heads: Sequence[str], effect_s
     )
 
 
-def composed_weights(verdict: str, *, kinds: Sequence[Row], aligned: Sequence[str], standard_errors: int) -> str:
-    """Verdicts: present, explained_by_common_mean."""
+def composed_weights(
+    verdict: str,
+    *,
+    kinds: Sequence[Row],
+    aligned: Sequence[str],
+    small: Sequence[str],
+    below: Sequence[str],
+    standard_errors: int,
+) -> str:
+    """Verdicts: present, small (significant, but of small effect), explained_by_common_mean, below_chance."""
     told = [
         f"{row['overlap']:.3f} for {row['kind']} (unrelated weights {row['unrelated']:.3f}, sign-flip null "
         f"{row['sign_flip']:.3f}, mean-matched null {row['mean_matched']:.3f})"
         for row in kinds
     ]
-    measured = f"The mean overlap of their leading subspaces is {listed(told)}."
+    measured = f" The mean overlap of their leading subspaces is {listed(told)}."
+    beyond = f"by more than {standard_errors} standard errors over the layers"
+    less = ""
+    if below:
+        less = (
+            f"What one weight of {listed(below)} writes and what the other reads overlap less than chance: less than "
+            f"under every null, {beyond}."
+        )
+    if verdict == "below_chance":
+        return less + measured
+    less = f" {less}" * bool(less)
     if verdict == "explained_by_common_mean":
         return (
             f"A common mean of the entries explains why the two weights of {listed(aligned)} appear to be aligned: "
-            "what one writes and what the other reads overlap more than unrelated weights and random signs give, by "
-            f"more than {standard_errors} standard errors over the layers, but no more than where the means of the "
-            f"directions over the hidden units are kept. {measured} The other numbers of interfaces have no null that "
-            "keeps a mean."
+            f"what one writes and what the other reads overlap more than unrelated weights and random signs give, "
+            f"{beyond}, but no more than where the means of the "
+            f"directions over the hidden units are kept.{less}{measured} The other numbers of interfaces have no null "
+            "that keeps a mean."
         )
+    effects = listed([f"{row['excess']:.2f} for {row['kind']}" for row in kinds if row["kind"] in small] or [""])
+    size = f" The effect is small: over the largest null {effects}." if small else ""
     return (
         f"The two weights of {listed(aligned)} are aligned: what one writes and what the other reads overlap more than "
-        f"under any null, by more than {standard_errors} standard errors over the layers. {measured}"
+        f"under any null, {beyond}.{size}{less}{measured}"
     )
 
 
@@ -426,14 +458,49 @@ def redundant_groups(
     """Verdict: present."""
     counts = [
         counted(row["value"], noun)
-        + ("" if row["random_sd"] is None else f" (random graphs of the same degrees {_random(row, '.1f')})")
+        + ("" if row["random_sd"] is None else f" (random graphs of the same degrees {_random(row, '.1f', 'none')})")
         for noun, row in (("larger group", larger_groups), ("pair", pairs))
         if row["value"]
     ]
     return (
-        f"Heads of one role overlap strongly in {listed(counts)}. In the largest, every two heads have an excess of at "
-        f"least {least_excess:.2f} over the largest null: {_first_few(heads)}."
+        f"The leading directions of heads of one role overlap strongly in {listed(counts)}. In the largest, every two "
+        f"heads have an excess of at least {least_excess:.2f} over the largest null: {_first_few(heads)}."
     )
+
+
+def repeating_heads(
+    verdict: str,
+    *,
+    groups: int,
+    listed: int,
+    whole: int,
+    leading: int,
+    pairs: int,
+    both: int,
+    rank: int | None,
+    explained: int,
+) -> str:
+    """Verdicts: present, absent."""
+    if verdict == "absent":
+        answer = "No heads of one role repeat each other beyond the nulls."
+    elif rank is None:
+        answer = f"{_groups_repeat(groups)} at full width, in all that they read or write."
+    else:
+        larger = counted(leading - pairs, "larger group")
+        answer = (
+            f"{_groups_repeat(groups)}: {whole} at full width, in all that they read or write, and {leading} in their "
+            f"leading {rank} directions ({counted(pairs, 'pair')} and {larger})"
+            + (f", {both} of which {'are' if both > 1 else 'is'} counted in both." if both else ".")
+        )
+    if listed < groups:
+        answer += f" The list has the {listed} of the largest excess."
+    if explained:
+        answer += f" Outlier channels explain {counted(explained, 'more group')} at full width."
+    return answer
+
+
+def _groups_repeat(groups: int) -> str:
+    return f"{counted(groups, 'group')} of heads of one role repeat{'s' * (groups == 1)} each other"
 
 
 def strongest_path(
@@ -445,9 +512,10 @@ def strongest_path(
     if verdict == "undetermined":
         return f"{subject} is {path}, with a product of excesses of {strength:.2g}."
     relation = "stronger" if verdict == "present" else "no stronger"
+    shuffled = f"against {with_spread(random, random_sd, '.2g')}" if random else "and then there is no path"
     return (
         f"{subject} is {relation} than when the same excesses are shuffled among pairs: its product of excesses is "
-        f" {strength:.2g}, against {with_spread(random, random_sd, '.2g')}. It is {path}."
+        f"{strength:.2g}, {shuffled}. It is {path}."
     )
 
 
@@ -859,7 +927,10 @@ def _first_few(names: Sequence[str]) -> str:
     return listed([*names[:_NAMED_HEADS], f"{more} more"] if more > 1 else names)
 
 
-def _random(row: Row, form: str = ".2f") -> str:
+def _random(row: Row, form: str = ".2f", nothing: str = "0") -> str:
+    """What random graphs give, with its spread; where that is nothing in all of them, in a word."""
+    if row["random"] == row["random_sd"] == 0:
+        return nothing
     return with_spread(row["random"], row["random_sd"], form)
 
 
