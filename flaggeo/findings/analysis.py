@@ -158,14 +158,17 @@ def _composed_weights(interfaces: pd.DataFrame) -> list[Finding]:
     shown = balanced(interfaces[interfaces["kind"].isin(INTERFACE_KINDS)])
     shown = shown[shown["overlap_null_sd"] > 0]
     nulls = ["overlap_null_mean", "overlap_sign_flip_mean", "overlap_mean_matched_mean"]
-    kinds, seemingly, aligned, below = [], [], [], []
+    kinds, seemingly, aligned, under, below = [], [], [], [], []
     for kind, rows in shown.groupby("kind", sort=False):
+        smallest, largest = rows[nulls].min(axis=1), rows[nulls].max(axis=1)
         if _beyond(rows, rows[nulls[:2]].max(axis=1)):
             seemingly.append(kind)
-        if _beyond(rows, rows[nulls].max(axis=1)):
+        if _beyond(rows, largest):
             aligned.append(kind)
-        if _beyond(rows, rows[nulls].min(axis=1), sign=-1):
+        if _beyond(rows, smallest, sign=-1):
             below.append(kind)
+        elif _beyond(rows, largest, sign=-1):
+            under.append(kind)
         means = rows[["overlap", *nulls]].mean()
         row = dict(zip(("overlap", "unrelated", "sign_flip", "mean_matched"), means, strict=True))
         kinds.append({"kind": kind} | row | {"excess": effect_size(means["overlap"], means[nulls].max())})
@@ -177,7 +180,8 @@ def _composed_weights(interfaces: pd.DataFrame) -> list[Finding]:
         verdict = "below_chance"
     if not aligned and not below:
         return []
-    numbers = {"kinds": kinds, "aligned": aligned, "small": small, "below": below, "standard_errors": _STANDARD_ERRORS}
+    numbers = {"kinds": kinds, "aligned": aligned, "small": small, "under_null": under, "below_chance": below}
+    numbers |= {"standard_errors": _STANDARD_ERRORS}
     return [Finding("composed_weights", verdict, numbers, "interfaces")]
 
 
@@ -188,7 +192,9 @@ def _beyond(rows: pd.DataFrame, null: "pd.Series[float]", sign: int = 1) -> bool
     layers = difference.groupby(rows["layer"]).mean()
     unrelated = (rows["overlap_null_sd"].pow(2).mean() / len(rows)) ** 0.5
     error = max(layers.std() / len(layers) ** 0.5, unrelated) if len(layers) > 1 else np.inf
-    return bool(len(layers) >= _ENOUGH_LAYERS and layers.mean() > _STANDARD_ERRORS * error)
+    # What lies so little below a null is said to be as much as it.
+    least = _STANDARD_ERRORS * error if sign > 0 else max(_STANDARD_ERRORS * error, LEAST_EXCESS * (1 - null.mean()))
+    return bool(len(layers) >= _ENOUGH_LAYERS and layers.mean() > least)
 
 
 def _basis_independence(analysis: Analysis) -> list[Finding]:

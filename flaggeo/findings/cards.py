@@ -161,8 +161,8 @@ def _redundant_heads(finding: Finding) -> Card:
         title="Heads that repeat each other",
         number=", ".join(named[:_NAMED]) + (" …" if len(named) > _NAMED else ""),
         baseline=f"overlap effect size {numbers['effect_size']:.0%} (0%: unrelated, 100%: the same subspace)",
-        detail=f"{counted(numbers['groups'], 'group')} of such heads. In SmolLM2, sharing did not predict what a head "
-        "is worth, so this is no reason to prune.",
+        detail=f"{counted(numbers['groups'], 'group')} of such heads at full width. In SmolLM2, sharing did not "
+        "predict what a head is worth, so this is no reason to prune.",
         place="heads",
         bar=(numbers["effect_size"], 0.0),
         picked=tuple(numbers["heads"]),
@@ -194,7 +194,7 @@ def _composed_weights(finding: Finding) -> Card:
         "explained_by_common_mean": "Weights that compose look aligned, but a common mean explains it",
         "below_chance": "Weights that compose overlap less than chance",
     }
-    below, overlaps = numbers["below"], {row["kind"]: row["overlap"] for row in numbers["kinds"]}
+    below, overlaps = numbers["below_chance"], {row["kind"]: row["overlap"] for row in numbers["kinds"]}
     nulls = {
         row["kind"]: [row[null] for null in ("unrelated", "sign_flip", "mean_matched")] for row in numbers["kinds"]
     }
@@ -211,6 +211,9 @@ def _composed_weights(finding: Finding) -> Card:
         if below:
             told = [f"{kind} ({overlaps[kind]:.3f}, smallest null {min(nulls[kind]):.3f})" for kind in below]
             detail += f" Below chance: {listed(told)}."
+        if numbers["under_null"]:
+            told = [f"{kind} ({overlaps[kind]:.3f}, null {max(nulls[kind]):.3f})" for kind in numbers["under_null"]]
+            detail += f" Below the largest null: {listed(told)}."
     return Card(
         verdict=finding.verdict,
         badge=_BADGES[finding.verdict],

@@ -270,9 +270,9 @@ def redundant_heads(verdict: str, *, groups: int, heads: Sequence[str], effect_s
             "the ablation of a head costs (docs/claims.md)."
         )
     return (
-        f"{answer}: {counted(groups, 'group')} of heads of one role overlap{'s' * (groups == 1)} by half or more "
-        f"beyond unrelated heads. The closest has a mean effect size of {effect_size:.2f} over unrelated heads{beyond}"
-        f": {_first_few(heads)}.{advice}"
+        f"{answer}: {counted(groups, 'group')} of heads of one role overlap{'s' * (groups == 1)} at full width by "
+        f"half or more beyond unrelated heads. The closest has a mean effect size of {effect_size:.2f} over unrelated "
+        f"heads{beyond}: {_first_few(heads)}.{advice}"
     )
 
 
@@ -282,7 +282,8 @@ def composed_weights(
     kinds: Sequence[Row],
     aligned: Sequence[str],
     small: Sequence[str],
-    below: Sequence[str],
+    under_null: Sequence[str],
+    below_chance: Sequence[str],
     standard_errors: int,
 ) -> str:
     """Verdicts: present, small (significant, but of small effect), explained_by_common_mean, below_chance."""
@@ -293,15 +294,15 @@ def composed_weights(
     ]
     measured = f" The mean overlap of their leading subspaces is {listed(told)}."
     beyond = f"by more than {standard_errors} standard errors over the layers"
-    less = ""
-    if below:
-        less = (
-            f"What one weight of {listed(below)} writes and what the other reads overlap less than chance: less than "
-            f"under every null, {beyond}."
-        )
+    chance = (
+        f"What one weight of {listed(below_chance or [''])} writes and what the other reads overlap less than chance: "
+        f"less than under every null, {beyond}."
+    )
     if verdict == "below_chance":
-        return less + measured
-    less = f" {less}" * bool(less)
+        return chance + measured
+    less = f" {chance}" if below_chance else ""
+    if under_null:
+        less += f" That of {listed(under_null)} is below the largest null, {beyond}."
     if verdict == "explained_by_common_mean":
         return (
             f"A common mean of the entries explains why the two weights of {listed(aligned)} appear to be aligned: "

@@ -42,8 +42,10 @@ class Coverage:
         blocks = sorted(self.analysed.items(), key=lambda item: -item[1])
         parts = ", ".join(f"{block} {number / total:.1%}" for block, number in blocks)
         beside = f"; {self.buffers:,} numbers in buffers are not counted" if self.buffers else ""
-        # What is left out may be less than such a number shows.
-        share = "over 99.9%" if 0.9995 <= self.share < 1 else f"{self.share:.1%}"
+        # What is left out may be less than a decimal shows.
+        share = f"{self.share:.1%}"
+        if share == "100.0%" and self.left_out:
+            share = f"{min(self.share, 0.9999):.2%}"
         return f"{share} of {self.total:,} parameters are analysed" + (f" ({parts})" if parts else "") + beside
 
     def record(self) -> dict[str, object]:

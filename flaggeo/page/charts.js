@@ -2,7 +2,7 @@
 const data = JSON.parse(document.getElementById("data").textContent);
 
 // Pixels beside a chart for the names of its rows, and those below which its layers or its cells cannot be told apart.
-const BESIDE = 110, LAYER = 18, SQUARE = 300;
+const BESIDE = 110, LAYER = 18, SQUARE = 240;
 
 // A chart of panels has as many in a row as the page has room for; others shrink as far as they can be read, then scroll.
 function fitted(spec, room) {

@@ -247,7 +247,7 @@ def test_a_small_effect_is_not_called_aligned_however_significant(interfaces, ef
     assert record.verdict == verdict
     assert set(record.numbers["aligned"]) == {kind for kind, effect in planted.items() if effect > 0}
     assert set(record.numbers["small"]) == {kind for kind, effect in planted.items() if 0 < effect < 0.15}
-    assert record.numbers["below"] == [kind for kind, effect in planted.items() if effect < 0]
+    assert record.numbers["below_chance"] == [kind for kind, effect in planted.items() if effect < 0]
     (card,) = cards([record], {})
     assert card.badge == badge
     assert all(kind in card.number + card.detail for kind in planted)
