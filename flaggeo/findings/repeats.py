@@ -50,15 +50,16 @@ def repeating_heads(analysis: Analysis) -> list[HeadGroup]:
     of_whole, of_leading = ({frozenset(group) for group in found} for found in (whole, leading))
     # Of the millions of pairs only those between heads of some group, once.
     named = {name for group in whole + leading for name in group}
-    among = [_inside(table, named) for table in (analysis.heads, analysis.pairs)]
+    heads, pairs = (_inside(table, named) for table in (analysis.heads, analysis.pairs))
     rows = [
         HeadGroup(
             group,
-            *(float(_inside(table, group)["overlap_excess"].mean()) for table in among),
-            of_whole=heads in of_whole,
-            of_leading=heads in of_leading,
+            whole=_mean_excess(heads, group),
+            leading=_mean_excess(pairs, group),
+            of_whole=key in of_whole,
+            of_leading=key in of_leading,
         )
-        for heads, group in {frozenset(group): group for group in whole + leading}.items()
+        for key, group in {frozenset(group): group for group in whole + leading}.items()
     ]
     standing_out = [row for row in rows if max(row.whole, row.leading) >= LEAST_EXCESS]
     return sorted(standing_out, key=lambda row: -max(row.whole, row.leading))
@@ -108,6 +109,10 @@ def repeats_table(analysis: Analysis) -> pd.DataFrame:
 
 def _inside(pairs: pd.DataFrame, names: Collection[str]) -> pd.DataFrame:
     return pairs[pairs["source"].isin(names) & pairs["target"].isin(names)]
+
+
+def _mean_excess(pairs: pd.DataFrame, names: Collection[str]) -> float:
+    return float(_inside(pairs, names)["overlap_excess"].mean())
 
 
 def _layers(analysis: Analysis) -> list[dict[Any, Any]]:

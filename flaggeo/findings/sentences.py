@@ -482,26 +482,25 @@ def repeating_heads(
     explained: int,
 ) -> str:
     """Verdicts: present, absent."""
+    answer = f"Heads of one role repeat each other in {counted(groups, 'group')}"
     if verdict == "absent":
         answer = "No heads of one role repeat each other beyond the nulls."
     elif rank is None:
-        answer = f"{_groups_repeat(groups)} at full width, in all that they read or write."
+        answer += ", at full width: in all that they read or write."
     else:
-        larger = counted(leading - pairs, "larger group")
-        answer = (
-            f"{_groups_repeat(groups)}: {whole} at full width, in all that they read or write, and {leading} in their "
-            f"leading {rank} directions ({counted(pairs, 'pair')} and {larger})"
-            + (f", {both} of which {'are' if both > 1 else 'is'} counted in both." if both else ".")
+        larger = leading - pairs
+        parts = [counted(pairs, "pair")] * bool(pairs) + [counted(larger, "larger group")] * bool(larger)
+        sizes = f" ({' and '.join(parts)})" if parts else ""
+        both_ways = f"; {both} {'is' if both == 1 else 'are'} found in both ways" if both else ""
+        answer += (
+            f": {whole} at full width, in all that they read or write, and {leading} in their leading {rank} "
+            f"directions{sizes}{both_ways}."
         )
     if listed < groups:
         answer += f" The list has the {listed} of the largest excess."
     if explained:
         answer += f" Outlier channels explain {counted(explained, 'more group')} at full width."
     return answer
-
-
-def _groups_repeat(groups: int) -> str:
-    return f"{counted(groups, 'group')} of heads of one role repeat{'s' * (groups == 1)} each other"
 
 
 def strongest_path(
