@@ -359,7 +359,7 @@ def _statistics(structure: Structure) -> dict[str, pd.DataFrame]:
     """The tables behind the findings about the graph, as far as they have rows."""
     measured = structure.edges.dropna(subset=STABLE).sort_values(STABLE, kind="stable")
     tables = {
-        "edges": _without_marks(measured).head(_TABLE_ROWS),
+        "edges": _without_marks(measured).drop(columns="space").head(_TABLE_ROWS),
         "hubs": _hubs(structure.hubs),
         "communities": structure.communities,
         "signal-paths": structure.signal_paths.head(_TABLE_ROWS),
