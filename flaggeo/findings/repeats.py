@@ -74,7 +74,7 @@ def repeats_findings(analysis: Analysis) -> list[Finding]:
     whole = sum(group.of_whole for group in groups)
     numbers = {
         "groups": len(groups),
-        "listed": min(len(groups), _MOST),
+        "shown": min(len(groups), _MOST),
         "whole": whole,
         "leading": len(leading),
         "pairs": sum(len(group.heads) == 2 for group in leading),

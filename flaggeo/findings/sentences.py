@@ -473,7 +473,7 @@ def repeating_heads(
     verdict: str,
     *,
     groups: int,
-    listed: int,
+    shown: int,
     whole: int,
     leading: int,
     pairs: int,
@@ -496,8 +496,8 @@ def repeating_heads(
             f": {whole} at full width, in all that they read or write, and {leading} in their leading {rank} "
             f"directions{sizes}{both_ways}."
         )
-    if listed < groups:
-        answer += f" The list has the {listed} of the largest excess."
+    if shown < groups:
+        answer += f" The list has the {shown} of the largest excess."
     if explained:
         answer += f" Outlier channels explain {counted(explained, 'more group')} at full width."
     return answer

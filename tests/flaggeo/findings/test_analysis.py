@@ -288,7 +288,7 @@ def test_repeating_heads_are_counted_once_and_in_each_way():
     numbers = record.numbers
     assert numbers["groups"] == len(groups) == numbers["whole"] + numbers["leading"] - numbers["both"]
     assert (numbers["whole"], numbers["both"], numbers["rank"], numbers["explained"]) == (1, 1, 2, 0)
-    assert (repeats_table(analysis)["what"] == "heads").sum() == numbers["listed"]
+    assert (repeats_table(analysis)["what"] == "heads").sum() == numbers["shown"]
     without = dataclasses.replace(
         analysis,
         provenance=analysis.provenance | {"settings": analysis.settings.record() | {"measure": ["pairs", "heads"]}},
