@@ -506,16 +506,16 @@ def repeating_heads(
 def strongest_path(
     verdict: str, *, subspaces: Sequence[str], strength: float, tied: bool, random: float, random_sd: float
 ) -> str:
-    """Verdicts: present, absent (no stronger than random), undetermined (no null graphs)."""
+    """Verdicts: present, absent (no stronger than random), undetermined (no null graphs, or none with a path)."""
     end = "tied unembedding (the embedding read back)" if tied else "unembedding"
     subject, path = f"The strongest path from the embedding to the {end}", " → ".join(subspaces)
     if verdict == "undetermined":
-        return f"{subject} is {path}, with a product of excesses of {strength:.2g}."
+        none = " When the same excesses are shuffled among pairs, no path is left." if random == 0 else ""
+        return f"{subject} is {path}, with a product of excesses of {strength:.2g}.{none}"
     relation = "stronger" if verdict == "present" else "no stronger"
-    shuffled = f"against {with_spread(random, random_sd, '.2g')}" if random else "and then there is no path"
     return (
         f"{subject} is {relation} than when the same excesses are shuffled among pairs: its product of excesses is "
-        f"{strength:.2g}, {shuffled}. It is {path}."
+        f"{strength:.2g}, against {with_spread(random, random_sd, '.2g')}. It is {path}."
     )
 
 
