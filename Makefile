@@ -27,7 +27,8 @@ lint: $(DEV_STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-docs: $(DEV_STAMP)
+docs: $(MODELS_STAMP)
+	$(BIN)/python -m docs.build.gallery
 	$(BIN)/sphinx-build --fail-on-warning --keep-going --quiet docs docs/_build/html
 	@echo "the site is at docs/_build/html/index.html"
 
@@ -45,7 +46,7 @@ wheel: $(DEV_STAMP)
 	$(BIN)/python -m build
 
 clean:
-	rm -rf $(VENV) demo build dist docs/_build
+	rm -rf $(VENV) demo build dist docs/_build docs/gallery
 
 $(VENV):
 	@$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), f"flaggeo needs Python 3.11 or newer, found {sys.version.split()[0]}: make PYTHON=python3.11"'

@@ -17,6 +17,7 @@ myst_heading_anchors = 3
 nb_execution_mode = "force"
 nb_execution_raise_on_error = True
 exclude_patterns = ["_build"]
+html_extra_path = ["gallery"]  # pages as they are, beside those of the site
 
 autodoc_typehints = "none"  # the docstrings give types with their shapes
 autodoc_member_order = "bysource"

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from .claims import claims_page, judged_again
+from .gallery import gallery_page
 from .models import models_page
 from .observables import observables_page
 from .paper_claims import paper_claims_page
@@ -13,6 +14,7 @@ from .tables import records_page, tables_page
 
 PAGES = {
     "models.md": models_page,
+    "gallery.md": gallery_page,
     "questions.md": questions_page,
     "observables.md": observables_page,
     "tables.md": tables_page,

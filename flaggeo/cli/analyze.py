@@ -45,7 +45,7 @@ _VERBOSE = {
 # Nulls of |cos|, of which the first is that of unrelated directions.
 _NULLS = tuple(f"abs_cos_1_{null}_mean" for null in ("null", "mean_matched", "norm_matched", "sign_flip"))
 # Colours of the verdicts, which a pipe does not get.
-_COLOURS = {"present": "green", "absent": "dim", "not_measured": "cyan"}
+_COLOURS = {"present": "green", "small": "dim", "absent": "dim", "not_measured": "cyan"}
 _LEGEND = (
     "unrelated: exact mean for unrelated (Haar) directions; effect size: (|cos| - unrelated) / (1 - unrelated);\n"
     "significant: layer pairs whose |cos| 1st has a q-value of at most {rate:.0%}; channels: how many coordinates\n"
@@ -61,7 +61,7 @@ _EQUALISED_LEGEND = "equalised: |cos| with all channels brought to one norm."
 def analyze(path: Source, heads_per_layer: HeadsPerLayer = None, *, run: Run) -> None:
     """Measure how the subspaces of a checkpoint are aligned, and write a page and tables."""
     with errors_reported(run.verbose):
-        with waiting(LOADING, run.quiet, in_lines=False):
+        with waiting(LOADING, run.quiet):
             from ..analysis import analyze as measure
             from ..results import Analysis
             from ..settings import Settings

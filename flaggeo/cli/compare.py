@@ -66,7 +66,7 @@ def compare(
     Settings that are not given are those of a saved analysis, if one of the two is one.
     """
     with errors_reported(run.verbose):
-        with waiting(LOADING, run.quiet, in_lines=False):
+        with waiting(LOADING, run.quiet):
             from ..comparison import Comparison, MismatchError
             from ..comparison import compare as measure
             from ..comparison.recipes import RECIPES

@@ -59,7 +59,7 @@ def opened(path: str, quiet: bool, heads_per_layer: int | None = None) -> "Netwo
         raise CheckpointError(
             f"{path}: expected a checkpoint, found a LoRA adapter of one: flaggeo compare BASE {folder} measures it"
         )
-    with waiting(f"reading the headers of {path}", quiet, in_lines=not Path(path).exists()) as tell:
+    with waiting(f"reading the headers of {path}", quiet) as tell:
         config = None if heads_per_layer is None else {"num_attention_heads": heads_per_layer}
         try:
             network = read_network(open_checkpoint(path, config), progress=tell)

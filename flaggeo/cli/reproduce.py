@@ -45,7 +45,7 @@ def reproduce(
 
     An interrupted run goes on where it stopped. No verdict is recorded: each follows from the numbers.
     """
-    with errors_reported(verbose), waiting(LOADING, quiet, in_lines=True) as tell:
+    with errors_reported(verbose), waiting(LOADING, quiet) as tell:
         from ..claims import claims as known
         from ..claims import reproduce as run
         from ..results.lock import alone_in

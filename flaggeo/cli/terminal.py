@@ -34,6 +34,8 @@ EXIT_CODES = {
 LOADING = "starting"
 #: Seconds for which a command that waits says nothing.
 SILENCE = 1.9
+# Phases behind which no name of a weight stands.
+_WITHOUT_PARTS = ("baselines", "pairs")
 
 
 @contextmanager
@@ -147,25 +149,26 @@ def number(value: Any, form: str = "") -> str:
 def progress_bar(quiet: bool, first: str = "") -> Iterator[Callable[[str, int, int], None]]:
     """A bar on standard error, if a person is there to see it; it is told a name, how many are done, of how many.
 
-    Elsewhere there are lines about what is fetched, since that can take long before anything is done, and before that
-    about what comes `first`; and about the structure of a model while it is derived.
+    Elsewhere there are lines, unless all of it is done within `SILENCE`: each phase is named as it begins, and while it
+    lasts it is said how far it is. Before the first there is a line about what comes `first`.
     """
     from rich.markup import escape
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-    from ..checkpoint import Checkpoint
-    from ..network import DERIVING
-
     console = _console(stderr=True)
     if quiet or not console.is_terminal:
-        line = first
+        phase, line, begun = "", first, Event()
 
         def note(name: str, done: int, total: int) -> None:
-            nonlocal line
-            count = f": {done} of {total}"
-            line = name + count if Checkpoint.FETCHING in name else name if DERIVING in name and not done else ""
+            nonlocal phase, line
+            before, _, last = name.rpartition(": ")
+            current = before if before and last not in _WITHOUT_PARTS else name
+            line = "" if done == total == 1 else current if total == 1 else f"{current}: {done} of {total}"
+            if current != phase:
+                phase = current
+                begun.set()
 
-        with _repeated(lambda: line, quiet):
+        with _repeated(lambda: line, quiet, begun):
             yield note
         return
     # The time goes on where one piece of work takes long.
@@ -180,8 +183,8 @@ def progress_bar(quiet: bool, first: str = "") -> Iterator[Callable[[str, int, i
 
 
 @contextmanager
-def waiting(text: str, quiet: bool, *, in_lines: bool) -> Iterator[Callable[[str, int, int], None]]:
-    """Say on standard error what is being done; where no person sees it, in lines if it takes long, or not at all.
+def waiting(text: str, quiet: bool) -> Iterator[Callable[[str, int, int], None]]:
+    """Say on standard error what is being done; where no person sees it, in lines if it takes long.
 
     It is told, as a bar is, what takes long in any case.
     """
@@ -189,12 +192,11 @@ def waiting(text: str, quiet: bool, *, in_lines: bool) -> Iterator[Callable[[str
 
     console = _console(stderr=True, quiet=quiet)
     status = console.status(escape(text))
-    before = text if in_lines else ""
-    line = before
+    line = text
 
     def tell(name: str, done: int, total: int) -> None:
         nonlocal line
-        line = before if done == total else name
+        line = text if done == total else name
         status.update(escape(text if done == total else printable(name)))
 
     with status if console.is_terminal else _repeated(lambda: line, quiet):
@@ -202,33 +204,43 @@ def waiting(text: str, quiet: bool, *, in_lines: bool) -> Iterator[Callable[[str
 
 
 @contextmanager
-def _repeated(text: Callable[[], str], quiet: bool) -> Iterator[None]:
+def _repeated(text: Callable[[], str], quiet: bool, changed: Event | None = None) -> Iterator[None]:
     """A line on standard error each time that a while has passed, unless there is nothing to say.
 
-    One that says the same as the line before says how long it has taken.
+    One that says the same as the line before says how long it has taken. After the first while, what has `changed` is
+    said at once.
     """
-    done = Event()
-
-    def repeat() -> None:
-        last, since = "", monotonic()
-        while not done.wait(SILENCE):
-            line = text()
-            if line and line == last:
-                say(f"{line} ({monotonic() - since:.0f} s)")
-            elif line:
-                since = monotonic() - SILENCE
-                say(line)
-            last = line
-
     if quiet:
         yield
         return
+    ended, wake = False, changed or Event()
+
+    def repeat() -> None:
+        last, said = "", monotonic()
+        since, first = said, said + SILENCE
+        while True:
+            at_once = wake.wait(max(0.0, said + SILENCE - monotonic()))
+            wake.clear()
+            now = monotonic()
+            if ended:
+                return
+            if now < first:
+                continue
+            line, said = text(), now
+            if line and line == last:
+                say(f"{line} ({now - since:.0f} s)")
+            elif line:
+                since = now if at_once else now - SILENCE
+                say(line)
+            last = line
+
     thread = Thread(target=repeat, daemon=True)
     thread.start()
     try:
         yield
     finally:
-        done.set()
+        ended = True
+        wake.set()
         thread.join()
 
 

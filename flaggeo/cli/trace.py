@@ -45,7 +45,7 @@ def trace(
     monitor have the settings of their run.
     """
     with errors_reported(run.verbose):
-        with waiting(LOADING, run.quiet, in_lines=False):
+        with waiting(LOADING, run.quiet):
             from ..comparison import MismatchError
             from ..results import Trace
             from ..tracing import trace as measure

@@ -40,7 +40,7 @@ def verify(
 ) -> None:
     """Measure a saved analysis again with its settings, and compare every table; exit 1 if a number differs."""
     with errors_reported(verbose):
-        with waiting(LOADING, quiet, in_lines=False), usage_errors():
+        with waiting(LOADING, quiet), usage_errors():
             from ..analysis import analyze, headers_fingerprint, load
             from ..results import Analysis
             from ..results.storage import ResultError

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ..alignment import SEEDED_NULLS
+from ..alignment import SEEDED_NULLS, effect_size
 from ..alignment.interfaces.composable import INTERFACE_KINDS
 from ..alignment.interfaces.interface_table import balanced
 from ..graph import NULL_MEANS
@@ -14,7 +14,7 @@ from ..network.roles import are_of_one_role, head_pair
 from ..results.analysis import Analysis
 from .continuity import at_face_value, continuity
 from .experts import matched_experts, stacked_continuity
-from .finding import KEPT, LEAST_EXCESS, LITTLE, Finding
+from .finding import KEPT, LEAST_EXCESS, LITTLE, Finding, large_or_small
 
 # Layers that a mean over them needs before it is held against its error.
 _ENOUGH_LAYERS = 5
@@ -81,7 +81,7 @@ def _alignment_over_depth(analysis: Analysis) -> list[Finding]:
 def _strongest_overlaps(analysis: Analysis) -> list[Finding]:
     """Largest overlap of two kinds among the spaces that may be rotated at most, if the graph has it."""
     rotated = analysis.spaces.loc[analysis.spaces["overlap_basis_independent"], "name"]
-    columns = analysis.pairs[["source", "target", "kind", "overlap", "overlap_null_mean"]]
+    columns = analysis.pairs[["source", "target", "kind", "overlap", "overlap_null_mean", "overlap_excess"]]
     comparable = columns[analysis.pairs["space"].isin(rotated) & analysis.pairs["overlap_excess"].notna()]
     found = []
     for kind in ("write-read", "read-read"):
@@ -92,7 +92,8 @@ def _strongest_overlaps(analysis: Analysis) -> list[Finding]:
         if analysis.graph.has_edge(largest["source"], largest["target"], key=kind):
             numbers = {name: largest[name] for name in ("source", "target", "overlap")}
             numbers |= {"pair_kind": kind, "unrelated": largest["overlap_null_mean"], "pairs": len(pairs)}
-            found.append(Finding("strongest_overlap", "present", numbers, "graph"))
+            numbers |= {"excess": largest["overlap_excess"]}
+            found.append(Finding("strongest_overlap", large_or_small(largest["overlap_excess"]), numbers, "graph"))
     return found
 
 
@@ -118,7 +119,7 @@ def _feeding_heads(heads: pd.DataFrame) -> list[Finding]:
     numbers = {"links": links, "significant": len(feeding), "unrelated": strongest["kernel_null_mean"].max()}
     smaller = strongest[["source_rank", "target_rank"]].min(axis=1)
     numbers |= {"largest_null": np.nanmax(strongest[list(NULL_MEANS)].mul(smaller, axis=0))}
-    return [Finding("heads_feeding", "present", numbers, "heads")]
+    return [Finding("heads_feeding", large_or_small(links[0]["excess"]), numbers, "heads")]
 
 
 def _similar_heads(kinds: pd.DataFrame) -> list[Finding]:
@@ -153,36 +154,47 @@ def _redundant(groups: pd.DataFrame) -> list[Finding]:
 
 
 def _composed_weights(interfaces: pd.DataFrame) -> list[Finding]:
-    """Whether a weight and the one that reads it are aligned, by kind of interface."""
+    """Whether a weight and the one that reads it are aligned, by kind of interface, and how much."""
     shown = balanced(interfaces[interfaces["kind"].isin(INTERFACE_KINDS)])
     shown = shown[shown["overlap_null_sd"] > 0]
     nulls = ["overlap_null_mean", "overlap_sign_flip_mean", "overlap_mean_matched_mean"]
-    kinds, seemingly, aligned = [], [], []
+    kinds, seemingly, aligned, under, below = [], [], [], [], []
     for kind, rows in shown.groupby("kind", sort=False):
-        if _beyond(rows, nulls[:2]):
+        smallest, largest = rows[nulls].min(axis=1), rows[nulls].max(axis=1)
+        if _beyond(rows, rows[nulls[:2]].max(axis=1)):
             seemingly.append(kind)
-        if _beyond(rows, nulls):
+        if _beyond(rows, largest):
             aligned.append(kind)
+        if _beyond(rows, smallest, sign=-1):
+            below.append(kind)
+        elif _beyond(rows, largest, sign=-1):
+            under.append(kind)
         means = rows[["overlap", *nulls]].mean()
-        names = ("overlap", "unrelated", "sign_flip", "mean_matched")
-        kinds.append({"kind": kind} | dict(zip(names, means, strict=True)))
-    numbers = {"kinds": kinds, "standard_errors": _STANDARD_ERRORS}
-    if aligned:
-        return [Finding("composed_weights", "present", numbers | {"aligned": aligned}, "interfaces")]
-    if seemingly:
-        numbers |= {"aligned": seemingly}
-        return [Finding("composed_weights", "explained_by_common_mean", numbers, "interfaces")]
-    return []
+        row = dict(zip(("overlap", "unrelated", "sign_flip", "mean_matched"), means, strict=True))
+        kinds.append({"kind": kind} | row | {"excess": effect_size(means["overlap"], means[nulls].max())})
+    small = [row["kind"] for row in kinds if row["kind"] in aligned and row["excess"] < KEPT]
+    verdict = "present" if len(small) < len(aligned) else "small"
+    if not aligned and seemingly:
+        verdict, aligned = "explained_by_common_mean", seemingly
+    elif not aligned:
+        verdict = "below_chance"
+    if not aligned and not below:
+        return []
+    numbers = {"kinds": kinds, "aligned": aligned, "small": small, "under_null": under, "below_chance": below}
+    numbers |= {"standard_errors": _STANDARD_ERRORS}
+    return [Finding("composed_weights", verdict, numbers, "interfaces")]
 
 
-def _beyond(rows: pd.DataFrame, nulls: list[str]) -> bool:
-    """Whether the overlap of one kind of interface is beyond the largest of these nulls, on average over the layers."""
-    difference = rows["overlap"] - rows[nulls].max(axis=1)
+def _beyond(rows: pd.DataFrame, null: "pd.Series[float]", sign: int = 1) -> bool:
+    """Whether the overlap of one kind of interface is above a null, or below it, on average over the layers."""
+    difference = sign * (rows["overlap"] - null)
     # Heads of a layer may depend on each other, and few layers may vary less than unrelated ones would.
     layers = difference.groupby(rows["layer"]).mean()
     unrelated = (rows["overlap_null_sd"].pow(2).mean() / len(rows)) ** 0.5
     error = max(layers.std() / len(layers) ** 0.5, unrelated) if len(layers) > 1 else np.inf
-    return bool(len(layers) >= _ENOUGH_LAYERS and layers.mean() > _STANDARD_ERRORS * error)
+    # What lies so little below a null is said to be as much as it.
+    least = _STANDARD_ERRORS * error if sign > 0 else max(_STANDARD_ERRORS * error, LEAST_EXCESS * (1 - null.mean()))
+    return bool(len(layers) >= _ENOUGH_LAYERS and layers.mean() > least)
 
 
 def _basis_independence(analysis: Analysis) -> list[Finding]:

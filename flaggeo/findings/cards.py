@@ -161,8 +161,8 @@ def _redundant_heads(finding: Finding) -> Card:
         title="Heads that repeat each other",
         number=", ".join(named[:_NAMED]) + (" …" if len(named) > _NAMED else ""),
         baseline=f"overlap effect size {numbers['effect_size']:.0%} (0%: unrelated, 100%: the same subspace)",
-        detail=f"{counted(numbers['groups'], 'group')} of such heads. In SmolLM2, sharing did not predict what a head "
-        "is worth, so this is no reason to prune.",
+        detail=f"{counted(numbers['groups'], 'group')} of such heads at full width. In SmolLM2, sharing did not "
+        "predict what a head is worth, so this is no reason to prune.",
         place="heads",
         bar=(numbers["effect_size"], 0.0),
         picked=tuple(numbers["heads"]),
@@ -188,18 +188,39 @@ def _heads_feeding(finding: Finding) -> Card:
 
 def _composed_weights(finding: Finding) -> Card:
     numbers = finding.numbers
-    rows = [row for row in numbers["kinds"] if row["kind"] in numbers["aligned"]]
-    nulls = [max(row["unrelated"], row["sign_flip"], row["mean_matched"]) for row in rows]
-    explained = finding.verdict == "explained_by_common_mean"
+    titles = {
+        "present": "Weights that compose are aligned",
+        "small": "Weights that compose are slightly aligned",
+        "explained_by_common_mean": "Weights that compose look aligned, but a common mean explains it",
+        "below_chance": "Weights that compose overlap less than chance",
+    }
+    below, overlaps = numbers["below_chance"], {row["kind"]: row["overlap"] for row in numbers["kinds"]}
+    nulls = {
+        row["kind"]: [row[null] for null in ("unrelated", "sign_flip", "mean_matched")] for row in numbers["kinds"]
+    }
+    detail = f"Over the layers, the mean is more than {numbers['standard_errors']} standard errors"
+    if finding.verdict == "below_chance":
+        shown, null = below, f"smallest null {_parts(f'{min(nulls[kind]):.3f}' for kind in below)}"
+        detail += " below the null."
+    else:
+        shown = numbers["aligned"]
+        null = f"largest null {_parts(f'{max(nulls[kind]):.3f}' for kind in shown)}"
+        detail += " above the null."
+        if 0 < len(numbers["small"]) < len(shown):
+            detail += f" The effect is small for {listed(numbers['small'])}."
+        if below:
+            told = [f"{kind} ({overlaps[kind]:.3f}, smallest null {min(nulls[kind]):.3f})" for kind in below]
+            detail += f" Below chance: {listed(told)}."
+        if numbers["under_null"]:
+            told = [f"{kind} ({overlaps[kind]:.3f}, null {max(nulls[kind]):.3f})" for kind in numbers["under_null"]]
+            detail += f" Below the largest null: {listed(told)}."
     return Card(
         verdict=finding.verdict,
-        badge="common mean" if explained else _BADGES[finding.verdict],
-        title="Weights that compose look aligned, but a common mean explains it"
-        if explained
-        else "Weights that compose are aligned",
-        number=_parts(f"{row['kind']} {row['overlap']:.3f}" for row in rows),
-        baseline=f"overlap of leading subspaces; largest null {_parts(f'{null:.3f}' for null in nulls)}",
-        detail=f"The mean over the layers is more than {numbers['standard_errors']} standard errors above the null.",
+        badge=_BADGES[finding.verdict],
+        title=titles[finding.verdict],
+        number=_parts(f"{kind} {overlaps[kind]:.3f}" for kind in shown),
+        baseline=f"overlap of leading subspaces; {null}",
+        detail=detail,
         place=finding.place,
     )
 
@@ -239,7 +260,10 @@ def _not_measured(missing: Mapping[str, str]) -> Card:
 
 _BADGES = {
     "present": "aligned",
+    "small": "small effect",
+    "below_chance": "below chance",
     "explained_by_outlier_channels": "outlier channels",
+    "explained_by_common_mean": "common mean",
     "undetermined": "undetermined",
     "absent": "null level",
 }

@@ -27,7 +27,8 @@ class Finding:
         What it is about, short and stable: ``continuity``, ``communities``. The function of this name in
         `flaggeo.findings.sentences` says it in a sentence.
     verdict : str
-        The answer, short and stable: ``present``, ``absent``, ``explained_by_outlier_channels``, ``undetermined``.
+        The answer, short and stable: ``present``, ``small`` (significant, see `large_or_small`), ``absent``,
+        ``explained_by_outlier_channels``, ``undetermined``.
         Some kinds have answers of their own, which `flaggeo.findings.sentences` lists.
     numbers : mapping
         All that the sentence is made of, not rounded: numbers, strings, truth values, lists and mappings of them, None
@@ -62,6 +63,25 @@ class Finding:
             "place": self.place,
             "sentence": self.sentence,
         }
+
+
+def large_or_small(excess: float) -> str:
+    """Verdict on what is significant: whether it is also as large as what is called kept across layers.
+
+    Significance grows with the number of layers, heads and dimensions, so that an overlap of 0.03 where 0.01 is due to
+    chance can be as certain as one of 0.9.
+
+    Parameters
+    ----------
+    excess : float
+        Effect size over the largest null.
+
+    Returns
+    -------
+    verdict : {"present", "small"}
+        ``small`` below `KEPT`.
+    """
+    return "present" if excess >= KEPT else "small"
 
 
 def _plain(value: Any) -> Any:

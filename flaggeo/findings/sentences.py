@@ -209,27 +209,39 @@ def alignment_over_depth(verdict: str, *, roles: Sequence[str], near: float, far
 
 
 def strongest_overlap(
-    _verdict: str, *, pair_kind: str, source: str, target: str, overlap: float, unrelated: float, pairs: int
+    verdict: str,
+    *,
+    pair_kind: str,
+    source: str,
+    target: str,
+    overlap: float,
+    unrelated: float,
+    pairs: int,
+    excess: float,
 ) -> str:
-    """Verdict: present."""
+    """Verdicts: present, small."""
+    size = f" Over its largest null this is a small effect, of {excess:.2f}." if verdict == "small" else ""
     return (
         f"The strongest {pair_kind} overlap is {overlap:.2f}, between {source} and {target}: the largest of {pairs:,} "
-        f"pairs, where a pair of unrelated subspaces gives {unrelated:.3f}."
+        f"pairs, where a pair of unrelated subspaces gives {unrelated:.3f}.{size}"
     )
 
 
 def heads_feeding(
-    _verdict: str, *, links: Sequence[Row], significant: int, unrelated: float, largest_null: float
+    verdict: str, *, links: Sequence[Row], significant: int, unrelated: float, largest_null: float
 ) -> str:
-    """Verdict: present."""
+    """Verdicts: present, small."""
     told = [
         f"{row['source']} and {row['target']} ({row['shared']:.1f} of {row['dimensions']} dimensions)" for row in links
     ]
     share = f"{counted(significant, 'pair')} of them share{'s' * (significant == 1)}"
+    size = ""
+    if verdict == "small":
+        size = f" Over the largest null even the strongest is a small effect, of {links[0]['excess']:.2f}."
     return (
         f"Heads write what later heads read: {share} more than unrelated heads, random signs or a common mean explain. "
         f"The strongest links are {'; '.join(told)}. Unrelated heads share {unrelated:.1f} dimensions, and the largest "
-        f"null gives {largest_null:.1f}."
+        f"null gives {largest_null:.1f}.{size}"
     )
 
 
@@ -258,31 +270,52 @@ def redundant_heads(verdict: str, *, groups: int, heads: Sequence[str], effect_s
             "the ablation of a head costs (docs/claims.md)."
         )
     return (
-        f"{answer}: {counted(groups, 'group')} of heads of one role overlap{'s' * (groups == 1)} by half or more "
-        f"beyond unrelated heads. The closest has a mean effect size of {effect_size:.2f} over unrelated heads{beyond}"
-        f": {_first_few(heads)}.{advice}"
+        f"{answer}: {counted(groups, 'group')} of heads of one role overlap{'s' * (groups == 1)} at full width by "
+        f"half or more beyond unrelated heads. The closest has a mean effect size of {effect_size:.2f} over unrelated "
+        f"heads{beyond}: {_first_few(heads)}.{advice}"
     )
 
 
-def composed_weights(verdict: str, *, kinds: Sequence[Row], aligned: Sequence[str], standard_errors: int) -> str:
-    """Verdicts: present, explained_by_common_mean."""
+def composed_weights(
+    verdict: str,
+    *,
+    kinds: Sequence[Row],
+    aligned: Sequence[str],
+    small: Sequence[str],
+    under_null: Sequence[str],
+    below_chance: Sequence[str],
+    standard_errors: int,
+) -> str:
+    """Verdicts: present, small (significant, but of small effect), explained_by_common_mean, below_chance."""
     told = [
         f"{row['overlap']:.3f} for {row['kind']} (unrelated weights {row['unrelated']:.3f}, sign-flip null "
         f"{row['sign_flip']:.3f}, mean-matched null {row['mean_matched']:.3f})"
         for row in kinds
     ]
-    measured = f"The mean overlap of their leading subspaces is {listed(told)}."
+    measured = f" The mean overlap of their leading subspaces is {listed(told)}."
+    beyond = f"by more than {standard_errors} standard errors over the layers"
+    chance = (
+        f"What one weight of {listed(below_chance or [''])} writes and what the other reads overlap less than chance: "
+        f"less than under every null, {beyond}."
+    )
+    if verdict == "below_chance":
+        return chance + measured
+    less = f" {chance}" if below_chance else ""
+    if under_null:
+        less += f" That of {listed(under_null)} is below the largest null, {beyond}."
     if verdict == "explained_by_common_mean":
         return (
             f"A common mean of the entries explains why the two weights of {listed(aligned)} appear to be aligned: "
-            "what one writes and what the other reads overlap more than unrelated weights and random signs give, by "
-            f"more than {standard_errors} standard errors over the layers, but no more than where the means of the "
-            f"directions over the hidden units are kept. {measured} The other numbers of interfaces have no null that "
-            "keeps a mean."
+            f"what one writes and what the other reads overlap more than unrelated weights and random signs give, "
+            f"{beyond}, but no more than where the means of the "
+            f"directions over the hidden units are kept.{less}{measured} The other numbers of interfaces have no null "
+            "that keeps a mean."
         )
+    effects = listed([f"{row['excess']:.2f} for {row['kind']}" for row in kinds if row["kind"] in small] or [""])
+    size = f" The effect is small: over the largest null {effects}." if small else ""
     return (
         f"The two weights of {listed(aligned)} are aligned: what one writes and what the other reads overlap more than "
-        f"under any null, by more than {standard_errors} standard errors over the layers. {measured}"
+        f"under any null, {beyond}.{size}{less}{measured}"
     )
 
 
@@ -426,24 +459,59 @@ def redundant_groups(
     """Verdict: present."""
     counts = [
         counted(row["value"], noun)
-        + ("" if row["random_sd"] is None else f" (random graphs of the same degrees {_random(row, '.1f')})")
+        + ("" if row["random_sd"] is None else f" (random graphs of the same degrees {_random(row, '.1f', 'none')})")
         for noun, row in (("larger group", larger_groups), ("pair", pairs))
         if row["value"]
     ]
     return (
-        f"Heads of one role overlap strongly in {listed(counts)}. In the largest, every two heads have an excess of at "
-        f"least {least_excess:.2f} over the largest null: {_first_few(heads)}."
+        f"The leading directions of heads of one role overlap strongly in {listed(counts)}. In the largest, every two "
+        f"heads have an excess of at least {least_excess:.2f} over the largest null: {_first_few(heads)}."
     )
+
+
+def repeating_heads(
+    verdict: str,
+    *,
+    groups: int,
+    shown: int,
+    whole: int,
+    leading: int,
+    pairs: int,
+    both: int,
+    rank: int | None,
+    explained: int,
+) -> str:
+    """Verdicts: present, absent."""
+    answer = f"Heads of one role repeat each other in {counted(groups, 'group')}"
+    if verdict == "absent":
+        answer = "No heads of one role repeat each other beyond the nulls."
+    elif rank is None:
+        answer += ", at full width: in all that they read or write."
+    else:
+        larger = leading - pairs
+        parts = [counted(pairs, "pair")] * bool(pairs) + [counted(larger, "larger group")] * bool(larger)
+        sizes = f" ({' and '.join(parts)})" if parts else ""
+        both_ways = f"; {both} {'is' if both == 1 else 'are'} found in both ways" if both else ""
+        answer += (
+            f": {whole} at full width, in all that they read or write, and {leading} in their leading {rank} "
+            f"directions{sizes}{both_ways}."
+        )
+    if shown < groups:
+        answer += f" The list has the {shown} of the largest excess."
+    if explained:
+        answer += f" Outlier channels explain {counted(explained, 'more group')} at full width."
+    return answer
 
 
 def strongest_path(
     verdict: str, *, subspaces: Sequence[str], strength: float, tied: bool, random: float, random_sd: float
 ) -> str:
-    """Verdicts: present, absent (no stronger than random), undetermined (no null graphs)."""
+    """Verdicts: present, absent (no stronger than random), undetermined (no null graphs, or none with a path)."""
     end = "tied unembedding (the embedding read back)" if tied else "unembedding"
     subject, path = f"The strongest path from the embedding to the {end}", " → ".join(subspaces)
     if verdict == "undetermined":
-        return f"{subject} is {path}, with a product of excesses of {strength:.2g}."
+        none = " When the same excesses are shuffled among pairs, no path is left." if random == 0 else ""
+        return f"{subject} is {path}, with a product of excesses of {strength:.2g}.{none}"
     relation = "stronger" if verdict == "present" else "no stronger"
     return (
         f"{subject} is {relation} than when the same excesses are shuffled among pairs: its product of excesses is "
@@ -859,7 +927,10 @@ def _first_few(names: Sequence[str]) -> str:
     return listed([*names[:_NAMED_HEADS], f"{more} more"] if more > 1 else names)
 
 
-def _random(row: Row, form: str = ".2f") -> str:
+def _random(row: Row, form: str = ".2f", nothing: str = "0") -> str:
+    """What random graphs give, with its spread; where that is nothing in all of them, in a word."""
+    if row["random"] == row["random_sd"] == 0:
+        return nothing
     return with_spread(row["random"], row["random_sd"], form)
 
 

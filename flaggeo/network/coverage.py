@@ -31,13 +31,22 @@ class Coverage:
         """Share of all parameters that belongs to a weight, in [0, 1]."""
         return sum(self.analysed.values()) / self.total if self.total else 0.0
 
+    @property
+    def left_out(self) -> int:
+        """Parameters that belong to no weight: norms, biases, and tensors that were not recognised."""
+        return self.total - sum(self.analysed.values())
+
     def __str__(self) -> str:
         """How much of the model is analysed, the largest block first."""
         total = max(self.total, 1)
         blocks = sorted(self.analysed.items(), key=lambda item: -item[1])
         parts = ", ".join(f"{block} {number / total:.1%}" for block, number in blocks)
         beside = f"; {self.buffers:,} numbers in buffers are not counted" if self.buffers else ""
-        return f"{self.share:.1%} of {self.total:,} parameters are analysed" + (f" ({parts})" if parts else "") + beside
+        # What is left out may be less than a decimal shows.
+        share = f"{self.share:.1%}"
+        if share == "100.0%" and self.left_out:
+            share = f"{min(self.share, 0.9999):.2%}"
+        return f"{share} of {self.total:,} parameters are analysed" + (f" ({parts})" if parts else "") + beside
 
     def record(self) -> dict[str, object]:
         """Plain numbers for JSON and for the provenance of a result."""

@@ -1,11 +1,21 @@
 // Opens the charts of a page, all of which find their data in it.
 const data = JSON.parse(document.getElementById("data").textContent);
 
-// A chart of panels has as many in a row as the page has room for.
-function fitted(spec, width) {
-  if (!spec.columns) return spec;
-  const panel = (spec.spec ?? spec.concat[0]).width + 60;
-  return {...spec, columns: Math.max(1, Math.min(spec.columns, Math.floor(width / panel)))};
+// Pixels beside a chart for the names of its rows, and those below which its layers or its cells cannot be told apart.
+const BESIDE = 110, LAYER = 18, SQUARE = 240;
+
+// A chart of panels has as many in a row as the page has room for; others shrink as far as they can be read, then scroll.
+function fitted(spec, room) {
+  if (spec.columns) {
+    const panel = (spec.spec ?? spec.concat[0]).width + 60;
+    return {...spec, columns: Math.max(1, Math.min(spec.columns, Math.floor(room / panel)))};
+  }
+  if (spec.$schema.includes("vega-lite")) return spec;
+  const side = Math.min(spec.width, Math.max(SQUARE, room - BESIDE));
+  if (spec.height === spec.width) return {...spec, width: side, height: side};
+  const [first, last] = spec.scales.find((scale) => scale.name === "x").domain;
+  const least = BESIDE + LAYER * (last - first + 1);
+  return {...spec, width: Math.min(spec.width + BESIDE, Math.max(least, room)), autosize: {type: "fit-x", contains: "padding"}};
 }
 
 function embed(name, renderer = "svg") {

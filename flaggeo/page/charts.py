@@ -274,6 +274,8 @@ def heads_chart(analysis: Analysis) -> Spec | None:
     links.sort(key=lambda link: link["excess"])
     spec = read_spec("heads.vg.json")
     spec["height"] = max(200, 26 * heads)
+    if not ends["keyed"].any():  # one kind of head, which no legend has to tell from another
+        spec["legends"] = [legend for legend in spec["legends"] if "shape" not in legend]
     _fill(spec, {"heads": squares, "edges": links})
     _domain(spec, "x", [square["x"] for square in squares])
     _domain(spec, "y", [0, heads - 1])

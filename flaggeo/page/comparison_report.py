@@ -14,7 +14,7 @@ from ..findings.words import END, listed, norm_gains
 from ..network.families.lookup import read_as
 from ..network.roles import role_order
 from .charts import Spec
-from .parts import number, page_template, provenance_table, read_spec, script
+from .parts import number, page_template, provenance_tables, read_spec, script
 
 _SHOWN = 30
 _SIDES = {"read": "input subspaces", "write": "output subspaces"}
@@ -77,7 +77,7 @@ def render_comparison(comparison: Comparison) -> str:
         edges=_edge_table(comparison.pairs),
         skipped=comparison.skipped,
         norm_gains=norm_gains(comparison.settings.fold_norms),
-        provenance=provenance_table(provenance),
+        provenance=provenance_tables(provenance),
         data=script({"charts": {"tensors": tensors, "drift": drift}}),
     )
 

@@ -14,7 +14,7 @@ from .figure import Format, drawn, figure_spec
 from .report import report_cards
 
 # Of the verdicts, legible on a light and on a dark ground.
-_COLOURS = {"present": "#1f8f5f", "absent": "#7f8a9b", "not_measured": "#3f7fbf"}
+_COLOURS = {"present": "#1f8f5f", "small": "#7f8a9b", "absent": "#7f8a9b", "not_measured": "#3f7fbf"}
 _OTHER_COLOUR = "#c06a10"
 _CARD = Markup('<li><b style="color: {}">{}</b> {}: <b>{}</b> ({})</li>')
 
@@ -67,10 +67,13 @@ class Chart:
         ModuleNotFoundError
             If Altair is not installed: ``pip install "flaggeo[altair]"``.
         ValueError
-            If the chart is made with Vega itself, as graph, matrix and heads are; its `spec` is that of Vega.
+            If the chart is made with Vega itself, as graph, matrix and heads are; see `save` and `spec` for these.
         """
         if "vega-lite" not in self.spec["$schema"]:
-            raise ValueError("altair: expected a chart in Vega-Lite, found one in Vega, for which it has no classes")
+            raise ValueError(
+                "altair: expected a chart in Vega-Lite, found one in Vega, for which Altair has no classes; use "
+                "chart.save(file) for a picture, and chart.spec in an editor for Vega"
+            )
         try:
             from altair import Chart as AltairChart
         except ModuleNotFoundError as error:

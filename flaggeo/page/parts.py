@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from hashlib import sha256
 from importlib.resources import files
+from pathlib import PurePath
 from typing import Any
 
 import numpy as np
@@ -78,10 +79,28 @@ _HEADINGS = {
 }
 
 
-def provenance_table(provenance: Mapping[str, Any]) -> pd.DataFrame:
-    """What was read, with what and when, as text."""
+# What tells of the machine, and not of the numbers: where the checkpoints were, and the command with such paths.
+_LOCATIONS, _COMMAND = ("checkpoint", "a", "b", "c"), "command"
+
+
+def provenance_tables(provenance: Mapping[str, Any]) -> dict[str, pd.DataFrame]:
+    """What was read, with what and when, as text.
+
+    Returns
+    -------
+    tables : dict of str to pandas.DataFrame
+        ``shown`` has checkpoints by their names. ``paths`` has the paths, and the command as it was given.
+    """
+    located = [key for key in _LOCATIONS if isinstance(provenance.get(key), str)]
+    names = {key: PurePath(provenance[key]).name or provenance[key] for key in located}
+    others = {key: value for key, value in provenance.items() if key not in (*located, _COMMAND)}
+    paths = {key: provenance[key] for key in (*located, _COMMAND) if key in provenance}
+    return {"shown": _as_table(names | others), "paths": _as_table(paths)}
+
+
+def _as_table(values: Mapping[str, Any]) -> pd.DataFrame:
     return pd.DataFrame(
-        [(key.replace("_", " "), _as_text(value)) for key, value in provenance.items()], columns=["what", "value"]
+        [(key.replace("_", " "), _as_text(value)) for key, value in values.items()], columns=["what", "value"]
     )
 
 

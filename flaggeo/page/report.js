@@ -83,7 +83,7 @@ async function open() {
   if (graph) {
     const status = document.getElementById("graph-status");
     const blockOf = new Map(data.matrix ? data.matrix.blocks.flatMap((block, i) => block.nodes.map((id) => [id, i])) : []);
-    copyName.hidden = true;
+    copyName.disabled = true;
     status.after(copyName);
     // What was selected through a cell, so that the cell's own number is shown as long as that is.
     let shownBy = null;
@@ -93,7 +93,7 @@ async function open() {
       const chosen = [...graph.signal("picked"), ...graph.signal("partners")];
       const names = new Map(graph.data("nodes").map((node) => [node.id, node.name]));
       status.textContent = describe(graph);
-      copyName.hidden = !chosen.length;
+      copyName.disabled = !chosen.length;
       copyName.dataset.names = chosen.map((id) => names.get(id)).join("\n");
       if (matrix) {
         const cell = shownBy === key() ? matrix.signal("cell") : null;

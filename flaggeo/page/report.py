@@ -9,7 +9,8 @@ from ..alignment import observables
 from ..alignment.experts.expert_table import ACROSS, WITHIN
 from ..alignment.interfaces.leading_directions import INTERFACE_OVERLAP
 from ..findings import Card, cards, graph_findings
-from ..findings.repeats import repeats_table
+from ..findings.finding import KEPT
+from ..findings.repeats import repeats_findings, repeats_table
 from ..findings.words import norm_gains
 from ..graph import Structure
 from ..graph.alignment_graph import FALSE_DISCOVERY_RATE, STRONGEST
@@ -31,7 +32,7 @@ from .charts import (
     lane,
     matrix_chart,
 )
-from .parts import page_template, provenance_table, script
+from .parts import page_template, provenance_tables, script
 from .thumbnails import profile
 
 _TABLE_ROWS = 30
@@ -118,6 +119,7 @@ def render_report(analysis: Analysis) -> str:
         sections={anchor: title for anchor, title in _SECTIONS.items() if anchor not in absent},
         rank=analysis.settings.rank,
         discovery_rate=f"{FALSE_DISCOVERY_RATE:.0%}",
+        large=KEPT,
         strongest=STRONGEST,
         draws=analysis.settings.draws,
         norm_gains=norm_gains(analysis.settings.fold_norms),
@@ -130,6 +132,7 @@ def render_report(analysis: Analysis) -> str:
         head_links=_head_links(analysis.heads),
         head_kinds=analysis.head_kinds,
         repeats=repeats_table(analysis),
+        repeats_findings=repeats_findings(analysis),
         matched_experts=_matched_experts(analysis.experts),
         similar_experts=_similar_experts(analysis.experts),
         interfaces=_interface_table(analysis.interfaces),
@@ -141,7 +144,8 @@ def render_report(analysis: Analysis) -> str:
         observables=observables(),
         spaces=analysis.spaces.replace({"symmetry": CHANGES_OF_BASIS}),
         skipped=analysis.skipped,
-        provenance=provenance_table(provenance),
+        unused=_unused(Coverage(**provenance["coverage"])),
+        provenance=provenance_tables(provenance),
         data=script({"charts": charts, "matrix": cells}),
     )
 
@@ -165,6 +169,16 @@ def _subtitle(analysis: Analysis) -> str:
         + f" at rank {analysis.settings.rank}, in {len(analysis.spaces)} spaces"
         + (f"; stored as {stored}, de-quantised" if stored else "")
         + f"; {Coverage(**provenance['coverage'])}"
+    )
+
+
+def _unused(coverage: Coverage) -> str:
+    """How much the tensors hold that no weight uses; empty where that is nothing."""
+    if not coverage.left_out:
+        return ""
+    share = coverage.left_out / coverage.total
+    return f"{coverage.left_out:,} of {coverage.total:,} parameters, " + (
+        "less than 0.01%" if share < 1e-4 else f"{share:.2%}"
     )
 
 
@@ -252,7 +266,7 @@ def _edge_table(graph: "nx.MultiDiGraph[str]") -> pd.DataFrame:
     }
     return pd.DataFrame(
         [
-            {"from": source, "to": target, "kind": edge["kind"]}
+            {"from": source, "to": target, "kind": edge["kind"], "space": graph.nodes[source]["space"]}
             | {title: edge[name] for title, name in columns.items() if name in edge}
             for source, target, edge in rows
         ]

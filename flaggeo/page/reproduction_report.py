@@ -13,7 +13,7 @@ from ..claims import Claim, Judgement, Outcome, Reproduction, Verdict
 from ..claims.catalogue import PAPERS
 from .charts import Spec
 from .figure import Format, drawn_all
-from .parts import number, page_template, provenance_table, read_spec, script
+from .parts import number, page_template, provenance_tables, read_spec, script
 
 # Share of the range of the numbers of a chart that it leaves free at each end.
 _MARGIN = 0.06
@@ -51,7 +51,7 @@ def render_reproduction(found: Reproduction) -> str:
         counts=[(verdict, counts[verdict]) for verdict in Verdict if counts[verdict]],
         papers=papers,
         cases=_case_table,
-        provenance=provenance_table({"size": str(found.size), "versions": dict(found.versions)}),
+        provenance=provenance_tables({"size": str(found.size), "versions": dict(found.versions)}),
         data=script({"charts": {name: chart for name, one in judgements.items() if (chart := claim_chart(one))}}),
     )
 

@@ -15,7 +15,7 @@ from ..network.families.lookup import read_as
 from ..network.roles import role_order
 from ..tracing import Trace
 from .charts import INTERFACE_MEASURES, Spec, lane, lane_order
-from .parts import number, page_template, provenance_table, read_spec, script
+from .parts import number, page_template, provenance_tables, read_spec, script
 
 _SHOWN = 30
 # Ratio of the largest step to the smallest from which the axis is logarithmic.
@@ -107,7 +107,7 @@ def render_trace(trace: Trace) -> str:
         skipped=trace.skipped,
         checkpoints=checkpoints,
         norm_gains=norm_gains(trace.settings.fold_norms),
-        provenance=provenance_table(provenance),
+        provenance=provenance_tables(provenance),
         data=script(
             {
                 "charts": charts,

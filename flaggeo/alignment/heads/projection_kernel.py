@@ -19,7 +19,8 @@ def _haar_kernel(pair: RankedPair) -> tuple[Array, Array]:
 
 _INVARIANCE = Invariance(
     Symmetry.ORTHOGONAL,
-    "every change of basis inside the heads, exactly, and one orthogonal map of the stream; not a general linear map",
+    "every change of basis inside the heads, exactly, since all that a head reads or writes is compared and not its "
+    "leading directions, and one orthogonal map of the stream; not a general linear map",
     "projection_overlap_invariance",
 )
 

@@ -13,7 +13,7 @@ from tests.builders import related_llama, save_folder
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="limits of children are those of Linux")
 LIMITED = ["sh", "-c", 'ulimit -v 4000000; exec "$@"', "sh"]
 COMMAND = [sys.executable, "-c", "from flaggeo.cli import main; main()"]
-ANALYZE = ["analyze", "model", "--rank", "2", "--measure", "continuity", "-o", "out", "--format", "json"]
+ANALYZE = ["analyze", "model", "--rank", "2", "--measure", "continuity", "-o", "out", "--quiet", "--format", "json"]
 
 
 def test_an_analysis_without_room_for_its_page_is_saved_and_report_completes_it(tmp_path):

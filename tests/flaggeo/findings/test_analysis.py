@@ -5,8 +5,9 @@ import pytest
 import torch
 
 from flaggeo import analyze, load
-from flaggeo.findings import findings
-from tests.builders import CONFIG, random_frame, tiny_llama
+from flaggeo.findings import cards, findings
+from flaggeo.findings.repeats import repeating_heads, repeats_findings, repeats_table
+from tests.builders import CONFIG, random_frame, related_llama, tiny_llama
 
 LAYERS = 6
 UNRELATED = math.gamma(12) / math.gamma(12.5) / math.sqrt(math.pi)  # mean |cos| of two directions in 24 dimensions
@@ -207,3 +208,90 @@ def test_rows_that_cannot_be_significant_are_counted():
         "smallest_floor": 0.03,
         "false_discovery_rate": 0.01,
     }
+
+
+@pytest.fixture(scope="module")
+def interfaces():
+    """An analysis of MLPs of unrelated weights, in six layers."""
+    network = load(tiny_llama(layers=LAYERS), config=CONFIG | {"num_hidden_layers": LAYERS})
+    return analyze(network, rank=4, roles=["up", "gate", "down"], measure="interfaces")
+
+
+def with_effects(analysis, **effects):
+    """The same with these effect sizes over the largest null, or below the smallest, in each layer to within 0.002."""
+    table = analysis.interfaces.copy()
+    nulls = table[["overlap_null_mean", "overlap_sign_flip_mean", "overlap_mean_matched_mean"]]
+    for kind, effect in effects.items():
+        rows = table["kind"] == kind.replace("_", "-")
+        null = nulls.max(axis=1) if effect > 0 else nulls.min(axis=1)
+        planted = null + effect * (1 - null) + 0.002 * (-1) ** table["layer"]
+        table.loc[rows, "overlap"] = planted[rows]
+    return dataclasses.replace(analysis, interfaces=table)
+
+
+@pytest.mark.parametrize(
+    ("effects", "verdict", "badge"),
+    [
+        ({"up_down": 0.5}, "present", "aligned"),
+        ({"up_down": 0.16}, "present", "aligned"),
+        ({"up_down": 0.14}, "small", "small effect"),
+        ({"up_down": 0.05, "gate_down": 0.06}, "small", "small effect"),
+        ({"up_down": 0.5, "gate_down": 0.06}, "present", "aligned"),
+        ({"up_down": -0.09}, "below_chance", "below chance"),
+        ({"up_down": 0.5, "gate_down": -0.09}, "present", "aligned"),
+    ],
+)
+def test_a_small_effect_is_not_called_aligned_however_significant(interfaces, effects, verdict, badge):
+    (record,) = of("composed_weights", findings(with_effects(interfaces, **effects)))
+    planted = {kind.replace("_", "-"): effect for kind, effect in effects.items()}
+    assert record.verdict == verdict
+    assert set(record.numbers["aligned"]) == {kind for kind, effect in planted.items() if effect > 0}
+    assert set(record.numbers["small"]) == {kind for kind, effect in planted.items() if 0 < effect < 0.15}
+    assert record.numbers["below_chance"] == [kind for kind, effect in planted.items() if effect < 0]
+    (card,) = cards([record], {})
+    assert card.badge == badge
+    assert all(kind in card.number + card.detail for kind in planted)
+
+
+def test_one_kind_of_interface_at_its_null_is_no_finding(interfaces):
+    assert not of("composed_weights", findings(with_effects(interfaces, up_down=0.003, gate_down=0.003)))
+
+
+@pytest.mark.parametrize(("excess", "verdict"), [(0.14, "small"), (0.16, "present")])
+def test_the_strongest_overlap_is_large_or_small_by_its_excess(excess, verdict):
+    analysis = analyze(load(related_llama(), config=CONFIG), rank=2, roles=["up", "down"])
+    pairs = analysis.pairs.assign(overlap_excess=excess)
+    changed = dataclasses.replace(analysis, pairs=pairs)
+    vars(changed).update(graph=analysis.graph)
+    records = of("strongest_overlap", findings(changed))
+    assert {record.verdict for record in records} == {verdict}
+
+
+def test_repeating_heads_are_counted_once_and_in_each_way():
+    """One pair that is the same at full width, and another that shares its leading directions alone."""
+    tensors = tiny_llama(layers=LAYERS)
+    earlier, later = (tensors[f"model.layers.{layer}.self_attn.q_proj.weight"] for layer in (1, 4))
+    later[:10] = earlier[10:20]
+    leading = 30 * random_frame(24, 2, seed=5).float()
+    for layer, head in ((0, 2), (3, 1)):
+        rows = tensors[f"model.layers.{layer}.self_attn.q_proj.weight"][10 * head : 10 * head + 10]
+        rows += random_frame(10, 2, seed=layer).float() @ leading.mT
+    network = load(tensors, config=CONFIG | {"num_hidden_layers": LAYERS})
+    analysis = analyze(network, rank=2, measure=("pairs", "heads", "structure"))
+    (record,) = repeats_findings(analysis)
+    pairs = [
+        {"layers.1.q.heads.1.read", "layers.4.q.heads.0.read"},
+        {"layers.0.q.heads.2.read", "layers.3.q.heads.1.read"},
+    ]
+    groups = {frozenset(group.heads): (group.of_whole, group.of_leading) for group in repeating_heads(analysis)}
+    assert [groups[frozenset(pair)] for pair in pairs] == [(True, True), (False, True)]
+    numbers = record.numbers
+    assert numbers["groups"] == len(groups) == numbers["whole"] + numbers["leading"] - numbers["both"]
+    assert (numbers["whole"], numbers["both"], numbers["rank"], numbers["explained"]) == (1, 1, 2, 0)
+    assert (repeats_table(analysis)["what"] == "heads").sum() == numbers["shown"]
+    without = dataclasses.replace(
+        analysis,
+        provenance=analysis.provenance | {"settings": analysis.settings.record() | {"measure": ["pairs", "heads"]}},
+    )
+    (record,) = repeats_findings(without)
+    assert (record.numbers["groups"], record.numbers["leading"], record.numbers["rank"]) == (1, 0, None)

@@ -11,7 +11,7 @@ from tests.builders import random_frame
 
 LAYERS = 6
 #: Verdicts that claim an alignment or a structure.
-CLAIMS = {"present", "persists", "decays"}
+CLAIMS = {"present", "small", "persists", "decays"}
 
 
 def decoder(weight, *, width, hidden, heads=4, groups=2, head_width=16):

@@ -1,5 +1,6 @@
 import inspect
 import json
+import re
 
 import numpy as np
 import pandas as pd
@@ -61,3 +62,14 @@ def test_numbers_of_libraries_become_plain_ones():
     plain = Finding("movement", "absent", given, "drift").numbers
     assert plain == {"mean": 0.5, "count": 3, "missing": None, "undefined": None, "rows": [{"a": True}]}
     assert [type(value) for value in plain.values()] == [float, int, type(None), type(None), list]
+
+
+def test_where_random_graphs_give_nothing_no_zeros_are_compared():
+    nothing = {"random": 0.0, "random_sd": 0.0, "z": float("nan")}
+    groups = {"pairs": nothing | {"value": 3}, "larger_groups": nothing | {"value": 0}, "heads": ["a", "b"]}
+    path = {"subspaces": ["embed.write", "unembed.read"], "strength": 1e-5, "tied": False}
+    for finding in (
+        Finding("redundant_groups", "present", groups | {"least_excess": 0.6}, "repeats"),
+        Finding("strongest_path", "undetermined", path | {"random": 0.0, "random_sd": 0.0}, "signal-paths"),
+    ):
+        assert not re.search(r"(?<![.\d])0(\.0*)?(?![.\d])", finding.sentence)

@@ -87,3 +87,12 @@ def test_a_module_says_itself_which_of_its_tensors_are_buffers():
     found = coverage(load(module, example=torch.randn(2, 3, 9, 9)))
     assert found.total == sum(parameter.numel() for parameter in module.parameters())
     assert found.buffers == sum(buffer.numel() for buffer in module.buffers())
+
+
+@pytest.mark.parametrize(
+    ("left_out", "said"), [(0, "100.0% of"), (3, "99.97% of"), (60, "99.4% of"), (0.001, "99.99% of")]
+)
+def test_what_is_left_out_is_never_rounded_away(left_out, said):
+    found = Coverage(10_000_000, {"mlp": 10_000_000 - int(1000 * left_out)})
+    assert str(found).startswith(said)
+    assert found.left_out == int(1000 * left_out)

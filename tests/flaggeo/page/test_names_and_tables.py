@@ -59,6 +59,7 @@ def page(opened):
         """async () => {
             document.querySelectorAll("details").forEach((part) => { part.open = false; });
             await views.graph.signal("picked", []).signal("partners", []).signal("search", "").runAsync();
+            await views.matrix.signal("cell", null).runAsync();
             await views.heads.signal("head", null).runAsync();
             scrollTo(0, 0);
         }"""
@@ -199,6 +200,43 @@ def test_cards_links_and_search_work_without_a_mouse(page):
 
 @browser_only
 @pytest.mark.browser
+@pytest.mark.parametrize(
+    ("name", "layers", "heads"),
+    [
+        ("L1", {"1"}, None),
+        ("layers.2", {"2"}, None),
+        (" l1h1 ", {"1"}, {"1"}),
+        ("layers.1.q.heads.1", {"1"}, {"1"}),
+        ("H1", {str(layer) for layer in (*range(LAYERS), *range(10, 22))}, {"1"}),
+        ("ayers.2", {"2", "20", "21"}, None),  # no name has this as a whole part
+        ("(", set(), None),
+    ],
+)
+def test_whole_names_are_found_before_those_that_only_begin_alike(page, name, layers, heads):
+    """Beside the four layers of the network, twelve from 10 to 21 with heads 1 and 12."""
+    page.evaluate(
+        """() => {
+            const one = views.graph.data("nodes").find((node) => node.name === "layers.1.q.heads.1.read");
+            const made = Array.from({length: 24}, (_, number) => {
+                const layer = 10 + Math.floor(number / 2), head = number % 2 ? 12 : 1;
+                const name = `layers.${layer}.q.heads.${head}.read`;
+                return {id: 9000 + number, name, layer, lane: one.lane, space: one.space, stream: true, offset: 0.5};
+            });
+            return views.graph.insert("nodes", made).runAsync().then(() => null);
+        }"""
+    )
+    try:
+        page.evaluate("name => views.graph.signal('search', name).runAsync().then(() => null)", name)
+        found = page.evaluate("views.graph.data('nodes').filter((node) => node.found).map((node) => node.name)")
+    finally:
+        page.evaluate("views.graph.remove('nodes', (node) => node.id >= 9000).runAsync().then(() => null)")
+    assert {one.split(".")[1] for one in found} == layers
+    if heads:
+        assert {one.split(".")[4] for one in found if "heads" in one} == heads
+
+
+@browser_only
+@pytest.mark.browser
 @pytest.mark.parametrize("width", [400, 768, 1440])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_axe_finds_nothing_serious_and_nothing_scrolls_sideways(page, width, scheme):
@@ -210,6 +248,34 @@ def test_axe_finds_nothing_serious_and_nothing_scrolls_sideways(page, width, sch
     serious = [(one["id"], one["nodes"][0]["html"][:200]) for one in found if one["impact"] in ("serious", "critical")]
     assert serious == []
     assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+@browser_only
+@pytest.mark.browser
+@pytest.mark.parametrize("width", [400, 768, 1440])
+def test_no_chart_moves_when_something_is_selected(page, width):
+    from playwright.sync_api import expect
+
+    page.set_viewport_size({"width": width, "height": 900})
+    page.evaluate("['graph', 'matrix', 'heads'].forEach(unfold)")
+    places = """() => ["graph", "matrix", "heads"].map((name) => {
+        const box = document.querySelector(`#${name}-chart svg, #${name}-chart canvas`).getBoundingClientRect();
+        return [box.x, box.y + scrollY, box.width, box.height];
+    })"""
+    before = page.evaluate(places)
+    busiest = "views.graph.data('nodes').reduce((one, other) => (other.edges > one.edges ? other : one)).id"
+    head = "views.heads.data('heads').at(-1).id"
+    cell = "views.matrix.data('cells').findLast((cell) => cell.i !== cell.j && data.matrix.blocks[cell.i].nodes.length)"
+    for select in (f"views.graph.signal('picked', [{busiest}])", f"views.matrix.signal('cell', {cell})"):
+        said = page.locator("#matrix-status").text_content()
+        page.evaluate(f"{select}.runAsync().then(() => null)")
+        expect(page.locator("#matrix-status")).not_to_have_text(said)
+        assert page.evaluate(places) == before
+    page.evaluate(f"views.heads.signal('head', {head}).runAsync().then(() => null)")
+    assert page.evaluate(places) == before
+    for kind in page.locator("#heads-controls option").evaluate_all("options => options.map((one) => one.value)"):
+        page.evaluate("kind => views.heads.signal('head', null).signal('kind', kind).runAsync().then(() => null)", kind)
+        assert page.evaluate(places) == before
 
 
 @browser_only

@@ -12,9 +12,10 @@ import torch
 from flaggeo import Analysis, analyze, load, render_report
 from flaggeo.findings import findings, graph_findings
 from flaggeo.numerics.spectrum import leading_spectrum
+from flaggeo.page.charts import heads_chart
 from flaggeo.page.names import with_names
-from flaggeo.page.parts import html_table
-from flaggeo.page.report import _interface_table, _statistics
+from flaggeo.page.parts import html_table, provenance_tables
+from flaggeo.page.report import _edge_table, _interface_table, _statistics
 from tests.builders import CONFIG, related_llama, save_folder, tiny_llama
 from tests.conftest import browser_only
 from tests.mixtures import CONFIG as MIXTURE
@@ -452,6 +453,33 @@ def test_the_page_can_be_made_from_a_saved_result(analysis, html, tmp_path):
 def test_the_page_of_a_folder_is_titled_by_its_name(tmp_path):
     folder = save_folder(tmp_path / "my-model <b>", tiny_llama())
     assert "<h1>my-model &lt;b&gt;</h1>" in render_report(analyze(load(folder), roles=["q"]))
+
+
+def test_provenance_has_the_name_and_the_path_folds_away(tmp_path):
+    folder = save_folder(tmp_path / "my-model", tiny_llama())
+    tables = provenance_tables(analyze(load(folder), roles=["q"]).provenance)
+    shown, paths = (tables[name].set_index("what")["value"] for name in ("shown", "paths"))
+    assert shown["checkpoint"] == "my-model"
+    assert paths["checkpoint"] == str(folder)
+    assert not shown.str.contains(str(tmp_path), regex=False).any()
+    assert set(shown.index) & set(paths.index) == {"checkpoint"}
+    assert "command" in paths
+
+
+def test_the_table_of_edges_says_in_which_space_both_ends_lie(analysis):
+    table = _edge_table(analysis.graph)
+    for end in ("from", "to"):
+        assert [analysis.graph.nodes[name]["space"] for name in table[end]] == table["space"].tolist()
+    assert table["space"].nunique() > 1
+
+
+def test_heads_that_are_shared_have_a_legend_and_others_none(analysis):
+    for kinds, legends in (({"QQ", "OQ", "KK"}, 1), ({"QQ", "OQ"}, 0)):
+        heads = analysis.heads[analysis.heads["kind"].isin(kinds)]
+        spec = heads_chart(dataclasses.replace(analysis, heads=heads))
+        shapes = {head["shape"] for data in spec["data"] if data["name"] == "heads" for head in data["values"]}
+        assert len(shapes) == 1 + legends
+        assert sum("shape" in legend for legend in spec["legends"]) == legends
 
 
 def test_edges_that_do_not_stand_come_first_where_stability_was_measured():
