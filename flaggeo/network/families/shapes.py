@@ -42,7 +42,7 @@ def stored_the_other_way(naming: Naming, names: Names, headers: Headers) -> Nami
     -------
     naming : Naming or None
         None unless in some tower no matrix that is not square fits as the naming has it, and all of them do the other
-        way round, with their biases.
+        way round, with their biases. Where both fit, as heads together as wide as the MLP let them, the naming stands.
     """
     towers: dict[str, list[_Face]] = {}
     for face in _faces(names, headers):
@@ -88,7 +88,8 @@ def _faces(names: Names, headers: Headers) -> Iterator[_Face]:
 def _all_fit_turned(faces: list[_Face], headers: Headers) -> bool:
     oblong = [face for face in faces if face.facing != face.inner]
     widths = {face.inner for face in oblong}
-    if len(widths) != 1 or len({face.piece.role for face in oblong}) < _WITNESSES:
+    fit_as_named = len({face.facing for face in faces}) == 1
+    if fit_as_named or len(widths) != 1 or len({face.piece.role for face in oblong}) < _WITNESSES:
         return False
     (width,) = widths
     return all(face.inner == width and _bias_fits_turned(face, headers) for face in faces) and not any(

@@ -95,6 +95,16 @@ def test_matrices_that_fit_only_the_other_way_round_are_read_so(config, biases):
         assert torch.equal(network.matrix(weights[role]), tensors[f"transformer.h.1.{name}.weight"])
 
 
+def test_matrices_that_fit_both_ways_are_read_as_the_naming_has_them():
+    """Heads that are together as wide as the MLP, and not as the stream: every matrix has the same two sizes."""
+    tensors = tiny_llama()
+    for name in [name for name in tensors if "k_proj" in name or "v_proj" in name]:
+        tensors[name] = torch.cat([tensors[name]] * 2)
+    network = load(tensors, config=CONFIG | {"num_key_value_heads": CONFIG["num_attention_heads"]})
+    assert {weight.source.dim for weight in whole(network, 1).values() if weight.role in "qkv"} == {WIDTH}
+    assert not any("transposed" in remark for remark in network.remarks)
+
+
 def test_matrices_of_a_layer_that_fit_neither_way_are_refused():
     with pytest.raises(CheckpointError, match="expected a stream width"):
         load(nano_gpt(**{"mlp.c_fc": (D, 4 * D)}), config={"num_attention_heads": HEADS})
