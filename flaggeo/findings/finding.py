@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from ..alignment import KEPT as KEPT
-from . import sentences
+from .sentences import SENTENCES
 
 #: Effect size below which a direction is said not to be kept across layers: a word for the reader, as `KEPT` is.
 LITTLE = 0.08
@@ -51,8 +51,7 @@ class Finding:
     @property
     def sentence(self) -> str:
         """The finding in words, as plain text."""
-        sentence: str = getattr(sentences, self.kind)(self.verdict, **self.numbers)
-        return sentence
+        return SENTENCES[self.kind](self.verdict, **self.numbers)
 
     def as_dict(self) -> dict[str, Any]:
         """All of it, sentence included, ready for JSON."""
