@@ -16,7 +16,7 @@ class LightningMonitor(Callback):
     Parameters
     ----------
     folder : str or Path
-        New or empty.
+        New or empty, or that of the run which continues from a checkpoint.
     submodule : str, optional
         Name of the network in the LightningModule, if it is not the module itself: ``"model"``.
     **options
@@ -36,7 +36,7 @@ class LightningMonitor(Callback):
             options.setdefault("example", pl_module.example_input_array)
         self._counted = trainer.global_step
         watched = pl_module.get_submodule(self._submodule)
-        self._monitor = Monitor(watched, self._folder, start=self._counted, **options)
+        self._monitor = Monitor(watched, self._folder, start=self._counted or None, **options)
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any, **kwargs: Any) -> None:
         """Count what steps this batch made, if any."""

@@ -10,6 +10,7 @@ from typing import Any
 
 import pandas as pd
 import pyarrow as pa
+from pyarrow.parquet import read_metadata
 from pyarrow.parquet import write_table as write_parquet
 
 from ...alignment import Column, Observable, Schema
@@ -18,7 +19,7 @@ from ...alignment.interfaces.leading_directions import INTERFACE_OVERLAP, WINDOW
 from ...alignment.pairs.overlap import PROJECTION_OVERLAP
 from ...results.storage import ResultError, load_record, load_tables, replace_file, replaced_at_once
 
-RECORD_FILE = "monitor.json"
+RECORD_FILE, REFERENCE_FILE = "monitor.json", "reference.safetensors"
 _SCHEMA_VERSION = 1
 _STEP = re.compile(r"step-(\d{12})")
 # Records that a run may have; budgets leave far fewer.
@@ -142,19 +143,53 @@ class Records:
         Made; nothing may be in it.
     provenance : mapping
         What is watched, and how.
+    continued : int, optional
+        Step from which a run goes on whose records are in the folder. Later ones are removed, and with them what cannot
+        be read: a machine that fails may leave files without their content.
+
+    Attributes
+    ----------
+    cells : dict of int to int
+        Of each record, by its step.
+    lost : list of int
+        Steps up to there whose records could not be read.
 
     Raises
     ------
     FileExistsError
-        If something is in the folder.
+        If something is in the folder, and no run goes on from it.
     """
 
-    def __init__(self, folder: Path, provenance: Mapping[str, Any]) -> None:
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            raise FileExistsError(f"{folder}: expected a new or empty folder, found one in use: choose another")
+    def __init__(self, folder: Path, provenance: Mapping[str, Any], *, continued: int | None = None) -> None:
+        if continued is None and folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            way_on = ", or give the step of the model as start to continue its records" if is_monitored(folder) else ""
+            raise FileExistsError(f"{folder}: expected a new or empty folder, found one in use: choose another{way_on}")
         self._folder = folder
-        self.steps: list[int] = []
+        self.cells: dict[int, int] = {}
+        self.lost: list[int] = []
         self.note(provenance)
+        if continued is not None:
+            self._keep_until(continued)
+
+    @property
+    def steps(self) -> list[int]:
+        """Of which there are records, ascending."""
+        return list(self.cells)
+
+    @property
+    def reference_file(self) -> Path:
+        """Where the leading directions of the reference step are kept."""
+        return self._folder / REFERENCE_FILE
+
+    def _keep_until(self, last: int) -> None:
+        for unfinished in self._folder.glob(".step-*"):
+            shutil.rmtree(unfinished, ignore_errors=True)
+        for step in steps_in(self._folder):
+            self.cells[step] = _cells(self._folder / _name(step))
+            if step <= last and not self.cells[step]:
+                self.lost.append(step)
+            if step > last or not self.cells[step]:
+                self.drop(step)
 
     def note(self, provenance: Mapping[str, Any]) -> None:
         """Write what is known of the run."""
@@ -167,13 +202,13 @@ class Records:
             for name, schema in SCHEMAS.items():
                 columns = pa.Table.from_pandas(schema.frame(tables[name]), preserve_index=False)
                 write_parquet(columns, temporary / f"{name}.parquet")
-        self.steps.append(step)
+        self.cells[step] = numbers_in(tables)
 
     def drop(self, step: int) -> None:
         """Remove a record; it is gone as a whole before its files are."""
         gone = self._folder / f".{_name(step)}.gone"
         (self._folder / _name(step)).rename(gone)
-        self.steps.remove(step)
+        del self.cells[step]
         # On a network disk a reader may hold a file of it.
         shutil.rmtree(gone, ignore_errors=True)
 
@@ -245,6 +280,15 @@ def read_record(folder: Path, step: int) -> dict[str, pd.DataFrame]:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise ResultError(f"{part}: cannot read this record: {reason}") from error
     return tables
+
+
+def _cells(part: Path) -> int:
+    """Cells of a record on disk, from what its files say of themselves; 0 where one cannot be read."""
+    try:
+        found = [read_metadata(part / f"{name}.parquet") for name in SCHEMAS]
+    except (OSError, pa.ArrowException):
+        return 0
+    return sum(one.num_rows * one.num_columns for one in found)
 
 
 def _name(step: int) -> str:

@@ -102,6 +102,9 @@ def _remarks(provenance: dict[str, Any], there: int, shown: int) -> list[str]:
     remarks = ["watched by a monitor: beside each number stands what uniform (Haar) subspaces give, and no other null"]
     if provenance.get("reference"):
         remarks.append(f"drift is measured from the first record at or after step {provenance['reference']}")
+    if provenance.get("continued"):
+        steps = ", ".join(str(int(step)) for step in provenance["continued"])
+        remarks.append(f"the run was continued from a save at step {steps}")
     if shown < there:
         remarks.append(f"{shown} of {there} records are shown")
     return remarks

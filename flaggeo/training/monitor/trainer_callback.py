@@ -16,7 +16,7 @@ class TrainerMonitor(TrainerCallback):
     Parameters
     ----------
     folder : str or Path
-        New or empty.
+        New or empty, or that of the run which continues from a checkpoint.
     **options
         Of `Monitor`. Gradients are those that the optimizer used, and a step is one of the optimizer, however many
         batches were accumulated for it.
@@ -28,7 +28,7 @@ class TrainerMonitor(TrainerCallback):
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, *rest: Any, **kwargs: Any) -> None:
         """Begin to watch, also where a run continues."""
-        self._monitor = Monitor(kwargs["model"], self._folder, start=state.global_step, **self._options)
+        self._monitor = Monitor(kwargs["model"], self._folder, start=state.global_step or None, **self._options)
 
     def on_optimizer_step(self, *given: Any, **kwargs: Any) -> None:
         """Count a step, while the gradients are still there."""
