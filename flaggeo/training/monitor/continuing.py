@@ -11,7 +11,7 @@ from ...results.storage import ResultError
 from .records import read_record
 
 # Options of a monitor that its records depend on, beside the settings.
-_OPTIONS = ("every", "updates", "gradients", "pairs", "reference")
+_OPTIONS = ("every", "heads", "experts", "updates", "gradients", "pairs", "reference")
 # Of norms, relative: storing weights in 16 bits changes them by less, a step of training or another seed by more.
 _SAME_NORM = 1e-3
 
@@ -32,19 +32,19 @@ def require_same_run(folder: Path, noted: Mapping[str, Any], now: Mapping[str, A
     ValueError
         If a weight or an option differs.
     """
+    there, here = ({name: one.get(name) for name in _OPTIONS} | _mapping(one, "settings") for one in (noted, now))
+    for name, asked in here.items():
+        if asked != there.get(name):
+            raise ValueError(
+                f"{folder}: its records were made with {name}={there.get(name)!r}; got {asked!r}: give the same, or "
+                "choose another folder"
+            )
     there, here = _mapping(noted, "weights"), _mapping(now, "weights")
     for name in there | here:
         if there.get(name) != here.get(name):
             shapes = [f"of shape {one[name]}" if name in one else "missing" for one in (there, here)]
             raise ValueError(
                 f"{folder}: has the records of another model: there {name} is {shapes[0]}, here it is {shapes[1]}"
-            )
-    there, here = (_mapping(one, "settings") | {name: one.get(name) for name in _OPTIONS} for one in (noted, now))
-    for name, asked in here.items():
-        if asked != there.get(name):
-            raise ValueError(
-                f"{folder}: its records were made with {name}={there.get(name)!r}; got {asked!r}: give the same, or "
-                "choose another folder"
             )
 
 

@@ -78,7 +78,8 @@ def drift_rows(
         for side in Side:
             frames = before.frame(side), after.frame(side)
             dim, rank = len(frames[0]), min(frame.shape[1] for frame in frames)
-            row = {"name": weight.name, "role": weight.role, "layer": weight.layer, "side": side.value, "since": since}
+            row = {"name": weight.name, "role": weight.role, "layer": weight.layer, "head": weight.head}
+            row |= {"side": side.value, "since": since}
             row |= {"since_step": before.step, "dim": dim, "rank": rank}
             row["undetermined"] = before.undetermined or after.undetermined
             rows.append(row)
@@ -109,7 +110,7 @@ def weight_rows(weights: Sequence[Weight], spectra: Mapping[str, Spectrum]) -> l
             continue
         found = spectra[weight.name]
         largest = float(found.values[0])
-        row: Row = {"name": weight.name, "role": weight.role, "layer": weight.layer}
+        row: Row = {"name": weight.name, "role": weight.role, "layer": weight.layer, "head": weight.head}
         row |= {"rank": found.frame(Side.READ).shape[1], "frobenius_norm": found.frobenius_norm, "sigma_max": largest}
         row |= {"stable_rank": (found.frobenius_norm / largest) ** 2 if largest else nan, "energy": found.energy}
         row |= {"gap_1": float(found.gaps[0]) if largest else nan, "undetermined": int(found.undetermined.sum())}

@@ -49,7 +49,10 @@ class Monitor:
     rank : int, optional
         Leading directions of each weight, as `Settings.rank`.
     roles, layers, fold_norms
-        As for `analyze`. Attention heads and experts are not watched.
+        As for `analyze`.
+    heads, experts : bool, optional
+        Whether every attention head, and every expert of a mixture, is watched as a weight of its own. They are
+        numbered in each layer on its own, so that they have drift, spectra, interfaces and pairs, and no continuity.
     updates : bool, optional
         Whether to measure by what each weight moved since the record before, too. It takes a copy of the weights.
     gradients : bool, optional
@@ -117,6 +120,8 @@ class Monitor:
         roles: Sequence[str] | None = None,
         layers: Sequence[int] | None = None,
         fold_norms: bool = False,
+        heads: bool = False,
+        experts: bool = False,
         updates: bool = True,
         gradients: bool = False,
         pairs: Sequence[tuple[str, str]] = (),
@@ -136,8 +141,9 @@ class Monitor:
             return
         started = datetime.now(UTC)
         options = {"rank": rank, "roles": roles, "layers": layers, "fold_norms": fold_norms}
-        settings = Settings(**options, measure=("continuity", "interfaces"))  # type: ignore[arg-type]
-        subject = Subject(model, settings, example)
+        measure = ("continuity", "interfaces", *(["heads"] if heads else []))
+        settings = Settings(**options, measure=measure)  # type: ignore[arg-type]
+        subject = Subject(model, settings, example, experts=experts)
         self._observer = Observer(
             subject, settings, updates=updates, gradients=gradients, pairs=pairs, reference=reference
         )
@@ -148,6 +154,8 @@ class Monitor:
             "weights": {weight.name: [weight.target.dim, weight.source.dim] for weight in subject.weights},
             "remarks": [*subject.network.remarks, *settings.remarks(subject.weights)],
             "every": every,
+            "heads": heads,
+            "experts": experts,
             "updates": updates,
             "gradients": gradients,
             "pairs": [list(pair) for pair in pairs],

@@ -10,11 +10,10 @@ import torch
 from torch import Tensor
 
 from ...alignment import interfaces_of
-from ...network import SpaceKind
 from ...numerics.following import followed_spectrum
 from ...numerics.spectrum import Spectrum
 from ...settings import Settings
-from .balance import interface_rows
+from .balance import interface_rows, is_watched
 from .measuring import continuity_rows, drift_rows, ends_of, layer_pairs, pair_rows, weight_rows
 from .records import SCHEMAS
 from .reference import Moment, moment_of
@@ -66,7 +65,7 @@ class Observer:
         for tower, asked in ((UPDATE, updates), (GRADIENT, gradients)):
             self._weights += [beside(weight, tower) for weight in subject.weights if asked]
         self._layer_pairs = layer_pairs(self._weights, folded=settings.fold_norms)
-        self._interfaces = [one for one in interfaces_of(subject.weights) if one.space.kind is SpaceKind.HIDDEN]
+        self._interfaces = [one for one in interfaces_of(subject.weights) if is_watched(one)]
         self._ends = dict(ends_of(self._weights))
         self._pairs = [self._checked(*pair) for pair in pairs]
         self._generator = torch.Generator().manual_seed(_SEED)

@@ -20,7 +20,7 @@ from ...alignment.pairs.overlap import PROJECTION_OVERLAP
 from ...results.storage import ResultError, load_record, load_tables, replace_file, replaced_at_once
 
 RECORD_FILE, REFERENCE_FILE = "monitor.json", "reference.safetensors"
-_SCHEMA_VERSION = 1
+_SCHEMA_VERSION = 2
 _STEP = re.compile(r"step-(\d{12})")
 # Records that a run may have; budgets leave far fewer.
 _MOST_RECORDS = 100_000
@@ -39,6 +39,7 @@ OF_PAIRS, OF_INTERFACES = _beside_haar(PROJECTION_OVERLAP), _beside_haar(INTERFA
 
 _ROLE = Column("role", "str", "role, behind `update.` or `gradient.` where it is not the weight that was measured")
 _LAYER = Column("layer", "Int64", "layer; missing for what stands outside of them")
+_HEAD = Column("head", "Int64", "number of the head; missing for a whole projection")
 _SIDE = Column("side", "str", "read is the side of the right singular vectors, write that of the left ones")
 _RANK = Column("rank", "int64", "leading directions compared")
 
@@ -67,6 +68,7 @@ SCHEMAS: Mapping[str, Schema] = {
             Column("name", "str", "name of the weight"),
             Column("role", "str", "its role"),
             _LAYER,
+            _HEAD,
             _SIDE,
             Column("since", "str", "`first`: the reference step; `previous`: the record before this one"),
             Column("since_step", "int64", "the step that it is compared with"),
@@ -86,6 +88,7 @@ SCHEMAS: Mapping[str, Schema] = {
             Column("name", "str", "name of the weight, behind `update.` or `gradient.` where it is not the weight"),
             _ROLE,
             _LAYER,
+            _HEAD,
             Column("rank", "int64", "kept directions of non-zero singular value"),
             Column("frobenius_norm", "float64", "root of the sum of all squared entries"),
             Column("sigma_max", "float64", "largest singular value"),
@@ -97,10 +100,11 @@ SCHEMAS: Mapping[str, Schema] = {
         ),
     ),
     "interfaces": Schema(
-        "One row for each pair of weights inside an MLP of which the second reads what the first writes",
+        "One row for each pair of weights inside an MLP, or inside an attention head where heads are watched, of which "
+        "the second reads what the first writes",
         (
-            Column("name", "str", "`layers.3.up-down`, `layers.3.gate-down`"),
-            Column("kind", "str", "`up-down` or `gate-down`"),
+            Column("name", "str", "`layers.3.up-down`, `layers.3.heads.5.q-k`"),
+            Column("kind", "str", "`up-down`, `gate-down`, `q-k`, `v-o`; of an expert `expert_up-expert_down`"),
             _LAYER,
             Column("space", "str", "space between the two weights"),
             Column("dim", "int64", "its dimension"),
