@@ -53,14 +53,46 @@ not tested
 [The papers, point by point](paper-claims.md) has the records by what the papers say.
 
 The networks are small: blocks 64 wide and 8 deep where arXiv:2605.04971 has 256 and 16 on MNIST, on data of our own
-(60 noisy prototypes in 64 dimensions, or scikit-learn's digits). So *not reproduced* means at this size. The column
-*paper* has the paper's own number for its larger network. *Earlier* has the mean of an independent implementation at
-the same setting on other seeds, on which some bounds were chosen (42, 123 and 777 for continuity, with one data set;
-0 and up for ridge; 0 and 1 for the transformer, with more training: 1,200 steps of 16 sequences in place of 900 of 8);
-where its standard deviation is known, also that, and how many combined standard errors lie between. Its spread is that
-of the weights alone, so that a distance of three or four may be one of data. Bounds on convolutions and on the
-transformer's gradients were chosen on the seeds 1 to 3. The seeds here are {seeds}, each with data of its own (the
-transformer: batches of its own); `docs/reproduction.json` has the numbers of each.
+(60 noisy prototypes in 64 dimensions, or scikit-learn's digits). So *not reproduced* means at this size.
+
+What the tables measure:
+
+continuity
+: the absolute cosine between the first singular vectors of a weight and of the same weight in the next layer, averaged
+  over the layers; 1 where they are the same. Right singular vectors are the directions that a weight reads, left ones
+  those that it writes;
+
+overlap
+: the mean squared cosine of the principal angles between two subspaces: 1 where one contains the other, and k/d for
+  unrelated subspaces of which the larger has k of d dimensions;
+
+ridge
+: the penalty λ/2 \\|W\\|² on the weights, part of the gradient;
+
+imbalance
+: of two weights of which W_2 reads what W_1 writes, Δ = W_1 W_1ᵀ − W_2ᵀ W_2, the difference of their Gram matrices in
+  the space between. The weights are balanced where Δ = 0. Interface 2 is the space between the second and the third
+  weight;
+
+commutator
+: [A, B] = AB − BA, which is 0 where two symmetric matrices have a common eigenbasis. D and K are made of the gates
+  and activities of a sample, see [`gate_law`](#statement-gate-law), e and b come with smooth activations, see
+  [`smooth_gate_law`](#statement-smooth-gate-law).
+
+*X over Y* is a quotient. The column *measured* has the mean and the standard deviation over the seeds, and *holds* says
+whether the prediction is right for each of them. Rows *beyond the source* test settings that the source does not speak
+of but its words cover. *Paper* has the paper's own number for its larger network.
+
+*Earlier* has the mean of an independent implementation of the same experiment, on other seeds: 42, 123 and 777 for
+continuity, numbers from 0 upwards for ridge, 0 and 1 for the transformer. Some bounds of the predictions were chosen on
+those runs, none on the runs shown here. Where the earlier standard deviation is known, it follows, and in brackets the
+distance of the two means in standard errors of their difference. For continuity all earlier seeds shared one data set,
+so that their standard deviation leaves out how data sets differ: a distance of three or four may come from the data.
+The earlier transformers were trained for 1,200 steps of 16 sequences, those here for 900 of 8.
+
+Bounds on convolutions and on the transformer's gradients were chosen on the seeds 1 to 3. The seeds here are {seeds},
+each with data of its own (the transformer: one text, batches of its own); `docs/reproduction.json` has the numbers of
+each.
 
 The transformer has 6 blocks, a stream 64 wide, 4 heads and an MLP 176 wide, and learns the next byte of the source of
 Python's standard library (here 3.11); the paper's has 8 blocks, 256 and WikiText-103. Directions of unrelated weights
@@ -150,7 +182,8 @@ def claims_page() -> str:
     total = sum(map(len, PAPERS.values()))
     if missing := total - len(verdicts):
         counts += f", {missing} without numbers yet"
-    seeds = " or ".join(f"{one[0]} to {one[-1]}" for one in sorted({one.seeds for one in experiments_of(found.claims)}))
+    of_experiments = sorted({one.seeds for one in experiments_of(found.claims)})
+    seeds = " or ".join(str(one[0]) if len(one) == 1 else f"{one[0]} to {one[-1]}" for one in of_experiments)
     head = HEAD.replace("{counts}", f"Of {total} claims, {counts}")
     parts, number = [head.replace("{seeds}", seeds)], 0
     for paper, claims in PAPERS.items():
