@@ -36,7 +36,7 @@ class LightningMonitor(Callback):
             options.setdefault("example", pl_module.example_input_array)
         self._counted = trainer.global_step
         watched = pl_module.get_submodule(self._submodule)
-        self._monitor = Monitor(watched, self._folder, start=self._counted or None, **options)
+        self._monitor = Monitor(watched, self._folder, start=self._counted, **options)
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any, **kwargs: Any) -> None:
         """Count what steps this batch made, if any."""

@@ -126,13 +126,13 @@ class Monitor:
         gradients: bool = False,
         pairs: Sequence[tuple[str, str]] = (),
         reference: int = 0,
-        start: int | None = None,
+        start: int = 0,
         budget: int = 5_000_000,
         log: Log | None = None,
         example: Example | None = None,
     ) -> None:
-        self._every, self._first, self._step, self._log = every, start or 0, start or 0, log
-        if every < 1 or self._step < 0:
+        self._every, self._first, self._step, self._log = every, start, start, log
+        if every < 1 or start < 0:
             raise ValueError(
                 f"expected at least 1 step between records and a start of at least 0; got {every}, {start}"
             )
@@ -162,26 +162,26 @@ class Monitor:
             "reference": reference,
             "budget": budget,
         } | circumstances(settings, subject.device, started)
-        path, goes_on = Path(folder), start is not None and is_monitored(folder)
+        path, goes_on = Path(folder), start > 0 and is_monitored(folder)
         if goes_on:
             self._go_on(path, subject)
-        tables = self._observer.measure(self._step)
+        tables = self._observer.measure(start)
         # Updates, gradients and what has moved are not there yet.
         expected = numbers_in(tables) * (1 + updates + gradients) + tables["drift"].size
         if budget < _LEAST_RECORDS * expected:
             least = _LEAST_RECORDS * expected
             raise ValueError(f"budget: expected at least {least} numbers, of {_LEAST_RECORDS} records; got {budget}")
         if goes_on:
-            require_same_weights(path, self._step, tables["weights"])
+            require_same_weights(path, start, tables["weights"])
         self._budget, self._referenced = budget, 0
-        self._records = Records(path, self._provenance, continued=self._step if goes_on else None)
+        self._records = Records(path, self._provenance, continued=start if goes_on else None)
         if self._records.lost:
             lost = ", ".join(map(str, self._records.lost))
             self._tell(f"records that cannot be read were removed, of the steps {lost}")
-        self._first = min(self._records.steps, default=self._step)
+        self._first = min(self._records.steps, default=start)
         self._process, self._at_exit = os.getpid(), _closing(weakref.ref(self))
         atexit.register(self._at_exit)
-        if self._step not in self._records.steps:
+        if start not in self._records.steps:
             self._keep(tables)
 
     @property

@@ -28,7 +28,7 @@ class TrainerMonitor(TrainerCallback):
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, *rest: Any, **kwargs: Any) -> None:
         """Begin to watch, also where a run continues."""
-        self._monitor = Monitor(kwargs["model"], self._folder, start=state.global_step or None, **self._options)
+        self._monitor = Monitor(kwargs["model"], self._folder, start=state.global_step, **self._options)
 
     def on_optimizer_step(self, *given: Any, **kwargs: Any) -> None:
         """Count a step, while the gradients are still there."""

@@ -68,29 +68,29 @@ def run(left, tmp_path):
     return Path(shutil.copytree(left, tmp_path / "run"))
 
 
-@pytest.mark.parametrize("reference", [0, 5])
+@pytest.mark.parametrize("reference", [0, 3])
 def test_a_run_that_goes_on_has_the_records_of_one_that_was_never_stopped(tmp_path, reference):
     options = {"reference": reference, "updates": True, "gradients": True}
-    watched(llama(), tmp_path / "whole", 0, 9, **options).close()
-    watched(llama(), tmp_path / "run", 0, 7, **options)
-    watched(module_at(4), tmp_path / "run", 4, 9, start=4, **options).close()
-    assert steps_in(tmp_path / "run") == steps_in(tmp_path / "whole") == [0, 2, 4, 6, 8, 9]
+    watched(llama(), tmp_path / "whole", 0, 7, **options).close()
+    watched(llama(), tmp_path / "run", 0, 5, **options)
+    watched(module_at(2), tmp_path / "run", 2, 7, start=2, **options).close()
+    assert steps_in(tmp_path / "run") == steps_in(tmp_path / "whole") == [0, 2, 4, 6, 7]
     for step in steps_in(tmp_path / "run"):
         first, second = (read_record(tmp_path / one, step) for one in ("run", "whole"))
         for name in SCHEMAS:
             pd.testing.assert_frame_equal(first[name], second[name], rtol=1e-12, atol=1e-12)
     assert has_ended(tmp_path / "run")
-    assert read_provenance(tmp_path / "run")["continued"] == [4]
-    assert any("from a save at step 4" in remark for remark in monitored_trace(tmp_path / "run").provenance["remarks"])
+    assert read_provenance(tmp_path / "run")["continued"] == [2]
+    assert any("from a save at step 2" in remark for remark in monitored_trace(tmp_path / "run").provenance["remarks"])
 
 
 def test_directions_that_are_followed_begin_anew_within_their_tolerance(tmp_path):
     """0.06 degrees for each direction, and the vectors that look for new ones are others."""
     options = {"roles": None, "pairs": ()}
-    watched(large(), tmp_path / "whole", 0, 6, **options)
+    watched(large(), tmp_path / "whole", 0, 4, **options)
     watched(large(), tmp_path / "run", 0, 3, **options)
-    watched(module_at(2, large), tmp_path / "run", 2, 6, start=2, **options)
-    run, whole = (read_record(tmp_path / one, 6) for one in ("run", "whole"))
+    watched(module_at(2, large), tmp_path / "run", 2, 4, start=2, **options)
+    run, whole = (read_record(tmp_path / one, 4) for one in ("run", "whole"))
     for name, columns in {
         "drift": ["angle_1", "rms_angle", "since_step"],
         "continuity": ["abs_cos_1", "overlap"],
@@ -147,7 +147,7 @@ def one_layer_less():
         (lambda: module_at(4), {"every": 3}, "were made with every=2; got 3"),
         (lambda: module_at(4), {"pairs": []}, "were made with pairs=.*; got "),
         (lambda: llama(seed=1), {}, "expected the weights of step 4 that are recorded there"),
-        (lambda: module_at(4), {"start": None}, "expected a new or empty folder.* or give the step of the model"),
+        (lambda: module_at(4), {"start": 0}, "expected a new or empty folder.* or give the step of the model"),
     ],
 )
 def test_what_is_another_run_is_refused_in_one_line_and_nothing_is_touched(run, module, options, message):
