@@ -12,7 +12,7 @@ from .records import read_record
 
 # Options of a monitor that its records depend on, beside the settings.
 _OPTIONS = ("every", "heads", "experts", "updates", "gradients", "pairs", "reference")
-# Of norms, relative: storing weights in 16 bits changes them by less, a step of training or another seed by more.
+# Of norms, relative: storing weights in 16 bits changes them by less, and other first weights differ by more somewhere.
 _SAME_NORM = 1e-3
 
 

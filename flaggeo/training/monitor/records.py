@@ -144,7 +144,7 @@ class Records:
     Parameters
     ----------
     folder : Path
-        Made; nothing may be in it.
+        Made; nothing may be in it, unless a run goes on from there.
     provenance : mapping
         What is watched, and how.
     continued : int, optional
