@@ -181,19 +181,19 @@ PARAPHRASES = {
             "section 5 and table 2",
             "In a transformer the projections that read the stream beside a nonlinearity, Q and K (softmax), Gate "
             "(activation) and, tentatively, Up (through its gate), share input directions from layer to layer.",
-            ("readers_share_inputs", "pretrained_pattern"),
+            ("readers_share_inputs", "pattern_after_more_training", "pretrained_pattern"),
         ),
         Paraphrase(
             19,
             "section 5 and table 2",
             "O and Down, which write the stream and receive what has passed a nonlinearity, share output directions.",
-            ("writers_share_outputs", "pretrained_pattern"),
+            ("writers_share_outputs", "pattern_after_more_training", "pretrained_pattern"),
         ),
         Paraphrase(
             20,
             "section 5 and table 2",
             "V has no nonlinearity beside it, and stays low.",
-            ("values_stay_unrelated", "pretrained_pattern"),
+            ("values_stay_unrelated", "pattern_after_more_training", "pretrained_pattern"),
         ),
         Paraphrase(
             21,
