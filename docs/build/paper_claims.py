@@ -15,8 +15,9 @@ HEAD = """\
 
 What arXiv:2605.09861 claims in its abstract and introduction, and arXiv:2605.04971 of the mechanism behind continuity,
 numbered and in our own words. Below each point stand the records that answer it, with the verdict that follows from
-what was measured, and the statements that prove, bound or refute it, with how they were checked.
-{counts}. What the verdicts mean, and all numbers: [](claims.md).
+what was measured, and the statements that prove, bound or refute it, with how they were checked. *Continuity* means
+that neighbouring layers share the leading singular directions of a weight.
+{counts}. What the verdicts and the other words mean, and all numbers: [](claims.md).
 
 `python -m docs.build` writes this page.
 """

@@ -218,8 +218,8 @@ CLAIMS = (
     ),
     Claim(
         "updates_outgrow_the_start",
-        "Continuity passes from gradients to weights as far as the updates outgrow the first weights: small updates "
-        "leave the weights random, and smaller first weights restore continuity.",
+        "Weights become as continuous as their gradients only where the updates are large beside the first weights: "
+        "small updates leave the weights as unrelated as random ones, and smaller first weights make them continuous.",
         "arXiv:2605.04971, table 3",
         (
             Case(SMALL_UPDATES, "read", most=0.2, paper="0.047", reference=Reference(0.112, 0.046)),

@@ -40,8 +40,9 @@ _NONE = {activation: CLASSIFICATION[activation, RIDGES[0]] for activation in _MO
 ALIGNMENT = (
     Claim(
         "non_polystable_descent",
-        "A pair of weights can be balanced by a change of basis exactly if it is polystable: the descent of the square "
-        "norm ends at a balanced pair, or else falls as the inverse of time while the change of basis degenerates.",
+        "A change of basis of the space between two weights can balance them exactly if the pair is polystable. "
+        "Gradient descent of their squared norms over all such changes ends at a balanced pair then; else the squared "
+        "norms approach their infimum as the inverse of time, and the change of basis degenerates.",
         'docs/proofs.md, "Stability"; arXiv:2605.09861, abstract',
         (
             Case(POLYSTABLE, "excess", most=1e-9),

@@ -126,8 +126,8 @@ PARAPHRASES = {
         Paraphrase(
             11,
             "section 4 and figure 2",
-            "Without it every layer drifts along its orbit under rotations: continuity forms and collapses again, and "
-            "the gradients stay coherent longer than the weights.",
+            "Without it nothing holds the basis of a layer against rotations, and it drifts: continuity forms and "
+            "collapses again, and the gradients stay coherent longer than the weights.",
             ("drift", "formation_and_collapse", "relu_never_collapses", "coherence_gap", "no_gap_with_relu"),
             ("gradient_sum_is_displacement",),
         ),
@@ -165,7 +165,8 @@ PARAPHRASES = {
         Paraphrase(
             16,
             "table 3",
-            "Weights take over the coherence of their gradients as far as the updates outgrow the first weights.",
+            "Gradients are continuous from the beginning. How far weights become so depends on how large the updates "
+            "are beside the first weights.",
             ("updates_outgrow_the_start",),
             ("shared_updates_add_up",),
         ),
@@ -180,19 +181,19 @@ PARAPHRASES = {
             "section 5 and table 2",
             "In a transformer the projections that read the stream beside a nonlinearity, Q and K (softmax), Gate "
             "(activation) and, tentatively, Up (through its gate), share input directions from layer to layer.",
-            ("readers_share_inputs", "pretrained_pattern"),
+            ("readers_share_inputs", "pattern_after_more_training", "pretrained_pattern"),
         ),
         Paraphrase(
             19,
             "section 5 and table 2",
             "O and Down, which write the stream and receive what has passed a nonlinearity, share output directions.",
-            ("writers_share_outputs", "pretrained_pattern"),
+            ("writers_share_outputs", "pattern_after_more_training", "pretrained_pattern"),
         ),
         Paraphrase(
             20,
             "section 5 and table 2",
             "V has no nonlinearity beside it, and stays low.",
-            ("values_stay_unrelated", "pretrained_pattern"),
+            ("values_stay_unrelated", "pattern_after_more_training", "pretrained_pattern"),
         ),
         Paraphrase(
             21,
@@ -216,7 +217,8 @@ PARAPHRASES = {
         Paraphrase(
             24,
             "outlook",
-            "Models could be merged along the orbits of their symmetries.",
+            "Two models could be merged after one of them is moved along the orbit of its symmetries, by changes of "
+            "basis that leave its function unchanged.",
             ("merging_along_orbits",),
         ),
         Paraphrase(

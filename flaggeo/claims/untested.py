@@ -50,7 +50,8 @@ CONTINUITY = (
     ),
     Claim(
         "merging_along_orbits",
-        "Models merge better if their layers are first moved along the orbits of their symmetries.",
+        "Models merge better if changes of basis that leave their functions unchanged first bring their layers "
+        "together.",
         "arXiv:2605.04971, outlook",
         (),
         untested=_NO_CURE,

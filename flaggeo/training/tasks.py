@@ -174,6 +174,24 @@ def teacher_regression(
     return Task(inputs, targets, half_squared_error, inputs[:, :0], targets[:, :0])
 
 
+def library_source(count: int) -> bytearray:
+    """The first bytes of the source of Python's standard library, its files in the order of their names.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such source, or too little of it.
+    """
+    text = bytearray()
+    for file in sorted(Path(get_path("stdlib")).glob("*.py")):
+        text += file.read_bytes()
+        if len(text) >= count:
+            return text[:count]
+    raise FileNotFoundError(
+        f"{get_path('stdlib')}: expected {count} bytes of source of Python's standard library, found {len(text)}"
+    )
+
+
 def library_bytes(
     seeds: Sequence[int], *, length: int = 64, train: int = 1_500_000, test: int = 65_536, probe: int = 32
 ) -> Task:
@@ -193,19 +211,9 @@ def library_bytes(
     Raises
     ------
     FileNotFoundError
-        If there is no such source, or too little of it.
+        As `library_source` raises.
     """
-    text = bytearray()
-    for file in sorted(Path(get_path("stdlib")).glob("*.py")):
-        text += file.read_bytes()
-        if len(text) > train + test:
-            break
-    else:
-        raise FileNotFoundError(
-            f"{get_path('stdlib')}: expected {train + test} bytes of source of Python's standard library, "
-            f"found {len(text)}"
-        )
-    tokens = torch.frombuffer(text, dtype=torch.uint8).long()
+    tokens = torch.frombuffer(library_source(train + test + 1), dtype=torch.uint8).long()
     parts = []
     for start, count in ((0, train // length), (train, test // length)):
         for shift in (0, 1):

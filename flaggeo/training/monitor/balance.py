@@ -10,10 +10,17 @@ from ...alignment import Composable
 from ...alignment.interfaces.interface import rounding
 from ...alignment.interfaces.leading_directions import WINDOW_CONTRAST, WINDOW_RHO, LeadingDirections
 from ...alignment.table import measured
+from ...network import Side, SpaceKind
 from ...numerics.blocks import row_blocks
 from ...numerics.products import matrix_product
 from ...numerics.spectrum import Spectrum
 from .records import OF_INTERFACES
+
+
+def is_watched(interface: Composable) -> bool:
+    """Whether two single weights meet there, in an MLP or in an attention head."""
+    inside = interface.space.kind is SpaceKind.HIDDEN or interface.head is not None
+    return inside and len(interface.first) == len(interface.second) == 1
 
 
 def interface_rows(
@@ -24,7 +31,7 @@ def interface_rows(
     Parameters
     ----------
     interfaces : sequence of Composable
-        Of two single weights each.
+        For which `is_watched` is true.
     spectra : mapping of str to Spectrum
     matrices : mapping of str to Tensor
 
@@ -40,16 +47,19 @@ def interface_rows(
             row = {"name": one.name, "kind": one.kind, "layer": one.layer, "space": one.space.name}
             row |= {"dim": one.space.dim, "symmetry": one.space.symmetry.value}
             pair = spectra[first.name], spectra[second.name]
-            rows.append(row | _numbers(*pair, matrices[first.name], matrices[second.name]))
+            # Keys are multiplied with queries, and what they write is read.
+            end = Side.WRITE if first.record.multiplied_with else Side.READ
+            rows.append(row | _numbers(*pair, *one.matrices(matrices), end))
     return rows
 
 
-def _numbers(first: Spectrum, second: Spectrum, writing: Tensor, reading: Tensor) -> dict[str, Any]:
+def _numbers(first: Spectrum, second: Spectrum, writing: Tensor, reading: Tensor, end: Side) -> dict[str, Any]:
     rank = min(int((one.values > 0).sum()) for one in (first, second))
-    numbers: dict[str, Any] = {"rank": rank} | unit_imbalance(first.row_norms.square(), second.column_norms.square())
+    norms = first.channel_norms(Side.WRITE), second.channel_norms(end)
+    numbers: dict[str, Any] = {"rank": rank} | unit_imbalance(*(one.square() for one in norms))
     if not rank:
         return numbers
-    pair = _leading(first.left[:, :rank], second.right[:, :rank], writing, reading)
+    pair = _leading(first.frame(Side.WRITE)[:, :rank], second.frame(end)[:, :rank], writing, reading)
     numbers |= {name: float(value) for name, value in measured([OF_INTERFACES], pair).items()}
     windows = pair.window_grams
     sizes = [torch.linalg.matrix_norm(gram) for gram in windows]

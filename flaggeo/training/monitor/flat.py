@@ -7,7 +7,7 @@ import pandas as pd
 
 
 def flat_numbers(tables: Mapping[str, pd.DataFrame]) -> dict[str, float]:
-    """Means over the layers of what a record has; numbers that are missing are left out.
+    """Means over the layers of what a record has, without single heads; numbers that are missing are left out.
 
     Parameters
     ----------
@@ -19,7 +19,7 @@ def flat_numbers(tables: Mapping[str, pd.DataFrame]) -> dict[str, float]:
     numbers : dict of str to float
         ``continuity/q.read`` (absolute cosine of first singular vectors of neighbouring layers),
         ``layer_overlap/q.read``, ``drift_degrees/q.read`` (root mean square angle from the reference step),
-        ``stable_rank/q``, and for MLPs ``imbalance/up-down``, ``unit_imbalance/up-down``, ``commutator/up-down``; for
+        ``stable_rank/q``; for interfaces ``imbalance/up-down``, ``unit_imbalance/up-down``, ``commutator/up-down``; for
         each chosen pair
         ``overlap/layers.0.down.write-layers.1.q.read``. Layers that share no space have no continuity.
     """
@@ -31,8 +31,9 @@ def _numbers(tables: Mapping[str, pd.DataFrame]) -> Iterator[tuple[str, float]]:
     by_side = ["role", "side"]
     shared = continuity[continuity["shared_space"]]
     yield from _means(shared, by_side, {"abs_cos_1": "continuity", "overlap": "layer_overlap"})
-    yield from _means(drift[drift["since"] == "first"], by_side, {"rms_angle": "drift_degrees"})
-    yield from _means(tables["weights"], ["role"], {"stable_rank": "stable_rank"})
+    drift, weights = (one[one["head"].isna()] for one in (drift[drift["since"] == "first"], tables["weights"]))
+    yield from _means(drift, by_side, {"rms_angle": "drift_degrees"})
+    yield from _means(weights, ["role"], {"stable_rank": "stable_rank"})
     titles = {"window_imbalance": "imbalance", "unit_imbalance": "unit_imbalance", "window_rho": "commutator"}
     yield from _means(tables["interfaces"], ["kind"], titles)
     for row in tables["pairs"].to_dict("records"):

@@ -16,7 +16,7 @@ class LightningMonitor(Callback):
     Parameters
     ----------
     folder : str or Path
-        New or empty.
+        New or empty, or that of the run which continues from a checkpoint.
     submodule : str, optional
         Name of the network in the LightningModule, if it is not the module itself: ``"model"``.
     **options

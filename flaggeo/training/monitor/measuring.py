@@ -16,6 +16,7 @@ from ...alignment.table import measured
 from ...network import Side, Weight
 from ...numerics.spectrum import Spectrum
 from .records import OF_LAYERS, OF_PAIRS
+from .reference import Moment
 
 Row = dict[str, Any]
 
@@ -56,31 +57,31 @@ def continuity_rows(pairs: Sequence[tuple[Meeting, Row]], spectra: Mapping[str, 
 
 
 def drift_rows(
-    weights: Sequence[Weight], now: Mapping[str, Spectrum], since: str, earlier: Mapping[str, tuple[int, Spectrum]]
+    weights: Sequence[Weight], now: Mapping[str, Moment], since: str, earlier: Mapping[str, Moment]
 ) -> list[Row]:
     """How far the leading subspaces of each weight lie from where they were, in degrees.
 
     Parameters
     ----------
     weights : sequence of Weight
-    now : mapping of str to Spectrum
+    now : mapping of str to Moment
     since : {"first", "previous"}
-    earlier : mapping of str to (int, Spectrum)
-        The step that each is compared with, and what it was then.
+    earlier : mapping of str to Moment
+        What each is compared with.
     """
     rows: list[Row] = []
     batches: dict[tuple[int, int], list[tuple[Row, Tensor, Tensor]]] = {}
     for weight in weights:
         if weight.name not in now or weight.name not in earlier:
             continue
-        step, before = earlier[weight.name]
-        after = now[weight.name]
+        before, after = earlier[weight.name], now[weight.name]
         for side in Side:
             frames = before.frame(side), after.frame(side)
             dim, rank = len(frames[0]), min(frame.shape[1] for frame in frames)
-            row = {"name": weight.name, "role": weight.role, "layer": weight.layer, "side": side.value, "since": since}
-            row |= {"since_step": step, "dim": dim, "rank": rank}
-            row["undetermined"] = bool(before.undetermined[0] or after.undetermined[0])
+            row = {"name": weight.name, "role": weight.role, "layer": weight.layer, "head": weight.head}
+            row |= {"side": side.value, "since": since}
+            row |= {"since_step": before.step, "dim": dim, "rank": rank}
+            row["undetermined"] = before.undetermined or after.undetermined
             rows.append(row)
             if rank:
                 batches.setdefault((dim, rank), []).append((row, frames[0][:, :rank], frames[1][:, :rank]))
@@ -109,7 +110,7 @@ def weight_rows(weights: Sequence[Weight], spectra: Mapping[str, Spectrum]) -> l
             continue
         found = spectra[weight.name]
         largest = float(found.values[0])
-        row: Row = {"name": weight.name, "role": weight.role, "layer": weight.layer}
+        row: Row = {"name": weight.name, "role": weight.role, "layer": weight.layer, "head": weight.head}
         row |= {"rank": found.frame(Side.READ).shape[1], "frobenius_norm": found.frobenius_norm, "sigma_max": largest}
         row |= {"stable_rank": (found.frobenius_norm / largest) ** 2 if largest else nan, "energy": found.energy}
         row |= {"gap_1": float(found.gaps[0]) if largest else nan, "undetermined": int(found.undetermined.sum())}

@@ -17,9 +17,11 @@ from torch import distributed, nn
 from ...analysis import circumstances
 from ...network.modules import Example
 from ...settings import Settings
+from .continuing import require_same_run, require_same_weights
 from .flat import flat_numbers
 from .observer import Observer
-from .records import Records, numbers_in
+from .records import REFERENCE_FILE, Records, is_monitored, numbers_in, read_provenance
+from .reference import load_moments, save_moments
 from .subject import Subject
 
 #: Takes numbers by name, and the step.
@@ -41,13 +43,16 @@ class Monitor:
         Whatever `flaggeo.load` reads; compiled or wrapped for data parallelism, its inside is read. In a process group
         only the process of rank 0 records, and a monitor does nothing elsewhere.
     folder : str or Path
-        New or empty: each record is a folder of Parquet files in it.
+        New or empty, or that of the run which continues: each record is a folder of Parquet files in it.
     every : int, optional
         Steps of the optimizer from one record to the next.
     rank : int, optional
         Leading directions of each weight, as `Settings.rank`.
     roles, layers, fold_norms
-        As for `analyze`. Attention heads and experts are not watched.
+        As for `analyze`.
+    heads, experts : bool, optional
+        Whether every attention head, and every expert of a mixture, is watched as a weight of its own. They are
+        numbered in each layer on its own, so that they have drift, spectra, interfaces and pairs, and no continuity.
     updates : bool, optional
         Whether to measure by what each weight moved since the record before, too. It takes a copy of the weights.
     gradients : bool, optional
@@ -57,7 +62,8 @@ class Monitor:
     reference : int, optional
         Drift is measured from the first record at this step or after it; by default from the first of all.
     start : int, optional
-        Steps that the model has made so far, where a run continues.
+        Steps that the model has made so far, where a run continues. Records up to this step stay, and the drift goes on
+        from their reference; later ones are of steps that are made again, and are removed.
     budget : int, optional
         Cells of tables that may be on disk at once. Where they are used up, every second record is removed and `every`
         doubles, with a warning.
@@ -69,12 +75,15 @@ class Monitor:
     Raises
     ------
     ValueError
-        If an option is out of range or names what is not there, the budget is too small for four records, or the
-        parameters are spread over processes.
+        If an option is out of range or names what is not there, the budget is too small for four records, the
+        parameters are spread over processes, or the records in the folder are of another model, other options or other
+        weights at that step.
     FileExistsError
-        If something is in the folder.
+        If something is in the folder, and it is no run that continues.
     CheckpointError
         As `load` raises.
+    ResultError
+        If what is known of a run that continues is damaged.
 
     See Also
     --------
@@ -111,6 +120,8 @@ class Monitor:
         roles: Sequence[str] | None = None,
         layers: Sequence[int] | None = None,
         fold_norms: bool = False,
+        heads: bool = False,
+        experts: bool = False,
         updates: bool = True,
         gradients: bool = False,
         pairs: Sequence[tuple[str, str]] = (),
@@ -120,18 +131,19 @@ class Monitor:
         log: Log | None = None,
         example: Example | None = None,
     ) -> None:
+        self._every, self._first, self._step, self._log = every, start, start, log
         if every < 1 or start < 0:
             raise ValueError(
                 f"expected at least 1 step between records and a start of at least 0; got {every}, {start}"
             )
-        self._every, self._first, self._step, self._log = every, start, start, log
         self._records: Records | None = None
         if not _is_first_process():
             return
         started = datetime.now(UTC)
         options = {"rank": rank, "roles": roles, "layers": layers, "fold_norms": fold_norms}
-        settings = Settings(**options, measure=("continuity", "interfaces"))  # type: ignore[arg-type]
-        subject = Subject(model, settings, example)
+        measure = ("continuity", "interfaces", *(["heads"] if heads else []))
+        settings = Settings(**options, measure=measure)  # type: ignore[arg-type]
+        subject = Subject(model, settings, example, experts=experts)
         self._observer = Observer(
             subject, settings, updates=updates, gradients=gradients, pairs=pairs, reference=reference
         )
@@ -139,25 +151,38 @@ class Monitor:
             "family": subject.network.family,
             "location": subject.network.checkpoint.location,
             "stored": ", ".join(subject.dtypes),
-            "watched": len(subject.weights),
+            "weights": {weight.name: [weight.target.dim, weight.source.dim] for weight in subject.weights},
             "remarks": [*subject.network.remarks, *settings.remarks(subject.weights)],
             "every": every,
+            "heads": heads,
+            "experts": experts,
             "updates": updates,
             "gradients": gradients,
+            "pairs": [list(pair) for pair in pairs],
             "reference": reference,
             "budget": budget,
         } | circumstances(settings, subject.device, started)
+        path, goes_on = Path(folder), start > 0 and is_monitored(folder)
+        if goes_on:
+            self._go_on(path, subject)
         tables = self._observer.measure(start)
         # Updates, gradients and what has moved are not there yet.
         expected = numbers_in(tables) * (1 + updates + gradients) + tables["drift"].size
         if budget < _LEAST_RECORDS * expected:
             least = _LEAST_RECORDS * expected
             raise ValueError(f"budget: expected at least {least} numbers, of {_LEAST_RECORDS} records; got {budget}")
-        self._budget, self._sizes = budget, dict[int, int]()
-        self._records = Records(Path(folder), self._provenance)
+        if goes_on:
+            require_same_weights(path, start, tables["weights"])
+        self._budget, self._referenced = budget, 0
+        self._records = Records(path, self._provenance, continued=start if goes_on else None)
+        if self._records.lost:
+            lost = ", ".join(map(str, self._records.lost))
+            self._tell(f"records that cannot be read were removed, of the steps {lost}")
+        self._first = min(self._records.steps, default=start)
         self._process, self._at_exit = os.getpid(), _closing(weakref.ref(self))
         atexit.register(self._at_exit)
-        self._keep(tables)
+        if start not in self._records.steps:
+            self._keep(tables)
 
     @property
     def recorded(self) -> list[int]:
@@ -198,6 +223,18 @@ class Monitor:
                 raise
             self._tell(f"not recorded: {failure}")  # what ended the run is what a person has to see
 
+    def _go_on(self, folder: Path, subject: Subject) -> None:
+        """Take over what the records of a run that continues say of it."""
+        noted = read_provenance(folder)
+        require_same_run(folder, noted, self._provenance)
+        reference = load_moments(folder / REFERENCE_FILE, subject.weights)
+        self._observer.first = {name: one for name, one in reference.items() if one.step <= self._step}
+        spacing, continued = noted.get("spacing"), noted.get("continued")
+        if isinstance(spacing, int):
+            self._every = max(self._every, spacing)
+        before = [one for one in continued if isinstance(one, int)] if isinstance(continued, list) else []
+        self._provenance |= {"spacing": self._every, "continued": [*before, self._step]}
+
     def _record(self) -> None:
         tables = self._observer.measure(self._step)
         if self._observer.lacks_gradients:
@@ -207,9 +244,12 @@ class Monitor:
     def _keep(self, tables: Mapping[str, pd.DataFrame]) -> None:
         assert self._records is not None
         with self._told():
+            if len(self._observer.first) > self._referenced:
+                save_moments(self._records.reference_file, self._observer.first)
+                self._referenced = len(self._observer.first)
             self._records.write(self._step, tables)
-            self._sizes[self._step] = numbers_in(tables)
-            if sum(self._sizes.values()) + max(self._sizes.values()) > self._budget:
+            cells = self._records.cells.values()
+            if sum(cells) + max(cells) > self._budget:
                 self._thin()
         if self._log is not None:
             self._log(flat_numbers(tables), self._step)
@@ -217,9 +257,11 @@ class Monitor:
     def _thin(self) -> None:
         assert self._records is not None
         self._every *= 2
-        for step in self._records.steps[1::2]:
-            self._records.drop(step)
-            del self._sizes[step]
+        self._provenance["spacing"] = self._every
+        self._records.note(self._provenance)
+        for step in self._records.steps:
+            if (step - self._first) % self._every:
+                self._records.drop(step)
         self._tell(f"the budget is used up: every second record was removed, the next are {self._every} steps apart")
 
     @contextmanager

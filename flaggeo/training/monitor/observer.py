@@ -10,13 +10,13 @@ import torch
 from torch import Tensor
 
 from ...alignment import interfaces_of
-from ...network import SpaceKind
 from ...numerics.following import followed_spectrum
 from ...numerics.spectrum import Spectrum
 from ...settings import Settings
-from .balance import interface_rows
+from .balance import interface_rows, is_watched
 from .measuring import continuity_rows, drift_rows, ends_of, layer_pairs, pair_rows, weight_rows
 from .records import SCHEMAS
+from .reference import Moment, moment_of
 from .subject import GRADIENT, UPDATE, Subject, beside
 
 _SEED = 0
@@ -38,6 +38,8 @@ class Observer:
 
     Attributes
     ----------
+    first : dict of str to Moment
+        Each weight at the reference step, or at its first measurement after it.
     lacks_gradients : bool
         Whether gradients were asked for and none was there the last time.
 
@@ -63,13 +65,13 @@ class Observer:
         for tower, asked in ((UPDATE, updates), (GRADIENT, gradients)):
             self._weights += [beside(weight, tower) for weight in subject.weights if asked]
         self._layer_pairs = layer_pairs(self._weights, folded=settings.fold_norms)
-        self._interfaces = [one for one in interfaces_of(subject.weights) if one.space.kind is SpaceKind.HIDDEN]
+        self._interfaces = [one for one in interfaces_of(subject.weights) if is_watched(one)]
         self._ends = dict(ends_of(self._weights))
         self._pairs = [self._checked(*pair) for pair in pairs]
         self._generator = torch.Generator().manual_seed(_SEED)
         self._starts: dict[str, Tensor] = {}
-        self._first: dict[str, tuple[int, Spectrum]] = {}
-        self._previous: dict[str, tuple[int, Spectrum]] = {}
+        self.first: dict[str, Moment] = {}
+        self._previous: dict[str, Moment] = {}
         self.lacks_gradients = False
 
     @torch.no_grad()
@@ -90,13 +92,13 @@ class Observer:
             if weight.name in composed:
                 matrices[weight.name] = matrix
         weights = subject.weights
-        moments = {weight.name: (step, spectra[weight.name]) for weight in weights if weight.name in spectra}
+        moments = {one.name: moment_of(spectra[one.name], step) for one in weights if one.name in spectra}
         if step >= self._reference_step:
-            self._first = moments | self._first
+            self.first = moments | self.first
         rows: dict[str, list[dict[str, Any]]] = {
             "continuity": continuity_rows(self._layer_pairs, spectra),
-            "drift": drift_rows(weights, spectra, "first", self._first)
-            + drift_rows(weights, spectra, "previous", self._previous),
+            "drift": drift_rows(weights, moments, "first", self.first)
+            + drift_rows(weights, moments, "previous", self._previous),
             "weights": weight_rows(self._weights, spectra),
             "interfaces": interface_rows(self._interfaces, spectra, matrices),
             "pairs": pair_rows(self._pairs, self._ends, spectra),

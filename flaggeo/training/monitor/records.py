@@ -10,6 +10,7 @@ from typing import Any
 
 import pandas as pd
 import pyarrow as pa
+from pyarrow.parquet import read_metadata
 from pyarrow.parquet import write_table as write_parquet
 
 from ...alignment import Column, Observable, Schema
@@ -18,8 +19,8 @@ from ...alignment.interfaces.leading_directions import INTERFACE_OVERLAP, WINDOW
 from ...alignment.pairs.overlap import PROJECTION_OVERLAP
 from ...results.storage import ResultError, load_record, load_tables, replace_file, replaced_at_once
 
-RECORD_FILE = "monitor.json"
-_SCHEMA_VERSION = 1
+RECORD_FILE, REFERENCE_FILE = "monitor.json", "reference.safetensors"
+_SCHEMA_VERSION = 2
 _STEP = re.compile(r"step-(\d{12})")
 # Records that a run may have; budgets leave far fewer.
 _MOST_RECORDS = 100_000
@@ -38,6 +39,7 @@ OF_PAIRS, OF_INTERFACES = _beside_haar(PROJECTION_OVERLAP), _beside_haar(INTERFA
 
 _ROLE = Column("role", "str", "role, behind `update.` or `gradient.` where it is not the weight that was measured")
 _LAYER = Column("layer", "Int64", "layer; missing for what stands outside of them")
+_HEAD = Column("head", "Int64", "number of the head; missing for a whole projection")
 _SIDE = Column("side", "str", "read is the side of the right singular vectors, write that of the left ones")
 _RANK = Column("rank", "int64", "leading directions compared")
 
@@ -66,6 +68,7 @@ SCHEMAS: Mapping[str, Schema] = {
             Column("name", "str", "name of the weight"),
             Column("role", "str", "its role"),
             _LAYER,
+            _HEAD,
             _SIDE,
             Column("since", "str", "`first`: the reference step; `previous`: the record before this one"),
             Column("since_step", "int64", "the step that it is compared with"),
@@ -85,6 +88,7 @@ SCHEMAS: Mapping[str, Schema] = {
             Column("name", "str", "name of the weight, behind `update.` or `gradient.` where it is not the weight"),
             _ROLE,
             _LAYER,
+            _HEAD,
             Column("rank", "int64", "kept directions of non-zero singular value"),
             Column("frobenius_norm", "float64", "root of the sum of all squared entries"),
             Column("sigma_max", "float64", "largest singular value"),
@@ -96,10 +100,11 @@ SCHEMAS: Mapping[str, Schema] = {
         ),
     ),
     "interfaces": Schema(
-        "One row for each pair of weights inside an MLP of which the second reads what the first writes",
+        "One row for each pair of weights inside an MLP, or inside an attention head where heads are watched, of which "
+        "the second reads what the first writes",
         (
-            Column("name", "str", "`layers.3.up-down`, `layers.3.gate-down`"),
-            Column("kind", "str", "`up-down` or `gate-down`"),
+            Column("name", "str", "`layers.3.up-down`, `layers.3.heads.5.q-k`"),
+            Column("kind", "str", "`up-down`, `gate-down`, `q-k`, `v-o`; of an expert `expert_up-expert_down`"),
             _LAYER,
             Column("space", "str", "space between the two weights"),
             Column("dim", "int64", "its dimension"),
@@ -139,22 +144,56 @@ class Records:
     Parameters
     ----------
     folder : Path
-        Made; nothing may be in it.
+        Made; nothing may be in it, unless a run goes on from there.
     provenance : mapping
         What is watched, and how.
+    continued : int, optional
+        Step from which a run goes on whose records are in the folder. Later ones are removed, and with them what cannot
+        be read: a machine that fails may leave files without their content.
+
+    Attributes
+    ----------
+    cells : dict of int to int
+        Of each record, by its step.
+    lost : list of int
+        Steps up to there whose records could not be read.
 
     Raises
     ------
     FileExistsError
-        If something is in the folder.
+        If something is in the folder, and no run goes on from it.
     """
 
-    def __init__(self, folder: Path, provenance: Mapping[str, Any]) -> None:
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            raise FileExistsError(f"{folder}: expected a new or empty folder, found one in use: choose another")
+    def __init__(self, folder: Path, provenance: Mapping[str, Any], *, continued: int | None = None) -> None:
+        if continued is None and folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            way_on = ", or give the step of the model as start to continue its records" if is_monitored(folder) else ""
+            raise FileExistsError(f"{folder}: expected a new or empty folder, found one in use: choose another{way_on}")
         self._folder = folder
-        self.steps: list[int] = []
+        self.cells: dict[int, int] = {}
+        self.lost: list[int] = []
         self.note(provenance)
+        if continued is not None:
+            self._keep_until(continued)
+
+    @property
+    def steps(self) -> list[int]:
+        """Of which there are records, ascending."""
+        return list(self.cells)
+
+    @property
+    def reference_file(self) -> Path:
+        """Where the leading directions of the reference step are kept."""
+        return self._folder / REFERENCE_FILE
+
+    def _keep_until(self, last: int) -> None:
+        for unfinished in self._folder.glob(".step-*"):
+            shutil.rmtree(unfinished, ignore_errors=True)
+        for step in steps_in(self._folder):
+            self.cells[step] = _cells(self._folder / _name(step))
+            if step <= last and not self.cells[step]:
+                self.lost.append(step)
+            if step > last or not self.cells[step]:
+                self.drop(step)
 
     def note(self, provenance: Mapping[str, Any]) -> None:
         """Write what is known of the run."""
@@ -167,13 +206,13 @@ class Records:
             for name, schema in SCHEMAS.items():
                 columns = pa.Table.from_pandas(schema.frame(tables[name]), preserve_index=False)
                 write_parquet(columns, temporary / f"{name}.parquet")
-        self.steps.append(step)
+        self.cells[step] = numbers_in(tables)
 
     def drop(self, step: int) -> None:
         """Remove a record; it is gone as a whole before its files are."""
         gone = self._folder / f".{_name(step)}.gone"
         (self._folder / _name(step)).rename(gone)
-        self.steps.remove(step)
+        del self.cells[step]
         # On a network disk a reader may hold a file of it.
         shutil.rmtree(gone, ignore_errors=True)
 
@@ -245,6 +284,15 @@ def read_record(folder: Path, step: int) -> dict[str, pd.DataFrame]:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise ResultError(f"{part}: cannot read this record: {reason}") from error
     return tables
+
+
+def _cells(part: Path) -> int:
+    """Cells of a record on disk, from what its files say of themselves; 0 where one cannot be read."""
+    try:
+        found = [read_metadata(part / f"{name}.parquet") for name in SCHEMAS]
+    except (OSError, pa.ArrowException):
+        return 0
+    return sum(one.num_rows * one.num_columns for one in found)
 
 
 def _name(step: int) -> str:

@@ -1,6 +1,6 @@
 """The module that is watched: its network, and the matrices of its weights, updates and gradients as they are now."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 
@@ -29,12 +29,14 @@ class Subject:
     settings : Settings
     example
         As for `load`.
+    experts : bool
+        Whether every expert of a mixture is watched.
 
     Attributes
     ----------
     network : Network
     weights : list of Weight
-        In order of depth, without heads and experts.
+        In order of depth.
 
     Raises
     ------
@@ -44,16 +46,16 @@ class Subject:
         As `load` raises.
     """
 
-    def __init__(self, model: nn.Module, settings: Settings, example: Example | None) -> None:
+    def __init__(self, model: nn.Module, settings: Settings, example: Example | None, *, experts: bool) -> None:
         self._module = unwrapped(model)
         self._folded = settings.fold_norms
         _require_whole(self._module)
         with _same_random_numbers(self._module):
             self.network: Network = load(self._module, example=example)
         chosen = settings.chosen(self.network)
-        self.weights = [one for one in chosen if not isinstance(one, Stack) and one.expert is None]
+        self.weights = [one for one in chosen if not isinstance(one, Stack) and (experts or one.expert is None)]
         if not self.weights:
-            raise ValueError("roles: expected some besides those of experts, which a monitor does not watch; got none")
+            raise ValueError("roles: expected some besides those of experts, or experts=True; got none")
         self._needed = {name for weight in self.weights for name in _tensors_of(weight)}
         self._before: MemoryCheckpoint | None = None
 
@@ -70,30 +72,25 @@ class Subject:
 
     def matrices(self) -> Iterator[tuple[Weight, Tensor]]:
         """Every weight and its matrix, shape=[target.dim, source.dim]; without those that are not finite."""
-        now = self._as_they_are()
-        for weight in self.weights:
-            matrix = _matrix(weight, now, folded=self._folded)
-            if matrix is not None:
-                yield weight, matrix
+        yield from _matrices(self.weights, self._as_they_are(), folded=self._folded)
 
     def updates(self) -> Iterator[tuple[Weight, Tensor]]:
         """By what each weight has moved since `remember` was called, as a weight of its own."""
-        now, before = self._as_they_are(), self._before
-        for weight in self.weights if before else ():
-            assert before is not None
-            ends = [_matrix(weight, one, folded=self._folded) for one in (before, now)]
-            if ends[0] is not None and ends[1] is not None:
-                yield beside(weight, UPDATE), ends[1] - ends[0].to(ends[1])
+        if self._before is None:
+            return
+        ends = (_read(self.weights, one, folded=self._folded) for one in (self._before, self._as_they_are()))
+        for weight, before, now in zip(self.weights, *ends, strict=True):
+            if before is not None and now is not None:
+                yield beside(weight, UPDATE), now - before.to(now)
 
     def gradients(self) -> Iterator[tuple[Weight, Tensor]]:
         """The gradient of each weight whose tensor has one, as a weight of its own; no norm is folded into it."""
         gradients = ((name, one.grad) for name, one in self._tensors().items() if one.grad is not None)
         found = {name: one for name, one in gradients if one.layout == torch.strided}  # of tables they may be sparse
         now = MemoryCheckpoint(self.network.checkpoint.location, found, {})
-        for weight in self.weights:
-            matrix = _matrix(weight, now, folded=False) if weight.tensor in found and not weight.after else None
-            if matrix is not None:
-                yield beside(weight, GRADIENT), matrix
+        reached = [weight for weight in self.weights if weight.tensor in found and not weight.after]
+        for weight, matrix in _matrices(reached, now, folded=False):
+            yield beside(weight, GRADIENT), matrix
 
     def remember(self) -> None:
         """Keep a copy of all that is watched, from which updates are measured."""
@@ -141,13 +138,26 @@ def _tensors_of(weight: Weight) -> Iterator[str]:
             yield weight.after.gain.tensor
 
 
-def _matrix(weight: Weight, checkpoint: MemoryCheckpoint, *, folded: bool) -> Tensor | None:
-    """None where it is not finite: a run that diverges is not stopped by who watches it."""
-    try:
-        stored = weight.read(checkpoint, device=checkpoint.stored(weight.tensor).device)
-        return weight.matrix(checkpoint, stored, folded=folded)
-    except CheckpointError:
-        return None
+def _matrices(
+    weights: Sequence[Weight], checkpoint: MemoryCheckpoint, *, folded: bool
+) -> Iterator[tuple[Weight, Tensor]]:
+    """The weights that are finite, and their matrices."""
+    for weight, matrix in zip(weights, _read(weights, checkpoint, folded=folded), strict=True):
+        if matrix is not None:
+            yield weight, matrix
+
+
+def _read(weights: Sequence[Weight], checkpoint: MemoryCheckpoint, *, folded: bool) -> Iterator[Tensor | None]:
+    """None where numbers are not finite: a run that diverges is not stopped by who watches it."""
+    origin, stored = None, None
+    for weight in weights:
+        try:
+            if (weight.tensor, weight.split.expert) != origin:  # the heads of a projection are cut from one tensor
+                origin, stored = (weight.tensor, weight.split.expert), None
+                stored = weight.read(checkpoint, device=checkpoint.stored(weight.tensor).device)
+            yield None if stored is None else weight.matrix(checkpoint, stored, folded=folded)
+        except CheckpointError:
+            yield None
 
 
 def beside(weight: Weight, tower: str) -> Weight:

@@ -82,7 +82,7 @@ def _trace(
         interfaces=_interface_means(tables["interfaces"]),
         drift=_drift(tables["drift"], steps),
         updates=_updates(tables["weights"], tables["drift"]),
-        weights=_without_heads(tables["weights"]).assign(effective_rank=np.nan),
+        weights=tables["weights"].assign(effective_rank=np.nan),
         pairs=tables["pairs"],
         skipped=pd.DataFrame(columns=["name", "reason"]),
         provenance=provenance | {"checkpoints": len(steps), "steps": steps, "remarks": remarks},
@@ -102,6 +102,9 @@ def _remarks(provenance: dict[str, Any], there: int, shown: int) -> list[str]:
     remarks = ["watched by a monitor: beside each number stands what uniform (Haar) subspaces give, and no other null"]
     if provenance.get("reference"):
         remarks.append(f"drift is measured from the first record at or after step {provenance['reference']}")
+    if provenance.get("continued"):
+        steps = ", ".join(str(int(step)) for step in provenance["continued"])
+        remarks.append(f"the run was continued from a save at step {steps}")
     if shown < there:
         remarks.append(f"{shown} of {there} records are shown")
     return remarks
@@ -142,7 +145,7 @@ def _drift(drift: pd.DataFrame, steps: Sequence[int]) -> pd.DataFrame:
     drift = drift.assign(**{name: np.deg2rad(drift[name]) for name in numbers[:2]})
     drift.loc[stale, numbers] = np.nan
     distance = drift["rms_angle"] * np.sqrt(drift["rank"])
-    return _without_heads(drift).assign(geodesic_distance=distance, abs_cos_1=np.cos(drift["angle_1"]))
+    return drift.assign(geodesic_distance=distance, abs_cos_1=np.cos(drift["angle_1"]))
 
 
 def _updates(weights: pd.DataFrame, drift: pd.DataFrame) -> pd.DataFrame:
@@ -156,7 +159,3 @@ def _updates(weights: pd.DataFrame, drift: pd.DataFrame) -> pd.DataFrame:
     before = pd.MultiIndex.from_frame(rows[["name", "since_step"]])
     relative = rows["frobenius_norm"].to_numpy() / sizes.reindex(before).to_numpy()
     return UPDATE_SCHEMA.frame(rows.assign(relative_norm=relative, rank_is_exact=False, low_rank=False))
-
-
-def _without_heads(table: pd.DataFrame) -> pd.DataFrame:
-    return table.assign(head=pd.array([pd.NA] * len(table), "Int64"))

@@ -16,7 +16,7 @@ class TrainerMonitor(TrainerCallback):
     Parameters
     ----------
     folder : str or Path
-        New or empty.
+        New or empty, or that of the run which continues from a checkpoint.
     **options
         Of `Monitor`. Gradients are those that the optimizer used, and a step is one of the optimizer, however many
         batches were accumulated for it.

@@ -1,5 +1,7 @@
 """Callbacks with the real libraries, on networks that train in a second."""
 
+import shutil
+
 import numpy as np
 import pytest
 import torch
@@ -73,6 +75,37 @@ def test_lightning_steps_are_those_of_the_optimizer(tmp_path, lightning_module, 
         assert torch.equal(first, second)
 
 
+def test_lightning_goes_on_from_a_save(tmp_path, lightning_module):
+    import lightning.pytorch as lightning
+
+    from flaggeo.training.monitor import LightningMonitor
+
+    class Failing(lightning_module):
+        def training_step(self, batch, number):
+            if self.global_step == 5 and not goes_on:
+                raise RuntimeError("planted")
+            return super().training_step(batch, number)
+
+    def fit(save):
+        loader = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(DATA), batch_size=8)
+        trainer = lightning.Trainer(
+            max_epochs=3, callbacks=[LightningMonitor(tmp_path / "run", every=2, rank=4, gradients=True)],
+            default_root_dir=tmp_path, logger=False, enable_progress_bar=False, enable_model_summary=False,
+            accelerator="cpu",
+        )  # fmt: skip
+        module = Failing()
+        trainer.fit(module, loader, ckpt_path=save)
+        return module
+
+    goes_on = False
+    with pytest.raises(RuntimeError, match="planted"):
+        fit(None)
+    assert steps_in(tmp_path / "run") == [0, 2, 4, 5]
+    goes_on = True
+    module = fit(next(tmp_path.rglob("*step=3.ckpt")))
+    assert_recorded(tmp_path / "run", [0, 2, 3, 4, 6, 8, 9], module.network)
+
+
 def test_lightning_closes_where_training_fails(tmp_path, lightning_module):
     import lightning.pytorch as lightning
 
@@ -95,7 +128,8 @@ def test_lightning_closes_where_training_fails(tmp_path, lightning_module):
     assert steps_in(tmp_path / "run") == [0, 3]
 
 
-def test_the_trainer_of_transformers_is_watched(tmp_path):
+@pytest.mark.parametrize("goes_on", [False, True])
+def test_the_trainer_of_transformers_is_watched(tmp_path, goes_on):
     transformers = pytest.importorskip("transformers")
     pytest.importorskip("accelerate")
     from flaggeo.training.monitor import TrainerMonitor
@@ -110,10 +144,15 @@ def test_the_trainer_of_transformers_is_watched(tmp_path):
     rows = [{"input_ids": row, "labels": row} for row in tokens]
     arguments = transformers.TrainingArguments(
         output_dir=str(tmp_path / "out"), per_device_train_batch_size=2, gradient_accumulation_steps=2, max_steps=5,
-        report_to=[], save_strategy="no", use_cpu=True, disable_tqdm=True, logging_strategy="no",
+        report_to=[], save_strategy="steps", save_steps=2, use_cpu=True, disable_tqdm=True, logging_strategy="no",
     )  # fmt: skip
     monitor = TrainerMonitor(tmp_path / "run", every=2, rank=4, gradients=True)
     transformers.Trainer(model, arguments, train_dataset=rows, callbacks=[monitor]).train()
+    if goes_on:
+        shutil.rmtree(tmp_path / "run" / "step-000000000004")
+        again = TrainerMonitor(tmp_path / "run", every=2, rank=4, gradients=True)
+        trainer = transformers.Trainer(model, arguments, train_dataset=rows, callbacks=[again])
+        trainer.train(resume_from_checkpoint=str(tmp_path / "out" / "checkpoint-2"))
     assert steps_in(tmp_path / "run") == [0, 2, 4, 5]
     weights = read_record(tmp_path / "run", 5)["weights"].set_index("name")
     matrix = model.model.layers[1].mlp.up_proj.weight.detach().numpy()

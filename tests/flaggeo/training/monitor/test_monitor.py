@@ -345,7 +345,7 @@ def test_the_end_of_the_interpreter_closes_it(tmp_path):
     assert read_provenance(tmp_path / "run")["ended"]
 
 
-def test_a_killed_run_leaves_readable_records(tmp_path):
+def test_a_killed_run_leaves_readable_records_and_goes_on(tmp_path):
     run = subprocess.Popen([sys.executable, "-c", WATCHED, str(tmp_path / "run"), "100000"])
     try:
         deadline = time.monotonic() + 60
@@ -360,6 +360,15 @@ def test_a_killed_run_leaves_readable_records(tmp_path):
     assert steps[:4] == [0, 2, 4, 6]
     assert all(len(read_record(tmp_path / "run", step)["weights"]) for step in steps)
     assert "ended" not in json.loads((tmp_path / "run" / "monitor.json").read_text())["provenance"]
+
+    module, shrink = llama(), 0.999
+    for parameter in module.parameters():
+        parameter.data.mul_(shrink**4)
+    with Monitor(module, tmp_path / "run", every=2, rank=4, start=4) as monitor:
+        run_of(monitor, [lambda: [parameter.data.mul_(shrink) for parameter in module.parameters()]] * 3)
+    assert steps_in(tmp_path / "run") == [0, 2, 4, 6, 7]
+    norms = [table(tmp_path / "run", step, "weights", name="layers.0.up")["sigma_max"].item() for step in (0, 4, 6, 7)]
+    assert norms == pytest.approx([norms[0] * shrink**step for step in (0, 4, 6, 7)], rel=1e-9)
 
 
 # Several processes
