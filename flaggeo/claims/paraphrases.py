@@ -120,7 +120,7 @@ PARAPHRASES = {
             "section 4 and table 1",
             "The second condition is a nonlinearity, activation or norm, that breaks the rotation symmetry and so "
             "holds all layers in one frame of coordinates.",
-            ("activation_gives_continuity", "norm_breaks_symmetry", "relu_with_layernorm"),
+            ("activation_gives_continuity", "norm_breaks_symmetry", "relu_with_layernorm", "mnist_table_1"),
             ("relu_symmetry", "layernorm_symmetry", "rmsnorm_symmetry", "coherent_updates_give_continuity"),
         ),
         Paraphrase(
