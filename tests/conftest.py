@@ -16,6 +16,15 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shuti
 settings.register_profile("flaggeo", derandomize=True, deadline=None)
 settings.load_profile("flaggeo")
 
+
+def sampled(cases, every):
+    """Every so many of the cases, from `pytest.param`, for each run of the tests, and the others for `make slow`."""
+    return [
+        case if place % every == 0 else pytest.param(*case.values, id=case.id, marks=[*case.marks, pytest.mark.slow])
+        for place, case in enumerate(cases)
+    ]
+
+
 browser_only = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this system: the browser tests need one")
 
 

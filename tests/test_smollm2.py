@@ -160,6 +160,7 @@ def test_its_page_draws(readme, open_page):
     page.close()
 
 
+@pytest.mark.slow
 def test_every_format_gives_the_same_numbers(analysis, smollm2_file, tmp_path):
     """GGUF against its de-quantised tensors in shards under Hugging Face names, and as a state dict.
 

@@ -49,7 +49,9 @@ def test_the_mean_squared_distance_leads_to_the_mean(kind, steps, space):
 
 
 @pytest.mark.parametrize("space", SPACES, ids=str)
-@pytest.mark.parametrize(("kind", "steps"), [("descent", 150), ("momentum", 200), ("adam", 700)])
+@pytest.mark.parametrize(
+    ("kind", "steps"), [("descent", 150), ("momentum", 200), pytest.param("adam", 700, marks=pytest.mark.slow)]
+)
 def test_the_explained_variance_of_nested_subspaces_leads_to_the_eigenvectors(kind, steps, space):
     vectors = random_frame(space.n, space.n, seed=1)
     covariance = vectors * torch.linspace(2, 0, space.n, dtype=torch.float64) @ vectors.mT

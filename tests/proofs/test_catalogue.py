@@ -14,6 +14,7 @@ from proofs.given import DimensionFree
 from proofs.goal import Relation, equal
 from proofs.proof import Proof, parameters
 from proofs.statement import statement
+from tests.conftest import sampled
 
 STATEMENTS = proofs.statements()
 DOCS = Path(__file__).parents[2] / "docs"
@@ -93,11 +94,14 @@ BACKING_OBSERVABLES = [
 by_name = pytest.mark.parametrize("statement", STATEMENTS, ids=lambda statement: statement.name)
 mutants = pytest.mark.parametrize(
     ("statement", "mutant"),
-    [pytest.param(s, m, id=f"{s.name}: {m}") for s in STATEMENTS for m in s.mutants],
+    sampled([pytest.param(s, m, id=f"{s.name}: {m}") for s in STATEMENTS for m in s.mutants], every=3),
 )
 essential = pytest.mark.parametrize(
     ("statement", "hypothesis"),
-    [pytest.param(s, h, id=f"{s.name} without {h.name}") for s in STATEMENTS for h in s.hypotheses if h.essential],
+    sampled(
+        [pytest.param(s, h, id=f"{s.name} without {h.name}") for s in STATEMENTS for h in s.hypotheses if h.essential],
+        every=3,
+    ),
 )
 
 
