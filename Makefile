@@ -3,10 +3,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
-# Processes of one thread each: the tests' matrices are too small for a thread pool to help. On two cores a third process
-# works while the others wait for a browser or a command. Files run in the order of tests/conftest.py, which begins with
-# the longest.
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
+# Two processes of one thread each: the tests' matrices are too small for a thread pool to help, and on two cores a third
+# process saves nothing. Files run in the order of tests/conftest.py, which begins with the longest.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 RUN_STAMP := $(VENV)/installed
 DEV_STAMP := $(VENV)/installed-dev
 MODELS_STAMP := $(VENV)/installed-models
