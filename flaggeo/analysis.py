@@ -210,8 +210,8 @@ def analyze(
     advance(_LAST_STEPS[0])
     nulls = closed_nulls(against_norms, spectra, found.heads).checked_by(drawn)
     advance(_LAST_STEPS[1])
-    with coordinators() as threads:
-        # While one is in the interpreter, the other leaves the cores no rest.
+    with coordinators(1) as threads:
+        # Pairs and continuity are half Python, which runs on one core: side by side they keep both busy.
         of_pairs = threads.submit(pair_table, paired, spectra, nulls.leverages, folded=settings.fold_norms)
         continuity = continuity_table(continued, spectra, _gram_cosines(found.gram_cosines), folded=settings.fold_norms)
         readings = readings_table(

@@ -42,7 +42,8 @@ def stored_the_other_way(naming: Naming, names: Names, headers: Headers) -> Nami
     -------
     naming : Naming or None
         None unless in some tower no matrix that is not square fits as the naming has it, and all of them do the other
-        way round, with their biases. Where both fit, as heads together as wide as the MLP let them, the naming stands.
+        way round, with their biases. Where both ways fit, as they do if the heads together are as wide as the MLP, the
+        naming stands.
     """
     towers: dict[str, list[_Face]] = {}
     for face in _faces(names, headers):
