@@ -55,10 +55,13 @@ class Card:
 
     @property
     def told(self) -> str:
-        """The number where there is one line for it: that of both readings where the verdict depends on them."""
+        """The number where there is one line for it: that of both readings where the verdict depends on them.
+
+        With plain spaces, since a console spells all others out.
+        """
         if self.verdict != "depends_on_folding":
             return self.number
-        return "; ".join(f"{name} {numbers}" for name, numbers in self.readings)
+        return "; ".join(f"{name} {numbers}" for name, numbers in self.readings).replace("\N{NO-BREAK SPACE}", " ")
 
 
 def cards(findings: Sequence[Finding], missing: Mapping[str, str]) -> list[Card]:

@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass, replace
-from functools import cached_property, reduce
+from functools import reduce
 
 import torch
 from torch import Tensor
@@ -12,7 +12,7 @@ from .blocks import BLOCK_ENTRIES, NEAR_ENTRIES, row_blocks
 from .eigensolver import leading_eigenpairs
 from .krylov import krylov_eigenpairs
 from .products import add_gram, matrix_product, mirrored
-from .threads import single_threaded_blas
+from .threads import cached_property, single_threaded_blas
 
 #: Neighbouring singular values closer than this, relative to the larger one, leave their vectors free to
 #: rotate into each other under a perturbation of that relative size in the spectral norm. The value is that

@@ -2,16 +2,42 @@
 
 import threading
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cache
-from typing import TypeVar
+from typing import Any, Generic, Self, TypeVar, overload
 
 import torch
 from threadpoolctl import ThreadpoolController
 
 T = TypeVar("T")
+
+
+class cached_property(Generic[T]):  # noqa: N801, as that of functools
+    """A property that is computed once for each object, as that of functools, but without a lock.
+
+    Up to Python 3.11 functools' lock is one for all objects of a class, so that threads which measure different ones
+    wait for each other. Here, threads that ask one object at the same time may each compute.
+    """
+
+    def __init__(self, compute: Callable[[Any], T]) -> None:
+        self._compute = compute
+        self.__doc__ = compute.__doc__
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    @overload
+    def __get__(self, instance: None, owner: type) -> Self: ...
+    @overload
+    def __get__(self, instance: object, owner: type) -> T: ...
+    def __get__(self, instance: object | None, owner: type) -> Self | T:
+        if instance is None:
+            return self
+        # Later lookups find it there and do not come here.
+        value = vars(instance)[self._name] = self._compute(instance)
+        return value
 
 
 class _Own(threading.local):

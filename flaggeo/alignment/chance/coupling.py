@@ -2,14 +2,13 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ...numerics.threads import workers
+from ...numerics.threads import cached_property, workers
 from .haar import Array
 
 Places = NDArray[np.int64]

@@ -2,13 +2,13 @@
 
 import math
 from dataclasses import dataclass
-from functools import cached_property
 
 import torch
 from torch import Tensor
 
 from ...network import Side, Symmetry
 from ...numerics.products import matrix_product
+from ...numerics.threads import cached_property
 from ..observable import Invariance, Null, Observable
 from ..table import measured
 from .layer_pair import unless_forced

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
-from functools import cached_property, wraps
+from functools import wraps
 from itertools import pairwise
 from math import nan
 from typing import Any, NamedTuple
@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ...network import Side, SpaceKind, Weight
 from ...numerics.spectrum import Spectrum
+from ...numerics.threads import cached_property
 from ..chance.mean_matched import mean_matched_moments, mean_part
 from ..chance.sign_flip import sign_flips_of_lines
 from ..observable import Observable

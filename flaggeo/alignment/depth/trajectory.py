@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cache, cached_property, partial
+from functools import cache, partial
 
 import numpy as np
 import pandas as pd
@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ...network import Side, Symmetry, Weight
 from ...numerics.spectrum import Spectrum
+from ...numerics.threads import cached_property
 from ..observable import Invariance, Null, Observable
 from ..schema import Column, Schema
 from ..table import measured

@@ -1,7 +1,6 @@
 """Pairs of experts: how much two of them share on average, and which two share most."""
 
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 import pandas as pd
@@ -12,6 +11,7 @@ from torch import Tensor
 from manifolds import pairwise_gram_inner_product
 
 from ...network import Symmetry
+from ...numerics.threads import cached_property
 from ..chance.haar import Array, haar_overlap
 from ..chance.heaviest_tail import heavy_tailed_null
 from ..chance.overlaps import Overlaps, overlaps_against_nulls

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -10,7 +10,7 @@ from torch import Tensor
 from manifolds import pairwise_gram_inner_product, uniform_frame
 
 from ...network import Symmetry
-from ...numerics.threads import workers
+from ...numerics.threads import cached_property, workers
 from ..chance.heaviest_tail import heavy_tailed_null
 from ..chance.mean_matched import mean_matched_flipped
 from ..chance.seeds import seeded_generator

@@ -1,13 +1,13 @@
 """Two weights of which the second reads what the first writes, as a pair that numbers can be made of."""
 
 from dataclasses import dataclass
-from functools import cached_property
 
 import torch
 from torch import Tensor
 
 from ...numerics.eigensolver import leading_eigenpairs
 from ...numerics.products import matrix_product
+from ...numerics.threads import cached_property
 from .leading_directions import LeadingDirections, leading_directions
 
 # Rounding errors of a product or a decomposition, in units of eps times the larger side and the norms.

@@ -1,7 +1,6 @@
 """The leading directions that one weight writes and another reads: their overlap, and whether they share axes."""
 
 from dataclasses import dataclass, replace
-from functools import cached_property
 from math import nan
 
 import numpy as np
@@ -10,6 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ...network import Symmetry
+from ...numerics.threads import cached_property
 from ..chance.haar import haar_overlap
 from ..chance.mean_matched import mean_matched_at_every_rank
 from ..observable import Invariance, Null, Observable

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -14,7 +13,7 @@ from torch import Tensor
 
 from ...network import Side, Weight
 from ...numerics.spectrum import Spectrum
-from ...numerics.threads import workers
+from ...numerics.threads import cached_property, workers
 from ..chance.overlaps import overlaps_against_nulls
 from ..chance.sign_flip import leverages, named_leverages
 from ..observable import Observable

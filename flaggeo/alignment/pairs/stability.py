@@ -1,6 +1,5 @@
 """Whether an overlap would stand at another rank, and with numbers stored more exactly."""
 
-import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +11,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ...network import Side, Weight
+from ...numerics.products import matrix_product
 from ...numerics.spectrum import Spectrum
+from ...numerics.threads import workers
+from ..chance.coupling import Places, blocks, runs
 from ..schema import Column, Schema
 from ..table import q_values
 from .overlap import PROJECTION_OVERLAP
@@ -25,8 +27,6 @@ QUESTIONED = 0.05
 
 # A rotation by any angle moves an overlap by sin(2 angle) / 2 at most, of this mean square over all angles.
 _LARGEST_VARIANCE = 1 / 8
-# Entries of the frames of the pairs that are compared at a time: 64 MiB in float64.
-_GATHERED_ENTRIES = 2**23
 _CONDITIONS = {
     "half_rank": "of the leading subspaces of half the rank",
     "double_rank": "of those of twice the rank",
@@ -64,15 +64,15 @@ class Rotation:
 
     Attributes
     ----------
-    following : Tensor, shape=[n, w]
-        The singular directions behind the subspace that are at hand.
+    frame : Tensor, shape=[n, r + w]
+        Of the subspace, and after it the singular directions behind it that are at hand.
     towards : Tensor, shape=[w, r]
-        Variance of the turn of each direction of the subspace towards each of these.
+        Variance of the turn of each direction of the subspace towards each of those behind it.
     beyond : Tensor, shape=[r]
         Largest variance of its turn towards any other direction.
     """
 
-    following: Tensor
+    frame: Tensor
     towards: Tensor
     beyond: Tensor
 
@@ -114,21 +114,21 @@ def rotation(spectrum: Spectrum, rank: int, side: Side, noise: float) -> Rotatio
         return (noise**2 * ratio).clamp(max=_LARGEST_VARIANCE)
 
     return Rotation(
-        following=frame[:, rank:],
+        frame=frame,
         towards=variance(squares[:rank], squares[rank:wide, None]),
         beyond=variance(squares[:rank], last),
     )
 
 
-def rounding_loss(first: Sequence[Tensor], second: Sequence[Tensor], rotations: Sequence[Sequence[Rotation]]) -> Tensor:
+def rounding_loss(one: Rotation, others: Sequence[Rotation]) -> Tensor:
     r"""What rounding errors may have added to projection overlaps: `DEVIATIONS` standard deviations, to first order.
 
     Parameters
     ----------
-    first, second : sequence of Tensor, shape=[n, r] and [n, s]
-        Frames of the two subspaces of each pair, of the same r and s in all pairs.
-    rotations : sequence of (Rotation, Rotation)
-        Of the two, of the same numbers of directions in all pairs.
+    one : Rotation
+        Of the first subspace of every pair.
+    others : sequence of Rotation
+        Of the second ones, of the same numbers of directions.
 
     Returns
     -------
@@ -140,19 +140,19 @@ def rounding_loss(first: Sequence[Tensor], second: Sequence[Tensor], rotations: 
     :math:`2 \langle x, A_\perp^\top B B^\top A \rangle`. The components of this matrix along the directions at hand are
     weighted with the variance of their turns; the others, of which the sum of squares is known, with the largest.
     """
-    ends = torch.stack(list(first)), torch.stack(list(second))
-    variance = torch.zeros(len(ends[0]), dtype=ends[0].dtype, device=ends[0].device)
-    for moved, (here, there) in enumerate((ends, ends[::-1])):
-        turns = [pair[moved] for pair in rotations]
-        inside = here.mT @ there
-        along = torch.stack([turn.following for turn in turns]).mT @ there @ inside.mT
-        gram = inside @ inside.mT
+    ranks = one.towards.shape[1], others[0].towards.shape[1]
+    rows = torch.cat([other.frame.mT for other in others])
+    products = matrix_product(rows, one.frame).unflatten(0, (len(others), -1))  # of all directions at hand
+    variance = products.new_zeros(len(others))
+    for turns, of_turning, (rank, held) in (([one], products.mT, ranks), (others, products, ranks[::-1])):
+        inside, behind = of_turning[..., :rank, :held], of_turning[..., rank:, :held]
+        along, gram = behind @ inside.mT, inside @ inside.mT
         beyond = gram.diagonal(dim1=-2, dim2=-1) - gram.square().sum(dim=-2) - along.square().sum(dim=-2)
         near = torch.stack([turn.towards for turn in turns]) * along.square()
         far = torch.stack([turn.beyond for turn in turns]) * beyond.clamp(min=0)
         variance += near.sum(dim=(-2, -1)) + far.sum(dim=-1)
-    smaller = min(ends[0].shape[-1], ends[1].shape[-1])
-    return DEVIATIONS * 2 * variance.sqrt() / smaller
+    loss: Tensor = DEVIATIONS * 2 * variance.sqrt() / min(ranks)
+    return loss
 
 
 def stability_table(
@@ -235,16 +235,15 @@ def _losses(pairs: Pairs, turns: Mapping[str, Rotation]) -> NDArray[np.float64]:
     shapes = np.array([tuple(turn.towards.shape) for turn in ends])  # directions beyond the subspace, and in it
     together = np.unique(np.hstack([shapes[pairs.first], shapes[pairs.second]]), axis=0, return_inverse=True)[1].ravel()
     losses = np.empty(len(pairs.first))
-    chunk = max(1, _GATHERED_ENTRIES // (4 * pairs.frames[0].shape[0] * int(shapes.max())))
-    for group in np.unique(together):
-        rows = np.flatnonzero(together == group)
-        for part in np.array_split(rows, math.ceil(len(rows) / chunk)):
-            first, second = pairs.first[part], pairs.second[part]
-            losses[part] = rounding_loss(
-                [pairs.frames[place] for place in first],
-                [pairs.frames[place] for place in second],
-                [(ends[one], ends[other]) for one, other in zip(first, second, strict=True)],
-            ).cpu()
+
+    def of_block(block: Places) -> Tensor:
+        return rounding_loss(ends[pairs.first[block[0]]], [ends[place] for place in pairs.second[block]]).cpu()
+
+    with workers() as pool:
+        for rows in runs(np.arange(len(together)), together):
+            parts = list(blocks(rows, pairs.first[rows], max(turn.frame.numel() for turn in ends)))
+            for block, found in zip(parts, pool.map(of_block, parts), strict=True):
+                losses[block] = found
     return losses
 
 

@@ -2,12 +2,13 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
 
 import torch
 from torch import Tensor
 
 from manifolds import principal_angles
+
+from ...numerics.threads import cached_property
 
 # A cosine above this gives its angle to working precision over 7 or worse; sines give it in full.
 _CLOSE_COSINE = 0.99

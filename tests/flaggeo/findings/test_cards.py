@@ -95,6 +95,14 @@ def test_a_card_with_both_readings_names_every_role_in_both():
     assert first.readings[0] != first.readings[1]
 
 
+def test_a_console_shows_both_readings_as_they_are():
+    """A console spells out what does not print, such as the no-break spaces that hold the page's numbers together."""
+    [first, *_] = cards_of(with_gains(related_llama(layers=LAYERS)), measure="continuity")
+    told = replace(first, verdict="depends_on_folding").told
+    assert told.isprintable()
+    assert all(text.replace("\N{NO-BREAK SPACE}", " ") in told for _, text in first.readings)
+
+
 def test_what_was_not_measured_is_the_last_card():
     found = cards_of(related_llama(layers=LAYERS), missing=("heads", "spectra"))
     assert [card.verdict for card in found].count("not_measured") == 1

@@ -5,7 +5,7 @@ import pytest
 import torch
 from threadpoolctl import threadpool_info
 
-from flaggeo.numerics.threads import ahead, single_threaded_blas, thread_count, workers
+from flaggeo.numerics.threads import ahead, cached_property, single_threaded_blas, thread_count, workers
 
 
 def blas_threads():
@@ -26,6 +26,35 @@ def test_workers_are_as_many_as_torch_has_threads_and_each_works_alone():
     finally:
         torch.set_num_threads(threads)
     assert blas_threads() == before
+
+
+class Measured:
+    def __init__(self, meet=None):
+        self.meet, self.computed = meet, 0
+
+    @cached_property
+    def number(self):
+        """What is measured."""
+        self.computed += 1
+        return self.meet() if self.meet else 42
+
+
+def test_a_property_is_computed_once_for_each_object():
+    one, other = Measured(), Measured()
+    assert [one.number, one.number, other.number] == [42, 42, 42]
+    assert (one.computed, other.computed) == (1, 1)
+    assert Measured.number.__doc__ == "What is measured."
+
+
+def test_threads_that_measure_different_objects_do_not_wait_for_each_other():
+    """With the lock of functools in Python 3.11 the second would never reach the barrier."""
+    together = threading.Barrier(2, timeout=10)
+    threads = [threading.Thread(target=lambda: Measured(together.wait).number) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not together.broken
 
 
 def test_a_block_inside_another_has_its_workers_unless_it_is_in_one_of_them():
