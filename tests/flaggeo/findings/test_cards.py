@@ -1,5 +1,7 @@
 """Cards against the findings that they are made of, on weights whose answer was planted."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
