@@ -54,8 +54,8 @@ from .results.analysis import Analysis
 from .results.scratch import MEASURED_AGAIN, STARTED_AFRESH, Scratch
 from .settings import Options, Settings, given_options
 
-# After the layers and the draws.
-_LAST_STEPS = ("baselines", "pairs")
+# After the layers and the draws: always, and where it is measured.
+_LAST_STEPS, _FURTHER_STEPS = ("baselines", "pairs"), ("stability", "heads")
 
 
 def load(
@@ -145,7 +145,8 @@ def analyze(
     progress : callable or bool, optional
         True for a bar, in a notebook or on a terminal. What can be called is called before each step with its name,
         how many are done and how many there are. The steps are ``layers: TENSOR`` of each tensor, ``baselines: WEIGHT``
-        of each weight whose nulls are drawn, ``baselines`` and ``pairs``. Before them, while files come from the Hub,
+        of each weight whose nulls are drawn, ``baselines``, ``pairs``, and ``stability`` and ``heads`` where these are
+        measured. Before them, while files come from the Hub,
         it is called with what is fetched, how many megabytes are here and how many there are.
     scratch : str or Path, optional
         Folder for what is done so far; a later call with the same network and settings continues from
@@ -186,7 +187,8 @@ def analyze(
     network.checkpoint.fetch(_tensors_of(single), progress)
     # A surrogate of a stack would take as long as all experts of the layer.
     chains = list(layer_chains(single).values()) if settings.draws_surrogates else []
-    advance = _Progress(progress, len({weight.tensor for weight in single}) + sum(map(len, chains)) + len(_LAST_STEPS))
+    last_steps = [*_LAST_STEPS, *(step for step in _FURTHER_STEPS if step in settings.measure)]
+    advance = _Progress(progress, len({weight.tensor for weight in single}) + sum(map(len, chains)) + len(last_steps))
     found = measure_layers(
         settings,
         network.layers,
@@ -207,9 +209,9 @@ def analyze(
     paired = _compared(chosen) if "pairs" in settings.measure else []
     against_norms = chosen if continued or paired or found.heads else []
     drawn = _draw_nulls(chains, found, settings, device, advance, memory)
-    advance(_LAST_STEPS[0])
+    advance("baselines")
     nulls = closed_nulls(against_norms, spectra, found.heads).checked_by(drawn)
-    advance(_LAST_STEPS[1])
+    advance("pairs")
     with coordinators(1) as threads:
         # Pairs and continuity are half Python, which runs on one core: side by side they keep both busy.
         of_pairs = threads.submit(pair_table, paired, spectra, nulls.leverages, folded=settings.fold_norms)
@@ -227,7 +229,14 @@ def analyze(
         network.checkpoint.require_unchanged()
         by_rank, by_lag = continuity_by_rank(continued, spectra), continuity_by_lag(continued, spectra)
         pairs = of_pairs.result()
-    questioned = paired if "stability" in settings.measure else []
+    questioned = []
+    if "stability" in settings.measure:
+        advance("stability")
+        questioned = paired
+    stability = stability_table(questioned, wide, found.rounding_errors, pairs, nulls.leverages, rank=settings.rank)
+    if "heads" in settings.measure:
+        advance("heads")
+    heads = _head_table(found.heads, nulls, chosen, settings.fold_norms)
     bases = _bases(chosen, spectra)
     return Analysis(
         weights=weight_table(chosen, spectra),
@@ -241,10 +250,10 @@ def analyze(
         trajectory_variance=trajectory_variance_table(continued, spectra),
         pairs=pairs,
         pair_nulls=pair_null_table(pairs, bases),
-        stability=stability_table(questioned, wide, found.rounding_errors, pairs, nulls.leverages, rank=settings.rank),
+        stability=stability,
         interfaces=interface_table(found.interfaces),
         interfaces_by_rank=interfaces_by_rank(found.interfaces),
-        heads=_head_table(found.heads, nulls, chosen, settings.fold_norms),
+        heads=heads,
         experts=expert_table(continued, spectra, folded=settings.fold_norms, seed=settings.seed),
         skipped=skipped_table([*network.skipped, *_failed(network, found)]),
         bases=bases,

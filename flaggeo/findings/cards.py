@@ -11,6 +11,9 @@ _MOST = 6
 # Heads that a number names.
 _NAMED = 4
 
+# Verdicts on continuity that rest on the other reading, or on the number for equal norms, which stand in one table.
+_IN_READINGS = ("depends_on_folding", "partly_outlier_channels", "explained_by_outlier_channels")
+
 Row = Mapping[str, Any]
 
 
@@ -126,7 +129,7 @@ def _continuity(finding: Finding) -> Card:
         baseline=baseline,
         detail=f"Layer pairs that stand out from unrelated weights, random signs and a common mean{measured}: "
         f"{counts}.",
-        place=finding.place,
+        place="readings" if finding.verdict in _IN_READINGS and finding.place == "continuity" else finding.place,
         lines=tuple((row["role"], row["side"]) for row in roles),
         nulls=tuple(row["largest_null"] for row in roles) if takes_nulls else (),
         readings=_readings(roles, with_nulls=finding.verdict == "depends_on_folding"),
@@ -166,7 +169,7 @@ def _redundant_heads(finding: Finding) -> Card:
         baseline=f"overlap effect size {numbers['effect_size']:.0%} (0%: unrelated, 100%: the same subspace)",
         detail=f"{counted(numbers['groups'], 'group')} of such heads at full width. In SmolLM2, sharing did not "
         "predict what a head is worth, so this is no reason to prune.",
-        place="heads",
+        place=finding.place,
         bar=(numbers["effect_size"], 0.0),
         picked=tuple(numbers["heads"]),
     )

@@ -23,6 +23,13 @@ function matrixCells() {
   return cells;
 }
 
+// What people call a subspace, as everywhere on the page, and whether it is what the weight reads or writes.
+const label = ({name}) => name.replace(/layers\.(\d+)\.([^.]+)(?:\.heads\.(\d+))?\.(read|write)$/,
+  (_, layer, role, head, side) => `L${layer}${head ? `H${head}` : ""}.${role} (${side})`);
+
+// Edges that are listed at most.
+const LISTED = 200;
+
 // A name that was asked for and is not in the graph.
 let sought = null;
 
@@ -30,23 +37,31 @@ function describe(view) {
   const picked = view.signal("picked"), partners = view.signal("partners");
   if (!picked.length && sought) return `${sought} has no edge: no overlap of it is significant and above every null.`;
   if (!picked.length) {
-    const found = view.data("nodes").filter((node) => node.found).length;
-    const searched = view.signal("search").trim() ? `${found || "No"} ${found === 1 ? "subspace matches" : "subspaces match"}. ` : "";
-    return `${searched}${view.data("shown").length} of ${view.data("edges").length} edges shown. Select a dot to list its edges.`;
+    const found = view.data("nodes").filter((node) => node.found);
+    const shown = view.data("shown").length, all = view.data("edges").length;
+    if (!view.signal("search").trim()) return `${shown} of ${all} edges shown. Select a dot to list its edges.`;
+    if (!found.length) return `No subspace matches: 0 of ${all} edges shown. Names are such as L18H6, L18H6.o, q_proj, layers.3.q and blk.17.`;
+    if (found.length > 1) return `${found.length} subspaces match: ${shown} of ${all} edges shown, of any excess. Select a dot to list its edges.`;
+    return `1 subspace matches. ${listed(view, [found[0].id], [])}`;
   }
+  return listed(view, picked, partners);
+}
+
+// Edges of what is selected, or between it and its partners, the strongest first.
+function listed(view, picked, partners) {
   const nodes = new Map(view.data("nodes").map((node) => [node.id, node]));
   const shown = [...view.data("shown")].sort((a, b) => b.excess - a.excess);
   let subject = data.nodeNames(picked, nodes);
   if (partners.length) subject = `Between ${subject}${picked === partners ? "" : ` and ${data.nodeNames(partners, nodes)}`}`;
-  const listed = shown.slice(0, 6).map((edge) => {
+  const edges = shown.slice(0, LISTED).map((edge) => {
     const far = picked.includes(edge.s) && !partners.length ? nodes.get(edge.t) : nodes.get(edge.s);
-    return `${partners.length ? `${nodes.get(edge.s).name} – ${nodes.get(edge.t).name}` : far.name} (${edge.kind}, overlap ${edge.overlap.toFixed(2)}, excess ${edge.excess.toFixed(2)})`;
+    return `${partners.length ? `${label(nodes.get(edge.s))} – ${label(nodes.get(edge.t))}` : label(far)} (${edge.kind}, overlap ${edge.overlap.toFixed(2)}, excess ${edge.excess.toFixed(2)})`;
   });
-  const count = shown.length === 1 ? "1 edge" : `${shown.length} edges`;
-  return `${subject}: ${count}${listed.length ? `: ${listed.join("; ")}` : ""}${shown.length > listed.length ? "; …" : "."}`;
+  const count = `${shown.length === 1 ? "1 edge" : `${shown.length} edges`} of any excess`;
+  return `${subject}: ${count}${edges.length ? `: ${edges.join("; ")}` : ""}${shown.length > edges.length ? "; …" : "."}`;
 }
 
-data.nodeNames = (ids, nodes) => (ids.length > 2 ? `${ids.length} subspaces of ${nodes.get(ids[0]).lane}, layer ${nodes.get(ids[0]).layer}` : ids.map((id) => nodes.get(id).name).join(", "));
+data.nodeNames = (ids, nodes) => (ids.length > 2 ? `${ids.length} subspaces of ${nodes.get(ids[0]).lane}, layer ${nodes.get(ids[0]).layer}` : ids.map((id) => label(nodes.get(id))).join(", "));
 
 // Arrow keys move from dot to dot: left and right along the layers, up and down from lane to lane.
 function neighbour(view, key) {
@@ -62,10 +77,9 @@ function neighbour(view, key) {
   return [ahead.reduce((best, node) => (cost(node) < cost(best) ? node : best)).id];
 }
 
-// Closed sections open where a link leads to them, and the charts have their widths by then.
+// Closed parts open where a link leads into them, and the charts have their widths by then.
 function unfold(anchor) {
-  const part = document.getElementById(anchor)?.closest("details");
-  if (part) part.open = true;
+  for (let part = document.getElementById(anchor)?.closest("details"); part; part = part.parentElement.closest("details")) part.open = true;
 }
 
 async function open() {
@@ -149,6 +163,8 @@ function lead(name, views) {
   const anchor = places[0] ?? "graph";
   unfold(anchor);
   const heading = document.getElementById(anchor);
+  // So that Back returns to where the name was.
+  history.pushState(null, "", `#${anchor}`);
   heading.scrollIntoView();
   sought = places.length ? null : name;
   const figure = document.getElementById(`${anchor}-figure`) ?? heading;

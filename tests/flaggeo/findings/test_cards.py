@@ -119,7 +119,7 @@ def test_heads_that_were_made_equal_are_named():
     queries = [tensors[f"model.layers.{layer}.self_attn.q_proj.weight"] for layer in (1, 4)]
     queries[1][:10] = queries[0][10:20]
     found = cards_of(tensors, measure="all")
-    [repeated] = [card for card in found if "L1H1.q" in card.number and card.place == "heads"]
+    [repeated] = [card for card in found if "L1H1.q" in card.number and card.place == "repeats"]
     assert repeated.verdict == "present"
     assert repeated.picked == ("layers.1.q.heads.1.read", "layers.4.q.heads.0.read")
     assert repeated.bar[0] == pytest.approx(1, abs=1e-3)

@@ -8,6 +8,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 
 from flaggeo import analyze, load, render_report
+from flaggeo.findings.words import short_name
 from flaggeo.page.names import with_names
 from flaggeo.page.parts import html_table
 from tests.builders import CONFIG, related_llama
@@ -98,14 +99,47 @@ def test_a_name_selects_its_dot_its_cell_and_its_head(page):
     assert name.text_content() == f"L{layer}H{head}.{role}"
     name.click()
     assert picked(page) == [full]
-    assert page.locator("#graph-status").text_content().startswith(full)
+    side = full.rpartition(".")[2]
+    assert page.locator("#graph-status").text_content().startswith(f"L{layer}H{head}.{role} ({side}): ")
     marked = page.evaluate("views.matrix.signal('marked').map((i) => data.matrix.blocks[i].name)")
-    assert marked == [f"{role} {full.rpartition('.')[2]}s, layer {layer}"]
+    assert marked == [f"{role} {side}s, layer {layer}"]
     square = page.evaluate("views.heads.data('heads').find((one) => one.id === views.heads.signal('head'))")
     assert (square["layer"], square["head"]) == (int(layer), int(head))
     assert -1 <= page.locator("#graph").bounding_box()["y"] < 900  # a page scrolls by whole pixels
     page.get_by_role("button", name="Copy names").click()
     assert copied(page) == full
+
+
+@browser_only
+@pytest.mark.browser
+def test_back_returns_to_where_a_name_was(page):
+    sentences = page.locator("details", has_text="findings in sentences").first
+    sentences.evaluate("part => { part.open = true; }")
+    name = sentences.locator("button.name[data-name*=heads]").last
+    name.scroll_into_view_if_needed()
+    before = page.evaluate("scrollY")
+    name.click()
+    assert page.url.endswith("#graph")
+    page.go_back()
+    page.wait_for_timeout(200)
+    assert "#graph" not in page.url
+    assert page.evaluate("scrollY") == pytest.approx(before, abs=2)
+
+
+@browser_only
+@pytest.mark.browser
+def test_a_search_lists_the_edges_of_its_only_match_and_says_what_names_are_like(page):
+    search, said = page.locator("#graph-controls input[type=search]"), page.locator("#graph-status")
+    nodes = page.evaluate("views.graph.data('nodes').map((node) => [node.name, node.edges])")
+    name, edges = max(nodes, key=lambda node: node[1])
+    search.fill(name)
+    page.wait_for_timeout(250)
+    side = name.rpartition(".")[2]
+    assert f"{short_name(name)} ({side}): {edges} edges" in said.text_content()
+    assert said.text_content().count("excess") == edges + 1  # and once of them all
+    search.fill("L99H99")
+    page.wait_for_timeout(250)
+    assert "layers.3.q" in said.text_content()
 
 
 @browser_only
@@ -182,14 +216,15 @@ def test_a_click_on_a_cell_says_its_overlap(page, joined):
 @browser_only
 @pytest.mark.browser
 def test_cards_links_and_search_work_without_a_mouse(page):
-    card = page.locator('.card a[href="#heads"]').first
+    card = page.locator('.card a[href="#repeats"]').first
     names = json.loads(card.get_attribute("data-picked"))
     card.press("Enter")
-    assert page.locator("#heads-chart svg").is_visible()
-    assert set(names) >= set(picked(page)) != set()
-    page.locator('a.anchor[href="#repeats"]').press("Enter")
     assert page.url.endswith("#repeats")
-    assert table(page, "repeats").is_visible()
+    assert page.locator('section[aria-labelledby="repeats"] table').first.is_visible()
+    assert set(names) >= set(picked(page)) != set()
+    page.locator('a.anchor[href="#heads"]').press("Enter")
+    assert page.url.endswith("#heads")
+    assert page.locator("#heads-chart svg").is_visible()
     search = page.locator("#graph-controls input[type=search]")
     search.focus()
     page.keyboard.type("L1H1.q")

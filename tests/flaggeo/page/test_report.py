@@ -11,6 +11,7 @@ import torch
 
 from flaggeo import Analysis, analyze, load, render_report
 from flaggeo.findings import findings, graph_findings
+from flaggeo.findings.words import short_name
 from flaggeo.numerics.spectrum import leading_spectrum
 from flaggeo.page.charts import heads_chart
 from flaggeo.page.names import with_names
@@ -94,6 +95,11 @@ def status(page):
     return page.locator("#graph-status").text_content()
 
 
+def label(name):
+    """What the line above the graph calls a subspace."""
+    return f"{short_name(name)} ({name.rpartition('.')[2]})"
+
+
 def settled(page):
     """Controls wait a moment for the next key or movement before they redraw."""
     page.wait_for_timeout(200)
@@ -147,7 +153,7 @@ def test_a_click_on_a_dot_leaves_its_edges_alone_and_a_click_beside_it_all(page,
     dot(page, analysis, busiest).click()
     settled(page)
     assert arcs(page) == analysis.graph.degree(busiest) < everything
-    assert status(page).startswith(f"{busiest}: {analysis.graph.degree(busiest)} edge")
+    assert status(page).startswith(f"{label(busiest)}: {analysis.graph.degree(busiest)} edge")
     block = page.evaluate("views.matrix.signal('marked').map(i => data.matrix.blocks[i].name)")
     role, layer = busiest.split(".")[2], busiest.split(".")[1]
     assert block == [f"{role} {busiest.rsplit('.', 1)[1]}s, layer {layer}"]
@@ -215,14 +221,14 @@ def test_the_keyboard_walks_through_the_graph(page, analysis):
     everything = arcs(page)
     page.locator("#graph-figure").focus()
     page.keyboard.press("ArrowRight")
-    first = status(page).split(":")[0]
-    assert first in analysis.graph
+    nodes = {label(name): name for name in analysis.graph}
+    first = nodes[status(page).split(":")[0]]
     page.keyboard.press("ArrowRight")
-    second = status(page).split(":")[0]
+    second = nodes[status(page).split(":")[0]]
     places = [analysis.graph.nodes[name] for name in (first, second)]
     assert places[1]["layer"] > places[0]["layer"]
     page.keyboard.press("ArrowDown")
-    assert status(page).split(":")[0] not in (first, second)
+    assert nodes[status(page).split(":")[0]] not in (first, second)
     page.keyboard.press("Escape")
     assert arcs(page) == everything
 
@@ -543,8 +549,9 @@ def test_a_card_selects_in_its_chart_what_it_is_about(open_page, tmp_path):
     page = open_page(tmp_path / "report.html")
     page.locator("body[data-ready]").wait_for()
     assert 1 <= page.locator(".card").count() <= 6
-    page.locator('.card a[href="#heads"]').first.click()
+    page.locator('.card a[href="#repeats"]').first.click()
     settled(page)
+    page.locator('a.anchor[href="#heads"]').click()
     assert page.locator("#heads-chart svg").is_visible()
     head = page.evaluate("views.heads.data('heads').find((head) => head.id === views.heads.signal('head'))")
     assert [head["layer"], head["head"]] == [1, 1]
@@ -553,7 +560,7 @@ def test_a_card_selects_in_its_chart_what_it_is_about(open_page, tmp_path):
     names = json.loads(card.get_attribute("data-picked"))
     card.click()
     settled(page)
-    assert all(name in status(page) for name in names)
+    assert all(label(name) in status(page) for name in names)
     assert page.complaints == []
     page.close()
 
