@@ -316,7 +316,10 @@ def _failed(network: Network, found: LayerResult) -> list[Skipped]:
 
 
 def _failures(found: LayerResult) -> list[str]:
-    return [f"not measured, and left out wherever it is needed: {reason}" for reason in found.failed.values()]
+    return [
+        f"not measured, and left out wherever it is needed, so that the layers beside it count as neighbours: {reason}"
+        for reason in found.failed.values()
+    ]
 
 
 def _tensors_of(weights: list[Weight]) -> list[str]:

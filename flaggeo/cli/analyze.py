@@ -73,9 +73,10 @@ def analyze(path: Source, heads_per_layer: HeadsPerLayer = None, *, run: Run) ->
             chosen = settings.chosen(network)
         print_remarks(settings.remarks(chosen), run.quiet)
         analysis = run.measured(partial(measure, network, **options))
-        run.tell(analysis, ["summary"], partial(_show, verbose=run.verbose), sentences=run.verbose)
+        sentences = run.verbose or not _has_card(analysis)
+        run.tell(analysis, ["summary"], partial(_show, verbose=run.verbose), sentences=sentences)
         for failure in analysis.provenance["failed"]:
-            say(f"flaggeo: {failure}; what needs it is left out")
+            say(f"flaggeo: {failure}; what needs it is left out, and the layers beside it count as neighbours")
         if analysis.provenance["failed"]:
             raise typer.Exit(INCOMPLETE)
 
@@ -88,6 +89,7 @@ def _show(console: "Console", analysis: "Analysis", *, verbose: bool) -> None:
         from ..page import report_cards
 
         console.print(_verdicts(report_cards(analysis)))
+        _show_similar_layers(console, analysis)
         return
     from ..graph.alignment_graph import FALSE_DISCOVERY_RATE
 
@@ -98,6 +100,23 @@ def _show(console: "Console", analysis: "Analysis", *, verbose: bool) -> None:
     for item in analysis.skipped.itertuples():
         console.print(printable(f"not used: {item.tensor}: {item.reason}"))
     console.print(f"{len(analysis.skipped)} tensors not used; run flaggeo inspect to see why\n")
+
+
+def _show_similar_layers(console: "Console", analysis: "Analysis") -> None:
+    """Which layers are most alike, a question that no card answers, where it was asked."""
+    if "structure" in analysis.settings.measure:
+        from ..findings import graph_findings
+
+        for finding in graph_findings(analysis.structure):
+            if finding.kind == "similar_layers":
+                console.print(f"\n{printable(str(finding))}")
+
+
+def _has_card(analysis: "Analysis") -> bool:
+    """Whether a card has an answer of what was measured."""
+    from ..page import report_cards
+
+    return any(card.verdict != "not_measured" for card in report_cards(analysis))
 
 
 def _verdicts(cards: "Iterable[Card]") -> "Table":

@@ -157,8 +157,10 @@ def _similar_layers(blocks: pd.DataFrame) -> list[Finding]:
     # Layers that share hardly more than the largest null gives are not similar, even if others share less.
     similar = blocks[(blocks["value"] > blocks["null_largest"]) & (blocks["value"] >= LEAST_EXCESS)]
     similar = similar.head(_SIMILAR_LAYERS)
-    if similar.empty:
+    if blocks.empty:
         return []
+    if similar.empty:
+        return [Finding("similar_layers", "absent", {}, "repeats")]
     pairs = similar[["layer", "next_layer", "value"]].rename(columns={"value": "mean_excess"}).to_dict("records")
     numbers = {"pairs": pairs, "largest_elsewhere": similar["null_largest"].iloc[0]}
     return [Finding("similar_layers", "present", numbers, "repeats")]

@@ -15,6 +15,8 @@ from .words import END
 NOTICEABLE = 3.0
 # Steps at which first directions were replaced that are named.
 _NAMED_STEPS = 3
+# Roles and sides that are named as the last to move; of more, none stands out.
+_NAMED_LAST = 4
 # Share by which a mean effective rank has to change to be spoken of.
 _RANK_CHANGE = 0.01
 
@@ -137,8 +139,8 @@ def _drift(trace: Trace) -> list[Finding]:
         # Where all made half of their way by the same checkpoint, none of them was last.
         latest = max(half_steps) if min(half_steps) < max(half_steps) else None
         numbers |= {"latest_half_step": latest}
-        late = [row for row in moved if row["half_step"] == latest]
-        numbers |= {"latest": [{"role": row["role"], "side": row["side"]} for row in late]}
+        late = [{"role": row["role"], "side": row["side"]} for row in moved if row["half_step"] == latest]
+        numbers |= {"latest": late if len(late) <= _NAMED_LAST else []}
         found.append(Finding("drift", "present", numbers, "drift"))
     between = trace.role_drift[trace.role_drift["since"] == "previous"].dropna(subset="rms_angle").to_dict("records")
     if len(steps) > 2 and between:

@@ -95,16 +95,18 @@ def trace(
     first = previous = None
     updates = list[pd.DataFrame]()
     for place, (step, version) in enumerate(zip(run, versions, strict=True)):
+        counted = _Counted(progress, place, len(run))
         analysis = analysis_of(
             version,
             settings,
             device,
             step.label,
-            progress and _counted(progress, place, len(run)),
+            progress and counted,
             scratch=None if scratch is None else scratch_of(Path(scratch), version),
             executor=executor,
         )
         first = first or analysis
+        counted.last(f"{step.label}: drift")
         for name, table in _tables(analysis, first, previous, set(skipped)).items():
             table.insert(0, "checkpoint", step.label)
             table.insert(0, "step", step.number)
@@ -181,9 +183,20 @@ def scratch_of(scratch: Path, version: Version) -> Path:
     return scratch / sha256(version.location.encode()).hexdigest()[:16]
 
 
-def _counted(progress: Progress, place: int, checkpoints: int) -> Progress:
-    """Progress of one checkpoint as part of all: they have the same weights."""
-    return lambda name, done, total: progress(name, place * total + done, checkpoints * total)
+class _Counted:
+    """Progress of one checkpoint as part of all, which have the same weights; one more step follows its analysis."""
+
+    def __init__(self, progress: Progress | None, place: int, checkpoints: int) -> None:
+        self._progress, self._place, self._checkpoints, self._steps = progress, place, checkpoints, 0
+
+    def __call__(self, name: str, done: int, total: int) -> None:
+        self._steps, each = total, total + 1
+        if self._progress is not None:
+            self._progress(name, self._place * each + done, self._checkpoints * each)
+
+    def last(self, name: str) -> None:
+        """The step behind all those of the analysis."""
+        self(name, self._steps, self._steps)
 
 
 def _tables(

@@ -119,11 +119,11 @@ def composed_weights(
 
 def basis_independence(_verdict: str, *, shares: Mapping[str, float], fold_norms: bool) -> str:
     """Verdict: partial."""
-    told = listed([f"{share_of(share)} the {what}" for what, share in shares.items()])
+    told = listed([f"{share_of(1 - share)} the {what}" for what, share in shares.items() if share < 1])
     return (
-        f"Some numbers depend on the basis that training happened to choose: {'with' if fold_norms else 'without'} "
-        f"norm gains folded in, the numbers of {told} are basis-independent, that is, unchanged by every change of "
-        "basis that preserves the network's function. Compare the others within one network, not between networks."
+        "A change of basis that leaves the network's function alone can change some of these numbers: "
+        f"{'with' if fold_norms else 'without'} norm gains folded in, those of {told}. Compare these within one "
+        "network, not between networks."
     )
 
 

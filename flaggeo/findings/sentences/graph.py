@@ -1,6 +1,7 @@
 """Of an alignment graph."""
 
 from collections.abc import Sequence
+from math import nan
 
 from ..words import END, counted, listed, with_spread
 from .phrases import Row, first_few, of_random_graphs
@@ -187,8 +188,10 @@ def strongest_path(
     )
 
 
-def similar_layers(_verdict: str, *, pairs: Sequence[Row], largest_elsewhere: float) -> str:
-    """Verdict: present."""
+def similar_layers(verdict: str, *, pairs: Sequence[Row] = (), largest_elsewhere: float = nan) -> str:
+    """Verdicts: present, absent."""
+    if verdict == "absent":
+        return "No two neighbouring layers are clearly more alike than layers further apart."
     told = [f"{row['layer']} and {row['next_layer']} ({row['mean_excess']:.2f})" for row in pairs]
     return (
         f"The most similar neighbouring layers are {'; '.join(told)}, by their mean excess over the largest null, role "

@@ -27,6 +27,8 @@ def share_of(share: float) -> str:
     """A share of what a noun phrase with its article names."""
     if 0 < share < 0.01:
         return "under 1% of"
+    if 0.99 < share < 1:
+        return "over 99% of"
     return {0.0: "none of", 1.0: "all"}.get(share, f"{share:.0%} of")
 
 

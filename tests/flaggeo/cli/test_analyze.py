@@ -14,7 +14,7 @@ from flaggeo import Analysis
 from flaggeo.cli import app
 from flaggeo.cli.analyze import _verdicts
 from flaggeo.cli.terminal import FAILED, INCOMPLETE, UNREADABLE, USAGE, chosen_device
-from flaggeo.findings import Card
+from flaggeo.findings import Card, graph_findings
 from tests.builders import save_folder, tiny_llama
 
 run = CliRunner().invoke
@@ -55,6 +55,17 @@ def test_a_verdict_has_a_colour_where_a_person_sees_it():
     assert ["\x1b[32m" in console.file.getvalue() for console in shown] == [True, False]
 
 
+@pytest.mark.parametrize("measure", ["heads", "structure"])
+def test_what_has_no_card_is_answered_in_a_sentence(model, tmp_path, measure):
+    """The model's weights are unrelated, so that there is nothing to make a card of."""
+    result = run(app, ["analyze", str(model), "-o", str(tmp_path / "out"), "--rank", "4", "--measure", measure])
+    analysis = Analysis.load(tmp_path / "out")
+    found = analysis.findings + (graph_findings(analysis.structure) if measure == "structure" else [])
+    kind = {"heads": "similar_heads", "structure": "similar_layers"}[measure]
+    [answer] = [str(finding) for finding in found if finding.kind == kind]
+    assert answer in " ".join(result.stdout.split())
+
+
 def test_every_phase_is_named_while_it_lasts(model, tmp_path, monkeypatch):
     told = []
 
@@ -63,9 +74,11 @@ def test_every_phase_is_named_while_it_lasts(model, tmp_path, monkeypatch):
         yield lambda *step: told.append(step)
 
     monkeypatch.setattr("flaggeo.cli.run.progress_bar", bar)
-    assert run(app, ["analyze", str(model), "-o", str(tmp_path / "out"), "--rank", "4", "--draws", "1"]).exit_code == 0
+    arguments = ["analyze", str(model), "-o", str(tmp_path / "out"), "--rank", "4", "--draws", "1"]
+    assert run(app, [*arguments, "--measure", "continuity,heads,stability"]).exit_code == 0
     phases = [name.partition(":")[0] for name, *_ in told]
-    assert list(dict.fromkeys(phases)) == ["layers", "baselines", "pairs", "page"]
+    assert list(dict.fromkeys(phases)) == ["layers", "baselines", "pairs", "stability", "heads", "page"]
+    assert [done for *_, done, total in told if total > 1] == list(range(told[0][2]))
 
 
 def test_auto_is_an_accelerator_that_has_float64_or_the_cpu(model, tmp_path, monkeypatch):
