@@ -140,6 +140,7 @@ async function open() {
       pick(...chosen);
     });
   }
+  if (views[2]) followKind(views[2]);
   document.querySelectorAll("details.folded").forEach((part) => { part.open = false; });
   document.addEventListener("click", (event) => {
     const name = event.target.closest("button.name");
@@ -155,6 +156,14 @@ async function open() {
     document.getElementById(location.hash.slice(1))?.scrollIntoView();
   }
   document.body.dataset.ready = "yes";
+}
+
+// The table below the heads has the links of the kind that is drawn.
+function followKind(heads) {
+  const rows = document.querySelectorAll('section[aria-labelledby="heads"] table')[0].tBodies[0].rows;
+  const follow = () => [...rows].forEach((row) => { row.hidden = row.cells[0].textContent.trim() !== heads.signal("kind"); });
+  heads.addSignalListener("kind", follow);
+  follow();
 }
 
 // What a name stands for, selected in every chart that has it, and the first of these brought into view.

@@ -239,9 +239,11 @@ def test_heads_show_the_links_of_a_kind_and_of_one_head(page, analysis, html):
     links = next(source for source in data_of(html)["charts"]["heads"]["data"] if source["name"] == "edges")["values"]
     assert len(links) == sum(min(200, count) for count in analysis.heads["kind"].value_counts())
     drawn = page.locator("#heads-chart g.links path")
+    listed = page.locator('section[aria-labelledby="heads"] table').first.locator("tbody tr:visible td:first-child")
     for kind in ("OK", "QQ"):
         page.locator("#heads-controls select").select_option(kind)
         settled(page)
+        assert set(listed.all_text_contents()) == {kind}
         of_kind = [link for link in links if link["kind"] == kind]
         assert drawn.count() == sum(link["order"] <= 60 for link in of_kind)
     page.locator("#heads-controls input").fill("10")
