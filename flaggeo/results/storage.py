@@ -22,6 +22,8 @@ from pyarrow.parquet import write_table as write_parquet
 from ..display import printable
 from ..numerics.threads import workers
 
+#: Record of a run that is watched, from which a trace is made.
+MONITOR_FILE = "monitor.json"
 # Beginnings of the names of folders that are there while a result takes the place of another.
 _NEW, _OLD = ".{}.flaggeo-new-", ".{}.flaggeo-old-"
 # With what is written beside it, the names have to stay below the 255 bytes of most file systems.
