@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields
+from difflib import get_close_matches
 from itertools import chain
 from operator import index
 from typing import TYPE_CHECKING, Any, SupportsIndex, TypedDict, TypeGuard
@@ -273,5 +274,10 @@ def given_options(settings: Settings | None, options: Options) -> dict[str, Any]
         raise TypeError(f"expected settings or single options; got settings and {', '.join(options)}")
     if settings is not None:
         return dict(vars(settings))
+    known = [option.name for option in fields(Settings)]
+    for name in options:
+        if name not in known:
+            meant = get_close_matches(name, known) or known
+            raise TypeError(f"expected settings such as {', '.join(meant)}; got {name!r}")
     checked = Settings(**options)  # type: ignore[arg-type]  # its checks make tuples of whatever can be gone through
     return {name: getattr(checked, name) for name in options}

@@ -64,6 +64,8 @@ def open_checkpoint(
     CheckpointError
         If nothing readable is there: the message names the path, what was expected and what was found.
         `HubError` if a repository cannot be had.
+    TypeError
+        If the source is none of these.
     """
     checkpoint = _open(source)
     checkpoint.config = {**checkpoint.config, **(config or {})}
@@ -98,6 +100,8 @@ def _open(source: "str | Path | Mapping[str, Tensor] | nn.Module") -> Checkpoint
 
     if isinstance(source, Mapping):
         return MemoryCheckpoint("state dict", source, {})
+    if not hasattr(source, "state_dict"):
+        raise TypeError(f"expected a checkpoint, as a path, a state dict or a module; got {type(source).__name__}")
     to_dict = getattr(getattr(source, "config", None), "to_dict", dict)
     return MemoryCheckpoint(type(source).__name__, source.state_dict(), to_dict())
 

@@ -79,8 +79,10 @@ def test_what_was_given_is_told_apart_from_what_was_not():
     assert given_options(Settings(), {}) == vars(Settings())
     with pytest.raises(TypeError, match="expected settings or single options; got settings and rank"):
         given_options(Settings(), {"rank": 3})
-    with pytest.raises(TypeError, match="beauty"):
+    with pytest.raises(TypeError, match=r"rank, roles, .*; got 'beauty'"):
         given_options(None, {"beauty": 1})
+    with pytest.raises(TypeError, match="such as rank; got 'rankk'"):
+        given_options(None, {"rankk": 1})
 
 
 def test_a_rank_is_limited_by_each_weight_and_refused_above_all_of_them():

@@ -125,6 +125,12 @@ def test_given_settings_join_those_on_disk(tmp_path):
     assert open_checkpoint(folder, config={"num_attention_heads": 1}).config == CONFIG | {"num_attention_heads": 1}
 
 
+@pytest.mark.parametrize("source", [None, 3, ["a", "b"]])
+def test_what_can_be_no_checkpoint_is_refused(source):
+    with pytest.raises(TypeError, match=f"a path, a state dict or a module; got {type(source).__name__}"):
+        open_checkpoint(source)
+
+
 @pytest.mark.parametrize("name", ["x" * 1001, f"layers.{'9' * 5000}.weight", f"layers.{'9' * 10}.weight"])
 def test_names_that_no_network_has_are_refused(name):
     with pytest.raises(CheckpointError, match="expected a name of at most 1000 characters and numbers of at most nine"):
