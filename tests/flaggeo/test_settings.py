@@ -117,3 +117,8 @@ def test_a_rank_is_limited_by_each_weight_and_refused_above_all_of_them():
 )
 def test_layers_are_given_as_numbers_or_in_words(given, layers):
     assert Settings(layers=given).layers == layers
+
+
+def test_roles_and_measurements_are_given_as_names_or_in_words():
+    assert Settings(roles="k, q").roles == Settings(roles=["k", "q"]).roles == ("q", "k")
+    assert Settings(measure="spectra,heads").measure == ("heads", "spectra")
