@@ -36,7 +36,7 @@ _NO_WEIGHTS = re.compile(r"(optimizer|scheduler|scaler|training_args|rng_state\w
 
 # Mixtures of hundreds of experts in few bits have a hundred thousand.
 _MOST_TENSORS = 200_000
-_LONGEST_NAME, _LARGE_NUMBER = 1000, re.compile(r"\d{10}")
+_LONGEST_NAME, _NUMBER, _LARGE_NUMBER = 1000, re.compile(r"\d"), re.compile(r"\d{10}")
 
 
 def open_checkpoint(
@@ -188,6 +188,11 @@ def _open_folder(folder: Path) -> Checkpoint:
             f"{folder}: expected one file of weights or a {_WEIGHTS_NAMES[0]}, found no index and "
             f"{shortened([file.name for file in found])}: name the one to read"
         )
+    if inside := checkpoints_in(folder):
+        raise CheckpointError(
+            f"{folder}: expected a checkpoint, found a folder of {len(inside)}: flaggeo trace {folder} follows them, "
+            f"flaggeo analyze {inside[-1]} takes one"
+        )
     others = shortened(sorted(file.name for file in folder.iterdir()))
     found_instead = f"only {others}" if others else "an empty folder"
     raise CheckpointError(f"{folder}: expected weights ({_FORMATS}), found {found_instead}")
@@ -196,6 +201,14 @@ def _open_folder(folder: Path) -> Checkpoint:
 def holds_weights(folder: Path) -> bool:
     """Whether a folder is, or has in it, something that `open_checkpoint` reads."""
     return (folder / _DISTRIBUTED_METADATA_NAME).is_file() or bool(_weights_in(folder))
+
+
+def checkpoints_in(folder: Path) -> list[Path]:
+    """Subfolders with a number in the name and weights inside; empty if there are none."""
+    if not folder.is_dir():
+        return []
+    inside = sorted(entry for entry in folder.iterdir() if entry.is_dir() and _NUMBER.search(entry.name))
+    return [entry for entry in inside if holds_weights(entry)]
 
 
 def _weights_in(folder: Path) -> list[Path]:
