@@ -90,6 +90,8 @@ def load(
         If the checkpoint cannot be read or contradicts itself, or a module does not run on the example.
     UnknownArchitectureError
         If its names belong to no known family.
+    TypeError
+        If the source is none of these.
     ValueError
         If there is an example and no module.
 
@@ -164,7 +166,7 @@ def analyze(
     Raises
     ------
     TypeError
-        If settings and single options are given.
+        If settings and single options are given, there is no such option, or the network is none of these.
     ValueError
         If a setting is out of range, or no weight has the roles and layers asked for.
     CheckpointError

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields
+from difflib import get_close_matches
 from itertools import chain
 from operator import index
 from typing import TYPE_CHECKING, Any, SupportsIndex, TypedDict, TypeGuard
@@ -85,11 +86,16 @@ def _ranges(name: str, text: str) -> Iterable[int]:
     return chain.from_iterable(ranges)
 
 
+def _words(given: str | Iterable[str]) -> set[str]:
+    """What was given one by one, or in one text between commas."""
+    return {word.strip() for word in given.split(",")} if isinstance(given, str) else set(given)
+
+
 def _among(known: Callable[[], tuple[str, ...]]) -> _Check:
     """What was given in the order of what is known, which is looked up when it is needed."""
 
     def check(name: str, given: str | Iterable[str]) -> tuple[str, ...]:
-        asked = {given} if isinstance(given, str) else set(given)
+        asked = _words(given)
         unknown = sorted(asked - set(known()))
         if unknown or not asked:
             raise ValueError(f"{name}: expected some of {', '.join(known())}; got {', '.join(unknown) or 'none'}")
@@ -99,7 +105,7 @@ def _among(known: Callable[[], tuple[str, ...]]) -> _Check:
 
 
 def _measurements(name: str, given: str | Iterable[str]) -> tuple[str, ...]:
-    asked = {given} if isinstance(given, str) else set(given)
+    asked = _words(given)
     if asked == {"all"}:
         return MEASUREMENTS
     chosen = _among(lambda: MEASUREMENTS)(name, asked)
@@ -123,7 +129,8 @@ class Settings:
         Singular directions kept of each weight, capped at its smaller side; a remark of the result names the weights
         of which all are kept.
     roles : tuple of str or None
-        Only weights of these roles, in the order of `flaggeo.network.ROLES`; all of them for None.
+        Only weights of these roles, in the order of `flaggeo.network.ROLES`, from names or a text such as ``"q,k"``;
+        all of them for None.
     layers : tuple of int or None
         Only these layers, ascending, from numbers or a text such as ``"0-5,8"``; all of them for None. Weights without
         a layer (embed, unembed) are chosen by their role alone.
@@ -137,7 +144,8 @@ class Settings:
     seed : int
         Seed of these draws. The draws of one seed differ between kinds of device.
     measure : tuple of str
-        Which of `MEASUREMENTS` are made, or ``all``. The tables of the others are empty.
+        Which of `MEASUREMENTS` are made, from names or a text such as ``"heads,spectra"``, or ``all``. The tables of
+        the others are empty.
 
         - ``continuity``: one weight in neighbouring layers. Fills the tables that begin with this word, trajectories
           and experts.
@@ -273,5 +281,10 @@ def given_options(settings: Settings | None, options: Options) -> dict[str, Any]
         raise TypeError(f"expected settings or single options; got settings and {', '.join(options)}")
     if settings is not None:
         return dict(vars(settings))
+    known = [option.name for option in fields(Settings)]
+    for name in options:
+        if name not in known:
+            meant = get_close_matches(name, known) or known
+            raise TypeError(f"expected settings such as {', '.join(meant)}; got {name!r}")
     checked = Settings(**options)  # type: ignore[arg-type]  # its checks make tuples of whatever can be gone through
     return {name: getattr(checked, name) for name in options}

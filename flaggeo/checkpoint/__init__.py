@@ -8,6 +8,7 @@ tensor, or a block of its rows, when asked.
 from .adapter import AdaptedCheckpoint as AdaptedCheckpoint
 from .adapter import is_adapter as is_adapter
 from .hub import HubError as HubError
+from .opening import checkpoints_in as checkpoints_in
 from .opening import holds_weights as holds_weights
 from .opening import open_checkpoint as open_checkpoint
 from .protocol import Checkpoint as Checkpoint

@@ -36,7 +36,7 @@ _NO_WEIGHTS = re.compile(r"(optimizer|scheduler|scaler|training_args|rng_state\w
 
 # Mixtures of hundreds of experts in few bits have a hundred thousand.
 _MOST_TENSORS = 200_000
-_LONGEST_NAME, _LARGE_NUMBER = 1000, re.compile(r"\d{10}")
+_LONGEST_NAME, _NUMBER, _LARGE_NUMBER = 1000, re.compile(r"\d"), re.compile(r"\d{10}")
 
 
 def open_checkpoint(
@@ -64,6 +64,8 @@ def open_checkpoint(
     CheckpointError
         If nothing readable is there: the message names the path, what was expected and what was found.
         `HubError` if a repository cannot be had.
+    TypeError
+        If the source is none of these.
     """
     checkpoint = _open(source)
     checkpoint.config = {**checkpoint.config, **(config or {})}
@@ -98,6 +100,8 @@ def _open(source: "str | Path | Mapping[str, Tensor] | nn.Module") -> Checkpoint
 
     if isinstance(source, Mapping):
         return MemoryCheckpoint("state dict", source, {})
+    if not hasattr(source, "state_dict"):
+        raise TypeError(f"expected a checkpoint, as a path, a state dict or a module; got {type(source).__name__}")
     to_dict = getattr(getattr(source, "config", None), "to_dict", dict)
     return MemoryCheckpoint(type(source).__name__, source.state_dict(), to_dict())
 
@@ -184,6 +188,11 @@ def _open_folder(folder: Path) -> Checkpoint:
             f"{folder}: expected one file of weights or a {_WEIGHTS_NAMES[0]}, found no index and "
             f"{shortened([file.name for file in found])}: name the one to read"
         )
+    if inside := checkpoints_in(folder):
+        raise CheckpointError(
+            f"{folder}: expected a checkpoint, found a folder of {len(inside)}: flaggeo trace {folder} follows them, "
+            f"flaggeo analyze {inside[-1]} takes one"
+        )
     others = shortened(sorted(file.name for file in folder.iterdir()))
     found_instead = f"only {others}" if others else "an empty folder"
     raise CheckpointError(f"{folder}: expected weights ({_FORMATS}), found {found_instead}")
@@ -192,6 +201,14 @@ def _open_folder(folder: Path) -> Checkpoint:
 def holds_weights(folder: Path) -> bool:
     """Whether a folder is, or has in it, something that `open_checkpoint` reads."""
     return (folder / _DISTRIBUTED_METADATA_NAME).is_file() or bool(_weights_in(folder))
+
+
+def checkpoints_in(folder: Path) -> list[Path]:
+    """Subfolders with a number in the name and weights inside; empty if there are none."""
+    if not folder.is_dir():
+        return []
+    inside = sorted(entry for entry in folder.iterdir() if entry.is_dir() and _NUMBER.search(entry.name))
+    return [entry for entry in inside if holds_weights(entry)]
 
 
 def _weights_in(folder: Path) -> list[Path]:

@@ -47,8 +47,7 @@ def opened(path: str, quiet: bool, heads_per_layer: int | None = None) -> "Netwo
     Raises
     ------
     CheckpointError
-        As `flaggeo.load`; where an adapter, a saved result or a whole run is in the place of a checkpoint, the message
-        names the command that takes it.
+        As `flaggeo.load`; where an adapter or a saved result is in the place of a checkpoint, the message says so.
     """
     # Not by flaggeo.load, which is in a module that needs torch.
     from ..checkpoint import CheckpointError, is_adapter, open_checkpoint
@@ -77,13 +76,6 @@ def _require_no_other(folder: Path) -> None:
     if not folder.is_dir() or (folder / "config.json").is_file():
         return  # none such, which would take seconds to find out from the rooms that know them
     from ..results import kind_in
-    from ..tracing.run import checkpoints_in
-
-    if inside := checkpoints_in(folder):
-        raise CheckpointError(
-            f"{folder}: expected a checkpoint, found a folder of {len(inside)}: flaggeo trace {folder} follows them, "
-            f"flaggeo analyze {inside[-1]} takes one"
-        ) from None
 
     with suppress(FileNotFoundError):
         kind = kind_in(folder).KIND

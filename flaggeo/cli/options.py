@@ -1,7 +1,7 @@
 """The options that commands share; those of `Settings` are made from its fields."""
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import Field, dataclass, fields
 from enum import StrEnum
 from typing import Annotated, Any
@@ -45,35 +45,22 @@ def settings_parameters() -> list[inspect.Parameter]:
 
 def given_settings(arguments: Mapping[str, Any]) -> dict[str, Any]:
     """Those fields of `Settings` that are among a command's arguments and were given, for its checks to read."""
-    return {
-        option.name: _kind(option).read(option.name, arguments[option.name])
-        for option in fields(Settings)
-        if arguments[option.name] is not None
-    }
-
-
-def _words(_: str, text: str) -> list[str]:
-    return [word.strip() for word in text.split(",")]
-
-
-def _as_given(_: str, value: Any) -> Any:
-    return value
+    return {option.name: arguments[option.name] for option in fields(Settings) if arguments[option.name] is not None}
 
 
 @dataclass(frozen=True)
 class _Kind:
-    """How an option of one type is written on the command line, and read."""
+    """How an option of one type is written on the command line."""
 
     written: type
-    metavar: str | None
-    read: Callable[[str, Any], Any]
+    metavar: str | None = None
 
 
 _KINDS = {
-    int: _Kind(int, None, _as_given),
-    bool: _Kind(bool, None, _as_given),
-    tuple[str, ...]: _Kind(str, "NAME,...", _words),
-    tuple[int, ...]: _Kind(str, "RANGE,...", _as_given),
+    int: _Kind(int),
+    bool: _Kind(bool),
+    tuple[str, ...]: _Kind(str, "NAME,..."),
+    tuple[int, ...]: _Kind(str, "RANGE,..."),
 }
 
 

@@ -38,12 +38,15 @@ def verify(
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
-    """Measure a saved analysis again with its settings, and compare every table; exit 1 if a number differs."""
+    """Measure a saved analysis again with its settings, and compare every table; exit 1 if a number differs.
+
+    Tables that are there as CSV too have to be the same in both.
+    """
     with errors_reported(verbose):
         with waiting(LOADING, quiet), usage_errors():
             from ..analysis import analyze, headers_fingerprint, load
             from ..results import Analysis
-            from ..results.storage import ResultError
+            from ..results.storage import ResultError, altered_texts
 
             device = chosen_device(device)
         saved = Analysis.load(folder)
@@ -54,9 +57,10 @@ def verify(
         with progress_bar(quiet) as show:
             again = analyze(network, saved.settings, device=device, progress=show)
         differing = dict(differences(saved, again))
+        texts = dict(altered_texts(folder, {name: getattr(saved, name) for name in saved.table_names()}))
         if not quiet:
-            _show(saved, differing)
-        if differing:
+            _show(saved, differing, texts)
+        if differing or texts:
             raise typer.Exit(FAILED)
 
 
@@ -80,10 +84,12 @@ def _same(before: "pd.Series", after: "pd.Series") -> bool:
     return True
 
 
-def _show(saved: "Analysis", differing: dict[str, str]) -> None:
+def _show(saved: "Analysis", differing: dict[str, str], texts: dict[str, str]) -> None:
     from rich.table import Table
 
     table = Table("table", "rows", "measured again", box=None, header_style="bold")
     for name in saved.table_names():
         table.add_row(name, str(len(getattr(saved, name))), differing.get(name, "the same"))
+    for file, difference in texts.items():
+        table.add_row(file, "", difference)
     standard_output().print(table)

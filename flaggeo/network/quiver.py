@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
+# Names that an error offers for one that no weight has.
+_NAMES_TOLD = 3
 _SHORT_NAME = re.compile(r"(?P<tower>.+\.)?L(?P<layer>\d+)(H(?P<head>\d+))?\.(?P<role>[^.]+)")
 
 
@@ -320,15 +322,31 @@ class Network(Displayed):
         ------
         KeyError
             If no weight, or more than one, has the name.
+        TypeError
+            If it is no text. A network is no sequence: its weights are gone through as `weights`.
         """
+        if not isinstance(name, str):
+            raise TypeError(
+                f"network[{name!r}]: expected the name of a weight, such as {self.weights[0].name!r}; "
+                "network.weights has all of them in order"
+            )
         spelt = _long_name(name)
         found = [weight for weight in self.weights if weight.name == spelt]
         found = found or [weight for weight in self.weights if weight.tensor == name and weight.head is None]
         if len(found) != 1:
-            known = [weight.name for weight in found or self.weights]
-            near = known if found else get_close_matches(spelt, known) or known[:1]
+            near = [weight.name for weight in found] or self._meant(name)
             raise KeyError(f"{name}: expected the name of one weight, such as {', '.join(near)}")
         return found[0]
+
+    def _meant(self, name: str) -> list[str]:
+        """Weights that one may mean by a name that none has: one with its side, their role, or what is spelt alike."""
+        for side in Side:
+            name = name.removesuffix(f".{side.value}")
+        spelt, known = _long_name(name), [weight.name for weight in self.weights]
+        if spelt in known:
+            return [spelt]
+        of_role = [weight.name for weight in self.weights if weight.role == name and weight.head is None]
+        return of_role[:_NAMES_TOLD] or get_close_matches(spelt, known, _NAMES_TOLD) or known[:1]
 
     @property
     def spaces(self) -> Mapping[str, Space]:

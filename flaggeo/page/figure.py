@@ -1,6 +1,7 @@
 """Single charts of a page as files for papers and slides."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 from ..results import Analysis, Comparison, Result, Trace
@@ -22,18 +23,48 @@ Format = Literal["svg", "png", "pdf"]
 #: Formats that a figure can have, which are also the suffixes of their files.
 FORMATS: tuple[Format, ...] = get_args(Format)
 
+
+@dataclass(frozen=True)
+class Figure:
+    """A chart that can be had as a figure.
+
+    Attributes
+    ----------
+    draw : callable
+        Makes its specification of a result, or None where there is nothing to draw.
+    needs : str, optional
+        One of `MEASUREMENTS`, without which there is nothing.
+    empty : str, optional
+        Why there may be nothing all the same.
+    """
+
+    draw: Callable[[Any], Spec | None]
+    needs: str | None = None
+    empty: str = ""
+
+
+_NO_CONTINUITY = "no weight shares a space with that of the next layer"
+_NO_INTERFACE = "no two weights were measured that compose"
+
 #: Charts that can be had as a figure, of each kind of result.
-FIGURES: Mapping[type[Result], Mapping[str, Callable[[Any], Spec | None]]] = {
+FIGURES: Mapping[type[Result], Mapping[str, Figure]] = {
     Analysis: {
-        "continuity": continuity_chart,
-        "graph": graph_chart,
-        "matrix": matrix_figure,
-        "heads": heads_chart,
-        "interfaces": interfaces_chart,
-        "interface-curves": interface_curves_chart,
+        "continuity": Figure(continuity_chart, "continuity", _NO_CONTINUITY),
+        "graph": Figure(graph_chart, "pairs", "no two subspaces are significantly aligned"),
+        "matrix": Figure(matrix_figure, "pairs", "no two subspaces of the stream were compared"),
+        "heads": Figure(heads_chart, "heads", "no two heads were compared"),
+        "interfaces": Figure(interfaces_chart, "interfaces", _NO_INTERFACE),
+        "interface-curves": Figure(interface_curves_chart, "interfaces", _NO_INTERFACE),
     },
-    Comparison: {"tensors": tensors_chart, "drift": drift_chart},
-    Trace: {"drift": heat_chart, "continuity": continuity_figure, "weights": weights_chart},
+    Comparison: {
+        "tensors": Figure(tensors_chart, empty="no stored tensor of a layer was compared"),
+        "drift": Figure(drift_chart),
+    },
+    Trace: {
+        "drift": Figure(heat_chart, empty="no weight of a layer was followed"),
+        "continuity": Figure(continuity_figure, "continuity", _NO_CONTINUITY),
+        "weights": Figure(weights_chart),
+    },
 }
 
 _SCALE = 2  # of a PNG
@@ -78,10 +109,12 @@ def render_figure(
 def figure_spec(result: Result, name: str, settings: Mapping[str, str | float]) -> Spec:
     """Vega or Vega-Lite specification of a figure, with its data."""
     require_figure(type(result), name)
-    spec = FIGURES[type(result)][name](result)
+    figure, measured = FIGURES[type(result)][name], result.settings.measure
+    spec = figure.draw(result)
     if spec is None:
-        measured = ", ".join(result.settings.measure)
-        raise ValueError(f"{result.KIND.name} has nothing to draw in {name!r}: it measured {measured}")
+        lacking = figure.needs is not None and figure.needs not in measured
+        why = f"it measured {', '.join(measured)}" if lacking else figure.empty
+        raise ValueError(f"{result.KIND.name} has nothing to draw in {name!r}: {why}")
     controls = {}
     for control in (*spec.get("signals", []), *spec.get("params", [])):
         if "element" in control.get("bind", {}):

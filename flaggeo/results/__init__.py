@@ -5,9 +5,8 @@ from pathlib import Path
 from .analysis import Analysis as Analysis
 from .comparison import Comparison as Comparison
 from .saved import Result as Result
+from .saved import found_instead
 from .trace import Trace as Trace
-
-_KINDS: tuple[type[Result], ...] = (Analysis, Comparison, Trace)
 
 
 def kind_in(folder: Path) -> type[Result]:
@@ -18,8 +17,7 @@ def kind_in(folder: Path) -> type[Result]:
     FileNotFoundError
         If it holds none.
     """
-    for kind in _KINDS:
+    for kind in Result.__subclasses__():
         if kind.is_in(folder):
             return kind
-    records = ", ".join(kind.KIND.record_file for kind in _KINDS)
-    raise FileNotFoundError(f"{folder}: expected a result of flaggeo, found none of {records}")
+    raise FileNotFoundError(f"{folder}: expected a result of flaggeo, found {found_instead(folder)}")

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import pandas as pd
 from pyarrow import ArrowException
 
+from ..checkpoint import holds_weights
 from ..display import Displayed
 from ..settings import Settings
-from .storage import ResultError, load_record, load_tables, require_replaceable, save_tables, table_files
+from .storage import MONITOR_FILE, ResultError, load_record, load_tables, require_replaceable, save_tables, table_files
 
 if TYPE_CHECKING:
     from ..findings import Finding
@@ -185,7 +186,7 @@ class Result(Displayed):
         """
         folder = Path(folder)
         if not cls.is_in(folder):
-            raise FileNotFoundError(f"{folder}: expected {cls.KIND.name} of flaggeo, found no {cls.KIND.record_file}")
+            raise FileNotFoundError(f"{folder}: expected {cls.KIND.name} of flaggeo, found {found_instead(folder)}")
         try:
             record = load_record(folder / cls.KIND.record_file, cls.KIND.schema_version, cls.KIND.remedy)
             found = cls(**cls._loaded(folder), provenance=record["provenance"])
@@ -208,6 +209,23 @@ class Result(Displayed):
     def _loaded(cls, folder: Path) -> dict[str, Any]:
         """Every field but the provenance."""
         return dict(load_tables(folder, cls.table_names()))
+
+
+def found_instead(path: Path) -> str:
+    """What is at a path that holds no result, or one of another kind, in words."""
+    if not path.exists():
+        return "nothing at this path"
+    if not path.is_dir():
+        return "a file"
+    kinds = [kind for kind in Result.__subclasses__() if kind.is_in(path)]
+    if kinds:
+        return kinds[0].KIND.name
+    if (path / MONITOR_FILE).is_file():
+        return "the records of a run, which flaggeo trace reads"
+    if holds_weights(path):  # as an analysis and the records of a run do, too
+        return "a checkpoint"
+    records = ", ".join(kind.KIND.record_file for kind in Result.__subclasses__())
+    return f"none of {records}"
 
 
 def _unreadable(folder: Path, error: Exception) -> ResultError:

@@ -1,5 +1,6 @@
 """How results are kept on disk: all or nothing."""
 
+import io
 import json
 import os
 import shutil
@@ -8,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from glob import escape
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,8 @@ from pyarrow.parquet import write_table as write_parquet
 from ..display import printable
 from ..numerics.threads import workers
 
+#: Record of a run that is watched, from which a trace is made.
+MONITOR_FILE = "monitor.json"
 # Beginnings of the names of folders that are there while a result takes the place of another.
 _NEW, _OLD = ".{}.flaggeo-new-", ".{}.flaggeo-old-"
 # With what is written beside it, the names have to stay below the 255 bytes of most file systems.
@@ -168,14 +172,34 @@ def save_tables(
         raise PageError(f"{folder}: saved without its page, which flaggeo report {folder} makes: {unmade}") from unmade
 
 
-def _write_csv(columns: pa.Table, path: Path) -> None:
+def altered_texts(folder: Path, tables: Mapping[str, pd.DataFrame]) -> Iterator[tuple[str, str]]:
+    """Each CSV file of a saved result that is not what `save_tables` writes of its table, and how it differs."""
+    for name, table in tables.items():
+        csv, parquet = table_files(name)
+        file = folder / csv
+        if not file.is_file():
+            if len(table) <= _READABLE_ROWS:
+                yield csv, "missing"
+            continue
+        text = io.BytesIO()
+        _write_csv(pa.Table.from_pandas(table, preserve_index=False), text)
+        expected = text.getvalue()
+        with file.open("rb") as stream:
+            found = stream.read(2 * len(expected) + 1)
+        lines = zip_longest(expected.splitlines(), found.splitlines())
+        number = next((place for place, (one, other) in enumerate(lines, start=1) if one != other), None)
+        if number is not None:
+            yield csv, f"line {number} is not as {parquet} gives it"
+
+
+def _write_csv(columns: pa.Table, target: Path | io.BytesIO) -> None:
     single = [pa.field(one.name, pa.float32()) if one.type == pa.float64() else one for one in columns.schema]
     columns = columns.cast(pa.schema(single))
     for place, field in enumerate(columns.schema):
         if pa.types.is_string(field.type) or pa.types.is_large_string(field.type):
             cells = [None if text is None else _cell(text) for text in columns[place].to_pylist()]
             columns = columns.set_column(place, field, pa.array(cells, field.type))
-    arrow_csv.write_csv(columns, path)
+    arrow_csv.write_csv(columns, target)
 
 
 def _cell(text: str) -> str:

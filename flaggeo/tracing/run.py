@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..checkpoint import holds_weights
+from ..checkpoint import checkpoints_in
 from ..comparison.matching import Source
 
 _NUMBER = re.compile(r"\d+")
@@ -55,7 +55,7 @@ def steps_of(checkpoints: str | Path | Sequence[Source], numbers: Sequence[int] 
     where = ""
     if len(sources) == 1 and isinstance(sources[0], str | Path) and not Path(sources[0]).is_file():
         where = f" in {sources[0]}"
-        sources = checkpoints_in(Path(sources[0]))
+        sources = list(checkpoints_in(Path(sources[0])))
     if len(sources) < 2:
         raise ValueError(
             f"trace: expected at least 2 checkpoints, or a folder with numbered ones such as checkpoint-100; "
@@ -70,14 +70,6 @@ def steps_of(checkpoints: str | Path | Sequence[Source], numbers: Sequence[int] 
     labels = names if len(set(names)) == len(names) else [f"{name} ({place})" for place, name in enumerate(names)]
     steps = [Step(number, label, source) for number, label, source in zip(known, labels, sources, strict=True)]
     return sorted(steps, key=lambda step: step.number)
-
-
-def checkpoints_in(folder: Path) -> list[Source]:
-    """Subfolders with a number in the name and weights inside; empty if there are none."""
-    if not folder.is_dir():
-        return []
-    inside = sorted(entry for entry in folder.iterdir() if entry.is_dir() and _NUMBER.search(entry.name))
-    return [entry for entry in inside if holds_weights(entry)]
 
 
 def numbers_in(names: Sequence[str]) -> list[int] | None:

@@ -79,8 +79,10 @@ def test_what_was_given_is_told_apart_from_what_was_not():
     assert given_options(Settings(), {}) == vars(Settings())
     with pytest.raises(TypeError, match="expected settings or single options; got settings and rank"):
         given_options(Settings(), {"rank": 3})
-    with pytest.raises(TypeError, match="beauty"):
+    with pytest.raises(TypeError, match=r"rank, roles, .*; got 'beauty'"):
         given_options(None, {"beauty": 1})
+    with pytest.raises(TypeError, match="such as rank; got 'rankk'"):
+        given_options(None, {"rankk": 1})
 
 
 def test_a_rank_is_limited_by_each_weight_and_refused_above_all_of_them():
@@ -115,3 +117,8 @@ def test_a_rank_is_limited_by_each_weight_and_refused_above_all_of_them():
 )
 def test_layers_are_given_as_numbers_or_in_words(given, layers):
     assert Settings(layers=given).layers == layers
+
+
+def test_roles_and_measurements_are_given_as_names_or_in_words():
+    assert Settings(roles="k, q").roles == Settings(roles=["k", "q"]).roles == ("q", "k")
+    assert Settings(measure="spectra,heads").measure == ("heads", "spectra")

@@ -15,6 +15,7 @@ import pandas as pd
 from torch import distributed, nn
 
 from ...analysis import circumstances
+from ...display import Displayed
 from ...network.modules import Example
 from ...settings import Settings
 from .continuing import require_same_run, require_same_weights
@@ -31,7 +32,7 @@ Log = Callable[[Mapping[str, float], int], object]
 _LEAST_RECORDS = 4
 
 
-class Monitor:
+class Monitor(Displayed):
     """Record how alignment arises in a run, from its model in memory.
 
     Call `step` after each step of the optimizer. Nothing of the run changes: the model is only read, no hook is set, no
@@ -136,7 +137,9 @@ class Monitor:
             raise ValueError(
                 f"expected at least 1 step between records and a start of at least 0; got {every}, {start}"
             )
+        self._folder = Path(folder)
         self._records: Records | None = None
+        self._cells: Mapping[int, int] = {}
         if not _is_first_process():
             return
         started = datetime.now(UTC)
@@ -162,9 +165,9 @@ class Monitor:
             "reference": reference,
             "budget": budget,
         } | circumstances(settings, subject.device, started)
-        path, goes_on = Path(folder), start > 0 and is_monitored(folder)
+        goes_on = start > 0 and is_monitored(folder)
         if goes_on:
-            self._go_on(path, subject)
+            self._go_on(subject)
         tables = self._observer.measure(start)
         # Updates, gradients and what has moved are not there yet.
         expected = numbers_in(tables) * (1 + updates + gradients) + tables["drift"].size
@@ -172,9 +175,10 @@ class Monitor:
             least = _LEAST_RECORDS * expected
             raise ValueError(f"budget: expected at least {least} numbers, of {_LEAST_RECORDS} records; got {budget}")
         if goes_on:
-            require_same_weights(path, start, tables["weights"])
+            require_same_weights(self._folder, start, tables["weights"])
         self._budget, self._referenced = budget, 0
-        self._records = Records(path, self._provenance, continued=start if goes_on else None)
+        self._records = Records(self._folder, self._provenance, continued=start if goes_on else None)
+        self._cells = self._records.cells
         if self._records.lost:
             lost = ", ".join(map(str, self._records.lost))
             self._tell(f"records that cannot be read were removed, of the steps {lost}")
@@ -223,11 +227,15 @@ class Monitor:
                 raise
             self._tell(f"not recorded: {failure}")  # what ended the run is what a person has to see
 
-    def _go_on(self, folder: Path, subject: Subject) -> None:
+    def _facts(self) -> Mapping[str, object]:
+        steps = self._cells.keys()  # still there once it is closed
+        return {"folder": str(self._folder), "last_step": max(steps, default=None), "records": len(steps)}
+
+    def _go_on(self, subject: Subject) -> None:
         """Take over what the records of a run that continues say of it."""
-        noted = read_provenance(folder)
-        require_same_run(folder, noted, self._provenance)
-        reference = load_moments(folder / REFERENCE_FILE, subject.weights)
+        noted = read_provenance(self._folder)
+        require_same_run(self._folder, noted, self._provenance)
+        reference = load_moments(self._folder / REFERENCE_FILE, subject.weights)
         self._observer.first = {name: one for name, one in reference.items() if one.step <= self._step}
         spacing, continued = noted.get("spacing"), noted.get("continued")
         if isinstance(spacing, int):

@@ -17,9 +17,9 @@ from ...alignment import Column, Observable, Schema
 from ...alignment.depth.cosines import ABS_COSINE, ABS_COSINE_2, LEADING_OVERLAP, SIGMA2_WEIGHTED
 from ...alignment.interfaces.leading_directions import INTERFACE_OVERLAP, WINDOW_CONTRAST, WINDOW_RHO
 from ...alignment.pairs.overlap import PROJECTION_OVERLAP
-from ...results.storage import ResultError, load_record, load_tables, replace_file, replaced_at_once
+from ...results.storage import MONITOR_FILE, ResultError, load_record, load_tables, replace_file, replaced_at_once
 
-RECORD_FILE, REFERENCE_FILE = "monitor.json", "reference.safetensors"
+REFERENCE_FILE = "reference.safetensors"
 _SCHEMA_VERSION = 2
 _STEP = re.compile(r"step-(\d{12})")
 # Records that a run may have; budgets leave far fewer.
@@ -198,7 +198,7 @@ class Records:
     def note(self, provenance: Mapping[str, Any]) -> None:
         """Write what is known of the run."""
         record = {"schema_version": _SCHEMA_VERSION, "provenance": provenance}
-        replace_file(self._folder / RECORD_FILE, (json.dumps(record, indent=2, allow_nan=False) + "\n").encode())
+        replace_file(self._folder / MONITOR_FILE, (json.dumps(record, indent=2, allow_nan=False) + "\n").encode())
 
     def write(self, step: int, tables: Tables) -> None:
         """Add the record of a step, which is there as a whole or not at all, whenever the process ends."""
@@ -219,7 +219,7 @@ class Records:
 
 def is_monitored(folder: str | Path) -> bool:
     """Whether a folder is that of a watched run."""
-    return (Path(folder) / RECORD_FILE).is_file()
+    return (Path(folder) / MONITOR_FILE).is_file()
 
 
 def read_provenance(folder: Path) -> dict[str, Any]:
@@ -230,9 +230,9 @@ def read_provenance(folder: Path) -> dict[str, Any]:
     ResultError
         If it is damaged, or of another version.
     """
-    record = load_record(folder / RECORD_FILE, _SCHEMA_VERSION, "watch the run again")
+    record = load_record(folder / MONITOR_FILE, _SCHEMA_VERSION, "watch the run again")
     if not isinstance(record.get("provenance"), dict):
-        raise ResultError(f"{folder / RECORD_FILE} is damaged: expected what a monitor notes of its run")
+        raise ResultError(f"{folder / MONITOR_FILE} is damaged: expected what a monitor notes of its run")
     found: dict[str, Any] = record["provenance"]
     return found
 

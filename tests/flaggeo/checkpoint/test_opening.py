@@ -125,6 +125,19 @@ def test_given_settings_join_those_on_disk(tmp_path):
     assert open_checkpoint(folder, config={"num_attention_heads": 1}).config == CONFIG | {"num_attention_heads": 1}
 
 
+def test_a_folder_of_checkpoints_is_answered_with_the_command_that_follows_them(tmp_path):
+    for number in (1, 2):
+        save_folder(tmp_path / f"checkpoint-{number}", tiny_llama())
+    with pytest.raises(CheckpointError, match=r"a folder of 2: flaggeo trace .*, flaggeo analyze .*checkpoint-2 takes"):
+        open_checkpoint(tmp_path)
+
+
+@pytest.mark.parametrize("source", [None, 3, ["a", "b"]])
+def test_what_can_be_no_checkpoint_is_refused(source):
+    with pytest.raises(TypeError, match=f"a path, a state dict or a module; got {type(source).__name__}"):
+        open_checkpoint(source)
+
+
 @pytest.mark.parametrize("name", ["x" * 1001, f"layers.{'9' * 5000}.weight", f"layers.{'9' * 10}.weight"])
 def test_names_that_no_network_has_are_refused(name):
     with pytest.raises(CheckpointError, match="expected a name of at most 1000 characters and numbers of at most nine"):

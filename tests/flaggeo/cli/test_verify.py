@@ -37,6 +37,16 @@ def test_a_number_that_was_altered_is_found(saved):
     assert [line.split()[0] for line in result.stdout.splitlines() if "other values in overlap" in line] == ["pairs"]
 
 
+def test_copies_for_people_that_are_not_as_their_tables_are_found(saved):
+    (saved / "weights.csv").unlink()
+    with (saved / "pairs.csv").open("a") as file:
+        file.write("a row more\n")
+    result = run(app, ["verify", str(saved)])
+    assert result.exit_code == FAILED
+    differing = [line.split()[0] for line in result.stdout.splitlines()[1:] if "the same" not in line]
+    assert differing == ["weights.csv", "pairs.csv"]
+
+
 def test_a_checkpoint_that_has_moved_is_named(saved, tmp_path):
     (tmp_path / "model").rename(tmp_path / "moved")
     assert run(app, ["verify", str(saved), "-q"]).exit_code == UNREADABLE

@@ -52,6 +52,26 @@ def test_a_name_that_no_weight_has_is_refused_with_those_that_are_near(network):
         network["L9.q"]
 
 
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("L1.q.read", ["layers.1.q"]),
+        ("layers.1.o.heads.2.write", ["layers.1.o.heads.2"]),
+        ("q", [f"layers.{layer}.q" for layer in range(3)]),
+        ("something else", ["embed"]),
+    ],
+)
+def test_the_weights_that_a_name_may_mean_are_told(network, name, meant):
+    with pytest.raises(KeyError, match=f"such as {', '.join(meant)}'$".replace(".", "[.]")):
+        network[name]
+
+
+def test_a_network_is_no_sequence_and_says_where_its_weights_are(network):
+    for ask in (list, lambda network: network[0], lambda network: "L0.q" in network):
+        with pytest.raises(TypeError, match=r"such as 'embed'; network\.weights has all"):
+            ask(network)
+
+
 def test_a_tensor_that_is_cut_into_several_weights_is_the_name_of_none(network):
     q, k = network["L0.q"], network["L0.k"]
     fused = replace(network, weights=(q, replace(k, tensor=q.tensor)))

@@ -89,3 +89,14 @@ def test_an_analysis_without_heads_has_no_figure_of_them():
     without = analyze(load(related_llama(), config=CONFIG), rank=2, roles=["q"])
     with pytest.raises(ValueError, match=r"nothing to draw in 'heads': it measured continuity, pairs$"):
         render_figure(without, "heads")
+
+
+def test_an_empty_chart_of_what_was_measured_says_why():
+    """One weight has no other to be compared with."""
+    measure = ["continuity", "pairs", "interfaces"]
+    alone = analyze(load(related_llama(), config=CONFIG), rank=2, roles=["q"], layers=0, measure=measure)
+    figures = {name: figure for name, figure in FIGURES[Analysis].items() if figure.needs in measure and figure.empty}
+    assert len(figures) == 5
+    for name, figure in figures.items():
+        with pytest.raises(ValueError, match=f"nothing to draw in '{name}': {figure.empty}$"):
+            render_figure(alone, name)

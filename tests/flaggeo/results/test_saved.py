@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 
 from flaggeo import (
+    Analysis,
     ResultError,
     Settings,
     analyze,
@@ -18,7 +19,7 @@ from flaggeo import (
 from flaggeo.findings import comparison_findings, findings, trace_findings
 from flaggeo.results import kind_in
 from flaggeo.results.storage import PageError
-from tests.builders import CONFIG, tiny_llama
+from tests.builders import CONFIG, save_folder, tiny_llama
 
 SETTINGS = Settings(rank=2, roles=["q"], draws=1)
 
@@ -85,10 +86,27 @@ def test_a_result_replaces_its_own_kind_alone(results, tmp_path):
             if other is not result:
                 with pytest.raises(FileExistsError, match="nothing else to overwrite"):
                     other.save(tmp_path / name, overwrite=True)
-                with pytest.raises(FileNotFoundError, match=f"found no {other.KIND.record_file}".replace(".", "[.]")):
+                with pytest.raises(
+                    FileNotFoundError, match=f"expected {other.KIND.name} .*, found {result.KIND.name}$"
+                ):
                     type(other).load(tmp_path / name)
-    with pytest.raises(FileNotFoundError, match=r"found none of result\.json, comparison\.json, trace\.json"):
-        kind_in(tmp_path)
+
+
+def test_what_is_there_in_place_of_a_result_is_said(tmp_path):
+    save_folder(tmp_path / "checkpoint", tiny_llama())
+    (tmp_path / "watched").mkdir()
+    for name in ("monitor.json", "reference.safetensors"):
+        (tmp_path / "watched" / name).touch()
+    for path, found in (
+        ("nowhere", "nothing at this path"),
+        ("checkpoint/model.safetensors", "a file"),
+        ("checkpoint", "a checkpoint"),
+        ("watched", "the records of a run"),
+        ("", r"none of result\.json, comparison\.json, trace\.json"),
+    ):
+        for ask in (kind_in, Analysis.load):
+            with pytest.raises(FileNotFoundError, match=f"{path}: expected .*, found {found}"):
+                ask(tmp_path / path)
 
 
 def test_another_schema_is_named_with_what_to_do(result, tmp_path):

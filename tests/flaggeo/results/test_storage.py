@@ -3,7 +3,7 @@ from math import nan
 import pandas as pd
 import pytest
 
-from flaggeo.results.storage import replaced_at_once, require_replaceable, save_tables
+from flaggeo.results.storage import altered_texts, load_tables, replaced_at_once, require_replaceable, save_tables
 
 NAMES = frozenset({"result.json"})
 
@@ -52,6 +52,24 @@ def test_text_has_seven_digits_of_every_table_and_parquet_all(tmp_path):
     text = pd.read_csv(tmp_path / "out" / "one.csv")
     pd.testing.assert_frame_equal(text, table.round({"share": 8}), check_dtype=False, rtol=1e-7)
     pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "out" / "one.parquet"), table)
+
+
+def test_a_text_that_is_not_what_its_table_gives_is_named(tmp_path):
+    short = pd.DataFrame({"share": [1 / 3, nan], "name": ["=1+1", None], "count": pd.array([2, None], "Int64")})
+    tables = {"short": short, "long": pd.DataFrame({"a": range(5001)}), "empty": short[:0]}
+    out = tmp_path / "out"
+    save_tables(out, tables, {}, others={}, names=frozenset(), overwrite=False)
+    again = load_tables(out, tables)
+    assert list(altered_texts(out, again)) == []
+    text = (out / "short.csv").read_bytes()
+    (out / "short.csv").write_bytes(text.replace(b"\n", b"\r\n"))
+    assert list(altered_texts(out, again)) == []
+    (out / "short.csv").write_bytes(text.replace(b"0.3333", b"0.3334"))
+    (out / "long.csv").write_text("a\n")
+    (out / "empty.csv").unlink()
+    found = dict(altered_texts(out, again))
+    assert found.keys() == {"short.csv", "long.csv", "empty.csv"}
+    assert "line 2 " in found["short.csv"]
 
 
 def test_a_file_that_cannot_be_written_leaves_nothing_behind(tmp_path):

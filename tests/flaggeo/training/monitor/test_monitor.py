@@ -254,6 +254,14 @@ def test_where_the_budget_is_used_up_every_second_record_goes(tmp_path):
     assert sum(disk.numbers_in(read_record(tmp_path / "run", step)) for step in (0, 4, 8, 11)) <= 5.5 * numbers
 
 
+def test_it_shows_its_folder_and_what_it_has_recorded(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with Monitor(Residual(width=6), "run", every=2, rank=2) as monitor:
+        assert repr(monitor) == "Monitor(folder='run', last_step=0, records=1)"
+        run_of(monitor, 3 * [lambda: None])
+    assert repr(monitor) == "Monitor(folder='run', last_step=3, records=3)"
+
+
 def test_a_continued_run_keeps_its_numbers_and_drift_has_its_reference(tmp_path):
     module = llama()
     with Monitor(module, tmp_path, every=2, rank=RANK, start=100, reference=103) as monitor:
