@@ -1,12 +1,14 @@
 """How results are kept on disk: all or nothing."""
 
+import csv
 import io
 import json
+import math
 import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from glob import escape
 from itertools import zip_longest
@@ -173,23 +175,45 @@ def save_tables(
 
 
 def altered_texts(folder: Path, tables: Mapping[str, pd.DataFrame]) -> Iterator[tuple[str, str]]:
-    """Each CSV file of a saved result that is not what `save_tables` writes of its table, and how it differs."""
+    """Each CSV file of a saved result that does not say what `save_tables` writes of its table, and how it differs.
+
+    Another program may have saved it again, with other quotes and digits.
+    """
     for name, table in tables.items():
-        csv, parquet = table_files(name)
-        file = folder / csv
+        text_file, parquet = table_files(name)
+        file = folder / text_file
         if not file.is_file():
             if len(table) <= _READABLE_ROWS:
-                yield csv, "missing"
+                yield text_file, "missing"
             continue
         text = io.BytesIO()
         _write_csv(pa.Table.from_pandas(table, preserve_index=False), text)
         expected = text.getvalue()
         with file.open("rb") as stream:
             found = stream.read(2 * len(expected) + 1)
-        lines = zip_longest(expected.splitlines(), found.splitlines())
-        number = next((place for place, (one, other) in enumerate(lines, start=1) if one != other), None)
+        rows = zip_longest(*map(_rows, (expected, found)))
+        number = next((place for place, row in enumerate(rows, start=1) if not _says_the_same(*row)), None)
         if number is not None:
-            yield csv, f"line {number} is not as {parquet} gives it"
+            yield text_file, f"row {number} is not as {parquet} gives it"
+
+
+def _rows(text: bytes) -> Iterator[list[str]]:
+    """Rows of a CSV file; where it is none, they end."""
+    with suppress(csv.Error):
+        yield from csv.reader(io.StringIO(text.decode(errors="replace"), newline=""))
+
+
+def _says_the_same(one: list[str] | None, other: list[str] | None) -> bool:
+    """Whether the cells of two rows are equal as texts, or as numbers of single precision."""
+    if one is None or other is None or len(one) != len(other):
+        return False
+
+    def same_number(first: str, second: str) -> bool:
+        with suppress(ValueError):
+            return math.isclose(float(first), float(second), rel_tol=1e-6)
+        return False
+
+    return all(first == second or same_number(first, second) for first, second in zip(one, other, strict=True))
 
 
 def _write_csv(columns: pa.Table, target: Path | io.BytesIO) -> None:

@@ -64,12 +64,14 @@ def test_a_text_that_is_not_what_its_table_gives_is_named(tmp_path):
     text = (out / "short.csv").read_bytes()
     (out / "short.csv").write_bytes(text.replace(b"\n", b"\r\n"))
     assert list(altered_texts(out, again)) == []
+    pd.read_csv(out / "short.csv").to_csv(out / "short.csv", index=False)
+    assert list(altered_texts(out, again)) == []
     (out / "short.csv").write_bytes(text.replace(b"0.3333", b"0.3334"))
     (out / "long.csv").write_text("a\n")
     (out / "empty.csv").unlink()
     found = dict(altered_texts(out, again))
     assert found.keys() == {"short.csv", "long.csv", "empty.csv"}
-    assert "line 2 " in found["short.csv"]
+    assert "row 2 " in found["short.csv"]
 
 
 def test_a_file_that_cannot_be_written_leaves_nothing_behind(tmp_path):
