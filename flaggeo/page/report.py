@@ -166,7 +166,7 @@ def _subtitle(analysis: Analysis) -> str:
         f"{layers_in_words(layers)}, {read_as(provenance['family'])}, "
         f"{(analysis.weights['head'].isna() & analysis.weights['stacked'].isna()).sum()} weights"
         + (f" and {heads} attention heads" if heads else "")
-        + f" at rank {analysis.settings.rank}, in {len(analysis.spaces)} spaces"
+        + f" at rank {analysis.settings.rank}"
         + (f"; stored as {stored}, de-quantised" if stored else "")
         + f"; {Coverage(**provenance['coverage'])}"
     )

@@ -132,8 +132,10 @@ def test_a_search_lists_the_edges_of_its_only_match_and_says_what_names_are_like
     search, said = page.locator("#graph-controls input[type=search]"), page.locator("#graph-status")
     nodes = page.evaluate("views.graph.data('nodes').map((node) => [node.name, node.edges])")
     name, edges = max(nodes, key=lambda node: node[1])
+    page.evaluate("async () => { await views.graph.signal('picked', [0]).signal('partners', [1]).runAsync(); }")
     search.fill(name)
     page.wait_for_timeout(250)
+    assert picked(page) == []
     side = name.rpartition(".")[2]
     assert f"{short_name(name)} ({side}): {edges} edges" in said.text_content()
     assert said.text_content().count("excess") == edges + 1  # and once of them all
