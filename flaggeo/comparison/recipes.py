@@ -25,7 +25,8 @@ def to_mergekit(comparison: Comparison) -> str:
     Raises
     ------
     ValueError
-        If nothing changed, the changes were not measured, or a version is an adapter, which mergekit merges by itself.
+        If nothing changed, the changes were not measured, a version is an adapter, which mergekit merges by itself, or
+        a tensor has no difference to add: it has another shape, stands in one file only, or cannot be compared.
 
     References
     ----------
@@ -35,11 +36,12 @@ def to_mergekit(comparison: Comparison) -> str:
     provenance = comparison.provenance
     if provenance["adapters"]:
         raise ValueError("expected merged checkpoints for mergekit, found a LoRA adapter")
+    _require_differences(comparison)
     lines = ["merge_method: task_arithmetic", f"base_model: {json.dumps(provenance['a'])}", "models:"]
     for version in dict.fromkeys(comparison.tensors["version"]):
         lines += [f"  - model: {json.dumps(provenance[version])}", "    parameters:", "      weight:"]
         rows = comparison.tensors[comparison.tensors["version"] == version]
-        for name in rows["tensor"][rows["change"].isin(["low_rank", "full", "changed"])]:
+        for name in rows["tensor"][rows["change"].isin(CHANGED)]:
             lines += [f"        - filter: {json.dumps(name)}", "          value: 1.0"]
         lines.append("        - value: 0.0")
     return "\n".join([*lines, "dtype: float32", ""])
@@ -84,13 +86,27 @@ def to_peft(comparison: Comparison) -> str:
 
 def _require_measured(comparison: Comparison) -> None:
     """Raise unless something changed, and under names that other tools know."""
-    if not comparison.tensors["change"].isin(CHANGED).any():
-        found = "a saved analysis" if comparison.tensors.empty else "none"
-        raise ValueError(f"expected a change of the checkpoint to write, found {found}")
     if comparison.tensors["tensor"].str.startswith("blk.").any():
         raise ValueError(
             f"{comparison.provenance['a']}: expected the tensor names of Hugging Face, found those of GGUF"
         )
+    if not comparison.tensors["change"].isin([*CHANGED, "unknown"]).any():
+        found = "a saved analysis" if comparison.tensors.empty else "none"
+        raise ValueError(f"expected a change of the checkpoint to write, found {found}")
+
+
+def _require_differences(comparison: Comparison) -> None:
+    """Raise unless every change is a difference of numbers, which is all that task arithmetic adds."""
+    rows = comparison.tensors
+    without = rows[rows["change"].isin(["reshaped", "added", "removed", "unknown"])]
+    if without.empty:
+        return
+    first, base = without.iloc[0], comparison.provenance["a"]
+    raise ValueError(
+        f"{comparison.provenance[first['version']]}: expected tensors that differ from those of {base} in their "
+        f"numbers alone, as mergekit adds differences; found {len(without)} that do not, the first of them "
+        f"{first['tensor']!r} ({first['change']})"
+    )
 
 
 #: What can be written, by the name of the tool and of what it takes.

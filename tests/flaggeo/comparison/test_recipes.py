@@ -68,6 +68,10 @@ def test_two_fine_tunings_are_two_models(comparison):
         (to_mergekit, {"change": "unchanged"}, {}, "expected a change of the checkpoint to write, found none"),
         (to_peft, {"change": "within_precision"}, {}, "expected a change of the checkpoint to write, found none"),
         (to_peft, {"change": "full"}, {}, "expected a change of low rank, found none"),
+        *(
+            (to_mergekit, {"change": change}, {}, rf"found 44 that do not, .* 'model.embed_.* \({change}\)")
+            for change in ("reshaped", "added", "removed", "unknown")
+        ),
         (to_mergekit, {}, {"adapters": ["b"]}, "expected merged checkpoints for mergekit, found a LoRA adapter"),
         (
             to_peft,
