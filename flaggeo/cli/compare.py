@@ -1,15 +1,15 @@
 """`flaggeo compare`: what changed from one checkpoint to another, and how far the subspaces lie apart."""
 
 from enum import StrEnum
-from functools import partial
 from math import degrees
-from typing import TYPE_CHECKING, Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ..display import printable
 from .run import Run, measuring, stem
-from .terminal import DIFFERENT, LOADING, errors_reported, number, usage_errors, waiting
+from .terminal import DIFFERENT, FAILED, LOADING, errors_reported, fail, number, usage_errors, waiting
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -67,22 +67,36 @@ def compare(
     """
     with errors_reported(run.verbose):
         with waiting(LOADING, run.quiet):
+            from ..checkpoint import is_adapter
             from ..comparison import Comparison, MismatchError
             from ..comparison import compare as measure
-            from ..comparison.recipes import RECIPES
+            from ..comparison.recipes import RECIPES, require_versions
             from ..comparison.tensors import CHANGED
 
             options = run.options(Comparison)
         sources = [first, second, *([] if other is None else [other])]
-        with usage_errors((MismatchError,)):
+        with usage_errors():
             if recipe is not None or exit_code:
                 _require_tensors(sources)
-            comparison = run.measured(partial(measure, first, second, other=other, **options), sources)
+            if recipe is not None:
+                adapters = [source for source in sources[1:] if is_adapter(Path(source))]
+                require_versions(recipe, tuned=len(sources[1:]), adapters=adapters)
+
+        def measured(**how: Any) -> Comparison:
+            found = measure(first, second, other=other, **options, **how)
+            if recipe is not None:
+                try:
+                    RECIPES[recipe](found)
+                except ValueError as error:  # before anything is saved
+                    fail(error, FAILED, run.verbose)
+            return found
+
+        with usage_errors((MismatchError,)):
+            comparison = run.measured(measured, sources)
         if recipe is None:
             run.tell(comparison, ["tensors", "interference", "ranked", "observables"], _show, sentences=False)
         else:
-            with usage_errors():
-                typer.echo(RECIPES[recipe](comparison), nl=False)
+            typer.echo(RECIPES[recipe](comparison), nl=False)
         if exit_code and comparison.tensors["change"].isin(CHANGED).any():
             raise typer.Exit(DIFFERENT)
 

@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from ..results.comparison import Comparison
 from .tensors import CHANGED
@@ -34,8 +34,7 @@ def to_mergekit(comparison: Comparison) -> str:
     """
     _require_measured(comparison)
     provenance = comparison.provenance
-    if provenance["adapters"]:
-        raise ValueError("expected merged checkpoints for mergekit, found a LoRA adapter")
+    require_versions("mergekit", adapters=[provenance[one] for one in provenance["adapters"]])
     _require_differences(comparison)
     lines = ["merge_method: task_arithmetic", f"base_model: {json.dumps(provenance['a'])}", "models:"]
     for version in dict.fromkeys(comparison.tensors["version"]):
@@ -71,8 +70,7 @@ def to_peft(comparison: Comparison) -> str:
     https://huggingface.co/docs/peft/package_reference/lora, on ``rank_pattern``.
     """
     _require_measured(comparison)
-    if "c" in comparison.provenance:
-        raise ValueError("expected one fine-tuning to write the ranks of, found two")
+    require_versions("peft-rank-pattern", tuned=2 if "c" in comparison.provenance else 1)
     rows = comparison.tensors
     low = rows[(rows["change"] == "low_rank") & rows["tensor"].str.endswith(".weight")]
     if low.empty:
@@ -82,6 +80,14 @@ def to_peft(comparison: Comparison) -> str:
     commonest = Counter(modules.values()).most_common(1)[0][0]
     settings = {"r": commonest, "target_modules": list(modules), "rank_pattern": modules}
     return json.dumps(settings, indent=2) + "\n"
+
+
+def require_versions(tool: str, *, tuned: int = 1, adapters: Sequence[str] = ()) -> None:
+    """Raise `ValueError` unless a tool takes so many fine-tunings, of which these are adapters."""
+    if tool == "mergekit" and adapters:
+        raise ValueError(f"{adapters[0]}: expected a merged checkpoint for mergekit, found a LoRA adapter")
+    if tool == "peft-rank-pattern" and tuned > 1:
+        raise ValueError("expected one fine-tuning to write the ranks of, found two")
 
 
 def _require_measured(comparison: Comparison) -> None:

@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 from flaggeo import Comparison, analyze, load
 from flaggeo.cli import app
 from flaggeo.cli.compare import SHOWN_ROWS
-from flaggeo.cli.terminal import DIFFERENT, UNREADABLE, USAGE
+from flaggeo.cli.terminal import DIFFERENT, FAILED, UNREADABLE, USAGE
 from flaggeo.findings import Finding, comparison_findings
 from tests.builders import save_folder, tiny_llama, with_gains
 from tests.flaggeo.checkpoint.test_adapter import factors_of, save_adapter
@@ -103,6 +103,24 @@ def test_what_another_tool_takes_is_all_that_is_printed(base, adapter, tmp_path)
     for option in (["--exit-code"], ["--to", "mergekit"]):
         result = run(app, ["compare", str(tmp_path / "saved"), base, *option, "-o", str(tmp_path / "other")])
         assert (result.exit_code, "found a saved analysis" in result.stderr) == (USAGE, True)
+
+
+def test_what_a_tool_cannot_take_is_refused_and_nothing_is_written(base, adapter, tmp_path, monkeypatch):
+    wider = tiny_llama() | {"score.weight": torch.ones(2, 24)}
+    added = str(save_folder(tmp_path / "added", wider))
+    before = sorted(tmp_path.iterdir())
+
+    def refused(*arguments):
+        result = run(app, ["compare", base, *arguments, "-o", str(tmp_path / "out"), *PART])
+        assert (result.stdout, sorted(tmp_path.iterdir())) == ("", before)
+        return result.exit_code, result.stderr.removeprefix("flaggeo: ").partition(":")[0]
+
+    assert refused(added, "--to", "mergekit") == (FAILED, added)
+    # What the sources tell is said before anything is read.
+    monkeypatch.setattr("flaggeo.comparison.compare", None)
+    assert refused(adapter, "--to", "mergekit") == (USAGE, adapter)
+    assert refused(added, adapter, "--to", "mergekit") == (USAGE, adapter)
+    assert refused(added, added, "--to", "peft-rank-pattern")[0] == USAGE
 
 
 def test_two_fine_tunings_of_one_base_are_held_against_each_other(base, adapter, tmp_path):
