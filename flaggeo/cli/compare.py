@@ -1,5 +1,6 @@
 """`flaggeo compare`: what changed from one checkpoint to another, and how far the subspaces lie apart."""
 
+from dataclasses import replace
 from enum import StrEnum
 from math import degrees
 from pathlib import Path
@@ -36,7 +37,7 @@ class Recipe(StrEnum):
     PEFT_RANK_PATTERN = "peft-rank-pattern"
 
 
-@measuring(lambda first, second, **_: f"{stem(first)}-{stem(second)}-comparison")
+@measuring(lambda first, second, other, **_: "-".join([*map(stem, filter(None, (first, second, other))), "comparison"]))
 def compare(
     first: Annotated[
         str, typer.Argument(metavar="A", help="The base: a checkpoint, or the folder of a saved analysis.")
@@ -51,7 +52,11 @@ def compare(
     *,
     recipe: Annotated[
         Recipe | None,
-        typer.Option("--to", help="Print nothing but what this tool takes: which tensors changed, or of which rank."),
+        typer.Option(
+            "--to",
+            help="Print nothing but what this tool takes: which tensors changed, or of which rank. A folder is written "
+            "only if --output names it.",
+        ),
     ] = None,
     exit_code: Annotated[
         bool,
@@ -65,6 +70,7 @@ def compare(
 
     Settings that are not given are those of a saved analysis, if one of the two is one.
     """
+    run = replace(run, saves=recipe is None or not run.is_default)
     with errors_reported(run.verbose):
         with waiting(LOADING, run.quiet):
             from ..checkpoint import is_adapter

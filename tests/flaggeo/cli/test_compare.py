@@ -105,6 +105,26 @@ def test_what_another_tool_takes_is_all_that_is_printed(base, adapter, tmp_path)
         assert (result.exit_code, "found a saved analysis" in result.stderr) == (USAGE, True)
 
 
+def test_what_another_tool_takes_needs_no_folder_and_can_be_asked_for_again(base, adapter, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    before = sorted(tmp_path.iterdir())
+    command = ["compare", base, adapter, "--to", "peft-rank-pattern", *PART]
+    first, second = run(app, command), run(app, command)
+    assert (first.exit_code, second.exit_code) == (0, 0)
+    assert first.stdout == second.stdout
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_a_folder_of_default_name_is_named_after_all_that_is_compared(base, adapter, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    # A folder in its place is found before anything is read.
+    for arguments, name in (([adapter], "base-adapter-comparison"), ([adapter, base], "base-adapter-base-comparison")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "other.txt").touch()
+        result = run(app, ["compare", base, *arguments])
+        assert (result.exit_code, name in result.stderr) == (USAGE, True)
+
+
 def test_what_a_tool_cannot_take_is_refused_and_nothing_is_written(base, adapter, tmp_path, monkeypatch):
     wider = tiny_llama() | {"score.weight": torch.ones(2, 24)}
     added = str(save_folder(tmp_path / "added", wider))
