@@ -10,7 +10,18 @@ import typer
 
 from ..display import printable
 from .run import Run, measuring, stem
-from .terminal import DIFFERENT, FAILED, LOADING, errors_reported, fail, number, usage_errors, waiting
+from .terminal import (
+    DIFFERENT,
+    FAILED,
+    INCOMPLETE,
+    LOADING,
+    errors_reported,
+    fail,
+    number,
+    say,
+    usage_errors,
+    waiting,
+)
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -103,8 +114,12 @@ def compare(
             run.tell(comparison, ["tensors", "interference", "ranked", "observables"], _show, sentences=False)
         else:
             typer.echo(RECIPES[recipe](comparison), nl=False)
+        for failure in comparison.provenance["failed"]:
+            say(f"flaggeo: {failure}; what needs it is left out")
         if exit_code and comparison.tensors["change"].isin(CHANGED).any():
             raise typer.Exit(DIFFERENT)
+        if comparison.provenance["failed"] and not exit_code:
+            raise typer.Exit(INCOMPLETE)
 
 
 def _require_tensors(sources: list[str]) -> None:

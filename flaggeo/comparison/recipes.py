@@ -4,6 +4,7 @@ import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 
+from ..checkpoint import CheckpointError
 from ..results.comparison import Comparison
 from .tensors import CHANGED
 
@@ -27,6 +28,8 @@ def to_mergekit(comparison: Comparison) -> str:
     ValueError
         If nothing changed, the changes were not measured, a version is an adapter, which mergekit merges by itself, or
         a tensor has no difference to add: it has another shape, stands in one file only, or cannot be compared.
+    CheckpointError
+        If tensors could not be measured.
 
     References
     ----------
@@ -36,6 +39,8 @@ def to_mergekit(comparison: Comparison) -> str:
     provenance = comparison.provenance
     require_versions("mergekit", adapters=[provenance[one] for one in provenance["adapters"]])
     _require_differences(comparison)
+    for failure in provenance["failed"]:
+        raise CheckpointError(failure)
     lines = ["merge_method: task_arithmetic", f"base_model: {json.dumps(provenance['a'])}", "models:"]
     for version in dict.fromkeys(comparison.tensors["version"]):
         lines += [f"  - model: {json.dumps(provenance[version])}", "    parameters:", "      weight:"]

@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 from flaggeo import Comparison, analyze, load
 from flaggeo.cli import app
 from flaggeo.cli.compare import SHOWN_ROWS
-from flaggeo.cli.terminal import DIFFERENT, FAILED, UNREADABLE, USAGE
+from flaggeo.cli.terminal import DIFFERENT, FAILED, INCOMPLETE, UNREADABLE, USAGE
 from flaggeo.findings import Finding, comparison_findings
 from tests.builders import save_folder, tiny_llama, with_gains
 from tests.flaggeo.checkpoint.test_adapter import factors_of, save_adapter
@@ -219,10 +219,17 @@ def test_two_that_do_not_belong_together_exit_with_2_and_unreadable_ones_with_3(
     (tmp_path / "saved" / "result.json").write_text('{"schema_version": 4}')
     result = run(app, ["compare", str(tmp_path / "saved"), base, *output])
     assert (result.exit_code, "found 4, which an earlier flaggeo wrote" in result.stderr) == (UNREADABLE, True)
-    broken = tiny_llama() | {f"{Q}.weight": torch.full((40, 24), torch.nan)}
-    result = run(app, ["compare", base, str(save_folder(tmp_path / "broken", broken)), *output])
-    assert (result.exit_code, "expected finite numbers" in result.stderr) == (UNREADABLE, True)
     assert not (tmp_path / "out.partial").exists()
+
+
+def test_a_tensor_that_is_not_finite_is_left_out_and_said(base, tmp_path):
+    broken = tiny_llama()
+    broken[f"{Q}.weight"][0, 0] = torch.nan
+    output = ["-o", str(tmp_path / "out"), "--format", "json", *PART]
+    result = run(app, ["compare", base, str(save_folder(tmp_path / "broken", broken)), *output])
+    assert (result.exit_code, f"{Q}.weight" in result.stderr) == (INCOMPLETE, True)
+    assert {row["name"] for row in json.loads(result.stdout)["ranked"]} == {"layers.0.q", "layers.2.q"}
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["base", "broken", "out"]
 
 
 def test_norms_are_folded_on_request_and_as_a_saved_analysis_has_them(tmp_path):

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from flaggeo import Analysis, Comparison, analyze, compare, load
+from flaggeo.checkpoint import CheckpointError
 from flaggeo.comparison import change
 from flaggeo.findings import comparison_findings
 from tests.builders import CONFIG, planted, related_llama, save_folder, tiny_llama, with_gains
@@ -216,6 +217,26 @@ def test_a_zero_weight_has_no_numbers(base):
     delta = comparison.deltas.set_index("name").loc["layers.1.q"]
     assert delta["relative_norm"] == pytest.approx(1)
     assert np.isnan(delta["sigma_change"]) or delta["sigma_change"] == pytest.approx(1)
+
+
+def test_weights_of_a_tensor_that_is_not_finite_are_skipped_in_either_and_all_else_is_compared(base):
+    tensors, bases = base
+    changed = with_change(tensors, bases, start=0)
+    broken = {f"{Q}.weight": torch.full_like(tensors[f"{Q}.weight"], torch.nan)}
+    chosen = {"rank": 2, "measure": "continuity", "roles": ["q", "v"], "layers": [1]}
+    whole = compare(tensors, changed, **chosen)
+    for pair in ((tensors | broken, changed), (tensors, changed | broken)):
+        found = compare(*pair, **chosen)
+        assert found.skipped["name"].tolist() == ["layers.1.q"]
+        assert found.provenance["failed"] == found.skipped["reason"].tolist()
+        assert f"{Q}.weight" in found.provenance["failed"][0]
+        for table in ("weights", "deltas"):
+            rest = getattr(whole, table).query("name != 'layers.1.q'").reset_index(drop=True)
+            pd.testing.assert_frame_equal(getattr(found, table), rest)
+        changes = found.tensors[found.tensors["change"] != "unchanged"].set_index("tensor")["change"]
+        assert changes.to_dict() == {f"{Q}.weight": "changed", f"{V}.weight": "low_rank"}
+    with pytest.raises(CheckpointError, match="expected finite numbers"):
+        compare(tensors | broken, changed, rank=2, measure="continuity", roles=["q"], layers=[1])
 
 
 def test_progress_counts_every_phase():

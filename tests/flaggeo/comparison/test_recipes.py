@@ -7,6 +7,7 @@ import pytest
 import yaml
 
 from flaggeo import compare
+from flaggeo.checkpoint import CheckpointError
 from flaggeo.comparison.recipes import to_mergekit, to_peft
 from tests.flaggeo.comparison.planted_change import RANK, TOUCHED, base, tuned
 
@@ -90,3 +91,8 @@ def test_what_those_tools_cannot_take_is_not_written(comparison, write, columns,
     tensors = comparison.tensors.assign(**columns)
     with pytest.raises(ValueError, match=words):
         write(replace(comparison, tensors=tensors, provenance=comparison.provenance | provenance))
+
+
+def test_a_merge_without_the_tensors_that_failed_is_not_written(comparison):
+    with pytest.raises(CheckpointError, match="expected finite numbers"):
+        to_mergekit(replace(comparison, provenance=comparison.provenance | {"failed": ["q: expected finite numbers"]}))

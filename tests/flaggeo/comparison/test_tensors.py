@@ -111,9 +111,9 @@ def test_rounding_alone_is_within_precision_for_every_kind_of_tensor(dtype):
 
 
 def test_numbers_that_are_no_measurements_are_held_against_each_other():
-    before = base() | {"model.ids": torch.arange(4), "model.mask": torch.tensor([[0.0, -torch.inf]])}
+    before = base() | {"model.ids": torch.arange(4), "model.mask": torch.tensor([[torch.nan, -torch.inf]])}
     assert kinds(before, dict(before)) == {}
-    after = before | {"model.ids": torch.arange(1, 5), "model.mask": torch.tensor([[0.0, torch.inf]])}
+    after = before | {"model.ids": torch.arange(1, 5), "model.mask": torch.tensor([[torch.nan, torch.inf]])}
     assert kinds(before, after) == {"model.ids": "changed", "model.mask": "changed"}
 
 
