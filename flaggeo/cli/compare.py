@@ -180,13 +180,14 @@ def _show_tensors(console: "Console", comparison: "Comparison") -> None:
 def _show_moves(console: "Console", comparison: "Comparison") -> None:
     from rich.table import Table
 
-    from ..findings import SAME_ANGLE
+    from ..findings import moves
 
-    ranked = comparison.ranked
-    moved = ranked[ranked["rms_angle"] >= SAME_ANGLE]
+    moved = moves(comparison)
     columns = ("rms angle (°)", "first angle (°)", "flag distance (rad)", "overlap", "unrelated", "|B - A|/|A|")
     table = Table("weight", "side", *columns, "rank of B - A", box=None, header_style="bold")
-    table.title = f"largest moves: {min(SHOWN_ROWS, len(moved))} of the {len(moved)} subspaces that moved"
+    table.title = (
+        f"largest moves: {min(SHOWN_ROWS, len(moved))} of the {len(moved)} subspaces that moved by more than rounding"
+    )
     table.title_justify = "left"
     for column in table.columns[2:]:
         column.justify = "right"

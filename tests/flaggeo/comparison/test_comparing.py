@@ -7,7 +7,7 @@ import torch
 from flaggeo import Analysis, Comparison, analyze, compare, load
 from flaggeo.checkpoint import CheckpointError
 from flaggeo.comparison import change
-from flaggeo.findings import comparison_findings
+from flaggeo.findings import SAME_ANGLE, comparison_findings, moves
 from tests.builders import CONFIG, planted, related_llama, save_folder, tiny_llama, with_gains
 from tests.flaggeo.checkpoint.test_adapter import factors_of, save_adapter
 
@@ -98,6 +98,17 @@ def test_a_rounded_copy_is_no_change(dtype):
     assert (comparison.deltas["rank"] == 0).all()
     assert (comparison.deltas["relative_norm"] > 0).all()
     assert comparison_findings(comparison)[0].verdict == "within_storage_precision"
+
+
+@pytest.mark.parametrize("changed", ["model.norm.weight", f"{Q}.weight"])
+def test_what_rounding_turned_did_not_move(changed):
+    before = {name: tensor.bfloat16() for name, tensor in tiny_llama().items()}
+    after = tiny_llama() | {changed: tiny_llama(seed=1)[changed] + 1}
+    comparison = compare(before, after, rank=2, measure="continuity", roles=["q"])
+    assert comparison.weights["rms_angle"].min() > SAME_ANGLE
+    assert set(moves(comparison)["name"]) == ({"layers.1.q"} if changed.startswith(Q) else set())
+    (movement,) = [found for found in comparison_findings(comparison) if found.kind == "movement"]
+    assert movement.verdict == ("present" if changed.startswith(Q) else "absent")
 
 
 def test_identical_checkpoints_are_called_so(tmp_path):
