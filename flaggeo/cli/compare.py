@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..display import printable
+from .inspect import print_remarks
 from .run import Run, measuring, stem
 from .terminal import (
     DIFFERENT,
@@ -87,7 +88,7 @@ def compare(
             from ..checkpoint import is_adapter
             from ..comparison import Comparison, MismatchError
             from ..comparison import compare as measure
-            from ..comparison.recipes import RECIPES, require_versions
+            from ..comparison.recipes import RECIPES, require_versions, without_rank
             from ..comparison.tensors import CHANGED
 
             options = run.options(Comparison)
@@ -114,6 +115,8 @@ def compare(
             run.tell(comparison, ["tensors", "interference", "ranked", "observables"], _show, sentences=False)
         else:
             typer.echo(RECIPES[recipe](comparison), nl=False)
+            if recipe is Recipe.PEFT_RANK_PATTERN:
+                print_remarks(filter(None, [without_rank(comparison)]), run.quiet)
         for failure in comparison.provenance["failed"]:
             say(f"flaggeo: {failure}; what needs it is left out")
         if exit_code and comparison.tensors["change"].isin(CHANGED).any():

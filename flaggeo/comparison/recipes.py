@@ -4,6 +4,8 @@ import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 
+import pandas as pd
+
 from ..checkpoint import CheckpointError
 from ..results.comparison import Comparison
 from .tensors import CHANGED
@@ -63,7 +65,7 @@ def to_peft(comparison: Comparison) -> str:
     -------
     settings : str
         JSON with ``r``, the commonest rank, ``target_modules`` and ``rank_pattern`` of ``peft.LoraConfig``. Other
-        changes are left out: no LoRA of a rank that is known gives them.
+        changes are left out, see `without_rank`.
 
     Raises
     ------
@@ -76,8 +78,7 @@ def to_peft(comparison: Comparison) -> str:
     """
     _require_measured(comparison)
     require_versions("peft-rank-pattern", tuned=2 if "c" in comparison.provenance else 1)
-    rows = comparison.tensors
-    low = rows[(rows["change"] == "low_rank") & rows["tensor"].str.endswith(".weight")]
+    low = comparison.tensors[_has_rank(comparison.tensors)]
     if low.empty:
         raise ValueError("expected a change of low rank, found none that a LoRA could give")
     names = low["tensor"].str.removesuffix(".weight")
@@ -85,6 +86,22 @@ def to_peft(comparison: Comparison) -> str:
     commonest = Counter(modules.values()).most_common(1)[0][0]
     settings = {"r": commonest, "target_modules": list(modules), "rank_pattern": modules}
     return json.dumps(settings, indent=2) + "\n"
+
+
+def without_rank(comparison: Comparison) -> str:
+    """What `to_peft` leaves out, since no LoRA of a rank that is known gives it; empty if it has all changes."""
+    rows = comparison.tensors[comparison.tensors["change"].isin([*CHANGED, "unknown"])]
+    rows = rows[~_has_rank(rows)]
+    return f"left out, as no LoRA of a known rank gives them: {_counted(rows)}" if len(rows) else ""
+
+
+def _has_rank(rows: pd.DataFrame) -> "pd.Series[bool]":
+    return (rows["change"] == "low_rank") & rows["tensor"].str.endswith(".weight")
+
+
+def _counted(rows: pd.DataFrame) -> str:
+    first = rows.iloc[0]
+    return f"{len(rows)} of the tensors, the first {first['tensor']!r} ({first['change'].replace('_', ' ')})"
 
 
 def require_versions(tool: str, *, tuned: int = 1, adapters: Sequence[str] = ()) -> None:
@@ -112,11 +129,10 @@ def _require_differences(comparison: Comparison) -> None:
     without = rows[rows["change"].isin(["reshaped", "added", "removed", "unknown"])]
     if without.empty:
         return
-    first, base = without.iloc[0], comparison.provenance["a"]
+    tuned, base = comparison.provenance[without.iloc[0]["version"]], comparison.provenance["a"]
     raise ValueError(
-        f"{comparison.provenance[first['version']]}: expected tensors that differ from those of {base} in their "
-        f"numbers alone, as mergekit adds differences; found {len(without)} that do not, the first of them "
-        f"{first['tensor']!r} ({first['change']})"
+        f"{tuned}: expected tensors that differ from those of {base} in their numbers alone, as mergekit adds "
+        f"differences; found others: {_counted(without)}"
     )
 
 

@@ -8,7 +8,7 @@ import yaml
 
 from flaggeo import compare
 from flaggeo.checkpoint import CheckpointError
-from flaggeo.comparison.recipes import to_mergekit, to_peft
+from flaggeo.comparison.recipes import to_mergekit, to_peft, without_rank
 from tests.flaggeo.comparison.planted_change import RANK, TOUCHED, base, tuned
 
 
@@ -29,6 +29,11 @@ def test_the_ranks_are_those_that_peft_looks_up(comparison):
         module = name.removesuffix(".weight")
         found = [rank for key, rank in settings["rank_pattern"].items() if re.match(rf"(.*\.)?({key})$", module)]
         assert found == ([modules[module]] if module in modules else [])
+
+
+def test_changes_without_a_rank_are_counted(comparison):
+    assert "1 of the tensors, the first 'model.embed_tokens.weight' (full)" in without_rank(comparison)
+    assert not without_rank(replace(comparison, tensors=comparison.tensors.iloc[1:]))
 
 
 def order(module):
@@ -70,7 +75,7 @@ def test_two_fine_tunings_are_two_models(comparison):
         (to_peft, {"change": "within_precision"}, {}, "expected a change of the checkpoint to write, found none"),
         (to_peft, {"change": "full"}, {}, "expected a change of low rank, found none"),
         *(
-            (to_mergekit, {"change": change}, {}, rf"found 44 that do not, .* 'model.embed_.* \({change}\)")
+            (to_mergekit, {"change": change}, {}, rf"found others: 44 .* 'model.embed_.* \({change}\)")
             for change in ("reshaped", "added", "removed", "unknown")
         ),
         (
