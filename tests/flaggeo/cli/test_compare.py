@@ -105,14 +105,14 @@ def test_what_another_tool_takes_is_all_that_is_printed(base, adapter, tmp_path)
         assert (result.exit_code, "found a saved analysis" in result.stderr) == (USAGE, True)
 
 
-def test_what_another_tool_takes_needs_no_folder_and_can_be_asked_for_again(base, adapter, tmp_path, monkeypatch):
+def test_what_another_tool_takes_needs_no_folder_and_none_is_in_its_way(base, adapter, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    before = sorted(tmp_path.iterdir())
-    command = ["compare", base, adapter, "--to", "peft-rank-pattern", *PART]
-    first, second = run(app, command), run(app, command)
-    assert (first.exit_code, second.exit_code) == (0, 0)
-    assert first.stdout == second.stdout
-    assert sorted(tmp_path.iterdir()) == before
+    (tmp_path / "base-adapter-comparison").mkdir()
+    (tmp_path / "base-adapter-comparison" / "other.txt").touch()
+    before = sorted(tmp_path.rglob("*"))
+    result = run(app, ["compare", base, adapter, "--to", "peft-rank-pattern", *PART])
+    assert (result.exit_code, json.loads(result.stdout)["r"]) == (0, 3)
+    assert sorted(tmp_path.rglob("*")) == before
 
 
 def test_a_folder_of_default_name_is_named_after_all_that_is_compared(base, adapter, tmp_path, monkeypatch):
