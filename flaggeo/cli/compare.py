@@ -1,15 +1,28 @@
 """`flaggeo compare`: what changed from one checkpoint to another, and how far the subspaces lie apart."""
 
+from dataclasses import replace
 from enum import StrEnum
-from functools import partial
 from math import degrees
-from typing import TYPE_CHECKING, Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ..display import printable
+from .inspect import print_remarks
 from .run import Run, measuring, stem
-from .terminal import DIFFERENT, LOADING, errors_reported, number, usage_errors, waiting
+from .terminal import (
+    DIFFERENT,
+    FAILED,
+    INCOMPLETE,
+    LOADING,
+    errors_reported,
+    fail,
+    number,
+    say,
+    usage_errors,
+    waiting,
+)
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -36,7 +49,7 @@ class Recipe(StrEnum):
     PEFT_RANK_PATTERN = "peft-rank-pattern"
 
 
-@measuring(lambda first, second, **_: f"{stem(first)}-{stem(second)}-comparison")
+@measuring(lambda first, second, other, **_: "-".join([*map(stem, filter(None, (first, second, other))), "comparison"]))
 def compare(
     first: Annotated[
         str, typer.Argument(metavar="A", help="The base: a checkpoint, or the folder of a saved analysis.")
@@ -51,7 +64,11 @@ def compare(
     *,
     recipe: Annotated[
         Recipe | None,
-        typer.Option("--to", help="Print nothing but what this tool takes: which tensors changed, or of which rank."),
+        typer.Option(
+            "--to",
+            help="Print nothing but what this tool takes: which tensors changed, or of which rank. A folder is written "
+            "only if --output names it.",
+        ),
     ] = None,
     exit_code: Annotated[
         bool,
@@ -65,26 +82,47 @@ def compare(
 
     Settings that are not given are those of a saved analysis, if one of the two is one.
     """
+    run = replace(run, saves=recipe is None or not run.is_default)
     with errors_reported(run.verbose):
         with waiting(LOADING, run.quiet):
+            from ..checkpoint import is_adapter
             from ..comparison import Comparison, MismatchError
             from ..comparison import compare as measure
-            from ..comparison.recipes import RECIPES
+            from ..comparison.recipes import RECIPES, require_versions, without_rank
             from ..comparison.tensors import CHANGED
 
             options = run.options(Comparison)
         sources = [first, second, *([] if other is None else [other])]
-        with usage_errors((MismatchError,)):
+        with usage_errors():
             if recipe is not None or exit_code:
                 _require_tensors(sources)
-            comparison = run.measured(partial(measure, first, second, other=other, **options), sources)
+            if recipe is not None:
+                adapters = [source for source in sources[1:] if is_adapter(Path(source))]
+                require_versions(recipe, tuned=len(sources[1:]), adapters=adapters)
+
+        def measured(**how: Any) -> Comparison:
+            found = measure(first, second, other=other, **options, **how)
+            if recipe is not None:
+                try:
+                    RECIPES[recipe](found)
+                except ValueError as error:  # before anything is saved
+                    fail(error, FAILED, run.verbose)
+            return found
+
+        with usage_errors((MismatchError,)):
+            comparison = run.measured(measured, sources)
         if recipe is None:
             run.tell(comparison, ["tensors", "interference", "ranked", "observables"], _show, sentences=False)
         else:
-            with usage_errors():
-                typer.echo(RECIPES[recipe](comparison), nl=False)
+            typer.echo(RECIPES[recipe](comparison), nl=False)
+            if recipe is Recipe.PEFT_RANK_PATTERN:
+                print_remarks(filter(None, [without_rank(comparison)]), run.quiet)
+        for failure in comparison.provenance["failed"]:
+            say(f"flaggeo: {failure}; what needs it is left out")
         if exit_code and comparison.tensors["change"].isin(CHANGED).any():
             raise typer.Exit(DIFFERENT)
+        if comparison.provenance["failed"] and not exit_code:
+            raise typer.Exit(INCOMPLETE)
 
 
 def _require_tensors(sources: list[str]) -> None:
@@ -145,13 +183,14 @@ def _show_tensors(console: "Console", comparison: "Comparison") -> None:
 def _show_moves(console: "Console", comparison: "Comparison") -> None:
     from rich.table import Table
 
-    from ..findings import SAME_ANGLE
+    from ..findings import moves
 
-    ranked = comparison.ranked
-    moved = ranked[ranked["rms_angle"] >= SAME_ANGLE]
+    moved = moves(comparison)
     columns = ("rms angle (°)", "first angle (°)", "flag distance (rad)", "overlap", "unrelated", "|B - A|/|A|")
     table = Table("weight", "side", *columns, "rank of B - A", box=None, header_style="bold")
-    table.title = f"largest moves: {min(SHOWN_ROWS, len(moved))} of the {len(moved)} subspaces that moved"
+    table.title = (
+        f"largest moves: {min(SHOWN_ROWS, len(moved))} of the {len(moved)} subspaces that moved by more than rounding"
+    )
     table.title_justify = "left"
     for column in table.columns[2:]:
         column.justify = "right"

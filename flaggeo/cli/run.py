@@ -53,13 +53,18 @@ class Run:
     ----------
     folder : Path
         What is found is saved there.
+    is_default : bool
+        Whether the folder has the name that a command gives where ``--output`` does not.
     arguments : dict
         The options of `Settings` as they stand on the command line, None where they were not given.
     device, jobs, scheduler, output_format, quiet, verbose, overwrite
         The options of these names.
+    saves : bool, optional
+        Whether the folder is written at all.
     """
 
     folder: Path
+    is_default: bool
     arguments: dict[str, Any]
     device: str
     jobs: int
@@ -68,6 +73,7 @@ class Run:
     quiet: bool
     verbose: bool
     overwrite: bool
+    saves: bool = True
 
     def options(self, kind: "type[Result]") -> dict[str, Any]:
         """Options that were given, once it is clear that they make sense and that the folder can take the result."""
@@ -75,7 +81,8 @@ class Run:
 
         with usage_errors():
             try:
-                kind.require_replaceable(self.folder, overwrite=self.overwrite)
+                if self.saves:
+                    kind.require_replaceable(self.folder, overwrite=self.overwrite)
             except FileExistsError as error:  # which names the parameter of `Result.save`
                 raise FileExistsError(str(error).replace("overwrite=True", "--overwrite")) from None
             options = given_settings(self.arguments)
@@ -99,8 +106,9 @@ class Run:
         ):
             device = chosen_device(self.device)
             found = measure(device=device, progress=show, scratch=scratch, executor=executor)
-            show("page", 0, 1)
-            found.save(self.folder, overwrite=self.overwrite)
+            if self.saves:
+                show("page", 0, 1)
+                found.save(self.folder, overwrite=self.overwrite)
         print_remarks(
             [one for one in found.provenance["remarks"] if one in (STARTED_AFRESH, MEASURED_AGAIN)], self.quiet
         )
@@ -152,7 +160,8 @@ def measuring(name: Callable[..., str]) -> Callable[[Callable[..., None]], Calla
         ) -> None:
             sources = {source.name: arguments.pop(source.name) for source in read}
             folder = output or Path(name(**sources))
-            run = Run(folder, arguments, device, jobs, scheduler, output_format, quiet, verbose, overwrite)
+            options = (device, jobs, scheduler, output_format, quiet, verbose, overwrite)
+            run = Run(folder, output is None, arguments, *options)
             command(**sources, run=run)
 
         output, *others, _ = inspect.signature(called, follow_wrapped=False).parameters.values()

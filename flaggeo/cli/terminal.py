@@ -248,8 +248,8 @@ def _repeated(text: Callable[[], str], quiet: bool, changed: Event | None = None
 def scratch_beside(folder: Path) -> Iterator[Path]:
     """Where a run keeps what it has done so far, for the same command to go on from if it is interrupted.
 
-    It is removed at the end, and where a checkpoint itself is at fault or the page alone is missing: there is then
-    nothing to resume.
+    It is removed at the end, and where a checkpoint itself is at fault, what was found is refused or the page alone is
+    missing: there is then nothing to resume.
     """
     from ..checkpoint import CheckpointError, HubError
     from ..results.scratch import discard_scratch
@@ -265,7 +265,7 @@ def scratch_beside(folder: Path) -> Iterator[Path]:
         yield scratch
     except HubError:  # the same command may have more luck
         raise
-    except (CheckpointError, PageError):
+    except (CheckpointError, PageError, typer.Exit):
         discard()
         raise
     discard()

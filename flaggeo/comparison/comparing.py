@@ -60,7 +60,7 @@ def compare(
         than was given or than the other one has, if there are no such roles or layers, or if a third is given beside a
         saved analysis.
     CheckpointError
-        If one cannot be read.
+        If one cannot be read; where some of its tensors cannot, or are not finite, their weights are skipped.
     TypeError, ValueError
         If settings and single options are given, or one is out of range.
 
@@ -94,7 +94,12 @@ def compare(
         )
         for version, letter in zip(versions, "ab", strict=True)
     )
-    chosen = [name for name in names if name in set(a.weights["name"])]
+    failed = list(dict.fromkeys([*a.provenance["failed"], *b.provenance["failed"]]))
+    unmeasured = _unmeasured(versions, (a, b))
+    skipped |= {name: unmeasured[name] for name in names if name in unmeasured}
+    chosen = [name for name in names if name in set(a.weights["name"]) and name not in unmeasured]
+    if failed and not chosen:
+        raise CheckpointError(failed[0])
     place = torch.device(device)
     deltas = delta_table(networks, a, b, chosen, place, progress)
     tensors, interference = _of_files(networks, third, deltas, settings, place, progress)
@@ -112,7 +117,12 @@ def compare(
             "b": versions[1].location,
             **({} if third is None else {"c": third.checkpoint.location}),
             "family": versions[0].family,
-            "remarks": list(dict.fromkeys(remark for one in (a, b) for remark in one.provenance["remarks"])),
+            "remarks": [
+                remark
+                for remark in dict.fromkeys([*a.provenance["remarks"], *b.provenance["remarks"]])
+                if not remark.endswith(tuple(failed))  # of which the table of what was skipped tells
+            ],
+            "failed": failed,
             "stored": [stored_as(version) for version in versions],
             "adapters": [
                 letter
@@ -141,6 +151,17 @@ def _third(versions: tuple[Version, Version], other: Source, progress: Progress 
             raise MismatchError(f"{version.name}: expected three checkpoints, found a saved analysis among them")
     assert three[-1].network is not None
     return three[-1].network
+
+
+def _unmeasured(versions: tuple[Version, Version], analyses: tuple[Analysis, Analysis]) -> dict[str, str]:
+    """Weights that one of the two has in a tensor that failed, with the reason."""
+    found = dict[str, str]()
+    for version, analysis in zip(versions, analyses, strict=True):
+        rows = analysis.skipped[analysis.skipped["reason"].isin(analysis.provenance["failed"])]
+        reasons = dict(zip(rows["tensor"], rows["reason"], strict=True))
+        weights = () if version.network is None else version.network.weights
+        found |= {weight.name: reasons[weight.tensor] for weight in weights if weight.tensor in reasons}
+    return found
 
 
 def _of_files(
@@ -198,7 +219,7 @@ def analysis_of(
     assert version.network is not None
     # A scratch knows a run by its files, and an adapter's settings are in none of them.
     resumable = not isinstance(version.network.checkpoint, AdaptedCheckpoint)
-    analysis = analyze(
+    return analyze(
         version.network,
         settings,
         device=device,
@@ -206,7 +227,3 @@ def analysis_of(
         scratch=scratch if resumable else None,
         executor=executor,
     )
-    # Every weight is compared with its other version.
-    for failure in analysis.provenance["failed"]:
-        raise CheckpointError(failure)
-    return analysis

@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 import torch
+from torch import Tensor
 
 from ..alignment.schema import Column, Schema
 from ..checkpoint import Checkpoint, CheckpointError, Progress
@@ -29,8 +30,9 @@ TENSOR_SCHEMA = Schema(
             "change",
             "str",
             "`unchanged`, `within_precision` (what rounding to the stored type explains), `low_rank`, `full` (of a "
-            "matrix: not of low rank), `changed` (of what is no matrix), `reshaped`, `added`, `removed` (in one file "
-            "only), or `unknown` (it cannot be read, or the formats have different names for it)",
+            "matrix: not of low rank), `changed` (of what is no matrix of finite numbers), `reshaped`, `added`, "
+            "`removed` (in one file only), or `unknown` (it cannot be read, or the formats have different names "
+            "for it)",
         ),
         Column("relative_norm", "float64", "|B - A| / |A|, Frobenius norms"),
         Column("rounding", "float64", "the same of the rounding errors to be expected"),
@@ -202,4 +204,10 @@ def _equality(checkpoints: tuple[Checkpoint, Checkpoint], names: tuple[str, ...]
         before, after = (one.stored(name) for one, name in zip(checkpoints, names, strict=True))
     except CheckpointError:
         return "unknown"
-    return "unchanged" if torch.equal(before, after) else "changed"
+    same = torch.equal(before, after) or (before.dtype == after.dtype and torch.equal(*map(_bytes, (before, after))))
+    return "unchanged" if same else "changed"
+
+
+def _bytes(tensor: Tensor) -> Tensor:
+    """In which NaN is the same as itself."""
+    return tensor.contiguous().flatten().view(torch.uint8)

@@ -44,14 +44,24 @@ def comparison_findings(comparison: Comparison) -> list[Finding]:
         return files
     if measured and (deltas["relative_norm"].fillna(0) == 0).all():
         return [*files, _weight_change("absent", deltas)]
-    if (comparison.weights["rms_angle"].fillna(0) < SAME_ANGLE).all():
+    moved = moves(comparison)
+    if moved.empty:
         subspaces, measurements = [Finding("movement", "absent", {}, "drift")], []
     else:
-        subspaces = [*_relatedness(comparison.weights), *_moved(comparison.weights)]
+        subspaces = [*_relatedness(comparison.weights), *_moved(moved, len(comparison.weights))]
         measurements = [*_observables(comparison.observables), *_edges(comparison.pairs)]
     if not measured:
         return [*subspaces, *measurements, Finding("weight_change", "undetermined", {}, "low-rank")]
     return [*files, _changed(deltas), *subspaces, *_low_rank(deltas), *_intruders(deltas), *measurements]
+
+
+def moves(comparison: Comparison) -> pd.DataFrame:
+    """Rows of `Comparison.ranked` whose subspace moved by more than rounding explains, the farthest first.
+
+    A weight whose change is rounding still turns its subspaces, and by the more the closer its singular values lie.
+    """
+    ranked = comparison.ranked
+    return ranked[(ranked["rms_angle"] >= SAME_ANGLE) & (ranked["change_rank"] != 0).fillna(True)]
 
 
 def tensor_findings(tensors: pd.DataFrame, adapters: Sequence[str]) -> list[Finding]:
@@ -89,6 +99,9 @@ def _tensor_change(version: str | None, tensors: pd.DataFrame, *, is_adapter: bo
     low, full = (changed[changed["change"] == kind] for kind in ("low_rank", "full"))
     counts = kinds.value_counts()
     held = changed[~changed["change"].isin(["added", "removed"])]
+    others = held[held["change"] == "changed"]
+    # Of a matrix of numbers there is a rank.
+    unmeasured = int((others["shape"].str.count("x") == 1).sum())
     numbers = {
         "version": version,
         "tensors": int((kinds != "added").sum()),
@@ -96,7 +109,9 @@ def _tensor_change(version: str | None, tensors: pd.DataFrame, *, is_adapter: bo
         "low_rank": len(low),
         "ranks": sorted({int(rank) for rank in low["rank"]}),
         "full": len(full),
-        "others": len(held) - len(low) - len(full),
+        "reshaped": int((held["change"] == "reshaped").sum()),
+        "unmeasured": unmeasured,
+        "others": len(others) - unmeasured,
         "layers": sorted({int(layer) for layer in held["layer"].dropna()}),
         "rank_90": full["rank_90"].median(),
         "rank_99": full["rank_99"].median(),
@@ -167,17 +182,15 @@ def _relatedness(weights: pd.DataFrame) -> list[Finding]:
     return [Finding("relatedness", "absent", {"effect_size": shared}, "drift")] if shared < UNRELATED else []
 
 
-def _moved(weights: pd.DataFrame) -> list[Finding]:
-    moved = weights[weights["rms_angle"] >= SAME_ANGLE]
+def _moved(moved: pd.DataFrame, subspaces: int) -> list[Finding]:
     means = moved.groupby(["role", "side"], sort=False)["rms_angle"].mean().reset_index().to_dict("records")
-    farthest = moved.sort_values("rms_angle", ascending=False, kind="stable").head(_NAMED)
     most = max(means, key=lambda row: row["rms_angle"])
     numbers: dict[str, Any] = {name: most[name] for name in ("role", "side", "rms_angle")}
-    numbers |= {"farthest": farthest[["name", "side", "rms_angle"]].to_dict("records")}
+    numbers |= {"farthest": moved.head(_NAMED)[["name", "side", "rms_angle"]].to_dict("records")}
     found = [Finding("movement", "present", numbers, "drift")]
     turned = moved[(moved["angle_1"] > math.pi / 4) & ~moved["undetermined"]]
     if len(turned):
-        numbers = {"turned": len(turned), "subspaces": len(weights), "angle": math.pi / 4}
+        numbers = {"turned": len(turned), "subspaces": subspaces, "angle": math.pi / 4}
         found.append(Finding("first_direction_turned", "present", numbers, "drift"))
     return found
 

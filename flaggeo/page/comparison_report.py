@@ -9,7 +9,7 @@ from ..comparison import Comparison
 from ..comparison.change import WHOLE_UP_TO
 from ..comparison.delta import COUNTED
 from ..comparison.tensors import CHANGED
-from ..findings import SAME_ANGLE, comparison_findings
+from ..findings import comparison_findings, moves
 from ..findings.words import END, listed, norm_gains
 from ..network.families.lookup import read_as
 from ..network.roles import role_order
@@ -67,7 +67,7 @@ def render_comparison(comparison: Comparison) -> str:
         has_layers=tensors is not None,
         heads=_heads_table(comparison.deltas),
         interference=_interference_table(comparison.interference),
-        ranked=_ranked_table(comparison.ranked),
+        ranked=_ranked_table(moves(comparison).head(_SHOWN)),
         low_rank=_low_rank_table(comparison.deltas),
         counted=COUNTED,
         whole_up_to=WHOLE_UP_TO,
@@ -127,8 +127,7 @@ def _interference_table(interference: pd.DataFrame) -> pd.DataFrame:
     return rows[[*columns, "cosine"]].rename(columns=columns)
 
 
-def _ranked_table(ranked: pd.DataFrame) -> pd.DataFrame:
-    rows = ranked[ranked["rms_angle"] >= SAME_ANGLE].head(_SHOWN)
+def _ranked_table(rows: pd.DataFrame) -> pd.DataFrame:
     table = pd.DataFrame(
         {
             "weight": rows["name"],

@@ -12,7 +12,7 @@ import torch
 
 from ..alignment import observables
 from ..analysis import circumstances
-from ..checkpoint import Progress
+from ..checkpoint import CheckpointError, Progress
 from ..comparison.comparing import analysis_of, require_choice, stored_as
 from ..comparison.drift import drift_table
 from ..comparison.matching import Source, Version, open_version, open_versions, shared_settings, shared_weights
@@ -105,6 +105,9 @@ def trace(
             scratch=None if scratch is None else scratch_of(Path(scratch), version),
             executor=executor,
         )
+        # Every weight is compared with its other version.
+        for failure in analysis.provenance["failed"] if version.analysis is None else ():
+            raise CheckpointError(failure)
         first = first or analysis
         counted.last(f"{step.label}: drift")
         for name, table in _tables(analysis, first, previous, set(skipped)).items():

@@ -17,6 +17,8 @@ def tensor_change(
     low_rank: int,
     ranks: Sequence[int],
     full: int,
+    reshaped: int,
+    unmeasured: int,
     others: int,
     layers: Sequence[int],
     rank_90: float | None,
@@ -39,7 +41,8 @@ def tensor_change(
         }[verdict]
         return opening + (answer if version else answer[0].upper() + answer[1:]) + rest
     spelt = f"of rank {ranks[0]}" + (f" to {ranks[-1]}" if len(ranks) > 1 else "") if ranks else ""
-    kinds = {spelt: low_rank, "not of low rank": full, "no matrix" if others == 1 else "no matrices": others}
+    kinds = {spelt: low_rank, "not of low rank": full, "to another shape": reshaped, "by an unknown amount": unmeasured}
+    kinds |= {"no matrix" if others == 1 else "no matrices": others}
     present = [(kind, count) for kind, count in kinds.items() if count]
     alone = "" if changed == 1 else "all "
     named = [f"{count} {kind}" if len(present) > 1 else f"{alone}{kind}" for kind, count in present]
@@ -91,7 +94,10 @@ def weight_change(verdict: str, **numbers: Any) -> str:
             "leading subspaces but no matrices."
         )
     if verdict == "absent":
-        return "No weight that was compared changed: they are equal, and all distances are 0."
+        return (
+            f"The subspaces of {counted(numbers['weights'], 'weight')} were compared, and these are equal in A and B: "
+            "all distances are 0."
+        )
     weights, changed, within = (numbers[name] for name in ("weights", "changed", "within_precision"))
     if verdict == "within_storage_precision":
         return (
@@ -119,7 +125,7 @@ def relatedness(_verdict: str, *, effect_size: float) -> str:
 def movement(verdict: str, **numbers: Any) -> str:
     """Verdicts: present, absent."""
     if verdict == "absent":
-        return "No leading subspace moved."
+        return "No leading subspace moved by more than rounding explains."
     named = [f"{degrees(row['rms_angle'])} for the {END[row['side']]}s of {row['name']}" for row in numbers["farthest"]]
     return (
         f"{moved_most(numbers)} (root mean square principal angle, mean over the layers where they moved). The "

@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 from flaggeo import Comparison, analyze, load
 from flaggeo.cli import app
 from flaggeo.cli.compare import SHOWN_ROWS
-from flaggeo.cli.terminal import DIFFERENT, UNREADABLE, USAGE
+from flaggeo.cli.terminal import DIFFERENT, FAILED, INCOMPLETE, UNREADABLE, USAGE
 from flaggeo.findings import Finding, comparison_findings
 from tests.builders import save_folder, tiny_llama, with_gains
 from tests.flaggeo.checkpoint.test_adapter import factors_of, save_adapter
@@ -105,6 +105,44 @@ def test_what_another_tool_takes_is_all_that_is_printed(base, adapter, tmp_path)
         assert (result.exit_code, "found a saved analysis" in result.stderr) == (USAGE, True)
 
 
+def test_what_another_tool_takes_needs_no_folder_and_none_is_in_its_way(base, adapter, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "base-adapter-comparison").mkdir()
+    (tmp_path / "base-adapter-comparison" / "other.txt").touch()
+    before = sorted(tmp_path.rglob("*"))
+    result = run(app, ["compare", base, adapter, "--to", "peft-rank-pattern", *PART])
+    assert (result.exit_code, json.loads(result.stdout)["r"]) == (0, 3)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_folder_of_default_name_is_named_after_all_that_is_compared(base, adapter, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    # A folder in its place is found before anything is read.
+    for arguments, name in (([adapter], "base-adapter-comparison"), ([adapter, base], "base-adapter-base-comparison")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "other.txt").touch()
+        result = run(app, ["compare", base, *arguments])
+        assert (result.exit_code, name in result.stderr) == (USAGE, True)
+
+
+def test_what_a_tool_cannot_take_is_refused_and_nothing_is_written(base, adapter, tmp_path, monkeypatch):
+    wider = tiny_llama() | {"score.weight": torch.ones(2, 24)}
+    added = str(save_folder(tmp_path / "added", wider))
+    before = sorted(tmp_path.iterdir())
+
+    def refused(*arguments):
+        result = run(app, ["compare", base, *arguments, "-o", str(tmp_path / "out"), *PART])
+        assert (result.stdout, sorted(tmp_path.iterdir())) == ("", before)
+        return result.exit_code, result.stderr.removeprefix("flaggeo: ").partition(":")[0]
+
+    assert refused(added, "--to", "mergekit") == (FAILED, added)
+    # What the sources tell is said before anything is read.
+    monkeypatch.setattr("flaggeo.comparison.compare", None)
+    assert refused(adapter, "--to", "mergekit") == (USAGE, adapter)
+    assert refused(added, adapter, "--to", "mergekit") == (USAGE, adapter)
+    assert refused(added, added, "--to", "peft-rank-pattern")[0] == USAGE
+
+
 def test_two_fine_tunings_of_one_base_are_held_against_each_other(base, adapter, tmp_path):
     result = run(app, ["compare", base, adapter, adapter, "-o", str(tmp_path / "out"), *PART])
     assert result.exit_code == 0, result.stderr
@@ -181,10 +219,17 @@ def test_two_that_do_not_belong_together_exit_with_2_and_unreadable_ones_with_3(
     (tmp_path / "saved" / "result.json").write_text('{"schema_version": 4}')
     result = run(app, ["compare", str(tmp_path / "saved"), base, *output])
     assert (result.exit_code, "found 4, which an earlier flaggeo wrote" in result.stderr) == (UNREADABLE, True)
-    broken = tiny_llama() | {f"{Q}.weight": torch.full((40, 24), torch.nan)}
-    result = run(app, ["compare", base, str(save_folder(tmp_path / "broken", broken)), *output])
-    assert (result.exit_code, "expected finite numbers" in result.stderr) == (UNREADABLE, True)
     assert not (tmp_path / "out.partial").exists()
+
+
+def test_a_tensor_that_is_not_finite_is_left_out_and_said(base, tmp_path):
+    broken = tiny_llama()
+    broken[f"{Q}.weight"][0, 0] = torch.nan
+    output = ["-o", str(tmp_path / "out"), "--format", "json", *PART]
+    result = run(app, ["compare", base, str(save_folder(tmp_path / "broken", broken)), *output])
+    assert (result.exit_code, f"{Q}.weight" in result.stderr) == (INCOMPLETE, True)
+    assert {row["name"] for row in json.loads(result.stdout)["ranked"]} == {"layers.0.q", "layers.2.q"}
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["base", "broken", "out"]
 
 
 def test_norms_are_folded_on_request_and_as_a_saved_analysis_has_them(tmp_path):

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import gguf
 import numpy as np
 import pandas as pd
@@ -5,8 +7,9 @@ import pytest
 import torch
 
 from flaggeo import Analysis, Comparison, analyze, compare, load
+from flaggeo.checkpoint import CheckpointError
 from flaggeo.comparison import change
-from flaggeo.findings import comparison_findings
+from flaggeo.findings import SAME_ANGLE, comparison_findings, moves
 from tests.builders import CONFIG, planted, related_llama, save_folder, tiny_llama, with_gains
 from tests.flaggeo.checkpoint.test_adapter import factors_of, save_adapter
 
@@ -97,6 +100,20 @@ def test_a_rounded_copy_is_no_change(dtype):
     assert (comparison.deltas["rank"] == 0).all()
     assert (comparison.deltas["relative_norm"] > 0).all()
     assert comparison_findings(comparison)[0].verdict == "within_storage_precision"
+
+
+def test_what_rounding_turned_did_not_move():
+    before = {name: tensor.bfloat16() for name, tensor in tiny_llama().items()}
+    after = tiny_llama() | {f"{Q}.weight": tiny_llama(seed=1)[f"{Q}.weight"]}
+    comparison = compare(before, after, rank=2, measure="continuity", roles=["q"])
+    assert comparison.weights["rms_angle"].min() > SAME_ANGLE
+    assert set(moves(comparison)["name"]) == {"layers.1.q"}
+    rounded = replace(comparison, weights=comparison.weights.query("name != 'layers.1.q'"))
+    verdicts = [
+        next(found.verdict for found in comparison_findings(one) if found.kind == "movement")
+        for one in (comparison, rounded)
+    ]
+    assert verdicts == ["present", "absent"]
 
 
 def test_identical_checkpoints_are_called_so(tmp_path):
@@ -216,6 +233,24 @@ def test_a_zero_weight_has_no_numbers(base):
     delta = comparison.deltas.set_index("name").loc["layers.1.q"]
     assert delta["relative_norm"] == pytest.approx(1)
     assert np.isnan(delta["sigma_change"]) or delta["sigma_change"] == pytest.approx(1)
+
+
+def test_weights_of_a_tensor_that_is_not_finite_are_skipped_in_either_and_all_else_is_compared(base):
+    tensors, bases = base
+    changed = with_change(tensors, bases, start=0)
+    broken = {f"{Q}.weight": torch.full_like(tensors[f"{Q}.weight"], torch.nan)}
+    chosen = {"rank": 2, "measure": "continuity", "roles": ["q", "v"], "layers": [1]}
+    for pair in ((tensors | broken, changed), (tensors, changed | broken)):
+        found = compare(*pair, **chosen)
+        assert found.skipped["name"].tolist() == ["layers.1.q"]
+        assert found.provenance["failed"] == found.skipped["reason"].tolist()
+        assert f"{Q}.weight" in found.provenance["failed"][0]
+        assert set(found.weights["name"]) == {"layers.1.v"}
+        assert found.deltas.set_index("name")["rank"].to_dict() == {"layers.1.v": 3}
+        changes = found.tensors[found.tensors["change"] != "unchanged"].set_index("tensor")["change"]
+        assert changes.to_dict() == {f"{Q}.weight": "changed", f"{V}.weight": "low_rank"}
+    with pytest.raises(CheckpointError, match="expected finite numbers"):
+        compare(tensors | broken, changed, rank=2, measure="continuity", roles=["q"], layers=[1])
 
 
 def test_progress_counts_every_phase():

@@ -7,7 +7,8 @@ import pytest
 import yaml
 
 from flaggeo import compare
-from flaggeo.comparison.recipes import to_mergekit, to_peft
+from flaggeo.checkpoint import CheckpointError
+from flaggeo.comparison.recipes import to_mergekit, to_peft, without_rank
 from tests.flaggeo.comparison.planted_change import RANK, TOUCHED, base, tuned
 
 
@@ -28,6 +29,11 @@ def test_the_ranks_are_those_that_peft_looks_up(comparison):
         module = name.removesuffix(".weight")
         found = [rank for key, rank in settings["rank_pattern"].items() if re.match(rf"(.*\.)?({key})$", module)]
         assert found == ([modules[module]] if module in modules else [])
+
+
+def test_changes_without_a_rank_are_counted(comparison):
+    assert "1 of the tensors, the first 'model.embed_tokens.weight' (full)" in without_rank(comparison)
+    assert not without_rank(replace(comparison, tensors=comparison.tensors.iloc[1:]))
 
 
 def order(module):
@@ -68,7 +74,16 @@ def test_two_fine_tunings_are_two_models(comparison):
         (to_mergekit, {"change": "unchanged"}, {}, "expected a change of the checkpoint to write, found none"),
         (to_peft, {"change": "within_precision"}, {}, "expected a change of the checkpoint to write, found none"),
         (to_peft, {"change": "full"}, {}, "expected a change of low rank, found none"),
-        (to_mergekit, {}, {"adapters": ["b"]}, "expected merged checkpoints for mergekit, found a LoRA adapter"),
+        *(
+            (to_mergekit, {"change": change}, {}, rf"found others: 44 .* 'model.embed_.* \({change}\)")
+            for change in ("reshaped", "added", "removed", "unknown")
+        ),
+        (
+            to_mergekit,
+            {},
+            {"adapters": ["b"]},
+            "org/tuned: expected a merged checkpoint .*, found a LoRA adapter",
+        ),
         (
             to_peft,
             {"tensor": "blk.0.attn_q.weight"},
@@ -81,3 +96,8 @@ def test_what_those_tools_cannot_take_is_not_written(comparison, write, columns,
     tensors = comparison.tensors.assign(**columns)
     with pytest.raises(ValueError, match=words):
         write(replace(comparison, tensors=tensors, provenance=comparison.provenance | provenance))
+
+
+def test_a_merge_without_the_tensors_that_failed_is_not_written(comparison):
+    with pytest.raises(CheckpointError, match="expected finite numbers"):
+        to_mergekit(replace(comparison, provenance=comparison.provenance | {"failed": ["q: expected finite numbers"]}))

@@ -43,6 +43,15 @@ def test_a_planted_change_is_said_in_its_own_numbers():
     assert found.sentence == "6 of 44 tensors changed, all of rank 4; layers 2-5."
 
 
+def test_matrices_of_another_shape_or_without_a_difference_are_not_counted_as_no_matrices():
+    after = tuned((NAME,)) | {"model.norm.weight": 2 * base()["model.norm.weight"]}
+    after["model.embed_tokens.weight"] = after["model.embed_tokens.weight"][:-1]
+    after[TOUCHED[1]] = torch.full_like(after[TOUCHED[1]], torch.nan)
+    (found,) = tensor_findings(table(base(), after), [])
+    kinds = {name: found.numbers[name] for name in ("changed", "low_rank", "full", "reshaped", "unmeasured", "others")}
+    assert kinds == {"changed": 4, "low_rank": 1, "full": 0, "reshaped": 1, "unmeasured": 1, "others": 1}
+
+
 @pytest.mark.parametrize("whole_up_to", [1024, 0])
 def test_every_stored_tensor_has_a_row_with_what_is_known_of_its_change(monkeypatch, whole_up_to):
     monkeypatch.setattr(change, "_ROWS_READ", 7)
@@ -111,9 +120,9 @@ def test_rounding_alone_is_within_precision_for_every_kind_of_tensor(dtype):
 
 
 def test_numbers_that_are_no_measurements_are_held_against_each_other():
-    before = base() | {"model.ids": torch.arange(4), "model.mask": torch.tensor([[0.0, -torch.inf]])}
+    before = base() | {"model.ids": torch.arange(4), "model.mask": torch.tensor([[torch.nan, -torch.inf]])}
     assert kinds(before, dict(before)) == {}
-    after = before | {"model.ids": torch.arange(1, 5), "model.mask": torch.tensor([[0.0, torch.inf]])}
+    after = before | {"model.ids": torch.arange(1, 5), "model.mask": torch.tensor([[torch.nan, torch.inf]])}
     assert kinds(before, after) == {"model.ids": "changed", "model.mask": "changed"}
 
 
