@@ -151,6 +151,7 @@ async function open() {
     const names = JSON.parse(link.dataset.picked ?? "[]");
     if (names.length) select(names, views);
   });
+  addEventListener("popstate", ({state}) => { if (state) requestAnimationFrame(() => scrollTo(0, state.top)); });
   if (location.hash) {
     unfold(location.hash.slice(1));
     document.getElementById(location.hash.slice(1))?.scrollIntoView();
@@ -172,7 +173,8 @@ function lead(name, views) {
   const anchor = places[0] ?? "graph";
   unfold(anchor);
   const heading = document.getElementById(anchor);
-  // So that Back returns to where the name was.
+  // So that Back returns to where the name was, which a browser forgets where the address stays the same.
+  history.replaceState({top: scrollY}, "");
   history.pushState(null, "", `#${anchor}`);
   heading.scrollIntoView();
   sought = places.length ? null : name;
