@@ -17,7 +17,8 @@ myst_heading_anchors = 3
 nb_execution_mode = "force"
 nb_execution_raise_on_error = True
 exclude_patterns = ["_build"]
-html_extra_path = ["gallery"]  # pages as they are, beside those of the site
+# Pages as they are, beside those of the site: `make docs` makes them first, and without them the rest is the same.
+html_extra_path = ["gallery"] if Path(__file__).with_name("gallery").is_dir() else []
 
 autodoc_typehints = "none"  # the docstrings give types with their shapes
 autodoc_member_order = "bysource"
