@@ -64,7 +64,10 @@ def test_a_page_shows_its_formulas_with_the_network_off(open_page, tmp_path):
 @pytest.mark.slow
 def test_the_whole_site_shows_its_formulas_with_the_network_off(open_page, tmp_path):
     build(ROOT / "docs", tmp_path / "site")
+    # The gallery asks for its pictures, which are not there before `make docs`; it has no formula.
+    left_out = set() if (ROOT / "docs" / "gallery").is_dir() else {"gallery.html"}
     pages = [path for path in sorted((tmp_path / "site").rglob("*.html")) if "_modules" not in path.parts]
+    pages = [path for path in pages if path.name not in left_out]
     assert len(pages) > 20
     for path in pages:
         page = open_page(path)
