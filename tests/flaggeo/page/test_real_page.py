@@ -1,4 +1,4 @@
-"""The page of a real model, at three widths, light and dark."""
+"""The page of a real model of which everything was measured, at three widths, light and dark."""
 
 from itertools import combinations
 
@@ -19,8 +19,19 @@ BOXES = """() => [...document.querySelectorAll(".card")].map((card) => {
 @pytest.fixture(scope="module")
 def report(smollm2_file, tmp_path_factory):
     file = tmp_path_factory.mktemp("page") / "report.html"
-    file.write_text(analyze(smollm2_file).to_html())
+    file.write_text(analyze(smollm2_file, measure="all").to_html())
     return file
+
+
+def test_the_page_leads_with_what_was_found_and_is_short(report, open_page):
+    page = open_page(report)
+    page.locator("body[data-ready]").wait_for()
+    assert page.viewport_size["width"] == 1280
+    assert page.locator(".card svg").first.bounding_box()["y"] < 700
+    assert page.locator("#graph").bounding_box()["y"] < 1100
+    assert page.evaluate("document.documentElement.scrollHeight") < 5000
+    assert report.stat().st_size < 3_000_000
+    page.close()
 
 
 @pytest.mark.parametrize("width", [1440, 768, 400])
