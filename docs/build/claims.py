@@ -106,7 +106,7 @@ continuity falls with more training, from 0.51 to 0.37 and from 0.52 to 0.32 (th
 directions from 0.53 to 0.43 and from 0.44 to 0.33), and that of Q and K does not. One of nine numbers is 3.1 away:
 what O reads, near the level of unrelated directions, whose earlier deviation of 0.007 is that of two seeds. The three
 seeds take four and a half minutes of one core, nearly half of it for products of matrices. All four transformers with
-this recipe would add about five and a half minutes to the quarter of an hour that `reproduce all` takes on two cores,
+this recipe would add about five and a half minutes to the 17 minutes that `reproduce all` took on two cores,
 so that this one runs by name:
 
     .venv/bin/flaggeo reproduce pattern_after_more_training

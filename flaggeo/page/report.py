@@ -8,8 +8,7 @@ import pandas as pd
 from ..alignment import observables
 from ..alignment.experts.expert_table import ACROSS, WITHIN
 from ..alignment.interfaces.leading_directions import INTERFACE_OVERLAP
-from ..findings import graph_findings
-from ..findings.cards import Card, cards  # early lazy_loader gives the module of this name in place of the function
+from ..findings import Card, cards, graph_findings
 from ..findings.finding import KEPT
 from ..findings.repeats import repeats_findings, repeats_table
 from ..findings.words import norm_gains

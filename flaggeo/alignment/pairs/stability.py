@@ -234,14 +234,14 @@ def _losses(pairs: Pairs, turns: Mapping[str, Rotation]) -> NDArray[np.float64]:
     ends = [turns[name] for name in pairs.names]
     shapes = np.array([tuple(turn.towards.shape) for turn in ends])  # directions beyond the subspace, and in it
     together = np.unique(np.hstack([shapes[pairs.first], shapes[pairs.second]]), axis=0, return_inverse=True)[1].ravel()
-    losses = np.empty(len(pairs.first))
+    losses, entries = np.empty(len(pairs.first)), max(turn.frame.numel() for turn in ends)
 
     def of_block(block: Places) -> Tensor:
         return rounding_loss(ends[pairs.first[block[0]]], [ends[place] for place in pairs.second[block]]).cpu()
 
     with workers() as pool:
         for rows in runs(np.arange(len(together)), together):
-            parts = list(blocks(rows, pairs.first[rows], max(turn.frame.numel() for turn in ends)))
+            parts = list(blocks(rows, pairs.first[rows], entries))
             for block, found in zip(parts, pool.map(of_block, parts), strict=True):
                 losses[block] = found
     return losses
