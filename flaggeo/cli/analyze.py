@@ -73,8 +73,8 @@ def analyze(path: Source, heads_per_layer: HeadsPerLayer = None, *, run: Run) ->
             chosen = settings.chosen(network)
         print_remarks(settings.remarks(chosen), run.quiet)
         analysis = run.measured(partial(measure, network, **options))
-        sentences = run.verbose or not _has_card(analysis)
-        run.tell(analysis, ["summary"], partial(_show, verbose=run.verbose), sentences=sentences)
+        has_card = any(card.verdict != "not_measured" for card in _cards(analysis))
+        run.tell(analysis, ["summary"], partial(_show, verbose=run.verbose), sentences=run.verbose or not has_card)
         for failure in analysis.provenance["failed"]:
             say(f"flaggeo: {failure}; what needs it is left out, and the layers beside it count as neighbours")
         if analysis.provenance["failed"]:
@@ -86,10 +86,7 @@ def _show(console: "Console", analysis: "Analysis", *, verbose: bool) -> None:
         console.print(_summary_table(analysis.summary, _VERBOSE if verbose else _SHOWN))
         console.print()
     if not verbose:
-        from ..page import report_cards
-
-        console.print(_verdicts(report_cards(analysis)))
-        _show_similar_layers(console, analysis)
+        console.print(_verdicts(_cards(analysis)))
         return
     from ..graph.alignment_graph import FALSE_DISCOVERY_RATE
 
@@ -102,21 +99,14 @@ def _show(console: "Console", analysis: "Analysis", *, verbose: bool) -> None:
     console.print(f"{len(analysis.skipped)} tensors not used; run flaggeo inspect to see why\n")
 
 
-def _show_similar_layers(console: "Console", analysis: "Analysis") -> None:
-    """Which layers are most alike, a question that no card answers, where it was asked."""
-    if "structure" in analysis.settings.measure:
-        from ..findings import graph_findings
-
-        for finding in graph_findings(analysis.structure):
-            if finding.kind == "similar_layers":
-                console.print(f"\n{printable(str(finding))}")
-
-
-def _has_card(analysis: "Analysis") -> bool:
-    """Whether a card has an answer of what was measured."""
+def _cards(analysis: "Analysis") -> "list[Card]":
+    """Those of the page, and what the graph answers that has none there."""
+    from ..findings import graph_findings
+    from ..findings.cards import cards
     from ..page import report_cards
 
-    return any(card.verdict != "not_measured" for card in report_cards(analysis))
+    of_graph = graph_findings(analysis.structure) if "structure" in analysis.settings.measure else []
+    return report_cards(analysis) + cards(of_graph, {})
 
 
 def _verdicts(cards: "Iterable[Card]") -> "Table":

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .finding import Finding
+from .finding import Finding, large_or_small
 from .words import END, counted, listed, short_name
 
 _MOST = 6
@@ -246,6 +246,25 @@ def _strongest_overlap(finding: Finding) -> Card:
     )
 
 
+def _similar_layers(finding: Finding) -> Card:
+    numbers, title = finding.numbers, "Layers most alike"
+    if finding.verdict == "absent":
+        number, baseline = "no neighbours", "none are clearly more alike than layers further apart"
+        return Card("absent", _BADGES["absent"], title, number, baseline, "", finding.place)
+    strongest = numbers["pairs"][0]["mean_excess"]
+    verdict = large_or_small(strongest)
+    baseline = f"mean excess over the largest null {strongest:.2f}; layers further apart at most "
+    return Card(
+        verdict=verdict,
+        badge=_BADGES[verdict],
+        title=title,
+        number=_parts(f"{row['layer']} and {row['next_layer']}" for row in numbers["pairs"]),
+        baseline=f"{baseline}{numbers['largest_elsewhere']:.2f}",
+        detail="",
+        place=finding.place,
+    )
+
+
 def _comparable_weights(finding: Finding) -> Card:
     return Card(finding.verdict, _BADGES["absent"], "Nothing to compare", "–", finding.sentence, "", finding.place)
 
@@ -282,6 +301,7 @@ _CARDS: dict[str, Callable[[Finding], Card]] = {
     "heads_feeding": _heads_feeding,
     "composed_weights": _composed_weights,
     "strongest_overlap": _strongest_overlap,
+    "similar_layers": _similar_layers,
 }
 
 

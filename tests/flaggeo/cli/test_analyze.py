@@ -14,8 +14,8 @@ from flaggeo import Analysis
 from flaggeo.cli import app
 from flaggeo.cli.analyze import _verdicts
 from flaggeo.cli.terminal import FAILED, INCOMPLETE, UNREADABLE, USAGE, chosen_device
-from flaggeo.findings import Card, graph_findings
-from tests.builders import save_folder, tiny_llama
+from flaggeo.findings import Card, cards, graph_findings
+from tests.builders import CONFIG, save_folder, tiny_llama
 
 run = CliRunner().invoke
 
@@ -55,15 +55,30 @@ def test_a_verdict_has_a_colour_where_a_person_sees_it():
     assert ["\x1b[32m" in console.file.getvalue() for console in shown] == [True, False]
 
 
-@pytest.mark.parametrize("measure", ["heads", "structure"])
-def test_what_has_no_card_is_answered_in_a_sentence(model, tmp_path, measure):
+def answered(model, folder, measure):
+    """The analysis, and what the terminal says of it, without its line breaks."""
+    result = run(app, ["analyze", str(model), "-o", str(folder), "--rank", "4", "--measure", measure])
+    return Analysis.load(folder), " ".join(result.stdout.split())
+
+
+def test_what_has_no_card_is_answered_in_a_sentence(model, tmp_path):
     """The model's weights are unrelated, so that there is nothing to make a card of."""
-    result = run(app, ["analyze", str(model), "-o", str(tmp_path / "out"), "--rank", "4", "--measure", measure])
-    analysis = Analysis.load(tmp_path / "out")
-    found = analysis.findings + (graph_findings(analysis.structure) if measure == "structure" else [])
-    kind = {"heads": "similar_heads", "structure": "similar_layers"}[measure]
-    [answer] = [str(finding) for finding in found if finding.kind == kind]
-    assert answer in " ".join(result.stdout.split())
+    analysis, shown = answered(model, tmp_path / "out", "heads")
+    [answer] = [str(finding) for finding in analysis.findings if finding.kind == "similar_heads"]
+    assert answer in shown
+
+
+@pytest.mark.parametrize("verdict", ["absent", "small"])
+def test_whether_layers_are_alike_has_a_line(tmp_path, verdict):
+    tensors = tiny_llama(layers=4)
+    if verdict == "small":  # the queries of two neighbours alone: one role of seven
+        tensors["model.layers.2.self_attn.q_proj.weight"] = tensors["model.layers.1.self_attn.q_proj.weight"].clone()
+    model = save_folder(tmp_path / "model", tensors, config=CONFIG | {"num_hidden_layers": 4})
+    analysis, shown = answered(model, tmp_path / "out", "structure")
+    [card] = cards(graph_findings(analysis.structure), {})
+    assert card.verdict == verdict
+    assert f"{card.badge} {card.title}: {card.told} ({card.baseline})" in shown
+    assert card.number.startswith("1 and 2") == (verdict == "small")
 
 
 def test_every_phase_is_named_while_it_lasts(model, tmp_path, monkeypatch):
