@@ -10,7 +10,11 @@ SILU = TransformerExperiment("transformer-silu", "transformer, gate with SiLU")
 RELU = TransformerExperiment("transformer-relu", "transformer, gate with ReLU", activation="relu")
 LINEAR = TransformerExperiment("transformer-linear", "transformer, linear gate", activation="linear")
 LONGER = TransformerExperiment(
-    "transformer-silu-longer", "transformer, gate with SiLU, 1,200 steps of 16 sequences", steps=1200, batch=16
+    "transformer-silu-longer",
+    "transformer, gate with SiLU, 1,200 steps of 16 sequences",
+    steps=1200,
+    batch=16,
+    seeds=(101, 102, 103, 104, 105, 106),
 )
 PLAIN = TransformerExperiment("transformer-plain-silu", "transformer without residuals, SiLU", residual=False)
 

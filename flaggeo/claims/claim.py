@@ -37,7 +37,7 @@ class Case:
     least, most : float
         Between these the number is predicted to lie.
     minus : Experiment or None
-        Where it is the difference from the same number of another experiment, seed by seed.
+        Where it is the difference from the same number of another experiment, seed by seed, over those of both.
     stated : bool
         Whether the source speaks of this setting, or states the number there. Otherwise its words cover the setting,
         and the case asks how far they reach.

@@ -8,7 +8,7 @@ from statistics import fmean, stdev
 from typing import Any
 
 from .claim import Case, Claim
-from .experiment import Numbers
+from .experiment import Experiment, Numbers
 
 
 class Verdict(StrEnum):
@@ -29,7 +29,7 @@ class Outcome:
     ----------
     case : Case
     values : tuple of float
-        One for each seed.
+        One for each seed; of a difference, for each seed of both experiments.
     """
 
     case: Case
@@ -145,8 +145,12 @@ def judge(claim: Claim, measured: Mapping[str, Numbers]) -> Judgement:
 
 
 def _outcome(case: Case, measured: Mapping[str, Numbers]) -> Outcome:
-    values = measured[case.experiment.name][case.number]
+    values = _by_seed(case.experiment, case.number, measured)
     if case.minus is not None:
-        less = measured[case.minus.name][case.number]
-        values = tuple(one - other for one, other in zip(values, less, strict=True))
-    return Outcome(case, values)
+        less = _by_seed(case.minus, case.number, measured)
+        values = {seed: value - less[seed] for seed, value in values.items() if seed in less}
+    return Outcome(case, tuple(values.values()))
+
+
+def _by_seed(experiment: Experiment, number: str, measured: Mapping[str, Numbers]) -> dict[int, float]:
+    return dict(zip(experiment.seeds, measured[experiment.name][number], strict=True))

@@ -62,6 +62,14 @@ def test_differences_are_taken_seed_by_seed():
     assert outcome.deviation == pytest.approx(0)
 
 
+def test_differences_are_over_the_seeds_of_both():
+    more = Planted("more", "more", (0.5, 0.7), seeds=(2, 3))
+    case = Case(more, "value", least=0, minus=LOW)
+    numbers = NUMBERS | {"more": {"value": more.values}}
+    (outcome,) = judge(Claim("name", "sentence", "source", (case,)), numbers).outcomes
+    assert outcome.values == pytest.approx((0.3,))
+
+
 def test_the_distance_from_a_reference_is_in_combined_standard_errors():
     case = Case(LOW, "value", most=1, reference=Reference(0.05, 0.03, 3))
     (outcome,) = judge(Claim("name", "sentence", "source", (case,)), NUMBERS).outcomes
