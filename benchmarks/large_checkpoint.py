@@ -1,17 +1,19 @@
-"""`flaggeo analyze` on a checkpoint of the shape of Llama-3-8B: time, memory and size of the result of one process.
+"""`flaggeo analyze` and `compare` on checkpoints of the shape of Llama-3-8B: time, memory and size of the result.
 
-Run with ``python -m benchmarks.large_checkpoint [--layers N]``. All 32 layers take 16 GB of disk; results go to
-``benchmarks/results/large_checkpoint.json``.
+Run with ``python -m benchmarks.large_checkpoint [--layers N]``. Two checkpoints of 32 layers take 32 GB of disk;
+results go to ``benchmarks/results/large_checkpoint.json``.
 """
 
 import argparse
 import json
+import shutil
 import sys
 import tempfile
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from .whole_process import FLAGGEO, machine, trained, usage
 
@@ -37,18 +39,21 @@ _SHAPES = {
 
 
 def main() -> None:
-    """Make the checkpoint, analyze it, print and write what it took."""
+    """Make the checkpoints, run both commands, print and write what they took."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--layers", type=int, default=32)
     layers = parser.parse_args().layers
     with tempfile.TemporaryDirectory() as folder:
-        model, out = Path(folder) / "model", Path(folder) / "out"
+        model, tuned, out = (Path(folder) / name for name in ("model", "tuned", "out"))
         make_checkpoint(model, layers)
-        used = usage([sys.executable, "-c", FLAGGEO, "analyze", str(model), "-o", str(out), "-q"])
-        row = {"layers": layers, "checkpoint_gb": _size(model) / 1e9, "result_mb": _size(out) / 1e6} | used
-    print(row)
+        make_tuned(model, tuned)
+        record = {"machine": machine(), "layers": layers, "checkpoint_gb": _size(model) / 1e9, "rows": []}
+        for command, sources in (("analyze", [model]), ("compare", [model, tuned])):
+            used = usage([sys.executable, "-c", FLAGGEO, command, *map(str, sources), "-o", str(out / command), "-q"])
+            record["rows"].append({"command": command, "result_mb": _size(out / command) / 1e6} | used)
+            print(record["rows"][-1], flush=True)
     RESULTS.parent.mkdir(exist_ok=True)
-    RESULTS.write_text(json.dumps({"machine": machine()} | row, indent=1) + "\n")
+    RESULTS.write_text(json.dumps(record, indent=1) + "\n")
 
 
 def make_checkpoint(folder: Path, layers: int) -> None:
@@ -68,6 +73,23 @@ def make_checkpoint(folder: Path, layers: int) -> None:
         places |= dict.fromkeys(shapes, f"{shard}.safetensors")
     (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": places}))
     (folder / "config.json").write_text(json.dumps(_CONFIG | {"num_hidden_layers": layers}))
+
+
+def make_tuned(model: Path, tuned: Path) -> None:
+    """The same with a change of rank 8 in every matrix, of a hundredth of its norm, rounded as it is stored."""
+    tuned.mkdir()
+    generator = torch.Generator().manual_seed(1)
+    for file in model.iterdir():
+        if file.suffix == ".safetensors":
+            save_file({name: _changed(one, generator) for name, one in load_file(file).items()}, tuned / file.name)
+        else:
+            shutil.copy(file, tuned)
+
+
+def _changed(matrix: Tensor, generator: torch.Generator) -> Tensor:
+    left, right = (torch.randn(size, 8, generator=generator) for size in matrix.shape)
+    change = left @ right.mT
+    return (matrix + change * (0.01 * matrix.float().norm() / change.norm())).to(matrix.dtype)
 
 
 def _size(folder: Path) -> int:

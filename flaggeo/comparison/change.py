@@ -15,6 +15,8 @@ from .rounding import EXACT, Rounding, gain_rounding, rounding, rounding_varianc
 
 #: Up to this smaller side all singular directions of the version before are found too: a few seconds a weight.
 WHOLE_UP_TO = 1024
+#: Entries of the tensors whose differences are held side by side, 2 GiB in float32; a larger tensor is measured alone.
+DIFFERENCES_AT_ONCE = 2**29
 
 # Entries that are read at a time of weights that are larger, in a multiple of so many rows that no block of quantised
 # numbers is cut.

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from math import prod
 from typing import Any
 
 import pandas as pd
@@ -10,10 +11,10 @@ from torch import Tensor
 
 from ..checkpoint import Progress
 from ..network import Network, Side
-from ..numerics.threads import ahead, thread_count, workers
+from ..numerics.threads import Room, ahead, thread_count, workers
 from ..results.analysis import Analysis
 from ..settings import Settings
-from .change import Change, WeightPair, gain_noise, read_changes
+from .change import DIFFERENCES_AT_ONCE, Change, WeightPair, gain_noise, read_changes
 from .delta import UNKNOWN, measure_delta
 from .rounding import EXACT
 
@@ -87,12 +88,15 @@ def measured_changes(
     for pair in WeightPair.in_both(*networks, names):
         groups.setdefault(pair.tensors, []).append(pair)
 
+    headers, room = networks[0].checkpoint.headers, Room(DIFFERENCES_AT_ONCE)
+
     def of_group(members: list[WeightPair]) -> list[tuple[str, dict[str, Any]]]:
         found = []
-        for pair, change, base in read_changes(*networks, members, settings, device):
-            values = [one.bases[f"{pair.name}.singular_values"] for one in analyses]
-            noise = gain_noise(*networks, pair, values) if settings.fold_norms else EXACT
-            found.append((pair.name, measure(pair, replace(change, noise=change.noise.and_also(noise)), base)))
+        with room.holding(prod(headers[members[0].before.tensor].shape)):
+            for pair, change, base in read_changes(*networks, members, settings, device):
+                values = [one.bases[f"{pair.name}.singular_values"] for one in analyses]
+                noise = gain_noise(*networks, pair, values) if settings.fold_norms else EXACT
+                found.append((pair.name, measure(pair, replace(change, noise=change.noise.and_also(noise)), base)))
         return found
 
     with workers() as pool:

@@ -12,9 +12,9 @@ from manifolds import overlap_moments, projection_overlap
 from ..alignment.schema import Column, Schema
 from ..checkpoint import Progress
 from ..network import Network, Side
-from ..numerics.threads import ahead, thread_count, workers
+from ..numerics.threads import Room, ahead, thread_count, workers
 from ..settings import Settings
-from .change import stored_change, transposed_tensors
+from .change import DIFFERENCES_AT_ONCE, stored_change, transposed_tensors
 from .delta import leading_directions
 from .stored_pairs import stored_pairs
 
@@ -94,7 +94,13 @@ def interference_table(
     ]
     common = [str(name) for name in known[0] if name in known[1] and all(name in partner for partner in partners)]
 
+    room = Room(DIFFERENCES_AT_ONCE)
+
     def row(name: str) -> dict[str, Any]:
+        with room.holding(2 * math.prod(base.checkpoint.headers[name].shape)):
+            return measured(name)
+
+    def measured(name: str) -> dict[str, Any]:
         changes = [
             stored_change(
                 (base.checkpoint, one.checkpoint), (name, partner[name]), device, transposed=name in transposed

@@ -13,9 +13,9 @@ from ..alignment.schema import Column, Schema
 from ..checkpoint import Checkpoint, CheckpointError, Progress
 from ..network import Network, Side
 from ..numerics.spectrum import leading_spectrum
-from ..numerics.threads import ahead, thread_count, workers
+from ..numerics.threads import Room, ahead, thread_count, workers
 from ..settings import Settings
-from .change import WHOLE_UP_TO, WeightPair, changed_by_adapter, stored_change, transposed_tensors
+from .change import DIFFERENCES_AT_ONCE, WHOLE_UP_TO, WeightPair, changed_by_adapter, stored_change, transposed_tensors
 from .delta import inside, leading_directions, measure_rank
 from .stored_pairs import StoredPair, stored_pairs
 
@@ -101,6 +101,7 @@ def tensor_table(
     layers = {weight.tensor: weight.layer for network in (second, first) for weight in network.weights}
     touched = changed_by_adapter(*checkpoints)
     foreign = first.checkpoint.naming != second.checkpoint.naming
+    room = Room(DIFFERENCES_AT_ONCE)
 
     def row(pair: StoredPair) -> dict[str, Any]:
         if None in pair:
@@ -110,7 +111,8 @@ def tensor_table(
             return {"change": "unchanged", "relative_norm": 0.0, "rank": 0, "rank_is_exact": True}
         if names in known:
             return _row(known[names])
-        return _measured(checkpoints, names, settings, device, transposed=names[0] in transposed)
+        with room.holding(math.prod(checkpoints[0].headers[names[0]].shape)):
+            return _measured(checkpoints, names, settings, device, transposed=names[0] in transposed)
 
     rows = []
     with workers() as pool:
@@ -182,6 +184,7 @@ def _measured(
         return sizes | {"change": "changed" if columns["rank"] else _row(columns)["change"]}
     if columns["rank"] and change.base_norm:
         moved = leading_directions(change, leading, columns["rank"], settings.rank)
+        del change  # before the next whole tensor is read
         stored = checkpoints[0].read(names[0], device=device)
         base = leading_spectrum(stored.mT if transposed else stored, settings.rank)
         for side in Side:

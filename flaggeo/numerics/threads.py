@@ -117,6 +117,32 @@ def ahead(begun: Iterable[T], count: int = 1) -> Iterator[T]:
     yield from waiting
 
 
+class Room:
+    """Lets pieces of work go on together while their sizes add up to no more than a limit, and a larger one alone.
+
+    Parameters
+    ----------
+    size : int
+        The limit, in whatever unit the pieces are measured in.
+    """
+
+    def __init__(self, size: int) -> None:
+        self._size, self._taken, self._left = size, 0, threading.Condition()
+
+    @contextmanager
+    def holding(self, size: int) -> Iterator[None]:
+        """Wait until there is room for a piece, and take it as long as the block lasts."""
+        with self._left:
+            self._left.wait_for(lambda: not self._taken or self._taken + size <= self._size)
+            self._taken += size
+        try:
+            yield
+        finally:
+            with self._left:
+                self._taken -= size
+                self._left.notify_all()
+
+
 @contextmanager
 def single_threaded_blas() -> Iterator[None]:
     """Hold the pools of threads of NumPy and SciPy to one; torch's own is left alone.

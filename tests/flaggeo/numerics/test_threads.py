@@ -5,7 +5,7 @@ import pytest
 import torch
 from threadpoolctl import threadpool_info
 
-from flaggeo.numerics.threads import ahead, cached_property, single_threaded_blas, thread_count, workers
+from flaggeo.numerics.threads import Room, ahead, cached_property, single_threaded_blas, thread_count, workers
 
 
 def blas_threads():
@@ -102,3 +102,39 @@ def test_each_item_comes_when_the_next_has_been_begun():
         events.append(f"end {index}")
     assert events == ["begin 0", "begin 1", "end 0", "begin 2", "end 1", "end 2"]
     assert list(ahead([])) == []
+
+
+def test_pieces_go_on_together_while_there_is_room_and_a_larger_one_alone():
+    room, together, inside = Room(10), threading.Barrier(2, timeout=10), []
+
+    def small():
+        with room.holding(5):
+            together.wait()  # which a piece that went alone would never pass
+            inside.append("small")
+
+    def large():
+        with room.holding(100):
+            assert room._taken == 100
+            inside.append("large")
+
+    pieces = [threading.Thread(target=piece) for piece in (small, small)]
+    with room.holding(1):
+        waiting = threading.Thread(target=large)
+        waiting.start()
+        waiting.join(timeout=0.1)
+        assert waiting.is_alive()
+        assert not inside
+    for piece in pieces:
+        piece.start()
+    for piece in (waiting, *pieces):
+        piece.join(timeout=10)
+        assert not piece.is_alive()
+    assert sorted(inside) == ["large", "small", "small"]
+
+
+def test_a_piece_that_fails_leaves_its_room():
+    room = Room(10)
+    with pytest.raises(ValueError, match="failed"), room.holding(100):
+        raise ValueError("failed")
+    with room.holding(100):
+        assert room._taken == 100
