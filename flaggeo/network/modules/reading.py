@@ -10,7 +10,8 @@ from ...checkpoint import Checkpoint, CheckpointError
 from ..families.lookup import INFERRED, Structure, find_structure
 from ..folding import Folding, Gain
 from ..quiver import Network, Weight
-from ..reading import SettingsByName, read_network
+from ..reading import read_network
+from ..reading.settings_by_name import SettingsByName
 from ..roles import ROLE_RECORDS, BlockKind, in_tower, roles_in, tower_of
 from ..spaces import Side, Space, SpaceKind, Symmetry
 from ..splits import Split

@@ -3,8 +3,8 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from .families.record import Cut
-from .roles import ROLE_RECORDS, HeadGroup, Role
+from ..families.record import Cut
+from ..roles import ROLE_RECORDS, HeadGroup, Role
 
 
 @dataclass(frozen=True)

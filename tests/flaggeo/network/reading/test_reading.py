@@ -8,7 +8,8 @@ from flaggeo import CheckpointError, UnknownArchitectureError, load
 from flaggeo.checkpoint import open_checkpoint
 from flaggeo.network.families.record import Naming, Piece, Record, Tower
 from flaggeo.network.families.table import load_records
-from flaggeo.network.reading import REASONS, read_network
+from flaggeo.network.reading import read_network
+from flaggeo.network.reading.skipped_tensors import REASONS
 from tests.builders import CONFIG, HEAD_WIDTH, QUERY_HEADS, WIDTH, save_folder, tiny_llama
 from tests.flaggeo.checkpoint.test_gguf_file import QUANTISATION, write
 

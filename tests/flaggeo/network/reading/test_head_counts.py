@@ -4,7 +4,7 @@ import pytest
 
 from flaggeo.network import HeadGroup
 from flaggeo.network.families.record import Cut
-from flaggeo.network.head_counts import HeadCounts, segment
+from flaggeo.network.reading.head_counts import HeadCounts, segment
 
 WIDTH = 3
 GROUPED = HeadCounts({HeadGroup.QUERY: 6, HeadGroup.KEY_VALUE: 2})
