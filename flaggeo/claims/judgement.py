@@ -58,12 +58,17 @@ class Outcome:
 
     @property
     def distance(self) -> float | None:
-        """Distance of the mean from that of the reference, in standard errors of both together."""
-        reference = self.case.reference
+        """Distance of the mean from that of the reference, in standard errors of their difference.
+
+        The two deviations are pooled, as in Student's test of two samples: what either has from two or three seeds
+        alone would be too uncertain.
+        """
+        reference, seeds = self.case.reference, len(self.values)
         if reference is None or reference.deviation is None or not isfinite(self.mean):
             return None
-        error = sqrt(self.deviation**2 / len(self.values) + reference.deviation**2 / reference.seeds)
-        return (self.mean - reference.mean) / error
+        own = 0 if seeds == 1 else (seeds - 1) * self.deviation**2
+        variance = (own + (reference.seeds - 1) * reference.deviation**2) / (seeds + reference.seeds - 2)
+        return (self.mean - reference.mean) / sqrt(variance * (1 / seeds + 1 / reference.seeds))
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON; missing bounds and undefined numbers are None."""

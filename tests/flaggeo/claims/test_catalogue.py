@@ -19,7 +19,8 @@ def test_every_record_can_be_judged(claim):
         assert all(case.number in experiment.numbers for experiment in case.experiments)
         assert -float("inf") < case.least or case.most < float("inf")
         assert case.least <= case.most
-        assert len({experiment.seeds for experiment in case.experiments}) == 1
+        seeds = [set(experiment.seeds) for experiment in case.experiments]
+        assert set.intersection(*seeds) in seeds  # a difference is over the seeds of both
     assert claim.proof is None or claim.proof in {statement.name for statement in proofs.statements()}
     assert re.match(r"arXiv:\d{4}\.\d{5}|docs/proofs.md|our own hypothesis: docs/claims.md", claim.source)
 

@@ -3,9 +3,11 @@
 import json
 from dataclasses import replace
 from math import isnan, nan
+from statistics import fmean, stdev
 
 import pytest
 import torch
+from scipy.stats import ttest_ind
 
 from flaggeo.claims import Case, Claim, Outcome, Reference, Verdict, judge
 from flaggeo.claims import claims as known
@@ -70,10 +72,16 @@ def test_differences_are_over_the_seeds_of_both():
     assert outcome.values == pytest.approx((0.3,))
 
 
-def test_the_distance_from_a_reference_is_in_combined_standard_errors():
-    case = Case(LOW, "value", most=1, reference=Reference(0.05, 0.03, 3))
+def test_the_distance_from_a_reference_is_that_of_students_test():
+    earlier = (0.02, 0.05, 0.08)
+    case = Case(LOW, "value", most=1, reference=Reference(fmean(earlier), stdev(earlier), 3))
     (outcome,) = judge(Claim("name", "sentence", "source", (case,)), NUMBERS).outcomes
-    assert outcome.distance == pytest.approx((0.15 - 0.05) / (0.005 / 2 + 0.0009 / 3) ** 0.5)
+    assert outcome.distance == pytest.approx(ttest_ind(LOW.values, earlier).statistic)
+
+
+def test_a_single_value_has_the_deviation_of_the_reference():
+    outcome = Outcome(Case(LOW, "value", most=1, reference=Reference(0.05, 0.03, 3)), (0.15,))
+    assert outcome.distance == pytest.approx(0.1 / (0.03 * (1 + 1 / 3) ** 0.5))
 
 
 @pytest.mark.parametrize("reference", [None, Reference(0.05)])
