@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ...network import Side, Weight
 from ...numerics.spectrum import Spectrum
-from ...numerics.threads import cached_property, workers
+from ...numerics.threads import cached_property, coordinators
 from ..chance.overlaps import overlaps_against_nulls
 from ..chance.sign_flip import leverages, named_leverages
 from ..observable import Observable
@@ -114,13 +114,14 @@ def pair_table(
     ----------
     docs/measurements.md, "Overlap of all pairs"; `proofs`: sign_flip_overlap_mean.
     """
-    parts = []
-    with workers():  # for all spaces, most of which are small
-        for pairs in pairs_by_space(weights, spectra):
-            columns = pairs.measured(PAIR_OBSERVABLES)
-            overlaps = columns[PROJECTION_OVERLAP.column]
-            parts.append(_places(pairs, folded) | columns | pairs.tested(overlaps, surrogate_leverages or {}))
-    table = pair_schema().concatenated(parts)
+
+    def of_space(pairs: Pairs) -> dict[str, Any]:
+        columns = pairs.measured(PAIR_OBSERVABLES)
+        overlaps = columns[PROJECTION_OVERLAP.column]
+        return _places(pairs, folded) | columns | pairs.tested(overlaps, surrogate_leverages or {})
+
+    with coordinators() as threads:  # the many small spaces beside the large one
+        table = pair_schema().concatenated(list(threads.map(of_space, pairs_by_space(weights, spectra))))
     table[f"{PROJECTION_OVERLAP.column}_q_value"] = q_values(table, PROJECTION_OVERLAP, "kind")
     return table
 
