@@ -20,7 +20,7 @@ DIFFERENCES_AT_ONCE = 2**29
 
 # Entries that are read at a time of weights that are larger, in a multiple of so many rows that no block of quantised
 # numbers is cut.
-_ENTRIES_READ, _ROWS_READ = 2**24, 256
+_ENTRIES_READ, _ROWS_READ = 2**22, 256
 
 
 @dataclass(frozen=True)
@@ -174,8 +174,8 @@ def stored_change(
     shape = headers[0].shape
     step = _rows_at_once(shape)
     difference, squares = None, 0.0
-    rows: list[list[Tensor]] = [[], []]
-    columns: list[list[Tensor]] = [[], []]
+    # Filled in place: small results between the blocks would leave no room for the next block where the last one was.
+    sums: list[tuple[Tensor, Tensor]] = []
     for start in range(0, shape[0], step):
         base, changed = blocks = [
             _lines(checkpoint.read(name, rows=slice(start, min(start + step, shape[0])), device=device))
@@ -183,17 +183,20 @@ def stored_change(
         ]
         change = _difference(base, changed)
         if difference is None:
-            difference = change.new_empty(math.prod(shape) // change.shape[1], change.shape[1])
+            width = change.shape[1]
+            difference = change.new_empty(math.prod(shape) // width, width)
+            sums = [(change.new_zeros(len(difference)), change.new_zeros(width)) for _ in blocks]
         done = start * (len(difference) // shape[0])
-        difference[done : done + len(change)] = change
+        lines = slice(done, done + len(change))
+        difference[lines] = change
         squares += float(torch.linalg.vector_norm(base.to(_working(base)))) ** 2
-        for version, block in enumerate(blocks):
-            variance = rounding_variance(block, headers[version].dtype)
-            rows[version].append(variance.sum(dim=1))
-            columns[version].append(variance.sum(dim=0))
+        for block, header, (of_rows, of_columns) in zip(blocks, headers, sums, strict=True):
+            variance = rounding_variance(block, header.dtype)
+            of_rows[lines] = variance.sum(dim=1)
+            of_columns += variance.sum(dim=0)
     noise = EXACT
     if changed_by_adapter(*checkpoints) is None:
-        of_each = [rounding(torch.cat(rows[one]), torch.stack(columns[one]).sum(dim=0)) for one in (0, 1)]
+        of_each = [rounding(*of_version) for of_version in sums]
         noise = of_each[0].and_also(of_each[1])
     assert difference is not None  # a tensor has rows
     return Change(difference.mT if transposed else difference, squares**0.5, noise)

@@ -126,7 +126,7 @@ def measure_rank(change: Change, *, whole: bool) -> tuple[dict[str, Any], Spectr
     }
     if norm == 0:
         return columns, None
-    leading = None if whole else leading_spectrum(difference, COUNTED)
+    leading = None if whole else leading_spectrum(difference, COUNTED, least=noise.norm)
     values = singular_values(difference) if leading is None else leading.known_values
     above = values[values > _MARGIN * noise.norm].square()
     rank, energy = len(above), float(values.square().sum()) if leading is None else leading.frobenius_norm**2
@@ -162,8 +162,9 @@ def leading_directions(change: Change, leading: Spectrum | None, rank: int, most
         From `measure_rank`.
     rank, most : int
     """
-    leading = leading or leading_spectrum(change.difference, max(1, most))
-    return {side: leading.frame(side)[:, : min(rank, max(1, most))] for side in Side}
+    count = min(rank, max(1, most))
+    leading = leading or leading_spectrum(change.difference, count)
+    return {side: leading.frame(side)[:, :count] for side in Side}
 
 
 def _singular_directions(base: Tensor) -> dict[Side, Tensor]:

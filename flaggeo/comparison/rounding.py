@@ -52,10 +52,10 @@ def rounding_variance(stored: Tensor, dtype: str) -> Tensor:
     """
     if dtype in _FLOATS:
         limits = torch.finfo(_FLOATS[dtype])
-        steps = stored.abs().to(torch.float32) * limits.eps + limits.smallest_normal * limits.eps
+        steps = stored.to(torch.float32, copy=True).abs_().mul_(limits.eps).add_(limits.smallest_normal * limits.eps)
     else:
         steps = rounding_steps(stored, dtype).to(torch.float32)
-    return steps.square() / 12
+    return steps.square_().div_(12)
 
 
 def rounding(row_variances: Tensor, column_variances: Tensor) -> Rounding:

@@ -25,7 +25,7 @@ _SEED = 0
 
 
 def krylov_eigenpairs(
-    product: Callable[[Tensor], Tensor], like: Tensor, size: int, count: int
+    product: Callable[[Tensor], Tensor], like: Tensor, size: int, count: int, least: float = 0.0
 ) -> tuple[Tensor, Tensor] | None:
     r"""Largest eigenvalues of a positive semi-definite operator and their vectors, from its products alone.
 
@@ -39,14 +39,16 @@ def krylov_eigenpairs(
         The n of the operator.
     count : int
         Number of pairs.
+    least : float, optional
+        Pairs of smaller values need not be found: where they are those of noise, that would take most of the time.
 
     Returns
     -------
     values : Tensor, shape=[count]
-        Descending.
+        Descending; those below `least` may be too small.
     vectors : Tensor, shape=[n, count]
-        Orthonormal to 1e-14 in float64. The sine of the angle of all but the last to the true vector is below 1e-7, or
-        their residual is below 1e-12 of the largest eigenvalue.
+        Orthonormal to 1e-14 in float64. The sine of the angle of all but the last, and those of values below `least`,
+        to the true vector is below 1e-7, or their residual is below 1e-12 of the largest eigenvalue.
 
         None if that is not reached before the basis would fill the space or has 960 vectors.
 
@@ -54,23 +56,45 @@ def krylov_eigenpairs(
     -----
     Block Lanczos with full reorthogonalisation, from a seeded start: the vectors depend on the operator alone. A
     block of b vectors finds at most b copies of a repeated eigenvalue. So if the first block, 8 wide, finds 8 equal
-    ones, more may exist, and a second attempt has a block wider than `count`.
+    ones, more may exist, and a second attempt has a block wider than `count`. So it has if it stopped at `least` and
+    other vectors, in the complement of what was found, lead to more above it: values that are nearly equal are told
+    apart late.
 
     References
     ----------
     .. [1] G. H. Golub and C. F. Van Loan, Matrix Computations (4th edition, 2013), section 10.3.6.
     """
-    found = _by_blocks(product, like, size, count, _WIDTH)
-    if found is not None and _may_miss_copies(found[0], _WIDTH):
-        found = _by_blocks(product, like, size, count, -(-(count + _SPARE) // _WIDTH) * _WIDTH)
+    found = _by_blocks(product, like, size, count, least, _WIDTH)
+    if found is not None and (_may_miss_copies(found[0], _WIDTH) or _leaves_some(product, found, least)):
+        found = _by_blocks(product, like, size, count, least, -(-(count + _SPARE) // _WIDTH) * _WIDTH)
     return found
 
 
+def _leaves_some(product: Callable[[Tensor], Tensor], found: tuple[Tensor, Tensor], least: float) -> bool:
+    """Whether there is more above the least value than was found; never where all that was asked for is above it."""
+    values, vectors = found
+    if values[-1] >= least:
+        return False
+    known = vectors[:, values >= least].mT
+
+    def elsewhere(rows: Tensor) -> Tensor:
+        return outside(known, product(outside(known, rows)[1]))[1]
+
+    more = _by_blocks(elsewhere, vectors, len(vectors), _WIDTH * _BETWEEN_LOOKS + 1, float("inf"), _WIDTH, _SEED + 1)
+    return more is None or bool(more[0][0] >= least)
+
+
 def _by_blocks(
-    product: Callable[[Tensor], Tensor], like: Tensor, size: int, count: int, width: int
+    product: Callable[[Tensor], Tensor],
+    like: Tensor,
+    size: int,
+    count: int,
+    least: float,
+    width: int,
+    seed: int = _SEED,
 ) -> tuple[Tensor, Tensor] | None:
     steps = max(0, min(_MOST_VECTORS, size - width) // width)
-    generator = torch.Generator().manual_seed(_SEED)
+    generator = torch.Generator().manual_seed(seed)
     start = torch.randn(size, width, dtype=torch.float64, generator=generator).to(like)
     basis = like.new_empty(width * steps, size)  # vectors in rows, so that memory grows with their number
     projected = like.new_zeros(width * steps, width * steps)
@@ -90,7 +114,7 @@ def _by_blocks(
         if step % _BETWEEN_LOOKS == _BETWEEN_LOOKS - 1 and end >= count:
             values, vectors = leading_eigenpairs(projected[:end, :end].clone(), min(count + _SPARE, end))
             residuals = torch.linalg.vector_norm(matrix_product(beyond, vectors[done:end]), dim=0)
-            if _is_found(values, residuals, count - 1):
+            if _is_found(values, residuals, min(count - 1, int((values >= least).sum()))):
                 return values[:count], matrix_product(known.mT, vectors[:, :count])
     return None
 

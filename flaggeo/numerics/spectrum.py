@@ -26,8 +26,8 @@ class Spectrum:
 
     Attributes
     ----------
-    known_values : Tensor, shape=[min(m, n)] or [k + 1]
-        Singular values, descending: all of them, or those kept and the next.
+    known_values : Tensor, shape=[min(m, n)] or [k + 1] or more
+        Singular values, descending: all of them, or those kept and at least the next.
     left : Tensor, shape=[m, k]
         Left singular vectors: an orthonormal frame of what W writes. Without columns where they were not asked for, see
         `gram_spectrum`.
@@ -133,7 +133,7 @@ class Spectrum:
         return above if self.is_whole or above < len(self.known_values) else None
 
 
-def leading_spectrum(matrix: Tensor, rank: int, *, whole: bool = False) -> Spectrum:
+def leading_spectrum(matrix: Tensor, rank: int, *, whole: bool = False, least: float = 0.0) -> Spectrum:
     """Leading singular triplets of a matrix.
 
     Equal to the first `rank` columns of `torch.linalg.svd` in float64, from a symmetric eigenproblem
@@ -147,6 +147,9 @@ def leading_spectrum(matrix: Tensor, rank: int, *, whole: bool = False) -> Spect
         Number of triplets, at least 1; capped at min(m, n).
     whole : bool, optional
         Whether to compute all singular values, which takes a time that grows with the cube of the smaller side.
+    least : float, optional
+        Of smaller singular values no triplets are kept, but for the first one: where these are noise, finding its
+        directions would take most of the time. They are still among the known values, where they may be too small.
 
     Returns
     -------
@@ -189,9 +192,10 @@ def leading_spectrum(matrix: Tensor, rank: int, *, whole: bool = False) -> Spect
     tall = next(row_blocks(tall)) if tall.numel() <= BLOCK_ENTRIES else tall.contiguous()
     with single_threaded_blas():
         wanted = min(kept + 1, smaller)
-        found = _by_products(tall, wanted) if not whole and _needs_no_gram(tall) else None
-        squares, inner, inner_norms, outer_norms = found or _by_gram_matrix(tall, wanted, whole=whole)
+        found = _by_products(tall, wanted, least**2) if not whole and _needs_no_gram(tall) else None
+        squares, inner, inner_norms, outer_norms = found or _by_gram_matrix(tall, wanted, least**2, whole=whole)
         known_values = resolved(squares, smaller)
+        kept = min(kept, max(1, int((known_values >= least).sum())))
         # LAPACK's partial solver leaves 1e-12 of non-orthogonality; a frame has to be one to working precision.
         values, inner = known_values[:kept], orthonormal_columns(inner[:, :kept])
         # Its columns are orthogonal already; QR normalises them, and completes the frame where W maps to zero.
@@ -258,25 +262,27 @@ def _needs_no_gram(tall: Tensor) -> bool:
     return tall.device.type != "mps" and _PRODUCTS * rows * columns < rows * columns**2 + from_gram
 
 
-def _eigenpairs_of_gram(gram: Tensor, wanted: int, *, whole: bool) -> tuple[Tensor, Tensor]:
+def _eigenpairs_of_gram(gram: Tensor, wanted: int, least_square: float = 0.0, *, whole: bool) -> tuple[Tensor, Tensor]:
     """Largest eigenvalues, or all, and their vectors, from the lower triangle; writes over the matrix."""
     if not whole and gram.device.type != "mps" and _REDUCTION * len(gram) > _GRAM_PRODUCTS:
         mirrored(gram)
-        found = krylov_eigenpairs(lambda rows: matrix_product(rows, gram), gram, len(gram), wanted)
+        found = krylov_eigenpairs(lambda rows: matrix_product(rows, gram), gram, len(gram), wanted, least_square)
         if found is not None:
             return found
     return leading_eigenpairs(gram, wanted, all_values=whole)
 
 
-def _by_gram_matrix(tall: Tensor, wanted: int, *, whole: bool) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def _by_gram_matrix(
+    tall: Tensor, wanted: int, least_square: float, *, whole: bool
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Squared singular values and right vectors, and the norms of columns and rows."""
     gram, row_norms = _gram(tall)
     column_norms = gram.diagonal().clone().sqrt()  # the solver writes over the matrix
-    squares, vectors = _eigenpairs_of_gram(gram, wanted, whole=whole)
+    squares, vectors = _eigenpairs_of_gram(gram, wanted, least_square, whole=whole)
     return squares, vectors, column_norms, row_norms
 
 
-def _by_products(tall: Tensor, wanted: int) -> tuple[Tensor, Tensor, Tensor, Tensor] | None:
+def _by_products(tall: Tensor, wanted: int, least_square: float) -> tuple[Tensor, Tensor, Tensor, Tensor] | None:
     """The same without a Gram matrix; None where that takes too long."""
 
     def product(vectors: Tensor) -> Tensor:
@@ -287,7 +293,7 @@ def _by_products(tall: Tensor, wanted: int) -> tuple[Tensor, Tensor, Tensor, Ten
         (block.square().sum(dim=0), torch.linalg.vector_norm(block, dim=1)) for block in row_blocks(tall, NEAR_ENTRIES)
     ]
     column_squares, row_norms = zip(*blocks, strict=True)
-    found = krylov_eigenpairs(product, column_squares[0], tall.shape[1], wanted)
+    found = krylov_eigenpairs(product, column_squares[0], tall.shape[1], wanted, least_square)
     return None if found is None else (*found, reduce(torch.add, column_squares).sqrt(), torch.cat(row_norms))
 
 

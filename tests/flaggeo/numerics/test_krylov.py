@@ -57,6 +57,42 @@ def test_fewer_directions_than_asked_for_leave_zeros(rank):
     torch.testing.assert_close(vectors.mT @ vectors, torch.eye(8).double(), atol=1e-12, rtol=0)
 
 
+@pytest.mark.parametrize("spread", [0.5, 1e-4, 0])  # of 20 values: the later ones of nearly equal ones come up late
+def test_what_is_above_the_least_value_is_found_whatever_is_below(spread):
+    signal = 1 - spread * torch.linspace(0, 1, 20, dtype=torch.float64)
+    frame = random_frame(900, 900, seed=0)
+    matrix = (frame * torch.cat([signal, torch.linspace(0.1, 0, 880, dtype=torch.float64)])) @ frame.mT
+    products = []
+
+    def product(rows):
+        products.append(len(rows))
+        return rows @ matrix
+
+    values, vectors = krylov_eigenpairs(product, matrix, 900, 65, 0.2)
+    torch.testing.assert_close(values[:20], signal, rtol=1e-10, atol=0)
+    assert float(values[20]) < 0.2
+    outside = vectors[:, :20] - frame[:, :20] @ (frame[:, :20].mT @ vectors[:, :20])
+    assert float(outside.norm(dim=0).max()) < 1e-6
+    with_least, products[:] = sum(products), []
+    assert krylov_eigenpairs(product, matrix, 900, 65) is None or sum(products) > 2 * with_least
+
+
+@pytest.mark.parametrize("needs_no_gram", [True, False])
+def test_no_triplet_below_the_least_value_is_kept(needs_no_gram, monkeypatch):
+    noise = torch.randn(700, 600, generator=torch.Generator().manual_seed(3)).double()
+    left, right = random_frame(700, 5, seed=1), random_frame(600, 5, seed=2)
+    matrix = noise + 300 * left @ right.mT
+    expected = torch.linalg.svdvals(matrix)
+    monkeypatch.setattr(spectra, "_needs_no_gram", lambda _: needs_no_gram)
+    found = leading_spectrum(matrix, 64, least=100.0)
+    assert (found.left.shape, found.right.shape, len(found.known_values)) == ((700, 5), (600, 5), 65)
+    torch.testing.assert_close(found.values, expected[:5], rtol=1e-10, atol=0)
+    assert float((found.known_values[5:] - expected[5:65]).max()) < 1e-9
+    assert found.residual < 1e-7
+    nothing = leading_spectrum(noise, 64, least=100.0)
+    assert nothing.right.shape == (600, 1)
+
+
 def test_nothing_is_found_where_the_basis_would_fill_the_space():
     matrix, _ = planted([1.0], 60)
     assert found(matrix, 17) is None
