@@ -9,9 +9,9 @@ RESULTS = Path(__file__).parents[2] / "benchmarks" / "results"
 HEAD = """\
 # Performance
 
-All figures were measured on {machine}. `make benchmarks` measures them again, but for whole runs:
-`python -m benchmarks.whole_process --weightwatcher PYTHON`, with the Python of an environment that has WeightWatcher.
-`python -m docs.build` makes this page from `benchmarks/results/`.
+Whole runs were measured on {machine}, all else on {before}. `make benchmarks` measures all else again, and
+`python -m benchmarks.whole_process --weightwatcher PYTHON` whole runs, with the Python of an environment that has
+WeightWatcher. `python -m docs.build` makes this page from `benchmarks/results/`.
 
 ## Whole runs
 
@@ -94,9 +94,9 @@ CPU seconds of one thread (columns that end in *s*) and absolute errors, against
 def performance_page() -> str:
     """Every result with its rival, as MyST Markdown."""
     whole, leading = (_result(name) for name in ("whole_process", "leading_directions"))
-    facts = whole["machine"]
-    machine = f"{facts['cores']} cores ({facts['processor']}) with Python {facts['python']}, torch {facts['torch']}"
-    head = HEAD.format(machine=machine, weightwatcher=facts["weightwatcher"], repeats=whole["repeats"])
+    machine, before = (_machine(result["machine"]) for result in (whole, leading))
+    rival = whole["machine"]["weightwatcher"]
+    head = HEAD.format(machine=machine, before=before, weightwatcher=rival, repeats=whole["repeats"])
     runs = "".join(_run(row) for row in whole["rows"])
     matrices = "".join(_matrix(row) for row in leading["rows"])
     svds = [row["svds_s"] / row["flaggeo_s"] for row in leading["rows"]]
@@ -138,6 +138,10 @@ def performance_plot(path: Path) -> None:
 def _result(name: str) -> dict[str, Any]:
     result: dict[str, Any] = json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
     return result
+
+
+def _machine(facts: dict[str, Any]) -> str:
+    return f"{facts['cores']} cores ({facts['processor']}) with Python {facts['python']}, torch {facts['torch']}"
 
 
 def _run(row: dict[str, Any]) -> str:
