@@ -97,7 +97,7 @@ def measure_rank(change: Change, *, whole: bool) -> tuple[dict[str, Any], Spectr
     change : Change
     whole : bool
         Whether to find all singular values of D, in a time that grows with the cube of its smaller side, or the
-        leading `COUNTED` alone.
+        leading `COUNTED` alone, of which those that rounding explains may be too small.
 
     Returns
     -------
