@@ -35,7 +35,20 @@ a weight of its own, interfaces, whole spectra, the statistics of the graph and 
 *MiniLM* is all-MiniLM-L6-v2 (6 layers, 384 wide, float32); *SmolLM2* is SmolLM2-135M (30 layers, 576 wide) as
 float32; *2048 wide* has 4 layers of the shape of TinyLlama (5632 hidden, bfloat16), noise with 64 directions of a
 power law.
+"""
 
+LARGE = """
+## A large checkpoint
+
+One process each on random checkpoints of the shape of Llama-3-8B ({layers} layers, {checkpoint_gb:.0f} GB of bfloat16;
+every matrix of the second one has a change of rank 8), on {machine}. `python -m benchmarks.large_checkpoint` measures
+them again.
+
+| command | wall, min | CPU, min | peak memory, GB | result, MB |
+|---|---|---|---|---|
+"""
+
+LEADING = """
 ## Leading directions
 
 CPU seconds of one thread for the 16 leading directions of one matrix, noise with 64 directions of a power law. One
@@ -106,6 +119,8 @@ def performance_page() -> str:
         + runs
         + remark
         + BETWEEN
+        + _large()
+        + LEADING
         + matrices
         + TAIL.format(exponent=leading["exponent"], least=min(svds), most=max(svds))
         + _growth()
@@ -138,6 +153,18 @@ def performance_plot(path: Path) -> None:
 def _result(name: str) -> dict[str, Any]:
     result: dict[str, Any] = json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
     return result
+
+
+def _large() -> str:
+    result = _result("large_checkpoint")
+    rows = "".join(
+        f"| `{row['command']}` | {row['wall_s'] / 60:.1f} | {row['cpu_s'] / 60:.1f} | {row['peak_mb'] / 1000:.2f} "
+        f"| {row['result_mb']:.0f} |\n"
+        for row in result["rows"]
+    )
+    facts = {"layers": result["layers"], "checkpoint_gb": result["checkpoint_gb"]}
+    remark = f"\n{result['remark']}\n" if "remark" in result else ""
+    return LARGE.format(machine=_machine(result["machine"]), **facts) + rows + remark
 
 
 def _machine(facts: dict[str, Any]) -> str:
