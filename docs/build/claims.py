@@ -113,7 +113,7 @@ standard errors above the earlier numbers after 900 steps of 8 sequences, lie 2.
 continuity falls with more training, from 0.46 to 0.35 and from 0.51 to 0.29 (the overlaps of their 8 leading
 directions from 0.53 to 0.42 and from 0.43 to 0.33), and that of Q and K does not. The six seeds take seven minutes of
 one core. All four transformers with this recipe would add about five minutes to the ten that `reproduce all` took on
-two cores, so that this one runs by name:
+two cores (seventeen on two slower ones), so that this one runs by name:
 
     .venv/bin/flaggeo reproduce pattern_after_more_training
 
