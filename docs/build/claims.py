@@ -92,10 +92,11 @@ data set, so that their deviation leaves out how data sets differ. The earlier t
 of 16 sequences, those here for 900 of 8, but for `pattern_after_more_training`. In the {comparisons} comparisons of
 equal training the largest distance is {farthest}.
 
-**The same seeds give other numbers on another processor.** Training amplifies the rounding of sums. Five seeds of the
-residual ReLU network, which has twenty here, gave 0.731 ± 0.008 on one machine and 0.706 ± 0.030 on another; linear
-networks agree to three digits. Between these two machines five of 270 predictions differ in whether they hold, each
-because of one or two seeds near the bound, and so do three verdicts: on the other machine
+**The same seeds give other numbers on another processor.** Training amplifies the rounding of sums. The first five of
+the twenty seeds of the residual ReLU network gave 0.731 ± 0.008 on the machine before and 0.710 ± 0.037 on this one;
+linear networks agree to three digits. Between the two machines (the record of the first is in the history of
+`docs/reproduction.json`) five of 270 predictions differ in whether they hold, each because of one or two seeds near the
+bound, and so do three verdicts: on the machine before
 `no_continuity_without_residuals` holds, `symmetry_not_nonlinearity` is false as worded, and `writers_share_outputs` is
 not reproduced. Where a verdict rests on one seed near its bound, the numbers say more.
 

@@ -73,9 +73,10 @@ def krylov_eigenpairs(
 def _leaves_some(product: Callable[[Tensor], Tensor], found: tuple[Tensor, Tensor], least: float) -> bool:
     """Whether there is more above the least value than was found; never where all that was asked for is above it."""
     values, vectors = found
-    if values[-1] >= least:
+    wanted = _wanted(values, least)
+    if wanted[-1]:
         return False
-    known = vectors[:, values >= least].mT
+    known = vectors[:, wanted].mT
 
     def elsewhere(rows: Tensor) -> Tensor:
         return outside(known, product(outside(known, rows)[1]))[1]
@@ -114,9 +115,14 @@ def _by_blocks(
         if step % _BETWEEN_LOOKS == _BETWEEN_LOOKS - 1 and end >= count:
             values, vectors = leading_eigenpairs(projected[:end, :end].clone(), min(count + _SPARE, end))
             residuals = torch.linalg.vector_norm(matrix_product(beyond, vectors[done:end]), dim=0)
-            if _is_found(values, residuals, min(count - 1, int((values >= least).sum()))):
+            if _is_found(values, residuals, min(count - 1, int(_wanted(values, least).sum()))):
                 return values[:count], matrix_product(known.mT, vectors[:, :count])
     return None
+
+
+def _wanted(values: Tensor, least: float) -> Tensor:
+    """Which values are asked for; those of a positive semi-definite operator are negative by rounding alone."""
+    return values.clamp(min=0) >= least
 
 
 def outside(basis: Tensor, vectors: Tensor) -> tuple[Tensor, Tensor]:

@@ -77,6 +77,16 @@ def test_what_is_above_the_least_value_is_found_whatever_is_below(spread):
     assert krylov_eigenpairs(product, matrix, 900, 65) is None or sum(products) > 2 * with_least
 
 
+def test_values_that_are_negative_by_rounding_call_for_no_second_look(monkeypatch):
+    frame, looks = random_frame(900, 5, seed=0), []
+    matrix = (frame * torch.tensor([1.0, 0.7, 0.5, 0.3, 0.1])) @ frame.mT - 1e-16 * torch.eye(900)
+    by_blocks = krylov._by_blocks
+    monkeypatch.setattr(krylov, "_by_blocks", lambda *arguments: looks.append(0) or by_blocks(*arguments))
+    values, _ = found(matrix, 8)
+    assert float(values[-1]) < 0
+    assert len(looks) == 1
+
+
 @pytest.mark.parametrize("needs_no_gram", [True, False])
 def test_no_triplet_below_the_least_value_is_kept(needs_no_gram, monkeypatch):
     noise = torch.randn(700, 600, generator=torch.Generator().manual_seed(3)).double()
