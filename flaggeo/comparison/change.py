@@ -3,12 +3,15 @@
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
+from itertools import chain, starmap
 
 import torch
 from torch import Tensor
 
 from ..checkpoint import AdaptedCheckpoint, Checkpoint
 from ..network import Network, Split, Weight
+from ..numerics.memory import keep_no_large_blocks
 from ..settings import Settings
 from .matching import weights_by_name
 from .rounding import EXACT, Rounding, gain_rounding, rounding, rounding_variance
@@ -18,6 +21,9 @@ WHOLE_UP_TO = 1024
 #: Entries of the tensors whose differences are held side by side, 2 GiB in float32; a larger tensor is measured alone.
 DIFFERENCES_AT_ONCE = 2**29
 
+# Entries of a difference that is held as a whole. A larger one is made anew from both tensors whenever it is needed, if
+# their rows are those of the larger side, as in an embedding.
+_HELD = 2**28
 # Entries that are read at a time of weights that are larger, in a multiple of so many rows that no block of quantised
 # numbers is cut.
 _ENTRIES_READ, _ROWS_READ = 2**22, 256
@@ -29,22 +35,66 @@ class Change:
 
     Attributes
     ----------
-    difference : Tensor, shape=[m, n]
+    difference : Tensor or StoredDifference, shape=[m, n]
         In at least float32.
-    base_norm : float
-        Frobenius norm of the weight before.
+    norm, base_norm : float
+        Frobenius norms of the difference and of the weight before.
     noise : Rounding
         Of the difference.
     """
 
-    difference: Tensor
+    difference: "Tensor | StoredDifference"
+    norm: float
     base_norm: float
     noise: Rounding
 
     @staticmethod
     def between(base: Tensor, changed: Tensor, noise: Rounding = EXACT) -> "Change":
         """From one version to the other, shape=[m, n] both."""
-        return Change(_difference(base, changed), float(torch.linalg.vector_norm(base.to(_working(base)))), noise)
+        difference = _difference(base, changed)
+        return Change(difference, _norm(difference), _norm(base), noise)
+
+
+@dataclass(frozen=True)
+class StoredDifference:
+    """The difference of two stored tensors, made from both anew whenever its rows are asked for.
+
+    Attributes
+    ----------
+    checkpoints : sequence of Checkpoint
+        Before and after.
+    names : sequence of str
+        Of the tensor in each.
+    dtype : torch.dtype
+        At least float32.
+    device : torch.device
+    transposed : bool
+        Whether the matrix is the transpose of what is stored.
+    """
+
+    checkpoints: Sequence[Checkpoint]
+    names: Sequence[str]
+    dtype: torch.dtype
+    device: torch.device
+    transposed: bool = False
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Of the matrix, of which each row, or column, is a line of the tensor along its last axis."""
+        rows, columns = _shape_of_lines(self.checkpoints[0].headers[self.names[0]].shape)
+        return (columns, rows) if self.transposed else (rows, columns)
+
+    @property
+    def mT(self) -> "StoredDifference":  # noqa: N802, as that of a tensor
+        """The transpose."""
+        return replace(self, transposed=not self.transposed)
+
+    def split(self, count: int, /) -> Iterator[Tensor]:
+        """All rows of what is stored in order, in blocks of at most so many."""
+        assert not self.transposed
+        # Nothing that has been read is held while the next rows are read.
+        differences = starmap(_difference, _read_together(self.checkpoints, self.names, self.device))
+        return chain.from_iterable(map(partial(torch.split, split_size_or_sections=count), differences))
 
 
 @dataclass(frozen=True)
@@ -172,24 +222,25 @@ def stored_change(
     """
     headers = [checkpoint.headers[name] for checkpoint, name in zip(checkpoints, names, strict=True)]
     shape = headers[0].shape
-    step = _rows_at_once(shape)
-    difference, squares = None, 0.0
+    count, width = _shape_of_lines(shape)
+    difference: Tensor | StoredDifference | None = None
     # Filled in place: small results between the blocks would leave no room for the next block where the last one was.
     sums: list[tuple[Tensor, Tensor]] = []
-    for start in range(0, shape[0], step):
-        base, changed = blocks = [
-            _lines(checkpoint.read(name, rows=slice(start, min(start + step, shape[0])), device=device))
-            for checkpoint, name in zip(checkpoints, names, strict=True)
-        ]
-        change = _difference(base, changed)
-        if difference is None:
-            width = change.shape[1]
-            difference = change.new_empty(math.prod(shape) // width, width)
-            sums = [(change.new_zeros(len(difference)), change.new_zeros(width)) for _ in blocks]
-        done = start * (len(difference) // shape[0])
+    norms, done = (0.0, 0.0), 0
+    for blocks in _read_together(checkpoints, names, device):
+        change = _difference(*blocks)
+        if not sums:
+            if count < width or count * width <= _HELD:
+                difference = change.new_empty(count, width)
+            else:
+                keep_no_large_blocks()
+                difference = StoredDifference(checkpoints, names, change.dtype, device)
+            sums = [(change.new_zeros(count), change.new_zeros(width)) for _ in blocks]
         lines = slice(done, done + len(change))
-        difference[lines] = change
-        squares += float(torch.linalg.vector_norm(base.to(_working(base)))) ** 2
+        done += len(change)
+        if isinstance(difference, Tensor):
+            difference[lines] = change
+        norms = math.hypot(norms[0], _norm(change)), math.hypot(norms[1], _norm(blocks[0]))
         for block, header, (of_rows, of_columns) in zip(blocks, headers, sums, strict=True):
             variance = rounding_variance(block, header.dtype)
             of_rows[lines] = variance.sum(dim=1)
@@ -199,7 +250,21 @@ def stored_change(
         of_each = [rounding(*of_version) for of_version in sums]
         noise = of_each[0].and_also(of_each[1])
     assert difference is not None  # a tensor has rows
-    return Change(difference.mT if transposed else difference, squares**0.5, noise)
+    return Change(difference.mT if transposed else difference, *norms, noise)
+
+
+def _read_together(
+    checkpoints: Sequence[Checkpoint], names: Sequence[str], device: torch.device
+) -> Iterator[list[Tensor]]:
+    """The same few rows of both versions, as matrices, from the first to the last."""
+    shape = checkpoints[0].headers[names[0]].shape
+    step = _rows_at_once(shape)
+    for start in range(0, shape[0], step):
+        rows = slice(start, min(start + step, shape[0]))
+        yield [
+            _lines(checkpoint.read(name, rows=rows, device=device))
+            for checkpoint, name in zip(checkpoints, names, strict=True)
+        ]
 
 
 def _rows_at_once(shape: Sequence[int]) -> int:
@@ -210,6 +275,12 @@ def _rows_at_once(shape: Sequence[int]) -> int:
     return max(1, _ENTRIES_READ // width)
 
 
+def _shape_of_lines(shape: Sequence[int]) -> tuple[int, int]:
+    """Of a tensor as a matrix, see `_lines`."""
+    width = shape[-1] if len(shape) > 1 else 1
+    return math.prod(shape) // width, width
+
+
 def _lines(tensor: Tensor) -> Tensor:
     """As a matrix of which each row is one along the last axis; a vector is one column."""
     return tensor[:, None] if tensor.ndim == 1 else tensor.reshape(-1, tensor.shape[-1])
@@ -218,6 +289,10 @@ def _lines(tensor: Tensor) -> Tensor:
 def _difference(base: Tensor, changed: Tensor) -> Tensor:
     dtype = torch.promote_types(_working(base), _working(changed))
     return changed.to(dtype, copy=True).sub_(base)
+
+
+def _norm(tensor: Tensor) -> float:
+    return float(torch.linalg.vector_norm(tensor, dtype=_working(tensor)))
 
 
 def _working(tensor: Tensor) -> torch.dtype:

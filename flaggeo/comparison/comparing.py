@@ -11,6 +11,7 @@ import torch
 from ..analysis import analyze, circumstances
 from ..checkpoint import AdaptedCheckpoint, CheckpointError, Progress
 from ..network import Network
+from ..numerics.memory import give_back_freed
 from ..results.analysis import Analysis
 from ..results.comparison import Comparison
 from ..settings import Options, Settings, given_options
@@ -219,7 +220,7 @@ def analysis_of(
     assert version.network is not None
     # A scratch knows a run by its files, and an adapter's settings are in none of them.
     resumable = not isinstance(version.network.checkpoint, AdaptedCheckpoint)
-    return analyze(
+    analysis = analyze(
         version.network,
         settings,
         device=device,
@@ -227,3 +228,5 @@ def analysis_of(
         scratch=scratch if resumable else None,
         executor=executor,
     )
+    give_back_freed()  # before the other version is measured
+    return analysis

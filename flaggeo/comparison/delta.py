@@ -79,7 +79,7 @@ def measure_delta(
     columns = UNKNOWN | columns
     if not columns["rank"] or change.base_norm == 0:
         return columns
-    whole = {} if base is None else _singular_directions(base.to(change.difference))
+    whole = {} if base is None else _singular_directions(base.to(change.difference.dtype))
     moved = leading_directions(change, leading, columns["rank"], base_frames[Side.READ].shape[1])
     for side, directions in moved.items():
         found = inside(directions, base_frames[side])
@@ -117,7 +117,7 @@ def measure_rank(change: Change, *, whole: bool) -> tuple[dict[str, Any], Spectr
     arXiv:2605.04971, equation 3, for the effective rank.
     """
     difference, size, noise = change.difference, change.base_norm, change.noise
-    norm = float(torch.linalg.vector_norm(difference))
+    norm = change.norm
     columns = UNRANKED | {
         "relative_norm": norm / size if size else math.nan,
         "rounding": noise.frobenius_norm / size if size else math.nan,

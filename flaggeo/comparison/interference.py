@@ -12,6 +12,7 @@ from manifolds import overlap_moments, projection_overlap
 from ..alignment.schema import Column, Schema
 from ..checkpoint import Progress
 from ..network import Network, Side
+from ..numerics.blocks import Rows, with_more_rows
 from ..numerics.threads import Room, ahead, thread_count, workers
 from ..settings import Settings
 from .change import DIFFERENCES_AT_ONCE, stored_change, transposed_tensors
@@ -83,7 +84,7 @@ def interference_table(
     the projectors :math:`B` and :math:`C` have ranks b and c, of which :math:`\beta = \operatorname{tr} P B` and
     :math:`\gamma = \operatorname{tr} P C` lie inside. Under all rotations that keep P, the mean of B is
     :math:`(\beta / k) P + ((b - \beta) / (n - k)) (1 - P)`, so that :math:`\operatorname{tr} B C` has the mean
-    :math:`\beta \gamma / k + (b - \beta)(c - \gamma) / (n - k)`. Of one matrix at a time, both differences are held.
+    :math:`\beta \gamma / k + (b - \beta)(c - \gamma) / (n - k)`. Of one matrix at a time, both differences are at hand.
     """
     changed = tensors[tensors["change"].isin(["low_rank", "full"])]
     known = [changed[changed["version"] == version].set_index("tensor").to_dict("index") for version in "bc"]
@@ -109,7 +110,7 @@ def interference_table(
         ]
         first, second = (change.difference for change in changes)
         found: dict[str, Any] = {"tensor": name, "layer": known[0][name]["layer"], "cosine": _cosine(first, second)}
-        found["cosine_null_sd"] = 1 / math.sqrt(first.numel())
+        found["cosine_null_sd"] = 1 / math.sqrt(math.prod(first.shape))
         frames = [
             leading_directions(change, None, rows[name]["rank"], settings.rank)
             for change, rows in zip(changes, known, strict=True)
@@ -138,10 +139,10 @@ def interference_table(
     return INTERFERENCE_SCHEMA.frame(rows)
 
 
-def _cosine(first: Tensor, second: Tensor) -> float:
+def _cosine(first: Rows, second: Rows) -> float:
     """Of two matrices as vectors of entries, in float64 a few rows at a time."""
     product, squares = 0.0, [0.0, 0.0]
-    for rows in zip(first.split(_ROWS), second.split(_ROWS), strict=True):
+    for rows in zip(*(with_more_rows(matrix).split(_ROWS) for matrix in (first, second)), strict=True):
         blocks = [block.to("cpu", torch.float64) for block in rows]
         product += float((blocks[0] * blocks[1]).sum())
         squares = [total + float(block.square().sum()) for total, block in zip(squares, blocks, strict=True)]

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ..network import Side
-from .blocks import BLOCK_ENTRIES, NEAR_ENTRIES, row_blocks
+from .blocks import BLOCK_ENTRIES, NEAR_ENTRIES, Rows, row_blocks, with_more_rows
 from .eigensolver import leading_eigenpairs
 from .krylov import krylov_eigenpairs
 from .products import add_gram, matrix_product, mirrored
@@ -133,7 +133,7 @@ class Spectrum:
         return above if self.is_whole or above < len(self.known_values) else None
 
 
-def leading_spectrum(matrix: Tensor, rank: int, *, whole: bool = False, least: float = 0.0) -> Spectrum:
+def leading_spectrum(matrix: Rows, rank: int, *, whole: bool = False, least: float = 0.0) -> Spectrum:
     """Leading singular triplets of a matrix.
 
     Equal to the first `rank` columns of `torch.linalg.svd` in float64, from a symmetric eigenproblem
@@ -141,7 +141,7 @@ def leading_spectrum(matrix: Tensor, rank: int, *, whole: bool = False, least: f
 
     Parameters
     ----------
-    matrix : Tensor, shape=[m, n]
+    matrix : Tensor or Rows, shape=[m, n]
         Any floating dtype, on any device.
     rank : int
         Number of triplets, at least 1; capped at min(m, n).
@@ -180,16 +180,16 @@ def leading_spectrum(matrix: Tensor, rank: int, *, whole: bool = False, least: f
             [0., 1.],
             [0., 0.]], dtype=torch.float64)
     """
-    if matrix.ndim != 2:
+    if len(matrix.shape) != 2:
         raise ValueError(f"leading_spectrum needs a matrix; got shape {tuple(matrix.shape)}.")
     if rank < 1:
         raise ValueError(f"leading_spectrum needs a rank of at least 1; got {rank}.")
-    is_tall = matrix.shape[0] >= matrix.shape[1]
-    tall = matrix if is_tall else matrix.mT
+    is_tall, tall = matrix.shape[0] >= matrix.shape[1], with_more_rows(matrix)
     smaller = tall.shape[1]
     kept = min(rank, smaller)
-    # In the working precision once for all, or in the order in which its blocks are read many times.
-    tall = next(row_blocks(tall)) if tall.numel() <= BLOCK_ENTRIES else tall.contiguous()
+    if isinstance(tall, Tensor):
+        # In the working precision once for all, or in the order in which its blocks are read many times.
+        tall = next(row_blocks(tall)) if tall.numel() <= BLOCK_ENTRIES else tall.contiguous()
     with single_threaded_blas():
         wanted = min(kept + 1, smaller)
         found = _by_products(tall, wanted, least**2) if not whole and _needs_no_gram(tall) else None
@@ -255,7 +255,7 @@ def spectrum_of_sides(
 _REDUCTION, _GRAM_PRODUCTS, _PRODUCTS = 3, 4500, 5000
 
 
-def _needs_no_gram(tall: Tensor) -> bool:
+def _needs_no_gram(tall: Rows) -> bool:
     """Whether the leading directions are found faster by products with the matrix than from its Gram matrix."""
     rows, columns = tall.shape
     from_gram = columns**2 * min(_REDUCTION * columns, _GRAM_PRODUCTS)
@@ -273,7 +273,7 @@ def _eigenpairs_of_gram(gram: Tensor, wanted: int, least_square: float = 0.0, *,
 
 
 def _by_gram_matrix(
-    tall: Tensor, wanted: int, least_square: float, *, whole: bool
+    tall: Rows, wanted: int, least_square: float, *, whole: bool
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Squared singular values and right vectors, and the norms of columns and rows."""
     gram, row_norms = _gram(tall)
@@ -282,7 +282,7 @@ def _by_gram_matrix(
     return squares, vectors, column_norms, row_norms
 
 
-def _by_products(tall: Tensor, wanted: int, least_square: float) -> tuple[Tensor, Tensor, Tensor, Tensor] | None:
+def _by_products(tall: Rows, wanted: int, least_square: float) -> tuple[Tensor, Tensor, Tensor, Tensor] | None:
     """The same without a Gram matrix; None where that takes too long."""
 
     def product(vectors: Tensor) -> Tensor:
@@ -378,12 +378,12 @@ def side_gram(matrix: Tensor, side: Side) -> tuple[Tensor, Tensor]:
     return mirrored(gram), other_norms
 
 
-def singular_values(matrix: Tensor) -> Tensor:
+def singular_values(matrix: Rows) -> Tensor:
     """All singular values of a matrix, to the accuracy of `leading_spectrum` and without any vector.
 
     Parameters
     ----------
-    matrix : Tensor, shape=[m, n]
+    matrix : Tensor or Rows, shape=[m, n]
         Any floating dtype, on any device.
 
     Returns
@@ -397,7 +397,7 @@ def singular_values(matrix: Tensor) -> Tensor:
     >>> singular_values(torch.tensor([[3.0, 0.0], [4.0, 0.0]]))
     tensor([5., 0.], dtype=torch.float64)
     """
-    gram, _ = _gram(matrix if matrix.shape[0] >= matrix.shape[1] else matrix.mT)
+    gram, _ = _gram(with_more_rows(matrix))
     return resolved(torch.linalg.eigvalsh(gram, UPLO="L").flip(0), len(gram))
 
 
@@ -468,7 +468,7 @@ def orthonormal_columns(vectors: Tensor) -> Tensor:
     return signed
 
 
-def _gram(tall: Tensor, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor]:
+def _gram(tall: Rows, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor]:
     """Lower triangle of ``tall.mT @ tall``, shape=[n, n], and the norms of the rows, shape=[m]."""
     size = tall.shape[1]
     gram, norms = None, []
@@ -480,7 +480,7 @@ def _gram(tall: Tensor, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Ten
     return gram, torch.cat(norms)
 
 
-def _residual(tall: Tensor, misfits: Tensor, outer: Tensor, values: Tensor, inner: Tensor) -> float:
+def _residual(tall: Rows, misfits: Tensor, outer: Tensor, values: Tensor, inner: Tensor) -> float:
     """Largest misfit of the triplets, relative to s_1: of ``W v`` with ``s u``, which is given, and of ``W^T u``."""
     if float(values[0]) == 0:
         return 0.0

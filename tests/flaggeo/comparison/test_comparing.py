@@ -317,9 +317,10 @@ def test_rounding_of_gains_that_both_have_hides_no_change():
     assert deltas["rank"].to_dict() == {"layers.0.q": 0, "layers.1.q": 1, "layers.2.q": 0}
 
 
+@pytest.mark.parametrize("held", [change._HELD, 0])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_large_weights_are_compared_by_their_leading_directions_from_a_few_rows_at_a_time(
-    base, tmp_path, monkeypatch, dtype
+    base, tmp_path, monkeypatch, dtype, held
 ):
     tensors, bases = base
     folders = [
@@ -327,6 +328,7 @@ def test_large_weights_are_compared_by_their_leading_directions_from_a_few_rows_
         for name, one in (("a", tensors), ("b", with_change(tensors, bases, start=3)))
     ]
     small = compare(*folders, rank=4).deltas
+    monkeypatch.setattr(change, "_HELD", held)
     monkeypatch.setattr(change, "WHOLE_UP_TO", 0)
     monkeypatch.setattr(change, "_ROWS_READ", 7)
     monkeypatch.setattr(change, "_ENTRIES_READ", 0)

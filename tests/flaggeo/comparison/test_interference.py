@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from flaggeo import MismatchError, analyze, compare
+from flaggeo.comparison import change
 from flaggeo.comparison.interference import _mean_given_base
 from flaggeo.findings.comparison import interference_finding
 from manifolds import overlap_moments, projection_overlap
@@ -11,7 +12,9 @@ from tests.builders import random_frame
 from tests.flaggeo.comparison.planted_change import RANK, TOUCHED, base, base_network, frames, in_common, network, tuned
 
 
-def test_random_changes_overlap_as_planted_and_as_unrelated_ones():
+@pytest.mark.parametrize("held", [change._HELD, 0])
+def test_random_changes_overlap_as_planted_and_as_unrelated_ones(monkeypatch, held):
+    monkeypatch.setattr(change, "_HELD", held)
     found = in_common(network(tuned()), network(tuned(seed=1)))
     rows = found.set_index("tensor")
     assert list(rows.index) == sorted(TOUCHED, key=list(base()).index)

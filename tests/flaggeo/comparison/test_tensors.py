@@ -3,7 +3,9 @@ import pytest
 import torch
 
 from flaggeo import compare
+from flaggeo.checkpoint import open_checkpoint
 from flaggeo.comparison import change
+from flaggeo.comparison.change import StoredDifference, stored_change
 from flaggeo.comparison.matching import open_versions
 from flaggeo.comparison.tensors import TENSOR_SCHEMA
 from flaggeo.findings.comparison import tensor_findings
@@ -43,6 +45,29 @@ def test_a_planted_change_is_said_in_its_own_numbers():
     assert found.sentence == "6 of 44 tensors changed, all of rank 4; layers 2-5."
 
 
+@pytest.mark.parametrize("shape", [(90,), (40, 24), (3, 40, 24), (24, 40)])
+def test_a_difference_is_the_same_whether_it_is_held_or_made_anew(monkeypatch, shape):
+    monkeypatch.setattr(change, "_ROWS_READ", 7)
+    monkeypatch.setattr(change, "_ENTRIES_READ", 0)
+    generator = torch.Generator().manual_seed(0)
+    tensors = [torch.randn(shape, generator=generator).bfloat16() for _ in range(2)]
+    checkpoints = [open_checkpoint({"some": tensor}) for tensor in tensors]
+    held = stored_change(checkpoints, ("some", "some"), torch.device("cpu"))
+    monkeypatch.setattr(change, "_HELD", 0)
+    made, turned = (
+        stored_change(checkpoints, ("some", "some"), torch.device("cpu"), transposed=transposed)
+        for transposed in (False, True)
+    )
+    expected = (tensors[1].float() - tensors[0].float()).reshape(-1, shape[-1] if len(shape) > 1 else 1)
+    assert torch.equal(held.difference, expected)
+    assert torch.equal(torch.cat(list(made.difference.split(5))), expected)
+    assert torch.equal(torch.cat(list(turned.difference.mT.split(5))), expected)
+    assert (tuple(made.difference.shape), tuple(turned.difference.shape)) == (expected.shape, expected.mT.shape)
+    assert isinstance(made.difference, StoredDifference) == (len(expected) >= expected.shape[1])
+    assert (made.norm, made.base_norm, made.noise) == (held.norm, held.base_norm, held.noise)
+    assert held.norm == pytest.approx(float(expected.norm()), rel=1e-6)
+
+
 def test_matrices_of_another_shape_or_without_a_difference_are_not_counted_as_no_matrices():
     after = tuned((NAME,)) | {"model.norm.weight": 2 * base()["model.norm.weight"]}
     after["model.embed_tokens.weight"] = after["model.embed_tokens.weight"][:-1]
@@ -52,8 +77,10 @@ def test_matrices_of_another_shape_or_without_a_difference_are_not_counted_as_no
     assert kinds == {"changed": 4, "low_rank": 1, "full": 0, "reshaped": 1, "unmeasured": 1, "others": 1}
 
 
+@pytest.mark.parametrize("held", [change._HELD, 0])
 @pytest.mark.parametrize("whole_up_to", [1024, 0])
-def test_every_stored_tensor_has_a_row_with_what_is_known_of_its_change(monkeypatch, whole_up_to):
+def test_every_stored_tensor_has_a_row_with_what_is_known_of_its_change(monkeypatch, whole_up_to, held):
+    monkeypatch.setattr(change, "_HELD", held)
     monkeypatch.setattr(change, "_ROWS_READ", 7)
     monkeypatch.setattr(change, "_ENTRIES_READ", 0)
     monkeypatch.setattr("flaggeo.comparison.tensors.WHOLE_UP_TO", whole_up_to)

@@ -6,7 +6,7 @@ import torch
 from flaggeo.numerics import blocks, krylov
 from flaggeo.numerics import spectrum as spectra
 from flaggeo.numerics.krylov import krylov_eigenpairs
-from flaggeo.numerics.spectrum import leading_spectrum
+from flaggeo.numerics.spectrum import leading_spectrum, singular_values
 from tests.builders import random_frame
 
 
@@ -131,6 +131,36 @@ def test_a_spectrum_is_the_same_with_and_without_a_gram_matrix(shape, dtype, mon
         torch.testing.assert_close(getattr(one, part), getattr(expected, part), rtol=1e-9, atol=1e-8)
     assert one.residual < 1e-8
     assert torch.equal(one.undetermined, expected.undetermined)
+
+
+class MadeAnew:
+    """A matrix of which a few rows exist at a time, or columns if it is wide."""
+
+    def __init__(self, matrix):
+        self._matrix = matrix
+        self.shape, self.dtype, self.device = matrix.shape, matrix.dtype, matrix.device
+
+    @property
+    def mT(self):
+        return MadeAnew(self._matrix.mT)
+
+    def split(self, count):
+        assert self.shape[0] >= self.shape[1]
+        for block in self._matrix.split(50):
+            yield from block.clone().split(count)
+
+
+@pytest.mark.parametrize("shape", [(700, 600), (600, 700)])
+@pytest.mark.parametrize("needs_no_gram", [True, False])
+def test_rows_that_are_made_anew_give_the_spectrum_of_their_matrix(needs_no_gram, shape, monkeypatch):
+    noise = torch.randn(shape, generator=torch.Generator().manual_seed(3))
+    left, right = random_frame(shape[0], 5, seed=1), random_frame(shape[1], 5, seed=2)
+    matrix = noise + 300 * (left @ right.mT).float()
+    monkeypatch.setattr(spectra, "_needs_no_gram", lambda _: needs_no_gram)
+    expected, one = (leading_spectrum(rows, 5) for rows in (matrix, MadeAnew(matrix)))
+    for part in ("known_values", "left", "right", "row_norms", "column_norms"):
+        torch.testing.assert_close(getattr(one, part), getattr(expected, part), rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(singular_values(MadeAnew(matrix)), singular_values(matrix), rtol=1e-9, atol=1e-9)
 
 
 def test_large_matrices_take_products_and_small_or_very_tall_ones_a_gram_matrix():

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from flaggeo.training.run import Recipe, held_out_loss, train
-from flaggeo.training.tasks import library_bytes
+from flaggeo.training.tasks import Task, cross_entropy, library_bytes
 from flaggeo.training.transformer import Transformer
 
 SEEDS = (1, 2)
@@ -63,6 +63,14 @@ def test_every_run_is_the_llama_that_transformers_makes_of_its_weights(activatio
         network = llama(model, {name: tensor[run] for name, tensor in parameters.items()})
         with torch.no_grad():
             assert torch.allclose(found[run], network(text[run]).logits, atol=1e-4)  # its norms and angles are float32
+
+
+def test_the_loss_on_text_held_out_is_that_of_all_of_it_at_once():
+    """37 sequences, of which 16 are held at a time."""
+    parameters, text, following = perturbed(SMALL.initial(SEEDS)), tokens(2, 37, 5), tokens(2, 37, 5)
+    task = Task(text, following, cross_entropy, text, following)
+    found = held_out_loss(SMALL, parameters, task)
+    torch.testing.assert_close(found, cross_entropy(SMALL(parameters, text), following))
 
 
 def test_without_residuals_only_the_last_mlp_reaches_the_head():
