@@ -119,7 +119,9 @@ def open_page():
 
 
 #: Files that take longest: no process should wait for one of them at the end.
-LONGEST = [Path(__file__).parent / name for name in ("test_smollm2.py", "proofs/test_catalogue.py")]
+LONGEST = [
+    Path(__file__).parent / name for name in ("test_smollm2.py", "flaggeo/test_mutants.py", "proofs/test_catalogue.py")
+]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
