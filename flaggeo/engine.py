@@ -27,12 +27,16 @@ from .alignment.depth.layer_pair import comparable_across_layers
 from .checkpoint import Checkpoint, CheckpointError
 from .checkpoint.rounding import rounding_error
 from .network import Layer, Side, Space, Stack, Weight
+from .numerics.memory import give_back_freed
 from .numerics.spectrum import Spectrum, gram_spectrum, leading_spectrum, side_gram
 from .numerics.threads import ahead, coordinators, workers
 from .settings import Settings
 
 # Gram cosines are columns of continuity, and take whole Gram matrices.
 _GRAM_COSINES = {"continuity", "spectra"}
+
+# Numbers of a tensor, half a gigabyte or more, for which room is made before it is read.
+_LARGE = 2**28
 
 #: One row of a table: plain numbers, strings and None.
 Row = dict[str, Any]
@@ -214,6 +218,8 @@ def _measure_part(
     largest_first = sorted(by_tensor, key=lambda tensor: prod(headers[tensor].shape), reverse=True)
 
     def matrices_of(tensor: str) -> tuple[Tensor | None, dict[str, Tensor]]:
+        if prod(headers[tensor].shape) > _LARGE:
+            give_back_freed()
         try:
             stored = by_tensor[tensor][0].read(checkpoint, device=device)
             found = {

@@ -93,11 +93,11 @@ of 16 sequences, those here for 900 of 8, but for `pattern_after_more_training`.
 equal training the largest distance is {farthest}.
 
 **The same seeds give other numbers wherever sums are rounded otherwise.** Training amplifies rounding. The first five
-of the twenty seeds of the residual ReLU network gave 0.731 ± 0.008 on one processor and 0.710 ± 0.037 on another; linear
-networks agree to three digits. Between these two processors five of 270 predictions differed in whether they hold, each
-because of one or two seeds near the bound, and so did three verdicts. On one processor, writing the transformer's
-rotary embedding and norms as other products changed two predictions, again because of one or two of three seeds:
-`writers_share_outputs` and `gate_needs_its_activation` held before. (The earlier records are in the history of
+of the twenty seeds of the residual ReLU network gave 0.731 ± 0.008 on one processor and 0.710 ± 0.037 on another;
+linear networks agree to three digits. Between these two processors five of 270 predictions differed in whether they
+hold, each because of one or two seeds near the bound, and so did three verdicts. On one processor, writing the
+transformer's rotary embedding and norms as other products changed two predictions, again because of one or two of three
+seeds: `writers_share_outputs` and `gate_needs_its_activation` held before. (The earlier records are in the history of
 `docs/reproduction.json`.) Where a verdict rests on one seed near its bound, the numbers say more.
 
 Bounds on convolutions and on the transformer's gradients were chosen on the seeds 1 to 3. Each experiment here has up

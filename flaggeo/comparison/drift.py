@@ -18,6 +18,9 @@ from ..results.analysis import Analysis
 
 #: Numbers of leading directions at which overlaps and energies are taken.
 CURVE = spectral_dims(16)
+# Numbers of the frames of either version that are copied to one batch: 16 MiB. What is made of it takes several times
+# that.
+_BATCH_ENTRIES = 2**21
 # Flags closer than this are the same to the rounding of their frames, which a saved analysis has in single precision.
 _SAME_FLAG = {torch.float64: 1e-12, torch.float32: 1e-6}
 
@@ -76,13 +79,15 @@ def drift_table(first: Analysis, second: Analysis, names: list[str]) -> pd.DataF
                 member = (len(rows) - 1, frames[0][:, :rank], frames[1][:, :rank])
                 groups.setdefault((dim, rank, precision), []).append(member)
     numbers = pd.DataFrame(np.nan, index=range(len(rows)), columns=list(_NUMBERS), dtype="float64")
-    for (*_, precision), members in groups.items():
-        places, frames_a, frames_b = zip(*members, strict=True)
-        # Saved frames are orthonormal to 1e-7 only.
-        before, after = (orthonormalize(torch.stack(frames)) for frames in (frames_a, frames_b))
-        moved = _movement(before, after, _SAME_FLAG[precision])
-        for column, values in moved.items():
-            numbers.loc[list(places), column] = values.numpy()
+    for (dim, rank, precision), alike in groups.items():
+        count = max(1, _BATCH_ENTRIES // (dim * rank))
+        for members in (alike[start : start + count] for start in range(0, len(alike), count)):
+            places, frames_a, frames_b = zip(*members, strict=True)
+            # Saved frames are orthonormal to 1e-7 only.
+            before, after = (orthonormalize(torch.stack(frames)) for frames in (frames_a, frames_b))
+            moved = _movement(before, after, _SAME_FLAG[precision])
+            for column, values in moved.items():
+                numbers.loc[list(places), column] = values.numpy()
     return pd.concat([pd.DataFrame(rows), numbers], axis="columns").astype({"layer": "Int64", "head": "Int64"})
 
 

@@ -22,6 +22,8 @@ from ..table import Array
 
 ROLE = Column("role", "str", "role of the weights")
 SIDE = Column("side", "str", "read compares right singular vectors, write left ones")
+# Numbers of the frames that are copied to one batch: 16 MiB in float64. What is made of it takes several times that.
+_BATCH_ENTRIES = 2**21
 #: Which two layers a row compares.
 LAYERS = (
     Column("layer", "int64", "the earlier layer"),
@@ -208,7 +210,7 @@ def meetings_of(weights: Iterable[Weight]) -> list[Meeting]:
 
 
 def in_batches(meetings: Sequence[Meeting], spectra: Mapping[str, Spectrum]) -> Iterator[tuple[list[int], LayerPair]]:
-    """Places of all meetings of equal shapes, and these as one batch: one by one they take four times as long."""
+    """Places of meetings of equal shapes, and these as one batch: one by one they take four times as long."""
     batches: dict[Any, list[int]] = {}
     for place, (earlier, later, side) in enumerate(meetings):
         layouts = [
@@ -216,9 +218,13 @@ def in_batches(meetings: Sequence[Meeting], spectra: Mapping[str, Spectrum]) -> 
             for one in (spectra[earlier.name], spectra[later.name])
         ]
         batches.setdefault((side, meetings[place].two_sided, *layouts), []).append(place)
-    for (side, *_), places in batches.items():
-        first, second = (stacked([spectra[meetings[place][end].name] for place in places]) for end in (0, 1))
-        yield places, LayerPair(first, second, side)
+    for (side, *_), alike in batches.items():
+        one = spectra[meetings[alike[0]][0].name]
+        count = max(1, _BATCH_ENTRIES // max(1, one.left.numel() + one.right.numel()))
+        for start in range(0, len(alike), count):
+            places = alike[start : start + count]
+            first, second = (stacked([spectra[meetings[place][end].name] for place in places]) for end in (0, 1))
+            yield places, LayerPair(first, second, side)
 
 
 def even_sides(weights: Iterable[Weight]) -> Iterator[tuple[Side, list[Weight]]]:
