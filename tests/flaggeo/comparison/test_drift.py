@@ -7,6 +7,7 @@ import pytest
 import scipy.linalg
 import torch
 
+from flaggeo.comparison import drift
 from flaggeo.comparison.drift import drift_table
 from manifolds import Flag, abs_cosine_moments
 from tests.builders import random_frame
@@ -97,6 +98,25 @@ def test_single_precision_and_fewer_directions_are_compared_as_they_are():
     assert single["geodesic_distance"] == pytest.approx(exact["geodesic_distance"], abs=1e-5)
     cut = moved(before[:, : RANK - 2], after)
     assert cut["geodesic_distance"] == exact["geodesic_distance"]
+
+
+def test_batches_of_a_bounded_size_give_the_same_table(monkeypatch):
+    names = [f"layers.{layer}.q" for layer in range(5)]
+    weights = pd.DataFrame([{"name": name, "role": "q", "layer": 0, "head": None, "gap_1": 0.5} for name in names])
+    versions = [
+        SimpleNamespace(
+            weights=weights.astype({"layer": "Int64", "head": "Int64"}),
+            bases={
+                f"{name}.{side}": random_frame(DIM, RANK, seed=10 * seed + place)
+                for place, name in enumerate(names)
+                for side in ("read", "write")
+            },
+        )
+        for seed in range(2)
+    ]
+    expected = drift_table(*versions, names)
+    monkeypatch.setattr(drift, "_BATCH_ENTRIES", 3 * DIM * RANK)
+    pd.testing.assert_frame_equal(drift_table(*versions, names), expected, rtol=1e-12, atol=1e-12)
 
 
 def test_what_is_undefined_is_nan_and_what_is_undetermined_is_said():

@@ -1,8 +1,10 @@
+import pandas as pd
 import pytest
 import torch
 
 from flaggeo import load
 from flaggeo.alignment import continuity_by_rank, continuity_table
+from flaggeo.alignment.depth import layer_pair
 from manifolds import overlap_moments, projection_overlap
 from tests.builders import CONFIG, WIDTH, tiny_llama
 from tests.flaggeo.alignment.builders import spectra_of
@@ -28,6 +30,22 @@ def test_every_point_is_the_overlap_of_as_many_leading_directions(tiny):
         mean, spread = overlap_moments(frames[0].shape[0], row.k, row.k)
         assert (row.overlap_null_mean, row.overlap_null_sd) == (mean, spread)
         assert row.overlap_effect_size == pytest.approx((row.overlap - mean) / (1 - mean))
+
+
+@pytest.mark.parametrize("made", [continuity_by_rank, continuity_table])
+def test_batches_of_a_bounded_size_give_the_same_table(tiny, made, monkeypatch):
+    expected, alone = made(*tiny), 0
+    original = layer_pair.stacked
+
+    def counted(spectra):
+        nonlocal alone
+        alone += len(spectra) == 1
+        return original(spectra)
+
+    monkeypatch.setattr(layer_pair, "_BATCH_ENTRIES", 1)
+    monkeypatch.setattr(layer_pair, "stacked", counted)
+    pd.testing.assert_frame_equal(made(*tiny), expected, rtol=1e-12, atol=1e-12)
+    assert alone == 2 * len(expected.drop_duplicates(["role", "side", "layer"]))
 
 
 def test_a_curve_ends_at_the_overlap_of_the_continuity_table(tiny):
