@@ -92,7 +92,7 @@ data set, so that their deviation leaves out how data sets differ. The earlier t
 of 16 sequences, those here for 900 of 8, but for `pattern_after_more_training`. In the {comparisons} comparisons of
 equal training the largest distance is {farthest}.
 
-**The same seeds give other numbers wherever sums are rounded otherwise.** Training amplifies rounding. The first five
+**The same seeds give different numbers when sums are rounded differently.** Training amplifies rounding. The first five
 of the twenty seeds of the residual ReLU network gave 0.731 ± 0.008 on one processor and 0.710 ± 0.037 on another;
 linear networks agree to three digits. Between these two processors five of 270 predictions differed in whether they
 hold, each because of one or two seeds near the bound, and so did three verdicts. On one processor, writing the

@@ -158,8 +158,8 @@ def _result(name: str) -> dict[str, Any]:
 def _large() -> str:
     result = _result("large_checkpoint")
     rows = "".join(
-        f"| `{row['command']}` | {row['wall_s'] / 60:.1f} | {row['cpu_s'] / 60:.1f} | {row['peak_mb'] / 1000:.2f} "
-        f"| {row['result_mb']:.0f} |\n"
+        f"| `{row['command']}` | {row['wall_s'] / 60:.1f} | {row['cpu_s'] / 60:.1f} "
+        f"| {row['peak_mb'] * 2**20 / 1e9:.2f} | {row['result_mb']:.0f} |\n"
         for row in result["rows"]
     )
     facts = {"layers": result["layers"], "checkpoint_gb": result["checkpoint_gb"]}

@@ -89,8 +89,8 @@ def tensor_table(
 
     Notes
     -----
-    A few rows of both versions are held at a time, beside their difference. Where its smaller side is large, its 64
-    leading directions are found (``rank_is_exact``). Tensors that are equal cost their reading alone.
+    A few rows of both versions are held at a time, beside their difference unless that is large. Where its smaller side
+    is large, its 64 leading directions are found (``rank_is_exact``). Tensors that are equal cost their reading alone.
     """
     checkpoints = first.checkpoint, second.checkpoint
     transposed = transposed_tensors(first)

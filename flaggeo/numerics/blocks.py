@@ -23,7 +23,7 @@ class Rows(Protocol):
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of the blocks."""
+        """Number format of the blocks."""
 
     @property
     def device(self) -> torch.device:

@@ -29,7 +29,7 @@ class Norm:
         """Normalise a signal of shape [runs, batch, d]; `gain` and `bias` have shape [runs, 1, d]."""
         if self.centred:
             found: Tensor = functional.layer_norm(signal, signal.shape[-1:], eps=_EPSILON)
-        else:  # functional.rms_norm is the same, and on a CPU its gradient takes half as long again
+        else:  # functional.rms_norm is the same; with its gradient it takes 1.6 times as long on a CPU
             found = signal * (signal.square().mean(dim=-1, keepdim=True) + _EPSILON).rsqrt()
         if gain is not None:
             found = found * gain
